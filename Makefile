@@ -1,0 +1,43 @@
+# Python that makes the virtual environment, 3.11 to 3.13.
+PYTHON ?= python3
+BIN := .venv/bin
+# Modules are compiled once and kept: importing torch is twice as fast then.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: run test check bench lock setup clean
+
+run: setup ## the default experiment, to figures and report
+	$(BIN)/snakemake --profile local
+	@echo "figures: results/digits/figures   page: results/digits/report.html"
+
+setup: .venv/installed ## a virtual environment from the hash-pinned lock
+
+# uv itself comes from the lock too, by pip; uv then installs everything, many times faster.
+.venv/installed: envs/requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	awk '/^[^ #]/ {wanted = /^uv==/} wanted' envs/requirements.lock > .venv/uv.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes envs/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .
+	touch $@
+
+test: setup ## the fast tests; `make test ARGS=-m\ slow` for the others
+	$(BIN)/python -m pytest $(or $(ARGS),-m "not slow")
+
+check: setup ## style, types, import contracts, workflow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/snakefmt --check workflow rules
+	$(BIN)/snakemake --lint
+
+bench: setup ## side-by-side speed measurements
+	for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
+
+lock: ## renew envs/requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev \
+	  --custom-compile-command "make lock" pyproject.toml -o envs/requirements.lock
+
+clean: ## what runs have made, and the virtual environment
+	rm -rf .venv data results logs .snakemake

@@ -1,0 +1,24 @@
+# Combine the cells of one experiment, check them against each other, and summarise.
+rule aggregate:
+    input:
+        reads("aggregate"),
+    output:
+        summary=update("results/{experiment}/summary.parquet"),
+        evaluations=update("results/{experiment}/evaluations.parquet"),
+        certificates=update("results/{experiment}/certificates.parquet"),
+        csv=update("results/{experiment}/table.csv"),
+        markdown=update("results/{experiment}/table.md"),
+    log:
+        "logs/{experiment}/aggregate.log",
+    benchmark:
+        "logs/{experiment}/aggregate.tsv"
+    conda:
+        "../envs/gauntlet.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+    params:
+        configs=CONFIGS,
+    shell:
+        "gauntlet aggregate {params.configs} --experiment {wildcards.experiment} > {log} 2>&1"

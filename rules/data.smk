@@ -1,0 +1,23 @@
+# Fetch, split and store one data set.
+rule prepare:
+    input:
+        reads("prepare"),
+    output:
+        train=update("data/{dataset}/train.safetensors"),
+        validation=update("data/{dataset}/validation.safetensors"),
+        test=update("data/{dataset}/test.safetensors"),
+        manifest=update("data/{dataset}/manifest.json"),
+    log:
+        "logs/data/prepare.{dataset}.log",
+    benchmark:
+        "logs/data/prepare.{dataset}.tsv"
+    conda:
+        "../envs/gauntlet.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        configs=CONFIGS,
+    shell:
+        "gauntlet prepare {params.configs} --dataset {wildcards.dataset} > {log} 2>&1"

@@ -1,0 +1,22 @@
+# Draw one figure in every format.
+rule figure:
+    input:
+        reads("figure"),
+    output:
+        pdf=update("results/{experiment}/figures/{figure}.pdf"),
+        svg=update("results/{experiment}/figures/{figure}.svg"),
+        png=update("results/{experiment}/figures/{figure}.png"),
+    log:
+        "logs/{experiment}/figure.{figure}.log",
+    benchmark:
+        "logs/{experiment}/figure.{figure}.tsv"
+    conda:
+        "../envs/gauntlet.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        configs=CONFIGS,
+    shell:
+        "gauntlet figures {params.configs} --experiment {wildcards.experiment} --name {wildcards.figure} > {log} 2>&1"

@@ -1,0 +1,28 @@
+# Train one variant with one seed.
+rule train:
+    input:
+        reads("train"),
+    output:
+        weights=update(
+            "results/{experiment}/models/variant={variant}/seed={seed}/model.safetensors"
+        ),
+        manifest=update(
+            "results/{experiment}/models/variant={variant}/seed={seed}/manifest.json"
+        ),
+        history=update(
+            "results/{experiment}/models/variant={variant}/seed={seed}/history.parquet"
+        ),
+    log:
+        "logs/{experiment}/train.{variant}.{seed}.log",
+    benchmark:
+        "logs/{experiment}/train.{variant}.{seed}.tsv"
+    conda:
+        "../envs/gauntlet.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        configs=CONFIGS,
+    shell:
+        "gauntlet train {params.configs} --experiment {wildcards.experiment} --variant {wildcards.variant} --seed {wildcards.seed} --threads {threads} > {log} 2>&1"

@@ -1,0 +1,202 @@
+"""The `gauntlet` command: every stage as a sub-command that reads and writes files."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gauntlet.errors import GauntletError, InputError
+
+if TYPE_CHECKING:
+    from gauntlet.config import Cell
+
+log = logging.getLogger("gauntlet")
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="One configuration file in; models, attacks, certificates, statistics, figures and a report out.",
+)
+
+Configs = Annotated[list[Path] | None, typer.Argument(help="configuration files; config.yaml if none is given")]
+ExperimentOption = Annotated[str | None, typer.Option("--experiment", help="only this experiment")]
+VariantOption = Annotated[str | None, typer.Option("--variant", help="only this variant")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="only this training seed")]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads; results depend on it by rounding")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="do it again even where nothing is stale")]
+
+
+@app.callback()
+def common(quiet: Annotated[bool, typer.Option("--quiet", help="only warnings and errors")] = False) -> None:
+    """Set up logging for whichever sub-command follows."""
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING if quiet else logging.INFO)
+
+
+@app.command()
+def check(configs: Configs = None) -> None:
+    """Check configuration files: every error with its path in the file, exit 2; nothing is written."""
+    from gauntlet.config import load
+    from gauntlet.planning import Plan
+
+    plan = Plan(load(_paths(configs)))
+    for name in plan.config.experiments:
+        stages = [cell.stage for cell in plan.cells_of(name)]
+        counted = ", ".join(f"{stages.count(stage)} {stage}" for stage in ("train", "evaluate", "certify"))
+        typer.echo(f"{name}: {counted}")
+
+
+@app.command()
+def prepare(
+    configs: Configs = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", help="only this data set, by its folder name")] = None,
+    force: ForceOption = False,
+) -> None:
+    """Fetch, split and store the data sets."""
+    _perform(configs, "prepare", lambda cell: dataset in (None, cell.probe), force)
+
+
+@app.command()
+def train(
+    configs: Configs = None,
+    experiment: ExperimentOption = None,
+    variant: VariantOption = None,
+    seed: SeedOption = None,
+    threads: ThreadsOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Train models."""
+    _limit_threads(threads)
+    _perform(configs, "train", _wanted(experiment, variant, seed, None), force)
+
+
+@app.command()
+def evaluate(
+    configs: Configs = None,
+    experiment: ExperimentOption = None,
+    variant: VariantOption = None,
+    seed: SeedOption = None,
+    attack: Annotated[str | None, typer.Option("--attack", help="only this attack")] = None,
+    threads: ThreadsOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Run attacks on trained models."""
+    _limit_threads(threads)
+    _perform(configs, "evaluate", _wanted(experiment, variant, seed, attack), force)
+
+
+@app.command()
+def certify(
+    configs: Configs = None,
+    experiment: ExperimentOption = None,
+    variant: VariantOption = None,
+    seed: SeedOption = None,
+    certificate: Annotated[str | None, typer.Option("--certificate", help="only this certificate")] = None,
+    threads: ThreadsOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Compute certificates of trained models."""
+    _limit_threads(threads)
+    _perform(configs, "certify", _wanted(experiment, variant, seed, certificate), force)
+
+
+@app.command()
+def aggregate(configs: Configs = None, experiment: ExperimentOption = None, force: ForceOption = False) -> None:
+    """Combine all cells of an experiment, check them against each other, and summarise."""
+    _perform(configs, "aggregate", _wanted(experiment, None, None, None), force)
+
+
+@app.command()
+def figures(
+    sources: Annotated[
+        list[Path] | None, typer.Argument(help="configuration files, or one evaluations.parquet to draw from alone")
+    ] = None,
+    experiment: ExperimentOption = None,
+    name: Annotated[str | None, typer.Option("--name", help="only this figure")] = None,
+    out: Annotated[Path, typer.Option("--out", help="where figures drawn from one file go")] = Path("figures"),
+    force: ForceOption = False,
+) -> None:
+    """Draw the figures."""
+    if sources and sources[0].suffix == ".parquet":
+        from gauntlet.stages.figure import draw_from_results
+
+        for path in draw_from_results(sources[0], out, name):
+            typer.echo(path)
+        return
+    _perform(sources, "figure", _wanted(experiment, None, None, name), force)
+
+
+@app.command()
+def report(configs: Configs = None, experiment: ExperimentOption = None, force: ForceOption = False) -> None:
+    """Write the page that shows everything."""
+    _perform(configs, "report", _wanted(experiment, None, None, None), force)
+
+
+def main() -> None:
+    """Run the command; what a user can mend is one line on standard error, never a traceback."""
+    # A user's own classes are named by import path and stand where the command is run.
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        app()
+    except GauntletError as error:
+        print(f"gauntlet: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        print(f"gauntlet: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _paths(configs: list[Path] | None) -> list[Path]:
+    return configs or [Path("config.yaml")]
+
+
+def _wanted(experiment: str | None, variant: str | None, seed: int | None, probe: str | None) -> Callable[[Cell], bool]:
+    def wanted(cell: Cell) -> bool:
+        return (
+            experiment in (None, cell.experiment)
+            and variant in (None, cell.variant)
+            and seed in (None, cell.seed)
+            and probe in (None, cell.probe)
+        )
+
+    return wanted
+
+
+def _perform(configs: list[Path] | None, stage: str, wanted: Callable[[Cell], bool], force: bool) -> None:
+    """Make the wanted cells of one stage, leaving alone those whose files answer their recipe already."""
+    from gauntlet.config import load
+    from gauntlet.planning import Plan, require_current_inputs
+
+    config = load(_paths(configs))
+    cells = [cell for cell in Plan(config).cells() if cell.stage == stage]
+    chosen = [cell for cell in cells if wanted(cell)]
+    if not chosen:
+        raise _nothing_wanted(stage, cells)
+    for cell in chosen:
+        plan = Plan(config)
+        if not force and plan.is_current(cell):
+            log.info("%s: up to date", cell)
+            continue
+        recipe = require_current_inputs(plan, cell)
+        importlib.import_module(f"gauntlet.stages.{stage}").run(plan, cell, recipe)
+
+
+def _nothing_wanted(stage: str, cells: Iterable[Cell]) -> InputError:
+    known = ", ".join(str(cell) for cell in list(cells)[:8])
+    return InputError(f"nothing to {stage} has these ids", remedy=f"there are: {known or 'none'}, …")
+
+
+def _limit_threads(threads: int | None) -> None:
+    """Set the number of CPU threads before torch is loaded; the pools of all its libraries follow the variable."""
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        os.environ["MKL_NUM_THREADS"] = str(threads)

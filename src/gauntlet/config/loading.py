@@ -1,0 +1,134 @@
+"""Reading configuration files: YAML 1.2 scalars, every problem at once, each with its path in the file."""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from gauntlet.config.components import describe
+from gauntlet.config.schema import Config
+from gauntlet.errors import InputError, InputErrors, nearest
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML without tags or duplicate keys; scalars are those of YAML 1.2: `1e-3` is a number, `no` a name."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {}  # type: ignore[misc]
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable) or key in seen:
+                raise yaml.MarkedYAMLError(
+                    None, None, f"the key {key!r} is given twice or is no name", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+def load(paths: Sequence[Path]) -> Config:
+    """Read one or more configuration files as one: experiments are put side by side, `execution` may stand in one.
+
+    Raises InputErrors with one line per problem: file, path in the file, what was expected, nearest valid name.
+    """
+    merged: dict[str, Any] = {}
+    owner: dict[tuple[str, ...], Path] = {}
+    for path in paths:
+        for key, value in read_yaml(path).items():
+            if key == "experiments" and isinstance(value, Mapping):
+                for name, experiment in value.items():
+                    _put(merged.setdefault("experiments", {}), owner, (key, str(name)), name, experiment, path)
+            else:
+                _put(merged, owner, (str(key),), key, value, path)
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        lines = dict.fromkeys(_line(dict(details), owner, paths[0]) for details in error.errors())
+        raise InputErrors(InputError(message, where=where) for where, message in lines) from error
+
+
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """Read a YAML file that holds one mapping. Raises InputError that names the file and, where known, the line."""
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader, without tags
+    except OSError as error:
+        raise InputError(
+            f"cannot be read: {error.strerror}", where=str(path), remedy="name an existing file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError("is no UTF-8 text", where=str(path)) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise InputError(f"is no plain YAML: {getattr(error, 'problem', None) or error}", where=where) from error
+    except RecursionError as error:
+        raise InputError("is nested too deeply", where=str(path)) from error
+    if value is None:
+        raise InputError("is empty", where=str(path), remedy="expected a mapping with the key 'experiments'")
+    if not isinstance(value, dict):
+        remedy = "expected a mapping with the key 'experiments'"
+        raise InputError(f"holds a {type(value).__name__}", where=str(path), remedy=remedy)
+    return value
+
+
+def _put(
+    target: dict[Any, Any], owner: dict[tuple[str, ...], Path], place: tuple[str, ...], key: Any, value: Any, path: Path
+) -> None:
+    if place in owner:
+        raise InputError(f"'{'.'.join(place)}' stands in {owner[place]} already", where=str(path), remedy="rename one")
+    owner[place] = path
+    target[key] = value
+
+
+def _line(details: dict[str, Any], owner: Mapping[tuple[str, ...], Path], first: Path) -> tuple[str, str]:
+    location = tuple(str(part) for part in details["loc"])
+    path = owner.get(location[:2]) or owner.get(location[:1]) or first
+    if location and location[-1] == "[key]":
+        name = details["input"]
+        return f"{path}: {'.'.join(location[:-1])}", (
+            f"the name {name!r} is refused: names are folders and job names, so lower-case letters,"
+            " digits, '-' and '_' only, beginning with a letter or digit, at most 64"
+        )
+    where = f"{path}: {'.'.join(location)}" if location else str(path)
+    if details["type"] == "extra_forbidden":
+        return where, f"unknown key; {nearest(location[-1], _keys_at(location[:-1]))}"
+    return where, describe(details)
+
+
+def _keys_at(location: Sequence[str]) -> list[str]:
+    """List the keys that are valid at a place in the file."""
+    model: Any = Config
+    for part in location:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            break
+        info = model.model_fields.get(part)
+        model = _inner(info.annotation) if info else model
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _inner(annotation: Any) -> Any:
+    """Find the model that a field holds, directly or as the values of a mapping."""
+    arguments = typing.get_args(annotation)
+    models = [argument for argument in arguments if isinstance(argument, type) and issubclass(argument, BaseModel)]
+    return models[0] if models else annotation

@@ -1,0 +1,1 @@
+"""Images: where they come from, the stored split, and batches on the device."""

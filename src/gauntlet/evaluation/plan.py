@@ -1,0 +1,52 @@
+"""What an evaluation is asked for and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from gauntlet.registry import Spec
+
+
+@dataclass(frozen=True)
+class AttackPlan:
+    """An attack to run: `name` is its name in the results, `spec` the component and its options.
+
+    `epsilons` are the budgets of a bounded attack, in `norm`, in pixel units of [0, 1]; None for a minimum-norm
+    attack. `surrogate` names the view of the model that gradients are taken from; `seed` addresses the
+    attack's own draws, beside the model's seed.
+    """
+
+    name: str
+    spec: Spec
+    norm: str
+    epsilons: tuple[float, ...] | None = None
+    surrogate: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class EvaluationPart:
+    """The finished samples [start, stop): their rows, candidates for the examples to keep, and what went wrong."""
+
+    start: int
+    stop: int
+    rows: pa.Table
+    examples: dict[str, np.ndarray]
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All rows of EVALUATION_SCHEMA in the order of the split, the examples kept, and what went wrong.
+
+    `examples` maps original and adversarial (float32 `(n, C, H, W)`), index (int64), label, clean_prediction,
+    adversarial_prediction (int32), epsilon, distance and ratio (float32) to one entry per example, by index. `errors`
+    has one line per sample with status error, at most ten; where it is not empty, nothing may be published.
+    """
+
+    rows: pa.Table
+    examples: dict[str, np.ndarray] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()

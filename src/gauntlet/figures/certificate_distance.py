@@ -1,0 +1,92 @@
+"""Certified radius against the smallest adversarial distance found, for every certified sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from numpy.typing import NDArray
+
+from gauntlet.aggregation import open_evaluations
+from gauntlet.figures.inputs import Inputs
+from gauntlet.figures.style import Style, legend_above, legend_rows, line_of, norm_label, note_below
+from gauntlet.registry import FIGURES
+
+_PAIRS = """
+    SELECT c.variant, c.norm, c.certificate, c.radius, found.distance
+    FROM read_parquet($certificates, hive_partitioning = false) AS c
+    LEFT JOIN (
+        SELECT variant, seed, norm, index, sample_hash, min(distance) AS distance FROM evaluations GROUP BY ALL
+    ) AS found USING (variant, seed, norm, index, sample_hash)
+    WHERE c.status = 'certified'
+    ORDER BY c.variant, c.norm, c.certificate, c.seed, c.index
+"""
+
+
+@FIGURES.register(
+    "certificate_distance",
+    reads=("certificates", "evaluations"),
+    title="Certificates against distances",
+    caption="Certified radius of every certified sample against the smallest distance at which any attack of the norm "
+    "fooled it. A point below the diagonal would refute the certificate.",
+)
+def certificate_distance(inputs: Inputs, *, style: Style) -> Figure:
+    """Draw every certified and fooled sample as a point, one panel per norm; the diagonal is the certificate's claim.
+
+    Both axes are in pixel units of [0, 1]. Samples that no attack fooled have no distance; the note counts them.
+    """
+    with open_evaluations(inputs.path("evaluations")) as evaluations:
+        table = evaluations.query(_PAIRS, certificates=str(inputs.path("certificates"))).to_pydict()
+    pairs = {key: np.asarray(values) for key, values in table.items() if key in ("variant", "norm", "certificate")}
+    radius = np.asarray(table["radius"], dtype=np.float64)
+    distance = np.asarray([np.nan if value is None else value for value in table["distance"]], dtype=np.float64)
+    norms = list(dict.fromkeys(table["norm"])) or ["l2"]
+    certified = list(dict.fromkeys(table["variant"]))
+    height = 3.7 + style.legend_row_in * legend_rows(certified, style, wide=len(norms) > 1)[1]
+    figure, panels = style.figure(1, len(norms), height_in=height, wide=len(norms) > 1)
+    handles: dict[str, Any] = {}
+    for norm, axes in zip(norms, panels[0], strict=True):
+        for variant in inputs.variants:
+            chosen = (pairs["norm"] == norm) & (pairs["variant"] == variant) & np.isfinite(distance)
+            if chosen.any():
+                handles[variant] = _scatter(axes, inputs, variant, radius[chosen], distance[chosen])
+        inside = np.isfinite(distance) & (pairs["norm"] == norm)
+        _frame(axes, norm, radius[inside], distance[inside], style)
+    legend_above(figure, handles, style, wide=len(norms) > 1)
+    kept, broken = int(np.isnan(distance).sum()), int((distance < radius).sum())
+    notes = [f"{len(radius)} certified samples, {broken} refuted", f"{kept} that no attack fooled are not drawn"]
+    note_below(figure, notes, style, wide=len(norms) > 1)
+    return figure
+
+
+def _scatter(
+    axes: Axes, inputs: Inputs, variant: str, radius: NDArray[np.float64], distance: NDArray[np.float64]
+) -> Any:
+    look = line_of(inputs.variants, variant)
+    # A vector file would hold each of many thousand points; the points alone become an image.
+    return axes.scatter(
+        radius, distance, s=7, color=look["color"], marker=look["marker"], alpha=0.5, linewidths=0, rasterized=True
+    )
+
+
+def _frame(axes: Axes, norm: str, radius: NDArray[np.float64], distance: NDArray[np.float64], style: Style) -> None:
+    positive = np.concatenate([radius[radius > 0], distance[distance > 0]])
+    low, high = (positive.min() / 1.3, positive.max() * 1.3) if len(positive) else (0.1, 1.0)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(low, high)
+    axes.set_ylim(low, high)
+    axes.set_aspect("equal")
+    axes.plot([low, high], [low, high], color="#444444", linewidth=0.8, linestyle="--")
+    axes.fill_between([low, high], low, [low, high], color="#444444", alpha=0.08, linewidth=0)
+    axes.text(
+        0.96, 0.04, "certificate refuted", transform=axes.transAxes, ha="right", va="bottom",
+        fontsize=style.small_pt, color="#444444",
+    )  # fmt: skip
+    axes.set_xlabel(f"Certified radius ({norm_label(norm)}, pixel units)")
+    axes.set_ylabel(f"Smallest distance found ({norm_label(norm)}, pixel units)")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,0 +1,45 @@
+"""The inputs of figures, found beside a results file: the paper again, from results alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from gauntlet.aggregation import open_evaluations
+from gauntlet.figures.inputs import Examples, History, Inputs
+
+_KEY = re.compile(r"([a-z]+)=(.*)")
+
+
+def inputs_beside(evaluations: Path) -> Inputs:
+    """Collect what lies in the folder of a combined evaluations file; what is not there is left out.
+
+    Raises InputError when the file is missing or no evaluations file.
+    """
+    with open_evaluations(evaluations) as opened:
+        variants = opened.plan.variants
+    folder = evaluations.parent
+    certificates, summary = folder / "certificates.parquet", folder / "summary.parquet"
+    histories = (
+        History(keys["variant"], int(keys["seed"]), path) for keys, path in _found(folder, "models/*/*/history.parquet")
+    )
+    examples = (
+        Examples(keys["variant"], int(keys["seed"]), keys["attack"], path)
+        for keys, path in _found(folder, "evaluations/*/*/*/examples.safetensors")
+    )
+    return Inputs(
+        variants,
+        evaluations=evaluations,
+        summary=summary if summary.is_file() else None,
+        certificates=certificates if certificates.is_file() else None,
+        histories=tuple(histories),
+        examples=tuple(examples),
+    )
+
+
+def _found(folder: Path, pattern: str) -> Iterator[tuple[dict[str, str], Path]]:
+    """List files by pattern with the ids that the names of their folders spell as key=value."""
+    for path in sorted(folder.glob(pattern)):
+        matches = (_KEY.fullmatch(part) for part in path.relative_to(folder).parts)
+        yield {match[1]: match[2] for match in matches if match}, path

@@ -1,0 +1,71 @@
+"""The files that figures and the report read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gauntlet.errors import InputError
+
+
+@dataclass(frozen=True)
+class History:
+    """The training history of one model; `loss` names what it was trained with: losses of two kinds do not compare."""
+
+    variant: str
+    seed: int
+    path: Path
+    loss: str = ""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Adversarial images kept of one attack on one model.
+
+    The file holds `original` and `adversarial`, float32 (n, C, H, W) in [0, 1], and `index`, int64 (n,): the rows of
+    the evaluations that they belong to.
+    """
+
+    variant: str
+    seed: int
+    attack: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an experiment left behind. `variants` decides order and colours; `classes` names the labels, if known."""
+
+    variants: tuple[str, ...]
+    evaluations: Path | None = None
+    summary: Path | None = None
+    certificates: Path | None = None
+    histories: tuple[History, ...] = ()
+    examples: tuple[Examples, ...] = ()
+    classes: tuple[str, ...] = field(default=())
+
+    def has(self, name: str) -> bool:
+        """Tell whether an input is there."""
+        value = getattr(self, name)
+        return value.is_file() if isinstance(value, Path) else bool(value)
+
+    def path(self, name: str) -> Path:
+        """Give an input that is one file. Raises InputError when it is not there."""
+        value = getattr(self, name)
+        if not isinstance(value, Path):
+            raise InputError(f"there are no {name}", remedy="run the stage that makes them")
+        return value
+
+    def class_name(self, label: int) -> str:
+        """Name a class, by its number where it has no name."""
+        return self.classes[label] if label < len(self.classes) else str(label)
+
+    def losses(self) -> Mapping[str, tuple[str, ...]]:
+        """Group the variants by the loss they were trained with."""
+        groups: dict[str, dict[str, None]] = {}
+        loss_of = {history.variant: history.loss for history in self.histories}
+        for variant in self.variants:
+            if variant in loss_of:
+                groups.setdefault(loss_of[variant], {})[variant] = None
+        return {loss: tuple(names) for loss, names in groups.items()}

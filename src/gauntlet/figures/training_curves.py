@@ -1,0 +1,90 @@
+"""Losses and accuracies of every variant while it was trained (source A's figure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from gauntlet.figures.inputs import Inputs
+from gauntlet.figures.style import Style, hide_unused, legend_above, legend_rows, line_of, plain
+from gauntlet.registry import FIGURES
+from gauntlet.results import read_table
+
+Series = dict[str, list[NDArray[np.float64]]]
+
+
+@FIGURES.register(
+    "training_curves",
+    reads=("histories",),
+    title="Training",
+    caption="Validation loss, one panel per kind of loss, validation accuracy, and the Kantorovich-Rubinstein term "
+    "where it is trained, after every epoch: mean over seeds and their range; pale where some seeds have stopped.",
+)
+def training_curves(inputs: Inputs, *, style: Style) -> Figure:
+    """Draw validation loss, validation accuracy and, where it exists, the KR term against the epoch, per variant.
+
+    Losses of different kinds have panels of their own. Seeds stop at different epochs: from there on the mean of those
+    that still run is drawn pale.
+    """
+    series = {column: _series(inputs, column) for column in ("validation_loss", "validation_accuracy", "kr")}
+    panels: list[tuple[str, str, Sequence[str]]] = [
+        (f"Validation loss: {loss}" if loss else "Validation loss", "validation_loss", variants)
+        for loss, variants in inputs.losses().items()
+    ]
+    panels.append(("Validation accuracy (%)", "validation_accuracy", inputs.variants))
+    if series["kr"]:
+        panels.append(("KR term", "kr", inputs.variants))
+    columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    legend_in = style.legend_row_in * legend_rows(inputs.variants, style, wide=True)[1]
+    figure, grid = style.figure(rows, columns, height_in=0.25 + 1.9 * rows + legend_in, sharex=True)
+    handles: dict[str, Any] = {}
+    for axes, (title, column, variants) in zip(grid.flat, panels, strict=False):
+        scale = 100 if column == "validation_accuracy" else 1
+        for variant in (name for name in inputs.variants if name in variants):
+            for runs in [series[column].get(variant)]:
+                if runs:
+                    handles[variant] = _draw(axes, [scale * run for run in runs], line_of(inputs.variants, variant))
+        axes.set_title(plain(title), loc="left")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    for axes in grid.flat[: len(panels)]:
+        axes.tick_params(labelbottom=True)
+    for axes in grid.flat[max(0, len(panels) - columns) : len(panels)]:
+        axes.set_xlabel("Epoch")
+    hide_unused(grid.flat[len(panels) :])
+    legend_above(figure, {name: handles[name] for name in inputs.variants if name in handles}, style, wide=True)
+    return figure
+
+
+def _series(inputs: Inputs, column: str) -> Series:
+    """Read one column of every history, per variant one run per seed; runs without values are left out."""
+    series: Series = {}
+    for history in inputs.histories:
+        values = np.asarray(read_table(history.path)[column].to_numpy(), dtype=np.float64)
+        if np.isfinite(values).any():
+            series.setdefault(history.variant, []).append(values)
+    return series
+
+
+def _draw(axes: Axes, runs: list[NDArray[np.float64]], look: dict[str, Any]) -> Any:
+    length = max(map(len, runs))
+    table = np.full((len(runs), length), np.nan)
+    for number, run in enumerate(runs):
+        table[number, : len(run)] = run
+    epochs, running = np.arange(1, length + 1), np.isfinite(table).sum(0)
+    mean = np.nansum(table, 0) / np.maximum(running, 1)
+    common = int((running == len(runs)).sum())
+    low, high = table[:, :common].min(0), table[:, :common].max(0)
+    axes.fill_between(epochs[:common], low, high, color=look["color"], alpha=0.15, linewidth=0)
+    if common < length:
+        start = max(common - 1, 0)
+        axes.plot(epochs[start:], mean[start:], **look | {"marker": ""}, linewidth=0.8, alpha=0.5)
+    # Markers stand far apart: they tell lines from one another, not epochs.
+    every = max(1, length // 6)
+    return axes.plot(epochs[:common], mean[:common], **look, markevery=every)[0]

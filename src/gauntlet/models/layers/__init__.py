@@ -1,0 +1,1 @@
+"""Layers, one ablation part a file."""

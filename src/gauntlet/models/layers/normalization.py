@@ -1,0 +1,24 @@
+"""Input normalisation as the first layer, so that data, attacks and certificates see pixels in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalization(nn.Module):
+    """Subtracts `mean` and divides by `std`, per channel; images `(B, C, H, W)` in [0, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to normalised images of the same shape."""
+        return (x - self.mean) / self.std

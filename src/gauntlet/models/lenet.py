@@ -1,0 +1,62 @@
+"""LeNet as in the error-correcting-code experiments: three unpadded convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from gauntlet.errors import InputError
+from gauntlet.models.heads import build_head
+from gauntlet.models.initialization import glorot
+from gauntlet.models.layers.normalization import Normalization
+from gauntlet.models.network import Network
+from gauntlet.registry import MODELS, PositiveInt
+
+SMALLEST_SIDE = 18
+
+
+@MODELS.register("lenet", heads=True, source="LeCun et al. 1998, in the form of the FastEstimator library")
+class LeNet(Network):
+    """Conv3x3, relu, maxpool2, conv3x3, relu, maxpool2, conv3x3, relu, flatten, head; no padding, so 18x18 or more."""
+
+    def __init__(
+        self,
+        *,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        head: Mapping[str, Any] | None = None,
+        widths: tuple[PositiveInt, PositiveInt, PositiveInt] = (32, 64, 64),
+    ) -> None:
+        channels, height, width = image_shape
+        if min(height, width) < SMALLEST_SIDE:
+            problem = (
+                f"lenet does not pad and needs images of {SMALLEST_SIDE}x{SMALLEST_SIDE}, these are {height}x{width}"
+            )
+            raise InputError(problem, where="model.name", remedy="use `cnn`")
+        first, second, third = widths
+        # Pooled before relu: the same function, since relu is monotone, at a quarter of relu's work.
+        body = nn.Sequential(
+            nn.Conv2d(channels, first, 3),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Conv2d(first, second, 3),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Conv2d(second, third, 3),
+            nn.ReLU(),
+        )
+        in_features = third * _side(height) * _side(width)
+        super().__init__(
+            normalization=Normalization(mean, std),
+            body=body,
+            head=build_head(head, in_features=in_features, num_classes=num_classes),
+        )
+        glorot(self)
+
+
+def _side(pixels: int) -> int:
+    return ((pixels - 2) // 2 - 2) // 2 - 2

@@ -1,0 +1,126 @@
+"""The one shape of a network: normalisation, body, head; and the head's contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor, nn
+
+from gauntlet.registry import Spec
+
+View = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a network is built from: enough to build it again and put stored weights in.
+
+    `mean` and `std` are the data's, per channel in [0, 1]; `exported` says that constrained layers became plain ones.
+    """
+
+    architecture: Spec
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    exported: bool = False
+
+
+@dataclass(frozen=True)
+class LipschitzClaim:
+    """A proven bound on how fast a network's logits change, in the L2 norm of pixels in [0, 1].
+
+    ``joint``: ``|f(x) - f(z)|_2 <= constant * |x - z|_2`` for the vector of logits. ``disjoint``: the same for each
+    logit alone, ``|f_k(x) - f_k(z)| <= constant * |x - z|_2``.
+    """
+
+    constant: float
+    norm: Literal["l2"] = "l2"
+    head: Literal["joint", "disjoint"] = "joint"
+
+
+class Head(nn.Module):
+    """The end of a network: features to raw outputs, raw outputs to logits.
+
+    Outputs are what a training loss sees. The base class decodes nothing: its outputs are the logits.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features `(B, F)` to raw outputs."""
+        raise NotImplementedError
+
+    def decode(self, outputs: Tensor) -> Tensor:
+        """Map raw outputs to logits `(B, K)`."""
+        return outputs
+
+    def views(self) -> Mapping[str, View]:
+        """Name other differentiable views: maps of features `(B, F)` to scores `(B, K)`."""
+        return {}
+
+
+class LayerHead(Head):
+    """A head that is one layer; its outputs are the logits."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features `(B, F)` to logits `(B, K)`."""
+        logits: Tensor = self.layer(features)
+        return logits
+
+
+class Network(nn.Module):
+    """A classifier of images `(B, C, H, W)` in [0, 1]: normalisation, then body, then head.
+
+    `description` is set by `build` and says how to build the network again.
+    """
+
+    description: Description | None = None
+
+    def __init__(self, *, normalization: nn.Module, body: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.normalization, self.body, self.head = normalization, body, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits `(B, K)`."""
+        return self.decode(self.outputs(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Map images to what the head sees: `(B, F)`."""
+        features: Tensor = self.body(self.normalization(x)).flatten(1)
+        return features
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Map images to the head's raw outputs, which is what a training loss sees."""
+        outputs: Tensor = self.head(self.features(x))
+        return outputs
+
+    def decode(self, outputs: Tensor) -> Tensor:
+        """Map raw outputs to logits `(B, K)`."""
+        return self.head.decode(outputs)
+
+    @property
+    def surrogates(self) -> dict[str, View]:
+        """Differentiable views by name: maps of images to scores `(B, K)`; ``logits`` is the network itself."""
+
+        def through(view: View) -> View:
+            return lambda x: view(self.features(x))
+
+        return {"logits": self.forward, **{name: through(view) for name, view in self.head.views().items()}}
+
+    @property
+    def lipschitz(self) -> LipschitzClaim | None:
+        """What is proven of the network's Lipschitz constant; None where nothing is."""
+        return None
+
+    def export(self) -> Network:
+        """Give a network of plain layers with equal outputs: itself where nothing is constrained."""
+        return self
+
+    def _describe_export_of(self, original: Network) -> None:
+        if original.description is not None:
+            self.description = replace(original.description, exported=True)

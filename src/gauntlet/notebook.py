@@ -1,0 +1,111 @@
+"""The evaluation engine for notebooks: any torch model, any images, the rows that the pipeline would write."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from gauntlet.attacks.model import Precision
+from gauntlet.config.components import describe
+from gauntlet.config.schema import Attack
+from gauntlet.errors import InputError, InputErrors
+from gauntlet.evaluation import AttackPlan, CellIdentity
+from gauntlet.evaluation import evaluate as run
+
+
+def evaluate(
+    model: nn.Module,
+    images: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray,
+    attack: Mapping[str, Any] | str,
+    *,
+    seed: int = 0,
+    name: str | None = None,
+    experiment: str = "",
+    variant: str = "",
+    device: str | torch.device | None = None,
+    precision: Precision = "auto",
+    batch_size: int | Literal["auto"] = "auto",
+) -> pa.Table:
+    """Attack a model and give one row per image: EVALUATION_SCHEMA, in the order of the images.
+
+    `model` maps images `(B, C, H, W)` in [0, 1] to logits `(B, K)` and is in eval mode; it is not changed. `images` are
+    `(N, C, H, W)`, floats in [0, 1] or uint8 in [0, 255], `labels` integers `(N,)`. `attack` is an entry of `attacks:`
+    as in a configuration file, for example ``{"name": "pgd", "norm": "linf", "epsilons": [0.03, 0.1], "steps": 40}``.
+    The rows are those of the pipeline's cell with the same seed. Robust accuracy at a budget is the share of rows
+    whose `epsilon` is null or above it.
+
+    Raises InputError when model, images, labels or attack cannot be used, AttackError when the attack fails; warns when
+    it broke its promise for single images, whose status is then error.
+    """
+    checked = attack_of(attack)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model is a {type(model).__name__}", remedy="give a torch.nn.Module")
+    plan = AttackPlan(
+        name=name or checked.attack.name,
+        spec=checked.attack,
+        norm=checked.norm,
+        epsilons=checked.epsilons,
+        surrogate=checked.surrogate,
+        seed=checked.seed,
+    )
+    result = run(
+        model,
+        images_of(images),
+        labels_of(labels),
+        plan,
+        identity=CellIdentity(experiment, variant, seed),
+        keep_examples=0,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+    )
+    if result.errors:
+        warnings.warn(
+            f"{len(result.errors)} or more rows have status error; {result.errors[0]}", UserWarning, stacklevel=2
+        )
+    return result.rows
+
+
+def attack_of(attack: Mapping[str, Any] | str) -> Attack:
+    """Validate an attack as a configuration file would. Raises InputErrors, one line per problem."""
+    try:
+        return Attack.model_validate(attack)
+    except ValidationError as error:
+        problems = [(".".join(map(str, details["loc"])), describe(dict(details))) for details in error.errors()]
+        raise InputErrors(
+            InputError(text, where=".".join(filter(None, ("attack", at)))) for at, text in problems
+        ) from error
+
+
+def images_of(images: Tensor | np.ndarray) -> Tensor:
+    """Give images as float32 in [0, 1]: uint8 divided by 255, floats as they are. Raises InputError."""
+    tensor = _tensor(images, "images")
+    if tensor.dtype == torch.uint8:
+        return tensor.to(torch.float32) / 255
+    if not tensor.is_floating_point():
+        raise InputError(f"images are {tensor.dtype}", remedy="give floats in [0, 1] or uint8 in [0, 255]")
+    return tensor.to(torch.float32)
+
+
+def labels_of(labels: Tensor | np.ndarray) -> Tensor:
+    """Give labels as a tensor. Raises InputError."""
+    return _tensor(labels, "labels")
+
+
+def _tensor(values: Any, what: str) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach()
+    try:
+        return torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{what} are a {type(values).__name__}: {error}", remedy="give a tensor or an array"
+        ) from error

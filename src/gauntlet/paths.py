@@ -1,0 +1,144 @@
+"""Where every artefact lives, as a pure function of its ids, relative to the folder a run works in."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gauntlet.config.grid import Cell
+from gauntlet.config.schema import Dataset
+from gauntlet.provenance.digests import digest_json
+
+DATA = Path("data")
+RESULTS = Path("results")
+LOGS = Path("logs")
+
+SPLITS = ("train", "validation", "test")
+FIGURE_FORMATS = ("pdf", "svg", "png")
+
+
+def dataset_id(dataset: Dataset) -> str:
+    """Name a stored split after its source and everything that decides its bytes."""
+    readable = re.sub(r"[^a-z0-9_]+", "-", dataset.source.name.lower())
+    named = dataset.source.options.get("name")
+    if isinstance(named, str):
+        readable += "-" + re.sub(r"[^a-z0-9_]+", "-", named.lower())
+    return f"{readable}-{digest_json(dataset.as_dict())[:8]}"
+
+
+def data_folder(dataset: str) -> Path:
+    """The stored split of a data set: one safetensors file a split and a manifest."""
+    return DATA / dataset
+
+
+def data_file(dataset: str, split: str) -> Path:
+    """One split of a data set."""
+    return data_folder(dataset) / f"{split}.safetensors"
+
+
+def data_manifest(dataset: str) -> Path:
+    """What stands for a stored split in the graph: small, and the same whenever its bytes are."""
+    return data_folder(dataset) / "manifest.json"
+
+
+def experiment_folder(experiment: str) -> Path:
+    """Everything made for one experiment."""
+    return RESULTS / experiment
+
+
+def model_folder(cell: Cell) -> Path:
+    """A trained network: weights, manifest, history."""
+    return experiment_folder(cell.experiment) / "models" / f"variant={cell.variant}" / f"seed={cell.seed}"
+
+
+def model_weights(cell: Cell) -> Path:
+    """The weights of a trained network."""
+    return model_folder(cell) / "model.safetensors"
+
+
+def model_manifest(cell: Cell) -> Path:
+    """What stands for a trained network in the graph."""
+    return model_folder(cell) / "manifest.json"
+
+
+def history(cell: Cell) -> Path:
+    """One row per epoch of a training."""
+    return model_folder(cell) / "history.parquet"
+
+
+def samples(cell: Cell) -> Path:
+    """One row per sample of an attack or a certificate on one model."""
+    folder, key = {"evaluate": ("evaluations", "attack"), "certify": ("certificates", "certificate")}[cell.stage]
+    model = experiment_folder(cell.experiment) / folder / f"variant={cell.variant}" / f"seed={cell.seed}"
+    return model / f"{key}={cell.probe}" / "samples.parquet"
+
+
+def examples(cell: Cell) -> Path:
+    """The adversarial images kept of one attack on one model."""
+    return samples(cell).with_name("examples.safetensors")
+
+
+def products(cell: Cell) -> list[Path]:
+    """Every file that a cell makes. The first is the one that says what made it, and is written last."""
+    match cell.stage:
+        case "prepare":
+            return [*(data_file(cell.probe, split) for split in SPLITS), data_manifest(cell.probe)]
+        case "train":
+            return [model_weights(cell), model_manifest(cell), history(cell)]
+        case "evaluate":
+            return [samples(cell), examples(cell)]
+        case "certify":
+            return [samples(cell)]
+        case "aggregate":
+            return aggregates(cell.experiment)
+        case "figure":
+            return [figure(cell.experiment, cell.probe, suffix) for suffix in FIGURE_FORMATS]
+        case "report":
+            return [report(cell.experiment)]
+
+
+def evaluations(experiment: str) -> Path:
+    """Every sample of every attack of an experiment, in one file."""
+    return experiment_folder(experiment) / "evaluations.parquet"
+
+
+def summary(experiment: str) -> Path:
+    """Accuracies with intervals, per attack and ε."""
+    return experiment_folder(experiment) / "summary.parquet"
+
+
+def table(experiment: str, suffix: str) -> Path:
+    """The table a paper shows, as `csv` or `md`."""
+    return experiment_folder(experiment) / f"table.{suffix}"
+
+
+def certificates(experiment: str) -> Path:
+    """Every sample of every certificate of an experiment, in one file."""
+    return experiment_folder(experiment) / "certificates.parquet"
+
+
+def counterexamples(experiment: str) -> Path:
+    """Samples that an attack fools nearer than their certificate allows; there is no such file when all is well."""
+    return experiment_folder(experiment) / "counterexamples.parquet"
+
+
+def aggregates(experiment: str) -> list[Path]:
+    """Every file that aggregation makes; the summary says what made them all."""
+    tables = [table(experiment, suffix) for suffix in ("csv", "md")]
+    return [summary(experiment), evaluations(experiment), certificates(experiment), *tables]
+
+
+def figure(experiment: str, name: str, suffix: str) -> Path:
+    """One figure in one format."""
+    return experiment_folder(experiment) / "figures" / f"{name}.{suffix}"
+
+
+def report(experiment: str) -> Path:
+    """The page."""
+    return experiment_folder(experiment) / "report.html"
+
+
+def log(cell: Cell) -> Path:
+    """The log of a cell's last attempt."""
+    ids = [cell.stage, cell.variant, str(cell.seed) if cell.variant else "", cell.probe]
+    return LOGS / (cell.experiment or "data") / (".".join(part for part in ids if part) + ".log")

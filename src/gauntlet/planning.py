@@ -1,0 +1,265 @@
+"""What has to be done: the graph of cells, the recipe each one has now, and whether the file on disk still answers it.
+
+Only light modules are imported and only small files and the ends of big ones are read, since every start of Snakemake
+asks this of every cell.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gauntlet import paths
+from gauntlet.config import grid
+from gauntlet.config.grid import Cell
+from gauntlet.config.schema import Config, Dataset, Experiment
+from gauntlet.errors import GauntletError, InputError, nearest
+from gauntlet.provenance.digests import digest_file, digest_json
+from gauntlet.provenance.fingerprint import fingerprint
+from gauntlet.provenance.recipes import Recipe, read_marks
+from gauntlet.registry import (
+    ATTACKS,
+    AUGMENTATIONS,
+    CERTIFICATES,
+    FIGURES,
+    HEADS,
+    LOSSES,
+    MODELS,
+    OPTIMIZERS,
+    SOURCES,
+    Registry,
+    Spec,
+)
+from gauntlet.signatures import module_file
+
+
+class State(StrEnum):
+    """Where a cell stands."""
+
+    CURRENT = "current"
+    STALE = "stale"
+    MISSING = "missing"
+
+
+class Plan:
+    """The graph of one configuration against the files of one working folder (the current one).
+
+    A plan looks at each file once; make a new one to look again.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._recipes: dict[Cell, Recipe | None] = {}
+        self._states: dict[Cell, State] = {}
+        self._digests: dict[Path, str | None] = {}
+
+    @cached_property
+    def datasets(self) -> dict[str, Dataset]:
+        """Map the id of each stored split to its settings; experiments that ask for the same one share it."""
+        return {paths.dataset_id(one.dataset): one.dataset for one in self.config.experiments.values()}
+
+    def cells(self) -> Iterator[Cell]:
+        """List every cell, each after those it needs."""
+        yield from (Cell("prepare", probe=dataset) for dataset in self.datasets)
+        for name in self.config.experiments:
+            yield from self.cells_of(name)
+
+    def cells_of(self, experiment: str) -> Iterator[Cell]:
+        """List the cells of one experiment, each after those it needs; its data set is not among them."""
+        settings = self.experiment(experiment)
+        yield from grid.cells(experiment, settings)
+        yield Cell("aggregate", experiment)
+        yield from (Cell("figure", experiment, probe=figure) for figure in self.figures(experiment))
+        yield Cell("report", experiment)
+
+    def figures(self, experiment: str) -> list[str]:
+        """List the figures an experiment has: those whose tables it makes."""
+        settings = self.experiment(experiment)
+        has = {"histories", *(["evaluations", "summary", "examples"] if settings.attacks else [])}
+        if any(True for _ in grid.certificates(experiment, settings)):
+            has.add("certificates")
+        return [name for name, entry in FIGURES.catalogue.items() if set(entry.tags["reads"]) <= has]
+
+    def experiment(self, name: str) -> Experiment:
+        """Find an experiment by name. Raises InputError that names the nearest one."""
+        if name not in self.config.experiments:
+            raise InputError(f"no experiment '{name}'", remedy=nearest(name, self.config.experiments))
+        return self.config.experiments[name]
+
+    def find(self, cell: Cell) -> Cell:
+        """Check that a cell is one of this configuration's. Raises InputError that names the nearest id."""
+        if cell.stage == "prepare":
+            if cell.probe not in self.datasets:
+                raise InputError(f"no data set '{cell.probe}'", remedy=nearest(cell.probe, self.datasets))
+            return cell
+        every = list(self.cells_of(cell.experiment))
+        if cell not in every:
+            same_stage = [str(other) for other in every if other.stage == cell.stage]
+            raise InputError(f"no cell '{cell}' in this configuration", remedy=nearest(str(cell), same_stage))
+        return cell
+
+    def reads(self, cell: Cell) -> dict[Path, Cell]:
+        """Map every file that a cell reads to the cell that makes it; manifests stand for what they list."""
+        if cell.stage == "prepare":
+            return {}
+        name, settings = cell.experiment, self.experiment(cell.experiment)
+        dataset = paths.dataset_id(settings.dataset)
+        aggregate = Cell("aggregate", name)
+        data = {paths.data_manifest(dataset): Cell("prepare", probe=dataset)}
+        match cell.stage:
+            case "train":
+                return data
+            case "evaluate" | "certify":
+                return {**data, paths.model_manifest(cell.model): cell.model}
+            case "aggregate":
+                probes = [*grid.evaluations(name, settings), *grid.certificates(name, settings)]
+                return {paths.samples(probe): probe for probe in probes}
+            case "figure":
+                tables = FIGURES.entry(cell.probe).tags["reads"]
+                return {path: maker for table in tables for path, maker in self._table(name, table).items()}
+            case _:
+                figures = [Cell("figure", name, probe=figure) for figure in self.figures(name)]
+                drawn = {paths.figure(name, figure.probe, "svg"): figure for figure in figures}
+                return {**dict.fromkeys(paths.aggregates(name)[:3], aggregate), **drawn}
+
+    def _table(self, experiment: str, table: str) -> dict[Path, Cell]:
+        """List the files behind a table that a figure says it reads."""
+        settings = self.experiment(experiment)
+        match table:
+            case "histories":
+                return {paths.history(model): model for model in grid.models(experiment, settings)}
+            case "examples":
+                return {paths.examples(cell): cell for cell in grid.evaluations(experiment, settings)}
+            case _:
+                return {getattr(paths, table)(experiment): Cell("aggregate", experiment)}
+
+    def upstream(self, cell: Cell) -> list[Cell]:
+        """List the cells whose files a cell reads; an aggregation waits for every model, attacked or not."""
+        makers = dict.fromkeys(self.reads(cell).values())
+        if cell.stage == "aggregate":
+            makers |= dict.fromkeys(grid.models(cell.experiment, self.experiment(cell.experiment)))
+        return list(makers)
+
+    def recipe(self, cell: Cell) -> Recipe | None:
+        """Say what decides a cell's bytes now; None while a file that it reads is not there."""
+        if cell not in self._recipes:
+            digests = {str(path): self.digest(path) for path in self.reads(cell)}
+            known = {path: digest for path, digest in digests.items() if digest is not None}
+            self._recipes[cell] = self._recipe(cell, known) if len(known) == len(digests) else None
+        return self._recipes[cell]
+
+    def state(self, cell: Cell) -> State:
+        """Say whether a cell's files are there and answer its recipe, and those it hangs on too."""
+        if cell not in self._states:
+            self._states[cell] = self._state(cell)
+        return self._states[cell]
+
+    def unfinished(self, cells: Iterable[Cell] | None = None) -> list[Cell]:
+        """List the cells (all, if not said which) that are stale or missing."""
+        return [cell for cell in (self.cells() if cells is None else cells) if self.state(cell) is not State.CURRENT]
+
+    def is_current(self, cell: Cell) -> bool:
+        """Tell whether a cell's files answer its recipe, whatever its inputs' own recipes say."""
+        recipe = self.recipe(cell)
+        if recipe is None or not all(path.is_file() for path in paths.products(cell)):
+            return False
+        string, _ = read_marks(paths.products(cell)[0])
+        return string == recipe.string
+
+    def _state(self, cell: Cell) -> State:
+        if not all(path.is_file() for path in paths.products(cell)):
+            return State.MISSING
+        if any(self.state(other) is not State.CURRENT for other in self.upstream(cell)):
+            return State.STALE
+        return State.CURRENT if self.is_current(cell) else State.STALE
+
+    def digest(self, path: Path) -> str | None:
+        """Find the digest that a manifest, or the file itself, states; None where there is none."""
+        if path not in self._digests:
+            self._digests[path] = _manifest_digest(path) if path.suffix == ".json" else _own_digest(path)
+        return self._digests[path]
+
+    def _recipe(self, cell: Cell, inputs: dict[str, str]) -> Recipe:
+        slice_, components = self._slice(cell)
+        modules = fingerprint([f"gauntlet.stages.{cell.stage}", *components])
+        if cell.stage in ("aggregate", "report"):
+            inputs = {"cells": f"sha256:{digest_json(inputs)}"}
+        return Recipe(cell.stage, slice_, modules, inputs)
+
+    def _slice(self, cell: Cell) -> tuple[dict[str, Any], list[str]]:
+        """Cut out what of the configuration decides a cell, and list the modules of the components it names."""
+        if cell.stage == "prepare":
+            dataset = self.datasets[cell.probe]
+            return dataset.as_dict(), _modules(SOURCES, dataset.source)
+        settings = self.experiment(cell.experiment)
+        if cell.stage == "aggregate":
+            return {"experiment": cell.experiment, "order": digest_json([str(path) for path in self.reads(cell)])}, []
+        if cell.stage == "figure":
+            return {"experiment": cell.experiment, "variants": list(settings.variants)}, [
+                FIGURES.entry(cell.probe).module
+            ]
+        if cell.stage == "report":
+            settings_digest = digest_json(settings.as_dict())
+            return {"experiment": cell.experiment, "settings": settings_digest, "templates": _templates()}, []
+        variant = settings.variants[cell.variant]
+        network = _modules(MODELS, variant.model)
+        if head := variant.model.options.get("head"):
+            network += _modules(HEADS, Spec(head["name"]))
+        if cell.stage == "train":
+            training = settings.training_of(cell.variant)
+            slice_ = {"model": variant.model.as_dict(), "loss": variant.loss.as_dict(), "training": training.as_dict()}
+            components = _modules(LOSSES, variant.loss) + _modules(OPTIMIZERS, training.optimizer)
+            components += [module for spec in training.augmentation for module in _modules(AUGMENTATIONS, spec)]
+            return {**slice_, "seed": cell.seed}, network + components
+        names = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.probe}
+        if cell.stage == "certify":
+            certificate = settings.certificates[cell.probe]
+            slice_ = {**names, "samples": settings.samples, "certificate": certificate.as_dict()}
+            return slice_, network + _modules(CERTIFICATES, certificate.certificate)
+        attack = settings.attacks[cell.probe]
+        slice_ = {**names, "samples": settings.samples, "examples": settings.examples, "attack": attack.as_dict()}
+        return slice_, network + _modules(ATTACKS, attack.attack)
+
+
+def _templates() -> str:
+    """Hash the page's templates, which decide its bytes and are no modules."""
+    package = module_file("gauntlet.report")
+    files = sorted((package.parent / "templates").iterdir()) if package else []
+    return digest_json({path.name: digest_file(path) for path in files})
+
+
+def _modules(registry: Registry, spec: Spec) -> list[str]:
+    """List the own modules that define a component: its own, and for another library's the adapter's."""
+    prefix = spec.name.partition(":")[0]
+    if prefix in registry.adapters:
+        return [registry.adapters[prefix].module]
+    return [registry.entry(spec.name).module]
+
+
+def _manifest_digest(path: Path) -> str | None:
+    try:
+        digest = json.loads(path.read_text(encoding="utf-8"))["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return digest if str(digest).startswith("sha256:") else f"sha256:{digest}"
+
+
+def _own_digest(path: Path) -> str | None:
+    string, digest = read_marks(path)
+    return digest or string
+
+
+def require_current_inputs(plan: Plan, cell: Cell) -> Recipe:
+    """Give the recipe of a cell that is about to be made.
+
+    Raises GauntletError that names the first file missing among those it reads.
+    """
+    recipe = plan.recipe(cell)
+    if recipe is None:
+        missing, maker = next((path, maker) for path, maker in plan.reads(cell).items() if plan.digest(path) is None)
+        raise GauntletError(f"{cell} needs {missing}", remedy=f"run `gauntlet {maker.stage}` or `snakemake` first")
+    return recipe

@@ -1,0 +1,87 @@
+"""Randomness by address: every draw is a pure function of what it is for, never of global state or of its neighbours.
+
+Training draws from generators seeded by an address such as ``("train", seed, "order", epoch)``. Attacks draw per
+sample: sample i gets a 64-bit key from its own content, and the draws are a hash of (key, stream, counter), so they
+do not depend on batch size, order, device or shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+# Constants of SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"), as signed 64 bit.
+_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
+_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MIX_2 = 0x94D049BB133111EB - (1 << 64)
+
+
+def derive_seed(*address: str | int) -> int:
+    """Hash an address to a seed in [0, 2^63)."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in address)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def generator(*address: str | int, device: str | torch.device = "cpu") -> torch.Generator:
+    """Make a generator whose stream is decided by `address` alone."""
+    return torch.Generator(device=device).manual_seed(derive_seed(*address))
+
+
+def sample_keys(seed: int, stage: str, hashes: Sequence[str], *, device: str | torch.device = "cpu") -> Tensor:
+    """Give each sample, known by its content hash, its own key: int64 `(N,)`."""
+    return torch.tensor([derive_seed(stage, seed, name) for name in hashes], dtype=torch.int64, device=device)
+
+
+def uniform(
+    keys: Tensor,
+    shape: Sequence[int],
+    *,
+    stream: str | int,
+    low: float = 0.0,
+    high: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Draw `(B, *shape)` numbers uniform in [low, high), row b from `keys[b]` (int64 `(B,)`) and `stream` alone."""
+    # 24 bits fill a float32 mantissa exactly, so that float32 and float64 draws are the same numbers.
+    unit = (_bits(keys, shape, stream) >> 40 & 0xFFFFFF).to(torch.float64) / float(1 << 24)
+    return (low + (high - low) * unit).to(dtype)
+
+
+def normal(keys: Tensor, shape: Sequence[int], *, stream: str | int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Draw `(B, *shape)` standard normal numbers by Box and Muller's transform, row b from `keys[b]` and `stream`."""
+    bits = _bits(keys, shape, stream)
+    first = ((bits >> 32 & 0xFFFFFFFF).to(torch.float64) + 0.5) / float(1 << 32)
+    second = (bits & 0xFFFFFFFF).to(torch.float64) / float(1 << 32)
+    return (torch.sqrt(-2 * torch.log(first)) * torch.cos(2 * math.pi * second)).to(dtype)
+
+
+def integers(keys: Tensor, shape: Sequence[int], high: int, *, stream: str | int) -> Tensor:
+    """Draw `(B, *shape)` int64 numbers uniform in [0, high), for high up to 2^24."""
+    return (uniform(keys, shape, stream=stream, dtype=torch.float64) * high).to(torch.int64)
+
+
+def _bits(keys: Tensor, shape: Sequence[int], stream: str | int) -> Tensor:
+    """Hash (key, stream, counter) to 64 bits each: int64 `(B, *shape)`."""
+    size = math.prod(shape)
+    counter = torch.arange(1, size + 1, dtype=torch.int64, device=keys.device) * _GAMMA
+    start = _mix(keys + _signed(derive_seed("stream", stream)))
+    return _mix(start[:, None] + counter[None, :]).reshape(len(keys), *shape)
+
+
+def _mix(state: Tensor) -> Tensor:
+    state = (state ^ _shift_right(state, 30)) * _MIX_1
+    state = (state ^ _shift_right(state, 27)) * _MIX_2
+    return state ^ _shift_right(state, 31)
+
+
+def _shift_right(value: Tensor, places: int) -> Tensor:
+    """Shift without the sign: torch's int64 shift is arithmetic."""
+    return value >> places & ((1 << (64 - places)) - 1)
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value

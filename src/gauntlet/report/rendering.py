@@ -1,0 +1,94 @@
+"""From numbers and figures to one HTML file that needs nothing else: no network, no script, no other file."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from gauntlet.errors import InputError
+from gauntlet.figures import Inputs
+from gauntlet.figures.style import Style
+from gauntlet.files import write_text
+from gauntlet.registry import FIGURES
+from gauntlet.report.content import read_content
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A figure as the page embeds it."""
+
+    name: str
+    title: str
+    caption: str
+    source: str
+    wide: bool
+
+
+def write_report(
+    out: Path,
+    inputs: Inputs,
+    *,
+    figures: Mapping[str, Path],
+    mark: str = "",
+    failures: Mapping[str, str] | None = None,
+) -> None:
+    """Write the report of an experiment to `out`, atomically; see `render_report`."""
+    write_text(out, render_report(inputs, figures=figures, mark=mark, failures=failures))
+
+
+def render_report(
+    inputs: Inputs,
+    *,
+    figures: Mapping[str, Path],
+    mark: str = "",
+    failures: Mapping[str, str] | None = None,
+) -> str:
+    """Render the report of an experiment; the text depends on the files alone.
+
+    `inputs` needs `evaluations` and `summary`. `figures` maps names to drawn SVG or PNG files, which are embedded in
+    this order. `mark` stands in the page's head. `failures` maps cells that failed to what their logs said last.
+
+    Raises InputError when a file is missing, damaged or of another type.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.1f}"
+    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.3g}"
+    pictures = [_picture(name, path) for name, path in figures.items()]
+    template = environment.get_template("page.html.j2")
+    return (
+        template.render(content=read_content(inputs), pictures=pictures, mark=mark, failures=dict(failures or {}))
+        + "\n"
+    )
+
+
+def _picture(name: str, path: Path) -> _Picture:
+    if path.suffix not in _TYPES:
+        raise InputError(f"a {path.suffix} file cannot be shown in a page", where=str(path), remedy="give SVG or PNG")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError("the figure cannot be read", where=str(path), remedy="draw it first") from error
+    tags = FIGURES.entry(name).tags
+    source = f"data:{_TYPES[path.suffix]};base64,{base64.b64encode(content).decode()}"
+    return _Picture(name, str(tags.get("title", name)), str(tags.get("caption", "")), source, _is_wide(content))
+
+
+def _is_wide(content: bytes) -> bool:
+    """Tell a figure of two columns from one of one column, by the width that an SVG file states first."""
+    width = re.search(rb'<svg[^>]* width="([0-9.]+)pt"', content[:4096], re.DOTALL)
+    return width is None or float(width[1]) / 72 > 1.2 * Style().one_column_in

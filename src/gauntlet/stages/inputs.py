@@ -1,0 +1,30 @@
+"""What an experiment left behind for the figures and the report, gathered from its configuration."""
+
+from __future__ import annotations
+
+from gauntlet import paths
+from gauntlet.config import grid
+from gauntlet.data.store import load_manifest
+from gauntlet.figures.inputs import Examples, History, Inputs
+from gauntlet.planning import Plan
+
+
+def figure_inputs(plan: Plan, experiment: str) -> Inputs:
+    """List the tables and images of an experiment, variants in the order of the configuration."""
+    settings = plan.experiment(experiment)
+    certified = any(True for _ in grid.certificates(experiment, settings))
+    return Inputs(
+        variants=tuple(settings.variants),
+        evaluations=paths.evaluations(experiment),
+        summary=paths.summary(experiment),
+        certificates=paths.certificates(experiment) if certified else None,
+        histories=tuple(
+            History(model.variant, model.seed, paths.history(model), settings.variants[model.variant].loss.name)
+            for model in grid.models(experiment, settings)
+        ),
+        examples=tuple(
+            Examples(cell.variant, cell.seed, cell.probe, paths.examples(cell))
+            for cell in grid.evaluations(experiment, settings)
+        ),
+        classes=load_manifest(paths.data_folder(paths.dataset_id(settings.dataset))).classes,
+    )

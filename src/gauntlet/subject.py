@@ -1,0 +1,142 @@
+"""What is attacked or certified: the cell it belongs to, its images, and the plain model, which alone judges."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.errors import GauntletError, InputError
+
+PROBES = 32
+"""Images that a model is checked on before work begins."""
+
+
+@dataclass(frozen=True)
+class CellIdentity:
+    """Which experiment, variant and seed rows belong to; the seed also addresses their draws."""
+
+    experiment: str = ""
+    variant: str = ""
+    seed: int = 0
+
+
+class Judge:
+    """The network as it was given, on a device, in float32 (or float64): logits without gradient, in batches.
+
+    The network itself is used where it is there already, a copy otherwise; it is never changed.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, device: torch.device, dtype: torch.dtype = torch.float32, batch_size: int = 256
+    ) -> None:
+        self.device, self.dtype, self.batch_size = device, dtype, batch_size
+        self.network = network if _is_at(network, device, dtype) else copied(network).to(device, dtype)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Give `(B, K)` for images `(B, C, H, W)`; the batch is halved when memory runs out."""
+        outputs: list[Tensor] = []
+        done = 0
+        while done < len(x):
+            batch = x[done : done + self.batch_size].to(self.device, self.dtype)
+            try:
+                with torch.no_grad():
+                    outputs.append(self.network(batch))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self.batch_size = halved(self.batch_size, self.device)
+                continue
+            done += len(batch)
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def check_images(images: Tensor, labels: Tensor) -> None:
+    """Check images, floats `(N, C, H, W)` in [0, 1], and labels, integers `(N,)`. Raises InputError."""
+    if images.dim() != 4 or len(images) == 0:
+        raise InputError(f"images have shape {tuple(images.shape)}", remedy="give (N, C, H, W) with N >= 1")
+    if labels.dim() != 1 or len(labels) != len(images) or labels.is_floating_point() or labels.dtype == torch.bool:
+        got = f"labels are {labels.dtype} of shape {tuple(labels.shape)}"
+        raise InputError(got, remedy=f"give {len(images)} integers, one per image")
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0.0 and high <= 1.0):  # NaN too
+        raise InputError(
+            f"images lie in [{low:g}, {high:g}], not in [0, 1]",
+            remedy="divide 8-bit images by 255 and put normalisation into the model as its first layer",
+        )
+
+
+def check_eval_mode(network: nn.Module) -> None:
+    """Check that no layer is in train mode. Raises InputError."""
+    training = [name or type(network).__name__ for name, module in network.named_modules() if module.training]
+    if training:
+        raise InputError(f"the model is in train mode ({training[0]})", remedy="call model.eval() first")
+
+
+def check_logits(judge: Judge, images: Tensor, labels: Tensor) -> None:
+    """Check the model on a few images: `(B, K)` logits, finite, repeatable, not probabilities; and all labels.
+
+    Raises InputError.
+    """
+    x = images[:PROBES]
+    logits = judge.logits(x)
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < 2:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"the model gives {got} for {len(x)} images", remedy="it must give logits (B, K)")
+    if not logits.isfinite().all():
+        raise InputError("the model's outputs are not finite", remedy="look at its weights")
+    classes, low, high = logits.shape[1], int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        found = f"labels lie in [{low}, {high}] but the model has {classes} classes"
+        raise InputError(found, remedy=f"labels must lie in [0, {classes - 1}]")
+    scale = max(1.0, float(logits.abs().max()))
+    if float((judge.logits(x) - logits).abs().max()) > 1e-4 * scale:
+        raise InputError("the model gives other outputs for the same images", remedy="remove its randomness")
+    sums = logits.sum(1)
+    if bool((logits >= 0).all() and (logits <= 1).all() and ((sums - 1).abs() < 1e-4).all()):
+        raise InputError("the model gives probabilities", remedy="return logits: leave out the final softmax")
+
+
+def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """z_y - max_{i != y} z_i, `(B,)`: positive where the label wins."""
+    column = labels[:, None]
+    return logits.gather(1, column)[:, 0] - logits.scatter(1, column, -torch.inf).amax(1)
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Say where a network's first parameter or buffer lies; the CPU for a network without any."""
+    first = next(network.parameters(), next(network.buffers(), None))
+    return torch.device("cpu") if first is None else first.device
+
+
+def copied(network: nn.Module) -> nn.Module:
+    """Copy a network. Raises InputError where that cannot be done."""
+    try:
+        return copy.deepcopy(network)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"the model cannot be copied ({reason})", remedy="export it to plain layers first") from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory, of the accelerator or the host, ran out."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)
+
+
+def halved(batch_size: int, device: torch.device) -> int:
+    """Give half of a batch size after memory ran out. Raises GauntletError when a single image does not fit."""
+    if batch_size == 1:
+        raise GauntletError("out of memory with a batch of one image", remedy="use a device with more memory")
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return batch_size // 2
+
+
+def _is_at(network: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
+    tensors = [*network.parameters(), *network.buffers()]
+    return all(t.device == device and (t.dtype == dtype or not t.is_floating_point()) for t in tensors)

@@ -1,0 +1,56 @@
+"""One row per epoch of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+HISTORY_SCHEMA = pa.schema(
+    [
+        ("epoch", pa.int32()),
+        ("train_loss", pa.float64()),
+        ("train_accuracy", pa.float64()),
+        ("validation_loss", pa.float64()),
+        ("validation_accuracy", pa.float64()),
+        ("train_kr", pa.float64()),
+        ("kr", pa.float64()),
+        ("learning_rate", pa.float64()),
+        ("steps_per_second", pa.float64()),
+        ("seconds", pa.float64()),
+    ]
+)
+
+VOLATILE = ("steps_per_second", "seconds")
+"""Columns that are measured anew at every run and belong to no digest."""
+
+VOLATILE = ("steps_per_second", "seconds")
+"""Columns that differ between two runs of the same training, and so are no part of what it made."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is recorded of one epoch.
+
+    The training figures are those of the batches as they were trained on, with the weights changing meanwhile; the
+    validation figures are of the whole split after the epoch. `kr` is the Kantorovich-Rubinstein term of the
+    validation split and `train_kr` that of the training batches, null unless the loss has one. `seconds` covers
+    training and validation, `steps_per_second` training alone. `epoch` counts from 1.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    train_kr: float | None
+    kr: float | None
+    learning_rate: float
+    steps_per_second: float
+    seconds: float
+
+
+def history_table(epochs: Sequence[Epoch]) -> pa.Table:
+    """Make the table of a run's epochs."""
+    return pa.Table.from_pylist([asdict(epoch) for epoch in epochs], schema=HISTORY_SCHEMA)

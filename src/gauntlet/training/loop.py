@@ -1,0 +1,216 @@
+"""The training loop: epochs over a split on the device, the checkpoint with the lowest validation loss kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from gauntlet.data.augmentation import build_augmentation
+from gauntlet.data.batches import Batches
+from gauntlet.data.splits import Split, to_unit
+from gauntlet.errors import GauntletError
+from gauntlet.losses import build_loss, kantorovich_rubinstein
+from gauntlet.models.network import Network
+from gauntlet.randomness import derive_seed
+from gauntlet.registry import Spec
+from gauntlet.training.history import Epoch, history_table
+from gauntlet.training.optimizers import build_optimizer, scheduled_lr
+from gauntlet.training.settings import TrainingSettings
+from gauntlet.training.state import Best, Tally, TrainingState, snapshot
+
+EVALUATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network in evaluation mode with the weights of its best epoch (from 1), and the history of the run."""
+
+    network: Network
+    best_epoch: int
+    history: pa.Table
+
+
+def fit(
+    network: Network,
+    loss: Spec,
+    train: Split,
+    validation: Split,
+    *,
+    settings: TrainingSettings,
+    seed: int,
+    device: str | torch.device = "cpu",
+    on_epoch: Callable[[Epoch], None] | None = None,
+    resume: TrainingState | None = None,
+) -> Fitted:
+    """Train `network` and give it back with its best weights.
+
+    The same arguments on the same machine and number of threads give the same bytes. `on_epoch` is called after each
+    epoch. `resume` goes on from a state that `Training.state` gave. Raises GauntletError when the loss is not finite.
+    """
+    run = Training(network, loss, train, validation, settings=settings, seed=seed, device=device)
+    if resume is not None:
+        run.restore(resume)
+    while not run.finished:
+        epoch = run.run_epoch()
+        if on_epoch is not None:
+            on_epoch(epoch)
+    return run.result()
+
+
+class Training:
+    """A training run that can be stopped between any two steps and taken up again."""
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Spec,
+        train: Split,
+        validation: Split,
+        *,
+        settings: TrainingSettings,
+        seed: int,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        # Channels last is the faster layout for convolutions; it changes no value that is stored.
+        self.network = network.to(device, memory_format=torch.channels_last).train()
+        self.loss, self.has_kr = build_loss(loss), loss.name == "hkr"
+        self.settings, self.seed, self.device = settings, seed, torch.device(device)
+        augmentations = [build_augmentation(spec) for spec in settings.augmentation]
+        self.batches = Batches(
+            train, batch_size=settings.batch_size, seed=seed, device=device, augmentations=augmentations
+        )
+        self.validation = Split(validation.images.to(device), validation.labels.to(device))
+        trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.optimizer = build_optimizer(settings.optimizer, trainable)
+        self.base_lr: float = self.optimizer.param_groups[0]["lr"]
+        self.epochs, self.step = 0, 0
+        self.best: Best | None = None
+        self.history: list[Epoch] = []
+        self.tally = Tally()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the validation loss has not fallen for `patience` epochs."""
+        patience = self.settings.patience
+        waited = self.epochs - self.best.epoch if self.best else 0
+        return self.epochs >= self.settings.epochs or (patience is not None and waited >= patience)
+
+    def state(self) -> TrainingState:
+        """Copy where the run stands, between any two steps."""
+        weights, optimizer = snapshot(self.network), self.optimizer.state_dict()
+        return TrainingState(self.epochs, self.step, weights, optimizer, self.best, self.history, self.tally).copy()
+
+    def restore(self, state: TrainingState) -> None:
+        """Go back, or on, to a state that a run with the same arguments gave."""
+        state = state.to(self.device)
+        self.network.load_state_dict(state.weights)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.epochs, self.step = state.epochs, state.step
+        self.best, self.history, self.tally = state.best, state.history, state.tally
+
+    def run_epoch(self) -> Epoch:
+        """Make the remaining steps of the present epoch, then validate. Raises GauntletError for a non-finite loss."""
+        self.run_steps()
+        start_s = time.perf_counter()
+        train_loss, train_accuracy, train_kr = self._training_figures()
+        self.network.eval()
+        validation_loss, validation_accuracy, kr = self._validation_figures()
+        if self.best is None or validation_loss < self.best.validation_loss:
+            self.best = Best(self.epochs + 1, validation_loss, snapshot(self.network))
+        self.network.train()
+        training_s = self.tally.seconds
+        epoch = Epoch(
+            self.epochs + 1,
+            train_loss,
+            train_accuracy,
+            validation_loss,
+            validation_accuracy,
+            train_kr,
+            kr,
+            self.optimizer.param_groups[0]["lr"],
+            self.batches.steps / max(training_s, 1e-9),
+            training_s + time.perf_counter() - start_s,
+        )
+        self.history.append(epoch)
+        self.epochs, self.step, self.tally = self.epochs + 1, 0, Tally()
+        return epoch
+
+    def run_steps(self, count: int | None = None) -> None:
+        """Make the remaining steps of the present epoch, or at most `count` of them."""
+        start_s = time.perf_counter()
+        for group in self.optimizer.param_groups:
+            group["lr"] = scheduled_lr(self.base_lr, self.settings.schedule, self.epochs, self.settings.epochs)
+        end = self.batches.steps if count is None else min(self.batches.steps, self.step + count)
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            for images, labels in self.batches.epoch(self.epochs, start=self.step):
+                if self.step >= end:
+                    break
+                # Dropout and other draws of the network's own come from the global generator: each step has its own.
+                torch.manual_seed(derive_seed("train", self.seed, "network", self.epochs, self.step))
+                self._step(images, labels)
+                self.step += 1
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.tally.seconds += time.perf_counter() - start_s
+
+    def result(self) -> Fitted:
+        """Give the network with its best weights, in evaluation mode."""
+        if self.best is None:
+            raise ValueError("no epoch has been run")
+        self.network.eval()
+        self.network.load_state_dict(self.best.weights)
+        return Fitted(self.network, self.best.epoch, history_table(self.history))
+
+    def _step(self, images: Tensor, labels: Tensor) -> None:
+        outputs = self.network.outputs(images)
+        loss = self.loss(self.network, outputs, labels).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        # Nothing here waits for the device: figures are gathered as tensors and read once an epoch.
+        outputs = outputs.detach()
+        with torch.no_grad():
+            correct = (self.network.decode(outputs).argmax(dim=1) == labels).sum()
+        self.tally.correct = correct if self.tally.correct is None else self.tally.correct + correct
+        self.tally.losses.append(loss.detach())
+        self.tally.sizes.append(len(labels))
+        if self.has_kr:
+            self.tally.outputs.append(outputs)
+            self.tally.labels.append(labels)
+
+    def _training_figures(self) -> tuple[float, float, float | None]:
+        losses = torch.stack(self.tally.losses).double().cpu()
+        finite = losses.isfinite()
+        if not finite.all():
+            step = int((~finite).nonzero()[0])
+            self._refuse(float(losses[step]), f"step {step + 1} of {self.batches.steps}", "training")
+        sizes = torch.tensor(self.tally.sizes, dtype=torch.float64)
+        correct = 0 if self.tally.correct is None else int(self.tally.correct)
+        kr = None
+        if self.has_kr:
+            kr = float(kantorovich_rubinstein(torch.cat(self.tally.outputs), torch.cat(self.tally.labels)))
+        return float((losses * sizes).sum() / sizes.sum()), correct / float(sizes.sum()), kr
+
+    @torch.no_grad()
+    def _validation_figures(self) -> tuple[float, float, float | None]:
+        parts = [self.network.outputs(to_unit(images)) for images in self.validation.images.split(EVALUATION_BATCH)]
+        outputs, labels = torch.cat(parts), self.validation.labels
+        # A batch statistic is one of the whole split; the mean over batches of another size would be another number.
+        loss = float(self.loss(self.network, outputs, labels).mean())
+        if not math.isfinite(loss):
+            self._refuse(loss, "after its last step", "validation")
+        accuracy = float((self.network.decode(outputs).argmax(dim=1) == labels).double().mean())
+        return loss, accuracy, float(kantorovich_rubinstein(outputs, labels)) if self.has_kr else None
+
+    def _refuse(self, loss: float, step: str, kind: str) -> None:
+        problem = f"the {kind} loss became {loss} in epoch {self.epochs + 1}, {step}"
+        lr = self.optimizer.param_groups[0]["lr"]
+        remedy = f"lower the learning rate (`training.optimizer.lr`, now {lr:g}) or change the loss"
+        raise GauntletError(problem, remedy=remedy)

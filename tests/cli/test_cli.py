@@ -1,0 +1,110 @@
+"""The command a user types: light to start, one line for what went wrong, the right exit code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gauntlet.cli import app, main
+from tests.workflow.pretend import CONFIG, finish, write_config
+
+ROOT = Path(__file__).parents[2]
+STAGES = ("prepare", "train", "evaluate", "certify", "aggregate", "figures", "report")
+
+
+def run(monkeypatch, capsys, *arguments):
+    """Run the command in this process; give exit code, standard output and standard error."""
+    monkeypatch.setattr(sys, "argv", ["gauntlet", *arguments])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    out, err = capsys.readouterr()
+    return caught.value.code, out, err
+
+
+@pytest.mark.parametrize("statement", ["import gauntlet", "import gauntlet.cli", "import gauntlet.planning"])
+def test_starting_loads_nothing_heavy(statement):
+    """`gauntlet --help` and every start of Snakemake load neither torch nor matplotlib."""
+    code = (
+        f"import sys; {statement}; print([name for name in ('torch', 'matplotlib', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_names_every_stage():
+    """Each stage is a sub-command with help of its own."""
+    shown = CliRunner().invoke(app, ["--help"]).output
+    assert [stage for stage in (*STAGES, "check") if stage not in shown] == []
+    for stage in STAGES:
+        assert CliRunner().invoke(app, [stage, "--help"]).exit_code == 0
+
+
+def test_check_counts_the_cells(monkeypatch, capsys):
+    """A right configuration is answered with what it spans, and exit 0."""
+    code, out, _ = run(monkeypatch, capsys, "check", str(ROOT / "config.yaml"))
+    assert code in (0, None)
+    assert re.fullmatch(r"digits: 12 train, \d+ evaluate, 3 certify\n", out)
+
+
+@pytest.mark.parametrize("stage", ["check", *STAGES])
+def test_a_wrong_configuration_stops_every_stage_before_anything_is_written(monkeypatch, capsys, tmp_path, stage):
+    """Exit 2, one line on standard error, no file, no traceback."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("experiments: {a: {datset: x}}")
+    code, out, err = run(monkeypatch, capsys, stage)
+    assert (code, out) == (2, "")
+    assert "experiments.a.datset: unknown key; did you mean 'dataset'" in err
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_ids_that_name_no_cell_are_answered_with_those_that_exist(monkeypatch, capsys, tmp_path):
+    """A misspelt variant is exit 2 and a list."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, CONFIG)
+    code, _, err = run(monkeypatch, capsys, "train", "--variant", "softmaxx")
+    assert code == 2
+    assert "nothing to train has these ids; there are: train small variant=softmax seed=0" in err
+
+
+def test_a_missing_input_is_named_with_what_makes_it(monkeypatch, capsys, tmp_path):
+    """Training before preparing says what is missing, exit 1."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, CONFIG)
+    code, _, err = run(monkeypatch, capsys, "train")
+    assert code == 1
+    assert re.search(r"needs data/sklearn_digits-\w+/manifest\.json; run `gauntlet prepare`", err)
+
+
+def test_what_is_current_is_left_alone(monkeypatch, capsys, tmp_path, caplog):
+    """A stage run by hand does nothing where nothing is stale."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, CONFIG)
+    finish(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    with caplog.at_level("INFO"):
+        for stage in STAGES:
+            assert run(monkeypatch, capsys, stage)[0] in (0, None)
+    assert len(re.findall("up to date", caplog.text)) == 40
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_cells_of_another_configuration_are_refused_by_aggregation(monkeypatch, capsys, tmp_path):
+    """Numbers of two configurations are never put in one table: the cells are named, exit 1."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, CONFIG)
+    finish(tmp_path)
+    changed = yaml.safe_load(yaml.safe_dump(CONFIG))
+    changed["experiments"]["small"]["attacks"]["pgd"]["steps"] = 4
+    write_config(tmp_path, changed)
+    code, _, err = run(monkeypatch, capsys, "aggregate")
+    assert code == 1
+    assert "6 cells were made by another configuration" in err
+    assert "evaluate small variant=softmax seed=0 attack=pgd" in err

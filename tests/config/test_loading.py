@@ -1,0 +1,230 @@
+"""A configuration is right, or every mistake in it is told in one line that says where and what would be right."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gauntlet.config import grid
+from gauntlet.config.loading import load, read_yaml
+from gauntlet.errors import InputError
+
+DEFAULT = Path(__file__).parents[2] / "config.yaml"
+
+
+def edited(tmp_path, path, value, *, remove=False):
+    """Write the default configuration with one place changed, and give the file."""
+    config = copy.deepcopy(read_yaml(DEFAULT))
+    place = config
+    *parents, last = path
+    for key in parents:
+        place = place[key]
+    if remove:
+        del place[last]
+    else:
+        place[last] = value
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    return file
+
+
+D = ("experiments", "digits")
+WRONG = [
+    (("experimentz",), {}, "experimentz: unknown key; did you mean 'experiments'"),
+    (("execution",), {"devise": "cpu"}, "execution.devise: unknown key; did you mean 'device'"),
+    (("execution",), {"device": "gpu"}, "execution.device"),
+    ((*D, "sedes"), [1], "experiments.digits.sedes: unknown key; did you mean 'seeds'"),
+    ((*D, "seeds"), "0", "experiments.digits.seeds"),
+    ((*D, "seeds"), [0, -1], "experiments.digits.seeds.1: should be greater than or equal to 0"),
+    ((*D, "seeds"), [1, 1], "experiments.digits.seeds: a seed is given twice"),
+    ((*D, "seeds"), [], "experiments.digits.seeds"),
+    ((*D, "dataset", "source"), "sklearn_digit", "dataset.source: unknown data source 'sklearn_digit'; did you mean"),
+    ((*D, "dataset", "validaton"), 0.1, "dataset.validaton: unknown key; did you mean 'validation'"),
+    ((*D, "dataset", "validation"), 1.5, "dataset.validation"),
+    ((*D, "training", "epoch"), 3, "training.epoch: unknown key; did you mean 'epochs'"),
+    ((*D, "training", "epochs"), 2.5, "training.epochs: should be a valid integer, got float 2.5"),
+    ((*D, "training", "optimizer"), "adm", "training.optimizer.name: unknown optimizer 'adm'; did you mean 'adam'"),
+    ((*D, "training", "optimizer", "lr"), float("nan"), "training.optimizer.lr: should be a finite number"),
+    ((*D, "training", "optimizer", "lr"), -1.0, "training.optimizer.lr: should be greater than 0"),
+    ((*D, "training", "optimizer", "rl"), 0.1, "training.optimizer.rl: unknown key; known: amsgrad, lr"),
+    ((*D, "variants", "softmax", "modle"), "cnn", "variants.softmax.modle: unknown key; did you mean 'model'"),
+    ((*D, "variants", "softmax", "model", "name"), "cnm", "variants.softmax.model.name: unknown model 'cnm'; did you"),
+    (
+        (*D, "variants", "softmax", "model", "width"),
+        [1],
+        "variants.softmax.model.width: unknown key; did you mean 'widths'",
+    ),
+    ((*D, "variants", "softmax", "model", "head"), "softmx", "variants.softmax.model.head.name: unknown head 'softmx'"),
+    (
+        (*D, "variants", "hydra_ecc", "model", "head", "heads"),
+        "4",
+        "model.head.heads: should be a valid integer, got str",
+    ),
+    ((*D, "variants", "softmax", "loss"), "hinge", "variants.softmax.loss: hinge needs an output of codes"),
+    (
+        (*D, "variants", "lipschitz", "model", "head"),
+        "ecc",
+        "lipschitz.model.head: lipschitz_cnn has an output of its own",
+    ),
+    (
+        (*D, "variants", "softmax", "training"),
+        {"epochs": 0},
+        "variants.softmax.training.epochs: should be greater than 0",
+    ),
+    ((*D, "variants", "softmax", "training"), {"lr": 0.1}, "variants.softmax.training.lr: unknown key"),
+    ((*D, "variants", "../evil"), {"model": "cnn"}, "variants.../evil: the name '../evil' is refused"),
+    ((*D, "variants", "a;rm -rf"), {"model": "cnn"}, "the name 'a;rm -rf' is refused"),
+    ((*D, "variants", "A"), {"model": "cnn"}, "the name 'A' is refused"),
+    ((*D, "attacks", "pgd", "stepz"), 3, "attacks.pgd.stepz: unknown key; did you mean 'steps'"),
+    ((*D, "attacks", "pgd", "steps"), "40", "attacks.pgd.steps: should be a valid integer, got str '40'"),
+    ((*D, "attacks", "pgd", "epsilons"), [0.1, -0.1], "attacks.pgd.epsilons.1: should be greater than 0"),
+    ((*D, "attacks", "pgd", "epsilons"), [float("nan")], "attacks.pgd.epsilons.0: should be a finite number"),
+    ((*D, "attacks", "pgd", "epsilons"), [0.2, 0.1], "attacks.pgd.epsilons: the budgets must ascend"),
+    ((*D, "attacks", "pgd", "norm"), "l0", "attacks.pgd.norm: pgd does not work in 'l0'; it works in linf, l2"),
+    ((*D, "attacks", "pgd", "norm"), "L2", "attacks.pgd.norm: pgd does not work in 'L2'; it works in linf, l2"),
+    (
+        (*D, "attacks", "cw", "epsilons"),
+        [0.1],
+        "attacks.cw.epsilons: foolbox:L2CarliniWagnerAttack looks for the smallest",
+    ),
+    ((*D, "attacks", "cw", "name"), "foolbox:L2CarliniWagner", "did you mean 'L2CarliniWagnerAttack'"),
+    (
+        (*D, "attacks", "cw", "binary_steps"),
+        3,
+        "attacks.cw.binary_steps: unknown key; did you mean 'binary_search_steps'",
+    ),
+    ((*D, "attacks", "pgd", "name"), "no_module:Attack", "attacks.pgd.name: attack 'no_module:Attack': no module"),
+    ((*D, "attacks", "pgd", "name"), "os.path; rm", "attacks.pgd.name: unknown attack 'os.path; rm'"),
+    ((*D, "attacks", "pgd", "name"), 7, "attacks.pgd.name: expected a name, got int 7"),
+    ((*D, "attacks", "pgd"), None, "attacks.pgd: expected a name or a mapping with 'name', got nothing"),
+    (
+        (*D, "attacks", "lipschitz"),
+        {"name": "fgsm", "norm": "linf", "epsilons": [0.1]},
+        "certificates.lipschitz: an attack",
+    ),
+    ((*D, "certificates", "lipschitz", "name"), "lipshitz", "certificates.lipschitz.name: unknown certificate"),
+    ((*D, "samples"), 0, "experiments.digits.samples: should be greater than 0"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), WRONG, ids=[message[:60] for _, _, message in WRONG])
+def test_a_mistake_is_told_with_its_place_and_remedy(tmp_path, path, value, message):
+    """One line per mistake: the file, the path in it, what was expected, the nearest valid name."""
+    file = edited(tmp_path, path, value)
+    with pytest.raises(InputError) as caught:
+        load([file])
+    lines = str(caught.value).splitlines()
+    assert any(message in line for line in lines), lines
+    assert all(line.startswith(str(file)) for line in lines)
+    assert len(lines) <= 3, lines
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "path",
+    [(*D, "dataset"), (*D, "variants"), (*D, "dataset", "source"), (*D, "attacks", "pgd", "name"), ("experiments",)],
+)
+def test_a_missing_required_key_is_named(tmp_path, path):
+    """What is required and absent is told by its path."""
+    with pytest.raises(InputError, match=r"required|is missing"):
+        load([edited(tmp_path, path, None, remove=True)])
+
+
+def test_all_mistakes_are_told_at_once(tmp_path):
+    """A user mends a file once, not once per mistake."""
+    config = read_yaml(DEFAULT)
+    experiment = config["experiments"]["digits"]
+    experiment["sedes"] = 1
+    experiment["attacks"]["pgd"] |= {"stepz": 1, "restarts": "many"}
+    experiment["variants"]["ecc"]["model"]["head"] = "eccc"
+    experiment["training"]["epochs"] = -1
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(config))
+    with pytest.raises(InputError) as caught:
+        load([file])
+    told = str(caught.value)
+    for part in ("digits.sedes", "pgd.stepz", "pgd.restarts", "ecc.model.head", "training.epochs"):
+        assert part in told
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("- a\n- b\n", "holds a list"),
+        ("just words", "holds a str"),
+        ("a: [1, 2", r"x\.yaml:1: is no plain YAML|x\.yaml:2: is no plain YAML"),
+        ("a: !!python/object/apply:os.system ['true']", "is no plain YAML: could not determine a constructor"),
+        ("experiments: {a: 1}\nexperiments: {b: 2}", r"x\.yaml:2: .*'experiments' is given twice"),
+        ("a: &x [*x]", "unknown key"),
+        ("\t- tab", "is no plain YAML"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused(tmp_path, text, message):
+    """Empty, not a mapping, broken, tagged, with duplicate keys or recursive: one line each."""
+    file = tmp_path / "x.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load([file])
+
+
+def test_a_file_that_is_no_text_or_absent_is_refused(tmp_path):
+    """Binary files and missing files are told by name."""
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"x\.yaml: is no UTF-8 text"):
+        load([tmp_path / "x.yaml"])
+    with pytest.raises(InputError, match=r"absent\.yaml: cannot be read: No such file"):
+        load([tmp_path / "absent.yaml"])
+
+
+def test_scalars_are_those_of_yaml_1_2(tmp_path):
+    """`1e-3` is a number and `no`, `on`, `1:30` are names, as a user means them."""
+    (tmp_path / "x.yaml").write_text("{a: 1e-3, b: no, c: on, d: 1:30, e: 0o7, f: true, g: ~, h: 1_000, i: .5, j: -3}")
+    values = read_yaml(tmp_path / "x.yaml")
+    assert values == {
+        "a": 1e-3, "b": "no", "c": "on", "d": "1:30", "e": "0o7", "f": True, "g": None, "h": "1_000", "i": 0.5, "j": -3,
+    }  # fmt: skip
+
+
+def test_several_files_are_one_configuration(tmp_path):
+    """Experiments are put side by side; the same name twice is refused with both files named."""
+    (tmp_path / "a.yaml").write_text(DEFAULT.read_text())
+    (tmp_path / "b.yaml").write_text(DEFAULT.read_text().replace("  digits:", "  others:"))
+    assert list(load([tmp_path / "a.yaml", tmp_path / "b.yaml"]).experiments) == ["digits", "others"]
+    (tmp_path / "b.yaml").write_text(DEFAULT.read_text())
+    with pytest.raises(InputError, match=r"b\.yaml: 'experiments\.digits' stands in .*a\.yaml already"):
+        load([tmp_path / "a.yaml", tmp_path / "b.yaml"])
+
+
+def test_defaults_and_their_explicit_values_are_the_same_slice(tmp_path):
+    """Writing a default out changes nothing that a cell depends on."""
+    plain = load([DEFAULT]).experiments["digits"]
+    file = edited(tmp_path, (*D, "attacks", "pgd", "loss"), "cross_entropy")
+    assert load([file]).experiments["digits"].attacks["pgd"].as_dict() == plain.attacks["pgd"].as_dict()
+
+
+def test_a_variant_trains_differently_only_where_it_says_so(tmp_path):
+    """A variant's `training` changes its own keys and keeps the experiment's others."""
+    file = edited(tmp_path, (*D, "variants", "ecc", "training"), {"epochs": 7})
+    experiment = load([file]).experiments["digits"]
+    assert experiment.training_of("ecc").epochs == 7
+    assert experiment.training_of("ecc").batch_size == experiment.training.batch_size
+    assert experiment.training_of("softmax") == experiment.training
+
+
+def test_the_grid_is_variants_times_seeds_times_probes():
+    """The default experiment spans 12 models, every attack on each, and certificates where there is a claim."""
+    experiment = load([DEFAULT]).experiments["digits"]
+    assert len(list(grid.models("digits", experiment))) == 12
+    assert len(list(grid.evaluations("digits", experiment))) == 12 * len(experiment.attacks)
+    assert {cell.variant for cell in grid.certificates("digits", experiment)} == {"lipschitz"}
+
+
+def test_a_certificate_that_no_variant_can_have_is_refused(tmp_path):
+    """An unconstrained network is not certified, and an experiment of such networks only is told so."""
+    file = edited(tmp_path, (*D, "variants", "lipschitz"), None, remove=True)
+    with pytest.raises(InputError, match=r"certificates\.lipschitz: no variant has a lipschitz network"):
+        load([file])

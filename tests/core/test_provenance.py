@@ -1,0 +1,114 @@
+"""Recipes change when, and only when, something that decides the bytes does."""
+
+from __future__ import annotations
+
+import pytest
+
+from gauntlet.provenance import fingerprint as fingerprints
+from gauntlet.provenance.recipes import Recipe, digest_mark, mark, read_marks, recipe_from
+from gauntlet.signatures import module_file, syntax_tree
+
+BEFORE = '''
+"""Module docstring."""
+import helper_module
+
+
+def double(x):
+    """Docstring."""
+    return helper_module.twice(x)  # comment
+'''
+SAME = """
+import helper_module
+# another comment
+def double(x):
+    return (helper_module
+            .twice(x))
+"""
+
+
+def clear():
+    for cached in (fingerprints._fingerprint, fingerprints.imported, fingerprints.module_hash, fingerprints._is_own):
+        cached.cache_clear()
+    module_file.cache_clear()
+    syntax_tree.cache_clear()
+
+
+@pytest.fixture
+def modules(tmp_path, monkeypatch):
+    """Write own modules; give a function that rewrites one and takes the fingerprint anew."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "helper_module.py").write_text("def twice(x): return 2 * x\n")
+    (tmp_path / "unrelated_module.py").write_text("x = 1\n")
+
+    def fingerprint(text=None, name="main_module"):
+        if text is not None:
+            (tmp_path / f"{name}.py").write_text(text)
+        clear()
+        return fingerprints.fingerprint(["main_module"])
+
+    yield fingerprint
+    clear()
+
+
+def test_comments_docstrings_and_formatting_do_not_count(modules):
+    """The hash is taken over the syntax tree without docstrings."""
+    assert modules(BEFORE) == modules(SAME)
+
+
+@pytest.mark.parametrize("edit", ["return helper_module.twice(x) + 1", "return helper_module.twice(x, 1)", "pass"])
+def test_an_edit_of_the_code_counts(modules, edit):
+    """Whatever the module does differently changes its hash."""
+    assert modules(BEFORE) != modules(BEFORE.replace("return helper_module.twice(x)", edit))
+
+
+def test_an_edit_of_an_imported_module_counts_and_of_another_does_not(modules):
+    """The closure over imports is hashed, late imports included, and nothing else."""
+    late = BEFORE.replace("import helper_module\n", "").replace("    return", "    import helper_module\n    return")
+    for text in (BEFORE, late):
+        before = modules(text)
+        assert set(before) == {"main_module", "helper_module"}
+        assert modules("x = 2\n", "unrelated_module") == before
+        assert modules("def twice(x): return 3 * x\n", "helper_module") != before
+        modules("def twice(x): return 2 * x\n", "helper_module")
+
+
+def test_a_string_that_is_no_docstring_counts():
+    """Only docstrings are left out, not strings that code uses."""
+    assert fingerprints.module_hash("gauntlet.stats") != fingerprints.module_hash("gauntlet.results")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Recipe("train", {"a": 2, "b": 1}, {"m": "1"}, {"i": "1"}),
+        Recipe("train", {"a": 1, "c": 2}, {"m": "1"}, {"i": "1"}),
+        Recipe("train", {"a": 1, "b": 2.0}, {"m": "1"}, {"i": "1"}),
+        Recipe("train", {"a": 1, "b": 2}, {"m": "2"}, {"i": "1"}),
+        Recipe("train", {"a": 1, "b": 2}, {"m": "1"}, {"i": "2"}),
+        Recipe("certify", {"a": 1, "b": 2}, {"m": "1"}, {"i": "1"}),
+    ],
+    ids=["values swapped", "key renamed", "type changed", "module changed", "input changed", "stage changed"],
+)
+def test_every_part_of_a_recipe_decides_its_string(other):
+    """Two values swapped, a renamed key, a changed type, module or input: another string."""
+    recipe = Recipe("train", {"a": 1, "b": 2}, {"m": "1"}, {"i": "1"})
+    assert recipe.string != other.string
+    assert recipe.string == Recipe("train", {"b": 2, "a": 1}, {"m": "1"}, {"i": "1"}).string
+
+
+def test_a_recipe_survives_metadata():
+    """A file can be asked later what made it."""
+    recipe = Recipe("train", {"a": [1, None, "ε"]}, {"m": "1"}, {"i": "1"})
+    assert recipe_from(recipe.metadata()) == recipe
+    assert recipe_from({}) is None
+
+
+@pytest.mark.parametrize("size", [0, 1 << 10, 1 << 18])
+@pytest.mark.parametrize("at_end", [True, False])
+def test_marks_are_found_at_either_end_of_a_file_of_any_size(tmp_path, size, at_end):
+    """Marks are found in the first or last 64 KiB, whatever the format around them."""
+    recipe, content = Recipe("train", {}, {}), b"\0" * size
+    marks = f"x{mark(recipe.string)}y{digest_mark('0' * 64)}z".encode()
+    (tmp_path / "file").write_bytes(content + marks if at_end else marks + content)
+    assert read_marks(tmp_path / "file") == (recipe.string, f"sha256:{'0' * 64}")
+    assert read_marks(tmp_path / "absent") == (None, None)

@@ -1,0 +1,54 @@
+"""Every draw is a function of its address alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy import stats
+
+from gauntlet.randomness import derive_seed, generator, integers, normal, sample_keys, uniform
+
+HASHES = [f"sample {number}" for number in range(400)]
+
+
+@pytest.mark.parametrize("draw", [uniform, normal], ids=["uniform", "normal"])
+def test_a_sample_draws_the_same_in_any_batch(draw):
+    """Row i depends on its own key only, not on batch, order or neighbours."""
+    keys = sample_keys(0, "attack", HASHES)
+    whole = draw(keys, (3, 5), stream="start")
+    order = torch.randperm(len(keys), generator=generator("order"))
+    assert torch.equal(draw(keys[order][:7], (3, 5), stream="start"), whole[order][:7])
+
+
+def test_address_parts_are_not_confused():
+    """Joining or retyping the parts of an address gives another address."""
+    assert len({derive_seed("a", "b"), derive_seed("ab"), derive_seed("a", 1), derive_seed("a", "1")}) == 4
+    keys = sample_keys(0, "attack", HASHES)
+    assert not torch.equal(uniform(keys, (4,), stream=0), uniform(keys, (4,), stream=1))
+    assert not torch.equal(keys, sample_keys(1, "attack", HASHES))
+
+
+def test_draws_have_their_distributions():
+    """Uniform, normal and integer draws pass tests against the distributions they claim."""
+    keys = sample_keys(0, "attack", HASHES)
+    flat = uniform(keys, (50,), stream="u", dtype=torch.float64).flatten()
+    assert flat.min() >= 0
+    assert flat.max() < 1
+    assert stats.kstest(flat.numpy(), "uniform").pvalue > 1e-3
+    assert stats.kstest(normal(keys, (50,), stream="n", dtype=torch.float64).flatten().numpy(), "norm").pvalue > 1e-3
+    counts = torch.bincount(integers(keys, (50,), 7, stream="i").flatten(), minlength=7)
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-3
+
+
+def test_samples_are_uncorrelated():
+    """Different samples draw independently of each other."""
+    draws = uniform(sample_keys(0, "attack", HASHES[:40]), (4000,), stream="u")
+    off_diagonal = torch.corrcoef(draws) - torch.eye(40)
+    assert off_diagonal.abs().max() < 6 / 4000**0.5
+
+
+def test_float64_and_float32_draw_the_same_numbers():
+    """A conformance run in float64 sees the very starting points of a float32 run."""
+    keys = sample_keys(0, "attack", HASHES)
+    double = uniform(keys, (9,), stream="u", dtype=torch.float64)
+    assert torch.equal(double, uniform(keys, (9,), stream="u").double())

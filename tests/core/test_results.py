@@ -1,0 +1,74 @@
+"""Tables know what made them and whether they were edited."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gauntlet.errors import InputError
+from gauntlet.provenance.recipes import Recipe, read_marks
+from gauntlet.results import read_metadata, read_table, table_digest, write_table
+
+TABLE = pa.table(
+    {"index": pa.array([0, 1, 2]), "epsilon": pa.array([0.1, None, 0.3], pa.float32()), "s": ["a", "b", "c"]}
+)
+RECIPE = Recipe("evaluate", {"a": 1}, {})
+
+
+def test_round_trip_keeps_values_and_recipe(tmp_path):
+    """What is read is what was written, and the file's end tells what made it."""
+    write_table(tmp_path / "t.parquet", TABLE, RECIPE.metadata())
+    assert read_table(tmp_path / "t.parquet") == TABLE
+    assert read_marks(tmp_path / "t.parquet") == (RECIPE.string, f"sha256:{table_digest(TABLE)}")
+    assert read_metadata(tmp_path / "t.parquet")["gauntlet.cell"].endswith(RECIPE.string)
+
+
+def test_digest_depends_on_values_not_on_chunks_or_slices():
+    """The same rows have one digest, however they lie in memory."""
+    chunked = pa.concat_tables([TABLE.slice(0, 1), TABLE.slice(1)])
+    assert table_digest(chunked) == table_digest(TABLE)
+    assert table_digest(pa.concat_tables([TABLE, TABLE]).slice(3)) == table_digest(TABLE)
+    assert table_digest(TABLE.slice(0, 2)) != table_digest(TABLE)
+    assert table_digest(TABLE.take([1, 0, 2])) != table_digest(TABLE)
+
+
+def test_a_value_edited_by_hand_is_refused(tmp_path):
+    """A file whose values are not those written is named, and never used."""
+    path = tmp_path / "t.parquet"
+    write_table(path, TABLE, RECIPE.metadata())
+    metadata = pq.read_schema(path).metadata
+    edited = TABLE.set_column(1, "epsilon", pa.array([None, None, None], pa.float32()))
+    pq.write_table(edited.replace_schema_metadata(metadata), path)
+    with pytest.raises(InputError, match=r"t\.parquet: the values are not those that were written"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all" * 9])
+def test_a_damaged_file_is_named(tmp_path, content):
+    """Truncated or foreign bytes give one line, not a traceback."""
+    (tmp_path / "t.parquet").write_bytes(content)
+    with pytest.raises(InputError, match=r"t\.parquet: this is no whole parquet file"):
+        read_table(tmp_path / "t.parquet")
+    with pytest.raises(InputError, match="the file is missing"):
+        read_table(tmp_path / "absent.parquet")
+
+
+def test_a_truncated_file_is_named(tmp_path):
+    """A file cut short anywhere is refused."""
+    path = tmp_path / "t.parquet"
+    write_table(path, TABLE, RECIPE.metadata())
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 97):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError):
+            read_table(path)
+
+
+def test_volatile_columns_do_not_decide_the_digest(tmp_path):
+    """Seconds measured anew do not make a table another one."""
+    for number, seconds in enumerate((1.0, 2.0)):
+        timed = TABLE.append_column("seconds", pa.array([seconds] * 3))
+        write_table(tmp_path / f"{number}.parquet", timed, {}, volatile=["seconds"])
+        assert read_table(tmp_path / f"{number}.parquet") == timed
+    assert read_marks(tmp_path / "0.parquet") == read_marks(tmp_path / "1.parquet")

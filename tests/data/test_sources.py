@@ -1,0 +1,279 @@
+"""The data sources, on files made here and on real sets where they are at hand."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from gauntlet.data.prepare import prepare
+from gauntlet.data.sources.imagefolder import imagefolder
+from gauntlet.data.sources.parquet import parquet
+from gauntlet.data.sources.torchvision import torchvision
+from gauntlet.errors import InputError
+from gauntlet.registry import SOURCES, Spec
+
+REAL_DATA = os.environ.get("GAUNTLET_TEST_DATA")
+needs_data = pytest.mark.skipif(not REAL_DATA, reason="GAUNTLET_TEST_DATA names no folder with MNIST and others")
+
+
+def picture(red: int, *, mode: str = "RGB", size: tuple[int, int] = (6, 6)) -> Image.Image:
+    """A one-coloured image."""
+    return Image.new(mode, size, red if mode == "L" else (red, 0, 0))
+
+
+def encoded(image: Image.Image) -> bytes:
+    """The image as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def folder_of(root: Path, counts: dict[str, int], *, mode: str = "RGB", size: tuple[int, int] = (6, 6)) -> None:
+    """Write `counts` images of each class; the red of an image is its number."""
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            picture(number, mode=mode, size=size).save(root / name / f"{number}.png")
+
+
+def test_every_source_says_where_it_comes_from() -> None:
+    """Each registered source cites its origin and has a one-line description."""
+    for name in SOURCES.names():
+        assert SOURCES.entry(name).tags["source"]
+        assert SOURCES.entry(name).doc
+
+
+class TestImagefolder:
+    """Folders of image files."""
+
+    def test_split_folders_are_read_with_classes_in_name_order(self, tmp_path: Path) -> None:
+        """`train`, `val` and `test` are recognised, classes are numbered by name."""
+        names = ["zebra", "ant", "mole", "bee", "yak", "cow", "dog"]
+        for split, count in (("train", 4), ("val", 2), ("test", 3)):
+            folder_of(tmp_path / split, dict.fromkeys(names, count))
+        raw = imagefolder(root=str(tmp_path))
+        assert raw.classes == tuple(sorted(names))
+        assert raw.validation is not None
+        assert raw.test is not None
+        assert [len(split) for split in (raw.train, raw.validation, raw.test)] == [28, 14, 21]
+        assert raw.train.images.shape == (28, 3, 6, 6)
+        assert raw.train.labels.tolist() == [label for label in range(7) for _ in range(4)]
+        assert raw.train.images[:4, 0, 0, 0].tolist() == [0, 1, 2, 3]
+
+    def test_plain_class_folders_have_no_test_split(self, tmp_path: Path) -> None:
+        """Without split folders everything is training data; `prepare` draws the rest."""
+        folder_of(tmp_path, {"a": 10, "b": 10}, mode="L")
+        raw = imagefolder(root=str(tmp_path))
+        assert raw.test is None
+        assert raw.train.images.shape == (20, 1, 6, 6)
+        prepared = prepare(Spec("imagefolder", {"root": str(tmp_path), "size": None}), test=0.2, validation=0.25)
+        assert {name: len(split) for name, split in prepared.splits.items()} == {
+            "train": 12,
+            "validation": 4,
+            "test": 4,
+        }
+
+    def test_stored_order_mixes_the_classes(self, tmp_path: Path) -> None:
+        """Folders come class by class; the first images of a stored split are a fair draw all the same."""
+        folder_of(tmp_path, {"a": 60, "b": 60}, mode="L")
+        prepared = prepare(Spec("imagefolder", {"root": str(tmp_path), "size": None}))
+        for split in prepared.splits.values():
+            assert 0 < split.labels[: len(split) // 2].double().mean() < 1
+
+    def test_size_makes_images_of_many_sizes_one(self, tmp_path: Path) -> None:
+        """The shorter side is scaled and the middle cut out."""
+        folder_of(tmp_path / "a", {"x": 2}, size=(8, 16))
+        folder_of(tmp_path / "b", {"x": 2}, size=(20, 10))
+        assert imagefolder(root=str(tmp_path), size=4).train.images.shape == (4, 3, 4, 4)
+        with pytest.raises(InputError, match="set `size:`"):
+            imagefolder(root=str(tmp_path))
+
+    def test_grey_images_become_colour_among_colour_ones(self, tmp_path: Path) -> None:
+        """One colour image makes the set a colour set."""
+        folder_of(tmp_path / "a", {"x": 1}, mode="L")
+        folder_of(tmp_path / "b", {"x": 1})
+        assert imagefolder(root=str(tmp_path)).train.images.shape == (2, 3, 6, 6)
+
+    def test_damaged_image_is_named(self, tmp_path: Path) -> None:
+        """A file that is no image is named in the error."""
+        folder_of(tmp_path, {"a": 1, "b": 1})
+        (tmp_path / "a" / "broken.png").write_bytes(b"not an image")
+        with pytest.raises(InputError, match=r"broken\.png.*damaged"):
+            imagefolder(root=str(tmp_path))
+
+    def test_truncated_image_is_named(self, tmp_path: Path) -> None:
+        """A file that was cut short is named too, not filled with grey."""
+        folder_of(tmp_path, {"a": 1, "b": 1})
+        noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8))
+        (tmp_path / "b" / "cut.png").write_bytes(encoded(noise)[:2000])
+        with pytest.raises(InputError, match=r"cut\.png"):
+            imagefolder(root=str(tmp_path), size=6)
+
+    @pytest.mark.parametrize(
+        ("counts", "message"), [({}, "0 class folders"), ({"a": 1}, "1 class folders"), ({"a": 0, "b": 0}, "no image")]
+    )
+    def test_folder_without_classes_or_images_is_refused(
+        self, tmp_path: Path, counts: dict[str, int], message: str
+    ) -> None:
+        """What is wanted is said in one line."""
+        folder_of(tmp_path, counts)
+        with pytest.raises(InputError, match=message):
+            imagefolder(root=str(tmp_path))
+
+    def test_missing_folder_is_named(self, tmp_path: Path) -> None:
+        """The error names the folder and the key that sets it."""
+        with pytest.raises(InputError, match=r"absent.*`root:`"):
+            imagefolder(root=str(tmp_path / "absent"))
+
+
+class TestParquet:
+    """Tables in the layout of the Hugging Face hub."""
+
+    @staticmethod
+    def table(labels: list[object], *, names: list[str] | None = None) -> pa.Table:
+        """A table with one image per label; the red of an image is its row."""
+        images = [{"bytes": encoded(picture(row)), "path": f"{row}.png"} for row in range(len(labels))]
+        table = pa.table({"img": images, "label": labels})
+        if names is None:
+            return table
+        described = f'{{"info": {{"features": {{"label": {{"names": {names!r}}}}}}}}}'.replace("'", '"')
+        return table.replace_schema_metadata({"huggingface": described})
+
+    def test_shards_and_named_classes_are_read(self, tmp_path: Path) -> None:
+        """Shards are joined in order and class names come from the metadata."""
+        (tmp_path / "data").mkdir()
+        pq.write_table(self.table([1, 0], names=["cat", "dog"]), tmp_path / "data" / "train-00000-of-00002.parquet")
+        pq.write_table(self.table([1], names=["cat", "dog"]), tmp_path / "data" / "train-00001-of-00002.parquet")
+        pq.write_table(self.table([0], names=["cat", "dog"]), tmp_path / "data" / "test-00000-of-00001.parquet")
+        raw = parquet(root=str(tmp_path))
+        assert raw.classes == ("cat", "dog")
+        assert raw.train.labels.tolist() == [1, 0, 1]
+        assert raw.train.images[:, 0, 0, 0].tolist() == [0, 1, 0]
+        assert raw.test is not None
+        assert len(raw.test) == 1
+        assert raw.validation is None
+
+    def test_string_labels_are_numbered_in_sorted_order(self, tmp_path: Path) -> None:
+        """Without metadata names are sorted."""
+        pq.write_table(self.table(["pear", "apple", "pear"]), tmp_path / "train.parquet")
+        raw = parquet(root=str(tmp_path))
+        assert raw.classes == ("apple", "pear")
+        assert raw.train.labels.tolist() == [1, 0, 1]
+
+    def test_integer_labels_without_names_are_their_own_names(self, tmp_path: Path) -> None:
+        """Integers from 0 need no metadata."""
+        pq.write_table(self.table([2, 0, 1]), tmp_path / "train.parquet")
+        assert parquet(root=str(tmp_path)).classes == ("0", "1", "2")
+
+    def test_ambiguous_columns_are_asked_for(self, tmp_path: Path) -> None:
+        """Two columns of images are not guessed between; naming one decides."""
+        table = self.table([0, 1])
+        pq.write_table(table.append_column("depth", table["img"]), tmp_path / "train.parquet")
+        with pytest.raises(InputError, match="`image_column:`"):
+            parquet(root=str(tmp_path))
+        assert len(parquet(root=str(tmp_path), image_column="depth").train) == 2
+
+    @pytest.mark.parametrize("options", [{"image_column": "nothing"}, {"label_column": "nothing"}])
+    def test_unknown_column_is_refused_with_the_known_ones(self, tmp_path: Path, options: dict[str, str]) -> None:
+        """The error lists the columns there are."""
+        pq.write_table(self.table([0, 1]), tmp_path / "train.parquet")
+        with pytest.raises(InputError, match=r"no column 'nothing'.*img, label"):
+            parquet(root=str(tmp_path), **options)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("labels", [[-1, 0], [0.5, 1.0], [None, 1]])
+    def test_labels_that_are_no_classes_are_refused(self, tmp_path: Path, labels: list[object]) -> None:
+        """Negative, fractional and missing labels are no classes."""
+        pq.write_table(self.table(labels), tmp_path / "train.parquet")
+        with pytest.raises(InputError, match="label"):
+            parquet(root=str(tmp_path), label_column="label")
+
+    def test_image_without_bytes_is_named_by_row(self, tmp_path: Path) -> None:
+        """A table of paths only is refused at its first row."""
+        images = [{"bytes": None, "path": "0.png"}]
+        schema = pa.schema([("img", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())])
+        pq.write_table(pa.table({"img": images, "label": [0]}, schema=schema), tmp_path / "train.parquet")
+        with pytest.raises(InputError, match=r"row 0.*no image bytes"):
+            parquet(root=str(tmp_path))
+
+    def test_missing_and_damaged_tables_are_named(self, tmp_path: Path) -> None:
+        """Nothing there: the pattern that was looked for; something else there: the file."""
+        with pytest.raises(InputError, match=r"train\*\.parquet.*`root:`"):
+            parquet(root=str(tmp_path))
+        (tmp_path / "train.parquet").write_bytes(b"PAR1 and nothing more")
+        with pytest.raises(InputError, match=r"train\.parquet.*damaged"):
+            parquet(root=str(tmp_path))
+
+
+class TestTorchvision:
+    """torchvision's classification sets."""
+
+    def test_unknown_set_names_the_nearest(self) -> None:
+        """A misspelt set is answered with the right spelling."""
+        with pytest.raises(InputError, match="did you mean 'FashionMNIST'"):
+            torchvision(name="FashonMNIST")
+
+    @pytest.mark.parametrize("name", ["MNIST", "CIFAR10", "SVHN", "GTSRB", "EuroSAT"])
+    def test_missing_files_are_told_with_place_and_remedy(self, tmp_path: Path, name: str) -> None:
+        """Without files and without a download the error says where they belong and what to set."""
+        with pytest.raises(InputError, match="`download: true`") as caught:
+            torchvision(name=name, root=str(tmp_path))
+        assert str(tmp_path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+    def test_missing_mnist_names_its_files(self, tmp_path: Path) -> None:
+        """For MNIST the very files are named."""
+        with pytest.raises(InputError, match=r"MNIST/raw/\{train-images-idx3-ubyte,"):
+            torchvision(name="MNIST", root=str(tmp_path))
+
+    def test_set_with_variants_asks_for_one(self, tmp_path: Path) -> None:
+        """EMNIST has six variants and none is the default."""
+        with pytest.raises(InputError, match="`subset:`"):
+            torchvision(name="EMNIST", root=str(tmp_path))
+        with pytest.raises(InputError, match="subset"):
+            torchvision(name="EMNIST", root=str(tmp_path), subset="nothing")
+
+    def test_images_of_a_set_without_splits_are_all_training(self, tmp_path: Path) -> None:
+        """EuroSAT is one folder of images: read as training data, `size` applied."""
+        folder_of(tmp_path / "eurosat" / "2750", {"Forest": 3, "River": 2}, size=(8, 8))
+        raw = torchvision(name="EuroSAT", root=str(tmp_path), size=4)
+        assert raw.classes == ("Forest", "River")
+        assert raw.train.images.shape == (5, 3, 4, 4)
+        assert raw.test is None
+
+    @needs_data
+    @pytest.mark.parametrize(("name", "mean"), [("MNIST", 0.1307), ("FashionMNIST", 0.2860)])
+    def test_real_sets_are_read_from_disk(self, name: str, mean: float) -> None:
+        """60 000 and 10 000 images with the known mean, split with a limit for quick runs."""
+        raw = torchvision(name=name, root=str(REAL_DATA))
+        assert raw.test is not None
+        assert (len(raw.train), len(raw.test)) == (60_000, 10_000)
+        assert raw.train.images.double().mean() / 255 == pytest.approx(mean, abs=1e-4)
+        source = Spec("torchvision", {"name": name, "root": str(REAL_DATA)})
+        small = prepare(source, limit={"train": 1000, "test": 100})
+        assert {split: len(images) for split, images in small.splits.items()} == {
+            "train": 800,
+            "validation": 200,
+            "test": 100,
+        }
+
+
+@needs_data
+def test_real_cifar_is_read_from_parquet(tmp_path: Path) -> None:
+    """CIFAR-10 (JPEG): real tables, class names from the metadata, decoded as PIL decodes them."""
+    base = Path(str(REAL_DATA)) / "cifar10-jpeg"
+    head = pq.read_table(base / "test.parquet").slice(0, 300)
+    pq.write_table(head, tmp_path / "train.parquet")
+    raw = parquet(root=str(tmp_path))
+    assert raw.classes[0] == "airplane"
+    assert len(raw.classes) == 10
+    assert raw.train.images.shape == (300, 3, 32, 32)
+    first = np.asarray(Image.open(io.BytesIO(head["img"][0]["bytes"].as_py())))
+    assert torch.equal(raw.train.images[0], torch.from_numpy(first.transpose(2, 0, 1).copy()))

@@ -1,0 +1,57 @@
+"""Attacks that break their promises in one way each, reached by import path as a user's own would be."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+CALLS: list[tuple[int, float | None]] = []
+
+
+def outside_ball(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) -> Tensor:
+    """Go a tenth too far in the first image."""
+    result = x.clone()
+    result[0] = x[0] + torch.where(x[0] > 0.5, -1.1, 1.1) * epsilon
+    return result
+
+
+def outside_box(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) -> Tensor:
+    """Stay in the ball and leave the pixel range: darken, whatever there is to darken."""
+    return x - 0.9 * epsilon
+
+
+def not_finite(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) -> Tensor:
+    """Put a NaN into the first image."""
+    result = x.clone()
+    result[0, 0, 0, 0] = torch.nan
+    return result
+
+
+def in_place(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) -> Tensor:
+    """Move the image it was given, hoping that it is measured against itself."""
+    return x.add_(10 * epsilon).clamp_(0, 1)
+
+
+def wrong_shape(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) -> Tensor:
+    """Return one image too few."""
+    return x[1:]
+
+
+def no_tensor(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) -> str:
+    """Return something else."""
+    return "fooled"
+
+
+def raising(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) -> Tensor:
+    """Raise."""
+    raise ZeroDivisionError("no gradient today")
+
+
+def hungry(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float, keys: Tensor) -> Tensor:
+    """Spoil its input and run out of memory with over three images; else brighten by epsilon. Remembers its calls."""
+    CALLS.append((len(x), epsilon))
+    if len(x) > 3:
+        x.zero_()
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    model.logits(x)  # type: ignore[attr-defined]
+    return (x + epsilon).clamp(0, 1)

@@ -1,0 +1,84 @@
+"""The library function: the same rows as the engine gives, for tensors and arrays, and clear refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gauntlet.errors import InputError
+from gauntlet.evaluation import AttackPlan, CellIdentity
+from gauntlet.evaluation import evaluate as engine
+from gauntlet.notebook import evaluate
+from gauntlet.registry import Spec
+
+BYTES = torch.randint(256, (12, 1, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = BYTES.float() / 255
+NETWORK = nn.Sequential(nn.Flatten(), nn.Linear(25, 3)).eval()
+with torch.no_grad():
+    NETWORK[1].weight.copy_(torch.randn(3, 25, generator=torch.Generator().manual_seed(1)))
+    LABELS = NETWORK(IMAGES).argmax(1)
+PGD = {"name": "pgd", "norm": "linf", "epsilons": [0.02, 0.1], "steps": 7}
+
+
+def test_it_agrees_row_by_row_with_the_pipelines_engine() -> None:
+    """Same model, images, attack and seed: the very same rows."""
+    options = {"steps": 7, "step_size": None, "restarts": 1, "loss": "cross_entropy"}
+    plan = AttackPlan("pgd", Spec("pgd", options), "linf", (0.02, 0.1))
+    expected = engine(NETWORK, IMAGES, LABELS, plan, identity=CellIdentity("e", "v", 4)).rows
+    assert evaluate(NETWORK, IMAGES, LABELS, PGD, seed=4, experiment="e", variant="v").equals(expected)
+    assert not evaluate(NETWORK, IMAGES, LABELS, PGD, seed=5, experiment="e", variant="v").equals(expected)
+
+
+def test_it_takes_tensors_arrays_and_bytes() -> None:
+    """uint8 and float, torch and numpy, give the same rows; inputs and model stay as they were."""
+    expected = evaluate(NETWORK, IMAGES, LABELS, PGD)
+    before = IMAGES.clone()
+    for images, labels in (
+        (BYTES, LABELS),
+        (BYTES.numpy(), LABELS.numpy().astype(np.int32)),
+        (IMAGES.numpy().astype(np.float64), LABELS.tolist()),
+    ):
+        assert evaluate(NETWORK, images, labels, PGD).equals(expected)
+    assert torch.equal(before, IMAGES)
+    assert all(parameter.requires_grad for parameter in NETWORK.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"name": "pdg"}, "did you mean 'pgd'"),
+        ({"stepps": 3}, "did you mean 'steps'"),
+        ({"steps": -1}, "attack.steps"),
+        ({"norm": "l7"}, "attack.norm"),
+        ({"norm": "l1"}, "does not work in 'l1'; it works in linf, l2"),
+        ({"epsilons": None}, "needs a list of budgets"),
+        ({"epsilons": [float("nan")]}, "attack.epsilons"),
+        ({"epsilons": [-0.1]}, "attack.epsilons"),
+    ],
+)
+def test_an_attack_is_validated_as_in_a_configuration(change: dict[str, Any], complaint: str) -> None:
+    """Misspelt names and options, values out of range, a norm that the attack lacks: one line each, with its path."""
+    with pytest.raises(InputError, match=complaint):
+        evaluate(NETWORK, IMAGES, LABELS, {**PGD, **change})
+
+
+def test_other_wrong_input_is_answered_clearly() -> None:
+    """No model, integer images that are no bytes, things that are no arrays."""
+    with pytest.raises(InputError, match="the model is a function; give a torch"):
+        evaluate(lambda x: x, IMAGES, LABELS, PGD)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"images are torch\.int64"):
+        evaluate(NETWORK, BYTES.long(), LABELS, PGD)
+    with pytest.raises(InputError, match="images"):
+        evaluate(NETWORK, "cat.png", LABELS, PGD)  # type: ignore[arg-type]
+
+
+def test_rows_with_errors_come_with_a_warning() -> None:
+    """In a notebook a cheating attack's rows are shown, marked, and announced."""
+    attack = {"name": "cheating_attacks:outside_ball", "norm": "linf", "epsilons": [0.1]}
+    with pytest.warns(UserWarning, match="sample 0"):
+        rows = evaluate(NETWORK, IMAGES, LABELS, attack)
+    assert rows["status"].to_pylist()[0] == "error"

@@ -1,0 +1,99 @@
+"""A model, images or labels that would give wrong numbers are refused before an attack starts, in one clear line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gauntlet.errors import InputError
+from gauntlet.evaluation import AttackPlan, CellIdentity, evaluate
+from gauntlet.registry import Spec
+
+IMAGES = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+class Wrapped(nn.Module):
+    """A linear model whose logits `change` spoils; `surrogates` offers the unspoilt ones."""
+
+    def __init__(self, change: Any) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 3)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.randn(3, 16, generator=torch.Generator().manual_seed(1)))
+        self.change = change
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        return self.change(self.linear(x.flatten(1)))
+
+    @property
+    def surrogates(self) -> dict[str, Any]:
+        """Offer views by name."""
+        return {"logits": self.forward, "unspoilt": lambda x: self.linear(x.flatten(1))}
+
+
+def attack(network: nn.Module, *, name: str = "fgsm", images: Tensor = IMAGES, labels: Tensor = LABELS) -> None:
+    options = {"loss": "cross_entropy"} if name == "fgsm" else {"draws": 2}
+    evaluate(network, images, labels, AttackPlan("a", Spec(name, options), "linf", (0.1,)), identity=CellIdentity())
+
+
+def fading(logits: Tensor) -> Tensor:
+    """Square roots of zero: finite values, infinite gradients."""
+    return logits + (logits.detach() - logits).abs().sqrt()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda z: z.softmax(1), "gives probabilities; return logits"),
+        (lambda z: z * torch.nan, "outputs are not finite"),
+        (lambda z: z + torch.rand(z.shape), "other outputs for the same images"),
+        (lambda z: z[:, None], r"gives \(6, 1, 3\) for 6 images"),
+        (lambda z: z[:, :1], r"gives \(6, 1\) for 6 images"),
+        (lambda z: z.argmax(1), r"gives \(6,\) for 6 images"),
+        (lambda z: z[:, :2], r"labels lie in \[0, 2\] but the model has 2 classes"),
+        (lambda z: z.detach(), "has no gradient.*surrogate: unspoilt"),
+        (lambda z: z.detach() + 0 * z, "gradient is zero on all of 6 images.*surrogate: unspoilt"),
+        (fading, "gradient is not finite on 6 of 6 images"),
+    ],
+)
+def test_a_model_that_would_deceive_is_refused(change: Any, complaint: str) -> None:
+    """Probabilities, NaN, randomness, wrong shapes, missing, zero or NaN gradients."""
+    with pytest.raises(InputError, match=complaint):
+        attack(Wrapped(change).eval())
+
+
+def test_gradients_are_asked_for_only_where_an_attack_needs_them() -> None:
+    """A black-box attack runs on a model without gradients."""
+    attack(Wrapped(lambda z: z.detach()).eval(), name="gaussian_noise")
+
+
+def test_train_mode_is_refused_wherever_it_hides() -> None:
+    """One layer in train mode is enough; the message says which and what to call."""
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, 3)).eval()
+    network[1].train()
+    with pytest.raises(InputError, match=r"train mode \(1\); call model.eval\(\) first"):
+        attack(network)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "complaint"),
+    [
+        (IMAGES * 255, LABELS, r"images lie in \[.*\], not in \[0, 1\]; divide 8-bit images by 255"),
+        (IMAGES - 0.1, LABELS, r"not in \[0, 1\]"),
+        (IMAGES * torch.nan, LABELS, r"not in \[0, 1\]"),
+        (IMAGES[:0], LABELS[:0], "N >= 1"),
+        (IMAGES[0], LABELS[:1], r"images have shape \(1, 4, 4\)"),
+        (IMAGES, LABELS[:5], "give 6 integers, one per image"),
+        (IMAGES, LABELS.float(), "labels are torch.float32"),
+        (IMAGES, LABELS - 1, r"labels lie in \[-1, 1\] but the model has 3 classes"),
+    ],
+)
+def test_images_and_labels_are_checked(images: Tensor, labels: Tensor, complaint: str) -> None:
+    """Out of the box, empty, of a wrong shape or type, labels that the model does not have."""
+    with pytest.raises(InputError, match=complaint):
+        attack(Wrapped(lambda z: z).eval(), images=images, labels=labels)

@@ -1,0 +1,268 @@
+"""What the figures show equals what the tables say."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from matplotlib.colors import to_hex
+from safetensors.numpy import load_file
+
+from gauntlet.errors import InputError
+from gauntlet.figures import Examples, History, Inputs, draw
+from gauntlet.figures.heat_map import stated_budget
+from gauntlet.figures.style import line_of
+from gauntlet.results import read_table, write_table
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "results"))
+synthetic = importlib.import_module("synthetic")
+
+LOSSES = {"softmax": "cross_entropy", "lipschitz": "hkr"}
+
+
+def _inputs(made):
+    histories = (History(*key, path, LOSSES.get(key[0], "hinge")) for key, path in made.histories.items())
+    examples = (Examples(*key, path) for key, path in made.examples.items())
+    files = made.evaluations, made.summary, made.certificates
+    return Inputs(made.plan.variants, *files, tuple(histories), tuple(examples))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Three variants, two seeds, five attacks in two norms."""
+    plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1), synthetic.ATTACKS[:5])
+    return _inputs(synthetic.write_experiment(tmp_path_factory.mktemp("experiment"), plan, samples=80))
+
+
+@pytest.fixture(scope="module")
+def gapped(tmp_path_factory):
+    """The same kind of experiment with a missing cell."""
+    plan = synthetic.plan(("softmax", "ecc"), (0, 1), synthetic.ATTACKS[:2])
+    absent = [cell for cell in synthetic.cells(plan) if (cell.variant, cell.seed, cell.probe) == ("ecc", 0, "pgd")]
+    return _inputs(synthetic.write_experiment(tmp_path_factory.mktemp("gapped"), plan, samples=80, absent=absent))
+
+
+def _texts(figure):
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text")) if text.get_text()]
+
+
+def _summary(inputs, **wanted):
+    rows = read_table(inputs.summary).to_pylist()
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def _lines(axes, variant, inputs):
+    color = line_of(inputs.variants, variant)["color"]
+    return [line for line in axes.lines if to_hex(line.get_color()) == color.lower()]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("variant", ["softmax", "ecc", "lipschitz"])
+def test_curves_are_the_worst_case_of_the_summary(inputs, norm, variant):
+    """Each bold line starts at the clean accuracy and passes through every worst case; the band is the t-interval."""
+    axes = draw("robust_accuracy", inputs).axes[["linf", "l2"].index(norm)]
+    rows = _summary(inputs, variant=variant, attack=f"worst:{norm}")
+    bold = max(_lines(axes, variant, inputs), key=lambda line: line.get_linewidth())
+    np.testing.assert_allclose(bold.get_xdata(), [0.0] + [row["epsilon"] for row in rows])
+    expected = [rows[0]["clean_accuracy"]] + [row["robust_accuracy"] for row in rows]
+    np.testing.assert_allclose(bold.get_ydata(), 100 * np.array(expected))
+    bands = [band.get_paths()[0].vertices for band in axes.collections]
+    edges = {
+        (round(row["epsilon"], 6), round(100 * min(1, max(0, row[end])), 6))
+        for row in rows
+        for end in ("t_low", "t_high")
+    }
+    assert any(edges <= {(round(x, 6), round(y, 6)) for x, y in band} for band in bands)
+
+
+def test_single_attacks_are_thin_lines_that_can_be_left_out(inputs):
+    """Every attack with a curve is drawn beside the worst case, unless the figure is asked to leave them out."""
+    axes = draw("robust_accuracy", inputs).axes[1]
+    assert len(_lines(axes, "ecc", inputs)) == 1 + 2  # the worst case, pgd_l2, cw
+    axes = draw("robust_accuracy", inputs, options={"attacks": False}).axes[1]
+    assert len(_lines(axes, "ecc", inputs)) == 1
+
+
+def test_one_seed_gets_a_band_over_samples(tmp_path):
+    """Without a spread over seeds the band is the Wilson interval."""
+    plan = synthetic.plan(("softmax",), (0,), synthetic.ATTACKS[1:2])
+    inputs = _inputs(synthetic.write_experiment(tmp_path, plan, samples=40))
+    band = draw("robust_accuracy", inputs).axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    for row in _summary(inputs, attack="worst:linf"):
+        assert np.isclose(band, 100 * row["wilson_low"]).any()
+        assert np.isclose(band, 100 * row["wilson_high"]).any()
+
+
+@pytest.mark.parametrize("name", ["robust_accuracy", "heat_map"])
+def test_missing_cells_are_said_in_the_figure(gapped, inputs, name):
+    """A number that leaves out a cell is marked, and the note explains the mark; otherwise there is neither."""
+    assert any("cells are missing" in text for text in _texts(draw(name, gapped)))
+    assert any(text.endswith("*") for text in _texts(draw(name, gapped)))
+    assert not any("*" in text for text in _texts(draw(name, inputs)))
+
+
+def test_heat_map_prints_the_summary_at_the_stated_budget(inputs):
+    """Each field holds its variant's number under its attack, and the budget stands above the norm's group."""
+    figure = draw("heat_map", inputs, options={"epsilon": 0.1})
+    texts = _texts(figure)
+    for row in _summary(inputs, epsilon=0.1):
+        assert f"{100 * row['robust_accuracy']:.1f}" in texts
+    assert sum("ε = 0.1" in text for text in texts) == 2
+    axes = figure.axes[0]
+    images = [np.asarray(image.get_array()).ravel() for image in axes.images]
+    clean = [_summary(inputs, variant=variant)[0]["clean_accuracy"] for variant in inputs.variants]
+    np.testing.assert_allclose(images[0], 100 * np.array(clean))
+    worst = [_summary(inputs, variant=name, attack="worst:linf", epsilon=0.1) for name in inputs.variants]
+    np.testing.assert_allclose(images[1], [100 * row[0]["robust_accuracy"] for row in worst])
+
+
+def test_an_attack_without_the_budget_is_left_blank(inputs):
+    """SPSA ran at 0.1 only: at 0.3 its column shows a dash, never a number of another budget."""
+    texts = _texts(draw("heat_map", inputs, options={"epsilon": 0.3}))
+    assert texts.count("–") == len(inputs.variants)
+
+
+def test_the_stated_budget_is_one_that_attacks_share(inputs):
+    """By default variants are compared where every attack of the norm was run."""
+    assert stated_budget(_summary(inputs), "linf") == 0.1
+    assert stated_budget([], "linf") == 0.0
+
+
+def test_training_curves_are_means_over_seeds(inputs):
+    """Up to the epoch where the first seed stops the line is the mean over seeds; losses of a kind share a panel."""
+    figure = draw("training_curves", inputs)
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.axison]
+    assert titles == [
+        "Validation loss: cross_entropy",
+        "Validation loss: hinge",
+        "Validation loss: hkr",
+        "Validation accuracy (%)",
+        "KR term",
+    ]
+    accuracy = figure.axes[3]
+    for variant in inputs.variants:
+        runs = [read_table(item.path)["validation_accuracy"].to_numpy() for item in inputs.histories]
+        mine = [run for run, item in zip(runs, inputs.histories, strict=True) if item.variant == variant]
+        common = min(map(len, mine))
+        expected = 100 * np.mean([run[:common] for run in mine], axis=0)
+        drawn = [line for line in _lines(accuracy, variant, inputs) if line.get_marker() not in ("", "None")]
+        np.testing.assert_allclose(drawn[0].get_ydata(), expected)
+        assert drawn[0].get_xdata()[0] == 1
+    assert [bool(_lines(figure.axes[4], name, inputs)) for name in inputs.variants] == [False, False, True]
+
+
+def test_epochs_after_a_seed_has_stopped_are_drawn_apart(inputs):
+    """The mean of fewer seeds never continues the bold line, where it would look like progress."""
+    axes = draw("training_curves", inputs).axes[0]
+    bold, pale = sorted(_lines(axes, "softmax", inputs), key=lambda line: -line.get_linewidth())
+    lengths = [len(read_table(item.path)) for item in inputs.histories if item.variant == "softmax"]
+    assert bold.get_xdata()[-1] == min(lengths)
+    assert (pale.get_xdata()[0], pale.get_xdata()[-1]) == (min(lengths), max(lengths))
+
+
+def test_certificates_are_drawn_against_the_smallest_distance(inputs):
+    """A point per certified and fooled sample: its radius, and the nearest adversarial over all attacks of the norm."""
+    axes = draw("certificate_distance", inputs).axes[0]
+    points = np.concatenate([np.asarray(c.get_offsets()) for c in axes.collections if len(c.get_offsets()) > 1])
+    nearest = {}
+    for row in pq.read_table(inputs.evaluations).to_pylist():
+        key = row["variant"], row["seed"], row["index"]
+        if row["norm"] == "l2" and row["status"] == "adversarial":
+            nearest[key] = min(row["l2"], nearest.get(key, np.inf))
+    expected = []
+    for row in pq.read_table(inputs.certificates).to_pylist():
+        key = row["variant"], row["seed"], row["index"]
+        if row["status"] == "certified" and key in nearest:
+            expected.append((row["radius"], nearest[key]))
+    assert len(expected) > 100
+    np.testing.assert_allclose(np.array(sorted(map(tuple, points))), np.array(sorted(expected)), rtol=1e-6)
+
+
+def test_refuted_certificates_are_counted(inputs, tmp_path):
+    """A radius beyond the distance found is said in the figure."""
+    table = pq.read_table(inputs.certificates)
+    assert any("0 refuted" in text for text in _texts(draw("certificate_distance", inputs)))
+    radius = np.where(np.array(table["status"].to_pylist()) == "certified", 1e3, 0.0).astype(np.float32)
+    write_table(
+        tmp_path / "c.parquet", table.set_column(table.schema.get_field_index("radius"), "radius", [radius]), {}
+    )
+    texts = _texts(draw("certificate_distance", replace(inputs, certificates=tmp_path / "c.parquet")))
+    assert any("refuted" in text and " 0 refuted" not in text for text in texts if "certified samples" in text)
+
+
+def test_examples_say_classes_distance_and_certificate(inputs):
+    """The title of a triple names both classes, the distance, and the radius rounded down where there is one."""
+    named = replace(inputs, classes=tuple(f"class{number}" for number in range(10)))
+    figure = draw("adversarial_examples", named)
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
+    kept = next(item for item in inputs.examples if item.variant == "softmax" and item.attack == "cw")
+    index = int(load_file(kept.path)["index"][0])
+    rows = pq.read_table(inputs.evaluations).to_pylist()
+    key = {"variant": "softmax", "seed": 0, "attack": "cw", "index": index}
+    row = next(row for row in rows if all(row[name] == value for name, value in key.items()))
+    assert titles[0] == (rf"class{row['label']} → class{row['adversarial_prediction']}, $\ell_2$ {row['l2']:.3g}")
+    assert [("cert." in title) for title in titles] == [False] * 12 + [True] * 6
+    radii = [float(title.split("cert. ")[1].rstrip(")")) for title in titles[12:]]
+    certified = pq.read_table(inputs.certificates)["radius"].to_numpy()
+    assert all(any(0 <= true - shown < 1e-3 for true in certified) for shown in radii)
+
+
+def test_examples_show_the_difference_that_was_made(inputs):
+    """The third image of a triple is adversarial minus original, on a scale centred at zero."""
+    figure = draw("adversarial_examples", inputs)
+    original, adversarial, difference = (axes.images[0] for axes in figure.axes[:3])
+    expected = np.asarray(adversarial.get_array()) - np.asarray(original.get_array())
+    np.testing.assert_allclose(np.asarray(difference.get_array()), expected, atol=1e-6)
+    assert difference.norm.vmin == -difference.norm.vmax == -np.abs(expected).max()
+    assert (original.norm.vmin, original.norm.vmax) == (0, 1)
+
+
+def test_examples_of_one_attack_can_be_chosen(inputs):
+    """By default a minimum-norm attack in L2 is shown; another one on request; an unknown one is answered."""
+    assert any("attack: cw" in text for text in _texts(draw("adversarial_examples", inputs)))
+    chosen = draw("adversarial_examples", inputs, options={"attack": "pgd", "rows_per_variant": 1})
+    assert any("attack: pgd" in text for text in _texts(chosen))
+    assert len(chosen.axes) == 3 * 3 * len(inputs.variants)
+    with pytest.raises(InputError, match="known: fgsm"):
+        draw("adversarial_examples", inputs, options={"attack": "none"})
+
+
+def test_damaged_examples_are_refused(inputs, tmp_path):
+    """A file that holds no images is named."""
+    (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
+    broken = Examples("softmax", 0, "cw", tmp_path / "broken.safetensors")
+    with pytest.raises(InputError, match="broken"):
+        draw("adversarial_examples", replace(inputs, examples=(broken,)))
+
+
+def test_variants_keep_their_look_and_differ_in_grey():
+    """A variant's colour depends on its place alone, and no two of many variants share colour, line and marker."""
+    variants = [f"v{number}" for number in range(40)]
+    looks = [line_of(variants, name) for name in variants]
+    assert len({tuple(map(str, look.values())) for look in looks}) == 40
+    assert line_of(variants[:3], "v2") == looks[2]
+    for one, other in itertools.pairwise(looks):
+        assert one["linestyle"] != other["linestyle"]
+        assert one["marker"] != other["marker"]
+
+
+def test_names_are_not_read_as_mathematics(tmp_path):
+    """Dollar signs, which the configuration refuses but other tables may hold, are drawn as they are."""
+    plan = synthetic.plan(("a$b$", "c_d"), (0, 1), synthetic.ATTACKS[4:5])
+    inputs = _inputs(synthetic.write_experiment(tmp_path, plan, samples=30))
+    for name in ("robust_accuracy", "heat_map", "training_curves", "adversarial_examples"):
+        assert any(r"a\$b\$" in text for text in _texts(draw(name, inputs)))
+
+
+@pytest.mark.parametrize("name", ["robust_accuracy", "heat_map"])
+def test_an_experiment_that_measured_nothing_can_be_drawn(name, tmp_path):
+    """When every cell is missing the figure is empty, not an error."""
+    plan = synthetic.plan(("softmax",), (0,), synthetic.ATTACKS[1:2])
+    inputs = _inputs(synthetic.write_experiment(tmp_path, plan, samples=30, absent=synthetic.cells(plan)))
+    draw(name, inputs).canvas.draw()

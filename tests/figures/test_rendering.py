@@ -1,0 +1,161 @@
+"""Figures as files: deterministic, marked, and without side effects on matplotlib."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import pytest
+from PIL import Image
+
+from gauntlet.errors import InputError
+from gauntlet.figures import Examples, History, Inputs, available, draw, inputs_beside, render
+from gauntlet.registry import FIGURES
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "results"))
+synthetic = importlib.import_module("synthetic")
+
+MARK = "gauntlet-cell:sha256:" + "0123456789abcdef" * 4
+NAMES = FIGURES.names()
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A small experiment with every kind of table."""
+    plan = synthetic.plan(("softmax", "lipschitz"), (0, 1), synthetic.ATTACKS[1:5])
+    made = synthetic.write_experiment(tmp_path_factory.mktemp("experiment"), plan, samples=60)
+    return Inputs(
+        plan.variants,
+        made.evaluations,
+        made.summary,
+        made.certificates,
+        tuple(History(variant, seed, path) for (variant, seed), path in made.histories.items()),
+        tuple(Examples(*key, path) for key, path in made.examples.items()),
+    )
+
+
+def test_an_experiment_has_every_figure_whose_tables_it_has(inputs):
+    """With all tables all figures can be drawn, without one the figures that read it cannot."""
+    assert available(inputs) == NAMES
+    without = Inputs(inputs.variants, evaluations=inputs.evaluations, summary=inputs.summary)
+    assert "robust_accuracy" in available(without)
+    assert {"training_curves", "certificate_distance", "adversarial_examples"}.isdisjoint(available(without))
+
+
+@pytest.fixture(scope="module")
+def rendered(inputs, tmp_path_factory):
+    """Every figure in every format, drawn once."""
+    folder = tmp_path_factory.mktemp("figures")
+    return {name: render(name, inputs, folder, mark=MARK) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_tables_give_the_same_bytes(name, inputs, rendered, tmp_path):
+    """Drawing twice gives equal files in every format, and each carries its mark where a byte search finds it."""
+    first, second = rendered[name], render(name, inputs, tmp_path, mark=MARK)
+    assert [path.name for path in first] == [f"{name}.pdf", f"{name}.svg", f"{name}.png"]
+    for one, other in zip(first, second, strict=True):
+        content = one.read_bytes()
+        assert content == other.read_bytes(), one.name
+        assert MARK.encode() in content[: 1 << 16] + content[-(1 << 16) :], one.name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_hold_no_time_and_no_place(name, inputs, rendered):
+    """Neither a date nor a folder of the machine is in a file."""
+    pdf, svg, _ = rendered[name]
+    assert b"CreationDate" not in pdf.read_bytes()
+    assert b"<dc:date>" not in svg.read_bytes()
+    for path in (pdf, svg):
+        assert str(path.parent).encode() not in path.read_bytes()
+        assert str(inputs.summary.parent).encode() not in path.read_bytes()
+
+
+def test_another_process_gives_the_same_bytes(inputs, tmp_path):
+    """Hash seeds and what was drawn before make no difference."""
+    (here,) = render("heat_map", inputs, tmp_path / "here", formats=("svg",), mark=MARK)
+    code = (
+        "import sys; from pathlib import Path; from gauntlet.figures import Inputs, render\n"
+        "summary, out, mark, *variants = sys.argv[1:]\n"
+        "render('heat_map', Inputs(tuple(variants), summary=Path(summary)), Path(out), formats=('svg',), mark=mark)\n"
+        "assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"
+    )
+    arguments = [str(inputs.summary), str(tmp_path / "there"), MARK, *inputs.variants]
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, env={"PYTHONHASHSEED": "7"})
+    assert (tmp_path / "there" / "heat_map.svg").read_bytes() == here.read_bytes()
+
+
+def test_settings_of_matplotlib_neither_leak_in_nor_out(inputs, tmp_path):
+    """A user's own settings do not change a figure, and drawing does not change them."""
+    (plain,) = render("robust_accuracy", inputs, tmp_path / "plain", formats=("svg",))
+    with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9, "svg.hashsalt": "other"}):
+        before = dict(matplotlib.rcParams)
+        (disturbed,) = render("robust_accuracy", inputs, tmp_path / "disturbed", formats=("svg",))
+        assert dict(matplotlib.rcParams) == before
+    assert plain.read_bytes() == disturbed.read_bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figures_fit_a_paper_column(name, inputs):
+    """Each figure is as wide as one column or two, so that it is set without scaling its fonts."""
+    width, height = draw(name, inputs).get_size_inches()
+    assert width in (3.4, 7.0)
+    assert height <= 9.5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_cut_off_at_the_edge(name, rendered):
+    """Every figure keeps a white edge: labels and legends are inside the page."""
+    image = Image.open(rendered[name][2]).convert("L")
+    width, height = image.size
+    edges = [(0, 0, width, 2), (0, height - 2, width, height), (0, 0, 2, height), (width - 2, 0, width, height)]
+    assert all(image.crop(edge).getextrema() == (255, 255) for edge in edges)
+
+
+def test_missing_tables_are_named(tmp_path):
+    """A figure whose tables are not there says which, and writes nothing."""
+    with pytest.raises(InputError, match=r"certificate_distance.*certificates, evaluations"):
+        render("certificate_distance", Inputs(("a",)), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_figure_gets_the_nearest_name(inputs, tmp_path):
+    """A misspelt name is answered with the right one."""
+    with pytest.raises(InputError, match="robust_accuracy"):
+        render("robust_acuracy", inputs, tmp_path)
+
+
+@pytest.mark.parametrize("mark", ["a<b", "a&b", "(x)", "back\\slash", "é", "line\nbreak"])
+def test_marks_that_a_format_would_escape_are_refused(mark, inputs, tmp_path):
+    """What would not be found again as raw bytes is refused before anything is drawn."""
+    with pytest.raises(ValueError, match="mark"):
+        render("heat_map", inputs, tmp_path, mark=mark)
+
+
+def test_an_unknown_format_is_refused(inputs, tmp_path):
+    """Only the formats whose metadata is controlled are written."""
+    with pytest.raises(ValueError, match="jpg"):
+        render("heat_map", inputs, tmp_path, formats=("jpg",))
+
+
+def test_inputs_are_found_beside_the_results(inputs, tmp_path):
+    """From one results file the tables around it are found, ids read from the folders' names."""
+    results = tmp_path / "digits"
+    placed = {
+        "evaluations.parquet": inputs.evaluations,
+        "certificates.parquet": inputs.certificates,
+        "models/variant=softmax/seed=1/history.parquet": inputs.histories[1].path,
+        "evaluations/variant=softmax/seed=1/attack=cw/examples.safetensors": inputs.examples[2].path,
+    }
+    for name, source in placed.items():
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (results / name).write_bytes(source.read_bytes())
+    found = inputs_beside(results / "evaluations.parquet")
+    assert found.variants == inputs.variants
+    assert found.summary is None
+    assert found.certificates == results / "certificates.parquet"
+    assert [(item.variant, item.seed) for item in found.histories] == [("softmax", 1)]
+    assert [(item.variant, item.seed, item.attack) for item in found.examples] == [("softmax", 1, "cw")]

@@ -1,0 +1,233 @@
+"""The page: complete, self-contained, deterministic, and safe to open."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from gauntlet.aggregation import Plan, PlannedAttack, combine, summarise
+from gauntlet.config.grid import Cell
+from gauntlet.errors import InputError
+from gauntlet.figures import Inputs, render
+from gauntlet.report import render_report, write_report
+from gauntlet.results import EVALUATION_SCHEMA, read_table, write_table
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "results"))
+synthetic = importlib.import_module("synthetic")
+
+MARK = "gauntlet-cell:sha256:" + "0" * 64
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects attributes and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.attributes, self.text, self.ids = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        """Open a tag."""
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        """Close the tag that was opened last."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        """Keep the text."""
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An experiment with a missing cell, and two figures of it."""
+    plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1), synthetic.ATTACKS[:5])
+    folder = tmp_path_factory.mktemp("experiment")
+    experiment = synthetic.write_experiment(folder, plan, samples=60, absent=synthetic.cells(plan)[1:2])
+    inputs = Inputs(plan.variants, experiment.evaluations, experiment.summary, experiment.certificates)
+    figures = {}
+    for name, suffix in (("robust_accuracy", "svg"), ("heat_map", "png")):
+        (figures[name],) = render(name, inputs, folder / "figures", formats=(suffix,))
+    return plan, inputs, figures
+
+
+@pytest.fixture(scope="module")
+def text(made):
+    """The page of that experiment."""
+    _, inputs, figures = made
+    failures = {"evaluate digits variant=softmax seed=0 attack=pgd": "CUDA out of memory <after> 3 attempts"}
+    return render_report(inputs, figures=figures, mark=MARK, failures=failures)
+
+
+def test_every_variant_attack_and_cell_is_there(made, text):
+    """Each variant, attack and planned cell has its line, missing ones as such."""
+    plan, _, _ = made
+    words = " ".join(" ".join(Page(text).text).split())
+    for variant, seed, attack in plan.cells():
+        assert f"{variant} {seed} {attack}" in words
+    assert "softmax 0 pgd L∞ missing" in words
+
+
+def test_headline_numbers_are_those_of_the_summary(made, text):
+    """The worst case of every variant and budget stands in the page with both intervals."""
+    _, inputs, _ = made
+    shown = re.sub(r"<[^>]*>", " ", text)
+    for row in read_table(inputs.summary).to_pylist():
+        if row["attack"].startswith("worst:"):
+            half = (row["t_high"] - row["t_low"]) / 2
+            mean, low = f"{100 * row['robust_accuracy']:.1f}", f"{100 * row['wilson_low']:.1f}"
+            flag = r"\s*\*" if row["missing"] else ""
+            assert re.search(rf"\b{re.escape(mean)}{flag}\s*± {100 * half:.1f} \[{re.escape(low)}", shown)
+
+
+def test_cells_and_certificates_are_counted_from_the_samples(made, text):
+    """What the tables of cells and certificates say equals a count of the rows."""
+    _, inputs, _ = made
+    words = " ".join(" ".join(Page(text).text).split())
+    rows = [
+        row
+        for row in pq.read_table(inputs.evaluations).to_pylist()
+        if (row["variant"], row["seed"], row["attack"]) == ("ecc", 1, "cw")
+    ]
+    clean = 100 * sum(row["clean_prediction"] == row["label"] for row in rows) / len(rows)
+    fooled = sum(row["status"] == "adversarial" for row in rows)
+    robust = sum(row["status"] == "robust" for row in rows)
+    assert f"ecc 1 cw L2 {len(rows)} {clean:.1f} {fooled} {robust} 0" in words
+    certified = pq.read_table(inputs.certificates).to_pylist()
+    at = [sum(row["radius"] >= 0.3 for row in certified), sum(row["status"] == "certified" for row in certified)]
+    shares = [f"{100 * count / len(certified):.1f}" for count in at]
+    found = re.search(r"lipschitz margin ([\d. ]+)", words)
+    numbers = found[1].split()
+    assert numbers[0] == shares[1]
+    assert numbers[1 + synthetic.L2.index(0.3)] == shares[0]
+
+
+def test_failures_and_missing_cells_are_said_above_and_listed_below(text):
+    """Nobody reads the numbers without learning what is not in them."""
+    page = Page(text)
+    words = " ".join(" ".join(page.text).split())
+    assert "1 of 30 cells are missing" in words
+    assert words.index("1 of 30 cells are missing") < words.index("Robust accuracy in percent")
+    assert "CUDA out of memory <after> 3 attempts" in words
+    assert "&lt;after&gt;" in text
+
+
+def test_a_whole_experiment_says_that_nothing_is_missing(tmp_path):
+    """Without holes there is no warning, and the section says so."""
+    plan = synthetic.plan(("softmax",), (0, 1), synthetic.ATTACKS[:1])
+    experiment = synthetic.write_experiment(tmp_path, plan, samples=20)
+    text = render_report(Inputs(plan.variants, experiment.evaluations, experiment.summary), figures={})
+    assert 'class="notice"' not in text
+    assert "every planned cell is there" in text
+
+
+def test_the_page_needs_nothing_else(text):
+    """No script, no link out, no file: what is loaded is in the page, and links stay in it."""
+    page = Page(text)
+    for tag, name, value in page.attributes:
+        assert tag not in ("script", "link", "iframe", "object")
+        if name in ("src", "href"):
+            assert value.startswith("data:image/") if name == "src" else value.removeprefix("#") in page.ids
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_figures_are_embedded_with_their_captions(made, text):
+    """Each figure is there as data, with a text for those who do not see it."""
+    _, _, figures = made
+    page = Page(text)
+    sources = [value for _, name, value in page.attributes if name == "src"]
+    assert [source.split(";")[0] for source in sources] == ["data:image/svg+xml", "data:image/png"]
+    texts = [value for _, name, value in page.attributes if name == "alt"]
+    assert len(texts) == len(figures)
+    assert all(len(alternative) > 40 for alternative in texts)
+
+
+def test_ids_are_unique(text):
+    """No two sections share an anchor."""
+    ids = Page(text).ids
+    assert len(ids) == len(set(ids))
+
+
+def test_the_same_files_give_the_same_bytes(made, text, tmp_path):
+    """The page holds no time and no place, and its mark can be found by a byte search near its beginning."""
+    _, inputs, figures = made
+    write_report(tmp_path / "a.html", inputs, figures=figures, mark=MARK)
+    write_report(tmp_path / "b.html", inputs, figures=figures, mark=MARK)
+    content = (tmp_path / "a.html").read_bytes()
+    assert content == (tmp_path / "b.html").read_bytes()
+    assert MARK.encode() in content[: 1 << 16]
+    assert str(inputs.summary.parent).encode() not in content
+
+
+def test_hostile_names_stay_text(tmp_path):
+    """Names with markup, from tables made elsewhere, appear as they are and open no tag."""
+    hostile = "<script>alert(1)</script>"
+    attack = PlannedAttack('"><img src=x onerror=alert(2)>', "linf", (0.1,))
+    plan = Plan(hostile, (hostile, "plain"), (0,), (attack,))
+    files = {}
+    for number, variant in enumerate(plan.variants):
+        cell = Cell("evaluate", hostile, variant, 0, attack.name)
+        files[cell] = tmp_path / f"{number}.parquet"
+        write_table(files[cell], synthetic.evaluation(cell, attack, samples=10), {})
+    made_by = {"gauntlet.commit": "</dd><script>alert(3)</script>"}
+    combine(files, tmp_path / "evaluations.parquet", plan=plan, metadata=made_by)
+    write_table(tmp_path / "summary.parquet", summarise(tmp_path / "evaluations.parquet"), {})
+    inputs = Inputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
+    text = render_report(inputs, figures={}, mark=MARK)
+    page = Page(text)
+    assert not [tag for tag, _, _ in page.attributes if tag in ("script", "img")]
+    assert "<script" not in text
+    assert hostile in "".join(page.text)
+    assert attack.name in unescape(text)
+
+
+def test_provenance_of_the_table_is_shown(tmp_path):
+    """What made the samples stands at the end of the page, nested values readable."""
+    plan = synthetic.plan(("softmax",), (0,), synthetic.ATTACKS[:1])
+    files = synthetic.write_evaluations(tmp_path, plan, samples=10)
+    metadata = {"gauntlet.commit": "deadbeef", "gauntlet.recipe": '{"stage":"aggregate","slice":{"seeds":[0]}}'}
+    combine(files, tmp_path / "evaluations.parquet", plan=plan, metadata=metadata)
+    write_table(tmp_path / "summary.parquet", summarise(tmp_path / "evaluations.parquet"), {})
+    inputs = Inputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
+    words = " ".join(Page(render_report(inputs, figures={})).text)
+    assert "deadbeef" in words
+    assert '"stage": "aggregate"' in words
+
+
+def test_an_experiment_without_attacks_has_a_page(tmp_path):
+    """Training curves may be all there is."""
+    plan = synthetic.plan(attacks=())
+    write_table(tmp_path / "evaluations.parquet", EVALUATION_SCHEMA.empty_table(), plan.metadata())
+    write_table(tmp_path / "summary.parquet", summarise(tmp_path / "evaluations.parquet"), plan.metadata())
+    inputs = Inputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
+    words = " ".join(" ".join(Page(render_report(inputs, figures={})).text).split())
+    assert "4 variants, 0 attacks; nothing was measured" in words
+
+
+def test_what_cannot_be_shown_is_refused(made, tmp_path):
+    """A figure that is missing or of another type, and a missing table, are named."""
+    _, inputs, _ = made
+    with pytest.raises(InputError, match=r"gone\.svg"):
+        render_report(inputs, figures={"heat_map": tmp_path / "gone.svg"})
+    with pytest.raises(InputError, match=r"\.pdf"):
+        render_report(inputs, figures={"heat_map": tmp_path / "figure.pdf"})
+    with pytest.raises(InputError, match="summary"):
+        render_report(replace(inputs, summary=None), figures={})

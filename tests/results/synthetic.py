@@ -1,0 +1,238 @@
+"""Tables like those of a real experiment, made from a seed: variants that differ, attacks that differ in strength."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from safetensors.numpy import save_file
+
+from gauntlet.aggregation import Plan, PlannedAttack, combine, summarise
+from gauntlet.config.grid import Cell
+from gauntlet.results import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA, write_table
+
+NORMS = ("l0", "l1", "l2", "linf")
+VARIANTS = ("softmax", "ecc", "hydra_ecc", "lipschitz")
+LINF = (0.01, 0.03, 0.1, 0.3)
+L2 = (0.1, 0.3, 1.0, 3.0)
+ATTACKS = (
+    PlannedAttack("fgsm", "linf", LINF),
+    PlannedAttack("pgd", "linf", LINF),
+    PlannedAttack("spsa", "linf", (0.1,)),
+    PlannedAttack("pgd_l2", "l2", L2),
+    PlannedAttack("cw", "l2", None),
+    PlannedAttack("noise", "l2", L2),
+)
+STRENGTH = {"fgsm": 1.6, "pgd": 1.0, "spsa": 1.3, "pgd_l2": 1.1, "cw": 1.0, "noise": 8.0}
+ROBUSTNESS = {"softmax": 0.05, "ecc": 0.08, "hydra_ecc": 0.06, "lipschitz": 0.14}
+
+
+def plan(
+    variants: Sequence[str] = VARIANTS,
+    seeds: Sequence[int] = (0, 1, 2),
+    attacks: Sequence[PlannedAttack] = ATTACKS,
+    experiment: str = "digits",
+) -> Plan:
+    """Plan an experiment of four variants, three seeds and six attacks in two norms."""
+    return Plan(experiment, tuple(variants), tuple(seeds), tuple(attacks))
+
+
+def cells(of: Plan) -> list[Cell]:
+    """List the evaluation cells of a plan."""
+    return [Cell("evaluate", of.experiment, *key) for key in of.cells()]
+
+
+def evaluation(
+    cell: Cell, attack: PlannedAttack, *, samples: int = 200, clean: float = 0.95, errors: int = 0
+) -> pa.Table:
+    """Draw the rows of one cell; samples are hard or easy in the same way for all attacks of one model."""
+    model = np.random.default_rng([_number(cell.variant), cell.seed])
+    own = np.random.default_rng([_number(cell.variant), cell.seed, _number(attack.name)])
+    label = np.random.default_rng(0).integers(0, 10, samples)
+    correct = model.random(samples) < clean
+    hardness = model.lognormal(0, 0.7, samples) * ROBUSTNESS.get(cell.variant, 0.08) * (1 + 0.03 * cell.seed)
+    scale = STRENGTH.get(attack.name, 1.0) * {"linf": 1.0, "l2": 6.0}.get(attack.norm, 1.0)
+    measured = hardness * scale * own.lognormal(0, 0.15, samples)
+    if attack.epsilons is not None:
+        grid = np.asarray(attack.epsilons)
+        position = np.searchsorted(grid, measured)
+        measured = np.where(position < len(grid), grid[np.minimum(position, len(grid) - 1)], np.nan)
+    status = np.where(~correct, "already_wrong", np.where(np.isnan(measured), "robust", "adversarial")).astype(object)
+    status[own.permutation(samples)[:errors]] = "error"
+    epsilon = np.where(status == "already_wrong", 0.0, np.where(status == "adversarial", measured, np.nan))
+    distance = np.where(status == "adversarial", measured, 0.0)
+    wrong = (label + 1 + own.integers(0, 9, samples)) % 10
+    clean_prediction = np.where(correct, label, wrong)
+    columns = {
+        **_identity(cell, "attack", attack.norm, samples),
+        "label": label,
+        "clean_prediction": clean_prediction,
+        "adversarial_prediction": np.where(status == "adversarial", wrong, clean_prediction),
+        "epsilon": pa.array(epsilon, pa.float32(), from_pandas=True),
+        **{norm: distance * (0.97 if attack.epsilons and norm != "linf" else 1.0) for norm in NORMS},
+        "clean_confidence": model.uniform(0.5, 1, samples),
+        "adversarial_confidence": own.uniform(0.3, 1, samples),
+        "forwards": own.integers(1, 80, samples),
+        "backwards": own.integers(0, 40, samples),
+        "status": status,
+    }
+    return table(columns, EVALUATION_SCHEMA)
+
+
+def certificate(cell: Cell, *, samples: int = 200) -> pa.Table:
+    """Draw certificates below the distances that `evaluation` draws for the same model."""
+    model = np.random.default_rng([_number(cell.variant), cell.seed])
+    label = np.random.default_rng(0).integers(0, 10, samples)
+    correct = model.random(samples) < 0.95
+    hardness = model.lognormal(0, 0.7, samples) * ROBUSTNESS.get(cell.variant, 0.08)
+    radius = np.where(correct, hardness * 6 * model.uniform(0.15, 0.5, samples), 0.0)
+    columns = {
+        **_identity(cell, "certificate", "l2", samples),
+        "label": label,
+        "clean_prediction": np.where(correct, label, (label + 1) % 10),
+        "clean_confidence": model.uniform(0.5, 1, samples),
+        "radius": radius,
+        "status": np.where(correct, "certified", "already_wrong"),
+    }
+    return table(columns, CERTIFICATE_SCHEMA)
+
+
+def history(cell: Cell, *, epochs: int = 30) -> pa.Table:
+    """Draw the history of one training; seeds stop at different epochs."""
+    draw = np.random.default_rng([_number(cell.variant), cell.seed, 7])
+    epoch = np.arange(1, epochs - 3 * cell.seed + 1)
+    decay = np.exp(-epoch / (4 + draw.uniform(0, 2)))
+    scale, floor = {"softmax": (2.2, 0.12), "lipschitz": (40.0, 0.1)}.get(cell.variant, (0.9, 0.15))
+    loss = floor * scale + scale * decay + 0.002 * scale * epoch + draw.normal(0, 0.01 * scale, len(epoch))
+    accuracy = np.clip(
+        0.97 - 0.8 * decay - 0.02 * (cell.variant == "lipschitz") + draw.normal(0, 0.005, len(epoch)), 0, 1
+    )
+    kr = 2 * (1 - decay) if cell.variant == "lipschitz" else [None] * len(epoch)
+    return pa.table(
+        {
+            "epoch": pa.array(epoch, pa.int64()),
+            "train_loss": loss * 0.9,
+            "train_accuracy": np.clip(accuracy + 0.01, 0, 1),
+            "validation_loss": loss,
+            "validation_accuracy": accuracy,
+            "kr": pa.array(kr, pa.float64()),
+            "learning_rate": [1e-3] * len(epoch),
+            "steps_per_second": [60.0] * len(epoch),
+            "seconds": [0.5] * len(epoch),
+        }
+    )
+
+
+def table(columns: Mapping[str, object], schema: pa.Schema) -> pa.Table:
+    """Build a table of a schema from anything that converts."""
+    arrays = []
+    for field in schema:
+        value = columns[field.name]
+        arrays.append(value if isinstance(value, pa.Array) else pa.array(value).cast(field.type, safe=False))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def write_evaluations(
+    folder: Path, of: Plan, *, samples: int = 200, errors: Mapping[str, int] | None = None
+) -> dict[Cell, Path]:
+    """Write the samples of every cell of a plan below a folder."""
+    attacks = {attack.name: attack for attack in of.attacks}
+    files: dict[Cell, Path] = {}
+    for cell in cells(of):
+        files[cell] = folder / cell.variant / str(cell.seed) / f"{cell.probe}.parquet"
+        rows = evaluation(cell, attacks[cell.probe], samples=samples, errors=(errors or {}).get(cell.probe, 0))
+        write_table(files[cell], rows, {})
+    return files
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The files of a made-up experiment."""
+
+    plan: Plan
+    evaluations: Path
+    summary: Path
+    certificates: Path
+    histories: dict[tuple[str, int], Path]
+    examples: dict[tuple[str, int, str], Path]
+    missing: list[Cell]
+
+
+def write_experiment(folder: Path, of: Plan, *, samples: int = 200, absent: Sequence[Cell] = ()) -> Experiment:
+    """Write everything that figures and the report read; `absent` cells are planned but not made."""
+    files = write_evaluations(folder / "cells", of, samples=samples)
+    for cell in absent:
+        files[cell].unlink()
+    missing = combine(files, folder / "evaluations.parquet", plan=of, allow_missing=True)
+    write_table(folder / "summary.parquet", summarise(folder / "evaluations.parquet"), of.metadata())
+    certified: dict[Cell, Path] = {}
+    histories: dict[tuple[str, int], Path] = {}
+    examples: dict[tuple[str, int, str], Path] = {}
+    for variant in of.variants:
+        for seed in of.seeds:
+            training = Cell("train", of.experiment, variant, seed)
+            histories[variant, seed] = folder / "histories" / variant / f"{seed}.parquet"
+            write_table(histories[variant, seed], history(training), {})
+            if variant == "lipschitz":
+                cell = Cell("certify", of.experiment, variant, seed, "margin")
+                certified[cell] = folder / "certificates" / variant / f"{seed}.parquet"
+                write_table(certified[cell], certificate(cell, samples=samples), {})
+            for attack in of.attacks:
+                path = folder / "examples" / variant / str(seed) / f"{attack.name}.safetensors"
+                examples[variant, seed, attack.name] = path
+                _write_examples(path, Cell("evaluate", of.experiment, variant, seed, attack.name), attack, samples)
+    if certified:
+        combine(certified, folder / "certificates.parquet", plan=of)
+    return Experiment(
+        of,
+        folder / "evaluations.parquet",
+        folder / "summary.parquet",
+        folder / "certificates.parquet",
+        histories,
+        examples,
+        missing,
+    )
+
+
+def _write_examples(path: Path, cell: Cell, attack: PlannedAttack, samples: int) -> None:
+    """Keep the images of the first fooled samples: blobs whose place depends on the label."""
+    rows = evaluation(cell, attack, samples=samples)
+    fooled = np.flatnonzero(np.asarray(rows["status"].to_pylist()) == "adversarial")[:12]
+    grid = np.linspace(-1, 1, 8)
+    x, y = np.meshgrid(grid, grid)
+    draw = np.random.default_rng(3)
+    original, adversarial = [], []
+    for row in fooled:
+        angle = rows["label"][int(row)].as_py() / 10 * 2 * np.pi
+        image = np.exp(-((x - 0.5 * np.cos(angle)) ** 2 + (y - 0.5 * np.sin(angle)) ** 2) * 4)
+        original.append(image[None])
+        adversarial.append(np.clip(image + draw.normal(0, 0.1, image.shape), 0, 1)[None])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {
+            "original": np.asarray(original, np.float32).reshape(-1, 1, 8, 8),
+            "adversarial": np.asarray(adversarial, np.float32).reshape(-1, 1, 8, 8),
+            "index": fooled.astype(np.int64),
+        },
+        path,
+    )
+
+
+def _identity(cell: Cell, probe: str, norm: str, samples: int) -> dict[str, object]:
+    constant = {
+        "experiment": cell.experiment,
+        "variant": cell.variant,
+        "seed": cell.seed,
+        probe: cell.probe,
+        "norm": norm,
+    }
+    rows: dict[str, object] = {name: [value] * samples for name, value in constant.items()}
+    return rows | {"index": np.arange(samples), "sample_hash": [f"{number:016x}" for number in range(samples)]}
+
+
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6])

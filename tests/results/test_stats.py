@@ -1,0 +1,74 @@
+"""Intervals against scipy's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as reference
+
+from gauntlet.stats import clopper_pearson_interval, t_interval, wilson_interval
+
+COUNTS = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+CONFIDENCES = st.sampled_from([0.5, 0.9, 0.95, 0.999])
+
+
+@pytest.mark.parametrize(
+    ("interval", "method"), [(wilson_interval, "wilson"), (clopper_pearson_interval, "exact")], ids=["wilson", "exact"]
+)
+@given(counts=COUNTS, confidence=CONFIDENCES)
+def test_proportion_intervals_agree_with_scipy(interval, method, counts, confidence):
+    """Both intervals of a proportion equal scipy's for any count, also none and all."""
+    k, n = counts
+    expected = reference.binomtest(k, n).proportion_ci(confidence, method=method)
+    low, high = interval(k, n, confidence=confidence)
+    assert low == pytest.approx(expected.low, abs=1e-9)
+    assert high == pytest.approx(expected.high, abs=1e-9)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=20).filter(lambda values: np.std(values) > 1e-6), CONFIDENCES)
+def test_t_interval_agrees_with_scipy(values, confidence):
+    """The interval of a mean equals scipy's."""
+    expected = reference.t.interval(confidence, len(values) - 1, loc=np.mean(values), scale=reference.sem(values))
+    assert t_interval(values, confidence=confidence) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
+
+
+def test_t_interval_works_along_an_axis():
+    """A table of values gives one interval a column."""
+    table = np.random.default_rng(0).random((4, 3))
+    low, high = t_interval(table, axis=0)
+    expected = [t_interval(column) for column in table.T]
+    np.testing.assert_allclose(np.stack([low, high], 1), np.array(expected))
+
+
+def test_one_value_has_no_t_interval():
+    """A single seed says nothing about the spread over seeds."""
+    assert np.isnan(t_interval([0.5])).all()
+    assert np.isnan(t_interval(np.ones((1, 3)), axis=0)).all()
+
+
+@pytest.mark.parametrize("interval", [wilson_interval, clopper_pearson_interval])
+def test_no_trials_have_no_interval(interval):
+    """An empty cell among others is NaN and leaves the others alone."""
+    low, high = interval([0, 3], [0, 10])
+    assert np.isnan(low[0])
+    assert np.isnan(high[0])
+    assert 0 < low[1] < 0.3 < high[1] < 1
+
+
+@pytest.mark.parametrize("interval", [wilson_interval, clopper_pearson_interval])
+@pytest.mark.parametrize("counts", [(-1, 10), (11, 10), (np.nan, 10)])
+def test_impossible_counts_are_refused(interval, counts):
+    """More successes than trials, or fewer than none, are an error rather than a number."""
+    with pytest.raises(ValueError, match="successes"):
+        interval(*counts)
+
+
+@pytest.mark.parametrize("confidence", [0, 1, 95])
+def test_a_confidence_is_a_probability(confidence):
+    """A confidence in percent is refused."""
+    with pytest.raises(ValueError, match="confidence"):
+        wilson_interval(1, 2, confidence=confidence)
+    with pytest.raises(ValueError, match="confidence"):
+        t_interval([0.0, 1.0], confidence=confidence)

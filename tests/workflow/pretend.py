@@ -1,0 +1,73 @@
+"""A finished run without its cost: files that carry the marks of what would have made them, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import yaml
+
+from gauntlet import paths
+from gauntlet.config import load
+from gauntlet.config.grid import Cell
+from gauntlet.files import write_json, write_text
+from gauntlet.planning import Plan
+from gauntlet.provenance.recipes import digest_mark, mark
+
+CONFIG = {
+    "experiments": {
+        "small": {
+            "dataset": {"source": "sklearn_digits"},
+            "seeds": [0, 1],
+            "training": {"epochs": 1},
+            "variants": {
+                "softmax": {"model": "cnn"},
+                "ecc": {"model": {"name": "cnn", "head": "ecc"}, "loss": "hinge"},
+                "lipschitz": {"model": "lipschitz_cnn", "loss": "hkr"},
+            },
+            "attacks": {
+                "fgsm": {"name": "fgsm", "norm": "linf", "epsilons": [0.1, 0.2]},
+                "pgd": {"name": "pgd", "norm": "linf", "steps": 3, "epsilons": [0.1]},
+                "ddn": {"name": "foolbox:DDNAttack", "steps": 3},
+                "noise": {"name": "gaussian_noise", "norm": "l2", "epsilons": [0.5]},
+            },
+            "certificates": {"lipschitz": {"name": "lipschitz"}},
+        }
+    }
+}
+
+
+def write_config(folder: Path, config: dict) -> Path:
+    """Write a configuration where Snakemake looks for it."""
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    return file
+
+
+def plan_in(folder: Path) -> Plan:
+    """Plan the configuration of a folder, which must be the current one, with nothing remembered."""
+    return Plan(load([folder / "config.yaml"]))
+
+
+def finish(folder: Path, *, content: str = "", only: list[Cell] | None = None) -> None:
+    """Make, in order, every cell that is not current, as a stage would: withdraw, write, the marked file last.
+
+    `content` is what the files hold beyond their marks; the same content has the same digest.
+    """
+    wanted = list(plan_in(folder).cells()) if only is None else only
+    for cell in wanted:
+        plan = plan_in(folder)
+        if not plan.is_current(cell):
+            make(plan, cell, content)
+
+
+def make(plan: Plan, cell: Cell, content: str = "") -> None:
+    """Write the files of one cell."""
+    recipe = plan.recipe(cell)
+    assert recipe is not None, f"{cell} is made before what it reads"
+    digest = hashlib.sha256(f"{cell}{content}".encode()).hexdigest()
+    for path in reversed(paths.products(cell)):
+        if path.suffix == ".json":
+            write_json(path, {"digest": f"sha256:{digest}"})
+        else:
+            write_text(path, f"{mark(recipe.string)} {digest_mark(digest)}")

@@ -1,0 +1,259 @@
+"""Exactly what is stale: each edit against the cells that the plan says must be made again."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import time
+
+import pytest
+
+from gauntlet import paths
+from gauntlet.config import Cell
+from gauntlet.errors import GauntletError
+from gauntlet.planning import State, require_current_inputs
+from gauntlet.provenance import fingerprint
+from tests.workflow.pretend import CONFIG, finish, make, plan_in, write_config
+
+E = "small"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a finished run in it, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, CONFIG)
+    finish(tmp_path)
+    return tmp_path
+
+
+def unfinished(folder):
+    """Say which cells a run would make: stage, variant, seed, probe."""
+    return {(cell.stage, cell.variant, cell.seed, cell.probe) for cell in plan_in(folder).unfinished()}
+
+
+def changed(folder, edit):
+    """Apply an edit to a copy of the configuration and write it."""
+    config = copy.deepcopy(CONFIG)
+    edit(config["experiments"][E], config)
+    write_config(folder, config)
+
+
+def downstream(cells, *, curves_too=False):
+    """Add what hangs on any cell: aggregation, the figures, the page. Training curves hang on the models alone."""
+    figures = ["adversarial_examples", "certificate_distance", "heat_map", "robust_accuracy"]
+    if curves_too or any(cell[0] == "train" for cell in cells):
+        figures.append("training_curves")
+    ends = {("aggregate", "", 0, ""), ("report", "", 0, ""), *(("figure", "", 0, figure) for figure in figures)}
+    return set(cells) | ends
+
+
+def every(stage, **ids):
+    """List the cells of a stage with given ids, in the small experiment."""
+    variants = [ids["variant"]] if "variant" in ids else ["softmax", "ecc", "lipschitz"]
+    probes = {"train": [""], "certify": ["lipschitz"], "evaluate": ["fgsm", "pgd", "ddn", "noise"]}[stage]
+    probes = [ids["probe"]] if "probe" in ids else probes
+    if stage == "certify":
+        variants = [variant for variant in variants if variant == "lipschitz"]
+    return {(stage, variant, seed, probe) for variant in variants for seed in (0, 1) for probe in probes}
+
+
+def test_nothing_is_stale_after_a_run(folder):
+    """The word "nothing" is meant."""
+    assert unfinished(folder) == set()
+
+
+def test_time_stamps_do_not_count(folder):
+    """Touching any file, in any order, changes nothing."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        os.utime(path, (time.time(), time.time()))
+    assert unfinished(folder) == set()
+
+
+def test_results_copied_elsewhere_are_as_good(folder, tmp_path_factory, monkeypatch):
+    """Nothing depends on where a run lies, or on records outside its files."""
+    other = tmp_path_factory.mktemp("elsewhere") / "run"
+    shutil.copytree(folder, other, copy_function=shutil.copyfile)
+    monkeypatch.chdir(other)
+    assert unfinished(other) == set()
+
+
+def test_a_hyperparameter_of_one_variant(folder):
+    """That variant's models, what was measured on them, and what is made of all."""
+    changed(folder, lambda one, _: one["variants"]["ecc"].update(training={"epochs": 2}))
+    assert unfinished(folder) == downstream(every("train", variant="ecc") | every("evaluate", variant="ecc"))
+
+
+def test_a_hyperparameter_of_all_variants_that_one_overrides(folder):
+    """A key that a variant sets itself is not changed for it by the experiment's."""
+    changed(folder, lambda one, _: one["variants"]["ecc"].update(training={"epochs": 1}))
+    assert unfinished(folder) == set()
+    finish(folder)
+    config = copy.deepcopy(CONFIG)
+    config["experiments"][E]["variants"]["ecc"]["training"] = {"epochs": 1}
+    config["experiments"][E]["training"]["epochs"] = 2
+    write_config(folder, config)
+    assert ("train", "ecc", 0, "") not in unfinished(folder)
+    assert every("train", variant="softmax") <= unfinished(folder)
+
+
+def test_a_new_seed(folder):
+    """The new cells, and what is made of all."""
+    changed(folder, lambda one, _: one.update(seeds=[0, 1, 2]))
+    assert {
+        cell for cell in unfinished(folder) if cell[0] in ("train", "evaluate", "certify") and cell[2] != 2
+    } == set()
+    assert unfinished(folder) >= downstream({("train", "ecc", 2, ""), ("certify", "lipschitz", 2, "lipschitz")})
+
+
+def test_a_new_variant(folder):
+    """The new variant's cells, and what is made of all."""
+    changed(folder, lambda one, _: one["variants"].update(wide={"model": {"name": "cnn", "widths": [64]}}))
+    assert unfinished(folder) == downstream(every("train", variant="wide") | every("evaluate", variant="wide"))
+
+
+def test_a_removed_variant(folder):
+    """Nothing but what is made of all."""
+    changed(folder, lambda one, _: one["variants"].pop("ecc"))
+    assert unfinished(folder) == downstream(set(), curves_too=True)
+
+
+def test_a_new_attack_and_a_new_epsilon(folder):
+    """The cells of that attack, and what is made of all."""
+    changed(folder, lambda one, _: one["attacks"].update(bim={"name": "bim", "norm": "l2", "epsilons": [1.0]}))
+    assert unfinished(folder) == downstream(every("evaluate", probe="bim"))
+    changed(folder, lambda one, _: one["attacks"]["pgd"].update(epsilons=[0.1, 0.2]))
+    assert unfinished(folder) == downstream(every("evaluate", probe="pgd"))
+
+
+@pytest.mark.parametrize("execution", [{"device": "cpu"}, {"attack_batch_size": 7}, {"precision": "float32"}])
+def test_execution_settings_do_not_count(folder, execution):
+    """How and where work is done decides no result."""
+    changed(folder, lambda _, config: config.update(execution=execution))
+    assert unfinished(folder) == set()
+
+
+def test_spelling_does_not_count(folder):
+    """Key order, short forms and defaults written out are the same configuration."""
+
+    def edit(one, _):
+        one["variants"]["softmax"] = {"loss": {"name": "cross_entropy"}, "model": {"head": "softmax", "name": "cnn"}}
+        one["attacks"]["pgd"] = dict(reversed(one["attacks"]["pgd"].items())) | {"restarts": 1, "seed": 0}
+
+    changed(folder, edit)
+    assert unfinished(folder) == set()
+
+
+def test_two_values_swapped_count(folder):
+    """Snakemake compares parameters as a set of values; the strings do not."""
+
+    def edit(one, _):
+        one["attacks"]["fgsm"]["epsilons"], one["attacks"]["pgd"]["epsilons"] = [0.1], [0.1, 0.2]
+
+    changed(folder, edit)
+    assert unfinished(folder) == downstream(every("evaluate", probe="fgsm") | every("evaluate", probe="pgd"))
+
+
+def test_a_renamed_attack_is_a_new_column(folder):
+    """Names stand in the rows, so a renamed attack is made anew."""
+    changed(folder, lambda one, _: one["attacks"].update(pgd3=one["attacks"].pop("pgd")))
+    assert unfinished(folder) == downstream(every("evaluate", probe="pgd3"))
+
+
+LIPSCHITZ = every("train", variant="lipschitz") | every("evaluate", variant="lipschitz") | every("certify")
+
+
+@pytest.mark.parametrize(
+    ("module", "stale"),
+    [
+        ("gauntlet.attacks.noise", every("evaluate", probe="noise")),
+        ("gauntlet.attacks.foolbox_adapter", every("evaluate", probe="ddn")),
+        ("gauntlet.evaluation.engine", every("evaluate") | every("certify")),
+        ("gauntlet.models.lipschitz_cnn", LIPSCHITZ),
+        ("gauntlet.certificates.lipschitz", every("certify")),
+        ("gauntlet.aggregation.summary", set()),
+        ("gauntlet.training.loop", every("train") | every("evaluate") | every("certify")),
+    ],
+)  # fmt: skip
+def test_an_edit_of_a_module(folder, monkeypatch, module, stale):
+    """The cells whose code reaches the module, what hangs on them, and nothing else."""
+    pretend_edit(monkeypatch, module)
+    found = unfinished(folder)
+    cells = {cell for cell in found if cell[0] in ("prepare", "train", "evaluate", "certify")}
+    if module == "gauntlet.evaluation.engine":
+        stale = every("evaluate")
+        cells = {cell for cell in cells if cell[0] != "certify"}
+    assert cells == stale
+    assert found == downstream(found)
+
+
+def test_an_edit_of_one_figure(folder, monkeypatch):
+    """That figure, and the page that shows it."""
+    pretend_edit(monkeypatch, "gauntlet.figures.heat_map")
+    assert unfinished(folder) == {("figure", "", 0, "heat_map"), ("report", "", 0, "")}
+
+
+@pytest.mark.parametrize("module", ["gauntlet.cli", "gauntlet.paths", "gauntlet.planning", "gauntlet.errors"])
+def test_an_edit_of_what_decides_no_bytes(folder, monkeypatch, module):
+    """Modules that decide where and whether work is done make nothing stale."""
+    pretend_edit(monkeypatch, module)
+    assert unfinished(folder) == set()
+
+
+def pretend_edit(monkeypatch, module):
+    """Let a module's hash be another one."""
+    real = fingerprint.module_hash
+    fingerprint.imported(module)
+    monkeypatch.setattr(fingerprint, "module_hash", lambda name: "edited" if name == module else real(name))
+    fingerprint._fingerprint.cache_clear()
+    monkeypatch.setattr(fingerprint, "_fingerprint", fingerprint._fingerprint.__wrapped__)
+
+
+def test_the_same_data_again_changes_nothing_downstream(folder):
+    """A data set prepared again to the same bytes has the same digest, and that is all that counts."""
+    data = next(cell for cell in plan_in(folder).cells() if cell.stage == "prepare")
+    for path in paths.products(data):
+        path.unlink()
+    assert ("prepare", "", 0, data.probe) in unfinished(folder)
+    make(plan_in(folder), data)
+    assert unfinished(folder) == set()
+    make(plan_in(folder), data, "other pixels")
+    assert every("train") | every("evaluate") <= unfinished(folder)
+
+
+def test_the_same_model_again_changes_nothing_downstream(folder):
+    """A model trained again to the same weights keeps everything that was measured on it; other weights do not."""
+    model = Cell("train", E, "ecc", 0)
+    make(plan_in(folder), model)
+    assert unfinished(folder) == set()
+    make(plan_in(folder), model, "other weights")
+    measured = {cell for cell in every("evaluate", variant="ecc") if cell[2] == 0}
+    assert unfinished(folder) == downstream(measured, curves_too=True)
+
+
+def test_a_deleted_file_is_made_again_with_what_hangs_on_it(folder):
+    """Each file of each cell counts, not only the first."""
+    for cell in list(plan_in(folder).cells()):
+        for path in paths.products(cell):
+            content = path.read_bytes()
+            path.unlink()
+            assert plan_in(folder).state(cell) is State.MISSING, path
+            path.write_bytes(content)
+    assert unfinished(folder) == set()
+
+
+def test_an_interrupted_run_and_then_another_edit(folder):
+    """After a partial run of one edit, reverting it leaves exactly what that run made to be made again."""
+    changed(folder, lambda one, _: one["attacks"]["pgd"].update(steps=4))
+    finish(folder, only=[Cell("evaluate", E, "ecc", 0, "pgd"), Cell("evaluate", E, "ecc", 1, "pgd")])
+    write_config(folder, CONFIG)
+    assert unfinished(folder) == downstream({("evaluate", "ecc", 0, "pgd"), ("evaluate", "ecc", 1, "pgd")})
+
+
+def test_a_stage_that_lacks_its_input_says_which_and_what_makes_it(folder):
+    """Running a stage by hand too early gives one line."""
+    model = Cell("train", E, "ecc", 0)
+    paths.model_manifest(model).unlink()
+    with pytest.raises(GauntletError, match=r"evaluate small .* needs .*manifest\.json; run `gauntlet train`"):
+        require_current_inputs(plan_in(folder), Cell("evaluate", E, "ecc", 0, "pgd"))

@@ -1,0 +1,132 @@
+"""What Snakemake does with the rules: the real thing, on an experiment of seconds."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from gauntlet import paths
+from gauntlet.config import Cell
+from tests.workflow.pretend import CONFIG, finish, plan_in, write_config
+
+ROOT = Path(__file__).parents[2]
+
+TINY = copy.deepcopy(CONFIG)
+TINY["experiments"]["small"] |= {"seeds": [0], "samples": 20, "training": {"epochs": 1, "batch_size": 256}}
+TINY["experiments"]["small"]["variants"].pop("ecc")
+TINY["experiments"]["small"]["attacks"].pop("noise")
+
+
+def checkout(folder):
+    """Lay the workflow beside a configuration, as a clone has it."""
+    for name in ("workflow", "rules", "profiles", "envs"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "local").symlink_to("profiles/local")
+
+
+def snakemake(folder, *arguments, check=True):
+    """Run Snakemake in a folder; give its output. The virtual environment is not activated."""
+    command = [sys.executable, "-m", "snakemake", "--profile", "local", *arguments]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=500)
+    if check and done.returncode:
+        logs = "\n".join(path.read_text() for path in folder.glob("logs/**/*.log"))
+        raise AssertionError(done.stdout + done.stderr + logs)
+    return done
+
+
+def planned(folder, *arguments):
+    """Count the jobs that a run would start, by rule."""
+    shown = snakemake(folder, "-n", *arguments)
+    table = re.findall(r"^(\w+) +(\d+)$", shown.stdout + shown.stderr, flags=re.MULTILINE)
+    return {name: int(count) for name, count in table if name not in ("total", "all", "figures")}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A clone with a finished run in it that cost nothing."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, CONFIG)
+    checkout(tmp_path)
+    finish(tmp_path)
+    return tmp_path
+
+
+def test_nothing_is_planned_over_a_finished_run(folder):
+    """Also without Snakemake's own records, and with every time stamp in disorder."""
+    assert planned(folder) == {}
+
+
+def test_an_edit_is_planned_exactly(folder):
+    """The plan's stale cells are Snakemake's jobs, no more and no fewer."""
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["small"]["attacks"]["pgd"]["steps"] = 4
+    write_config(folder, config)
+    assert planned(folder) == {"evaluate": 6, "aggregate": 1, "figure": 4, "page": 1}
+    assert planned(folder, str(paths.samples(Cell("evaluate", "small", "ecc", 1, "pgd")))) == {"evaluate": 1}
+    config["experiments"]["small"]["variants"]["ecc"]["training"] = {"epochs": 2}
+    write_config(folder, config)
+    assert planned(folder) == {"train": 2, "evaluate": 8 + 4, "aggregate": 1, "figure": 5, "page": 1}
+
+
+def test_a_deleted_file_is_planned_though_what_hangs_on_it_is_there(folder):
+    """Every file of every cell is a target, so none is forgotten."""
+    paths.examples(Cell("evaluate", "small", "ecc", 1, "pgd")).unlink()
+    assert planned(folder)["evaluate"] == 1
+
+
+def test_a_wrong_configuration_is_told_in_one_line(folder):
+    """Snakemake exits before any job, with the configuration's own message."""
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["small"]["attacks"]["pgd"]["stepz"] = 4
+    write_config(folder, config)
+    done = snakemake(folder, "-n", check=False)
+    assert done.returncode == 2
+    assert "attacks.pgd.stepz: unknown key; did you mean 'steps'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_from_configuration_to_page_and_then_nothing(tmp_path, monkeypatch):
+    """One command makes every file; a second does nothing; a failed rerun is not forgotten."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, TINY)
+    checkout(tmp_path)
+    snakemake(tmp_path)
+    assert plan_in(tmp_path).unfinished() == []
+    assert pq.read_table("results/small/evaluations.parquet").num_rows == 2 * 3 * 20
+    assert paths.report("small").stat().st_size > 10_000
+    assert planned(tmp_path) == {}
+    shutil.rmtree(tmp_path / ".snakemake")
+    assert planned(tmp_path) == {}
+
+    model = paths.model_weights(Cell("train", "small", "softmax", 0))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("results/**/samples.parquet")}
+    model.unlink()
+    snakemake(tmp_path)
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("results/**/samples.parquet")}
+    assert before == after, "a model trained again to the same weights has nothing measured anew"
+
+    config = copy.deepcopy(TINY)
+    config["experiments"]["small"]["attacks"]["pgd"]["step_size"] = 1e-3
+    config["experiments"]["small"]["attacks"]["ddn"] = {"name": "foolbox:DDNAttack", "steps": 4}
+    write_config(tmp_path, config)
+    data = next(iter(tmp_path.glob("data/*/test.safetensors")))
+    kept = data.read_bytes()
+    data.write_bytes(kept[:-7])
+    failed = snakemake(tmp_path, check=False)
+    assert failed.returncode == 1
+    log = paths.log(Cell("evaluate", "small", "softmax", 0, "pgd")).read_text()
+    assert re.search(r"test\.safetensors: is damaged", log)
+    assert planned(tmp_path)["evaluate"] == 4
+    data.write_bytes(kept)
+    snakemake(tmp_path)
+    assert planned(tmp_path) == {}
