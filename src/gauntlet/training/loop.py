@@ -78,7 +78,7 @@ class Training:
         device: str | torch.device = "cpu",
     ) -> None:
         # Channels last is the faster layout for convolutions; it changes no value that is stored.
-        self.network = network.to(device, memory_format=torch.channels_last).train()
+        self.network = network.to(device).to(memory_format=torch.channels_last).train()
         self.loss, self.has_kr = build_loss(loss), loss.name == "hkr"
         self.settings, self.seed, self.device = settings, seed, torch.device(device)
         augmentations = [build_augmentation(spec) for spec in settings.augmentation]

@@ -19,7 +19,7 @@ _SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
 
 
-@SOURCES.register("parquet", source="huggingface.co/docs/datasets: image datasets in parquet")
+@SOURCES.register("parquet", source="the layout of image sets in the Hugging Face datasets library")
 def parquet(
     *, root: str, image_column: str | None = None, label_column: str | None = None, size: PositiveInt | None = None
 ) -> RawData:

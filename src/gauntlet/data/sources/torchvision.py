@@ -17,7 +17,7 @@ from gauntlet.registry import SOURCES, PositiveInt
 _SPLIT_NAMES = {"train": ("train",), "validation": ("val", "valid"), "test": ("test",)}
 
 
-@SOURCES.register("torchvision", source="docs.pytorch.org/vision: datasets for image classification")
+@SOURCES.register("torchvision", source="the classification sets of torchvision")
 def torchvision(
     *,
     name: str,
