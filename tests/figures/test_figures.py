@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,7 +18,6 @@ from gauntlet.figures.heat_map import stated_budget
 from gauntlet.figures.style import line_of
 from gauntlet.results import read_table, write_table
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "results"))
 synthetic = importlib.import_module("synthetic")
 
 LOSSES = {"softmax": "cross_entropy", "lipschitz": "hkr"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import matplotlib
 import pytest
@@ -15,7 +14,6 @@ from gauntlet.errors import InputError
 from gauntlet.figures import Examples, History, Inputs, available, draw, inputs_beside, render
 from gauntlet.registry import FIGURES
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "results"))
 synthetic = importlib.import_module("synthetic")
 
 MARK = "gauntlet-cell:sha256:" + "0123456789abcdef" * 4

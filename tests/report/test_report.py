@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib
 import re
-import sys
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +18,6 @@ from gauntlet.figures import Inputs, render
 from gauntlet.report import render_report, write_report
 from gauntlet.results import EVALUATION_SCHEMA, read_table, write_table
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "results"))
 synthetic = importlib.import_module("synthetic")
 
 MARK = "gauntlet-cell:sha256:" + "0" * 64

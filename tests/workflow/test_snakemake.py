@@ -12,9 +12,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+import gauntlet
 from gauntlet import paths
 from gauntlet.config import Cell
+from gauntlet.data.splits import to_unit
+from gauntlet.data.store import load_split
+from gauntlet.results import read_table
 from tests.workflow.pretend import CONFIG, finish, plan_in, write_config
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +99,25 @@ def test_a_wrong_configuration_is_told_in_one_line(folder):
     assert "Traceback" not in done.stderr
 
 
+def rows_agree_with_the_notebook(variant, attack):
+    """`gauntlet.evaluate` on the stored model and split gives the pipeline's rows, every column of them."""
+    settings = TINY["experiments"]["small"]
+    cell = Cell("evaluate", "small", variant, 0, attack)
+    split = load_split(next(Path("data").iterdir()), "test")
+    images, labels = to_unit(split.images[:20]), split.labels[:20]
+    torch.set_num_threads(1)
+    rows = gauntlet.evaluate(
+        gauntlet.load_model(paths.model_folder(cell.model)),
+        images,
+        labels,
+        attack=settings["attacks"][attack],
+        name=attack,
+        experiment="small",
+        variant=variant,
+    )
+    assert rows == read_table(paths.samples(cell))
+
+
 @pytest.mark.slow
 def test_from_configuration_to_page_and_then_nothing(tmp_path, monkeypatch):
     """One command makes every file; a second does nothing; a failed rerun is not forgotten."""
@@ -104,6 +128,8 @@ def test_from_configuration_to_page_and_then_nothing(tmp_path, monkeypatch):
     assert plan_in(tmp_path).unfinished() == []
     assert pq.read_table("results/small/evaluations.parquet").num_rows == 2 * 3 * 20
     assert paths.report("small").stat().st_size > 10_000
+    rows_agree_with_the_notebook("softmax", "pgd")
+    rows_agree_with_the_notebook("lipschitz", "ddn")
     assert planned(tmp_path) == {}
     shutil.rmtree(tmp_path / ".snakemake")
     assert planned(tmp_path) == {}

@@ -1,0 +1,40 @@
+"""The commands of the README on real data sets, where they lie at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from gauntlet import paths
+from gauntlet.config import grid, load
+from tests.workflow.test_snakemake import checkout, planned, snakemake
+
+CONFIGS = sorted(Path(__file__).parent.glob("*.yaml"))
+BETTER_THAN_CHANCE = {"mnist": 0.8, "fashion_mnist": 0.5, "cifar10_jpeg": 0.2}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not os.environ.get("GAUNTLET_TEST_DATA"), reason="GAUNTLET_TEST_DATA does not name a folder with the data sets"
+    ),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_one_command_from_real_images_to_the_page(tmp_path, monkeypatch, config):
+    """Reads the set from disk, learns something, attacks it, and has nothing left to do."""
+    root = Path(os.environ["GAUNTLET_TEST_DATA"]).resolve()
+    file = tmp_path / "config.yaml"
+    file.write_text(config.read_text().replace("ROOT", str(root)))
+    monkeypatch.chdir(tmp_path)
+    checkout(tmp_path)
+    snakemake(tmp_path)
+    name, experiment = next(iter(load([file]).experiments.items()))
+    rows = pq.read_table(paths.evaluations(name)).to_pandas()
+    assert len(rows) == 200 * len(list(grid.evaluations(name, experiment)))
+    assert (rows.clean_prediction == rows.label).mean() > BETTER_THAN_CHANCE[name]
+    assert (rows.status == "adversarial").any()
+    assert planned(tmp_path) == {}
