@@ -26,7 +26,7 @@ def cell_of(stage, wildcards):
 
 
 def reads(stage):
-    """Make the input function of a stage: the files that a cell reads, and the first file of every cell it waits for.
+    """Make the input function of a stage: the files that a cell reads, and one of every other cell it waits for.
 
     A current cell's inputs are `ancient`: whatever happens upstream, it is not made again. Another's job is forced here,
     as it joins the graph; its inputs are plain, so that Snakemake also runs it after what it waits for.
@@ -34,11 +34,26 @@ def reads(stage):
 
     def inputs(wildcards):
         cell = cell_of(stage, wildcards)
-        makers = (paths.products(maker)[0] for maker in PLAN.upstream(cell))
-        files = [str(path) for path in dict.fromkeys([*PLAN.reads(cell), *makers])]
+        read = PLAN.reads(cell)
+        makers = set(read.values())
+        waited = (one for one in PLAN.upstream(cell) if one not in makers)
+        files = [*map(str, read), *(str(paths.products(one)[0]) for one in waited)]
         if not workflow.is_main_process or PLAN.state(cell) is State.CURRENT:
             return ancient(files)
         workflow.dag.forcefiles.add(str(paths.products(cell)[0]))
         return files
 
     return inputs
+
+
+def shards(wildcards):
+    """The marks of an attack's shards; a current cell has no use for any, and a single job none to wait for."""
+    cell = cell_of("evaluate", wildcards)
+    count = PLAN.experiment(cell.experiment).attacks[cell.probe].shards
+    if not workflow.is_main_process or count == 1 or PLAN.state(cell) is State.CURRENT:
+        return []
+    folder = paths.samples(cell).parent
+    marks = [f"{folder}/.shard-{number}-of-{count}" for number in range(1, count + 1)]
+    # Marks that a killed run left say nothing of the present settings.
+    workflow.dag.forcefiles.update(marks)
+    return marks

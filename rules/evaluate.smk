@@ -1,7 +1,8 @@
-# Run one attack on one model.
+# Run one attack on one model, or gather what its shards have finished.
 rule evaluate:
     input:
         reads("evaluate"),
+        shards=shards,
     output:
         samples=update(
             "results/{experiment}/evaluations/variant={variant}/seed={seed}/attack={attack}/samples.parquet"
@@ -23,3 +24,32 @@ rule evaluate:
         configs=CONFIGS,
     shell:
         "gauntlet evaluate {params.configs} --experiment {wildcards.experiment} --variant {wildcards.variant} --seed {wildcards.seed} --attack {wildcards.attack} --threads {threads} > {log} 2>&1"
+
+
+# Run one attack on a share of the samples. What is finished is kept beside the marks, by what decides it.
+rule shard:
+    input:
+        reads("evaluate"),
+    output:
+        mark=temp(
+            touch(
+                "results/{experiment}/evaluations/variant={variant}/seed={seed}/attack={attack}/.shard-{shard}-of-{shards}"
+            )
+        ),
+    log:
+        "logs/{experiment}/evaluate.{variant}.{seed}.{attack}.{shard}-of-{shards}.log",
+    benchmark:
+        "logs/{experiment}/evaluate.{variant}.{seed}.{attack}.{shard}-of-{shards}.tsv"
+    wildcard_constraints:
+        shard=r"\d+",
+        shards=r"\d+",
+    conda:
+        "../envs/gauntlet.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        configs=CONFIGS,
+    shell:
+        "gauntlet evaluate {params.configs} --experiment {wildcards.experiment} --variant {wildcards.variant} --seed {wildcards.seed} --attack {wildcards.attack} --shard {wildcards.shard}/{wildcards.shards} --threads {threads} > {log} 2>&1"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gauntlet.errors import GauntletError, InputError
+from gauntlet.signals import orderly_exit
 
 if TYPE_CHECKING:
     from gauntlet.config import Cell
@@ -40,6 +41,8 @@ ForceOption = Annotated[bool, typer.Option("--force", help="do it again even whe
 def common(quiet: Annotated[bool, typer.Option("--quiet", help="only warnings and errors")] = False) -> None:
     """Set up logging for whichever sub-command follows."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING if quiet else logging.INFO)
+    # Matplotlib embeds fonts through a library that logs every table of every font.
+    logging.getLogger("fontTools").setLevel(logging.WARNING)
 
 
 @app.command()
@@ -53,6 +56,29 @@ def check(configs: Configs = None) -> None:
         stages = [cell.stage for cell in plan.cells_of(name)]
         counted = ", ".join(f"{stages.count(stage)} {stage}" for stage in ("train", "evaluate", "certify"))
         typer.echo(f"{name}: {counted}")
+
+
+@app.command()
+def status(
+    configs: Configs = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs; docs/status.md says what is in it")] = False,
+    every: Annotated[bool, typer.Option("--every", help="name every cell, not only the first few of a kind")] = False,
+) -> None:
+    """Tell where a run stands: what is done, stale, missing or failed, what made it so, what making it will cost."""
+    import json
+
+    from rich.console import Console
+
+    from gauntlet.config import load
+    from gauntlet.planning import Plan
+    from gauntlet.status.cells import survey
+    from gauntlet.status.rendering import as_dict, show
+
+    found = survey(Plan(load(_paths(configs))))
+    if as_json:
+        typer.echo(json.dumps(as_dict(found), indent=1, ensure_ascii=False))
+    else:
+        show(found, Console(), every=every)
 
 
 @app.command()
@@ -86,12 +112,15 @@ def evaluate(
     variant: VariantOption = None,
     seed: SeedOption = None,
     attack: Annotated[str | None, typer.Option("--attack", help="only this attack")] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="only this share of the samples, as I/N; the whole gathers them")
+    ] = None,
     threads: ThreadsOption = None,
     force: ForceOption = False,
 ) -> None:
     """Run attacks on trained models."""
     _limit_threads(threads)
-    _perform(configs, "evaluate", _wanted(experiment, variant, seed, attack), force)
+    _perform(configs, "evaluate", _wanted(experiment, variant, seed, attack), force, shard)
 
 
 @app.command()
@@ -146,7 +175,8 @@ def main() -> None:
     # A user's own classes are named by import path and stand where the command is run.
     sys.path.insert(0, str(Path.cwd()))
     try:
-        app()
+        with orderly_exit():
+            app()
     except GauntletError as error:
         print(f"gauntlet: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -171,10 +201,13 @@ def _wanted(experiment: str | None, variant: str | None, seed: int | None, probe
     return wanted
 
 
-def _perform(configs: list[Path] | None, stage: str, wanted: Callable[[Cell], bool], force: bool) -> None:
-    """Make the wanted cells of one stage, leaving alone those whose files answer their recipe already."""
+def _perform(
+    configs: list[Path] | None, stage: str, wanted: Callable[[Cell], bool], force: bool, shard: str | None = None
+) -> None:
+    """Make the wanted cells of one stage, or a shard of each, leaving alone those whose files answer their recipe."""
     from gauntlet.config import load
     from gauntlet.planning import Plan, require_current_inputs
+    from gauntlet.stages.publishing import sweep
 
     config = load(_paths(configs))
     cells = [cell for cell in Plan(config).cells() if cell.stage == stage]
@@ -185,9 +218,14 @@ def _perform(configs: list[Path] | None, stage: str, wanted: Callable[[Cell], bo
         plan = Plan(config)
         if not force and plan.is_current(cell):
             log.info("%s: up to date", cell)
+            sweep(cell)
             continue
         recipe = require_current_inputs(plan, cell)
-        importlib.import_module(f"gauntlet.stages.{stage}").run(plan, cell, recipe)
+        module = importlib.import_module(f"gauntlet.stages.{stage}")
+        if shard is None:
+            module.run(plan, cell, recipe)
+        else:
+            module.run_shard(plan, cell, recipe, shard)
 
 
 def _nothing_wanted(stage: str, cells: Iterable[Cell]) -> InputError:

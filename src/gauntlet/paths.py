@@ -1,8 +1,12 @@
-"""Where every artefact lives, as a pure function of its ids, relative to the folder a run works in."""
+"""Where every artefact lives, as a pure function of its ids, relative to the folder a run works in.
+
+The functions are cached: a plan of ten thousand cells asks for each path several times.
+"""
 
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 from gauntlet.config.grid import Cell
@@ -26,6 +30,7 @@ def dataset_id(dataset: Dataset) -> str:
     return f"{readable}-{digest_json(dataset.as_dict())[:8]}"
 
 
+@cache
 def data_folder(dataset: str) -> Path:
     """The stored split of a data set: one safetensors file a split and a manifest."""
     return DATA / dataset
@@ -36,36 +41,43 @@ def data_file(dataset: str, split: str) -> Path:
     return data_folder(dataset) / f"{split}.safetensors"
 
 
+@cache
 def data_manifest(dataset: str) -> Path:
     """What stands for a stored split in the graph: small, and the same whenever its bytes are."""
     return data_folder(dataset) / "manifest.json"
 
 
+@cache
 def experiment_folder(experiment: str) -> Path:
     """Everything made for one experiment."""
     return RESULTS / experiment
 
 
+@cache
 def model_folder(cell: Cell) -> Path:
     """A trained network: weights, manifest, history."""
     return experiment_folder(cell.experiment) / "models" / f"variant={cell.variant}" / f"seed={cell.seed}"
 
 
+@cache
 def model_weights(cell: Cell) -> Path:
     """The weights of a trained network."""
     return model_folder(cell) / "model.safetensors"
 
 
+@cache
 def model_manifest(cell: Cell) -> Path:
     """What stands for a trained network in the graph."""
     return model_folder(cell) / "manifest.json"
 
 
+@cache
 def history(cell: Cell) -> Path:
     """One row per epoch of a training."""
     return model_folder(cell) / "history.parquet"
 
 
+@cache
 def samples(cell: Cell) -> Path:
     """One row per sample of an attack or a certificate on one model."""
     folder, key = {"evaluate": ("evaluations", "attack"), "certify": ("certificates", "certificate")}[cell.stage]
@@ -73,28 +85,30 @@ def samples(cell: Cell) -> Path:
     return model / f"{key}={cell.probe}" / "samples.parquet"
 
 
+@cache
 def examples(cell: Cell) -> Path:
     """The adversarial images kept of one attack on one model."""
     return samples(cell).with_name("examples.safetensors")
 
 
-def products(cell: Cell) -> list[Path]:
+@cache
+def products(cell: Cell) -> tuple[Path, ...]:
     """Every file that a cell makes. The first is the one that says what made it, and is written last."""
     match cell.stage:
         case "prepare":
-            return [*(data_file(cell.probe, split) for split in SPLITS), data_manifest(cell.probe)]
+            return (*(data_file(cell.probe, split) for split in SPLITS), data_manifest(cell.probe))
         case "train":
-            return [model_weights(cell), model_manifest(cell), history(cell)]
+            return model_weights(cell), model_manifest(cell), history(cell)
         case "evaluate":
-            return [samples(cell), examples(cell)]
+            return samples(cell), examples(cell)
         case "certify":
-            return [samples(cell)]
+            return (samples(cell),)
         case "aggregate":
-            return aggregates(cell.experiment)
+            return tuple(aggregates(cell.experiment))
         case "figure":
-            return [figure(cell.experiment, cell.probe, suffix) for suffix in FIGURE_FORMATS]
+            return tuple(figure(cell.experiment, cell.probe, suffix) for suffix in FIGURE_FORMATS)
         case "report":
-            return [report(cell.experiment)]
+            return (report(cell.experiment),)
 
 
 def evaluations(experiment: str) -> Path:
@@ -136,6 +150,11 @@ def figure(experiment: str, name: str, suffix: str) -> Path:
 def report(experiment: str) -> Path:
     """The page."""
     return experiment_folder(experiment) / "report.html"
+
+
+def partial(cell: Cell, string: str) -> Path:
+    """What an unfinished making of a cell keeps to go on from: beside its files, and of one recipe only."""
+    return products(cell)[0].parent / f".partial-{string.removeprefix('sha256:')[:16]}"
 
 
 def log(cell: Cell) -> Path:

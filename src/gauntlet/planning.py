@@ -7,6 +7,7 @@ asks this of every cell.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from functools import cached_property
@@ -19,8 +20,9 @@ from gauntlet.config.grid import Cell
 from gauntlet.config.schema import Config, Dataset, Experiment
 from gauntlet.errors import GauntletError, InputError, nearest
 from gauntlet.provenance.digests import digest_file, digest_json
+from gauntlet.provenance.environment import environment
 from gauntlet.provenance.fingerprint import fingerprint
-from gauntlet.provenance.recipes import Recipe, read_marks
+from gauntlet.provenance.recipes import Marks, Recipe, scan
 from gauntlet.registry import (
     ATTACKS,
     AUGMENTATIONS,
@@ -35,6 +37,9 @@ from gauntlet.registry import (
     Spec,
 )
 from gauntlet.signatures import module_file
+
+UNMARKED = (".json", ".csv", ".md")
+"""Files too plain to say what made them; what stands beside them does."""
 
 
 class State(StrEnum):
@@ -55,7 +60,11 @@ class Plan:
         self.config = config
         self._recipes: dict[Cell, Recipe | None] = {}
         self._states: dict[Cell, State] = {}
+        self._reads: dict[Cell, dict[Path, Cell]] = {}
+        self._data_cells: dict[str, Cell] = {}
+        self._current: dict[Cell, bool] = {}
         self._digests: dict[Path, str | None] = {}
+        self._marks: dict[Path, Marks] = {}
 
     @cached_property
     def datasets(self) -> dict[str, Dataset]:
@@ -104,12 +113,20 @@ class Plan:
 
     def reads(self, cell: Cell) -> dict[Path, Cell]:
         """Map every file that a cell reads to the cell that makes it; manifests stand for what they list."""
-        if cell.stage == "prepare":
-            return {}
+        if cell not in self._reads:
+            self._reads[cell] = {} if cell.stage == "prepare" else self._read_by(cell)
+        return self._reads[cell]
+
+    def data_cell(self, experiment: str) -> Cell:
+        """The cell that stores an experiment's data set."""
+        if experiment not in self._data_cells:
+            self._data_cells[experiment] = Cell("prepare", probe=paths.dataset_id(self.experiment(experiment).dataset))
+        return self._data_cells[experiment]
+
+    def _read_by(self, cell: Cell) -> dict[Path, Cell]:
         name, settings = cell.experiment, self.experiment(cell.experiment)
-        dataset = paths.dataset_id(settings.dataset)
-        aggregate = Cell("aggregate", name)
-        data = {paths.data_manifest(dataset): Cell("prepare", probe=dataset)}
+        aggregate, stored = Cell("aggregate", name), self.data_cell(name)
+        data = {paths.data_manifest(stored.probe): stored}
         match cell.stage:
             case "train":
                 return data
@@ -147,10 +164,39 @@ class Plan:
     def recipe(self, cell: Cell) -> Recipe | None:
         """Say what decides a cell's bytes now; None while a file that it reads is not there."""
         if cell not in self._recipes:
-            digests = {str(path): self.digest(path) for path in self.reads(cell)}
-            known = {path: digest for path, digest in digests.items() if digest is not None}
-            self._recipes[cell] = self._recipe(cell, known) if len(known) == len(digests) else None
+            known = self._known(cell)
+            complete = len(known) == len(self.gathered(cell))
+            self._recipes[cell] = self._recipe(cell, known) if complete else None
         return self._recipes[cell]
+
+    def outline(self, cell: Cell) -> Recipe:
+        """Say what decides a cell's bytes now, as far as it is known: inputs that are not there are left out."""
+        return self.recipe(cell) or self._recipe(cell, self._known(cell))
+
+    def _known(self, cell: Cell) -> dict[str, str]:
+        digests = {str(path): self.digest(path) for path in self.gathered(cell)}
+        return {path: digest for path, digest in digests.items() if digest is not None}
+
+    def gathered(self, cell: Cell) -> dict[Path, Cell]:
+        """Map the files that a cell is made from to their makers.
+
+        They are those it reads; where `allow_missing` is set, what is made of many cells does without those of models,
+        attacks and certificates that are missing or stale.
+        """
+        reads = self.reads(cell)
+        if cell.stage not in ("aggregate", "figure") or not self.experiment(cell.experiment).allow_missing:
+            return reads
+        return {
+            path: maker
+            for path, maker in reads.items()
+            if maker.stage not in ("train", "evaluate", "certify") or self.is_current(maker)
+        }
+
+    def left_out(self, experiment: str) -> list[Cell]:
+        """List the attacks and certificates that `allow_missing` lets aggregation do without; none if it is not set."""
+        aggregate = Cell("aggregate", experiment)
+        kept = set(self.gathered(aggregate).values())
+        return [maker for maker in self.reads(aggregate).values() if maker not in kept]
 
     def state(self, cell: Cell) -> State:
         """Say whether a cell's files are there and answer its recipe, and those it hangs on too."""
@@ -164,14 +210,32 @@ class Plan:
 
     def is_current(self, cell: Cell) -> bool:
         """Tell whether a cell's files answer its recipe, whatever its inputs' own recipes say."""
+        if cell not in self._current:
+            recipe = self.recipe(cell)
+            complete = recipe is not None and all(map(os.path.isfile, paths.products(cell)))
+            self._current[cell] = complete and not self.foreign(cell)
+        return self._current[cell]
+
+    def foreign(self, cell: Cell) -> list[Path]:
+        """List a cell's files that another recipe than the present one made, or that do not belong together."""
         recipe = self.recipe(cell)
-        if recipe is None or not all(path.is_file() for path in paths.products(cell)):
-            return False
-        string, _ = read_marks(paths.products(cell)[0])
-        return string == recipe.string
+        string = recipe.string if recipe else None
+        products = paths.products(cell)
+        others = [path for path in products if path.suffix not in UNMARKED and self.marks(path).cell != string]
+        if cell.stage == "train" and not others:
+            weights = self.marks(paths.model_weights(cell)).digest
+            manifest = paths.model_manifest(cell)
+            others += [manifest] if weights not in (None, self.digest(manifest)) else []
+        return others
+
+    def marks(self, path: Path) -> Marks:
+        """Read what a file says of itself, once."""
+        if path not in self._marks:
+            self._marks[path] = scan(path)
+        return self._marks[path]
 
     def _state(self, cell: Cell) -> State:
-        if not all(path.is_file() for path in paths.products(cell)):
+        if not all(map(os.path.isfile, paths.products(cell))):
             return State.MISSING
         if any(self.state(other) is not State.CURRENT for other in self.upstream(cell)):
             return State.STALE
@@ -180,11 +244,17 @@ class Plan:
     def digest(self, path: Path) -> str | None:
         """Find the digest that a manifest, or the file itself, states; None where there is none."""
         if path not in self._digests:
-            self._digests[path] = _manifest_digest(path) if path.suffix == ".json" else _own_digest(path)
+            self._digests[path] = _manifest_digest(path) if path.suffix == ".json" else self._own_digest(path)
         return self._digests[path]
+
+    def _own_digest(self, path: Path) -> str | None:
+        marks = self.marks(path)
+        return marks.digest or marks.cell
 
     def _recipe(self, cell: Cell, inputs: dict[str, str]) -> Recipe:
         slice_, components = self._slice(cell)
+        if self.config.strict_environment:
+            slice_ = {**slice_, "environment": dict(environment())}
         modules = fingerprint([f"gauntlet.stages.{cell.stage}", *components])
         if cell.stage in ("aggregate", "report"):
             inputs = {"cells": f"sha256:{digest_json(inputs)}"}
@@ -197,14 +267,22 @@ class Plan:
             return dataset.as_dict(), _modules(SOURCES, dataset.source)
         settings = self.experiment(cell.experiment)
         if cell.stage == "aggregate":
-            return {"experiment": cell.experiment, "order": digest_json([str(path) for path in self.reads(cell)])}, []
+            order = digest_json([str(path) for path in self.gathered(cell)])
+            return {"experiment": cell.experiment, "order": order}, []
         if cell.stage == "figure":
             return {"experiment": cell.experiment, "variants": list(settings.variants)}, [
                 FIGURES.entry(cell.probe).module
             ]
         if cell.stage == "report":
             settings_digest = digest_json(settings.as_dict())
-            return {"experiment": cell.experiment, "settings": settings_digest, "templates": _templates()}, []
+            named = [str(other) for other in self.left_out(cell.experiment)]
+            left_out = {"left_out": digest_json(named)} if named else {}
+            return {
+                "experiment": cell.experiment,
+                "settings": settings_digest,
+                "templates": _templates(),
+                **left_out,
+            }, []
         variant = settings.variants[cell.variant]
         network = _modules(MODELS, variant.model)
         if head := variant.model.options.get("head"):
@@ -248,18 +326,25 @@ def _manifest_digest(path: Path) -> str | None:
     return digest if str(digest).startswith("sha256:") else f"sha256:{digest}"
 
 
-def _own_digest(path: Path) -> str | None:
-    string, digest = read_marks(path)
-    return digest or string
-
-
 def require_current_inputs(plan: Plan, cell: Cell) -> Recipe:
     """Give the recipe of a cell that is about to be made.
 
-    Raises GauntletError that names the first file missing among those it reads.
+    Raises GauntletError that names what is missing among the files it is made from.
     """
     recipe = plan.recipe(cell)
     if recipe is None:
-        missing, maker = next((path, maker) for path, maker in plan.reads(cell).items() if plan.digest(path) is None)
-        raise GauntletError(f"{cell} needs {missing}", remedy=f"run `gauntlet {maker.stage}` or `snakemake` first")
+        missing = {path: maker for path, maker in plan.gathered(cell).items() if plan.digest(path) is None}
+        path, maker = next(iter(missing.items()))
+        wanted = str(path)
+        if len(missing) > 1:
+            named = "; ".join(str(one) for one in dict.fromkeys(list(missing.values())[:8]))
+            wanted = f"{len(missing)} files that are missing: {named}" + ("; …" if len(missing) > 8 else "")
+        unmarked = [path for path in missing if path.is_file()]
+        if unmarked:
+            problem = f"{cell} needs {unmarked[0]}, which does not say what made it"
+            raise GauntletError(problem, remedy="delete it and run `snakemake`")
+        remedy = f"run `gauntlet {maker.stage}` or `snakemake` first"
+        if cell.stage == "aggregate":
+            remedy += ", or set `allow_missing: true`"
+        raise GauntletError(f"{cell} needs {wanted}", remedy=remedy)
     return recipe

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.errors import GauntletError, InputError
+from gauntlet.tensors import is_out_of_memory
 
 PROBES = 32
 """Images that a model is checked on before work begins."""
@@ -118,14 +119,6 @@ def copied(network: nn.Module) -> nn.Module:
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"the model cannot be copied ({reason})", remedy="export it to plain layers first") from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory, of the accelerator or the host, ran out."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    message = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)
 
 
 def halved(batch_size: int, device: torch.device) -> int:

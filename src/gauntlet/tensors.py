@@ -1,4 +1,4 @@
-"""Named tensors on disk: safetensors files, written whole, known by a digest of their content, never a pickle."""
+"""Named tensors on disk: safetensors files, written whole, known by a digest of their content; and when memory ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(canonical_json([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -62,3 +63,11 @@ def read_header(path: Path) -> dict[str, str]:
             return dict(json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}")))
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError("is missing, damaged or no safetensors file", where=str(path)) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory, of the accelerator or the host, ran out."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)

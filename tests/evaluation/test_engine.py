@@ -169,7 +169,8 @@ def test_parts_join_to_the_whole_wherever_work_was_taken_up() -> None:
     whole = run(attack, keep_examples=4)
     seen = []
     parts = list(evaluate_parts(NETWORK, IMAGES, LABELS, attack, identity=IDENTITY, part_size=3, keep_examples=4))
-    again = evaluate_parts(NETWORK, IMAGES, LABELS, attack, identity=IDENTITY, part_size=3, start=6, keep_examples=4)
+    left = [(6, 9), (9, 10)]
+    again = evaluate_parts(NETWORK, IMAGES, LABELS, attack, identity=IDENTITY, pieces=left, keep_examples=4)
     joined = gather([*again, *parts[:2]], keep_examples=4)
     assert [(part.start, part.stop) for part in parts] == [(0, 3), (3, 6), (6, 9), (9, 10)]
     assert joined.rows.equals(whole.rows)

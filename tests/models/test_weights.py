@@ -58,7 +58,7 @@ def test_same_network_gives_the_same_bytes(spec: Spec, tmp_path: Path) -> None:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     save(built(spec), tmp_path / "three", {"seed": "another"})
     assert (tmp_path / "three" / "manifest.json").read_bytes() == (tmp_path / "one" / "manifest.json").read_bytes()
-    assert read_header(tmp_path / "one" / "model.safetensors") == made
+    assert read_header(tmp_path / "one" / "model.safetensors").items() >= made.items()
 
 
 def test_what_is_stored_is_the_exported_network(tmp_path: Path) -> None:

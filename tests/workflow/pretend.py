@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from pathlib import Path
 
 import yaml
@@ -55,10 +56,11 @@ def finish(folder: Path, *, content: str = "", only: list[Cell] | None = None) -
     `content` is what the files hold beyond their marks; the same content has the same digest.
     """
     wanted = list(plan_in(folder).cells()) if only is None else only
-    for cell in wanted:
+    for _, cells in itertools.groupby(wanted, key=lambda cell: cell.stage):
         plan = plan_in(folder)
-        if not plan.is_current(cell):
-            make(plan, cell, content)
+        for cell in cells:
+            if not plan.is_current(cell):
+                make(plan, cell, content)
 
 
 def make(plan: Plan, cell: Cell, content: str = "") -> None:

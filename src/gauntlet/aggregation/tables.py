@@ -131,7 +131,7 @@ def _notes(rows: list[Row], missing: Sequence[object]) -> Iterator[str]:
         if row["missing"]
     ]
     errors = [f"{name}: {row['errors']} samples" for name, row in flagged.items() if row["errors"]]
-    if absent:
+    if absent or missing:
         told = "A number marked \\* leaves them out; a worst case so marked may be too high."
         yield from ("", "## Missing cells", "", told, "")
         yield from (f"- {_escaped(str(cell))}" for cell in missing or absent)

@@ -25,8 +25,8 @@ from gauntlet.subject import (
     check_logits,
     device_of,
     halved,
-    is_out_of_memory,
 )
+from gauntlet.tensors import is_out_of_memory
 
 
 def certify(

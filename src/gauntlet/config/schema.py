@@ -160,6 +160,7 @@ class Attack(Closed):
     )
     seed: NonNegativeInt = Field(0, description="address of the attack's own draws, beside the model's seed")
     surrogate: str | None = Field(None, description="view of the model that gradients are taken through")
+    shards: PositiveInt = Field(1, description="jobs that the samples are split into; decides no result")
 
     @model_validator(mode="before")
     @classmethod
@@ -193,7 +194,7 @@ class Attack(Closed):
 
     def as_dict(self) -> dict[str, Any]:
         """Give what decides the rows of this attack on a given model."""
-        plain = self.model_dump(exclude={"attack"})
+        plain = self.model_dump(exclude={"attack", "shards"})
         plain["epsilons"] = None if self.epsilons is None else list(self.epsilons)
         return {**plain, "attack": self.attack.as_dict()}
 
@@ -232,6 +233,9 @@ class Experiment(Closed):
     certificates: dict[Name, Certificate] = Field({}, description="lower bounds, checked against every attack")
     samples: PositiveInt | None = Field(None, description="attack and certify only the first so many test images")
     examples: NonNegativeInt = Field(32, description="adversarial images kept per cell")
+    allow_missing: bool = Field(
+        False, description="aggregate without the cells that are missing or stale, and say so in tables and figures"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -293,3 +297,6 @@ class Config(Closed):
 
     experiments: dict[Name, Experiment] = Field(min_length=1, description="by name")
     execution: Execution = Field(Execution(), description="devices, batch sizes, precision")
+    strict_environment: bool = Field(
+        False, description="make everything again when the lock or an installed package that decides results changes"
+    )

@@ -8,7 +8,7 @@ from gauntlet.attacks.geometry import distances
 from gauntlet.attacks.model import AttackModel
 from gauntlet.attacks.objectives import margin
 from gauntlet.errors import InputError
-from gauntlet.subject import is_out_of_memory
+from gauntlet.tensors import is_out_of_memory
 
 BOX_TOLERANCE = 1e-6
 BALL_RELATIVE, BALL_ABSOLUTE = 1e-5, 1e-6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +17,8 @@ from gauntlet.data.splits import sample_hashes
 from gauntlet.errors import AttackError, GauntletError
 from gauntlet.evaluation import checks
 from gauntlet.evaluation.examples import candidates, select
+from gauntlet.evaluation.pieces import PART_SIZES, Piece
+from gauntlet.evaluation.pieces import pieces as divide
 from gauntlet.evaluation.plan import AttackPlan, Evaluation, EvaluationPart
 from gauntlet.randomness import sample_keys
 from gauntlet.registry import ATTACKS
@@ -29,11 +31,10 @@ from gauntlet.subject import (
     check_images,
     check_logits,
     device_of,
-    is_out_of_memory,
     logit_margin,
 )
+from gauntlet.tensors import is_out_of_memory
 
-PART_SIZE = 1024
 _BATCH_SIZES = {"cpu": 256, "cuda": 1024}
 _ERRORS_TOLD = 10
 
@@ -78,8 +79,8 @@ def evaluate_parts(
     device: str | torch.device | None = None,
     precision: Precision = "auto",
     batch_size: int | Literal["auto"] = "auto",
-    part_size: int = PART_SIZE,
-    start: int = 0,
+    part_size: int | None = None,
+    pieces: Sequence[Piece] | None = None,
     keep_examples: int = 32,
 ) -> Iterator[EvaluationPart]:
     """Run an attack over images `(N, C, H, W)` in [0, 1] with labels `(N,)`, giving each part as it is finished.
@@ -87,8 +88,8 @@ def evaluate_parts(
     Misclassified images are not attacked. A bounded attack's epsilons are walked upward and fooled samples leave; a
     minimum-norm attack runs once and its distances are measured. Everything an attack returns is checked and judged
     by the plain model in float32. A row depends on its image, its label, the model, the attack and the seed alone, not
-    on batch size, part size, order or the other images (in float32 up to rounding, where it decides). To go on after an
-    interruption, give `start`, the first sample that is not finished.
+    on batch size, parts, order or the other images (in float32 up to rounding, where it decides). A part has
+    `part_size` samples, a batch if not said. To go on after an interruption, or to do one shard, give its `pieces`.
 
     Raises InputError when model, images or options cannot be used, AttackError when the attack raises or returns
     something that is no batch of images; what breaks its promise in single rows gets status error.
@@ -107,8 +108,10 @@ def evaluate_parts(
     runner = Runner(model, component, attack, whole=tags.get("batching") == "attack")
     if access == "gradient":
         checks.check_gradients(model, probes.to(model.dtype))
-    for first in range(start, len(images), part_size):
-        chosen = slice(first, min(first + part_size, len(images)))
+    if pieces is None:
+        pieces = divide(len(images), part_size=part_size or PART_SIZES.get(place.type, 256))
+    for first, stop in pieces:
+        chosen = slice(first, stop)
         yield _part(runner, images[chosen], y[chosen], first=first, identity=identity, keep_examples=keep_examples)
 
 

@@ -14,6 +14,7 @@ from gauntlet.errors import InputError
 from gauntlet.files import write_json
 from gauntlet.models.build import build
 from gauntlet.models.network import Description, Network
+from gauntlet.provenance.recipes import DIGEST_KEY, digest_mark
 from gauntlet.registry import HEADS, MODELS, Registry, Spec
 from gauntlet.tensors import read_tensors, tensor_digest, write_tensors
 
@@ -32,7 +33,9 @@ def save(network: Network, folder: Path, metadata: Mapping[str, str] | None = No
         raise ValueError("only a network made by gauntlet.models.build can be saved")
     tensors = dict(plain.state_dict())
     digest = tensor_digest(tensors)
-    write_tensors(folder / "model.safetensors", tensors, metadata)
+    # Beside what made them the weights say which they are: a manifest of others is noticed without hashing them.
+    own = {DIGEST_KEY: digest_mark(digest.removeprefix("sha256:"))}
+    write_tensors(folder / "model.safetensors", tensors, {**(metadata or {}), **own})
     description = plain.description
     manifest = {
         "format": FORMAT,

@@ -7,10 +7,11 @@ import resource
 import subprocess
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-RECORDED = ("gauntlet", "torch", "torchvision", "numpy", "foolbox", "deel-torchlip", "pyarrow", "scikit-learn")
+from gauntlet.files import canonical_json
+from gauntlet.provenance.environment import environment, environment_digest, versions
+from gauntlet.provenance.recipes import ENVIRONMENT_NAME, PACKAGES_NAME, environment_mark
 
 
 class Stopwatch:
@@ -26,18 +27,13 @@ class Stopwatch:
             "peak_memory_bytes": str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            "versions": ", ".join(f"{name} {found}" for name in RECORDED if (found := _version(name))),
+            "versions": ", ".join(f"{name} {found}" for name, found in versions().items()),
+            ENVIRONMENT_NAME: environment_mark(environment_digest()),
+            PACKAGES_NAME: canonical_json(dict(environment())),
             **_commit(),
             **more,
         }
         return {f"gauntlet.{key}": value for key, value in entries.items()}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _commit() -> dict[str, str]:

@@ -11,9 +11,10 @@ import ast
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from gauntlet.signatures import module_file, syntax_tree
@@ -22,25 +23,30 @@ INFRASTRUCTURE = (
     "gauntlet.cli",
     "gauntlet.config",
     "gauntlet.errors",
+    "gauntlet.evaluation.finished",
     "gauntlet.files",
     "gauntlet.foreign",
+    "gauntlet.locking",
     "gauntlet.paths",
     "gauntlet.planning",
     "gauntlet.progress",
     "gauntlet.provenance",
     "gauntlet.registry",
+    "gauntlet.signals",
     "gauntlet.signatures",
+    "gauntlet.stages.publishing",
     "gauntlet.status",
+    "gauntlet.training.checkpoints",
 )
 
 
-def fingerprint(roots: Iterable[str]) -> dict[str, str]:
+def fingerprint(roots: Iterable[str]) -> Mapping[str, str]:
     """Map every own module reached by import from `roots` to the hash of what it does."""
-    return dict(_fingerprint(frozenset(roots)))
+    return _fingerprint(frozenset(roots))
 
 
 @cache
-def _fingerprint(roots: frozenset[str]) -> tuple[tuple[str, str], ...]:
+def _fingerprint(roots: frozenset[str]) -> Mapping[str, str]:
     reached: set[str] = set()
     waiting = [name for root in roots for name in _with_parents(root)]
     while waiting:
@@ -49,7 +55,7 @@ def _fingerprint(roots: frozenset[str]) -> tuple[tuple[str, str], ...]:
             continue
         reached.add(module)
         waiting.extend(imported(module))
-    return tuple((module, module_hash(module)) for module in sorted(reached))
+    return MappingProxyType({module: module_hash(module) for module in sorted(reached)})
 
 
 @cache

@@ -7,11 +7,13 @@ file can be asked later what made it and what has changed since.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gauntlet.files import canonical_json
 from gauntlet.provenance.digests import digest_json
@@ -19,9 +21,14 @@ from gauntlet.provenance.digests import digest_json
 CELL_KEY = "gauntlet.cell"
 RECIPE_KEY = "gauntlet.recipe"
 DIGEST_KEY = "gauntlet.digest"
+ENVIRONMENT_NAME = "environment"
+PACKAGES_NAME = "packages"
+SECONDS_KEY = "gauntlet.seconds"
+PACKAGES_KEY = f"gauntlet.{PACKAGES_NAME}"
 
 _MARK = re.compile(rb"gauntlet-cell:(sha256:[0-9a-f]{64})")
 _DIGEST = re.compile(rb"gauntlet-digest:(sha256:[0-9a-f]{64})")
+_ENVIRONMENT = re.compile(rb"gauntlet-environment:(sha256:[0-9a-f]{64})")
 _WINDOW_BYTES = 1 << 16
 
 
@@ -34,7 +41,7 @@ class Recipe:
     modules: Mapping[str, str]
     inputs: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def string(self) -> str:
         """The one string that stands for the recipe."""
         return f"sha256:{digest_json(self.as_dict())}"
@@ -59,20 +66,43 @@ def digest_mark(digest: str) -> str:
     return f"gauntlet-digest:sha256:{digest}"
 
 
+def environment_mark(digest: str) -> str:
+    """Spell the digest of the environment as files carry it."""
+    return f"gauntlet-environment:{digest}"
+
+
+class Marks(NamedTuple):
+    """What a file says of itself, findable without parsing it; None for what it does not say."""
+
+    cell: str | None = None
+    digest: str | None = None
+    environment: str | None = None
+
+
 def read_marks(path: Path) -> tuple[str | None, str | None]:
-    """Find the recipe string and the content digest that a file carries near its beginning or its end.
+    """Find the recipe string and the content digest that a file carries; see `scan`."""
+    return scan(path)[:2]
+
+
+def scan(path: Path) -> Marks:
+    """Find the marks that a file carries near its beginning or its end.
 
     Works on every format the project writes, in two short reads; None for what is not there.
     """
     try:
-        with path.open("rb") as stream:
-            head = stream.read(_WINDOW_BYTES)
-            size = stream.seek(0, 2)
-            stream.seek(max(_WINDOW_BYTES, size - _WINDOW_BYTES))
-            tail = stream.read()
+        handle = os.open(path, os.O_RDONLY)
     except OSError:
-        return None, None
-    return _last(_MARK, head, tail), _last(_DIGEST, head, tail)
+        return Marks()
+    try:
+        size = os.fstat(handle).st_size
+        head = os.pread(handle, min(size, _WINDOW_BYTES), 0)
+        rest = min(size - len(head), _WINDOW_BYTES)
+        tail = os.pread(handle, rest, size - rest) if rest else b""
+    except OSError:
+        return Marks()
+    finally:
+        os.close(handle)
+    return Marks(*(_last(pattern, head, tail) for pattern in (_MARK, _DIGEST, _ENVIRONMENT)))
 
 
 def recipe_from(metadata: Mapping[str, str]) -> Recipe | None:

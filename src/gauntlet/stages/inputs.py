@@ -10,8 +10,12 @@ from gauntlet.planning import Plan
 
 
 def figure_inputs(plan: Plan, experiment: str) -> Inputs:
-    """List the tables and images of an experiment, variants in the order of the configuration."""
+    """List the tables and images of an experiment, variants in the order of the configuration.
+
+    Where `allow_missing` is set, those of cells that are missing or stale are left out.
+    """
     settings = plan.experiment(experiment)
+    absent = settings.allow_missing
     certified = any(True for _ in grid.certificates(experiment, settings))
     return Inputs(
         variants=tuple(settings.variants),
@@ -21,10 +25,12 @@ def figure_inputs(plan: Plan, experiment: str) -> Inputs:
         histories=tuple(
             History(model.variant, model.seed, paths.history(model), settings.variants[model.variant].loss.name)
             for model in grid.models(experiment, settings)
+            if not absent or plan.is_current(model)
         ),
         examples=tuple(
             Examples(cell.variant, cell.seed, cell.probe, paths.examples(cell))
             for cell in grid.evaluations(experiment, settings)
+            if not absent or plan.is_current(cell)
         ),
         classes=load_manifest(paths.data_folder(paths.dataset_id(settings.dataset))).classes,
     )

@@ -20,5 +20,8 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     name = cell.experiment
     figures = {figure: paths.figure(name, figure, "svg") for figure in plan.figures(name)}
     withdraw(cell)
-    write_report(paths.report(name), figure_inputs(plan, name), figures=figures, mark=mark(recipe.string))
+    left_out = {str(other): "missing or stale, and left out (allow_missing)" for other in plan.left_out(name)}
+    write_report(
+        paths.report(name), figure_inputs(plan, name), figures=figures, mark=mark(recipe.string), failures=left_out
+    )
     log.info("%s: %s", cell, paths.report(name))

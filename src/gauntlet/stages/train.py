@@ -14,17 +14,23 @@ from gauntlet.progress import progress
 from gauntlet.provenance.circumstances import Stopwatch
 from gauntlet.provenance.recipes import Recipe
 from gauntlet.results import write_table
+from gauntlet.signals import StopRequest
 from gauntlet.stages.device import describe_device, open_device
-from gauntlet.stages.publishing import withdraw
+from gauntlet.stages.publishing import sweep, withdraw
+from gauntlet.training.checkpoints import Checkpoints
 from gauntlet.training.history import VOLATILE, Epoch
 from gauntlet.training.loop import fit
 from gauntlet.training.settings import TrainingSettings
+from gauntlet.training.state import TrainingState
 
 log = logging.getLogger("gauntlet")
 
 
 def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
-    """Train one model and publish it."""
+    """Train one model and publish it, from its last checkpoint where there is one.
+
+    Raises GauntletError when training fails, Interrupted at a request to stop.
+    """
     watch = Stopwatch()
     settings = plan.experiment(cell.experiment)
     variant, training = settings.variants[cell.variant], settings.training_of(cell.variant)
@@ -39,30 +45,44 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
         std=data.std,
         seed=cell.seed,
     )
-    with progress(str(cell), training.epochs, "epochs") as report:
+    checkpoints = Checkpoints(paths.partial(cell, recipe.string) / "training.checkpoint", recipe=recipe.string)
+    with StopRequest(str(cell)) as stop:
+        with progress(str(cell), training.epochs, "epochs") as report:
 
-        def on_epoch(epoch: Epoch) -> None:
-            report.advance(1, f"validation loss {epoch.validation_loss:.4f}, accuracy {epoch.validation_accuracy:.4f}")
+            def on_epoch(epoch: Epoch) -> None:
+                loss, accuracy = epoch.validation_loss, epoch.validation_accuracy
+                report.advance(1, f"validation loss {loss:.4f}, accuracy {accuracy:.4f}")
 
-        fitted = fit(
-            network,
-            variant.loss,
-            load_split(folder, "train"),
-            load_split(folder, "validation"),
-            settings=TrainingSettings(
-                epochs=training.epochs,
-                batch_size=training.batch_size,
-                optimizer=training.optimizer,
-                schedule=training.schedule,
-                patience=training.patience,
-                augmentation=tuple(training.augmentation),
-            ),
-            seed=cell.seed,
-            device=device,
-            on_epoch=on_epoch,
-        )
-    made = {**recipe.metadata(), **watch.circumstances(device=describe_device(device), precision="float32")}
-    withdraw(cell)
-    write_table(paths.history(cell), fitted.history, made, volatile=VOLATILE)
-    save(fitted.network, paths.model_folder(cell), made)
+            fitted = fit(
+                network,
+                variant.loss,
+                load_split(folder, "train"),
+                load_split(folder, "validation"),
+                settings=TrainingSettings(
+                    epochs=training.epochs,
+                    batch_size=training.batch_size,
+                    optimizer=training.optimizer,
+                    schedule=training.schedule,
+                    patience=training.patience,
+                    augmentation=tuple(training.augmentation),
+                ),
+                seed=cell.seed,
+                device=device,
+                on_epoch=on_epoch,
+                resume=_resumed(cell, checkpoints),
+                checkpoints=checkpoints,
+                stop=stop,
+            )
+        made = {**recipe.metadata(), **watch.circumstances(device=describe_device(device), precision="float32")}
+        withdraw(cell)
+        write_table(paths.history(cell), fitted.history, made, volatile=VOLATILE)
+        save(fitted.network, paths.model_folder(cell), made)
+        sweep(cell)
     log.info("%s: best epoch %d of %d", cell, fitted.best_epoch, len(fitted.history))
+
+
+def _resumed(cell: Cell, checkpoints: Checkpoints) -> TrainingState | None:
+    state = checkpoints.load()
+    if state is not None:
+        log.info("%s: goes on from epoch %d, step %d", cell, state.epochs + 1, state.step)
+    return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -19,10 +20,15 @@ from gauntlet.losses import build_loss, kantorovich_rubinstein
 from gauntlet.models.network import Network
 from gauntlet.randomness import derive_seed
 from gauntlet.registry import Spec
+from gauntlet.signals import StopRequest
+from gauntlet.tensors import is_out_of_memory
+from gauntlet.training.checkpoints import Checkpoints
 from gauntlet.training.history import Epoch, history_table
 from gauntlet.training.optimizers import build_optimizer, scheduled_lr
 from gauntlet.training.settings import TrainingSettings
-from gauntlet.training.state import Best, Tally, TrainingState, snapshot
+from gauntlet.training.state import Best, Tally, TrainingState, Weights, snapshot
+
+log = logging.getLogger("gauntlet")
 
 EVALUATION_BATCH = 1000
 
@@ -47,20 +53,58 @@ def fit(
     device: str | torch.device = "cpu",
     on_epoch: Callable[[Epoch], None] | None = None,
     resume: TrainingState | None = None,
+    checkpoints: Checkpoints | None = None,
+    stop: StopRequest | None = None,
 ) -> Fitted:
     """Train `network` and give it back with its best weights.
 
     The same arguments on the same machine and number of threads give the same bytes. `on_epoch` is called after each
-    epoch. `resume` goes on from a state that `Training.state` gave. Raises GauntletError when the loss is not finite.
+    epoch, and first for each that `resume`, a state that `Training.state` gave, has behind it. A state that does not
+    fit the network is told and passed by. `checkpoints` keeps the state whenever it is due, and when `stop` is
+    requested. Raises GauntletError when the loss is not finite or memory runs out, Interrupted at a request to stop.
     """
-    run = Training(network, loss, train, validation, settings=settings, seed=seed, device=device)
-    if resume is not None:
-        run.restore(resume)
-    while not run.finished:
-        epoch = run.run_epoch()
-        if on_epoch is not None:
-            on_epoch(epoch)
+    try:
+        run = Training(network, loss, train, validation, settings=settings, seed=seed, device=device)
+        if resume is not None and run.fits(resume):
+            run.restore(resume)
+            for epoch in run.history:
+                _tell(on_epoch, epoch)
+        _finish(run, on_epoch=on_epoch, checkpoints=checkpoints, stop=stop)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        problem = f"memory ran out with a batch_size of {settings.batch_size}"
+        remedy = "lower `training.batch_size`, or use a device with more memory"
+        raise GauntletError(problem, remedy=remedy) from error
     return run.result()
+
+
+def _finish(
+    run: Training,
+    *,
+    on_epoch: Callable[[Epoch], None] | None,
+    checkpoints: Checkpoints | None,
+    stop: StopRequest | None,
+) -> None:
+    def pause() -> bool:
+        return (stop is not None and stop.requested) or (checkpoints is not None and checkpoints.due())
+
+    while not run.finished:
+        run.run_steps(pause=pause)
+        if pause():
+            run.check_losses()
+            if checkpoints is not None:
+                checkpoints.save(run.live_state())
+            if stop is not None and stop.requested:
+                step = f"epoch {run.epochs + 1}, step {run.step} of {run.batches.steps}"
+                raise stop.interruption(f"{step} is {'not ' if checkpoints is None else ''}kept")
+        if run.step == run.batches.steps:
+            _tell(on_epoch, run.run_epoch())
+
+
+def _tell(on_epoch: Callable[[Epoch], None] | None, epoch: Epoch) -> None:
+    if on_epoch is not None:
+        on_epoch(epoch)
 
 
 class Training:
@@ -103,8 +147,28 @@ class Training:
 
     def state(self) -> TrainingState:
         """Copy where the run stands, between any two steps."""
-        weights, optimizer = snapshot(self.network), self.optimizer.state_dict()
-        return TrainingState(self.epochs, self.step, weights, optimizer, self.best, self.history, self.tally).copy()
+        return self.live_state().copy()
+
+    def live_state(self) -> TrainingState:
+        """Say where the run stands in its own tensors, which the next step changes."""
+        weights = {name: tensor.detach() for name, tensor in self.network.state_dict().items()}
+        optimizer = self.optimizer.state_dict()
+        return TrainingState(self.epochs, self.step, weights, optimizer, self.best, self.history, self.tally)
+
+    def fits(self, state: TrainingState) -> bool:
+        """Tell whether a state can be one of this run's; log a warning where not."""
+        own = _shapes(self.network.state_dict())
+        kept = [state.weights] if state.best is None else [state.weights, state.best.weights]
+        sizes = [len(group["params"]) for group in self.optimizer.param_groups]
+        fits = (
+            all(_shapes(weights) == own for weights in kept)
+            and [len(group["params"]) for group in state.optimizer["param_groups"]] == sizes
+            and len(state.history) == state.epochs
+            and len(state.tally.losses) == state.step <= self.batches.steps
+        )
+        if not fits:
+            log.warning("the checkpoint does not fit the network, training starts anew")
+        return fits
 
     def restore(self, state: TrainingState) -> None:
         """Go back, or on, to a state that a run with the same arguments gave."""
@@ -141,8 +205,8 @@ class Training:
         self.epochs, self.step, self.tally = self.epochs + 1, 0, Tally()
         return epoch
 
-    def run_steps(self, count: int | None = None) -> None:
-        """Make the remaining steps of the present epoch, or at most `count` of them."""
+    def run_steps(self, count: int | None = None, *, pause: Callable[[], bool] | None = None) -> None:
+        """Make the remaining steps of the present epoch, at most `count`, or up to the first after which to `pause`."""
         start_s = time.perf_counter()
         for group in self.optimizer.param_groups:
             group["lr"] = scheduled_lr(self.base_lr, self.settings.schedule, self.epochs, self.settings.epochs)
@@ -156,6 +220,8 @@ class Training:
                 torch.manual_seed(derive_seed("train", self.seed, "network", self.epochs, self.step))
                 self._step(images, labels)
                 self.step += 1
+                if pause is not None and pause():
+                    break
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.tally.seconds += time.perf_counter() - start_s
@@ -185,12 +251,17 @@ class Training:
             self.tally.outputs.append(outputs)
             self.tally.labels.append(labels)
 
-    def _training_figures(self) -> tuple[float, float, float | None]:
+    def check_losses(self) -> Tensor:
+        """Give the losses of the present epoch's steps, float64 `(S,)`. Raises GauntletError if one is not finite."""
         losses = torch.stack(self.tally.losses).double().cpu()
         finite = losses.isfinite()
         if not finite.all():
             step = int((~finite).nonzero()[0])
             self._refuse(float(losses[step]), f"step {step + 1} of {self.batches.steps}", "training")
+        return losses
+
+    def _training_figures(self) -> tuple[float, float, float | None]:
+        losses = self.check_losses()
         sizes = torch.tensor(self.tally.sizes, dtype=torch.float64)
         correct = 0 if self.tally.correct is None else int(self.tally.correct)
         kr = None
@@ -214,3 +285,7 @@ class Training:
         lr = self.optimizer.param_groups[0]["lr"]
         remedy = f"lower the learning rate (`training.optimizer.lr`, now {lr:g}) or change the loss"
         raise GauntletError(problem, remedy=remedy)
+
+
+def _shapes(weights: Weights) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items()}

@@ -1,0 +1,136 @@
+"""How long a dry run over 10 000 finished cells takes, beside Snakemake alone on the same graph with plain rules.
+
+    .venv/bin/python benchmarks/bench_dry_run.py [--cells 10000] [--repeats 5]
+
+The finished run is pretended: files that carry the marks of what would have made them. Both sides have the same number
+of cells and outputs; the plain side has constant inputs and no staleness of its own. Neither has Snakemake's records.
+Runs alternate; medians are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.workflow.pretend import finish, write_config  # noqa: E402
+
+PLAIN = """
+MODELS = [(v, s) for v in range({variants}) for s in range({seeds})]
+CELLS = [(v, s, a) for v, s in MODELS for a in range({attacks})]
+M = "plain/models/variant={{v}}/seed={{s}}/"
+E = "plain/evaluations/variant={{v}}/seed={{s}}/attack={{a}}/"
+
+rule all:
+    input:
+        "plain/data/manifest.json",
+        [(M + f).format(v=v, s=s) for v, s in MODELS for f in ("model", "manifest", "history")],
+        [(E + f).format(v=v, s=s, a=a) for v, s, a in CELLS for f in ("samples", "examples")],
+        "plain/summary",
+rule data:
+    output: "plain/data/manifest.json"
+    shell: "touch {{output}}"
+rule train:
+    input: "plain/data/manifest.json"
+    output: M + "model", M + "manifest", M + "history"
+    log: "plain/logs/train.{{v}}.{{s}}.log"
+    shell: "touch {{output}}"
+rule evaluate:
+    input: "plain/data/manifest.json", M + "manifest", M + "model"
+    output: E + "samples", E + "examples"
+    log: "plain/logs/evaluate.{{v}}.{{s}}.{{a}}.log"
+    shell: "touch {{output}}"
+rule aggregate:
+    input:
+        [(M + "model").format(v=v, s=s) for v, s in MODELS],
+        [(E + "samples").format(v=v, s=s, a=a) for v, s, a in CELLS],
+    output: "plain/summary"
+    shell: "touch {{output}}"
+"""
+
+
+def main() -> None:
+    """Build both graphs, time them in turn, print the medians and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cells", type=int, default=10_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    variants, seeds = 10, 10
+    attacks = max(1, options.cells // (variants * seeds) - 1)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        os.chdir(folder)
+        _ours(folder, variants, seeds, attacks)
+        _plain(folder, variants, seeds, attacks)
+        sides = {"gauntlet": ["--profile", "local"], "plain": ["-s", "plain.smk", "--cores", "2"]}
+        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(options.repeats):
+            for name, arguments in sides.items():
+                seconds[name].append(_dry_run(folder, arguments))
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    print(f"{variants * seeds * (attacks + 1)} cells, nothing stale, median of {options.repeats} dry runs")
+    for name, median in medians.items():
+        print(f"  {name:9} {median:6.2f} s   {[round(value, 2) for value in seconds[name]]}")
+    peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"  ratio     {medians['gauntlet'] / medians['plain']:6.2f}     peak memory of either {peak_mib:.0f} MiB")
+
+
+def _ours(folder: Path, variants: int, seeds: int, attacks: int) -> None:
+    pgd = {"name": "pgd", "norm": "linf"}
+    experiment = {
+        "dataset": {"source": "sklearn_digits"},
+        "seeds": list(range(seeds)),
+        "variants": {f"v{number}": {"model": {"name": "cnn", "widths": [8 + number]}} for number in range(variants)},
+        "attacks": {f"a{number}": {**pgd, "epsilons": [0.01 * (number + 1)]} for number in range(attacks)},
+    }
+    write_config(folder, {"experiments": {"many": experiment}})
+    for name in ("workflow", "rules", "profiles", "envs"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "local").symlink_to("profiles/local")
+    finish(folder)
+
+
+def _plain(folder: Path, variants: int, seeds: int, attacks: int) -> None:
+    (folder / "plain.smk").write_text(PLAIN.format(variants=variants, seeds=seeds, attacks=attacks))
+    paths = [Path("plain/data/manifest.json")]
+    models = [(v, s) for v in range(variants) for s in range(seeds)]
+    paths += [
+        Path(f"plain/models/variant={v}/seed={s}/{f}") for v, s in models for f in ("model", "manifest", "history")
+    ]
+    cells = [(v, s, a) for v, s in models for a in range(attacks)]
+    for v, s, a in cells:
+        paths += [Path(f"plain/evaluations/variant={v}/seed={s}/attack={a}/{f}") for f in ("samples", "examples")]
+    start = time.time() - 3600
+    for number, path in enumerate([*paths, Path("plain/summary")]):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (start + number / 100, start + number / 100))
+
+
+def _dry_run(folder: Path, arguments: list[str]) -> float:
+    start_s = time.monotonic()
+    output = _snakemake(folder, ["-n", *arguments])
+    elapsed_s = time.monotonic() - start_s
+    if not re.search("Nothing to be done", output):
+        raise SystemExit(f"something is stale:\n{output[-3000:]}")
+    return elapsed_s
+
+
+def _snakemake(folder: Path, arguments: list[str]) -> str:
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    main()

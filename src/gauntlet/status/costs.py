@@ -1,0 +1,59 @@
+"""What making a cell will cost, from what it, or cells like it, took before."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+from gauntlet import paths
+from gauntlet.config.grid import Cell
+from gauntlet.planning import Plan
+from gauntlet.status import records
+
+ASKED = 5
+"""How many cells of a kind are asked for how long they took; their median counts."""
+
+# From the most to the least alike.
+_KINDS: tuple[Callable[[Cell], Any], ...] = (
+    lambda cell: (cell.stage, cell.experiment, cell.variant, cell.probe),
+    lambda cell: (cell.stage, cell.experiment, cell.probe),
+    lambda cell: (cell.stage, cell.probe),
+    lambda cell: (cell.stage,),
+)
+
+
+class Costs:
+    """Seconds per cell: as it took last time, else as the median of cells alike that are there."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._there: dict[Any, list[Cell]] = defaultdict(list)
+        for cell in plan.cells():
+            if paths.products(cell)[0].is_file():
+                for number, kind in enumerate(_KINDS):
+                    self._there[number, kind(cell)].append(cell)
+        self._typical: dict[Any, float | None] = {}
+        self._seconds: dict[Cell, float | None] = {}
+
+    def of(self, cell: Cell) -> float | None:
+        """Say how many seconds making a cell takes; None if nothing like it was ever timed."""
+        own = self._took(cell)
+        if own is not None:
+            return own
+        kinds = ((number, kind(cell)) for number, kind in enumerate(_KINDS))
+        return next((cost for kind in kinds if (cost := self._of_kind(kind)) is not None), None)
+
+    def _of_kind(self, kind: Any) -> float | None:
+        if kind not in self._typical:
+            there = self._there.get(kind, [])
+            # Spread over the list, since neighbours may be the cheap ones.
+            asked = there[:: max(1, len(there) // ASKED)][:ASKED]
+            took = [seconds for cell in asked if (seconds := self._took(cell)) is not None]
+            self._typical[kind] = median(took) if took else None
+        return self._typical[kind]
+
+    def _took(self, cell: Cell) -> float | None:
+        if cell not in self._seconds:
+            self._seconds[cell] = records.seconds(cell)
+        return self._seconds[cell]

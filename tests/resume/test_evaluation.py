@@ -1,0 +1,168 @@
+"""An evaluation goes on after its finished parts, alone or in shards, to the same rows; damaged parts are redone."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import time
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gauntlet.errors import InputError, Interrupted
+from gauntlet.evaluation import AttackPlan, CellIdentity, evaluate_parts, gather
+from gauntlet.evaluation.finished import FinishedParts
+from gauntlet.evaluation.pieces import Shard, pieces, remaining
+from gauntlet.registry import Spec
+from gauntlet.signals import STOPPING, StopRequest
+
+DRAWS = torch.Generator().manual_seed(0)
+IMAGES = torch.rand((23, 1, 4, 4), generator=DRAWS)
+NETWORK = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3)).eval()
+with torch.no_grad():
+    NETWORK[1].weight.copy_(torch.randn((3, 16), generator=DRAWS))
+LABELS = NETWORK(IMAGES).argmax(1)
+PLAN = AttackPlan("pgd", Spec("pgd", {"steps": 4}), "linf", (0.02, 0.1))
+PARTS = pieces(len(IMAGES), part_size=5)
+
+
+def attacked(which, **how):
+    """Evaluate some pieces."""
+    settings = {"identity": CellIdentity("e", "v", 0), "keep_examples": 4, **how}
+    return list(evaluate_parts(NETWORK, IMAGES, LABELS, PLAN, pieces=which, **settings))
+
+
+def outcome(parts):
+    """Everything that an evaluation decides."""
+    whole = gather(parts, keep_examples=4)
+    return whole.rows.to_pylist(), {name: array.tolist() for name, array in whole.examples.items()}
+
+
+@pytest.mark.parametrize("keep", [4, 0])
+def test_parts_come_back_as_they_were(tmp_path, keep):
+    """Rows, examples and their types survive, in order, whatever the order of writing."""
+    parts = attacked(PARTS, keep_examples=keep)
+    kept = FinishedParts(tmp_path / "p", recipe="r")
+    for part in random.Random(0).sample(parts, len(parts)):
+        kept.save(part)
+    back = FinishedParts(tmp_path / "p", recipe="r").load()
+    assert [(part.start, part.stop) for part in back] == PARTS
+    assert outcome(back) == outcome(parts)
+    assert [part.rows.schema for part in back] == [part.rows.schema for part in parts]
+    for one, other in zip(back, parts, strict=True):
+        assert {k: (v.dtype, v.shape) for k, v in one.examples.items()} == {
+            k: (v.dtype, v.shape) for k, v in other.examples.items()
+        }
+    assert FinishedParts(tmp_path / "p", recipe="other").load() == []
+    assert FinishedParts(tmp_path / "nothing", recipe="r").load() == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "gone", "swapped"])
+@pytest.mark.parametrize("suffix", ["parquet", "safetensors"])
+def test_a_damaged_part_is_passed_by_and_made_again(tmp_path, caplog, suffix, damage):
+    """One file cut short, changed, missing, or another part's: that part alone is done again, to the same rows."""
+    parts = attacked(PARTS)
+    kept = FinishedParts(tmp_path, recipe="r")
+    for part in parts:
+        kept.save(part)
+    files = sorted(tmp_path.glob(f"part-*.{suffix}"))
+    content = files[1].read_bytes()
+    # The middle of a table is data, and so is the end of a file of tensors.
+    at = 20 if suffix == "parquet" else len(content) - 9
+    match damage:
+        case "truncated":
+            files[1].write_bytes(content[:-5])
+        case "flipped":
+            files[1].write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
+        case "gone":
+            files[1].unlink()
+        case "swapped":
+            files[1].write_bytes(files[2].read_bytes())
+    back = kept.load()
+    left = remaining(PARTS, [(part.start, part.stop) for part in back])
+    assert left == [PARTS[1]]
+    assert ("samples 5 to 9 are evaluated again" in caplog.text) == (damage != "gone" or suffix == "safetensors")
+    assert outcome([*back, *attacked(left)]) == outcome(parts)
+
+
+def test_a_part_in_which_samples_went_wrong_is_not_kept(tmp_path):
+    """A retry attacks those samples again instead of remembering a failure."""
+    part = attacked(PARTS[:1])[0]
+    with pytest.raises(ValueError, match="not finished"):
+        FinishedParts(tmp_path, recipe="r").save(type(part)(0, 5, part.rows, {}, ("sample 3: it is too far",)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(
+    samples=st.integers(1, 60),
+    part_size=st.integers(1, 20),
+    shards=st.integers(1, 9),
+    done=st.lists(st.booleans(), min_size=60, max_size=60),
+)
+def test_shards_and_finished_parts_cover_every_sample_once(samples, part_size, shards, done):
+    """Whatever was finished, on whatever grid, what remains and it are all samples, each once."""
+    grid = pieces(samples, part_size=part_size, shards=shards)
+    assert [n for start, stop in grid for n in range(start, stop)] == list(range(samples))
+    assert all(stop - start <= part_size for start, stop in grid)
+    each = [pieces(samples, part_size=part_size, shard=Shard(number, shards)) for number in range(1, shards + 1)]
+    assert list(itertools.chain(*each)) == grid, "a shard's parts are the whole's"
+    finished = [
+        (n, n + len(list(run)))
+        for n, run in ((group[0], group) for key, g in itertools.groupby(range(samples), done.__getitem__) if key
+                       for group in [list(g)])
+    ]  # fmt: skip
+    left = remaining(grid, finished)
+    covered = sorted(n for start, stop in [*left, *finished] for n in range(start, stop))
+    assert covered == list(range(samples))
+
+
+@pytest.mark.parametrize("text", ["", "3", "0/4", "5/4", "-1/4", "1/0", "a/b", "1/2/3"])
+def test_what_is_no_shard_is_refused(text):
+    """One line that shows what would be right."""
+    with pytest.raises(InputError, match=r"--shard: .* is no shard; write I/N, such as 2/8"):
+        Shard.parse(text)
+
+
+def test_parts_of_another_grid_are_used_without_overlap(tmp_path):
+    """After a change of shards in the midst of a run nothing finished is done again, and no sample stands twice."""
+    kept = FinishedParts(tmp_path, recipe="r")
+    for part in attacked([(0, 5), (3, 8), (10, 20), (10, 12)]):
+        kept.save(part)
+    back = kept.load()
+    assert [(part.start, part.stop) for part in back] == [(0, 5), (10, 20)]
+    left = remaining(PARTS, [(part.start, part.stop) for part in back])
+    assert left == [(5, 10), (20, 23)]
+    assert outcome([*back, *attacked(left)])[0] == outcome(attacked(PARTS))[0]
+
+
+def test_work_that_does_not_come_round_is_left_after_the_grace_period():
+    """A part that takes too long is abandoned with an error that no attack's own handlers take for theirs."""
+
+    def work():
+        with StopRequest("cell", grace_s=0.05) as stop:
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert stop.requested
+            time.sleep(10)
+
+    with pytest.raises(Interrupted, match="cell: stopped by SIGUSR2; the work at hand was left"):
+        work()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_handlers_are_put_back_and_a_late_signal_is_sent_again():
+    """What was asked while the last step ran is not forgotten: the earlier handler gets it."""
+    before = [signal.getsignal(number) for number in STOPPING]
+    seen = []
+    real = signal.signal(signal.SIGUSR2, lambda number, frame: seen.append(number))
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert (stop.requested, seen) == (True, [])
+        assert seen == [signal.SIGUSR2]
+    finally:
+        signal.signal(signal.SIGUSR2, real)
+    assert [signal.getsignal(number) for number in STOPPING] == before

@@ -1,0 +1,1 @@
+"""Tests of what is told of a run, and of what aggregation refuses."""
