@@ -37,8 +37,21 @@ ThreadsOption = Annotated[
 ForceOption = Annotated[bool, typer.Option("--force", help="do it again even where nothing is stale")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from gauntlet import __version__
+
+        typer.echo(f"gauntlet {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def common(quiet: Annotated[bool, typer.Option("--quiet", help="only warnings and errors")] = False) -> None:
+def common(
+    quiet: Annotated[bool, typer.Option("--quiet", help="only warnings and errors")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show the version and exit")
+    ] = False,
+) -> None:
     """Set up logging for whichever sub-command follows."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING if quiet else logging.INFO)
     # Matplotlib embeds fonts through a library that logs every table of every font.
@@ -178,7 +191,8 @@ def main() -> None:
         with orderly_exit():
             app()
     except GauntletError as error:
-        print(f"gauntlet: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"gauntlet: {line}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         print(f"gauntlet: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from gauntlet.attacks.model import Precision
 from gauntlet.config.components import describe
 from gauntlet.config.schema import Attack
-from gauntlet.errors import InputError, InputErrors
+from gauntlet.errors import InputError, InputErrors, nearest
 from gauntlet.evaluation import AttackPlan, CellIdentity
 from gauntlet.evaluation import evaluate as run
+from gauntlet.registry import MAX_SEED
 
 
 def evaluate(
@@ -48,6 +49,7 @@ def evaluate(
     checked = attack_of(attack)
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is a {type(model).__name__}", remedy="give a torch.nn.Module")
+    _check_settings(seed, batch_size, precision)
     plan = AttackPlan(
         name=name or checked.attack.name,
         spec=checked.attack,
@@ -72,6 +74,15 @@ def evaluate(
             f"{len(result.errors)} or more rows have status error; {result.errors[0]}", UserWarning, stacklevel=2
         )
     return result.rows
+
+
+def _check_settings(seed: int, batch_size: int | Literal["auto"], precision: str) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
+        raise InputError(f"the seed is {seed!r}", remedy=f"give an integer from 0 to {MAX_SEED}")
+    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+        raise InputError(f"the batch size is {batch_size!r}", remedy="give a positive integer, or 'auto'")
+    if precision not in get_args(Precision):
+        raise InputError(f"unknown precision {precision!r}", remedy=nearest(str(precision), get_args(Precision)))
 
 
 def attack_of(attack: Mapping[str, Any] | str) -> Attack:

@@ -64,8 +64,13 @@ __all__ = [
     "PositiveFloat",
     "PositiveInt",
     "Registry",
+    "Seed",
     "Spec",
 ]
+
+MAX_SEED = 2**63 - 1
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+"""Addresses a draw; results hold it as a 64-bit integer."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
@@ -205,7 +210,7 @@ class Registry:
         if IMPORT_PATH.fullmatch(name):
             return self._imported(name, prefix, rest)
         known = [*self.catalogue, *(f"{other}:" for other in self.adapters)]
-        remedy = f"{nearest(name, known)} An own class is named by import path, 'package.module:Name'"
+        remedy = f"{nearest(name, known)}. An own class is named by import path, 'package.module:Name'"
         raise InputError(f"unknown {self.kind} '{name}'", remedy=remedy)
 
     def load(self, name: str) -> Any:
@@ -241,7 +246,11 @@ class Registry:
         if module_file(module) is None:
             remedy = "run from the folder that holds it, or install it"
             raise InputError(f"{self.kind} '{name}': no module '{module}' with source is on the path", remedy=remedy)
-        located = locate(module, attribute)
+        try:
+            located = locate(module, attribute)
+        except SyntaxError as error:
+            where = f"{error.filename}:{error.lineno}"
+            raise InputError(f"{self.kind} '{name}': its module is not Python: {error.msg}", where=where) from error
         if located is None:
             remedy = nearest(attribute, exported(module))
             raise InputError(

@@ -82,3 +82,14 @@ def test_rows_with_errors_come_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="sample 0"):
         rows = evaluate(NETWORK, IMAGES, LABELS, attack)
     assert rows["status"].to_pylist()[0] == "error"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"batch_size": 0}, {"batch_size": -4}, {"seed": -1}, {"seed": "a"}, {"precision": "fp99"}], ids=str
+)
+def test_settings_that_make_no_sense_are_refused(settings):
+    """A wrong batch size, seed or precision is one line, not an endless loop or a failure deep inside."""
+    attack = {"name": "pgd", "norm": "linf", "epsilons": [0.1]}
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)).eval()
+    with pytest.raises(InputError, match=r"batch size|seed|precision"):
+        evaluate(model, torch.rand(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64), attack, **settings)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.colors import to_hex
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from gauntlet.errors import InputError
 from gauntlet.figures import Examples, History, Inputs, draw
@@ -263,3 +263,13 @@ def test_an_experiment_that_measured_nothing_can_be_drawn(name, tmp_path):
     plan = synthetic.plan(("softmax",), (0,), synthetic.ATTACKS[1:2])
     inputs = _inputs(synthetic.write_experiment(tmp_path, plan, samples=30, absent=synthetic.cells(plan)))
     draw(name, inputs).canvas.draw()
+
+
+def test_examples_of_an_attack_that_fooled_nothing_are_passed_over(inputs, tmp_path):
+    """A weak attack leaves a file without images; the figure shows another one's, or none at all."""
+    empty = tmp_path / "examples.safetensors"
+    save_file({}, empty)
+    for attacks in ({"cw"}, {item.attack for item in inputs.examples}):
+        kept = tuple(replace(item, path=empty) if item.attack in attacks else item for item in inputs.examples)
+        shown = draw("adversarial_examples", replace(inputs, examples=kept))
+        assert bool(shown.axes) == (len(attacks) == 1)

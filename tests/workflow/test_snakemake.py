@@ -118,6 +118,18 @@ def rows_agree_with_the_notebook(variant, attack):
     assert rows == read_table(paths.samples(cell))
 
 
+def test_a_class_beside_the_configuration_is_found_by_the_command_a_user_types(folder):
+    """The `snakemake` script, unlike `python -m`, does not put the working folder on the path."""
+    (folder / "my_nets.py").write_text("import torch\nclass Mine(torch.nn.Module):\n    def __init__(self): ...\n")
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["small"]["variants"]["mine"] = {"model": "my_nets:Mine"}
+    write_config(folder, config)
+    script = Path(sys.executable).with_name("snakemake")
+    done = subprocess.run([script, "--profile", "local", "-n"], cwd=folder, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^train +2$", done.stdout + done.stderr, flags=re.MULTILINE)
+
+
 @pytest.mark.slow
 def test_from_configuration_to_page_and_then_nothing(tmp_path, monkeypatch):
     """One command makes every file; a second does nothing; a failed rerun is not forgotten."""

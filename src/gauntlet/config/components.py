@@ -99,7 +99,21 @@ def describe(details: Mapping[str, Any]) -> str:
         return "this key is required"
     if details["type"] == "input":
         return str(details["msg"])
-    return f"{str(details['msg']).replace('Input should', 'should')}, got {_kind(details.get('input'))}"
+    told = str(details["msg"]).replace("Input should", "should")
+    for theirs, ours in _PLAIN_WORDS.items():
+        told = told.replace(theirs, ours)
+    return f"{told}, got {_kind(details.get('input'))}"
+
+
+_PLAIN_WORDS = {
+    "a valid tuple": "a list",
+    "a valid list": "a list",
+    "a valid dictionary": "a mapping",
+    "a valid dictionary or instance of": "a mapping for",
+    "Tuple should have": "should have",
+    "Dictionary should have": "should have",
+    " after validation, not 0": "",
+}
 
 
 def _kind(value: Any) -> str:

@@ -15,6 +15,9 @@ from gauntlet.config.components import describe
 from gauntlet.config.schema import Config
 from gauntlet.errors import InputError, InputErrors, nearest
 
+# What pydantic adds to a place for each alternative of a type is no part of the file.
+_UNION_BRANCH = re.compile(r"(constrained-|function-|literal\[|nullable\[|tuple\[|list\[)")
+
 
 class _Loader(yaml.SafeLoader):
     """Plain YAML without tags or duplicate keys; scalars are those of YAML 1.2: `1e-3` is a number, `no` a name."""
@@ -57,14 +60,19 @@ def load(paths: Sequence[Path]) -> Config:
     for path in paths:
         for key, value in read_yaml(path).items():
             if key == "experiments" and isinstance(value, Mapping):
+                merged.setdefault("experiments", {})
                 for name, experiment in value.items():
-                    _put(merged.setdefault("experiments", {}), owner, (key, str(name)), name, experiment, path)
+                    _put(merged["experiments"], owner, (key, str(name)), name, experiment, path)
             else:
                 _put(merged, owner, (str(key),), key, value, path)
     try:
         return Config.model_validate(merged)
     except ValidationError as error:
-        lines = dict.fromkeys(_line(dict(details), owner, paths[0]) for details in error.errors())
+        found: list[dict[str, Any]] = [dict(details) for details in error.errors()]
+        # "Too short" is pydantic's echo of an item that was refused for a reason of its own.
+        deeper = {details["loc"][:-1] for details in found}
+        told = (one for one in found if one["type"] != "too_short" or one["loc"] not in deeper)
+        lines = dict.fromkeys(_line(details, owner, paths[0]) for details in told)
         raise InputErrors(InputError(message, where=where) for where, message in lines) from error
 
 
@@ -102,7 +110,7 @@ def _put(
 
 
 def _line(details: dict[str, Any], owner: Mapping[tuple[str, ...], Path], first: Path) -> tuple[str, str]:
-    location = tuple(str(part) for part in details["loc"])
+    location = tuple(str(part) for part in details["loc"] if not _UNION_BRANCH.match(str(part)))
     path = owner.get(location[:2]) or owner.get(location[:1]) or first
     if location and location[-1] == "[key]":
         name = details["input"]

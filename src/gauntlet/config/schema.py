@@ -23,8 +23,10 @@ from gauntlet.registry import (
     PositiveFloat,
     PositiveInt,
     Registry,
+    Seed,
     Spec,
 )
+from gauntlet.signatures import class_attribute, locate
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 """Names become folders and job names; nothing else may stand in one."""
@@ -66,7 +68,7 @@ class Dataset(Closed):
     )
     test: OpenFraction = Field(0.2, description="share held out for testing where the source has no test split")
     limit: Limit = Field(Limit(), description="use fewer images, for a quick run")
-    seed: NonNegativeInt = Field(0, description="address of the draws that split the images")
+    seed: Seed = Field(0, description="address of the draws that split the images")
 
     _separate = _flattened(SOURCES, "source", key="source")
 
@@ -158,7 +160,7 @@ class Attack(Closed):
     epsilons: tuple[PositiveFloat, ...] | None = Field(
         None, strict=False, description="budgets in pixel units of [0, 1]; required for bounded attacks only"
     )
-    seed: NonNegativeInt = Field(0, description="address of the attack's own draws, beside the model's seed")
+    seed: Seed = Field(0, description="address of the attack's own draws, beside the model's seed")
     surrogate: str | None = Field(None, description="view of the model that gradients are taken through")
     shards: PositiveInt = Field(1, description="jobs that the samples are split into; decides no result")
 
@@ -188,6 +190,8 @@ class Attack(Closed):
             refuse([(("epsilons",), f"{self.attack.name} is a bounded attack and needs a list of budgets")])
         if kind == "minimum_norm" and self.epsilons is not None:
             refuse([(("epsilons",), f"{self.attack.name} looks for the smallest distance and takes no budgets")])
+        if self.norm == "linf" and self.epsilons is not None and self.epsilons[-1] > 1:
+            refuse([(("epsilons",), "pixels are in [0, 1], so a budget above 1 in linf is none; 8 of 255 is 0.0314")])
         if self.epsilons is not None and list(self.epsilons) != sorted(set(self.epsilons)):
             refuse([(("epsilons",), "the budgets must ascend, each once")])
         return self
@@ -203,17 +207,20 @@ class Certificate(Closed):
     """One certificate: a lower bound on the distance of any adversarial example."""
 
     certificate: Spec = Field(description="a certificate, by `name`; its options stand beside this key")
-    seed: NonNegativeInt = Field(0, description="address of the certificate's own draws, beside the model's seed")
+    seed: Seed = Field(0, description="address of the certificate's own draws, beside the model's seed")
 
     _separate = _flattened(CERTIFICATES, "certificate")
 
     def applies_to(self, variant: Variant) -> bool:
-        """Tell whether a variant has what this certificate needs, as far as its registration says."""
+        """Tell whether a variant's network has what this certificate needs, as registered or as its class defines."""
         needs = CERTIFICATES.entry(self.certificate.name).tags.get("needs")
         if needs is None:
             return True
-        entry = MODELS.entry(variant.model.name)
-        return bool(entry.tags.get(needs, ":" in variant.model.name))
+        name = variant.model.name
+        if ":" in name:
+            located = locate(*name.split(":"))
+            return located is not None and class_attribute(located, needs) is not None
+        return bool(MODELS.entry(name).tags.get(needs))
 
     def as_dict(self) -> dict[str, Any]:
         """Give what decides the rows of this certificate on a given model."""
@@ -224,7 +231,7 @@ class Experiment(Closed):
     """One data set × variants × seeds × attacks × certificates."""
 
     dataset: Dataset = Field(description="the images")
-    seeds: tuple[NonNegativeInt, ...] = Field((0, 1, 2), strict=False, min_length=1, description="one training each")
+    seeds: tuple[Seed, ...] = Field((0, 1, 2), strict=False, min_length=1, description="one training each")
     training: Training = Field(
         default_factory=lambda: Training.model_validate({}), description="how every variant is trained"
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from gauntlet.aggregation import open_evaluations
@@ -108,7 +109,7 @@ def _panel(figure: Figure, line: int, triple: int, column: int) -> Axes:
 
 def _choose(inputs: Inputs, attack: str | None) -> list[Examples]:
     """Pick one file per variant: one attack, the first seed."""
-    kept = [item for item in inputs.examples if item.variant in inputs.variants and item.path.is_file()]
+    kept = [item for item in inputs.examples if item.variant in inputs.variants and _holds_any(item.path)]
     names = list(dict.fromkeys(item.attack for item in kept))
     if attack is not None and attack not in names:
         raise InputError(f"no examples were kept of the attack '{attack}'", remedy=f"known: {', '.join(names)}")
@@ -122,6 +123,17 @@ def _choose(inputs: Inputs, attack: str | None) -> list[Examples]:
         if mine:
             of_variant[variant] = min(mine, key=lambda item: item.seed)
     return list(of_variant.values())
+
+
+def _holds_any(path: Path) -> bool:
+    """Tell whether any example was kept: an attack that fooled nothing leaves a file without tensors."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return bool(file.keys())
+    except FileNotFoundError:
+        return False
+    except (SafetensorError, OSError):
+        return True  # damaged: reading it says so
 
 
 def _preference(name: str, planned: dict[str, Any], kept: list[Examples]) -> tuple[int, bool, bool]:
