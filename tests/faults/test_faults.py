@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -147,3 +148,23 @@ def test_a_cell_that_always_fails_stops_only_what_hangs_on_it(unbroken, tmp_path
     log = (folder / "logs/small/evaluate.softmax.0.broken.log").read_text()
     assert log.strip().splitlines()[-1] == "gauntlet: broken: attack my_attacks:broken raised RuntimeError: always"
     assert planned(folder)["evaluate"] == 2
+
+
+def test_the_controller_alone_killed_while_jobs_run_on(unbroken, tmp_path):
+    """Jobs of a killed controller finish and count; the same command goes on at once and ends with the same bytes."""
+    _, wanted, _ = unbroken
+    write_config(tmp_path, TINY)
+    checkout(tmp_path)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-m", "snakemake", "--profile", "local"]
+    with (tmp_path / "controller.log").open("w") as log:
+        controller = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    deadline_s = time.monotonic() + 200
+    while not list(tmp_path.glob("logs/small/train.*.log")) and time.monotonic() < deadline_s:
+        time.sleep(0.2)
+    controller.kill()
+    controller.wait()
+    snakemake(tmp_path)
+    assert planned(tmp_path) == {}
+    found = digests(tmp_path)
+    assert {name: found.get(name) for name in wanted} == wanted
