@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gauntlet import paths
 from gauntlet.config import grid
@@ -38,6 +38,8 @@ from gauntlet.registry import (
 )
 from gauntlet.signatures import module_file
 
+T = TypeVar("T")
+
 UNMARKED = (".json", ".csv", ".md")
 """Files too plain to say what made them; what stands beside them does."""
 
@@ -61,7 +63,9 @@ class Plan:
         self._recipes: dict[Cell, Recipe | None] = {}
         self._states: dict[Cell, State] = {}
         self._reads: dict[Cell, dict[Path, Cell]] = {}
+        self._upstream: dict[Cell, list[Cell]] = {}
         self._data_cells: dict[str, Cell] = {}
+        self._shared: dict[tuple[str, ...], Any] = {}
         self._current: dict[Cell, bool] = {}
         self._digests: dict[Path, str | None] = {}
         self._marks: dict[Path, Marks] = {}
@@ -156,10 +160,12 @@ class Plan:
 
     def upstream(self, cell: Cell) -> list[Cell]:
         """List the cells whose files a cell reads; an aggregation waits for every model, attacked or not."""
-        makers = dict.fromkeys(self.reads(cell).values())
-        if cell.stage == "aggregate":
-            makers |= dict.fromkeys(grid.models(cell.experiment, self.experiment(cell.experiment)))
-        return list(makers)
+        if cell not in self._upstream:
+            makers = dict.fromkeys(self.reads(cell).values())
+            if cell.stage == "aggregate":
+                makers |= dict.fromkeys(grid.models(cell.experiment, self.experiment(cell.experiment)))
+            self._upstream[cell] = list(makers)
+        return self._upstream[cell]
 
     def recipe(self, cell: Cell) -> Recipe | None:
         """Say what decides a cell's bytes now; None while a file that it reads is not there."""
@@ -255,7 +261,8 @@ class Plan:
         slice_, components = self._slice(cell)
         if self.config.strict_environment:
             slice_ = {**slice_, "environment": dict(environment())}
-        modules = fingerprint([f"gauntlet.stages.{cell.stage}", *components])
+        ids = ("modules", cell.stage, cell.experiment, cell.variant, cell.probe)
+        modules = self._once(ids, lambda: fingerprint([f"gauntlet.stages.{cell.stage}", *components]))
         if cell.stage in ("aggregate", "report"):
             inputs = {"cells": f"sha256:{digest_json(inputs)}"}
         return Recipe(cell.stage, slice_, modules, inputs)
@@ -284,9 +291,7 @@ class Plan:
                 **left_out,
             }, []
         variant = settings.variants[cell.variant]
-        network = _modules(MODELS, variant.model)
-        if head := variant.model.options.get("head"):
-            network += _modules(HEADS, Spec(head["name"]))
+        network = self._once(("network", cell.experiment, cell.variant), lambda: _network_modules(variant.model))
         if cell.stage == "train":
             training = settings.training_of(cell.variant)
             slice_ = {"model": variant.model.as_dict(), "loss": variant.loss.as_dict(), "training": training.as_dict()}
@@ -299,8 +304,16 @@ class Plan:
             slice_ = {**names, "samples": settings.samples, "certificate": certificate.as_dict()}
             return slice_, network + _modules(CERTIFICATES, certificate.certificate)
         attack = settings.attacks[cell.probe]
-        slice_ = {**names, "samples": settings.samples, "examples": settings.examples, "attack": attack.as_dict()}
+        attack_slice = self._once(("attack", cell.experiment, cell.probe), attack.as_dict)
+        slice_ = {**names, "samples": settings.samples, "examples": settings.examples, "attack": attack_slice}
         return slice_, network + _modules(ATTACKS, attack.attack)
+
+    def _once(self, ids: tuple[str, ...], make: Callable[[], T]) -> T:
+        """Compute what many cells share for the first of them."""
+        if ids not in self._shared:
+            self._shared[ids] = make()
+        shared: T = self._shared[ids]
+        return shared
 
 
 def _templates() -> str:
@@ -308,6 +321,12 @@ def _templates() -> str:
     package = module_file("gauntlet.report")
     files = sorted((package.parent / "templates").iterdir()) if package else []
     return digest_json({path.name: digest_file(path) for path in files})
+
+
+def _network_modules(model: Spec) -> list[str]:
+    """List the own modules that define a network and its head."""
+    head = model.options.get("head")
+    return _modules(MODELS, model) + (_modules(HEADS, Spec(head["name"])) if head else [])
 
 
 def _modules(registry: Registry, spec: Spec) -> list[str]:

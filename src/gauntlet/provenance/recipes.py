@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +44,9 @@ class Recipe:
     @cached_property
     def string(self) -> str:
         """The one string that stands for the recipe."""
-        return f"sha256:{digest_json(self.as_dict())}"
+        # Thousands of cells use the same code: its mapping is hashed once, and by its digest from then on.
+        code = _digest_modules(tuple(self.modules.items()))
+        return f"sha256:{digest_json({**self.as_dict(), 'modules': code})}"
 
     def as_dict(self) -> dict[str, Any]:
         """Give the plain mapping that is hashed."""
@@ -54,6 +56,11 @@ class Recipe:
     def metadata(self) -> dict[str, str]:
         """Give the entries that go into the metadata of the file that is made."""
         return {CELL_KEY: mark(self.string), RECIPE_KEY: canonical_json(self.as_dict())}
+
+
+@cache
+def _digest_modules(modules: tuple[tuple[str, str], ...]) -> str:
+    return digest_json(dict(modules))
 
 
 def mark(string: str) -> str:
