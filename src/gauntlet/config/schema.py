@@ -296,7 +296,6 @@ class Execution(Closed):
         "auto", description="of the passes an attack makes; every success is confirmed in float32"
     )
     attack_batch_size: PositiveInt | Literal["auto"] = Field("auto", description="images per attack batch")
-    compile: bool = Field(False, description="compile the attacked copy of the network")
 
 
 class Config(Closed):

@@ -1,0 +1,96 @@
+"""The reference of the configuration, written from the schema and the catalogue of components."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from gauntlet.config.schema import Attack, Certificate, Config, Dataset, Execution, Experiment, Limit, Training, Variant
+from gauntlet.registry import (
+    ATTACKS,
+    AUGMENTATIONS,
+    CERTIFICATES,
+    HEADS,
+    LOSSES,
+    MODELS,
+    OPTIMIZERS,
+    SOURCES,
+    Registry,
+)
+from gauntlet.signatures import REQUIRED
+
+_SECTIONS = (
+    ("The file", Config, ()),
+    ("`experiments.NAME`", Experiment, ()),
+    ("`dataset`", Dataset, (SOURCES,)),
+    ("`dataset.limit`", Limit, ()),
+    ("`training`", Training, (OPTIMIZERS, AUGMENTATIONS)),
+    ("`variants.NAME`", Variant, (MODELS, HEADS, LOSSES)),
+    ("`attacks.NAME`", Attack, (ATTACKS,)),
+    ("`certificates.NAME`", Certificate, (CERTIFICATES,)),
+    ("`execution`", Execution, ()),
+)
+_OWN_KEY = {"attack": "name", "certificate": "name"}
+
+
+def reference() -> str:
+    """Write the page: every key with its default and meaning, every component with its options."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "# Configuration"
+    yield ""
+    yield "<!-- Written by `python -m gauntlet.config.reference > docs/configuration.md`; a test keeps it so. -->"
+    yield ""
+    yield "Unknown keys are refused. ε and distances are in pixel units of [0, 1]. Components by import path"
+    yield "(`package.module:Name`) may stand wherever a name may; every Foolbox attack with a norm is `foolbox:NAME`."
+    for title, model, registries in _SECTIONS:
+        yield from ("", f"## {title}", "", "| key | default | meaning |", "|---|---|---|")
+        for name, info in model.model_fields.items():
+            default = _spelled(info.get_default(call_default_factory=True), required=info.is_required())
+            yield f"| `{_OWN_KEY.get(name, name)}` | {default} | {info.description or ''} |"
+        for registry in registries:
+            yield from _components(registry)
+
+
+def _components(registry: Registry) -> Iterator[str]:
+    yield from (
+        "",
+        f"### {_plural(registry.kind)}",
+        "",
+        "| name | options | what it is | source |",
+        "|---|---|---|---|",
+    )
+    for name in registry.names():
+        entry = registry.entry(name)
+        options = ", ".join(
+            f"`{option.name}`" + ("" if option.default is REQUIRED else f" ({option.default})")
+            for option in entry.options or ()
+            if option.name != "head"
+        )
+        summary = entry.doc.replace("|", "\\|")
+        yield f"| `{name}` | {options or '–'} | {summary} | {entry.tags.get('source', '–')} |"
+
+
+def _plural(kind: str) -> str:
+    return f"{kind}es" if kind.endswith("s") else f"{kind}s"
+
+
+def _spelled(default: Any, *, required: bool) -> str:
+    if required:
+        return "required"
+    if hasattr(default, "name") and hasattr(default, "options"):
+        return f"`{default.name}`"
+    if hasattr(default, "model_dump") or default == {}:
+        return "–"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if default is None:
+        return "none"
+    return f"`{list(default)}`" if isinstance(default, tuple) else f"`{default}`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

@@ -1,0 +1,92 @@
+"""What the documents say is so: their commands exist, their snippets are valid, their links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import duckdb
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gauntlet.cli import app
+from gauntlet.config.reference import reference
+from gauntlet.config.schema import Attack, Variant
+from tests.workflow.pretend import CONFIG, finish, write_config
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+README = (ROOT / "README.md").read_text()
+TEXTS = [pytest.param(path.read_text(), id=path.name) for path in DOCUMENTS]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_and_pictures_lead_to_files(path):
+    """No link to a file that is not there."""
+    targets = re.findall(r"\]\(([^)#:]+)\)", path.read_text())
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_commands_and_their_options_exist(text):
+    """Every `gauntlet …` of the documents is a sub-command, with options it has."""
+    for line in re.findall(r"(?:^    |`|&& )(gauntlet [a-z][^`#\n]*)", text, flags=re.MULTILINE):
+        for command in line.split("&&"):
+            words = shlex.split(command.replace("…", "x").replace("|", " ").replace("[", "").replace("]", ""))
+            if words[:1] == ["gauntlet"] and len(words) > 1:
+                shown = CliRunner().invoke(app, [words[1], "--help"], env={"COLUMNS": "200"})
+                assert shown.exit_code == 0, command
+                missing = [word for word in words[2:] if word.startswith("--") and word not in shown.output]
+                assert missing == [], command
+
+
+def test_make_targets_exist():
+    """Every `make …` of the README is a target."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert set(re.findall(r"make ([a-z]+)\b", README)) - {"it"} <= targets
+
+
+def test_entries_of_the_readme_are_valid(tmp_path, monkeypatch):
+    """Each variant and attack that the README shows passes the schema, with own classes beside the configuration."""
+    (tmp_path / "my_nets.py").write_text("class WideNet:\n    def __init__(self, *, width: int): ...\n")
+    own = next(block for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "def spiral" in block)
+    (tmp_path / "my_attacks.py").write_text(own)
+    monkeypatch.syspath_prepend(tmp_path)
+    entries: dict[str, dict] = {}
+    for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL):
+        entries |= yaml.safe_load(block)
+    variants = [entry for entry in entries.values() if "model" in entry]
+    attacks = [entry for entry in entries.values() if "model" not in entry]
+    variants.append(yaml.safe_load(re.search(r"`(\{model: \{name: \"my_nets:WideNet\".*?\}\})`", README)[1]))
+    assert (len(variants), len(attacks)) == (2, 3)
+    for entry in variants:
+        Variant.model_validate(entry)
+    for entry in attacks:
+        Attack.model_validate(entry)
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
+def test_python_of_the_readme_compiles(block):
+    """Snippets are whole programs."""
+    ast.parse(block)
+
+
+def test_the_query_of_the_readme_runs(tmp_path, monkeypatch):
+    """The query names columns and files that exist."""
+    from gauntlet import paths
+    from gauntlet.results import EVALUATION_SCHEMA, write_table
+
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, CONFIG)
+    finish(tmp_path)
+    write_table(paths.evaluations("digits"), EVALUATION_SCHEMA.empty_table(), {})
+    query = re.search(r'duckdb\.sql\("""(.*?)"""\)', README, flags=re.DOTALL)[1]
+    assert duckdb.sql(query).columns == ["variant", "attack", "robust_accuracy"]
+
+
+def test_the_reference_is_that_of_the_schema():
+    """docs/configuration.md is written from the code: `python -m gauntlet.config.reference > docs/configuration.md`."""
+    assert (ROOT / "docs" / "configuration.md").read_text() == reference()
