@@ -25,11 +25,12 @@ def cell_of(stage, wildcards):
     return Cell(stage, *ids, next((probe for probe in probes if probe is not None), ""))
 
 
-def reads(stage):
+def reads(stage, shards=False):
     """Make the input function of a stage: the files that a cell reads, and one of every other cell it waits for.
 
     A current cell's inputs are `ancient`: whatever happens upstream, it is not made again. Another's job is forced here,
-    as it joins the graph; its inputs are plain, so that Snakemake also runs it after what it waits for.
+    as it joins the graph; its inputs are plain, so that Snakemake also runs it after what it waits for. With `shards`
+    it waits for the marks of the shards that its attack is split into, too.
     """
 
     def inputs(wildcards):
@@ -41,16 +42,15 @@ def reads(stage):
         if not workflow.is_main_process or PLAN.state(cell) is State.CURRENT:
             return ancient(files)
         workflow.dag.forcefiles.add(str(paths.products(cell)[0]))
-        return files
+        return [*files, *(shard_marks(cell) if shards else [])]
 
     return inputs
 
 
-def shards(wildcards):
-    """The marks of an attack's shards; a current cell has no use for any, and a single job none to wait for."""
-    cell = cell_of("evaluate", wildcards)
+def shard_marks(cell):
+    """The marks of an attack's shards; a single job has none to wait for."""
     count = PLAN.experiment(cell.experiment).attacks[cell.probe].shards
-    if not workflow.is_main_process or count == 1 or PLAN.state(cell) is State.CURRENT:
+    if count == 1:
         return []
     folder = paths.samples(cell).parent
     marks = [f"{folder}/.shard-{number}-of-{count}" for number in range(1, count + 1)]

@@ -1,8 +1,7 @@
 # Run one attack on one model, or gather what its shards have finished.
 rule evaluate:
     input:
-        reads("evaluate"),
-        shards=shards,
+        reads("evaluate", shards=True),
     output:
         samples=update(
             "results/{experiment}/evaluations/variant={variant}/seed={seed}/attack={attack}/samples.parquet"
