@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from gauntlet.cli import app
 from gauntlet.config.reference import reference
 from gauntlet.config.schema import Attack, Variant
+from gauntlet.signatures import locate, module_file
 from tests.workflow.pretend import CONFIG, finish, write_config
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,9 @@ def test_entries_of_the_readme_are_valid(tmp_path, monkeypatch):
     own = next(block for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "def spiral" in block)
     (tmp_path / "my_attacks.py").write_text(own)
     monkeypatch.syspath_prepend(tmp_path)
+    # Sources are found once a process; another test may have had modules of these names.
+    module_file.cache_clear()
+    locate.cache_clear()
     entries: dict[str, dict] = {}
     for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL):
         entries |= yaml.safe_load(block)
