@@ -33,7 +33,7 @@ check: setup ## style, types, import contracts, workflow
 	$(BIN)/snakemake --lint
 
 bench: setup ## side-by-side speed measurements
-	for script in benchmarks/bench_*.py; do $(BIN)/python $$script; done
+	for script in benchmarks/*.py; do $(BIN)/python $$script; done
 
 lock: ## renew envs/requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev \

@@ -6,6 +6,9 @@ rule aggregate:
         summary=update("results/{experiment}/summary.parquet"),
         evaluations=update("results/{experiment}/evaluations.parquet"),
         certificates=update("results/{experiment}/certificates.parquet"),
+        certified=update("results/{experiment}/certified.parquet"),
+        attacks=update("results/{experiment}/attacks.parquet"),
+        diagnostics=update("results/{experiment}/diagnostics.parquet"),
         csv=update("results/{experiment}/table.csv"),
         markdown=update("results/{experiment}/table.md"),
     log:

@@ -67,7 +67,7 @@ def check(configs: Configs = None) -> None:
     plan = Plan(load(_paths(configs)))
     for name in plan.config.experiments:
         stages = [cell.stage for cell in plan.cells_of(name)]
-        counted = ", ".join(f"{stages.count(stage)} {stage}" for stage in ("train", "evaluate", "certify"))
+        counted = ", ".join(f"{stages.count(stage)} {stage}" for stage in ("train", "evaluate", "certify", "diagnose"))
         typer.echo(f"{name}: {counted}")
 
 
@@ -137,6 +137,33 @@ def evaluate(
 
 
 @app.command()
+def predict(
+    configs: Configs = None,
+    experiment: ExperimentOption = None,
+    variant: VariantOption = None,
+    seed: SeedOption = None,
+    attack: Annotated[str | None, typer.Option("--attack", help="only this attack")] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="samples of a batch; four batches are tried")] = 32,
+    threads: ThreadsOption = None,
+    force: Annotated[bool, typer.Option("--force", help="also where the attack has been run")] = False,
+) -> None:
+    """Try each attack on a few samples of its model and predict how long it will take; no result is written."""
+    _limit_threads(threads)
+    from gauntlet.config import load
+    from gauntlet.planning import Plan
+    from gauntlet.stages.predict import predict_all
+    from gauntlet.status.rendering import predictions_table
+
+    plan = Plan(load(_paths(configs)))
+    cells = [cell for cell in plan.cells() if cell.stage == "evaluate"]
+    chosen = list(filter(_wanted(experiment, variant, seed, attack), cells))
+    if not chosen:
+        raise _nothing_wanted("predict", cells)
+    wanted = [cell for cell in chosen if force or not plan.is_current(cell)]
+    typer.echo(predictions_table(predict_all(plan, wanted, batch=samples), done=len(chosen) - len(wanted)))
+
+
+@app.command()
 def certify(
     configs: Configs = None,
     experiment: ExperimentOption = None,
@@ -149,6 +176,20 @@ def certify(
     """Compute certificates of trained models."""
     _limit_threads(threads)
     _perform(configs, "certify", _wanted(experiment, variant, seed, certificate), force)
+
+
+@app.command()
+def diagnose(
+    configs: Configs = None,
+    experiment: ExperimentOption = None,
+    variant: VariantOption = None,
+    seed: SeedOption = None,
+    threads: ThreadsOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Probe trained models for gradient masking."""
+    _limit_threads(threads)
+    _perform(configs, "diagnose", _wanted(experiment, variant, seed, None), force)
 
 
 @app.command()

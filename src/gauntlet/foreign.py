@@ -14,6 +14,22 @@ FOOLBOX_STEP_SIZES = ("abs_stepsize", "stepsize", "initial_stepsize", "max_steps
 
 # What the adapter sets itself: the norm, and what would tie a sample's result to the others of its batch.
 _SET_BY_ADAPTER = frozenset({"distance", "constraint", "abort_early", "tensorboard"})
+FOOLBOX_WITHOUT_GRADIENT = (
+    "Boundary",
+    "HopSkipJump",
+    "GenAttack",
+    "Pointwise",
+    "Noise",
+    "Contrast",
+    "Blur",
+    "Inversion",
+    "Binarization",
+)
+"""Parts of the names of Foolbox's classes that use no gradient."""
+
+_FOOLBOX_SINGLE_STEP = frozenset(
+    {"FGM", "FGSM", "L1FastGradientAttack", "L2FastGradientAttack", "LinfFastGradientAttack"}
+)
 # Which norm this attack works in is its option `constraint`; its `distance` attribute says something else.
 _NORMS_BY_OPTION = {"HopSkipJumpAttack": ("l2", "linf")}
 
@@ -54,7 +70,14 @@ def foolbox_tags(located: Located | None) -> dict[str, Any] | None:
         if distance is None:
             return None
         norms = (ast.unparse(distance).rpartition(".")[2],)
-    return {"kind": kind, "norms": norms, "access": "library"}
+    name = located.node.name
+    gradient = not any(part in name for part in FOOLBOX_WITHOUT_GRADIENT)
+    tags: dict[str, Any] = {"kind": kind, "norms": norms, "access": "gradient" if gradient else "scores"}
+    if "Noise" in name and "Search" not in name:
+        tags["search"] = "random"
+    if name in _FOOLBOX_SINGLE_STEP:
+        tags["steps"] = 1
+    return tags
 
 
 def foolbox_options(parameters: tuple[Parameter, ...]) -> tuple[Parameter, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,11 +13,12 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from gauntlet.attacks.model import Precision
+from gauntlet.config.attacks import Attack
 from gauntlet.config.components import describe
-from gauntlet.config.schema import Attack
 from gauntlet.errors import InputError, InputErrors, nearest
 from gauntlet.evaluation import AttackPlan, CellIdentity
 from gauntlet.evaluation import evaluate as run
+from gauntlet.evaluation.checks import BOX_TOLERANCE
 from gauntlet.registry import MAX_SEED
 
 
@@ -34,14 +35,16 @@ def evaluate(
     device: str | torch.device | None = None,
     precision: Precision = "auto",
     batch_size: int | Literal["auto"] = "auto",
+    sources: nn.Module | Sequence[nn.Module] = (),
 ) -> pa.Table:
     """Attack a model and give one row per image: EVALUATION_SCHEMA, in the order of the images.
 
     `model` maps images `(B, C, H, W)` in [0, 1] to logits `(B, K)` and is in eval mode; it is not changed. `images` are
     `(N, C, H, W)`, floats in [0, 1] or uint8 in [0, 255], `labels` integers `(N,)`. `attack` is an entry of `attacks:`
     as in a configuration file, for example ``{"name": "pgd", "norm": "linf", "epsilons": [0.03, 0.1], "steps": 40}``.
-    The rows are those of the pipeline's cell with the same seed. Robust accuracy at a budget is the share of rows
-    whose `epsilon` is null or above it.
+    With `sources`, one model or several, the attack sees these instead of `model`, which then only judges what they
+    bring forth (transfer). The rows are those of the pipeline's cell with the same seed. Robust accuracy at a budget is
+    the share of rows whose `epsilon` (a float32, as 0.1 then is) is null or above it.
 
     Raises InputError when model, images, labels or attack cannot be used, AttackError when the attack fails; warns when
     it broke its promise for single images, whose status is then error.
@@ -49,6 +52,8 @@ def evaluate(
     checked = attack_of(attack)
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is a {type(model).__name__}", remedy="give a torch.nn.Module")
+    if checked.transfer_from is not None:
+        raise InputError("variants have no names here", where="attack.transfer_from", remedy="give models as `sources`")
     _check_settings(seed, batch_size, precision)
     plan = AttackPlan(
         name=name or checked.attack.name,
@@ -56,6 +61,7 @@ def evaluate(
         norm=checked.norm,
         epsilons=checked.epsilons,
         surrogate=checked.surrogate,
+        draws=checked.draws,
         seed=checked.seed,
     )
     result = run(
@@ -68,6 +74,7 @@ def evaluate(
         device=device,
         precision=precision,
         batch_size=batch_size,
+        sources=(sources,) if isinstance(sources, nn.Module) else sources,
     )
     if result.errors:
         warnings.warn(
@@ -97,13 +104,23 @@ def attack_of(attack: Mapping[str, Any] | str) -> Attack:
 
 
 def images_of(images: Tensor | np.ndarray) -> Tensor:
-    """Give images as float32 in [0, 1]: uint8 divided by 255, floats as they are. Raises InputError."""
+    """Give images as float32 in [0, 1]: uint8 divided by 255, floats as they are.
+
+    Floats a rounding error outside [0, 1] are clipped, with a warning; farther out they are left for the engine to
+    refuse. Raises InputError.
+    """
     tensor = _tensor(images, "images")
     if tensor.dtype == torch.uint8:
         return tensor.to(torch.float32) / 255
     if not tensor.is_floating_point():
         raise InputError(f"images are {tensor.dtype}", remedy="give floats in [0, 1] or uint8 in [0, 255]")
-    return tensor.to(torch.float32)
+    exact = tensor.to(torch.float32)
+    boxed = exact.clamp(0.0, 1.0)
+    beyond = float((exact - boxed).abs().max()) if exact.numel() else 0.0
+    if not 0 < beyond <= BOX_TOLERANCE:
+        return exact
+    warnings.warn(f"images lie up to {beyond:.1g} outside [0, 1] and are clipped", UserWarning, stacklevel=3)
+    return boxed
 
 
 def labels_of(labels: Tensor | np.ndarray) -> Tensor:

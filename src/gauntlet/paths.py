@@ -9,8 +9,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from gauntlet.config.datasets import Dataset
 from gauntlet.config.grid import Cell
-from gauntlet.config.schema import Dataset
 from gauntlet.provenance.digests import digest_json
 
 DATA = Path("data")
@@ -92,6 +92,13 @@ def examples(cell: Cell) -> Path:
 
 
 @cache
+def probes(cell: Cell) -> Path:
+    """What the probes of one model measured."""
+    folder = experiment_folder(cell.experiment) / "diagnostics"
+    return folder / f"variant={cell.variant}" / f"seed={cell.seed}" / "probes.parquet"
+
+
+@cache
 def products(cell: Cell) -> tuple[Path, ...]:
     """Every file that a cell makes. The first is the one that says what made it, and is written last."""
     match cell.stage:
@@ -103,6 +110,8 @@ def products(cell: Cell) -> tuple[Path, ...]:
             return samples(cell), examples(cell)
         case "certify":
             return (samples(cell),)
+        case "diagnose":
+            return (probes(cell),)
         case "aggregate":
             return tuple(aggregates(cell.experiment))
         case "figure":
@@ -121,6 +130,16 @@ def summary(experiment: str) -> Path:
     return experiment_folder(experiment) / "summary.parquet"
 
 
+def certified(experiment: str) -> Path:
+    """Certified accuracies with intervals, per certificate and radius."""
+    return experiment_folder(experiment) / "certified.parquet"
+
+
+def attacks(experiment: str) -> Path:
+    """Success, cost and optimality of every attack on every model."""
+    return experiment_folder(experiment) / "attacks.parquet"
+
+
 def table(experiment: str, suffix: str) -> Path:
     """The table a paper shows, as `csv` or `md`."""
     return experiment_folder(experiment) / f"table.{suffix}"
@@ -131,6 +150,11 @@ def certificates(experiment: str) -> Path:
     return experiment_folder(experiment) / "certificates.parquet"
 
 
+def diagnostics(experiment: str) -> Path:
+    """Every check of gradient masking on every model of an experiment, with its verdict."""
+    return experiment_folder(experiment) / "diagnostics.parquet"
+
+
 def counterexamples(experiment: str) -> Path:
     """Samples that an attack fools nearer than their certificate allows; there is no such file when all is well."""
     return experiment_folder(experiment) / "counterexamples.parquet"
@@ -139,7 +163,9 @@ def counterexamples(experiment: str) -> Path:
 def aggregates(experiment: str) -> list[Path]:
     """Every file that aggregation makes; the summary says what made them all."""
     tables = [table(experiment, suffix) for suffix in ("csv", "md")]
-    return [summary(experiment), evaluations(experiment), certificates(experiment), *tables]
+    rows = [evaluations(experiment), certificates(experiment)]
+    others = [attacks(experiment), certified(experiment), diagnostics(experiment)]
+    return [summary(experiment), *rows, *others, *tables]
 
 
 def figure(experiment: str, name: str, suffix: str) -> Path:
@@ -161,3 +187,8 @@ def log(cell: Cell) -> Path:
     """The log of a cell's last attempt."""
     ids = [cell.stage, cell.variant, str(cell.seed) if cell.variant else "", cell.probe]
     return LOGS / (cell.experiment or "data") / (".".join(part for part in ids if part) + ".log")
+
+
+def prediction(cell: Cell) -> Path:
+    """How long a cell will probably take, measured on a few samples."""
+    return log(cell).with_suffix(".predicted.json")

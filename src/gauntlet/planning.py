@@ -16,27 +16,20 @@ from typing import Any, TypeVar
 
 from gauntlet import paths
 from gauntlet.config import grid
+from gauntlet.config.datasets import Dataset
 from gauntlet.config.grid import Cell
-from gauntlet.config.schema import Config, Dataset, Experiment
+from gauntlet.config.schema import Config, Experiment
 from gauntlet.errors import GauntletError, InputError, nearest
 from gauntlet.provenance.digests import digest_file, digest_json
 from gauntlet.provenance.environment import environment
 from gauntlet.provenance.fingerprint import fingerprint
 from gauntlet.provenance.recipes import Marks, Recipe, scan
 from gauntlet.registry import (
-    ATTACKS,
-    AUGMENTATIONS,
-    CERTIFICATES,
     FIGURES,
-    HEADS,
-    LOSSES,
-    MODELS,
-    OPTIMIZERS,
     SOURCES,
-    Registry,
-    Spec,
 )
 from gauntlet.signatures import module_file
+from gauntlet.slices import Slices, modules_of
 
 T = TypeVar("T")
 
@@ -69,6 +62,7 @@ class Plan:
         self._current: dict[Cell, bool] = {}
         self._digests: dict[Path, str | None] = {}
         self._marks: dict[Path, Marks] = {}
+        self._slices = Slices(config)
 
     @cached_property
     def datasets(self) -> dict[str, Dataset]:
@@ -91,11 +85,16 @@ class Plan:
 
     def figures(self, experiment: str) -> list[str]:
         """List the figures an experiment has: those whose tables it makes."""
+        has = self._tables(experiment)
+        return [name for name, entry in FIGURES.catalogue.items() if set(entry.tags["reads"]) <= has]
+
+    def _tables(self, experiment: str) -> set[str]:
+        """Name the tables that an experiment makes for figures."""
         settings = self.experiment(experiment)
         has = {"histories", *(["evaluations", "summary", "examples"] if settings.attacks else [])}
         if any(True for _ in grid.certificates(experiment, settings)):
             has.add("certificates")
-        return [name for name, entry in FIGURES.catalogue.items() if set(entry.tags["reads"]) <= has]
+        return has
 
     def experiment(self, name: str) -> Experiment:
         """Find an experiment by name. Raises InputError that names the nearest one."""
@@ -134,18 +133,24 @@ class Plan:
         match cell.stage:
             case "train":
                 return data
-            case "evaluate" | "certify":
+            case "evaluate":
+                models = [cell.model, *grid.sources(cell, settings)]
+                return {**data, **{paths.model_manifest(model): model for model in models}}
+            case "certify" | "diagnose":
                 return {**data, paths.model_manifest(cell.model): cell.model}
             case "aggregate":
-                probes = [*grid.evaluations(name, settings), *grid.certificates(name, settings)]
-                return {paths.samples(probe): probe for probe in probes}
+                samples = [*grid.evaluations(name, settings), *grid.certificates(name, settings)]
+                probed = {paths.probes(model): model for model in grid.diagnoses(name, settings)}
+                return {**{paths.samples(probe): probe for probe in samples}, **probed}
             case "figure":
-                tables = FIGURES.entry(cell.probe).tags["reads"]
+                tags, has = FIGURES.entry(cell.probe).tags, self._tables(name)
+                tables = [*tags["reads"], *(table for table in tags.get("may_read", ()) if table in has)]
                 return {path: maker for table in tables for path, maker in self._table(name, table).items()}
             case _:
                 figures = [Cell("figure", name, probe=figure) for figure in self.figures(name)]
                 drawn = {paths.figure(name, figure.probe, "svg"): figure for figure in figures}
-                return {**dict.fromkeys(paths.aggregates(name)[:3], aggregate), **drawn}
+                tables = [path for path in paths.aggregates(name) if path.suffix not in UNMARKED]
+                return {**dict.fromkeys(tables, aggregate), **drawn}
 
     def _table(self, experiment: str, table: str) -> dict[Path, Cell]:
         """List the files behind a table that a figure says it reads."""
@@ -187,7 +192,7 @@ class Plan:
         """Map the files that a cell is made from to their makers.
 
         They are those it reads; where `allow_missing` is set, what is made of many cells does without those of models,
-        attacks and certificates that are missing or stale.
+        attacks, certificates and probes that are missing or stale.
         """
         reads = self.reads(cell)
         if cell.stage not in ("aggregate", "figure") or not self.experiment(cell.experiment).allow_missing:
@@ -195,11 +200,11 @@ class Plan:
         return {
             path: maker
             for path, maker in reads.items()
-            if maker.stage not in ("train", "evaluate", "certify") or self.is_current(maker)
+            if maker.stage not in ("train", "evaluate", "certify", "diagnose") or self.is_current(maker)
         }
 
     def left_out(self, experiment: str) -> list[Cell]:
-        """List the attacks and certificates that `allow_missing` lets aggregation do without; none if it is not set."""
+        """List the attacks, certificates and probes that `allow_missing` lets aggregation do without."""
         aggregate = Cell("aggregate", experiment)
         kept = set(self.gathered(aggregate).values())
         return [maker for maker in self.reads(aggregate).values() if maker not in kept]
@@ -271,11 +276,13 @@ class Plan:
         """Cut out what of the configuration decides a cell, and list the modules of the components it names."""
         if cell.stage == "prepare":
             dataset = self.datasets[cell.probe]
-            return dataset.as_dict(), _modules(SOURCES, dataset.source)
+            return dataset.as_dict(), modules_of(SOURCES, dataset.source)
         settings = self.experiment(cell.experiment)
         if cell.stage == "aggregate":
             order = digest_json([str(path) for path in self.gathered(cell)])
-            return {"experiment": cell.experiment, "order": order}, []
+            # Their results may stay the same while what is known of the attacks, and so what follows, does not.
+            attacks = digest_json({name: attack.as_dict() for name, attack in settings.attacks.items()})
+            return {"experiment": cell.experiment, "order": order, "attacks": attacks}, []
         if cell.stage == "figure":
             return {"experiment": cell.experiment, "variants": list(settings.variants)}, [
                 FIGURES.entry(cell.probe).module
@@ -290,23 +297,7 @@ class Plan:
                 "templates": _templates(),
                 **left_out,
             }, []
-        variant = settings.variants[cell.variant]
-        network = self._once(("network", cell.experiment, cell.variant), lambda: _network_modules(variant.model))
-        if cell.stage == "train":
-            training = settings.training_of(cell.variant)
-            slice_ = {"model": variant.model.as_dict(), "loss": variant.loss.as_dict(), "training": training.as_dict()}
-            components = _modules(LOSSES, variant.loss) + _modules(OPTIMIZERS, training.optimizer)
-            components += [module for spec in training.augmentation for module in _modules(AUGMENTATIONS, spec)]
-            return {**slice_, "seed": cell.seed}, network + components
-        names = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.probe}
-        if cell.stage == "certify":
-            certificate = settings.certificates[cell.probe]
-            slice_ = {**names, "samples": settings.samples, "certificate": certificate.as_dict()}
-            return slice_, network + _modules(CERTIFICATES, certificate.certificate)
-        attack = settings.attacks[cell.probe]
-        attack_slice = self._once(("attack", cell.experiment, cell.probe), attack.as_dict)
-        slice_ = {**names, "samples": settings.samples, "examples": settings.examples, "attack": attack_slice}
-        return slice_, network + _modules(ATTACKS, attack.attack)
+        return self._slices.of(cell)
 
     def _once(self, ids: tuple[str, ...], make: Callable[[], T]) -> T:
         """Compute what many cells share for the first of them."""
@@ -321,20 +312,6 @@ def _templates() -> str:
     package = module_file("gauntlet.report")
     files = sorted((package.parent / "templates").iterdir()) if package else []
     return digest_json({path.name: digest_file(path) for path in files})
-
-
-def _network_modules(model: Spec) -> list[str]:
-    """List the own modules that define a network and its head."""
-    head = model.options.get("head")
-    return _modules(MODELS, model) + (_modules(HEADS, Spec(head["name"])) if head else [])
-
-
-def _modules(registry: Registry, spec: Spec) -> list[str]:
-    """List the own modules that define a component: its own, and for another library's the adapter's."""
-    prefix = spec.name.partition(":")[0]
-    if prefix in registry.adapters:
-        return [registry.adapters[prefix].module]
-    return [registry.entry(spec.name).module]
 
 
 def _manifest_digest(path: Path) -> str | None:

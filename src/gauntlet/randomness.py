@@ -36,6 +36,14 @@ def sample_keys(seed: int, stage: str, hashes: Sequence[str], *, device: str | t
     return torch.tensor([derive_seed(stage, seed, name) for name in hashes], dtype=torch.int64, device=device)
 
 
+def subkeys(keys: Tensor, count: int, *, stream: str | int) -> Tensor:
+    """Give each of the keys, int64 `(B,)`, `count` keys of its own, one per draw of a sample: int64 `(B, count)`.
+
+    The first ones are the same for any larger `count`.
+    """
+    return _bits(keys, (count,), stream)
+
+
 def uniform(
     keys: Tensor,
     shape: Sequence[int],

@@ -47,6 +47,7 @@ from gauntlet.signatures import (
 )
 
 __all__ = [
+    "ADVERSARIES",
     "ATTACKS",
     "AUGMENTATIONS",
     "CERTIFICATES",
@@ -224,6 +225,12 @@ class Registry:
         except ImportError as error:
             raise InputError(f"{self.kind} '{name}' cannot be imported: {error}") from error
 
+    def library(self, name: str) -> str:
+        """Name the package that a component is from: an adapter's, its tag `library`, or the one that defines it."""
+        adapter = self.adapters.get(name.partition(":")[0])
+        entry = self.entry(name)
+        return str(entry.tags.get("library", (adapter.package if adapter else entry.module).partition(".")[0]))
+
     def _entry(self, name: str, located: Located, tags: Mapping[str, Any], adapter: Adapter | None = None) -> Entry:
         known = parameters(located)
         if known is not None and adapter is not None:
@@ -322,6 +329,7 @@ MODELS = Registry(
 HEADS = Registry("head", "HEADS", "gauntlet.models", supplied={"in_features", "num_classes"})
 LOSSES = Registry("loss", "LOSSES", "gauntlet.losses", supplied={"network", "outputs", "labels"})
 OPTIMIZERS = Registry("optimizer", "OPTIMIZERS", "gauntlet.training", supplied={"parameters"})
+ADVERSARIES = Registry("adversary", "ADVERSARIES", "gauntlet.training", supplied=set())
 ATTACKS = Registry(
     "attack",
     "ATTACKS",
@@ -330,6 +338,6 @@ ATTACKS = Registry(
     adapters={"foolbox": Adapter("foolbox.attacks", "gauntlet.attacks.foolbox_adapter", foolbox_tags, foolbox_options)},
 )
 CERTIFICATES = Registry(
-    "certificate", "CERTIFICATES", "gauntlet.certificates", supplied={"network", "x", "y", "norm", "keys"}
+    "certificate", "CERTIFICATES", "gauntlet.certificates", supplied={"network", "x", "y", "norm", "keys", "batch_size"}
 )
 FIGURES = Registry("figure", "FIGURES", "gauntlet.figures", supplied={"inputs", "style"})

@@ -42,6 +42,8 @@ EVALUATION_SCHEMA = pa.schema(
         ("adversarial_confidence", pa.float32()),
         ("forwards", pa.int64()),
         ("backwards", pa.int64()),
+        ("zero_gradients", pa.int64()),
+        ("nonfinite_gradients", pa.int64()),
         ("status", pa.string()),
         ("sample_hash", pa.string()),
     ]
@@ -50,7 +52,9 @@ EVALUATION_SCHEMA = pa.schema(
 
 `epsilon` is the smallest budget, in the attack's norm, at which the sample is known to be fooled: 0 if it is
 misclassified as it is, the measured distance for minimum-norm attacks, the smallest grid value for bounded ones, null
-if never. `status` is adversarial, robust, already_wrong or error; an error never counts as robust.
+if never. `forwards` and `backwards` are passes of the networks that the attack saw; `zero_gradients` and
+`nonfinite_gradients` say how many of its gradients at this sample were zero throughout or not finite. `status` is
+adversarial, robust, already_wrong or error; an error never counts as robust.
 """
 
 CERTIFICATE_SCHEMA = pa.schema(
@@ -71,7 +75,10 @@ CERTIFICATE_SCHEMA = pa.schema(
 )
 """One row per sample of one (variant, seed, certificate); `radius` is rounded down, 0 unless `status` is certified.
 
-`status` is certified, abstained or already_wrong.
+`status` is certified, abstained or already_wrong. `clean_prediction` and `clean_confidence` (of softmax) are the
+model's; for a certificate of a classifier of its own, such as `smoothing`, they are that classifier's, with prediction
+-1 where it abstains, and the confidence is what the certificate documents: for `smoothing` the lower bound of the
+class's probability under noise. Status goes by that prediction.
 """
 
 
@@ -114,6 +121,19 @@ def read_table(path: Path) -> pa.Table:
             "the values are not those that were written", where=str(path), remedy="delete the file and run again"
         )
     return plain
+
+
+def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
+    """Read some columns of a parquet file, those it has, without holding its values against its digest.
+
+    Raises InputError when the file is missing or damaged.
+    """
+
+    def read() -> pa.Table:
+        with pq.ParquetFile(path) as file:
+            return file.read(columns=[name for name in names if name in file.schema_arrow.names])
+
+    return _parquet(path, read).replace_schema_metadata(None)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from gauntlet.errors import GauntletError, InputError
-from gauntlet.tensors import is_out_of_memory
+from gauntlet.errors import InputError
+from gauntlet.memory import BatchSize
+from gauntlet.randomness import derive_seed
 
 PROBES = 32
 """Images that a model is checked on before work begins."""
@@ -27,31 +31,54 @@ class CellIdentity:
 class Judge:
     """The network as it was given, on a device, in float32 (or float64): logits without gradient, in batches.
 
+    With `draws` above one, for a random network, the mean over so many passes decides, each with a seed of its own.
+
     The network itself is used where it is there already, a copy otherwise; it is never changed.
     """
 
     def __init__(
-        self, network: nn.Module, *, device: torch.device, dtype: torch.dtype = torch.float32, batch_size: int = 256
+        self,
+        network: nn.Module,
+        *,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        batch_size: int = 256,
+        draws: int = 1,
     ) -> None:
-        self.device, self.dtype, self.batch_size = device, dtype, batch_size
+        self.device, self.dtype, self.draws = device, dtype, draws
+        self.memory = BatchSize(batch_size, device)
         self.network = network if _is_at(network, device, dtype) else copied(network).to(device, dtype)
 
     def logits(self, x: Tensor) -> Tensor:
         """Give `(B, K)` for images `(B, C, H, W)`; the batch is halved when memory runs out."""
-        outputs: list[Tensor] = []
-        done = 0
-        while done < len(x):
-            batch = x[done : done + self.batch_size].to(self.device, self.dtype)
-            try:
-                with torch.no_grad():
-                    outputs.append(self.network(batch))
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                self.batch_size = halved(self.batch_size, self.device)
-                continue
-            done += len(batch)
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        parts = list(self.memory.parts(len(x), lambda part: self._passed(x[part].to(self.device, self.dtype))))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    @torch.no_grad()
+    def _passed(self, x: Tensor) -> Tensor:
+        if self.draws == 1:
+            logits: Tensor = self.network(x)
+            return logits
+        outputs = []
+        for number in range(self.draws):
+            with seeded(derive_seed("judge", "draw", number), self.device):
+                outputs.append(self.network(x))
+        return mean_logits(outputs)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Let a random network draw from this seed inside; the global generators are left as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def mean_logits(outputs: Sequence[Tensor]) -> Tensor:
+    """Give the logarithm of the mean probability over several outputs `(B, K)`."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return torch.stack([one.log_softmax(1) for one in outputs]).logsumexp(0) - math.log(len(outputs))
 
 
 def check_images(images: Tensor, labels: Tensor) -> None:
@@ -94,7 +121,10 @@ def check_logits(judge: Judge, images: Tensor, labels: Tensor) -> None:
         raise InputError(found, remedy=f"labels must lie in [0, {classes - 1}]")
     scale = max(1.0, float(logits.abs().max()))
     if float((judge.logits(x) - logits).abs().max()) > 1e-4 * scale:
-        raise InputError("the model gives other outputs for the same images", remedy="remove its randomness")
+        raise InputError(
+            "the model gives other outputs for the same images",
+            remedy="set `draws: 20` if it is random on purpose, else remove its randomness",
+        )
     sums = logits.sum(1)
     if bool((logits >= 0).all() and (logits <= 1).all() and ((sums - 1).abs() < 1e-4).all()):
         raise InputError("the model gives probabilities", remedy="return logits: leave out the final softmax")
@@ -119,15 +149,6 @@ def copied(network: nn.Module) -> nn.Module:
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"the model cannot be copied ({reason})", remedy="export it to plain layers first") from error
-
-
-def halved(batch_size: int, device: torch.device) -> int:
-    """Give half of a batch size after memory ran out. Raises GauntletError when a single image does not fit."""
-    if batch_size == 1:
-        raise GauntletError("out of memory with a batch of one image", remedy="use a device with more memory")
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    return batch_size // 2
 
 
 def _is_at(network: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:

@@ -1,4 +1,4 @@
-"""Named tensors on disk: safetensors files, written whole, known by a digest of their content; and when memory ends."""
+"""Named tensors on disk: safetensors files, written whole, known by a digest of their content."""
 
 from __future__ import annotations
 
@@ -63,11 +63,3 @@ def read_header(path: Path) -> dict[str, str]:
             return dict(json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}")))
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError("is missing, damaged or no safetensors file", where=str(path)) from error
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory, of the accelerator or the host, ran out."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    message = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)

@@ -28,7 +28,7 @@ class Affine(nn.Module):
 
     def nearest(self, x: Tensor, y: Tensor, norm: str) -> Tensor:
         """The exact distance `(B,)` to the nearest other class, far from the box."""
-        dual = {"l2": 2, "linf": 1}[norm]
+        dual = {"l1": torch.inf, "l2": 2, "linf": 1}[norm]
         logits = (x.double().flatten(1) - 0.5) @ self.weight.detach().double().T
         gap = logits.gather(1, y[:, None]) - logits
         steep = torch.cdist(self.weight.detach().double(), self.weight.detach().double(), p=dual)[y]

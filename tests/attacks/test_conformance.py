@@ -33,14 +33,31 @@ STOCHASTIC_FOOLBOX: dict[str, dict[str, Any]] = {
     "foolbox:GenAttack": {"steps": 3, "population": 4},
     "foolbox:SparseL1DescentAttack": {},
 }
-OWN: dict[str, dict[str, Any]] = {name: {} for name in ATTACKS.names()}
-# Random search finds no boundary: of it, only promises and independence are tested.
+# Between two rivals equally near, a cross-entropy climbed from an unlucky start ends on the ridge: others are needed.
+NEEDED: dict[str, dict[str, Any]] = {
+    "apgd": {"restarts": 4, "steps": 25},
+    "autoattack": {"steps": 25, "queries": 50},
+    # A few steps of the first run make 25 times as many of the second.
+    "max_confidence": {"steps": 2},
+}
+OWN: dict[str, dict[str, Any]] = {name: NEEDED.get(name, {}) for name in ATTACKS.names()}
+# Noise finds no boundary, and local random search stalls between five classes, whose pixels each matter alone: of these
+# only promises and independence are tested here. test_square.py has bounds of its own between two classes.
 BOUNDARY_SEEKING = {
-    name: options for name, options in (OWN | FOOLBOX).items() if ATTACKS.entry(name).tags.get("search") != "random"
+    name: options
+    for name, options in (OWN | FOOLBOX).items()
+    if ATTACKS.entry(name).tags.get("search") not in ("random", "local")
 }
 FEWER: dict[str, dict[str, Any]] = {
+    "square": {"queries": 40, "restarts": 2},
+    "autoattack": {"version": "plus", "steps": 4, "queries": 10},
+    "fab": {"steps": 8, "restarts": 2},
     "spsa": {"steps": 12, "pairs": 8, "step_size": 0.05},
     "pgd": {"restarts": 2, "steps": 10},
+    "bim": {"targets": 2},
+    "fgsm": {"targets": 3},
+    "apgd": {"restarts": 1, "steps": 25, "loss": "dlr", "targets": 2},
+    "adaptive": {"steps": 5, "targets": 2},
     "foolbox:DDNAttack": {"steps": 20},
     "foolbox:LInfFMNAttack": {"steps": 20},
     "foolbox:L2CarliniWagnerAttack": {"steps": 10, "binary_search_steps": 3},
@@ -62,13 +79,17 @@ def cases(attacks: dict[str, dict[str, Any]], kind: str | None = None) -> list[A
 def test_bounded_attacks_succeed_just_above_the_optimum(
     name: str, norm: str, options: dict[str, Any], classes: int, shape: tuple[int, int, int]
 ) -> None:
-    """At 1.05 times the exact distance (1.6 times with estimated gradients) a bounded attack breaks each sample."""
+    """At 1.05 times the exact distance a bounded attack breaks each sample.
+
+    At 1.6 times it with estimated gradients; in L1 at 1.1 times: there all pixels are equally good, a step is shared
+    among them, and what a random start changed in vain is taken back slowly.
+    """
     search = ATTACKS.entry(name).tags.get("search")
     problem = affine_problem(classes, shape)
     optimum = problem.network.nearest(problem.images, problem.labels, norm)  # type: ignore[operator]
     for row in range(len(problem.images)):
         one = Problem(problem.network, problem.images[row : row + 1], problem.labels[row : row + 1])
-        epsilon = float(optimum[row]) * (1.6 if search == "estimated" else 1.05)
+        epsilon = float(optimum[row]) * (1.6 if search == "estimated" else 1.1 if norm == "l1" else 1.05)
         assert one.run(name, norm, (epsilon,), options=options).rows["status"].to_pylist() == ["adversarial"]
         below = one.run(name, norm, (float(optimum[row]) * 0.99,), options=options)
         assert below.rows["status"].to_pylist() == ["robust"]
@@ -101,7 +122,10 @@ def test_nothing_leaves_ball_or_box_and_misclassified_images_are_untouched(
     assert result.errors == ()
     wrong = rows[rows["status"] == "already_wrong"]
     assert len(wrong) == 3
-    assert (wrong[["epsilon", "l0", "l1", "l2", "linf", "forwards", "backwards"]] == 0).all(axis=None)
+    assert (
+        wrong[["epsilon", "l0", "l1", "l2", "linf", "forwards", "backwards", "zero_gradients", "nonfinite_gradients"]]
+        == 0
+    ).all(axis=None)
     broken = rows[rows["status"] == "adversarial"]
     assert (broken[norm] <= broken["epsilon"] * (1 + 1e-5) + 1e-6).all()
     assert (broken["adversarial_prediction"] != broken["label"]).all()
@@ -137,8 +161,21 @@ def test_results_depend_neither_on_batch_size_nor_order_nor_company(
     assert few.equals(whole[whole["sample_hash"].isin(few["sample_hash"])].reset_index(drop=True))
 
 
-def test_in_float32_at_most_one_sample_in_a_thousand_depends_on_the_batch() -> None:
-    """Rounding differs between batch shapes; PGD's outcome does so for at most one of a thousand samples."""
+@pytest.mark.parametrize(
+    ("name", "norm", "epsilons", "options"),
+    [
+        ("pgd", "linf", (0.02, 0.05, 0.1), {"steps": 10}),
+        ("pgd", "l1", (0.2, 0.5, 1.0), {"steps": 10}),
+        ("mi_fgsm", "l2", (0.1, 0.2, 0.5), {}),
+        ("apgd", "linf", (0.02, 0.05, 0.1), {"steps": 10, "targets": 2}),
+        ("apgd", "l1", (0.2, 0.5, 1.0), {"steps": 10}),
+        ("adaptive", "l2", (0.1, 0.2, 0.5), {"steps": 5}),
+    ],
+)
+def test_in_float32_at_most_one_sample_in_a_thousand_depends_on_the_batch(
+    name: str, norm: str, epsilons: tuple[float, ...], options: dict[str, Any]
+) -> None:
+    """Rounding differs between batch shapes; the outcome does so for at most one of a thousand samples."""
     random = torch.Generator().manual_seed(3)
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(64, 3))
     with torch.no_grad():
@@ -146,14 +183,15 @@ def test_in_float32_at_most_one_sample_in_a_thousand_depends_on_the_batch() -> N
             parameter.copy_(torch.randn(parameter.shape, generator=random) * 0.3)
     images = torch.rand(1000, 1, 6, 6, generator=random)
     problem = Problem(network.eval(), images, network(images).argmax(1))
-    epsilons, options = (0.02, 0.05, 0.1), {"steps": 10}
-    one, other = (problem.run("pgd", "linf", epsilons, options=options, batch_size=size).rows for size in (256, 37))
+    one, other = (problem.run(name, norm, epsilons, options=options, batch_size=size).rows for size in (256, 37))
     differ = np.array(one["epsilon"].fill_null(9).to_numpy() != other["epsilon"].fill_null(9).to_numpy())
     assert differ.sum() <= 1
     assert len(set(one["status"].to_pylist())) == 2
 
 
-@pytest.mark.parametrize("name", ["pgd", "spsa", "gaussian_noise", "uniform_noise", "foolbox:LinfPGD"])
+@pytest.mark.parametrize(
+    "name", ["pgd", "apgd", "adaptive", "spsa", "gaussian_noise", "uniform_noise", "foolbox:LinfPGD"]
+)
 def test_the_seed_decides_the_draws(name: str, convolutional: Problem) -> None:
     """Another seed gives other points, of the model's seed and of the attack's own."""
     options = FEWER.get(name, {})

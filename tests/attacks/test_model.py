@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from gauntlet.attacks.bounded import pgd
 from gauntlet.attacks.model import AttackModel
-from gauntlet.attacks.objectives import cross_entropy, margin
-from gauntlet.errors import GauntletError, InputError
+from gauntlet.attacks.objectives import OBJECTIVES
+from gauntlet.errors import InputError
 
 
 def test_each_use_is_booked_on_the_samples_that_caused_it(convolutional: Problem) -> None:
@@ -18,15 +18,15 @@ def test_each_use_is_booked_on_the_samples_that_caused_it(convolutional: Problem
     model = AttackModel(convolutional.network, batch_size=4)
     x, y = convolutional.images, convolutional.labels
     model.start_counting(len(x))
-    model.gradients(x, y, margin)
+    model.gradients(x, y, OBJECTIVES["margin"])
     with model.rows(torch.tensor([2, 5])):
         model.logits(x[[2, 5]])
         with torch.no_grad():
             model(x[[2, 2, 2, 5, 5, 5]])
     expected = torch.ones(len(x), dtype=torch.int64)
-    assert torch.equal(model.backwards, expected)
+    assert torch.equal(model.counts.of["backwards"], expected)
     expected[[2, 5]] += 4
-    assert torch.equal(model.forwards, expected)
+    assert torch.equal(model.counts.of["forwards"], expected)
 
 
 def test_a_backward_by_any_road_is_counted(convolutional: Problem) -> None:
@@ -37,11 +37,11 @@ def test_a_backward_by_any_road_is_counted(convolutional: Problem) -> None:
     loss = model(x).square().sum()
     loss.backward(retain_graph=True)
     loss.backward()
-    assert model.backwards.tolist() == [2, 2, 2]
+    assert model.counts.of["backwards"].tolist() == [2, 2, 2]
 
 
 def test_a_fooled_sample_costs_nothing_more() -> None:
-    """PGD spends a forward and a backward a step only on samples that still hold; one more forward confirms."""
+    """PGD spends a forward and a backward a step on samples that still hold, a forward on its leap, one to confirm."""
     problem = affine_problem(2, (1, 8, 8), 3)
     distance = problem.network.nearest(problem.images, problem.labels, "linf")  # type: ignore[operator]
     near, far = int(distance.argmin()), int(distance.argmax())
@@ -50,9 +50,10 @@ def test_a_fooled_sample_costs_nothing_more() -> None:
     epsilon = float(distance.sort().values[1] + distance.max()) / 2
     keys = torch.arange(3)
     pgd(model, problem.images, problem.labels, norm="linf", epsilon=epsilon, keys=keys, steps=20)
-    assert model.backwards[far] == model.forwards[far] == 20
-    assert model.backwards[near] < 20
-    assert model.forwards[near] == model.backwards[near] + 1
+    assert model.counts.of["backwards"][far] == 20
+    assert model.counts.of["forwards"][far] == 21
+    assert model.counts.of["backwards"][near] < 20
+    assert model.counts.of["forwards"][near] == model.counts.of["backwards"][near] + 2
 
 
 def test_the_given_network_is_not_changed(convolutional: Problem) -> None:
@@ -60,7 +61,7 @@ def test_the_given_network_is_not_changed(convolutional: Problem) -> None:
     network = convolutional.network
     model = AttackModel(network)
     model.start_counting(15)
-    model.gradients(convolutional.images, convolutional.labels, margin)
+    model.gradients(convolutional.images, convolutional.labels, OBJECTIVES["margin"])
     model.confirm(convolutional.images, convolutional.labels)
     assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
     assert all(parameter.is_contiguous() for parameter in network.parameters())
@@ -103,23 +104,13 @@ def test_gradients_come_from_the_surrogate_and_success_from_the_model() -> None:
     for surrogate, alive, forwards in (("logits", False, 1), ("inside", True, 2)):
         model = AttackModel(network, surrogate=surrogate)
         model.start_counting(4)
-        logits, gradient = model.gradients(problem.images, problem.labels, cross_entropy)
-        assert bool(gradient.any()) is alive
-        assert torch.allclose(logits, network(problem.images))
-        assert model.forwards.tolist() == [forwards] * 4
-        assert model.backwards.tolist() == [1] * 4
+        slope = model.gradients(problem.images, problem.labels, OBJECTIVES["cross_entropy"])
+        assert bool(slope.gradient.any()) is alive
+        assert torch.allclose(slope.logits, network(problem.images))
+        assert model.counts.of["forwards"].tolist() == [forwards] * 4
+        assert model.counts.of["backwards"].tolist() == [1] * 4
     with pytest.raises(InputError, match=r"no surrogate 'outside'.*inside"):
         AttackModel(network, surrogate="outside")
-
-
-def test_halving_ends_at_one(convolutional: Problem) -> None:
-    """When a single image does not fit, the error says so."""
-    model = AttackModel(convolutional.network, batch_size=5)
-    model.halve()
-    assert model.batch_size == 2
-    model.halve()
-    with pytest.raises(GauntletError, match="out of memory with a batch of one"):
-        model.halve()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
@@ -129,3 +120,20 @@ def test_every_precision_breaks_the_model(precision: str) -> None:
     epsilon = float(problem.network.nearest(problem.images, problem.labels, "linf").max()) * 1.2  # type: ignore[operator]
     rows = problem.run("pgd", "linf", (epsilon,), precision=precision).rows
     assert rows["status"].to_pylist() == ["adversarial"] * 5
+
+
+def test_what_was_judged_to_the_last_bit_is_not_judged_again(convolutional: Problem) -> None:
+    """The verdict on a returned image is that on the image itself: another one, however near, is looked at anew."""
+    model = AttackModel(convolutional.network)
+    x, y = convolutional.images, convolutional.labels
+    model.start_counting(len(x))
+    with model.rows(torch.arange(0, len(x), 2)):
+        model.confirm(x[::2], y[::2])
+    asked: list[int] = []
+    judge = model.judge
+    model.judge = lambda images: asked.append(len(images)) or judge(images)  # type: ignore[method-assign, func-returns-value]
+    assert torch.allclose(model.verdict(x), judge(x), atol=1e-6)
+    moved = x.clone()
+    moved[0, 0, 0, 0] = 0.5 * moved[0, 0, 0, 0] + 0.2
+    assert torch.allclose(model.verdict(moved), judge(moved), atol=1e-6)
+    assert asked == [len(x) - len(x[::2]), len(x) - len(x[::2]) + 1]

@@ -26,7 +26,14 @@ def attacked(sample: str, distance: float, **other: Any) -> dict[str, Any]:
     blank = {"experiment": "e", "variant": "v", "seed": 0, "attack": "a", "norm": "l2", "index": 7, "label": 1}
     norms = {"epsilon": distance, "l0": 64.0, "l1": 9.0, "l2": distance, "linf": distance / 2}
     rest = {"clean_prediction": 1, "adversarial_prediction": 2, "clean_confidence": 0.9, "adversarial_confidence": 0.5}
-    more = {"forwards": 1, "backwards": 1, "status": "adversarial", "sample_hash": sample}
+    more = {
+        "forwards": 1,
+        "backwards": 1,
+        "zero_gradients": 0,
+        "nonfinite_gradients": 0,
+        "status": "adversarial",
+        "sample_hash": sample,
+    }
     return {**blank, **norms, **rest, **more, **other}
 
 

@@ -33,6 +33,13 @@ def edited(tmp_path, path, value, *, remove=False):
 
 D = ("experiments", "digits")
 WRONG = [
+    ((*D, "attacks", "spsa", "surrogate"), "adaptive", "spsa.surrogate: spsa takes no gradients"),
+    ((*D, "attacks", "pgd", "transfer_from"), ["ecc", "ecc"], "pgd.transfer_from: a variant is given twice"),
+    ((*D, "attacks", "dots"), {"name": "salt_and_pepper_noise", "epsilons": [0.5]}, "dots.epsilons: in l0 a budget is"),
+    ((*D, "attacks", "pgd", "transfer_from"), "ec", "attacks.pgd.transfer_from: no variant 'ec'; did you mean 'ecc'"),
+    ((*D, "attacks", "pgd", "transfer_from"), [], "attacks.pgd.transfer_from: should have at least 1 item"),
+    ((*D, "attacks", "ddn", "transfer_from"), "ecc", "ddn.transfer_from: foolbox:DDNAttack stops at the border"),
+    ((*D, "attacks", "pgd", "draws"), 0, "attacks.pgd.draws: should be greater than 0"),
     (("experimentz",), {}, "experimentz: unknown key; did you mean 'experiments'"),
     (("execution",), {"devise": "cpu"}, "execution.devise: unknown key; did you mean 'device'"),
     (("execution",), {"device": "gpu"}, "execution.device"),
@@ -75,6 +82,28 @@ WRONG = [
         "variants.softmax.training.epochs: should be greater than 0",
     ),
     ((*D, "variants", "softmax", "training"), {"lr": 0.1}, "variants.softmax.training.lr: unknown key"),
+    (
+        (*D, "variants", "ecc", "training"),
+        {"adversary": {"name": "trades", "epsilon": 0.1}},
+        "ecc.training.adversary: trades compares the probabilities of softmax and needs the loss cross_entropy",
+    ),
+    (
+        (*D, "variants", "lipschitz", "training", "adversary"),
+        {"name": "trades", "epsilon": 0.1},
+        "variants.lipschitz.training.adversary: trades compares",
+    ),
+    (
+        (*D, "training", "adversary"),
+        {"name": "pgd", "epsilon": 8.0},
+        "experiments.digits.training.adversary.epsilon: pixels are in [0, 1], so a budget above 1 in linf is none",
+    ),
+    ((*D, "training", "adversary"), "pgd", "training.adversary.epsilon: this key is required"),
+    ((*D, "training", "adversary"), "pdg", "training.adversary.name: unknown adversary 'pdg'; did you mean 'pgd'"),
+    (
+        (*D, "variants", "softmax", "training"),
+        {"adversary": {"name": "pgd", "epsilon": 0.1, "norm": "l1"}},
+        "variants.softmax.training.adversary.norm",
+    ),
     ((*D, "variants", "../evil"), {"model": "cnn"}, "variants.../evil: the name '../evil' is refused"),
     ((*D, "variants", "a;rm -rf"), {"model": "cnn"}, "the name 'a;rm -rf' is refused"),
     ((*D, "variants", "A"), {"model": "cnn"}, "the name 'A' is refused"),
@@ -212,11 +241,23 @@ def test_a_variant_trains_differently_only_where_it_says_so(tmp_path):
     assert experiment.training_of("softmax") == experiment.training
 
 
+def test_a_variant_can_switch_the_adversary_of_all_off(tmp_path):
+    """`adversary: null` of a variant is what it says, and not "as the experiment's"."""
+    config = read_yaml(edited(tmp_path, (*D, "training", "adversary"), {"name": "pgd", "epsilon": 0.1}))
+    config["experiments"]["digits"]["variants"]["ecc"]["training"] = {"adversary": None}
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    experiment = load([file]).experiments["digits"]
+    assert experiment.training_of("ecc").as_dict()["adversary"] is None
+    filled = {"name": "pgd", "epsilon": 0.1, "norm": "linf", "steps": 10, "step_size": None, "warmup_epochs": 0}
+    assert experiment.training_of("softmax").as_dict()["adversary"] == filled
+
+
 def test_the_grid_is_variants_times_seeds_times_probes():
-    """The default experiment spans 12 models, every attack on each, and certificates where there is a claim."""
+    """Twelve models, every attack on each but a transfer on its source, certificates where there is a claim."""
     experiment = load([DEFAULT]).experiments["digits"]
     assert len(list(grid.models("digits", experiment))) == 12
-    assert len(list(grid.evaluations("digits", experiment))) == 12 * len(experiment.attacks)
+    assert len(list(grid.evaluations("digits", experiment))) == 12 * len(experiment.attacks) - 3
     assert {cell.variant for cell in grid.certificates("digits", experiment)} == {"lipschitz"}
 
 
@@ -225,3 +266,26 @@ def test_a_certificate_that_no_variant_can_have_is_refused(tmp_path):
     file = edited(tmp_path, (*D, "variants", "lipschitz"), None, remove=True)
     with pytest.raises(InputError, match=r"certificates\.lipschitz: no variant has a lipschitz network"):
         load([file])
+
+
+def test_a_transfer_from_each_is_one_attack_per_variant(tmp_path):
+    """`*` stands for every variant; none is attacked from itself; a list is an ensemble without the attacked one."""
+    config = load([edited(tmp_path, (*D, "attacks", "pgd", "transfer_from"), "*")])
+    experiment = config.experiments["digits"]
+    named = [f"pgd_from_{variant}" for variant in experiment.variants]
+    assert list(experiment.attacks) == ["fgsm", *named, "adaptive", "transfer", "spsa", "ddn", "noise"]
+    found = {(cell.variant, cell.probe) for cell in grid.evaluations("digits", experiment) if "pgd_from_" in cell.probe}
+    assert found == {(v, f"pgd_from_{s}") for v in experiment.variants for s in experiment.variants if v != s}
+    config = load([edited(tmp_path, (*D, "attacks", "pgd", "transfer_from"), ["ecc", "softmax"])])
+    attack = config.experiments["digits"].attacks["pgd"]
+    assert attack.sources("ecc", experiment.variants) == ["softmax"]
+    assert attack.sources("lipschitz", experiment.variants) == ["softmax", "ecc"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_transfer_from_each_takes_no_name_that_is_taken(tmp_path, first):
+    """Neither attack is lost in silence, whichever stands first."""
+    attacks = read_yaml(DEFAULT)["experiments"]["digits"]["attacks"]
+    own, crossed = {"t_from_ecc": attacks["fgsm"]}, {"t": {**attacks["pgd"], "transfer_from": "*"}}
+    with pytest.raises(InputError, match="two attacks are called 't_from_ecc'"):
+        load([edited(tmp_path, (*D, "attacks"), {**own, **crossed} if first else {**crossed, **own})])

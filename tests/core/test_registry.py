@@ -111,4 +111,4 @@ def test_every_foolbox_attack_with_a_norm_is_reached():
     unreached = [name for name in exported("foolbox.attacks") if not foolbox_tags(locate("foolbox.attacks", name))]
     assert unreached == ["Attack", "SpatialAttack"]
     assert ATTACKS.entry("foolbox:L2CarliniWagnerAttack").tags["kind"] == "minimum_norm"
-    assert ATTACKS.entry("foolbox:LinfPGD").tags == {"kind": "bounded", "norms": ("linf",), "access": "library"}
+    assert ATTACKS.entry("foolbox:LinfPGD").tags == {"kind": "bounded", "norms": ("linf",), "access": "gradient"}

@@ -13,8 +13,13 @@ import yaml
 from typer.testing import CliRunner
 
 from gauntlet.cli import app
+from gauntlet.config.attacks import Attack
+from gauntlet.config.certificates import Certificate
 from gauntlet.config.reference import reference
-from gauntlet.config.schema import Attack, Variant
+from gauntlet.config.schema import Experiment
+from gauntlet.config.variants import Variant
+from gauntlet.diagnostics.checks import CHECKS
+from gauntlet.registry import ADVERSARIES, CERTIFICATES
 from gauntlet.signatures import locate, module_file
 from tests.workflow.pretend import CONFIG, finish, write_config
 
@@ -51,7 +56,7 @@ def test_make_targets_exist():
 
 
 def test_entries_of_the_readme_are_valid(tmp_path, monkeypatch):
-    """Each variant and attack that the README shows passes the schema, with own classes beside the configuration."""
+    """What the README shows of variants, attacks and certificates passes the schema, with own classes beside it."""
     (tmp_path / "my_nets.py").write_text("class WideNet:\n    def __init__(self, *, width: int): ...\n")
     own = next(block for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "def spiral" in block)
     (tmp_path / "my_attacks.py").write_text(own)
@@ -63,13 +68,24 @@ def test_entries_of_the_readme_are_valid(tmp_path, monkeypatch):
     for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL):
         entries |= yaml.safe_load(block)
     variants = [entry for entry in entries.values() if "model" in entry]
-    attacks = [entry for entry in entries.values() if "model" not in entry]
+    certificates = [entry for entry in entries.values() if entry.get("name") in CERTIFICATES.names()]
+    attacks = [entry for entry in entries.values() if "model" not in entry and entry not in certificates]
     variants.append(yaml.safe_load(re.search(r"`(\{model: \{name: \"my_nets:WideNet\".*?\}\})`", README)[1]))
-    assert (len(variants), len(attacks)) == (2, 3)
+    assert (len(variants), len(attacks), len(certificates)) == (2, 3, 1)
+    for entry in certificates:
+        Certificate.model_validate(entry)
     for entry in variants:
         Variant.model_validate(entry)
     for entry in attacks:
         Attack.model_validate(entry)
+
+
+def test_variants_of_the_page_on_adversarial_training_are_valid():
+    """One per registered adversary, each accepted with the loss that it has."""
+    page = (ROOT / "docs" / "adversarial_training.md").read_text()
+    variants = yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, flags=re.DOTALL)[1])
+    experiment = Experiment.model_validate({"dataset": {"source": "sklearn_digits"}, "variants": variants})
+    assert sorted(experiment.training_of(name).adversary.name for name in variants) == ADVERSARIES.names()
 
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
@@ -89,6 +105,14 @@ def test_the_query_of_the_readme_runs(tmp_path, monkeypatch):
     write_table(paths.evaluations("digits"), EVALUATION_SCHEMA.empty_table(), {})
     query = re.search(r'duckdb\.sql\("""(.*?)"""\)', README, flags=re.DOTALL)[1]
     assert duckdb.sql(query).columns == ["variant", "attack", "robust_accuracy"]
+
+
+def test_every_check_stands_in_its_document_with_its_thresholds():
+    """docs/diagnostics.md has a line per check, in which its thresholds are those of the code."""
+    text = (ROOT / "docs" / "diagnostics.md").read_text()
+    for check in CHECKS.values():
+        warn, fail = ("0" if value == 0 else f"{100 * value:g} %" for value in (check.warn, check.fail))
+        assert re.search(rf"^\| `{check.name}` \|.*\| {warn} \| {fail} \|", text, flags=re.MULTILINE), check.name
 
 
 def test_the_reference_is_that_of_the_schema():

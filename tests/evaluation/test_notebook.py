@@ -54,7 +54,7 @@ def test_it_takes_tensors_arrays_and_bytes() -> None:
         ({"stepps": 3}, "did you mean 'steps'"),
         ({"steps": -1}, "attack.steps"),
         ({"norm": "l7"}, "attack.norm"),
-        ({"norm": "l1"}, "does not work in 'l1'; it works in linf, l2"),
+        ({"norm": "l0"}, "does not work in 'l0'; it works in linf, l2, l1"),
         ({"epsilons": None}, "needs a list of budgets"),
         ({"epsilons": [float("nan")]}, "attack.epsilons"),
         ({"epsilons": [-0.1]}, "attack.epsilons"),
@@ -93,3 +93,15 @@ def test_settings_that_make_no_sense_are_refused(settings):
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)).eval()
     with pytest.raises(InputError, match=r"batch size|seed|precision"):
         evaluate(model, torch.rand(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64), attack, **settings)
+
+
+def test_images_a_hair_outside_the_box_are_clipped_and_told() -> None:
+    """A rounding error is neither an error nor passed over in silence; more than that is refused."""
+    images = IMAGES.clone()
+    images[0, 0, 0, 0] = 1 + 2e-7
+    with pytest.warns(UserWarning, match="outside .0, 1. and are clipped"):
+        rows = evaluate(NETWORK, images, LABELS, PGD)
+    assert rows.equals(evaluate(NETWORK, images.clamp(0, 1), LABELS, PGD))
+    images[0, 0, 0, 0] = 1.001
+    with pytest.raises(InputError, match="images lie in"):
+        evaluate(NETWORK, images, LABELS, PGD)

@@ -16,9 +16,8 @@ import pytest
 from safetensors.torch import load_file
 
 from gauntlet.provenance.recipes import read_marks
-from gauntlet.results import table_digest
+from gauntlet.results import VOLATILE_KEY, read_metadata, table_digest
 from gauntlet.tensors import tensor_digest
-from gauntlet.training.history import VOLATILE
 from tests.workflow.pretend import write_config
 from tests.workflow.test_snakemake import TINY, checkout, planned, snakemake
 
@@ -45,7 +44,8 @@ def digests(folder):
             continue
         if path.suffix == ".parquet":
             table = pq.ParquetFile(path).read()
-            found[name] = table_digest(table.drop_columns([c for c in VOLATILE if c in table.column_names]))
+            volatile = read_metadata(path).get(VOLATILE_KEY, "").split(",")
+            found[name] = table_digest(table.drop_columns([c for c in volatile if c in table.column_names]))
         elif path.suffix == ".safetensors":
             found[name] = tensor_digest(load_file(path))
         elif path.suffix == ".html":

@@ -7,11 +7,13 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from matplotlib.colors import to_hex
 from safetensors.numpy import load_file, save_file
 
+from gauntlet.aggregation import coverage, open_evaluations
 from gauntlet.errors import InputError
 from gauntlet.figures import Examples, History, Inputs, draw
 from gauntlet.figures.heat_map import stated_budget
@@ -154,6 +156,27 @@ def test_training_curves_are_means_over_seeds(inputs):
     assert [bool(_lines(figure.axes[4], name, inputs)) for name in inputs.variants] == [False, False, True]
 
 
+def test_accuracy_under_attack_has_a_panel_where_a_variant_was_trained_against_one(inputs, tmp_path):
+    """The panel shows the variants with an adversary, in percent, and no others."""
+    histories = []
+    for item in inputs.histories:
+        if item.variant == "ecc":
+            table = read_table(item.path)
+            column = table.column_names.index("robust_validation_accuracy")
+            values = pc.multiply(table["validation_accuracy"], 0.5)
+            path = tmp_path / f"{item.seed}.parquet"
+            write_table(path, table.set_column(column, "robust_validation_accuracy", values), {})
+            item = replace(item, path=path)
+        histories.append(item)
+    figure = draw("training_curves", replace(inputs, histories=tuple(histories)))
+    panels = {axes.get_title(loc="left"): axes for axes in figure.axes}
+    clean, robust = panels["Validation accuracy (%)"], panels["Robust validation accuracy (%)"]
+    assert [bool(_lines(robust, name, inputs)) for name in inputs.variants] == [False, True, False]
+    pairs = zip(_lines(clean, "ecc", inputs), _lines(robust, "ecc", inputs), strict=True)
+    for whole, half in pairs:
+        np.testing.assert_allclose(half.get_ydata(), whole.get_ydata() / 2)
+
+
 def test_epochs_after_a_seed_has_stopped_are_drawn_apart(inputs):
     """The mean of fewer seeds never continues the bold line, where it would look like progress."""
     axes = draw("training_curves", inputs).axes[0]
@@ -164,7 +187,10 @@ def test_epochs_after_a_seed_has_stopped_are_drawn_apart(inputs):
 
 
 def test_certificates_are_drawn_against_the_smallest_distance(inputs):
-    """A point per certified and fooled sample: its radius, and the nearest adversarial over all attacks of the norm."""
+    """A point per certified and fooled sample: its radius, and the nearest adversarial over all attacks of the norm.
+
+    Smoothed classifiers were not attacked: their radii are beyond distances that fooled the model, and are not drawn.
+    """
     axes = draw("certificate_distance", inputs).axes[0]
     points = np.concatenate([np.asarray(c.get_offsets()) for c in axes.collections if len(c.get_offsets()) > 1])
     nearest = {}
@@ -175,10 +201,54 @@ def test_certificates_are_drawn_against_the_smallest_distance(inputs):
     expected = []
     for row in pq.read_table(inputs.certificates).to_pylist():
         key = row["variant"], row["seed"], row["index"]
-        if row["status"] == "certified" and key in nearest:
+        if row["certificate"] == "margin" and row["status"] == "certified" and key in nearest:
             expected.append((row["radius"], nearest[key]))
     assert len(expected) > 100
     np.testing.assert_allclose(np.array(sorted(map(tuple, points))), np.array(sorted(expected)), rtol=1e-6)
+
+
+def _share(inputs, certificate, variant, holds):
+    rows = pq.read_table(inputs.certificates).to_pylist()
+    mine = [row for row in rows if (row["certificate"], row["variant"]) == (certificate, variant)]
+    return 100 * sum(map(holds, mine)) / len(mine)
+
+
+def test_certified_curves_are_counts_that_never_exceed_the_truth(inputs):
+    """At each marked radius the share of all samples certified there; between two of them the lower one."""
+    margin, smooth = draw("certified_accuracy", inputs).axes[:2]
+    for axes, certificate, variant in (
+        (margin, "margin", "lipschitz"),
+        (smooth, "smooth", "lipschitz"),
+        (smooth, "smooth", "ecc"),
+    ):
+        bold = max(_lines(axes, variant, inputs), key=lambda line: line.get_linewidth())
+        assert bold.get_drawstyle() == "steps-pre"
+        radius, share = bold.get_xdata(), bold.get_ydata()
+        assert share[-1] == 0.0
+        certified = _share(inputs, certificate, variant, lambda row: row["status"] == "certified")
+        assert share[0] == pytest.approx(certified)
+        for at in (20, 77, 150):
+            true = _share(inputs, certificate, variant, lambda row, least=radius[at]: row["radius"] >= least)
+            assert share[at] == pytest.approx(true)
+    assert [axes.get_title(loc="left") for axes in (margin, smooth)] == ["margin", "smooth (smoothed classifier)"]
+    assert _lines(margin, "softmax", inputs) == []
+
+
+def test_attacks_stand_beside_certificates_of_the_model_only(inputs):
+    """The thin line is the worst case of the norm's attacks; a smoothed classifier was not attacked."""
+    margin, smooth = draw("certified_accuracy", inputs).axes[:2]
+    assert [len(_lines(axes, "lipschitz", inputs)) for axes in (margin, smooth)] == [2, 1]
+    thin = min(_lines(margin, "lipschitz", inputs), key=lambda line: line.get_linewidth())
+    bold = max(_lines(margin, "lipschitz", inputs), key=lambda line: line.get_linewidth())
+    assert (thin.get_ydata() >= bold.get_ydata()).all()
+    broken = {}
+    for row in pq.read_table(inputs.evaluations).to_pylist():
+        if row["variant"] == "lipschitz" and row["norm"] == "l2":
+            key = row["seed"], row["index"]
+            broken[key] = min(np.inf if row["epsilon"] is None else row["epsilon"], broken.get(key, np.inf))
+    for at in (0, 20, 77):
+        unfooled = np.mean([value > thin.get_xdata()[at] for value in broken.values()])
+        assert thin.get_ydata()[at] == pytest.approx(100 * unfooled)
 
 
 def test_refuted_certificates_are_counted(inputs, tmp_path):
@@ -194,7 +264,10 @@ def test_refuted_certificates_are_counted(inputs, tmp_path):
 
 
 def test_examples_say_classes_distance_and_certificate(inputs):
-    """The title of a triple names both classes, the distance, and the radius rounded down where there is one."""
+    """The title of a triple names both classes, the distance, and the model's radius rounded down where there is one.
+
+    Every variant's smoothed classifier is certified; only the Lipschitz variant's model is.
+    """
     named = replace(inputs, classes=tuple(f"class{number}" for number in range(10)))
     figure = draw("adversarial_examples", named)
     titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
@@ -253,11 +326,11 @@ def test_names_are_not_read_as_mathematics(tmp_path):
     """Dollar signs, which the configuration refuses but other tables may hold, are drawn as they are."""
     plan = synthetic.plan(("a$b$", "c_d"), (0, 1), synthetic.ATTACKS[4:5])
     inputs = _inputs(synthetic.write_experiment(tmp_path, plan, samples=30))
-    for name in ("robust_accuracy", "heat_map", "training_curves", "adversarial_examples"):
+    for name in ("robust_accuracy", "heat_map", "training_curves", "adversarial_examples", "coverage"):
         assert any(r"a\$b\$" in text for text in _texts(draw(name, inputs)))
 
 
-@pytest.mark.parametrize("name", ["robust_accuracy", "heat_map"])
+@pytest.mark.parametrize("name", ["robust_accuracy", "heat_map", "coverage"])
 def test_an_experiment_that_measured_nothing_can_be_drawn(name, tmp_path):
     """When every cell is missing the figure is empty, not an error."""
     plan = synthetic.plan(("softmax",), (0,), synthetic.ATTACKS[1:2])
@@ -273,3 +346,32 @@ def test_examples_of_an_attack_that_fooled_nothing_are_passed_over(inputs, tmp_p
         kept = tuple(replace(item, path=empty) if item.attack in attacks else item for item in inputs.examples)
         shown = draw("adversarial_examples", replace(inputs, examples=kept))
         assert bool(shown.axes) == (len(attacks) == 1)
+
+
+def test_coverage_is_drawn_for_attacks_that_maximise_confidence(tmp_path):
+    """A panel each, a line per variant whose points are those of the query, and no excuse in the note."""
+    attacks = [replace(item, maximises="confidence" if item.name != "fgsm" else None) for item in synthetic.ATTACKS[:3]]
+    plan = synthetic.plan(("softmax", "ecc"), (0, 1), attacks)
+    inputs = _inputs(synthetic.write_experiment(tmp_path, plan, samples=60))
+    figure = draw("coverage", inputs)
+    assert [axes.get_title(loc="left").partition(" ")[0] for axes in figure.axes] == ["pgd", "spsa"]
+    with open_evaluations(inputs.evaluations) as evaluations:
+        curve = coverage(evaluations, "ecc", "spsa")
+    (line,) = _lines(figure.axes[1], "ecc", inputs)
+    np.testing.assert_allclose(line.get_xdata(), 100 * curve.clean)
+    np.testing.assert_allclose(line.get_ydata(), 100 * curve.failure)
+    assert not any("not maximised" in text for text in _texts(figure))
+
+
+def test_coverage_without_such_an_attack_says_so(inputs, gapped):
+    """The bounded attack under which the fewest samples stand is drawn, with what that means and what is missing."""
+    left = {}
+    for row in _summary(inputs):
+        if row["attack"] in ("fgsm", "pgd", "spsa", "pgd_l2"):
+            left.setdefault(row["attack"], {}).setdefault(row["epsilon"], []).append(row["robust_accuracy"])
+    strongest = min(left, key=lambda name: np.mean(left[name][max(left[name])]))
+    figure = draw("coverage", inputs)
+    assert [axes.get_title(loc="left").partition(" ")[0] for axes in figure.axes] == [strongest]
+    assert any("not maximised" in text for text in _texts(figure))
+    assert not any("missing" in text for text in _texts(figure))
+    assert any("cells are missing" in text for text in _texts(draw("coverage", gapped)))

@@ -8,11 +8,15 @@ from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet.aggregation import Plan, PlannedAttack, combine, summarise
+from gauntlet.aggregation import Making, Plan, PlannedAttack, combine, measure_attacks, summarise
+from gauntlet.aggregation.attacks import VOLATILE
 from gauntlet.config.grid import Cell
+from gauntlet.diagnostics.checks import flags_of, judged
+from gauntlet.diagnostics.measurements import measurement_table, share
 from gauntlet.errors import InputError
 from gauntlet.figures import Inputs, render
 from gauntlet.report import render_report, write_report
@@ -105,13 +109,32 @@ def test_cells_and_certificates_are_counted_from_the_samples(made, text):
     fooled = sum(row["status"] == "adversarial" for row in rows)
     robust = sum(row["status"] == "robust" for row in rows)
     assert f"ecc 1 cw L2 {len(rows)} {clean:.1f} {fooled} {robust} 0" in words
-    certified = pq.read_table(inputs.certificates).to_pylist()
+    certified = [row for row in pq.read_table(inputs.certificates).to_pylist() if row["certificate"] == "margin"]
     at = [sum(row["radius"] >= 0.3 for row in certified), sum(row["status"] == "certified" for row in certified)]
     shares = [f"{100 * count / len(certified):.1f}" for count in at]
     found = re.search(r"lipschitz margin ([\d. ]+)", words)
     numbers = found[1].split()
     assert numbers[0] == shares[1]
     assert numbers[1 + synthetic.L2.index(0.3)] == shares[0]
+
+
+def test_costs_and_optimality_are_told_per_attack(made, tmp_path):
+    """What a broken sample cost over all models together, and the mean of their optimalities; unknown is a dash."""
+    plan, inputs, _ = made
+    makings = {key: Making(30.0, "gauntlet", "1.2") for key in plan.cells() if key[2] != "cw"}
+    table = measure_attacks(inputs.evaluations, makings)
+    write_table(tmp_path / "attacks.parquet", table, {}, volatile=VOLATILE)
+    page = Page(render_report(replace(inputs, attacks=tmp_path / "attacks.parquet"), figures={}))
+    words = " ".join(" ".join(page.text).split())
+    for attack, norm, library in (("pgd", "L∞", "gauntlet 1.2"), ("cw", "L2", "–"), ("fgsm", "L∞", "gauntlet 1.2")):
+        rows = [row for row in table.to_pylist() if row["attack"] == attack and row["samples"]]
+        broken = sum(row["broken"] for row in rows)
+        success = 100 * broken / sum(row["attacked"] for row in rows)
+        uses = [f"{sum(row[name] for row in rows) / broken:.3g}" for name in ("forwards", "backwards")]
+        seconds = "–" if attack == "cw" else f"{30 * len(rows) / broken:.3g}"
+        optimality = f"{sum(row['optimality'] for row in rows) / len(rows):.3f}"
+        numbers = f"{len(rows)} {success:.1f} {' '.join(uses)} {seconds} {optimality}"
+        assert f"{attack} {norm} {library} {numbers}" in words
 
 
 def test_failures_and_missing_cells_are_said_above_and_listed_below(text):
@@ -228,3 +251,24 @@ def test_what_cannot_be_shown_is_refused(made, tmp_path):
         render_report(inputs, figures={"heat_map": tmp_path / "figure.pdf"})
     with pytest.raises(InputError, match="summary"):
         render_report(replace(inputs, summary=None), figures={})
+
+
+def test_diagnostics_stand_on_the_page_with_their_evidence(made, tmp_path):
+    """The gravest verdict per check and variant, the words of what failed, and which variants are in doubt."""
+    _, inputs, figures = made
+    found = {
+        "softmax": share("unbounded_budget", "linf", [], 20, "PGD reaches all"),
+        "ecc": share("unbounded_budget", "linf", range(15), 20, "PGD <does> not reach them"),
+    }
+    rows = [measurement_table([one], experiment="digits", variant=name, seed=1) for name, one in found.items()]
+    diagnostics = judged(pa.concat_tables(rows))
+    write_table(tmp_path / "diagnostics.parquet", diagnostics, {})
+    summary = summarise(inputs.path("evaluations"), flags=flags_of(diagnostics))
+    write_table(tmp_path / "summary.parquet", summary, {})
+    flagged = replace(inputs, diagnostics=tmp_path / "diagnostics.parquet", summary=tmp_path / "summary.parquet")
+    page = Page(render_report(flagged, figures=figures, mark=MARK))
+    words = " ".join(" ".join(page.text).split())
+    assert "unbounded budget pass fail –" in words
+    assert "15 of 20 samples: PGD <does> not reach them" in words
+    assert "1 of 3 variants fail a check of gradient masking: ecc" in words
+    assert "‡" in words

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from safetensors.numpy import save_file
 
-from gauntlet.aggregation import Plan, PlannedAttack, combine, summarise
+from gauntlet.aggregation import Plan, PlannedAttack, PlannedCertificate, combine, summarise
 from gauntlet.config.grid import Cell
 from gauntlet.results import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA, write_table
 
@@ -38,7 +38,16 @@ def plan(
     experiment: str = "digits",
 ) -> Plan:
     """Plan an experiment of four variants, three seeds and six attacks in two norms."""
-    return Plan(experiment, tuple(variants), tuple(seeds), tuple(attacks))
+    return Plan(experiment, tuple(variants), tuple(seeds), tuple(attacks), certificates_of(variants))
+
+
+def certificates_of(variants: Sequence[str]) -> tuple[PlannedCertificate, ...]:
+    """Plan a certificate of the model for the Lipschitz variant, and one of the smoothed classifier for all."""
+    margin = PlannedCertificate("margin", "l2", "model", ("lipschitz",))
+    return (
+        *([margin] if "lipschitz" in variants else []),
+        PlannedCertificate("smooth", "l2", "smoothed", tuple(variants)),
+    )
 
 
 def cells(of: Plan) -> list[Cell]:
@@ -78,6 +87,8 @@ def evaluation(
         "adversarial_confidence": own.uniform(0.3, 1, samples),
         "forwards": own.integers(1, 80, samples),
         "backwards": own.integers(0, 40, samples),
+        "zero_gradients": np.zeros(samples, int),
+        "nonfinite_gradients": np.zeros(samples, int),
         "status": status,
     }
     return table(columns, EVALUATION_SCHEMA)
@@ -101,6 +112,24 @@ def certificate(cell: Cell, *, samples: int = 200) -> pa.Table:
     return table(columns, CERTIFICATE_SCHEMA)
 
 
+def smoothed(cell: Cell, *, samples: int = 200) -> pa.Table:
+    """Draw certificates of a smoothed classifier: it abstains, and reaches beyond distances that fool the model."""
+    own = np.random.default_rng([_number(cell.variant), cell.seed, 11])
+    label = np.random.default_rng(0).integers(0, 10, samples)
+    kind = own.choice(["certified", "abstained", "already_wrong"], samples, p=[0.8, 0.12, 0.08])
+    prediction = np.select([kind == "certified", kind == "abstained"], [label, -1], (label + 1) % 10)
+    radius = np.minimum(own.lognormal(-0.7, 0.5, samples) * 10 * ROBUSTNESS.get(cell.variant, 0.08), 0.61)
+    columns = {
+        **_identity(cell, "certificate", "l2", samples),
+        "label": label,
+        "clean_prediction": prediction,
+        "clean_confidence": own.uniform(0.5, 1, samples),
+        "radius": np.where(kind == "certified", radius, 0.0),
+        "status": kind,
+    }
+    return table(columns, CERTIFICATE_SCHEMA)
+
+
 def history(cell: Cell, *, epochs: int = 30) -> pa.Table:
     """Draw the history of one training; seeds stop at different epochs."""
     draw = np.random.default_rng([_number(cell.variant), cell.seed, 7])
@@ -119,6 +148,7 @@ def history(cell: Cell, *, epochs: int = 30) -> pa.Table:
             "train_accuracy": np.clip(accuracy + 0.01, 0, 1),
             "validation_loss": loss,
             "validation_accuracy": accuracy,
+            "robust_validation_accuracy": pa.nulls(len(epoch), pa.float64()),
             "kr": pa.array(kr, pa.float64()),
             "learning_rate": [1e-3] * len(epoch),
             "steps_per_second": [60.0] * len(epoch),
@@ -177,10 +207,12 @@ def write_experiment(folder: Path, of: Plan, *, samples: int = 200, absent: Sequ
             training = Cell("train", of.experiment, variant, seed)
             histories[variant, seed] = folder / "histories" / variant / f"{seed}.parquet"
             write_table(histories[variant, seed], history(training), {})
-            if variant == "lipschitz":
-                cell = Cell("certify", of.experiment, variant, seed, "margin")
-                certified[cell] = folder / "certificates" / variant / f"{seed}.parquet"
-                write_table(certified[cell], certificate(cell, samples=samples), {})
+            for one in of.certificates:
+                if variant in one.variants:
+                    cell = Cell("certify", of.experiment, variant, seed, one.name)
+                    certified[cell] = folder / "certificates" / variant / f"{one.name}-{seed}.parquet"
+                    make = smoothed if one.certifies == "smoothed" else certificate
+                    write_table(certified[cell], make(cell, samples=samples), {})
             for attack in of.attacks:
                 path = folder / "examples" / variant / str(seed) / f"{attack.name}.safetensors"
                 examples[variant, seed, attack.name] = path

@@ -50,10 +50,40 @@ def _cell(plan, variant, seed, attack, outcomes):
         "adversarial_confidence": [1.0] * len(outcomes),
         "forwards": [1] * len(outcomes),
         "backwards": [1] * len(outcomes),
+        "zero_gradients": [0] * len(outcomes),
+        "nonfinite_gradients": [0] * len(outcomes),
         "status": [status for status, _ in outcomes],
         "sample_hash": [str(number) for number in range(len(outcomes))],
     }
     return synthetic.table(columns, EVALUATION_SCHEMA)
+
+
+def test_a_variant_that_an_attack_is_not_run_on_misses_nothing(tmp_path):
+    """A transfer has no row, and no missing cell, for the variant it comes from; the worst case is over the others."""
+    attacks = (PlannedAttack("a", "linf", GRID), PlannedAttack("t", "linf", GRID, without=("x",)))
+    plan = synthetic.plan(("x", "y"), (0,), attacks)
+    outcomes = {"a": [("robust", None), ("adversarial", 0.2)], "t": [("adversarial", 0.1), ("robust", None)]}
+    tables = {key: _cell(plan, *key, outcomes[key[2]]) for key in plan.cells()}
+    assert set(tables) == {("x", 0, "a"), ("y", 0, "a"), ("y", 0, "t")}
+    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    assert {(row["variant"], row["attack"]) for row in rows} == {
+        ("x", "worst:linf"), ("x", "a"), ("y", "worst:linf"), ("y", "a"), ("y", "t")
+    }  # fmt: skip
+    assert not any(row["missing"] for row in rows)
+    worst = {row["variant"]: row["robust_accuracy"] for row in rows if row["attack"] == "worst:linf"}
+    assert worst == {"x": 0.5, "y": 0.0}
+
+
+def test_an_attack_whose_images_are_no_perturbations_has_no_part_in_the_worst_case(tmp_path):
+    """Its budget lengthens no grid; it is stated by itself."""
+    attacks = (PlannedAttack("a", "linf", GRID), PlannedAttack("rubbish", "linf", (1.0,), counts=False))
+    plan = synthetic.plan(("x",), (0,), attacks)
+    outcomes = {"a": [("robust", None), ("adversarial", 0.2)], "rubbish": [("robust", None), ("robust", None)]}
+    tables = {key: _cell(plan, *key, outcomes[key[2]]) for key in plan.cells()}
+    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    worst = [row for row in rows if row["attack"] == "worst:linf"]
+    assert [row["epsilon"] for row in worst] == list(GRID)
+    assert {row["attacks"] for row in worst} == {1}
 
 
 def _random_experiment(seed):

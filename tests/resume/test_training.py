@@ -54,6 +54,16 @@ RUNS = {
             augmentation=(Spec("shift", {"pixels": 1}), Spec("gaussian_noise", {"std": 0.1})),
         ),
     ),
+    "pgd that warms up": (
+        Spec("cnn", {"widths": [4, 4], "head": HEAD}),
+        Spec("cross_entropy"),
+        replace(QUICK, adversary=Spec("pgd", {"epsilon": 0.1, "norm": "l2", "steps": 2, "warmup_epochs": 2})),
+    ),
+    "lipschitz with fgsm": (
+        Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8}),
+        Spec("hkr"),
+        replace(QUICK, optimizer=Spec("adam", {"lr": 1e-2}), adversary=Spec("fgsm", {"epsilon": 0.1})),
+    ),
 }
 
 

@@ -12,6 +12,7 @@ import synthetic
 from gauntlet import paths
 from gauntlet.aggregation import PlannedAttack
 from gauntlet.config.grid import Cell
+from gauntlet.diagnostics.measurements import measurement_table, share
 from gauntlet.files import write_bytes, write_json, write_text
 from gauntlet.planning import Plan
 from gauntlet.provenance.circumstances import Stopwatch
@@ -20,7 +21,7 @@ from gauntlet.provenance.recipes import DIGEST_KEY, digest_mark, mark
 from gauntlet.results import write_table
 from tests.workflow.pretend import plan_in
 
-SECONDS = {"prepare": 2.0, "train": 600.0, "evaluate": 60.0, "certify": 5.0}
+SECONDS = {"prepare": 2.0, "train": 600.0, "evaluate": 60.0, "certify": 5.0, "diagnose": 3.0}
 
 SMALL = {
     "experiments": {
@@ -85,4 +86,10 @@ def table(plan: Plan, cell: Cell, path: Path) -> pa.Table:
         drawn = synthetic.certificate(cell, samples=20)
         small = pc.multiply(drawn["radius"], pa.scalar(0.01, pa.float32()))
         return drawn.set_column(drawn.schema.get_field_index("radius"), drawn.schema.field("radius"), small)
+    if cell.stage == "diagnose":
+        found = [
+            share("zero_gradients", None, [3], 20, "as forged"),
+            share("unbounded_budget", "linf", [], 20, "fooled"),
+        ]
+        return measurement_table(found, experiment=cell.experiment, variant=cell.variant, seed=cell.seed)
     return pa.table({"cell": [f"{cell} {path.name}"]})

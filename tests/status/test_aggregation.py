@@ -12,13 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from gauntlet import paths
+from gauntlet.aggregation.attacks import VOLATILE
 from gauntlet.config import Cell
+from gauntlet.config.schema import Experiment
+from gauntlet.diagnostics.measurements import measurement_table, share
 from gauntlet.errors import GauntletError, InputError
 from gauntlet.planning import State, require_current_inputs
-from gauntlet.results import read_table
+from gauntlet.provenance.environment import versions
+from gauntlet.results import read_metadata, read_table, write_table
 from gauntlet.stages import aggregate
 from gauntlet.status import Progress, survey
-from tests.status.forge import SMALL, finish, make
+from tests.status.forge import SECONDS, SMALL, finish, make
 from tests.workflow.pretend import plan_in, write_config
 
 AGGREGATE = Cell("aggregate", "small")
@@ -73,6 +77,16 @@ def test_a_whole_run_is_aggregated(folder):
     """What is refused below is otherwise in order."""
     run(folder)
     assert pq.read_table(paths.evaluations("small")).num_rows == 8 * 20
+
+
+def test_what_a_kill_after_publication_left_is_cleared_away(folder):
+    """Partial files of cells that are whole belong to nobody any more."""
+    left = [paths.partial(one, f"sha256:{name}") for one, name in ((PGD, "old"), (MODELS[0], "older"))]
+    for partial in left:
+        partial.mkdir()
+        (partial / "part").touch()
+    run(folder)
+    assert not any(partial.exists() for partial in left)
 
 
 def test_an_edited_value_is_refused(folder):
@@ -164,6 +178,68 @@ def finish_cells(folder, cells):
         make(plan_in(folder), cell)
 
 
+def test_every_model_is_diagnosed_and_its_flag_stands_in_the_tables(folder):
+    """A failed check of one model marks its variant's numbers; probes and comparisons are in one table."""
+    model = Cell("diagnose", "small", "softmax", 1)
+    found = [share("unbounded_budget", "linf", range(15), 20, "PGD does not reach them")]
+    rows = measurement_table(found, experiment="small", variant="softmax", seed=1)
+    write_table(paths.probes(model), rows, read_metadata(paths.probes(model)))
+    run(folder)
+    table = read_table(paths.diagnostics("small")).to_pylist()
+    assert {(row["variant"], row["seed"]) for row in table} == {
+        (variant, seed) for variant in ("softmax", "lipschitz") for seed in (0, 1)
+    }
+    assert {row["check"] for row in table} >= {"noise_beats_gradients", "unbounded_budget"}
+    flags = {(row["variant"], row["norm"]): row["flags"] for row in read_table(paths.summary("small")).to_pylist()}
+    assert "unbounded_budget" in flags["softmax", "linf"]
+    assert "unbounded_budget" not in flags["softmax", "l2"] + flags["lipschitz", "linf"]
+    page = paths.table("small", "md").read_text()
+    assert "‡" in page
+    assert "- softmax: unbounded\\_budget" in page
+
+
+def test_missing_probes_are_allowed_and_named(folder):
+    """With `allow_missing` the model's comparisons are made all the same, and the table names what is not there."""
+    configure(folder, lambda one: one.update(allow_missing=True))
+    lost = Cell("diagnose", "small", "softmax", 0)
+    paths.probes(lost).unlink()
+    run(folder)
+    assert str(lost) in paths.table("small", "md").read_text()
+    checks = {
+        (row["seed"], row["check"])
+        for row in read_table(paths.diagnostics("small")).to_pylist()
+        if row["variant"] == "softmax"
+    }
+    assert (0, "noise_beats_gradients") in checks
+    assert (0, "unbounded_budget") not in checks
+    assert (1, "unbounded_budget") in checks
+
+
+def test_what_is_known_of_an_attack_comes_from_its_registration():
+    """Single steps, noise, black boxes and other libraries' attacks are told apart."""
+    attacks = {
+        "fgsm": {"name": "fgsm", "norm": "linf", "epsilons": [0.1]},
+        "pgd": {"name": "pgd", "norm": "linf", "steps": 7, "epsilons": [0.1]},
+        "spsa": {"name": "spsa", "norm": "linf", "epsilons": [0.1]},
+        "noise": {"name": "uniform_noise", "norm": "linf", "epsilons": [0.1]},
+        "theirs": {"name": "foolbox:FGSM", "epsilons": [0.1]},
+        "grain": {"name": "foolbox:L2AdditiveGaussianNoiseAttack", "epsilons": [0.1]},
+        "boundary": {"name": "foolbox:BoundaryAttack"},
+        "bits": {"name": "pgd", "norm": "linf", "epsilons": [0.1], "surrogate": "code_bits"},
+        "fitting": {"name": "adaptive", "norm": "linf", "epsilons": [0.1]},
+    }
+    variants = {"softmax": {"model": "cnn"}, "ecc": {"model": {"name": "cnn", "head": "ecc"}, "loss": "hinge"}}
+    small = {key: value for key, value in SMALL["experiments"]["small"].items() if key != "certificates"}
+    settings = Experiment.model_validate({**small, "variants": variants, "attacks": attacks})
+    facts = {name: aggregate.attack_facts(name, settings, "softmax") for name in attacks}
+    assert {name for name, one in facts.items() if one.steps == 1} == {"fgsm", "theirs"}
+    assert {name for name, one in facts.items() if one.is_white_box} == {"fgsm", "pgd", "theirs", "bits", "fitting"}
+    assert {name for name, one in facts.items() if one.search == "random"} == {"noise", "grain"}
+    assert {name for name, one in facts.items() if one.is_adaptive} == {"bits"}
+    assert aggregate.attack_facts("fitting", settings, "ecc").is_adaptive
+    assert (facts["pgd"].steps, facts["pgd"].epsilons, facts["boundary"].epsilons) == (7, (0.1,), None)
+
+
 def test_missing_certificates_alone_are_told(folder):
     """A table that shows attacks only still names certificates that are missing."""
     configure(folder, lambda one: one.update(allow_missing=True))
@@ -191,3 +267,31 @@ def test_figures_and_page_do_without_what_was_left_out(folder):
     paths.history(MODELS[0]).unlink()
     assert paths.history(MODELS[0]) not in plan_in(folder).gathered(curves)
     assert plan_in(folder).recipe(curves) is not None
+
+
+def test_attacks_are_told_with_what_made_their_cells(folder):
+    """Seconds of the job, the library that holds the attack and its version; time of shards elsewhere is not known."""
+    run(folder)
+    rows = read_table(paths.attacks("small")).to_pylist()
+    assert {(row["attack"], row["library"]) for row in rows} == {("pgd", "gauntlet"), ("noise", "gauntlet")}
+    assert {row["seconds"] for row in rows} == {SECONDS["evaluate"]}
+    assert {row["version"] for row in rows} == {versions()["gauntlet"]}
+    configure(folder, lambda one: one["attacks"]["pgd"].update(shards=2))
+    run(folder)
+    timed = {(row["attack"], row["seconds"]) for row in read_table(paths.attacks("small")).to_pylist()}
+    assert timed == {("pgd", None), ("noise", SECONDS["evaluate"])}
+
+
+def test_time_alone_makes_nothing_stale_that_reads_the_attacks(folder):
+    """Cells made again to the same rows in another time: the page's recipe, which the table is part of, stays."""
+    run(folder)
+    report = Cell("report", "small")
+    before = plan_in(folder).recipe(report)
+    table = read_table(paths.attacks("small"))
+    slower = table.set_column(table.schema.get_field_index("seconds"), "seconds", pa.array([9.0] * len(table)))
+    metadata = read_metadata(paths.attacks("small"))
+    write_table(paths.attacks("small"), slower, metadata, volatile=VOLATILE)
+    assert plan_in(folder).recipe(report) == before
+    fewer = table.set_column(table.schema.get_field_index("broken"), "broken", pa.array([0] * len(table)))
+    write_table(paths.attacks("small"), fewer, metadata, volatile=VOLATILE)
+    assert plan_in(folder).recipe(report) != before

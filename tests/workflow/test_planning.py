@@ -42,7 +42,8 @@ def changed(folder, edit):
 
 def downstream(cells, *, curves_too=False):
     """Add what hangs on any cell: aggregation, the figures, the page. Training curves hang on the models alone."""
-    figures = ["adversarial_examples", "certificate_distance", "heat_map", "robust_accuracy"]
+    figures = ["adversarial_examples", "certificate_distance", "certified_accuracy", "coverage", "heat_map"]
+    figures.append("robust_accuracy")
     if curves_too or any(cell[0] == "train" for cell in cells):
         figures.append("training_curves")
     ends = {("aggregate", "", 0, ""), ("report", "", 0, ""), *(("figure", "", 0, figure) for figure in figures)}
@@ -52,7 +53,9 @@ def downstream(cells, *, curves_too=False):
 def every(stage, **ids):
     """List the cells of a stage with given ids, in the small experiment."""
     variants = [ids["variant"]] if "variant" in ids else ["softmax", "ecc", "lipschitz"]
-    probes = {"train": [""], "certify": ["lipschitz"], "evaluate": ["fgsm", "pgd", "ddn", "noise"]}[stage]
+    probes = {"train": [""], "diagnose": [""], "certify": ["lipschitz"], "evaluate": ["fgsm", "pgd", "ddn", "noise"]}[
+        stage
+    ]
     probes = [ids["probe"]] if "probe" in ids else probes
     if stage == "certify":
         variants = [variant for variant in variants if variant == "lipschitz"]
@@ -82,7 +85,9 @@ def test_results_copied_elsewhere_are_as_good(folder, tmp_path_factory, monkeypa
 def test_a_hyperparameter_of_one_variant(folder):
     """That variant's models, what was measured on them, and what is made of all."""
     changed(folder, lambda one, _: one["variants"]["ecc"].update(training={"epochs": 2}))
-    assert unfinished(folder) == downstream(every("train", variant="ecc") | every("evaluate", variant="ecc"))
+    assert unfinished(folder) == downstream(
+        every("train", variant="ecc") | every("evaluate", variant="ecc") | every("diagnose", variant="ecc")
+    )
 
 
 def test_a_hyperparameter_of_all_variants_that_one_overrides(folder):
@@ -102,7 +107,7 @@ def test_a_new_seed(folder):
     """The new cells, and what is made of all."""
     changed(folder, lambda one, _: one.update(seeds=[0, 1, 2]))
     assert {
-        cell for cell in unfinished(folder) if cell[0] in ("train", "evaluate", "certify") and cell[2] != 2
+        cell for cell in unfinished(folder) if cell[0] in ("train", "evaluate", "certify", "diagnose") and cell[2] != 2
     } == set()
     assert unfinished(folder) >= downstream({("train", "ecc", 2, ""), ("certify", "lipschitz", 2, "lipschitz")})
 
@@ -110,7 +115,9 @@ def test_a_new_seed(folder):
 def test_a_new_variant(folder):
     """The new variant's cells, and what is made of all."""
     changed(folder, lambda one, _: one["variants"].update(wide={"model": {"name": "cnn", "widths": [64]}}))
-    assert unfinished(folder) == downstream(every("train", variant="wide") | every("evaluate", variant="wide"))
+    assert unfinished(folder) == downstream(
+        every("train", variant="wide") | every("evaluate", variant="wide") | every("diagnose", variant="wide")
+    )
 
 
 def test_a_removed_variant(folder):
@@ -120,9 +127,11 @@ def test_a_removed_variant(folder):
 
 
 def test_a_new_attack_and_a_new_epsilon(folder):
-    """The cells of that attack, and what is made of all."""
-    changed(folder, lambda one, _: one["attacks"].update(bim={"name": "bim", "norm": "l2", "epsilons": [1.0]}))
+    """The cells of that attack, the probes where a norm has other budgets than before, and what is made of all."""
+    changed(folder, lambda one, _: one["attacks"].update(bim={"name": "bim", "norm": "l2", "epsilons": [0.5]}))
     assert unfinished(folder) == downstream(every("evaluate", probe="bim"))
+    changed(folder, lambda one, _: one["attacks"].update(bim={"name": "bim", "norm": "l2", "epsilons": [1.0]}))
+    assert unfinished(folder) == downstream(every("evaluate", probe="bim") | every("diagnose"))
     changed(folder, lambda one, _: one["attacks"]["pgd"].update(epsilons=[0.1, 0.2]))
     assert unfinished(folder) == downstream(every("evaluate", probe="pgd"))
 
@@ -155,13 +164,45 @@ def test_two_values_swapped_count(folder):
     assert unfinished(folder) == downstream(every("evaluate", probe="fgsm") | every("evaluate", probe="pgd"))
 
 
+def test_a_transfer_hangs_on_the_models_it_comes_from(folder):
+    """It is not run on the variant it comes from; it is stale when that variant is."""
+
+    def transfer(one, _):
+        one["attacks"]["transfer"] = {"name": "pgd", "norm": "linf", "epsilons": [0.1], "transfer_from": "ecc"}
+
+    changed(folder, transfer)
+    cells = every("evaluate", probe="transfer") - every("evaluate", probe="transfer", variant="ecc")
+    assert unfinished(folder) == downstream(cells)
+    finish(folder)
+    changed(folder, lambda one, _: (transfer(one, _), one["variants"]["ecc"].update(training={"epochs": 2})))
+    redone = every("train", variant="ecc") | every("evaluate", variant="ecc") | every("diagnose", variant="ecc")
+    assert unfinished(folder) == downstream(redone | cells)
+
+
+@pytest.mark.parametrize("change", [{"samples": 50}, {"steps": 7}])
+def test_an_option_of_the_diagnostics(folder, change):
+    """The probes alone, and what is made of all."""
+    changed(folder, lambda one, _: one.update(diagnostics=change))
+    assert unfinished(folder) == downstream(every("diagnose"))
+
+
+def test_without_diagnostics_or_attacks_nothing_is_probed(folder):
+    """What is made of all changes, no cell of a model does; and an experiment without attacks has no probes."""
+    changed(folder, lambda one, _: one.update(diagnostics={"enabled": False}))
+    assert unfinished(folder) == downstream(set())
+    assert not any(cell.stage == "diagnose" for cell in plan_in(folder).cells())
+    changed(folder, lambda one, _: one.pop("attacks"))
+    assert not any(cell.stage == "diagnose" for cell in plan_in(folder).cells())
+
+
 def test_a_renamed_attack_is_a_new_column(folder):
     """Names stand in the rows, so a renamed attack is made anew."""
     changed(folder, lambda one, _: one["attacks"].update(pgd3=one["attacks"].pop("pgd")))
     assert unfinished(folder) == downstream(every("evaluate", probe="pgd3"))
 
 
-LIPSCHITZ = every("train", variant="lipschitz") | every("evaluate", variant="lipschitz") | every("certify")
+MEASURED = every("evaluate") | every("certify") | every("diagnose")
+LIPSCHITZ = {cell for cell in every("train") | MEASURED if cell[1] == "lipschitz"}
 
 
 @pytest.mark.parametrize(
@@ -169,23 +210,48 @@ LIPSCHITZ = every("train", variant="lipschitz") | every("evaluate", variant="lip
     [
         ("gauntlet.attacks.noise", every("evaluate", probe="noise")),
         ("gauntlet.attacks.foolbox_adapter", every("evaluate", probe="ddn")),
-        ("gauntlet.evaluation.engine", every("evaluate") | every("certify")),
+        ("gauntlet.evaluation.engine", MEASURED),
+        (
+            "gauntlet.attacks.bounded",
+            every("evaluate", probe="fgsm") | every("evaluate", probe="pgd") | every("diagnose"),
+        ),
+        ("gauntlet.probes.stock", every("diagnose")),
+        ("gauntlet.diagnostics.checks", set()),
         ("gauntlet.models.lipschitz_cnn", LIPSCHITZ),
         ("gauntlet.certificates.lipschitz", every("certify")),
         ("gauntlet.aggregation.summary", set()),
-        ("gauntlet.training.loop", every("train") | every("evaluate") | every("certify")),
+        ("gauntlet.training.loop", every("train") | MEASURED),
     ],
 )  # fmt: skip
 def test_an_edit_of_a_module(folder, monkeypatch, module, stale):
     """The cells whose code reaches the module, what hangs on them, and nothing else."""
     pretend_edit(monkeypatch, module)
     found = unfinished(folder)
-    cells = {cell for cell in found if cell[0] in ("prepare", "train", "evaluate", "certify")}
+    cells = {cell for cell in found if cell[0] in ("prepare", "train", "evaluate", "certify", "diagnose")}
     if module == "gauntlet.evaluation.engine":
-        stale = every("evaluate")
+        stale = every("evaluate") | every("diagnose")
         cells = {cell for cell in cells if cell[0] != "certify"}
     assert cells == stale
     assert found == downstream(found)
+
+
+def test_an_adversary_decides_the_variants_that_train_against_it(folder, monkeypatch):
+    """Its options and its module make stale what it trains, and nothing else."""
+    adversary = {"name": "trades", "epsilon": 0.1}
+    ours = {cell for cell in every("train") | MEASURED if cell[1] == "softmax"}
+    changed(folder, lambda one, _: one["variants"]["softmax"].update(training={"adversary": adversary}))
+    assert unfinished(folder) == downstream(ours)
+    finish(folder)
+    assert unfinished(folder) == set()
+    changed(
+        folder, lambda one, _: one["variants"]["softmax"].update(training={"adversary": {**adversary, "beta": 1.0}})
+    )
+    assert unfinished(folder) == downstream(ours)
+    changed(folder, lambda one, _: one["variants"]["softmax"].update(training={"adversary": adversary}))
+    for module, stale in (("gaussian", set()), ("trades", downstream(ours))):
+        with monkeypatch.context() as edited:
+            pretend_edit(edited, f"gauntlet.training.adversaries.{module}")
+            assert unfinished(folder) == stale
 
 
 def test_an_edit_of_one_figure(folder, monkeypatch):
@@ -228,7 +294,7 @@ def test_the_same_model_again_changes_nothing_downstream(folder):
     make(plan_in(folder), model)
     assert unfinished(folder) == set()
     make(plan_in(folder), model, "other weights")
-    measured = {cell for cell in every("evaluate", variant="ecc") if cell[2] == 0}
+    measured = {cell for cell in MEASURED if cell[1:3] == ("ecc", 0)}
     assert unfinished(folder) == downstream(measured, curves_too=True)
 
 

@@ -75,11 +75,11 @@ def test_an_edit_is_planned_exactly(folder):
     config = copy.deepcopy(CONFIG)
     config["experiments"]["small"]["attacks"]["pgd"]["steps"] = 4
     write_config(folder, config)
-    assert planned(folder) == {"evaluate": 6, "aggregate": 1, "figure": 4, "page": 1}
+    assert planned(folder) == {"evaluate": 6, "aggregate": 1, "figure": 6, "page": 1}
     assert planned(folder, str(paths.samples(Cell("evaluate", "small", "ecc", 1, "pgd")))) == {"evaluate": 1}
     config["experiments"]["small"]["variants"]["ecc"]["training"] = {"epochs": 2}
     write_config(folder, config)
-    assert planned(folder) == {"train": 2, "evaluate": 8 + 4, "aggregate": 1, "figure": 5, "page": 1}
+    assert planned(folder) == {"train": 2, "evaluate": 8 + 4, "diagnose": 2, "aggregate": 1, "figure": 7, "page": 1}
 
 
 def test_a_deleted_file_is_planned_though_what_hangs_on_it_is_there(folder):

@@ -23,8 +23,8 @@ from tests.workflow.test_snakemake import ROOT
 
 pytestmark = pytest.mark.slow
 
-ALL_FIGURES = 5
-AFTER_ATTACKS = {"aggregate": 1, "figure": 4, "page": 1}
+ALL_FIGURES = 7
+AFTER_ATTACKS = {"aggregate": 1, "figure": ALL_FIGURES - 1, "page": 1}
 AFTER_TRAINING = {"aggregate": 1, "figure": ALL_FIGURES, "page": 1}
 
 
@@ -194,19 +194,19 @@ ROWS = [
     (
         "one variant's hyperparameter",
         lambda folder: configure(folder, lambda one, _: one["variants"]["ecc"].update(training={"epochs": 2})),
-        {"train": 2, "evaluate": 8, **AFTER_TRAINING},
+        {"train": 2, "evaluate": 8, "diagnose": 2, **AFTER_TRAINING},
     ),
     (
         "a new variant",
         lambda folder: configure(
             folder, lambda one, _: one["variants"].update(wide={"model": {"name": "cnn", "widths": [9]}})
         ),
-        {"train": 2, "evaluate": 8, **AFTER_TRAINING},
+        {"train": 2, "evaluate": 8, "diagnose": 2, **AFTER_TRAINING},
     ),
     (
         "a new seed",
         lambda folder: configure(folder, lambda one, _: one.update(seeds=[0, 1, 2])),
-        {"train": 3, "evaluate": 12, "certify": 1, **AFTER_TRAINING},
+        {"train": 3, "evaluate": 12, "certify": 1, "diagnose": 3, **AFTER_TRAINING},
     ),
     (
         "a new attack",
@@ -218,7 +218,7 @@ ROWS = [
     (
         "a new ε",
         lambda folder: configure(folder, lambda one, _: one["attacks"]["pgd"].update(epsilons=[0.1, 0.3])),
-        {"evaluate": 6, **AFTER_ATTACKS},
+        {"evaluate": 6, "diagnose": 6, **AFTER_ATTACKS},
     ),
     (
         "one attack's parameter",
@@ -229,7 +229,7 @@ ROWS = [
     (
         "the module of a layer",
         lambda folder: edit_module(folder, "models/lipschitz_cnn.py"),
-        {"train": 2, "evaluate": 8, "certify": 2, **AFTER_TRAINING},
+        {"train": 2, "evaluate": 8, "certify": 2, "diagnose": 2, **AFTER_TRAINING},
     ),
     ("one figure's module", lambda folder: edit_module(folder, "figures/heat_map.py"), {"figure": 1, "page": 1}),
     ("two values swapped", swap_two_values, {"evaluate": 12, **AFTER_ATTACKS}),
@@ -241,14 +241,18 @@ ROWS = [
     (
         "two edits",
         two_edits,
-        {"train": 2, "evaluate": 8 + 4, **AFTER_TRAINING},
+        {"train": 2, "evaluate": 8 + 4, "diagnose": 6, **AFTER_TRAINING},
     ),
     (
         "an interrupted run, then another edit",
         interrupted_run_then_another_edit,
-        {"train": 2, "evaluate": 8 + 2, **AFTER_TRAINING},
+        {"train": 2, "evaluate": 8 + 2, "diagnose": 2, **AFTER_TRAINING},
     ),
-    ("a deleted file of each kind", delete_one_of_each, {"train": 1, "evaluate": 1 + 4, **AFTER_TRAINING}),
+    (
+        "a deleted file of each kind",
+        delete_one_of_each,
+        {"train": 1, "evaluate": 1 + 4, "diagnose": 1, **AFTER_TRAINING},
+    ),
 ]
 
 

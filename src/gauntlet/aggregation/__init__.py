@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from gauntlet.aggregation.attacks import ATTACKS_SCHEMA, Making, measure_attacks, optimality
+from gauntlet.aggregation.certified import CERTIFIED_SCHEMA, certified_accuracies
 from gauntlet.aggregation.combined import combine, verify
-from gauntlet.aggregation.plan import Plan, PlannedAttack, plan_from, plan_of
+from gauntlet.aggregation.coverage import Coverage, coverage
+from gauntlet.aggregation.plan import Plan, PlannedAttack, PlannedCertificate, plan_from, plan_of
 from gauntlet.aggregation.queries import WORST_CASE, Evaluations, norm_grids, open_evaluations
 from gauntlet.aggregation.summary import SUMMARY_SCHEMA, summarise
 from gauntlet.aggregation.tables import (
@@ -14,25 +17,36 @@ from gauntlet.aggregation.tables import (
     csv_table,
     is_worst_case,
     markdown_table,
+    masked_variants,
     percent,
 )
 
 __all__ = [
+    "ATTACKS_SCHEMA",
+    "CERTIFIED_SCHEMA",
     "NORM_NAMES",
     "SUMMARY_SCHEMA",
     "WORST_CASE",
+    "Coverage",
     "Evaluations",
+    "Making",
     "Percent",
     "Plan",
     "PlannedAttack",
+    "PlannedCertificate",
     "budget_text",
+    "certified_accuracies",
     "combine",
     "counted",
+    "coverage",
     "csv_table",
     "is_worst_case",
     "markdown_table",
+    "masked_variants",
+    "measure_attacks",
     "norm_grids",
     "open_evaluations",
+    "optimality",
     "percent",
     "plan_from",
     "plan_of",

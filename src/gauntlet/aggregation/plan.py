@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gauntlet.errors import InputError
 from gauntlet.files import canonical_json
+from gauntlet.registry import ATTACKS
 
 if TYPE_CHECKING:
     from gauntlet.config.schema import Experiment
@@ -18,11 +19,32 @@ PLAN_KEY = "gauntlet.plan"
 
 @dataclass(frozen=True)
 class PlannedAttack:
-    """A column of the results: `epsilons` is the grid of a bounded attack, None where distances are measured."""
+    """A column of the results: `epsilons` is the grid of a bounded attack, None where distances are measured.
+
+    `without` names the variants that it is not run on: a transfer has no cell on the variant that it comes from.
+    `maximises` names what an attack maximises beyond fooling the model, such as confidence in a wrong class. `counts`
+    is false where its images are no perturbations, so that it has no part in a worst case.
+    """
 
     name: str
     norm: str
     epsilons: tuple[float, ...] | None
+    without: tuple[str, ...] = ()
+    maximises: str | None = None
+    counts: bool = True
+
+
+@dataclass(frozen=True)
+class PlannedCertificate:
+    """A certificate of some variants.
+
+    `certifies` is "model", or names the classifier made from the model that the radii are about.
+    """
+
+    name: str
+    norm: str
+    certifies: str
+    variants: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -33,6 +55,7 @@ class Plan:
     variants: tuple[str, ...]
     seeds: tuple[int, ...]
     attacks: tuple[PlannedAttack, ...]
+    certificates: tuple[PlannedCertificate, ...] = ()
 
     @property
     def norms(self) -> tuple[str, ...]:
@@ -43,12 +66,18 @@ class Plan:
         """The attacks that measure their budget in `norm`."""
         return tuple(attack for attack in self.attacks if attack.norm == norm)
 
+    @property
+    def of_others(self) -> tuple[str, ...]:
+        """The certificates of other classifiers than the attacked models: their radii bound no attack's distance."""
+        return tuple(one.name for one in self.certificates if one.certifies != "model")
+
     def cells(self) -> Iterator[tuple[str, int, str]]:
         """List every planned (variant, seed, attack)."""
         for variant in self.variants:
             for seed in self.seeds:
                 for attack in self.attacks:
-                    yield variant, seed, attack.name
+                    if variant not in attack.without:
+                        yield variant, seed, attack.name
 
     def metadata(self) -> dict[str, str]:
         """Give the entry that a results file carries."""
@@ -57,8 +86,28 @@ class Plan:
 
 def plan_of(name: str, experiment: Experiment) -> Plan:
     """Read the plan of an experiment from its configuration."""
-    attacks = (PlannedAttack(key, attack.norm, attack.epsilons) for key, attack in experiment.attacks.items())
-    return Plan(name, tuple(experiment.variants), tuple(experiment.seeds), tuple(attacks))
+    variants = tuple(experiment.variants)
+    attacks = (
+        PlannedAttack(
+            key,
+            attack.norm,
+            attack.epsilons,
+            tuple(one for one in variants if not attack.applies_to(one, variants)),
+            ATTACKS.entry(attack.attack.name).tags.get("maximises"),
+            ATTACKS.entry(attack.attack.name).tags.get("access") != "none",
+        )
+        for key, attack in experiment.attacks.items()
+    )
+    certificates = (
+        PlannedCertificate(
+            key,
+            one.norm,
+            one.certifies,
+            tuple(variant for variant, settings in experiment.variants.items() if one.applies_to(settings)),
+        )
+        for key, one in experiment.certificates.items()
+    )
+    return Plan(name, variants, tuple(experiment.seeds), tuple(attacks), tuple(certificates))
 
 
 def plan_from(metadata: Mapping[str, str]) -> Plan | None:
@@ -71,9 +120,20 @@ def plan_from(metadata: Mapping[str, str]) -> Plan | None:
     try:
         plain: dict[str, Any] = json.loads(metadata[PLAN_KEY])
         attacks = tuple(
-            PlannedAttack(item["name"], item["norm"], item["epsilons"] and tuple(item["epsilons"]))
+            PlannedAttack(
+                item["name"],
+                item["norm"],
+                item["epsilons"] and tuple(item["epsilons"]),
+                tuple(item.get("without", ())),
+                item.get("maximises"),
+                item.get("counts", True),
+            )
             for item in plain["attacks"]
         )
-        return Plan(plain["experiment"], tuple(plain["variants"]), tuple(plain["seeds"]), attacks)
+        certificates = tuple(
+            PlannedCertificate(item["name"], item["norm"], item["certifies"], tuple(item["variants"]))
+            for item in plain["certificates"]
+        )
+        return Plan(plain["experiment"], tuple(plain["variants"]), tuple(plain["seeds"]), attacks, certificates)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError("the file's plan cannot be read", remedy="aggregate again") from error

@@ -73,6 +73,16 @@ def open_evaluations(path: Path) -> Iterator[Evaluations]:
     Raises InputError when the file is missing or no evaluations file.
     """
     metadata = read_metadata(path)
+    with open_connection() as connection:
+        _create_views(connection, path)
+        unplanned = Evaluations(path, Plan("", (), (), ()), connection)
+        plan = plan_from(metadata) or _plan_from_rows(unplanned)
+        yield replace(unplanned, plan=plan)
+
+
+@contextmanager
+def open_connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a database of its own: little memory, a folder to spill to that is removed, nothing installed by itself."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": MEMORY_LIMIT,
         "threads": min(4, os.cpu_count() or 1),
@@ -83,10 +93,7 @@ def open_evaluations(path: Path) -> Iterator[Evaluations]:
     with tempfile.TemporaryDirectory(prefix="gauntlet-query-") as spill:
         settings["temp_directory"] = spill
         with duckdb.connect(config=settings) as connection:
-            _create_views(connection, path)
-            unplanned = Evaluations(path, Plan("", (), (), ()), connection)
-            plan = plan_from(metadata) or _plan_from_rows(unplanned)
-            yield replace(unplanned, plan=plan)
+            yield connection
 
 
 def norm_grids(evaluations: Evaluations) -> dict[str, tuple[float, ...]]:
@@ -97,7 +104,7 @@ def norm_grids(evaluations: Evaluations) -> dict[str, tuple[float, ...]]:
     """
     grids: dict[str, tuple[float, ...]] = {}
     for norm in evaluations.plan.norms:
-        bounded = [attack.epsilons for attack in evaluations.plan.attacks_in(norm) if attack.epsilons]
+        bounded = [attack.epsilons for attack in evaluations.plan.attacks_in(norm) if attack.epsilons and attack.counts]
         grids[norm] = tuple(sorted({value for grid in bounded for value in grid})) or _deciles(evaluations, norm)
     return grids
 

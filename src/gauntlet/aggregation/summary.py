@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gauntlet.aggregation.queries import WORST_CASE, Evaluations, attack_grid, norm_grids, open_evaluations
+from gauntlet.diagnostics.checks import Flags, flags_in
 from gauntlet.stats import t_interval, wilson_interval
 
 SUMMARY_SCHEMA = pa.schema(
@@ -32,6 +33,7 @@ SUMMARY_SCHEMA = pa.schema(
         ("median_distance", pa.float64()),
         ("errors", pa.int64()),
         ("missing", pa.int64()),
+        ("flags", pa.string()),
     ]
 )
 """One row per variant, attack and budget; `attack` is "worst:NORM" for the worst case over the attacks of a norm.
@@ -42,6 +44,8 @@ free to reach beyond 0 and 1), both at 95 %. `clean_accuracy` is the mean over s
 `median_distance` is the median size of the adversarial perturbation, in the norm, over the samples that were fooled
 at any budget; in the worst case over the smallest one of each sample. `attacks`, `seeds`, `samples` (rows pooled over
 seeds) and `errors` count what went in, `missing` the cells that did not; accuracies are null where nothing did.
+`flags` names the checks of gradient masking that a model of the variant fails in this norm, joined by commas: the
+accuracy may be too high. It is empty where none fails.
 """
 
 # Budgets are rounded to float32, as the rows' are: as a double, 0.1 is smaller than the 0.1 that a row holds.
@@ -55,7 +59,7 @@ _COUNTS = """
 _MEDIANS = "SELECT name, median(distance) AS median FROM outcomes WHERE variant = $variant GROUP BY name"
 
 
-def summarise(path: Path) -> pa.Table:
+def summarise(path: Path, *, flags: Flags | None = None) -> pa.Table:
     """Summarise a combined evaluations file into rows of SUMMARY_SCHEMA, in the order of its plan, worst case first.
 
     Raises InputError when the file is missing, damaged or no evaluations file.
@@ -66,7 +70,8 @@ def summarise(path: Path) -> pa.Table:
         budgets |= {attack.name: attack_grid(attack, grids) for attack in evaluations.plan.attacks}
         rows: list[dict[str, Any]] = []
         for variant in evaluations.plan.variants:
-            rows += _variant_rows(evaluations, variant, budgets)
+            found = _variant_rows(evaluations, variant, budgets)
+            rows += [row | {"flags": ", ".join(flags_in(flags or {}, variant, row["norm"]))} for row in found]
     return pa.Table.from_pylist(rows, schema=SUMMARY_SCHEMA)
 
 
@@ -80,8 +85,9 @@ def _variant_rows(
     measured = _measure(evaluations, variant, budgets)
     rows: list[dict[str, Any]] = []
     for norm in plan.norms:
-        members = [attack.name for attack in plan.attacks_in(norm)]
-        for name, over in [(f"{WORST_CASE}{norm}", members), *((member, [member]) for member in members)]:
+        here = [attack for attack in plan.attacks_in(norm) if variant not in attack.without]
+        members, counting = [attack.name for attack in here], [attack.name for attack in here if attack.counts]
+        for name, over in [(f"{WORST_CASE}{norm}", counting), *((member, [member]) for member in members)]:
             counts = {
                 "attacks": sum(any((seed, member) in present for seed in plan.seeds) for member in over),
                 "missing": sum((seed, member) not in present for seed in plan.seeds for member in over),

@@ -27,14 +27,14 @@ def csv_table(summary: pa.Table) -> str:
     return out.getvalue()
 
 
-def markdown_table(summary: pa.Table, *, missing: Sequence[object] = ()) -> str:
-    """Write a summary as a Markdown page: worst case per norm, then single attacks, then errors and missing cells.
+def markdown_table(summary: pa.Table, *, certified: pa.Table | None = None, missing: Sequence[object] = ()) -> str:
+    """Write a summary as a Markdown page: worst case per norm, single attacks, certificates, errors, missing cells.
 
-    `missing` are the cells that could not be aggregated, named as they print.
+    `certified` holds certified accuracies; `missing` are the cells that could not be aggregated, named as they print.
     """
-    rows = summary.to_pylist()
-    experiment = ", ".join(dict.fromkeys(row["experiment"] for row in rows))
-    return "\n".join([f"# {_escaped(experiment)}", "", *_page(rows, missing)]) + "\n"
+    rows, radii = summary.to_pylist(), certified.to_pylist() if certified is not None else []
+    experiment = ", ".join(dict.fromkeys(row["experiment"] for row in [*rows, *radii]))
+    return "\n".join([f"# {_escaped(experiment)}", "", *_page(rows, radii, missing)]) + "\n"
 
 
 def is_worst_case(row: Row) -> bool:
@@ -63,7 +63,8 @@ class Percent:
     """A robust accuracy in percent as it is printed.
 
     `spread` is the half width of the t-interval over seeds, `interval` the Wilson interval over samples; `flags` holds
-    an asterisk where cells are missing and a dagger where errors count as fooled. Parts that do not exist are empty.
+    an asterisk where cells are missing, a dagger where errors count as fooled, a double dagger where gradients look
+    masked. Parts that do not exist are empty.
     """
 
     mean: str
@@ -76,9 +77,9 @@ class Percent:
 
 
 def percent(row: Row) -> Percent:
-    """Spell the robust accuracy of a summary row."""
-    mean = row["robust_accuracy"]
-    flags = ("*" if row["missing"] else "") + ("†" if row["errors"] else "")
+    """Spell the robust accuracy of a summary row, or the certified accuracy of a row of certified accuracies."""
+    mean = row["certified_accuracy" if "certified_accuracy" in row else "robust_accuracy"]
+    flags = ("*" if row["missing"] else "") + ("†" if row.get("errors") else "") + ("‡" if row.get("flags") else "")
     if mean is None:
         return Percent("–", "", "", flags)
     spread = "" if row["t_low"] is None else f"± {50 * (row['t_high'] - row['t_low']):.1f}"
@@ -86,7 +87,16 @@ def percent(row: Row) -> Percent:
     return Percent(f"{100 * mean:.1f}", spread, interval, flags)
 
 
-def _page(rows: list[Row], missing: Sequence[object]) -> Iterator[str]:
+def masked_variants(rows: Iterable[Row]) -> dict[str, list[str]]:
+    """Map the variants that diagnostics flag to the checks that they fail, in any norm."""
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for check in filter(None, (row.get("flags") or "").split(", ")):
+            found.setdefault(str(row["variant"]), {})[check] = None
+    return {variant: list(checks) for variant, checks in found.items()}
+
+
+def _page(rows: list[Row], radii: list[Row], missing: Sequence[object]) -> Iterator[str]:
     headline = [row for row in rows if is_worst_case(row) and row["seeds"]]
     counts = "; ".join(dict.fromkeys(map(counted, headline))) or "nothing was measured"
     yield (
@@ -103,7 +113,37 @@ def _page(rows: list[Row], missing: Sequence[object]) -> Iterator[str]:
         yield from _grid([row for row in here if is_worst_case(row)], ("variant",), intervals=True)
         yield from ("", f"### {_escaped(NORM_NAMES.get(norm, norm))}: single attacks", "")
         yield from _grid(single, ("variant", "attack"), intervals=False)
+    yield from _certified(radii)
     yield from _notes(rows, missing)
+
+
+def _certified(rows: list[Row]) -> Iterator[str]:
+    """One table per certificate, a line per variant and a column per radius; what it certifies stands above it."""
+    if not rows:
+        return
+    yield from ("", "## Certified accuracy", "")
+    yield (
+        "Percent: the share of all test samples whose right class is certified against every perturbation smaller than "
+        "the radius (pixel units of [0, 1]). Mean over seeds ± 95 % t-interval over seeds."
+    )
+    for name in dict.fromkeys(row["certificate"] for row in rows):
+        here = [row for row in rows if row["certificate"] == name]
+        norm, certifies = str(here[0]["norm"]), str(here[0]["certifies"])
+        yield from ("", f"### {_escaped(NORM_NAMES.get(norm, norm))}: {_escaped(str(name))}", "")
+        if certifies != "model":
+            yield f"Of the {_escaped(certifies)} classifier, not of the model that the attacks above are on."
+            yield ""
+        # The radii are those of the norm; where another certificate reaches farther, columns of zeros say nothing.
+        reached = max((row["radius"] for row in here if row["certified_accuracy"]), default=0.0)
+        radii = sorted({row["radius"] for row in here if row["radius"] <= reached})
+        yield _line(["variant", "abstained", *(f"r = {budget_text(radius)}" for radius in radii), "median radius"])
+        yield _line(["---", *["---:"] * (len(radii) + 2)])
+        for variant in dict.fromkeys(row["variant"] for row in here):
+            line = {row["radius"]: row for row in here if row["variant"] == variant}
+            first, shown = line[radii[0]], (percent(line[radius]) for radius in radii)
+            abstained = "–" if first["abstained"] is None else f"{100 * first['abstained']:.1f}"
+            numbers = (" ".join(filter(None, [one.mean, one.spread])) + one.flags for one in shown)
+            yield _line([_escaped(variant), abstained, *numbers, _number(first["median_radius"])])
 
 
 def _grid(rows: list[Row], keys: tuple[str, ...], *, intervals: bool) -> Iterator[str]:
@@ -135,6 +175,12 @@ def _notes(rows: list[Row], missing: Sequence[object]) -> Iterator[str]:
         told = "A number marked \\* leaves them out; a worst case so marked may be too high."
         yield from ("", "## Missing cells", "", told, "")
         yield from (f"- {_escaped(str(cell))}" for cell in missing or absent)
+    if masked := masked_variants(rows):
+        told = (
+            "A number marked ‡ is of a variant whose gradients look masked, and may be too high; it fails these checks."
+        )
+        yield from ("", "## Gradient masking", "", told, "")
+        yield from (f"- {_escaped(variant)}: {', '.join(map(_escaped, checks))}" for variant, checks in masked.items())
     if errors:
         yield from ("", "## Errors", "", "A number marked † counts these samples as fooled.", "")
         yield from (f"- {_escaped(name)}" for name in errors)

@@ -18,10 +18,10 @@ from eagerpy.astensor import astensor, astensor_
 from torch import Tensor
 
 from gauntlet.attacks.foolbox_draws import PerSampleDraws, numpy_seeded
-from gauntlet.attacks.geometry import distances
 from gauntlet.attacks.model import AttackModel
 from gauntlet.errors import InputError, nearest
-from gauntlet.foreign import FOOLBOX_STEP_SIZES
+from gauntlet.foreign import FOOLBOX_STEP_SIZES, FOOLBOX_WITHOUT_GRADIENT
+from gauntlet.geometry import distances
 
 with warnings.catch_warnings():
     # Foolbox imports from a SciPy namespace that SciPy has deprecated.
@@ -59,17 +59,6 @@ _ALONE = frozenset(
 )
 # Their result for a sample that they could not fool is a black image, which may fool the model by accident.
 _BLACK_WHERE_NOT_FOUND = frozenset({"L2CarliniWagnerAttack", "EADAttack"})
-_WITHOUT_GRADIENT = (
-    "Boundary",
-    "HopSkipJump",
-    "GenAttack",
-    "Pointwise",
-    "Noise",
-    "Contrast",
-    "Blur",
-    "Inversion",
-    "Binarization",
-)
 _DEFECTIVE = {"L2FMNAttack": "its projection does nothing, so that its distances are too large; use foolbox:DDNAttack"}
 
 
@@ -97,7 +86,7 @@ class FoolboxAttack:
             )
         self.name, self.cls = cls.__name__, cls
         self.kind = "bounded" if issubclass(cls, FixedEpsilonAttack) else "minimum_norm"
-        self.access = "scores" if any(part in self.name for part in _WITHOUT_GRADIENT) else "gradient"
+        self.access = "scores" if any(part in self.name for part in FOOLBOX_WITHOUT_GRADIENT) else "gradient"
         self.version = f"foolbox {foolbox.__version__}"
         if self.name in _DEFECTIVE:
             warnings.warn(f"foolbox:{self.name}: {_DEFECTIVE[self.name]}", UserWarning, stacklevel=3)

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from gauntlet.attacks.geometry import Ball
 from gauntlet.attacks.model import AttackModel
 from gauntlet.errors import InputError
+from gauntlet.geometry import Ball
 from gauntlet.randomness import integers
 from gauntlet.registry import ATTACKS, PositiveFloat, PositiveInt
 from gauntlet.subject import logit_margin
@@ -60,8 +60,9 @@ def spsa(
     found = point.clone()
     rows = torch.arange(len(x), device=x.device)
     first, second = torch.zeros_like(x), torch.zeros_like(x)
+    outer = model.current_rows
     for step in range(steps):
-        with model.rows(rows):
+        with model.rows(outer[rows]):
             fooled = model.fooled(model.logits(point), point, y)
         if fooled is not None:
             found[rows[fooled]] = point[fooled]
@@ -70,7 +71,7 @@ def spsa(
             first, second = first[kept], second[kept]
             if not len(rows):
                 return found
-        slope = _estimate(model, point, y, keys, rows=rows, step=step, pairs=pairs, probe=probe)
+        slope = _estimate(model, point, y, keys, rows=outer[rows], step=step, pairs=pairs, probe=probe)
         first = _DECAY_1 * first + (1 - _DECAY_1) * slope
         second = _DECAY_2 * second + (1 - _DECAY_2) * slope.square()
         mean, scale = first / (1 - _DECAY_1 ** (step + 1)), second / (1 - _DECAY_2 ** (step + 1))
@@ -84,7 +85,7 @@ def _estimate(
 ) -> Tensor:
     """Estimate the gradient of the margin at x `(A, C, H, W)`, a few samples at a time to bound memory."""
     slopes = []
-    together = max(1, model.batch_size // (2 * pairs))
+    together = max(1, model.memory.current // (2 * pairs))
     for start in range(0, len(x), together):
         part = slice(start, start + together)
         images, labels = x[part], y[part]

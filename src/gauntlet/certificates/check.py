@@ -1,6 +1,8 @@
-"""Holds every certificate against every attack: a radius above a distance at which the sample was fooled is false."""
+"""Holds certificates against attacks: a radius above a distance at which the same model was fooled is false."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,16 +26,18 @@ VIOLATION_SCHEMA = pa.schema(
 """One row per certified sample and attack that refutes the certificate; `index` is the sample's in the evaluation."""
 
 
-def violations(certificates: pa.Table, evaluations: pa.Table) -> pa.Table:
+def violations(certificates: pa.Table, evaluations: pa.Table, *, of_others: Collection[str] = ()) -> pa.Table:
     """Find the certificates that an attack refutes: rows of VIOLATION_SCHEMA, worst first; empty when all hold.
 
     Rows of CERTIFICATE_SCHEMA and EVALUATION_SCHEMA belong together when model (experiment, variant, seed) and image
     (sample_hash) are the same. Compared is the radius with the measured distance, in the certificate's norm, of every
     image that fooled the model, whatever norm its attack worked in. A certified sample that an evaluation found
-    misclassified as it is counts as fooled at distance 0.
+    misclassified as it is counts as fooled at distance 0. The certificates named in `of_others` are those of other
+    classifiers than the attacked models (tag `certifies`): no attack on a model can refute them, so they are left out.
     """
     found = []
-    certified = certificates.filter(pc.equal(certificates["status"], "certified"))
+    of_model = pc.invert(pc.is_in(certificates["certificate"], pa.array(list(of_others), pa.string())))
+    certified = certificates.filter(pc.and_(of_model, pc.equal(certificates["status"], "certified")))
     fooled = evaluations.filter(pc.is_in(evaluations["status"], pa.array(["adversarial", "already_wrong"])))
     for norm in pc.unique(certified["norm"]).to_pylist():
         radii = certified.filter(pc.equal(certified["norm"], norm)).select([*_CELL, "certificate", "norm", "radius"])

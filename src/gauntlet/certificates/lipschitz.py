@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gauntlet.certificates.bounds import round_down
 from gauntlet.errors import InputError
 from gauntlet.registry import CERTIFICATES
 from gauntlet.subject import copied, logit_margin
@@ -51,10 +51,3 @@ def lipschitz(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     margin = logit_margin(logits, y) - _ROUNDING * logits.abs().amax(1)
     radius = torch.where(margin > 0, margin / (divisor * claim.constant), 0.0)
     return torch.from_numpy(round_down(radius.cpu().numpy())).to(x.device)
-
-
-def round_down(values: np.ndarray) -> np.ndarray:
-    """Round float64 to the nearest float32 that is not larger."""
-    nearest = values.astype(np.float32)
-    below = np.nextafter(nearest, np.float32(-np.inf))
-    return np.where(nearest.astype(np.float64) > values, below, nearest)

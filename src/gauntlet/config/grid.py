@@ -8,7 +8,7 @@ from typing import Literal
 
 from gauntlet.config.schema import Experiment
 
-Stage = Literal["prepare", "train", "evaluate", "certify", "aggregate", "figure", "report"]
+Stage = Literal["prepare", "train", "evaluate", "certify", "diagnose", "aggregate", "figure", "report"]
 
 _PROBE = {"prepare": "dataset", "evaluate": "attack", "certify": "certificate", "figure": "name"}
 
@@ -49,10 +49,11 @@ def models(name: str, experiment: Experiment) -> Iterator[Cell]:
 
 
 def evaluations(name: str, experiment: Experiment) -> Iterator[Cell]:
-    """List every attack on every model, in the order of the configuration."""
+    """List every attack on every model that it applies to, in the order of the configuration."""
     for model in models(name, experiment):
-        for attack in experiment.attacks:
-            yield Cell("evaluate", name, model.variant, model.seed, attack)
+        for attack, settings in experiment.attacks.items():
+            if settings.applies_to(model.variant, experiment.variants):
+                yield Cell("evaluate", name, model.variant, model.seed, attack)
 
 
 def certificates(name: str, experiment: Experiment) -> Iterator[Cell]:
@@ -63,8 +64,25 @@ def certificates(name: str, experiment: Experiment) -> Iterator[Cell]:
                 yield Cell("certify", name, model.variant, model.seed, certificate)
 
 
+def sources(cell: Cell, experiment: Experiment) -> list[Cell]:
+    """List the models that an attack takes its gradients from instead of the one that it attacks: none but transfers.
+
+    They have the same training seed as the attacked one.
+    """
+    variants = experiment.attacks[cell.probe].sources(cell.variant, experiment.variants)
+    return [Cell("train", cell.experiment, variant, cell.seed) for variant in variants]
+
+
+def diagnoses(name: str, experiment: Experiment) -> Iterator[Cell]:
+    """List every model that is probed, in the order of the configuration; none where nothing is attacked."""
+    if experiment.attacks and experiment.diagnostics.enabled:
+        for model in models(name, experiment):
+            yield Cell("diagnose", name, model.variant, model.seed)
+
+
 def cells(name: str, experiment: Experiment) -> Iterator[Cell]:
     """List every cell of an experiment, models first."""
     yield from models(name, experiment)
     yield from evaluations(name, experiment)
     yield from certificates(name, experiment)
+    yield from diagnoses(name, experiment)

@@ -6,8 +6,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from gauntlet.config.schema import Attack, Certificate, Config, Dataset, Execution, Experiment, Limit, Training, Variant
+from gauntlet.config.attacks import Attack
+from gauntlet.config.certificates import Certificate
+from gauntlet.config.datasets import Dataset, Limit
+from gauntlet.config.schema import Config, Diagnostics, Execution, Experiment
+from gauntlet.config.variants import Training, Variant
 from gauntlet.registry import (
+    ADVERSARIES,
     ATTACKS,
     AUGMENTATIONS,
     CERTIFICATES,
@@ -25,10 +30,11 @@ _SECTIONS = (
     ("`experiments.NAME`", Experiment, ()),
     ("`dataset`", Dataset, (SOURCES,)),
     ("`dataset.limit`", Limit, ()),
-    ("`training`", Training, (OPTIMIZERS, AUGMENTATIONS)),
+    ("`training`", Training, (OPTIMIZERS, AUGMENTATIONS, ADVERSARIES)),
     ("`variants.NAME`", Variant, (MODELS, HEADS, LOSSES)),
     ("`attacks.NAME`", Attack, (ATTACKS,)),
     ("`certificates.NAME`", Certificate, (CERTIFICATES,)),
+    ("`diagnostics`", Diagnostics, ()),
     ("`execution`", Execution, ()),
 )
 _OWN_KEY = {"attack": "name", "certificate": "name"}
@@ -75,6 +81,8 @@ def _components(registry: Registry) -> Iterator[str]:
 
 
 def _plural(kind: str) -> str:
+    if kind.endswith("y"):
+        return f"{kind[:-1]}ies"
     return f"{kind}es" if kind.endswith("s") else f"{kind}s"
 
 

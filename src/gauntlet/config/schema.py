@@ -5,226 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints, create_model, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import (
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
-from gauntlet.config.components import component, field, refuse, split, under
+from gauntlet.config.attacks import Attack
+from gauntlet.config.certificates import Certificate
+from gauntlet.config.closed import Closed, Name
+from gauntlet.config.components import refuse
+from gauntlet.config.datasets import Dataset
+from gauntlet.config.variants import Training, Variant
+from gauntlet.errors import nearest
 from gauntlet.registry import (
-    ATTACKS,
-    AUGMENTATIONS,
+    ADVERSARIES,
     CERTIFICATES,
-    HEADS,
     LOSSES,
-    MODELS,
-    OPTIMIZERS,
-    SOURCES,
     NonNegativeInt,
-    OpenFraction,
-    PositiveFloat,
     PositiveInt,
-    Registry,
     Seed,
     Spec,
 )
-from gauntlet.signatures import class_attribute, locate
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
-"""Names become folders and job names; nothing else may stand in one."""
-
-Norm = Literal["l0", "l1", "l2", "linf"]
 
 
-class Closed(BaseModel):
-    """A part of the configuration: frozen, strict, and with no key that is not written here."""
+class Diagnostics(Closed):
+    """Probes of every model for gradient masking."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-def _flattened(registry: Registry, into: str, *, key: str = "name") -> Any:
-    """Let a part hold a component's options beside its own keys, as a user writes them."""
-
-    def separate(cls: type[Closed], value: Any) -> Any:
-        if isinstance(value, Mapping) and isinstance(value.get(into), Spec):
-            return value
-        own, spec = split(value, registry, [name for name in cls.model_fields if name != into], key=key)
-        return {**own, into: spec}
-
-    return model_validator(mode="before")(classmethod(separate))  # type: ignore[arg-type]
-
-
-class Limit(Closed):
-    """How many images of each split are used; the rest is left out by an addressed draw."""
-
-    train: PositiveInt | None = Field(None, description="images kept for training and validation together")
-    test: PositiveInt | None = Field(None, description="images kept for testing")
-
-
-class Dataset(Closed):
-    """Where the images come from, and how they are split."""
-
-    source: field(SOURCES) = Field(description="a data source; its options stand beside this key")  # type: ignore[valid-type]
-    validation: OpenFraction | Literal["half_of_test"] = Field(
-        0.2, description="share of the training images held out for validation, or half of the test images"
+    enabled: bool = Field(True, description="probe every model of an experiment that has attacks")
+    samples: PositiveInt = Field(100, description="correctly classified test images that are probed, the first ones")
+    steps: PositiveInt = Field(
+        20, description="gradient steps of each attack that probes; some take four times as many"
     )
-    test: OpenFraction = Field(0.2, description="share held out for testing where the source has no test split")
-    limit: Limit = Field(Limit(), description="use fewer images, for a quick run")
-    seed: Seed = Field(0, description="address of the draws that split the images")
-
-    _separate = _flattened(SOURCES, "source", key="source")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give what decides the bytes of the stored split."""
-        return {**self.model_dump(exclude={"source"}), "source": self.source.as_dict()}
 
 
-class Training(Closed):
-    """How a network is trained."""
-
-    epochs: PositiveInt = Field(30, description="passes over the training images, at most")
-    batch_size: PositiveInt = Field(128, description="images per step")
-    optimizer: field(OPTIMIZERS) = Field(Spec("adam"), description="adam or sgd, with their options")  # type: ignore[valid-type]
-    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the epochs")
-    patience: PositiveInt | None = Field(None, description="stop after so many epochs without a lower validation loss")
-    augmentation: list[field(AUGMENTATIONS)] = Field([], description="applied in order to each batch, on the device")  # type: ignore[valid-type]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_optimizer(cls, value: Any) -> Any:
-        """Check the default optimizer too, so that its options stand in every slice."""
-        return {"optimizer": "adam", **value} if isinstance(value, Mapping) else value
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give what decides the bytes of a trained network, defaults filled in."""
-        plain = self.model_dump(exclude={"optimizer", "augmentation"})
-        augmentation = [spec.as_dict() for spec in self.augmentation]
-        return {**plain, "optimizer": self.optimizer.as_dict(), "augmentation": augmentation}
-
-
-def _optional(info: FieldInfo) -> Any:
-    """Give the field's type, constraints kept, with None for "not given"."""
-    constrained: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
-    return constrained | None
-
-
-_CHANGES: dict[str, Any] = {name: (_optional(info), None) for name, info in Training.model_fields.items()}
-
-TrainingChanges: Any = create_model(
-    "TrainingChanges",
-    __base__=Closed,
-    **_CHANGES,
-)
-TrainingChanges.__doc__ = "What one variant trains differently; keys not given are the experiment's."
-
-
-def _network(value: Any) -> Spec:
-    """Check a network and its head; the head stands among the network's options as a plain mapping."""
-    if isinstance(value, Spec):
-        return value
-    own, network = split(value, MODELS, ["head"])
-    takes_head = MODELS.entry(network.name).tags.get("heads", False)
-    if not takes_head:
-        refuse([(("head",), f"{network.name} has an output of its own and takes no head")] if "head" in own else [])
-        return network
-    head = under("head", component(HEADS), own.get("head", "softmax"))
-    return Spec(network.name, {**network.options, "head": head.as_dict()})
-
-
-class Variant(Closed):
-    """One row of the ablation: a network, the loss it is trained with, and what it trains differently."""
-
-    model: Annotated[Spec, PlainValidator(_network)] = Field(description="a network; its key `head` names its output")
-    loss: field(LOSSES) = Field(Spec("cross_entropy"), description="the training loss")  # type: ignore[valid-type]
-    training: TrainingChanges = Field(TrainingChanges(), description="keys of `training` that differ for this variant")
-
-    @model_validator(mode="after")
-    def _loss_fits_output(self) -> Self:
-        """Refuse a loss that needs an output this network does not have."""
-        needs = LOSSES.entry(self.loss.name).tags.get("outputs")
-        head = self.model.options.get("head")
-        gives = (
-            HEADS.entry(head["name"]).tags.get("outputs") if head else MODELS.entry(self.model.name).tags.get("outputs")
-        )
-        if needs and gives and not set(needs) & set(gives):
-            wanted = " or ".join(needs)
-            refuse(
-                [(("loss",), f"{self.loss.name} needs an output of {wanted}, this network gives {' and '.join(gives)}")]
-            )
-        return self
-
-
-class Attack(Closed):
-    """One attack: a column of the results."""
-
-    attack: Spec = Field(description="an attack, by `name`; its options stand beside this key")
-    norm: Norm = Field(description="the norm that measures the budget; may be left out where the attack has one only")
-    epsilons: tuple[PositiveFloat, ...] | None = Field(
-        None, strict=False, description="budgets in pixel units of [0, 1]; required for bounded attacks only"
-    )
-    seed: Seed = Field(0, description="address of the attack's own draws, beside the model's seed")
-    surrogate: str | None = Field(None, description="view of the model that gradients are taken through")
-    shards: PositiveInt = Field(1, description="jobs that the samples are split into; decides no result")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _only_norm(cls, value: Any) -> Any:
-        """Fill in the norm where the attack has one only, and refuse one that it does not have."""
-        if not isinstance(value, Mapping) or not isinstance(value.get("attack"), Spec):
-            return value
-        spec: Spec = value["attack"]
-        norms = list(ATTACKS.entry(spec.name).tags.get("norms", ()))
-        if "norm" not in value and len(norms) == 1:
-            return {**value, "norm": norms[0]}
-        if "norm" not in value:
-            refuse([(("norm",), f"this key is required: {spec.name} works in {', '.join(norms) or 'any norm'}")])
-        if norms and value["norm"] not in norms:
-            refuse([(("norm",), f"{spec.name} does not work in {value['norm']!r}; it works in {', '.join(norms)}")])
-        return value
-
-    # Validators of this mode run from the last to the first: this one runs before `_only_norm`.
-    _separate = _flattened(ATTACKS, "attack")
-
-    @model_validator(mode="after")
-    def _epsilons_fit_kind(self) -> Self:
-        kind = ATTACKS.entry(self.attack.name).tags.get("kind")
-        if kind == "bounded" and not self.epsilons:
-            refuse([(("epsilons",), f"{self.attack.name} is a bounded attack and needs a list of budgets")])
-        if kind == "minimum_norm" and self.epsilons is not None:
-            refuse([(("epsilons",), f"{self.attack.name} looks for the smallest distance and takes no budgets")])
-        if self.norm == "linf" and self.epsilons is not None and self.epsilons[-1] > 1:
-            refuse([(("epsilons",), "pixels are in [0, 1], so a budget above 1 in linf is none; 8 of 255 is 0.0314")])
-        if self.epsilons is not None and list(self.epsilons) != sorted(set(self.epsilons)):
-            refuse([(("epsilons",), "the budgets must ascend, each once")])
-        return self
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give what decides the rows of this attack on a given model."""
-        plain = self.model_dump(exclude={"attack", "shards"})
-        plain["epsilons"] = None if self.epsilons is None else list(self.epsilons)
-        return {**plain, "attack": self.attack.as_dict()}
-
-
-class Certificate(Closed):
-    """One certificate: a lower bound on the distance of any adversarial example."""
-
-    certificate: Spec = Field(description="a certificate, by `name`; its options stand beside this key")
-    seed: Seed = Field(0, description="address of the certificate's own draws, beside the model's seed")
-
-    _separate = _flattened(CERTIFICATES, "certificate")
-
-    def applies_to(self, variant: Variant) -> bool:
-        """Tell whether a variant's network has what this certificate needs, as registered or as its class defines."""
-        needs = CERTIFICATES.entry(self.certificate.name).tags.get("needs")
-        if needs is None:
-            return True
-        name = variant.model.name
-        if ":" in name:
-            located = locate(*name.split(":"))
-            return located is not None and class_attribute(located, needs) is not None
-        return bool(MODELS.entry(name).tags.get(needs))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give what decides the rows of this certificate on a given model."""
-        return {"seed": self.seed, "certificate": self.certificate.as_dict()}
+_CROSSED = ("attacks", "variants")
 
 
 class Experiment(Closed):
@@ -237,12 +52,32 @@ class Experiment(Closed):
     )
     variants: dict[Name, Variant] = Field(min_length=1, description="the rows of the ablation, in the figures' order")
     attacks: dict[Name, Attack] = Field({}, description="the columns of the results")
-    certificates: dict[Name, Certificate] = Field({}, description="lower bounds, checked against every attack")
+    certificates: dict[Name, Certificate] = Field(
+        {}, description="lower bounds, checked against every attack on what they certify"
+    )
+    diagnostics: Diagnostics = Field(Diagnostics(), description="probes of every model for gradient masking")
     samples: PositiveInt | None = Field(None, description="attack and certify only the first so many test images")
     examples: NonNegativeInt = Field(32, description="adversarial images kept per cell")
     allow_missing: bool = Field(
         False, description="aggregate without the cells that are missing or stale, and say so in tables and figures"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _transfers_from_each(cls, value: Any) -> Any:
+        """Replace an attack with ``transfer_from: *`` by one per variant, at its place."""
+        if not isinstance(value, Mapping) or not all(isinstance(value.get(key), Mapping) for key in _CROSSED):
+            return value
+        attacks: dict[Any, Any] = {}
+        for name, attack in value["attacks"].items():
+            if isinstance(attack, Mapping) and attack.get("transfer_from") == "*":
+                made = {f"{name}_from_{one}": {**attack, "transfer_from": one} for one in value["variants"]}
+            else:
+                made = {name: attack}
+            clash = next((one for one in made if one in attacks), None)
+            refuse([(("attacks", str(name)), f"two attacks are called '{clash}'")] if clash else [])
+            attacks.update(made)
+        return {**value, "attacks": attacks}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -255,6 +90,15 @@ class Experiment(Closed):
                 problems.append(
                     (("certificates", name), f"no variant has a {needs} network, so nothing can be certified")
                 )
+        for name, attack in self.attacks.items():
+            unknown = [one for one in attack.transfer_from or () if one not in self.variants]
+            told = [f"no variant '{one}'; {nearest(one, self.variants)}" for one in unknown]
+            if not told and not any(attack.applies_to(variant, self.variants) for variant in self.variants):
+                told = ["no other variant is left to attack"]
+            problems += [(("attacks", name, "transfer_from"), message) for message in told]
+        for name, variant in self.variants.items():
+            problem = _unfit(self.training_of(name).adversary, variant.loss)
+            problems += [(("variants", name, "training", "adversary"), problem)] if problem else []
         for name in sorted(set(self.attacks) & set(self.certificates)):
             problems.append((("certificates", name), "an attack has this name already"))
         refuse(problems)
@@ -267,6 +111,7 @@ class Experiment(Closed):
             "seeds": list(self.seeds),
             "samples": self.samples,
             "examples": self.examples,
+            "diagnostics": self.diagnostics.model_dump(),
             "variants": {
                 name: {
                     "model": variant.model.as_dict(),
@@ -279,11 +124,29 @@ class Experiment(Closed):
             "certificates": {name: certificate.as_dict() for name, certificate in self.certificates.items()},
         }
 
+    def budgets(self) -> dict[str, list[float]]:
+        """Give the budgets of the bounded attacks by norm, ascending, each once."""
+        found: dict[str, set[float]] = {}
+        for attack in self.attacks.values():
+            found.setdefault(attack.norm, set()).update(attack.epsilons or ())
+        return {norm: sorted(values) for norm, values in found.items() if values}
+
     def training_of(self, variant: str) -> Training:
         """Merge the experiment's training with what a variant trains differently."""
         changes = self.variants[variant].training
         given = {name: getattr(changes, name) for name in changes.model_fields_set}
         return self.training.model_copy(update=given)
+
+
+def _unfit(adversary: Spec | None, loss: Spec) -> str | None:
+    """Say why a loss cannot be trained with an adversary; None where it can, or where nothing is known of the loss."""
+    losses = ADVERSARIES.entry(adversary.name).tags.get("losses") if adversary else None
+    if adversary is None or not losses or loss.name in losses or loss.name not in LOSSES.catalogue:
+        return None
+    return (
+        f"{adversary.name} compares the probabilities of softmax and needs the loss {' or '.join(losses)}, "
+        f"this variant's is {loss.name}; pgd takes any loss"
+    )
 
 
 class Execution(Closed):
@@ -293,7 +156,9 @@ class Execution(Closed):
         "auto", description="auto takes a GPU where one is, else the CPU"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the passes an attack makes; every success is confirmed in float32"
+        "auto",
+        description="of an attack's passes; auto takes bfloat16 for attacks that need only directions of gradients, "
+        "where the device is fast at it and the gradients agree; every success is confirmed in float32",
     )
     attack_batch_size: PositiveInt | Literal["auto"] = Field("auto", description="images per attack batch")
 

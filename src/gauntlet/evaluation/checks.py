@@ -4,35 +4,31 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gauntlet.attacks.geometry import distances
 from gauntlet.attacks.model import AttackModel
-from gauntlet.attacks.objectives import margin
+from gauntlet.attacks.objectives import OBJECTIVES
 from gauntlet.errors import InputError
-from gauntlet.tensors import is_out_of_memory
+from gauntlet.geometry import distances
 
 BOX_TOLERANCE = 1e-6
 BALL_RELATIVE, BALL_ABSOLUTE = 1e-5, 1e-6
 
 
 def check_gradients(model: AttackModel, x: Tensor) -> None:
-    """Check on a few images `(B, C, H, W)` that gradients exist, are finite, and are not zero on all of them.
+    """Check on a few images `(B, C, H, W)` that gradients exist, and are neither zero nor not finite on all of them.
 
-    Raises InputError, which names the model's other views.
+    On some of them they may be: that is counted in every row, and diagnosed. Raises InputError, which names the
+    model's other views.
     """
     predictions = model.judge(x).argmax(1)
     model.start_counting(len(x))
     try:
-        _, gradient = model.gradients(x, predictions, margin)
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            model.halve()
-            check_gradients(model, x)
-            return
+        gradient = model.gradients(x, predictions, OBJECTIVES["margin"]).gradient
+    except RuntimeError as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"the model has no gradient ({reason})", remedy=_elsewhere(model)) from error
-    if not gradient.isfinite().all():
-        count = int((~gradient.flatten(1).isfinite().all(1)).sum())
-        raise InputError(f"the model's gradient is not finite on {count} of {len(x)} images", remedy=_elsewhere(model))
+    count = int((model.counts.of["nonfinite_gradients"] > 0).sum())
+    if count == len(x):
+        raise InputError(f"the model's gradient is not finite on all of {len(x)} images", remedy=_elsewhere(model))
     if not gradient.any():
         raise InputError(f"the model's gradient is zero on all of {len(x)} images", remedy=_elsewhere(model))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from gauntlet.attacks.geometry import distances
+from gauntlet.attacks.counting import COUNTED
 from gauntlet.attacks.model import AttackModel, Precision
 from gauntlet.data.splits import sample_hashes
 from gauntlet.errors import AttackError, GauntletError
@@ -20,6 +20,9 @@ from gauntlet.evaluation.examples import candidates, select
 from gauntlet.evaluation.pieces import PART_SIZES, Piece
 from gauntlet.evaluation.pieces import pieces as divide
 from gauntlet.evaluation.plan import AttackPlan, Evaluation, EvaluationPart
+from gauntlet.evaluation.precision import choose
+from gauntlet.geometry import distances
+from gauntlet.memory import BatchSize, is_out_of_memory
 from gauntlet.randomness import sample_keys
 from gauntlet.registry import ATTACKS
 from gauntlet.results import EVALUATION_SCHEMA
@@ -33,7 +36,6 @@ from gauntlet.subject import (
     device_of,
     logit_margin,
 )
-from gauntlet.tensors import is_out_of_memory
 
 _BATCH_SIZES = {"cpu": 256, "cuda": 1024}
 _ERRORS_TOLD = 10
@@ -82,6 +84,7 @@ def evaluate_parts(
     part_size: int | None = None,
     pieces: Sequence[Piece] | None = None,
     keep_examples: int = 32,
+    sources: Sequence[nn.Module] = (),
 ) -> Iterator[EvaluationPart]:
     """Run an attack over images `(N, C, H, W)` in [0, 1] with labels `(N,)`, giving each part as it is finished.
 
@@ -90,12 +93,13 @@ def evaluate_parts(
     by the plain model in float32. A row depends on its image, its label, the model, the attack and the seed alone, not
     on batch size, parts, order or the other images (in float32 up to rounding, where it decides). A part has
     `part_size` samples, a batch if not said. To go on after an interruption, or to do one shard, give its `pieces`.
+    With `sources`, other networks for the same classes, the attack sees these alone (transfer); success is judged on
+    `network` all the same.
 
     Raises InputError when model, images or options cannot be used, AttackError when the attack raises or returns
     something that is no batch of images; what breaks its promise in single rows gets status error.
     """
     check_images(images, labels)
-    check_eval_mode(network)
     component = ATTACKS.load(attack.spec.name)
     tags = ATTACKS.entry(attack.spec.name).tags
     access = getattr(component, "access", tags.get("access"))
@@ -103,8 +107,18 @@ def evaluate_parts(
     size = _BATCH_SIZES.get(place.type, 256) if batch_size == "auto" else batch_size
     y = labels.to(torch.int64)
     probes = images[:PROBES].to(place)
-    check_logits(Judge(network, device=place, batch_size=size), probes, y)
-    model = AttackModel(network, device=place, precision=precision, surrogate=attack.surrogate, batch_size=size)
+    for one in (network, *sources):
+        check_eval_mode(one)
+        check_logits(Judge(one, device=place, batch_size=size, draws=attack.draws), probes, y)
+    model = AttackModel(
+        network,
+        device=place,
+        precision=choose(precision, attack, sources[0] if sources else network, images, y, device=place),
+        surrogate=attack.surrogate,
+        sources=sources,
+        draws=attack.draws,
+        batch_size=size,
+    )
     runner = Runner(model, component, attack, whole=tags.get("batching") == "attack")
     if access == "gradient":
         checks.check_gradients(model, probes.to(model.dtype))
@@ -123,24 +137,25 @@ class Runner:
         parameters = inspect.signature(component).parameters
         self.accepts = lambda name: name in parameters
 
-    def __call__(self, x: Tensor, y: Tensor, keys: Tensor, epsilon: float | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Attack x `(B, C, H, W)`; give the images it returns, and forwards and backwards, each int64 `(B,)`."""
-        returned = torch.empty_like(x)
-        forwards, backwards = torch.zeros_like(y), torch.zeros_like(y)
-        done = 0
-        while done < len(x):
-            size = len(x) if self.whole else self.model.batch_size
-            part = slice(done, min(done + size, len(x)))
-            try:
-                returned[part] = self._call(x[part], y[part], keys[part], epsilon)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                self.model.halve()
-                continue
-            forwards[part], backwards[part] = self.model.forwards, self.model.backwards
-            done = part.stop
-        return returned, forwards, backwards
+    def __call__(
+        self, x: Tensor, y: Tensor, keys: Tensor, epsilon: float | None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Attack x `(B, C, H, W)`; give the images it returns, the plain model's logits there, and what was counted."""
+        returned, logits = torch.empty_like(x), []
+        counted = {name: torch.zeros_like(y) for name in COUNTED}
+
+        def attack(part: slice) -> None:
+            returned[part] = self._call(x[part], y[part], keys[part], epsilon)
+            judged = self.model.verdict(returned[part].clamp(0.0, 1.0))
+            logits.append(judged)
+            for name, total in counted.items():
+                total[part] = self.model.counts.of[name]
+
+        # An attack that cuts its own batches gets all samples; it starts again only where a single pass does not fit.
+        batches = BatchSize(len(x), self.model.device) if self.whole else self.model.memory
+        for _ in batches.parts(len(x), attack):
+            pass
+        return returned, torch.cat(logits), counted
 
     def _call(self, x: Tensor, y: Tensor, keys: Tensor, epsilon: float | None) -> Tensor:
         name = self.plan.spec.name
@@ -179,14 +194,13 @@ def _part(
     for epsilon in sorted(plan.epsilons) if plan.epsilons is not None else [None]:
         if not len(left):
             break
-        returned, forwards, backwards = runner(x[left], y[left], keys[left], epsilon)
+        returned, logits, counted = runner(x[left], y[left], keys[left], epsilon)
         reasons = checks.broken_promises(x[left], returned, norm=plan.norm, epsilon=epsilon)
         points = returned.clamp(0.0, 1.0)
-        logits = model.judge(points)
         for row in (~logits.isfinite().all(1)).nonzero()[:, 0].tolist():
             reasons.setdefault(row, "the model's outputs there are not finite")
         errors += [f"sample {first + int(left[row])}: {reason}" for row, reason in sorted(reasons.items())]
-        left = state.record(left, points, logits, forwards, backwards, sorted(reasons), epsilon=epsilon, norm=plan.norm)
+        left = state.record(left, points, logits, counted, sorted(reasons), plan=plan, epsilon=epsilon)
     table, examples = state.rows(first, hashes, identity, plan)
     kept = candidates(examples, keep_examples) if keep_examples else {}
     return EvaluationPart(first, first + len(images), table, kept, tuple(errors[:_ERRORS_TOLD]))
@@ -204,7 +218,7 @@ class _State:
         self.prediction = self.clean_prediction.clone()
         self.confidence = self.clean_confidence.clone()
         self.epsilon = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
-        self.forwards, self.backwards = torch.zeros_like(y), torch.zeros_like(y)
+        self.counted = {name: torch.zeros_like(y) for name in COUNTED}
         wrong = self.clean_prediction != y
         self.epsilon[wrong] = 0.0
         self.status = np.where(wrong.cpu().numpy(), "already_wrong", "robust").astype(object)
@@ -214,26 +228,27 @@ class _State:
         rows: Tensor,
         points: Tensor,
         logits: Tensor,
-        forwards: Tensor,
-        backwards: Tensor,
+        counted: Mapping[str, Tensor],
         bad: list[int],
         *,
+        plan: AttackPlan,
         epsilon: float | None,
-        norm: str,
     ) -> Tensor:
         """Book what an attack found for `rows`; give the rows that still hold, int64 `(A,)`."""
-        self.forwards[rows] += forwards
-        self.backwards[rows] += backwards
+        # What is no perturbation of the image need not keep its class: no class of it is a success.
+        counts = ATTACKS.entry(plan.spec.name).tags.get("access") != "none"
+        for name, total in self.counted.items():
+            total[rows] += counted[name]
         self.points[rows], self.prediction[rows] = points, logits.argmax(1)
         self.confidence[rows] = logits.softmax(1).amax(1)
-        fooled = logits.argmax(1) != self.y[rows]
+        fooled = (logits.argmax(1) != self.y[rows]) & counts
         holds = ~fooled
         if bad:
             fooled[bad] = holds[bad] = False
             self.status[rows[bad].cpu().numpy()] = "error"
             self.prediction[rows[bad]], self.confidence[rows[bad]] = -1, torch.nan
         self.status[rows[fooled].cpu().numpy()] = "adversarial"
-        measured = distances(points - self.x[rows])[norm]
+        measured = distances(points - self.x[rows])[plan.norm]
         self.epsilon[rows[fooled]] = measured[fooled] if epsilon is None else epsilon
         return rows[holds]
 
@@ -258,8 +273,7 @@ class _State:
             **sizes,
             "clean_confidence": self.clean_confidence.cpu().numpy(),
             "adversarial_confidence": self.confidence.cpu().numpy(),
-            "forwards": self.forwards.cpu().numpy(),
-            "backwards": self.backwards.cpu().numpy(),
+            **{name: total.cpu().numpy() for name, total in self.counted.items()},
             "status": list(self.status),
             "sample_hash": hashes,
         }

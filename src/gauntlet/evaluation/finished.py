@@ -1,4 +1,4 @@
-"""Finished parts of an evaluation on disk, each whole or absent, so that an interrupted one goes on after them."""
+"""Finished parts of a cell's rows on disk, each whole or absent, so that an interrupted one goes on after them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from gauntlet.errors import InputError
@@ -21,14 +22,14 @@ _PART_KEY = "gauntlet.part"
 
 
 class FinishedParts:
-    """The finished parts of one evaluation, in a folder of their own.
+    """The finished parts of one evaluation, or of one certificate, in a folder of their own.
 
-    `recipe` is what decides the evaluation: parts of another recipe are not read. Processes that work on different
-    shards may share the folder.
+    `recipe` is what decides the rows: parts of another recipe are not read, nor are those of another `schema`.
+    Processes that work on different shards may share the folder.
     """
 
-    def __init__(self, folder: Path, *, recipe: str) -> None:
-        self.folder, self.recipe = folder, recipe
+    def __init__(self, folder: Path, *, recipe: str, schema: pa.Schema = EVALUATION_SCHEMA) -> None:
+        self.folder, self.recipe, self.schema = folder, recipe, schema
 
     def save(self, part: EvaluationPart) -> None:
         """Write a part; the table comes last and holds the digest of the examples, so it stands for both."""
@@ -71,7 +72,7 @@ class FinishedParts:
         except (ValueError, KeyError, TypeError) as error:
             raise InputError("this is no finished part", where=str(table)) from error
         rows = read_table(table)
-        whole = rows.schema.equals(EVALUATION_SCHEMA) and rows["index"].to_pylist() == list(range(start, stop))
+        whole = rows.schema.equals(self.schema) and rows["index"].to_pylist() == list(range(start, stop))
         if recipe != self.recipe or not whole:
             raise InputError("this is a part of another evaluation", where=str(table))
         examples = read_tensors(images, expected_digest=examples_digest, remedy="")

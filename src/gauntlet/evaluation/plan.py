@@ -15,8 +15,9 @@ class AttackPlan:
     """An attack to run: `name` is its name in the results, `spec` the component and its options.
 
     `epsilons` are the budgets of a bounded attack, in `norm`, in pixel units of [0, 1]; None for a minimum-norm
-    attack. `surrogate` names the view of the model that gradients are taken from; `seed` addresses the
-    attack's own draws, beside the model's seed.
+    attack. `surrogate` names the view of the model that gradients are taken from; `draws` is the number of passes that
+    a random model's outputs and gradients are means over; `seed` addresses the attack's own draws, beside the model's
+    seed.
     """
 
     name: str
@@ -24,6 +25,7 @@ class AttackPlan:
     norm: str
     epsilons: tuple[float, ...] | None = None
     surrogate: str | None = None
+    draws: int = 1
     seed: int = 0
 
 

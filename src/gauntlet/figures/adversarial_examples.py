@@ -33,7 +33,9 @@ _ROWS = """
 """
 _RADII = """
     SELECT index, max(radius) AS radius FROM read_parquet($certificates, hive_partitioning = false)
-    WHERE variant = $variant AND seed = $seed AND norm = $norm AND status = 'certified' GROUP BY index
+    WHERE variant = $variant AND seed = $seed AND norm = $norm AND status = 'certified'
+        AND NOT list_contains($of_others::VARCHAR[], certificate)
+    GROUP BY index
 """
 
 
@@ -53,9 +55,10 @@ class _Example:
 @FIGURES.register(
     "adversarial_examples",
     reads=("examples", "evaluations"),
+    may_read=("certificates",),
     title="Adversarial examples",
     caption="Original, adversarial image and signed difference (blue: darker, red: brighter). Above each: true class → "
-    "class given, distance, and the certified radius where there is one.",
+    "class given, distance, and the model's certified radius where there is one.",
 )
 def adversarial_examples(
     inputs: Inputs,
@@ -157,7 +160,8 @@ def _load(inputs: Inputs, item: Examples, most: int) -> list[_Example]:
         norm = next(iter(found.values()))["norm"] if found else ""
         radii: dict[int, float] = {}
         if inputs.has("certificates"):
-            table = evaluations.query(_RADII, **key, norm=norm, certificates=str(inputs.path("certificates")))
+            named = {"certificates": str(inputs.path("certificates")), "of_others": list(evaluations.plan.of_others)}
+            table = evaluations.query(_RADII, **key, norm=norm, **named)
             radii = dict(zip(table["index"].to_pylist(), table["radius"].to_pylist(), strict=True))
     examples = [
         _Example(

@@ -1,4 +1,4 @@
-"""Certified radius against the smallest adversarial distance found, for every certified sample."""
+"""Certified radius of the model against the smallest adversarial distance found, for every certified sample."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gauntlet.aggregation import open_evaluations
 from gauntlet.figures.inputs import Inputs
-from gauntlet.figures.style import Style, legend_above, legend_rows, line_of, norm_label, note_below
+from gauntlet.figures.style import Style, legend_above, legend_rows, line_of, norm_label, note_below, plain
 from gauntlet.registry import FIGURES
 
 _PAIRS = """
@@ -21,7 +21,7 @@ _PAIRS = """
     LEFT JOIN (
         SELECT variant, seed, norm, index, sample_hash, min(distance) AS distance FROM evaluations GROUP BY ALL
     ) AS found USING (variant, seed, norm, index, sample_hash)
-    WHERE c.status = 'certified'
+    WHERE c.status = 'certified' AND NOT list_contains($of_others::VARCHAR[], c.certificate)
     ORDER BY c.variant, c.norm, c.certificate, c.seed, c.index
 """
 
@@ -31,7 +31,8 @@ _PAIRS = """
     reads=("certificates", "evaluations"),
     title="Certificates against distances",
     caption="Certified radius of every certified sample against the smallest distance at which any attack of the norm "
-    "fooled it. A point below the diagonal would refute the certificate.",
+    "fooled it. A point below the diagonal would refute the certificate. Certificates of smoothed classifiers, which "
+    "were not attacked, are left out.",
 )
 def certificate_distance(inputs: Inputs, *, style: Style) -> Figure:
     """Draw every certified and fooled sample as a point, one panel per norm; the diagonal is the certificate's claim.
@@ -39,7 +40,8 @@ def certificate_distance(inputs: Inputs, *, style: Style) -> Figure:
     Both axes are in pixel units of [0, 1]. Samples that no attack fooled have no distance; the note counts them.
     """
     with open_evaluations(inputs.path("evaluations")) as evaluations:
-        table = evaluations.query(_PAIRS, certificates=str(inputs.path("certificates"))).to_pydict()
+        others = list(evaluations.plan.of_others)
+        table = evaluations.query(_PAIRS, certificates=str(inputs.path("certificates")), of_others=others).to_pydict()
     pairs = {key: np.asarray(values) for key, values in table.items() if key in ("variant", "norm", "certificate")}
     radius = np.asarray(table["radius"], dtype=np.float64)
     distance = np.asarray([np.nan if value is None else value for value in table["distance"]], dtype=np.float64)
@@ -58,7 +60,8 @@ def certificate_distance(inputs: Inputs, *, style: Style) -> Figure:
     legend_above(figure, handles, style, wide=len(norms) > 1)
     kept, broken = int(np.isnan(distance).sum()), int((distance < radius).sum())
     notes = [f"{len(radius)} certified samples, {broken} refuted", f"{kept} that no attack fooled are not drawn"]
-    note_below(figure, notes, style, wide=len(norms) > 1)
+    left_out = f"left out, not about the model: {', '.join(map(plain, others))}" if others else ""
+    note_below(figure, [*notes, left_out], style, wide=len(norms) > 1)
     return figure
 
 

@@ -20,7 +20,8 @@ def inputs_beside(evaluations: Path) -> Inputs:
     with open_evaluations(evaluations) as opened:
         variants = opened.plan.variants
     folder = evaluations.parent
-    certificates, summary = folder / "certificates.parquet", folder / "summary.parquet"
+    certificates, summary, attacks = (folder / f"{name}.parquet" for name in ("certificates", "summary", "attacks"))
+    diagnostics = folder / "diagnostics.parquet"
     histories = (
         History(keys["variant"], int(keys["seed"]), path) for keys, path in _found(folder, "models/*/*/history.parquet")
     )
@@ -33,8 +34,10 @@ def inputs_beside(evaluations: Path) -> Inputs:
         evaluations=evaluations,
         summary=summary if summary.is_file() else None,
         certificates=certificates if certificates.is_file() else None,
+        diagnostics=diagnostics if diagnostics.is_file() else None,
         histories=tuple(histories),
         examples=tuple(examples),
+        attacks=attacks if attacks.is_file() else None,
     )
 
 

@@ -44,6 +44,8 @@ class Inputs:
     histories: tuple[History, ...] = ()
     examples: tuple[Examples, ...] = ()
     classes: tuple[str, ...] = field(default=())
+    attacks: Path | None = None
+    diagnostics: Path | None = None
 
     def has(self, name: str) -> bool:
         """Tell whether an input is there."""

@@ -1,22 +1,25 @@
-"""What a figure must say beside its lines: which numbers rest on missing cells or on errors."""
+"""What a figure must say beside its lines: which numbers rest on missing cells, on errors, or on masked gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-MISSING, ERRORS = "*", "†"
+MISSING, ERRORS, MASKED = "*", "†", "‡"
 
 
 def flagged(rows: Sequence[dict[str, Any]]) -> str:
-    """Give the marks that a name carries when its summary rows leave something out."""
-    return (MISSING if any(row["missing"] for row in rows) else "") + (
-        ERRORS if any(row["errors"] for row in rows) else ""
-    )
+    """Give the marks that a name carries when its summary rows leave something out or are in doubt."""
+    told = {MISSING: "missing", ERRORS: "errors", MASKED: "flags"}
+    return "".join(mark for mark, column in told.items() if any(row.get(column) for row in rows))
 
 
-def flags_note(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Explain the marks in use."""
+def flags_note(rows: Sequence[dict[str, Any]], *, missing: str = "cells are missing: may be too high") -> list[str]:
+    """Explain the marks in use; `missing` says what missing cells mean for what is drawn."""
     marks = flagged(rows)
-    parts = {MISSING: "* cells are missing: may be too high", ERRORS: "† samples with errors count as fooled"}
+    parts = {
+        MISSING: f"{MISSING} {missing}",
+        ERRORS: "† samples with errors count as fooled",
+        MASKED: "‡ gradients look masked: may be too high",
+    }
     return [text for mark, text in parts.items() if mark in marks]

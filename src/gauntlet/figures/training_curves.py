@@ -16,6 +16,8 @@ from gauntlet.figures.style import Style, hide_unused, legend_above, legend_rows
 from gauntlet.registry import FIGURES
 from gauntlet.results import read_table
 
+_COLUMNS = ("validation_loss", "validation_accuracy", "robust_validation_accuracy", "kr")
+
 Series = dict[str, list[NDArray[np.float64]]]
 
 
@@ -23,21 +25,24 @@ Series = dict[str, list[NDArray[np.float64]]]
     "training_curves",
     reads=("histories",),
     title="Training",
-    caption="Validation loss, one panel per kind of loss, validation accuracy, and the Kantorovich-Rubinstein term "
-    "where it is trained, after every epoch: mean over seeds and their range; pale where some seeds have stopped.",
+    caption="Validation loss, one panel per kind of loss, validation accuracy, the same under the training's adversary "
+    "where there is one, and the Kantorovich-Rubinstein term where it is trained, after every epoch: mean over seeds "
+    "and their range; pale where some seeds have stopped.",
 )
 def training_curves(inputs: Inputs, *, style: Style) -> Figure:
-    """Draw validation loss, validation accuracy and, where it exists, the KR term against the epoch, per variant.
+    """Draw validation loss and accuracy, accuracy under attack and the KR term where they exist, against the epoch.
 
     Losses of different kinds have panels of their own. Seeds stop at different epochs: from there on the mean of those
     that still run is drawn pale.
     """
-    series = {column: _series(inputs, column) for column in ("validation_loss", "validation_accuracy", "kr")}
+    series = {column: _series(inputs, column) for column in _COLUMNS}
     panels: list[tuple[str, str, Sequence[str]]] = [
         (f"Validation loss: {loss}" if loss else "Validation loss", "validation_loss", variants)
         for loss, variants in inputs.losses().items()
     ]
     panels.append(("Validation accuracy (%)", "validation_accuracy", inputs.variants))
+    if series["robust_validation_accuracy"]:
+        panels.append(("Robust validation accuracy (%)", "robust_validation_accuracy", inputs.variants))
     if series["kr"]:
         panels.append(("KR term", "kr", inputs.variants))
     columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
@@ -46,7 +51,7 @@ def training_curves(inputs: Inputs, *, style: Style) -> Figure:
     figure, grid = style.figure(rows, columns, height_in=0.25 + 1.9 * rows + legend_in, sharex=True)
     handles: dict[str, Any] = {}
     for axes, (title, column, variants) in zip(grid.flat, panels, strict=False):
-        scale = 100 if column == "validation_accuracy" else 1
+        scale = 100 if column.endswith("accuracy") else 1
         for variant in (name for name in inputs.variants if name in variants):
             for runs in [series[column].get(variant)]:
                 if runs:

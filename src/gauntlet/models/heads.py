@@ -81,3 +81,8 @@ class EccHead(Head):
         # The tanh saturates and the decoder divides by distances: gradients through both say little. The correlation
         # of the bits before tanh with the codewords has the same winner wherever the bits agree with a codeword.
         return {"code_bits": lambda features: self.bits(features) @ self.code.T / self.code.shape[1]}
+
+    @property
+    def adaptive(self) -> tuple[tuple[str, str], ...]:
+        """The bits before tanh first: they have gradients where the decoder has none."""
+        return (("code_bits", "margin"), ("code_bits", "cross_entropy"), ("logits", "margin"))

@@ -59,6 +59,11 @@ class Head(nn.Module):
         """Name other differentiable views: maps of features `(B, F)` to scores `(B, K)`."""
         return {}
 
+    @property
+    def adaptive(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of a view and an attack's loss that fit this output, best first; ``logits`` is the network itself."""
+        return (("logits", "margin"), ("logits", "cross_entropy"))
+
 
 class LayerHead(Head):
     """A head that is one layer; its outputs are the logits."""
@@ -111,6 +116,11 @@ class Network(nn.Module):
             return lambda x: view(self.features(x))
 
         return {"logits": self.forward, **{name: through(view) for name, view in self.head.views().items()}}
+
+    @property
+    def adaptive(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of a surrogate and an attack's loss that fit this network's kind of output, best first."""
+        return self.head.adaptive
 
     @property
     def lipschitz(self) -> LipschitzClaim | None:

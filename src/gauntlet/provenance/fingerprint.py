@@ -34,6 +34,7 @@ INFRASTRUCTURE = (
     "gauntlet.registry",
     "gauntlet.signals",
     "gauntlet.signatures",
+    "gauntlet.slices",
     "gauntlet.stages.publishing",
     "gauntlet.status",
     "gauntlet.training.checkpoints",

@@ -24,6 +24,7 @@ DIGEST_KEY = "gauntlet.digest"
 ENVIRONMENT_NAME = "environment"
 PACKAGES_NAME = "packages"
 SECONDS_KEY = "gauntlet.seconds"
+VERSIONS_KEY = "gauntlet.versions"
 PACKAGES_KEY = f"gauntlet.{PACKAGES_NAME}"
 
 _MARK = re.compile(rb"gauntlet-cell:(sha256:[0-9a-f]{64})")

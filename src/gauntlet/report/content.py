@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from gauntlet.aggregation import (
@@ -15,10 +16,12 @@ from gauntlet.aggregation import (
     budget_text,
     counted,
     is_worst_case,
+    masked_variants,
     norm_grids,
     open_evaluations,
     percent,
 )
+from gauntlet.diagnostics.checks import CHECKS, worst
 from gauntlet.figures import Inputs
 from gauntlet.results import read_metadata, read_table
 
@@ -65,6 +68,29 @@ class NormSection:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """One check on one variant, in one norm or none: the gravest verdict of its seeds, and what stands behind it."""
+
+    verdict: str
+    seed: int
+    norm: str
+    value: str
+    threshold: str
+    evidence: str
+    samples: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """One check of gradient masking: what it asks, and what it found of each variant, in the order of the variants."""
+
+    name: str
+    question: str
+    verdicts: tuple[str, ...]
+    findings: tuple[tuple[str, Finding], ...]
+
+
+@dataclass(frozen=True)
 class Content:
     """Everything the template fills in."""
 
@@ -74,9 +100,12 @@ class Content:
     attacks: tuple[str, ...]
     seeds: tuple[int, ...]
     norms: tuple[NormSection, ...]
+    costs: tuple[dict[str, Any], ...]
     cells: tuple[dict[str, Any], ...]
     missing: tuple[str, ...]
     errors: tuple[dict[str, Any], ...]
+    masked: dict[str, list[str]]
+    questions: tuple[Question, ...]
     provenance: tuple[tuple[str, str], ...]
 
 
@@ -107,11 +136,14 @@ def read_content(inputs: Inputs) -> Content:
             )
             for norm in plan.norms
         ),
+        costs=tuple(_costs(inputs)),
         cells=tuple(cells),
         missing=tuple(
             f"{cell['variant']}, seed {cell['seed']}, {cell['attack']}" for cell in cells if not cell["samples"]
         ),
         errors=tuple(cell for cell in cells if cell["errors"]),
+        masked=masked_variants(rows),
+        questions=tuple(_questions(inputs, plan.variants)),
         provenance=tuple(_provenance(path)),
     )
 
@@ -152,8 +184,59 @@ def _certified(
         return ()
     table = evaluations.query(_CERTIFIED, grid=list(grid), norm=norm, path=str(inputs.certificates))
     place = {variant: number for number, variant in enumerate(inputs.variants)}
-    rows = table.to_pylist()
+    certifies = {one.name: one.certifies for one in evaluations.plan.certificates}
+    rows = [row | {"certifies": certifies.get(row["certificate"], "model")} for row in table.to_pylist()]
     return tuple(sorted(rows, key=lambda row: (place.get(row["variant"], len(place)), row["certificate"])))
+
+
+def _costs(inputs: Inputs) -> Iterator[dict[str, Any]]:
+    """Give, per attack, what a broken sample cost over all models together, and its mean optimality over models."""
+    rows = read_table(inputs.path("attacks")).to_pylist() if inputs.has("attacks") else []
+    for attack in dict.fromkeys(row["attack"] for row in rows):
+        mine = [row for row in rows if row["attack"] == attack and row["samples"]]
+        if not mine:
+            continue
+        norms = dict.fromkeys(NORM_NAMES.get(row["norm"], row["norm"]) for row in mine)
+        made_by = dict.fromkeys(" ".join(filter(None, (row["library"], row["version"]))) for row in mine)
+        attacked, broken = (sum(row[column] for row in mine) for column in ("attacked", "broken"))
+        prices = ("forwards", "backwards", "seconds")
+        yield {
+            "attack": attack,
+            "norm": ", ".join(norms),
+            "library": ", ".join(filter(None, made_by)) or "–",
+            "models": len(mine),
+            "success": broken / attacked if attacked else None,
+            **{name: _quotient([row[name] for row in mine], broken) for name in prices},
+            "optimality": mean(known)
+            if (known := [x for row in mine if (x := row["optimality"]) is not None])
+            else None,
+        }
+
+
+def _quotient(values: Sequence[float | None], count: int) -> float | None:
+    """Divide a sum by a count; None where a summand is unknown or nothing was counted."""
+    known = [value for value in values if value is not None]
+    return sum(known) / count if count and len(known) == len(values) else None
+
+
+def _questions(inputs: Inputs, variants: Sequence[str]) -> Iterator[Question]:
+    """Give every check that was made, with the gravest of its verdicts per variant and what it rests on."""
+    rows = read_table(inputs.path("diagnostics")).to_pylist() if inputs.has("diagnostics") else []
+    for name, check in CHECKS.items():
+        mine = [row for row in rows if row["check"] == name]
+        if not mine:
+            continue
+        verdicts = tuple(worst(row["verdict"] for row in mine if row["variant"] == variant) for variant in variants)
+        told = [row for row in mine if row["verdict"] in ("fail", "warn")]
+        told.sort(key=lambda row: (row["verdict"], variants.index(row["variant"]), row["seed"]))
+        yield Question(name, check.question, verdicts, tuple((row["variant"], _finding(row)) for row in told))
+
+
+def _finding(row: Mapping[str, Any]) -> Finding:
+    norm = NORM_NAMES.get(row["norm"], row["norm"]) if row["norm"] else ""
+    samples = ", ".join(map(str, row["samples"] or ()))
+    numbers = f"{row['value']:.3g}", f"{row['threshold']:.3g}"
+    return Finding(row["verdict"], row["seed"], norm, *numbers, row["evidence"], samples)
 
 
 def _provenance(path: Path) -> Iterator[tuple[str, str]]:

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import pyarrow as pa
 
 from gauntlet import paths
-from gauntlet.aggregation import combine, csv_table, markdown_table, plan_of, summarise
+from gauntlet.aggregation import (
+    Making,
+    certified_accuracies,
+    combine,
+    csv_table,
+    markdown_table,
+    measure_attacks,
+    plan_of,
+    summarise,
+)
+from gauntlet.aggregation.attacks import VOLATILE
 from gauntlet.certificates.check import violations
 from gauntlet.config import Cell, grid
+from gauntlet.config.schema import Experiment
+from gauntlet.diagnostics.checks import flags_of, judged
+from gauntlet.diagnostics.comparisons import COLUMNS, GRADIENT_COLUMNS, AttackFacts, compare
+from gauntlet.diagnostics.measurements import MEASUREMENT_SCHEMA, measurement_table
 from gauntlet.errors import GauntletError
 from gauntlet.files import write_text
 from gauntlet.planning import Plan
 from gauntlet.provenance.circumstances import Stopwatch
-from gauntlet.provenance.recipes import Recipe
-from gauntlet.results import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA, read_table, write_table
-from gauntlet.stages.publishing import withdraw
+from gauntlet.provenance.recipes import SECONDS_KEY, VERSIONS_KEY, Recipe
+from gauntlet.registry import ATTACKS, HEADS
+from gauntlet.results import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA, read_columns, read_metadata, read_table, write_table
+from gauntlet.stages.publishing import sweep, withdraw
 
 log = logging.getLogger("gauntlet")
 
@@ -33,12 +48,18 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     name, settings = cell.experiment, plan.experiment(cell.experiment)
     attacked = {other: paths.samples(other) for other in grid.evaluations(name, settings)}
     certified = {other: paths.samples(other) for other in grid.certificates(name, settings)}
+    probed = list(grid.diagnoses(name, settings))
     left_out = plan.left_out(name)
-    if left_out and len(left_out) == len(attacked) + len(certified):
+    if left_out and len(left_out) == len(attacked) + len(certified) + len(probed):
         raise GauntletError("every cell is missing or stale", where=str(cell), remedy="run `snakemake`")
     present = dict.fromkeys(plan.gathered(cell).values())
     _refuse_mixture(plan, list(present))
-    _refuse_violations(cell, [one for one in attacked if one in present], [one for one in certified if one in present])
+    for one in dict.fromkeys(part for measured in present for part in (measured.model, measured)):
+        # A kill right after publication leaves what the making went on from.
+        sweep(one)
+    of_others = [key for key, one in settings.certificates.items() if one.certifies != "model"]
+    attacks, certificates = ([one for one in files if one in present] for files in (attacked, certified))
+    _refuse_violations(cell, attacks, certificates, of_others)
     made = {**recipe.metadata(), **watch.circumstances()}
     planned = plan_of(name, settings)
     withdraw(cell)
@@ -51,12 +72,72 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
             combine(kept, out, plan=planned, metadata=made)
         else:
             write_table(out, schema.empty_table(), {**made, **planned.metadata()})
-    summary = summarise(paths.evaluations(name))
+    makings = {(one.variant, one.seed, one.probe): _making(plan, one) for one in attacked if one in present}
+    measured = measure_attacks(paths.evaluations(name), makings)
+    write_table(paths.attacks(name), measured, {**made, **planned.metadata()}, volatile=VOLATILE)
+    diagnostics = _diagnosed(name, settings, present)
+    write_table(paths.diagnostics(name), diagnostics, {**made, **planned.metadata()})
+    summary = summarise(paths.evaluations(name), flags=flags_of(diagnostics))
     write_text(paths.table(name, "csv"), csv_table(summary))
-    write_text(paths.table(name, "md"), markdown_table(summary, missing=left_out))
-    write_table(paths.summary(name), summary, {**recipe.metadata(), **watch.circumstances(), **planned.metadata()})
+    certified_accuracy = certified_accuracies(paths.certificates(name))
+    write_text(paths.table(name, "md"), markdown_table(summary, certified=certified_accuracy, missing=left_out))
+    said = {**recipe.metadata(), **watch.circumstances(), **planned.metadata()}
+    write_table(paths.certified(name), certified_accuracy, said)
+    write_table(paths.summary(name), summary, said)
     without = f", without {len(left_out)} that are missing or stale" if left_out else ""
-    log.info("%s: %d cells%s", cell, len(attacked) + len(certified) - len(left_out), without)
+    log.info("%s: %d cells%s", cell, len(attacked) + len(certified) + len(probed) - len(left_out), without)
+
+
+def attack_facts(name: str, settings: Experiment, variant: str) -> AttackFacts:
+    """Say what comparisons must know of an attack of the configuration on a variant.
+
+    `adaptive` takes another view only where the head has one; elsewhere it is one more attack on the logits.
+    """
+    attack = settings.attacks[name]
+    head = settings.variants[variant].model.options.get("head")
+    coded = head is not None and "codes" in HEADS.entry(head["name"]).tags.get("outputs", ())
+    tags = ATTACKS.entry(attack.attack.name).tags
+    steps = tags.get("steps", attack.attack.options.get("steps"))
+    return AttackFacts(
+        name,
+        attack.norm,
+        access=str(tags.get("access", "gradient")),
+        search=str(tags.get("search", "")),
+        steps=steps if isinstance(steps, int) else None,
+        surrogate="adaptive" if tags.get("adaptive") and coded else attack.surrogate,
+        transfer=attack.transfer_from is not None,
+        epsilons=attack.epsilons,
+    )
+
+
+def _diagnosed(name: str, settings: Experiment, present: Container[Cell]) -> pa.Table:
+    """Give every check on every model its verdict: what probes measured, and what follows from the evaluations.
+
+    One model is in memory at a time; the cells were verified as they were combined.
+    """
+    probed = set(grid.diagnoses(name, settings))
+    tables = [MEASUREMENT_SCHEMA.empty_table()]
+    for model in grid.models(name, settings):
+        probe = Cell("diagnose", name, model.variant, model.seed)
+        if probe in probed and probe in present:
+            tables.append(read_table(paths.probes(probe)))
+        facts = {attack: attack_facts(attack, settings, model.variant) for attack in settings.attacks}
+        cells = [Cell("evaluate", name, model.variant, model.seed, attack) for attack in settings.attacks]
+        columns = (*COLUMNS, *GRADIENT_COLUMNS.values())
+        rows = [(facts[one.probe], read_columns(paths.samples(one), columns)) for one in cells if one in present]
+        found = compare(rows)
+        tables.append(measurement_table(found, experiment=name, variant=model.variant, seed=model.seed))
+    return judged(pa.concat_tables(tables))
+
+
+def _making(plan: Plan, cell: Cell) -> Making:
+    """Read from a cell's file how it was made; the time of one whose shards worked elsewhere is not known."""
+    settings = plan.experiment(cell.experiment).attacks[cell.probe]
+    made = read_metadata(paths.samples(cell))
+    library = ATTACKS.library(settings.attack.name)
+    versions = dict(pair.split(" ", 1) for pair in made.get(VERSIONS_KEY, "").split(", ") if " " in pair)
+    seconds = made.get(SECONDS_KEY)
+    return Making(float(seconds) if seconds and settings.shards == 1 else None, library, versions.get(library))
 
 
 def _refuse_mixture(plan: Plan, cells: Iterable[Cell]) -> None:
@@ -76,14 +157,17 @@ def _listed(cells: Sequence[Cell]) -> str:
     return shown if len(cells) <= 8 else f"{shown}; and {len(cells) - 8} more"
 
 
-def _refuse_violations(cell: Cell, attacked: Iterable[Cell], certified: Iterable[Cell]) -> None:
-    """Hold every certificate against every attack on the same model."""
+def _refuse_violations(
+    cell: Cell, attacked: Iterable[Cell], certified: Iterable[Cell], of_others: Sequence[str]
+) -> None:
+    """Hold every certificate of a model against every attack on it; those of other classifiers are `of_others`."""
     found = []
     evaluations = list(attacked)
     for certificate in certified:
         tables = [read_table(paths.samples(other)) for other in evaluations if other.model == certificate.model]
         if tables:
-            found.append(violations(read_table(paths.samples(certificate)), pa.concat_tables(tables)))
+            rows = read_table(paths.samples(certificate))
+            found.append(violations(rows, pa.concat_tables(tables), of_others=of_others))
     counterexamples = pa.concat_tables(found) if found else None
     kept = paths.counterexamples(cell.experiment)
     if counterexamples is None or not len(counterexamples):

@@ -3,50 +3,103 @@
 from __future__ import annotations
 
 import logging
+import time
 
+import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 
 from gauntlet import paths
-from gauntlet.certificates import certify
+from gauntlet.certificates import certify_parts
 from gauntlet.config import Cell
 from gauntlet.data.splits import to_unit
 from gauntlet.data.store import load_split
-from gauntlet.evaluation import CellIdentity
+from gauntlet.evaluation import CellIdentity, EvaluationPart
+from gauntlet.evaluation.finished import FinishedParts
+from gauntlet.evaluation.pieces import PART_SIZES, remaining
 from gauntlet.models.weights import load_model
 from gauntlet.planning import Plan
 from gauntlet.progress import progress
 from gauntlet.provenance.circumstances import Stopwatch
 from gauntlet.provenance.recipes import Recipe
-from gauntlet.registry import CERTIFICATES
-from gauntlet.results import write_table
+from gauntlet.results import CERTIFICATE_SCHEMA, write_table
+from gauntlet.signals import StopRequest
 from gauntlet.stages.device import describe_device, open_device
-from gauntlet.stages.publishing import withdraw
+from gauntlet.stages.publishing import sweep, withdraw
 
 log = logging.getLogger("gauntlet")
 
+KEEP_EVERY_S = 10.0
+"""Seconds of work after which what is finished is kept: rows of a certificate may take milliseconds or minutes."""
+
 
 def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
-    """Certify every correctly classified test image of one model and publish the radii."""
+    """Certify the test images of one model and publish the rows, going on after those that are finished.
+
+    Raises Interrupted at a request to stop.
+    """
     watch = Stopwatch()
-    settings = plan.experiment(cell.experiment)
-    certificate = settings.certificates[cell.probe].certificate
     device = open_device(plan.config.execution)
-    network = load_model(paths.model_folder(cell.model), device=device)
+    with StopRequest(str(cell)) as stop:
+        rows = _certified(plan, cell, recipe, device, stop)
+        made = {**recipe.metadata(), **watch.circumstances(device=describe_device(device), precision="float32")}
+        withdraw(cell)
+        write_table(paths.samples(cell), rows, made)
+        sweep(cell)
+    counts = ", ".join(f"{count['counts']} {count['values']}" for count in rows["status"].value_counts().to_pylist())
+    log.info("%s: %s, mean radius %.4f in %s", cell, counts, pc.mean(rows["radius"]).as_py(), rows["norm"][0].as_py())
+
+
+def _certified(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, stop: StopRequest) -> pa.Table:
+    """Give the rows of all samples, keeping them on disk from time to time while there are more to come."""
+    settings = plan.experiment(cell.experiment)
+    certificate = settings.certificates[cell.probe]
     split = load_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
     images, labels = to_unit(split.images[: settings.samples]), split.labels[: settings.samples]
+    kept = FinishedParts(paths.partial(cell, recipe.string), recipe=recipe.string, schema=CERTIFICATE_SCHEMA)
+    parts = kept.load()
+    left = remaining([(0, len(images))], [(part.start, part.stop) for part in parts])
+    done = len(images) - sum(stop - start for start, stop in left)
+    if done:
+        log.info("%s: %d of %d samples are finished already", cell, done, len(images))
     with progress(str(cell), len(images), "samples") as report:
-        rows = certify(
+        report.advance(done)
+        network = load_model(paths.model_folder(cell.model), device=device)
+        waiting: list[pa.Table] = []
+        since_s = time.monotonic()
+        for rows in certify_parts(
             network,
             images,
             labels,
-            certificate,
+            certificate.certificate,
             name=cell.probe,
-            norm=CERTIFICATES.entry(certificate.name).tags["norms"][0],
+            norm=certificate.norm,
             identity=CellIdentity(cell.experiment, cell.variant, cell.seed),
+            seed=certificate.seed,
             device=device,
-            progress=report,
-        )
-    withdraw(cell)
-    made = {**recipe.metadata(), **watch.circumstances(device=describe_device(device), precision="float32")}
-    write_table(paths.samples(cell), rows, made)
-    log.info("%s: mean radius %.4f in %s", cell, pc.mean(rows["radius"]).as_py(), rows["norm"][0].as_py())
+            batch_size=PART_SIZES.get(device.type, 256),
+            pieces=left,
+        ):
+            waiting.append(rows)
+            done += len(rows)
+            report.advance(len(rows))
+            if done < len(images) and (stop.requested or time.monotonic() - since_s > KEEP_EVERY_S):
+                for part in _joined(waiting):
+                    kept.save(part)
+                    parts.append(part)
+                waiting, since_s = [], time.monotonic()
+                if stop.requested:
+                    raise stop.interruption(f"{done} of {len(images)} samples are kept")
+    ordered = sorted([*parts, *_joined(waiting)], key=lambda part: part.start)
+    return pa.concat_tables([part.rows for part in ordered]).combine_chunks()
+
+
+def _joined(tables: list[pa.Table]) -> list[EvaluationPart]:
+    """Join rows into as few parts as have no gap in them."""
+    rows = pa.concat_tables([CERTIFICATE_SCHEMA.empty_table(), *tables])
+    index = rows["index"].to_pylist()
+    starts = [row for row in range(len(index)) if row == 0 or index[row] != index[row - 1] + 1]
+    return [
+        EvaluationPart(index[a], index[b - 1] + 1, rows.slice(a, b - a).combine_chunks(), {})
+        for a, b in zip(starts, [*starts[1:], len(index)], strict=True)
+    ]

@@ -7,15 +7,19 @@ import logging
 import numpy as np
 import pyarrow.compute as pc
 import torch
+from torch import Tensor
 
 from gauntlet import paths
-from gauntlet.config import Cell
+from gauntlet.attacks.model import Precision
+from gauntlet.config import Cell, grid
 from gauntlet.data.splits import to_unit
 from gauntlet.data.store import load_split
 from gauntlet.errors import AttackError
 from gauntlet.evaluation import AttackPlan, CellIdentity, Evaluation, EvaluationPart, evaluate_parts, gather
 from gauntlet.evaluation.finished import FinishedParts
 from gauntlet.evaluation.pieces import PART_SIZES, Shard, pieces, remaining
+from gauntlet.evaluation.precision import choose
+from gauntlet.models.network import Network
 from gauntlet.models.weights import load_model
 from gauntlet.planning import Plan
 from gauntlet.progress import progress
@@ -36,7 +40,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     Raises AttackError when any sample went wrong, Interrupted at a request to stop.
     """
     watch = Stopwatch()
-    device, execution = open_device(plan.config.execution), plan.config.execution
+    device = open_device(plan.config.execution)
     with StopRequest(str(cell)) as stop:
         evaluation = gather(
             _attacked(plan, cell, recipe, device, stop), keep_examples=plan.experiment(cell.experiment).examples
@@ -44,13 +48,16 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
         _refuse_errors(cell, evaluation)
         made = {
             **recipe.metadata(),
-            **watch.circumstances(device=describe_device(device), precision=execution.precision),
+            **watch.circumstances(device=describe_device(device), precision=_precision(plan, cell, device)),
         }
         examples = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in evaluation.examples.items()}
         withdraw(cell)
         write_tensors(paths.examples(cell), examples, {**made, DIGEST_KEY: digest_mark(tensor_digest(examples))})
         write_table(paths.samples(cell), evaluation.rows, made)
         sweep(cell)
+    bad = pc.sum(pc.greater(evaluation.rows["nonfinite_gradients"], 0)).as_py()
+    if bad:
+        log.warning("%s: gradients at %d of %d samples were not finite", cell, bad, len(evaluation.rows))
     counts = evaluation.rows["status"].value_counts().to_pylist()
     log.info("%s: %s", cell, ", ".join(f"{count['counts']} {count['values']}" for count in counts))
 
@@ -65,18 +72,50 @@ def run_shard(plan: Plan, cell: Cell, recipe: Recipe, name: str) -> None:
             _refuse_errors(cell, gather(parts))
 
 
+def attacked_images(plan: Plan, cell: Cell) -> tuple[Tensor, Tensor]:
+    """Read the images, float32 `(N, C, H, W)` in [0, 1], and labels, int64 `(N,)`, that a cell's attack is run on."""
+    settings = plan.experiment(cell.experiment)
+    split = load_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
+    return to_unit(split.images[: settings.samples]), split.labels[: settings.samples]
+
+
+def attack_plan(plan: Plan, cell: Cell) -> AttackPlan:
+    """Tell the attack of a cell as its evaluation is asked for it."""
+    attack = plan.experiment(cell.experiment).attacks[cell.probe]
+    return AttackPlan(
+        cell.probe, attack.attack, attack.norm, attack.epsilons, attack.surrogate, attack.draws, attack.seed
+    )
+
+
+def source_models(plan: Plan, cell: Cell, device: torch.device) -> list[Network]:
+    """Load the models that a cell's attack sees instead of the attacked one: none but for transfers."""
+    sources = grid.sources(cell, plan.experiment(cell.experiment))
+    return [load_model(paths.model_folder(one), device=device) for one in sources]
+
+
+def identity_of(cell: Cell) -> CellIdentity:
+    """Tell whose rows and draws a cell's are."""
+    return CellIdentity(cell.experiment, cell.variant, cell.seed)
+
+
+def _precision(plan: Plan, cell: Cell, device: torch.device) -> Precision:
+    """Say which precision the attack's passes run in, as the evaluator chooses it."""
+    seen = source_models(plan, cell, device) or [load_model(paths.model_folder(cell.model), device=device)]
+    asked = plan.config.execution.precision
+    return choose(asked, attack_plan(plan, cell), seen[0], *attacked_images(plan, cell), device=device)
+
+
 def _attacked(
     plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, stop: StopRequest, *, shard: Shard | None = None
 ) -> list[EvaluationPart]:
     """Give every part of a cell, or those that one shard still had to do, keeping each as it is finished."""
     settings, execution = plan.experiment(cell.experiment), plan.config.execution
-    attack = settings.attacks[cell.probe]
-    split = load_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
-    images, labels = to_unit(split.images[: settings.samples]), split.labels[: settings.samples]
+    shards = settings.attacks[cell.probe].shards
+    images, labels = attacked_images(plan, cell)
     kept = FinishedParts(paths.partial(cell, recipe.string), recipe=recipe.string)
     parts = kept.load()
     finished = [(part.start, part.stop) for part in parts]
-    wanted = pieces(len(images), part_size=PART_SIZES.get(device.type, 256), shards=attack.shards, shard=shard)
+    wanted = pieces(len(images), part_size=PART_SIZES.get(device.type, 256), shards=shards, shard=shard)
     left = remaining(wanted, finished)
     if shard:
         parts = []
@@ -92,13 +131,14 @@ def _attacked(
             load_model(paths.model_folder(cell.model), device=device),
             images,
             labels,
-            AttackPlan(cell.probe, attack.attack, attack.norm, attack.epsilons, attack.surrogate, attack.seed),
-            identity=CellIdentity(cell.experiment, cell.variant, cell.seed),
+            attack_plan(plan, cell),
+            identity=identity_of(cell),
             device=device,
             precision=execution.precision,
             batch_size=execution.attack_batch_size,
             pieces=left,
             keep_examples=settings.examples,
+            sources=source_models(plan, cell, device),
         ):
             if not part.errors:
                 kept.save(part)

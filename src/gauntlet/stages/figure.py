@@ -10,10 +10,11 @@ from pathlib import Path
 from gauntlet import paths
 from gauntlet.aggregation import summarise
 from gauntlet.config import Cell
+from gauntlet.diagnostics.checks import flags_of
 from gauntlet.figures import available, inputs_beside, render
 from gauntlet.planning import Plan
 from gauntlet.provenance.recipes import Recipe, mark
-from gauntlet.results import write_table
+from gauntlet.results import read_table, write_table
 from gauntlet.stages.inputs import figure_inputs
 from gauntlet.stages.publishing import withdraw
 
@@ -35,7 +36,9 @@ def draw_from_results(evaluations: Path, folder: Path, name: str | None) -> list
     """
     with tempfile.TemporaryDirectory() as scratch:
         summary = Path(scratch) / "summary.parquet"
-        write_table(summary, summarise(evaluations), {})
-        inputs = replace(inputs_beside(evaluations), summary=summary)
+        beside = inputs_beside(evaluations)
+        flags = flags_of(read_table(beside.path("diagnostics"))) if beside.has("diagnostics") else None
+        write_table(summary, summarise(evaluations, flags=flags), {})
+        inputs = replace(beside, summary=summary)
         names = [name] if name else available(inputs)
         return [path for figure in names for path in render(figure, inputs, folder)]

@@ -22,6 +22,8 @@ def figure_inputs(plan: Plan, experiment: str) -> Inputs:
         evaluations=paths.evaluations(experiment),
         summary=paths.summary(experiment),
         certificates=paths.certificates(experiment) if certified else None,
+        attacks=paths.attacks(experiment),
+        diagnostics=paths.diagnostics(experiment),
         histories=tuple(
             History(model.variant, model.seed, paths.history(model), settings.variants[model.variant].loss.name)
             for model in grid.models(experiment, settings)

@@ -50,8 +50,13 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
         with progress(str(cell), training.epochs, "epochs") as report:
 
             def on_epoch(epoch: Epoch) -> None:
-                loss, accuracy = epoch.validation_loss, epoch.validation_accuracy
-                report.advance(1, f"validation loss {loss:.4f}, accuracy {accuracy:.4f}")
+                loss, accuracy, robust = (
+                    epoch.validation_loss,
+                    epoch.validation_accuracy,
+                    epoch.robust_validation_accuracy,
+                )
+                under_attack = "" if robust is None else f", {robust:.4f} under attack"
+                report.advance(1, f"validation loss {loss:.4f}, accuracy {accuracy:.4f}{under_attack}")
 
             fitted = fit(
                 network,
@@ -65,6 +70,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
                     schedule=training.schedule,
                     patience=training.patience,
                     augmentation=tuple(training.augmentation),
+                    adversary=training.adversary,
                 ),
                 seed=cell.seed,
                 device=device,

@@ -86,6 +86,7 @@ def compare(
 
 _MADE_OF_ALL = {
     "order": "the cells or their order",
+    "attacks": "the attacks' settings",
     "settings": "the experiment's settings",
     "templates": "the page's templates",
     "variants": "variants",

@@ -1,4 +1,4 @@
-"""What making a cell will cost, from what it, or cells like it, took before."""
+"""What making a cell will cost, from what it, or cells like it, took before, or from a trial."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from gauntlet import paths
 from gauntlet.config.grid import Cell
 from gauntlet.planning import Plan
 from gauntlet.status import records
+from gauntlet.status.predictions import predicted
 
 ASKED = 5
 """How many cells of a kind are asked for how long they took; their median counts."""
@@ -24,10 +25,15 @@ _KINDS: tuple[Callable[[Cell], Any], ...] = (
 )
 
 
+_ALIKE = 3
+"""The kinds that share the attack; others say less of a cell than a trial of its own."""
+
+
 class Costs:
-    """Seconds per cell: as it took last time, else as the median of cells alike that are there."""
+    """Seconds per cell: as it took last time, else the median of cells alike that are there, else as predicted."""
 
     def __init__(self, plan: Plan) -> None:
+        self._plan = plan
         self._there: dict[Any, list[Cell]] = defaultdict(list)
         for cell in plan.cells():
             if paths.products(cell)[0].is_file():
@@ -41,8 +47,16 @@ class Costs:
         own = self._took(cell)
         if own is not None:
             return own
-        kinds = ((number, kind(cell)) for number, kind in enumerate(_KINDS))
-        return next((cost for kind in kinds if (cost := self._of_kind(kind)) is not None), None)
+        for number, kind in enumerate(_KINDS):
+            if number == _ALIKE and (trial := self._predicted(cell)) is not None:
+                return trial
+            if (cost := self._of_kind((number, kind(cell)))) is not None:
+                return cost
+        return None
+
+    def _predicted(self, cell: Cell) -> float | None:
+        recipe = self._plan.recipe(cell) if cell.stage == "evaluate" else None
+        return predicted(cell, recipe.string) if recipe else None
 
     def _of_kind(self, kind: Any) -> float | None:
         if kind not in self._typical:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from gauntlet import paths
+from gauntlet.config.grid import Cell
 from gauntlet.status.cells import CellStatus, Progress, Survey
 from gauntlet.status.changes import ABSENT, Change
+from gauntlet.status.predictions import Prediction
 
 FORMAT = 1
 
@@ -67,6 +69,22 @@ def duration(seconds: float) -> str:
     if seconds >= 360:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def predictions_table(predictions: Mapping[Cell, Prediction | None], *, done: int) -> str:
+    """Write what trials predicted, one line a cell, and the sum; `done` cells were not tried."""
+    lines = [
+        (str(cell), duration(told.seconds), f"{told.tried} of {told.samples} samples tried, {told.device}")
+        if told
+        else (str(cell), "–", "not tried")
+        for cell, told in predictions.items()
+    ]
+    known = [told for told in predictions.values() if told]
+    starts = f"and {duration(sum(told.start_seconds for told in known))} for starting {len(known)} processes"
+    lines.append(("all", duration(sum(told.seconds for told in known)), starts))
+    widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
+    table = [f"{name.ljust(widths[0])}  {seconds.rjust(widths[1])}  {rest}" for name, seconds, rest in lines]
+    return "\n".join([*table, *([f"{_counted(done)} done already"] if done else [])])
 
 
 def cost_text(statuses: Iterable[CellStatus]) -> str:

@@ -14,6 +14,8 @@ HISTORY_SCHEMA = pa.schema(
         ("train_accuracy", pa.float64()),
         ("validation_loss", pa.float64()),
         ("validation_accuracy", pa.float64()),
+        ("robust_validation_loss", pa.float64()),
+        ("robust_validation_accuracy", pa.float64()),
         ("train_kr", pa.float64()),
         ("kr", pa.float64()),
         ("learning_rate", pa.float64()),
@@ -34,7 +36,8 @@ class Epoch:
     """What is recorded of one epoch.
 
     The training figures are those of the batches as they were trained on, with the weights changing meanwhile; the
-    validation figures are of the whole split after the epoch. `kr` is the Kantorovich-Rubinstein term of the
+    validation figures are of the whole split after the epoch, clean and, as `robust_...`, as the training's adversary
+    perturbs it, null where there is none. `kr` is the Kantorovich-Rubinstein term of the
     validation split and `train_kr` that of the training batches, null unless the loss has one. `seconds` covers
     training and validation, `steps_per_second` training alone. `epoch` counts from 1.
     """
@@ -44,6 +47,8 @@ class Epoch:
     train_accuracy: float
     validation_loss: float
     validation_accuracy: float
+    robust_validation_loss: float | None
+    robust_validation_accuracy: float | None
     train_kr: float | None
     kr: float | None
     learning_rate: float

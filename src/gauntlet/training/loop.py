@@ -1,4 +1,8 @@
-"""The training loop: epochs over a split on the device, the checkpoint with the lowest validation loss kept."""
+"""The training loop: epochs over a split on the device, the checkpoint with the lowest validation loss kept.
+
+With an adversary that loss is the one under attack: clean validation would keep an epoch of robust overfitting, or one
+from before robustness (Rice, Wong, Kolter 2020, arXiv:2002.11569).
+"""
 
 from __future__ import annotations
 
@@ -14,23 +18,23 @@ from torch import Tensor
 
 from gauntlet.data.augmentation import build_augmentation
 from gauntlet.data.batches import Batches
-from gauntlet.data.splits import Split, to_unit
+from gauntlet.data.splits import Split
 from gauntlet.errors import GauntletError
 from gauntlet.losses import build_loss, kantorovich_rubinstein
+from gauntlet.memory import is_out_of_memory
 from gauntlet.models.network import Network
 from gauntlet.randomness import derive_seed
 from gauntlet.registry import Spec
 from gauntlet.signals import StopRequest
-from gauntlet.tensors import is_out_of_memory
+from gauntlet.training.adversary import build_adversary, draw_keys
 from gauntlet.training.checkpoints import Checkpoints
 from gauntlet.training.history import Epoch, history_table
 from gauntlet.training.optimizers import build_optimizer, scheduled_lr
 from gauntlet.training.settings import TrainingSettings
 from gauntlet.training.state import Best, Tally, TrainingState, Weights, snapshot
+from gauntlet.training.validation import Figures, clean_figures, robust_figures
 
 log = logging.getLogger("gauntlet")
-
-EVALUATION_BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ class Training:
         # Channels last is the faster layout for convolutions; it changes no value that is stored.
         self.network = network.to(device).to(memory_format=torch.channels_last).train()
         self.loss, self.has_kr = build_loss(loss), loss.name == "hkr"
+        self.adversary = None if settings.adversary is None else build_adversary(settings.adversary)
         self.settings, self.seed, self.device = settings, seed, torch.device(device)
         augmentations = [build_augmentation(spec) for spec in settings.augmentation]
         self.batches = Batches(
@@ -184,19 +189,22 @@ class Training:
         start_s = time.perf_counter()
         train_loss, train_accuracy, train_kr = self._training_figures()
         self.network.eval()
-        validation_loss, validation_accuracy, kr = self._validation_figures()
-        if self.best is None or validation_loss < self.best.validation_loss:
-            self.best = Best(self.epochs + 1, validation_loss, snapshot(self.network))
+        clean, robust = self._validation_figures()
+        decisive = clean.loss if robust is None else robust.loss
+        if self.best is None or decisive < self.best.validation_loss:
+            self.best = Best(self.epochs + 1, decisive, snapshot(self.network))
         self.network.train()
         training_s = self.tally.seconds
         epoch = Epoch(
             self.epochs + 1,
             train_loss,
             train_accuracy,
-            validation_loss,
-            validation_accuracy,
+            clean.loss,
+            clean.accuracy,
+            None if robust is None else robust.loss,
+            None if robust is None else robust.accuracy,
             train_kr,
-            kr,
+            clean.kr,
             self.optimizer.param_groups[0]["lr"],
             self.batches.steps / max(training_s, 1e-9),
             training_s + time.perf_counter() - start_s,
@@ -235,8 +243,7 @@ class Training:
         return Fitted(self.network, self.best.epoch, history_table(self.history))
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
-        outputs = self.network.outputs(images)
-        loss = self.loss(self.network, outputs, labels).mean()
+        loss, outputs = self._objective(images, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -250,6 +257,16 @@ class Training:
         if self.has_kr:
             self.tally.outputs.append(outputs)
             self.tally.labels.append(labels)
+
+    def _objective(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Give a step's loss `()` and the raw outputs that its figures are of."""
+        if self.adversary is None:
+            outputs = self.network.outputs(images)
+            return self.loss(self.network, outputs, labels).mean(), outputs
+        keys = draw_keys(len(labels), "train", self.seed, "adversary", self.epochs, self.step, device=self.device)
+        strength = self.adversary.strength(self.epochs + (self.step + 1) / self.batches.steps)
+        perturbed = self.adversary.perturb(self.network, self.loss, images, labels, keys=keys, strength=strength)
+        return self.adversary.objective(self.network, self.loss, images, perturbed, labels)
 
     def check_losses(self) -> Tensor:
         """Give the losses of the present epoch's steps, float64 `(S,)`. Raises GauntletError if one is not finite."""
@@ -269,16 +286,19 @@ class Training:
             kr = float(kantorovich_rubinstein(torch.cat(self.tally.outputs), torch.cat(self.tally.labels)))
         return float((losses * sizes).sum() / sizes.sum()), correct / float(sizes.sum()), kr
 
-    @torch.no_grad()
-    def _validation_figures(self) -> tuple[float, float, float | None]:
-        parts = [self.network.outputs(to_unit(images)) for images in self.validation.images.split(EVALUATION_BATCH)]
-        outputs, labels = torch.cat(parts), self.validation.labels
-        # A batch statistic is one of the whole split; the mean over batches of another size would be another number.
-        loss = float(self.loss(self.network, outputs, labels).mean())
-        if not math.isfinite(loss):
-            self._refuse(loss, "after its last step", "validation")
-        accuracy = float((self.network.decode(outputs).argmax(dim=1) == labels).double().mean())
-        return loss, accuracy, float(kantorovich_rubinstein(outputs, labels)) if self.has_kr else None
+    def _validation_figures(self) -> tuple[Figures, Figures | None]:
+        """Measure the validation split, and the same under the adversary, which draws the same in every epoch."""
+        clean, robust = clean_figures(self.network, self.loss, self.validation, has_kr=self.has_kr), None
+        if self.adversary is not None:
+            keys = draw_keys(len(self.validation), "train", self.seed, "adversary", "validation", device=self.device)
+            size = self.settings.batch_size
+            robust = robust_figures(
+                self.network, self.loss, self.validation, self.adversary, keys=keys, batch_size=size
+            )
+        for figures, kind in ((clean, "validation"), (robust, "robust validation")):
+            if figures is not None and not math.isfinite(figures.loss):
+                self._refuse(figures.loss, "after its last step", kind)
+        return clean, robust
 
     def _refuse(self, loss: float, step: str, kind: str) -> None:
         problem = f"the {kind} loss became {loss} in epoch {self.epochs + 1}, {step}"

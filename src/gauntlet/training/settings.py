@@ -13,7 +13,8 @@ class TrainingSettings:
     """How a network is trained.
 
     `epochs` at most; `batch_size` images a step; `patience` epochs without a lower validation loss end the run (None:
-    never); `augmentation` is applied in order to every training batch.
+    never); `augmentation` is applied in order to every training batch, then `adversary` if there is one. With an
+    adversary, the validation loss that decides is the one under attack.
     """
 
     epochs: int = 30
@@ -22,3 +23,4 @@ class TrainingSettings:
     schedule: Schedule = "constant"
     patience: int | None = None
     augmentation: tuple[Spec, ...] = ()
+    adversary: Spec | None = None

@@ -21,7 +21,7 @@ def snapshot(module: nn.Module) -> Weights:
 
 @dataclass
 class Best:
-    """The weights with the lowest validation loss so far, and after which epoch (from 1)."""
+    """The weights with the lowest validation loss so far (under the adversary, if any), and of which epoch (from 1)."""
 
     epoch: int
     validation_loss: float

@@ -1,6 +1,6 @@
 """How long a dry run over 10 000 finished cells takes, beside Snakemake alone on the same graph with plain rules.
 
-    .venv/bin/python benchmarks/bench_dry_run.py [--cells 10000] [--repeats 5]
+    .venv/bin/python benchmarks/dry_run.py [--cells 10000] [--repeats 5]
 
 The finished run is pretended: files that carry the marks of what would have made them. Both sides have the same number
 of cells and outputs, and rules with the same directives (log, benchmark, resources, params); the plain side has

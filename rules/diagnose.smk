@@ -1,0 +1,22 @@
+# Probe one model for gradient masking.
+rule diagnose:
+    input:
+        reads("diagnose"),
+    output:
+        probes=update(
+            "results/{experiment}/diagnostics/variant={variant}/seed={seed}/probes.parquet"
+        ),
+    log:
+        "logs/{experiment}/diagnose.{variant}.{seed}.log",
+    benchmark:
+        "logs/{experiment}/diagnose.{variant}.{seed}.tsv"
+    conda:
+        "../envs/gauntlet.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        configs=CONFIGS,
+    shell:
+        "gauntlet diagnose {params.configs} --experiment {wildcards.experiment} --variant {wildcards.variant} --seed {wildcards.seed} --threads {threads} > {log} 2>&1"

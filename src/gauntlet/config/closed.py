@@ -1,0 +1,42 @@
+"""What every part of a configuration is: closed, frozen, strict; and the names in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+    model_validator,
+)
+
+from gauntlet.config.components import split
+from gauntlet.registry import (
+    Registry,
+    Spec,
+)
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
+"""Names become folders and job names; nothing else may stand in one."""
+
+Norm = Literal["l0", "l1", "l2", "linf"]
+
+
+class Closed(BaseModel):
+    """A part of the configuration: frozen, strict, and with no key that is not written here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def flattened(registry: Registry, into: str, *, key: str = "name") -> Any:
+    """Let a part hold a component's options beside its own keys, as a user writes them."""
+
+    def separate(cls: type[Closed], value: Any) -> Any:
+        if isinstance(value, Mapping) and isinstance(value.get(into), Spec):
+            return value
+        own, spec = split(value, registry, [name for name in cls.model_fields if name != into], key=key)
+        return {**own, into: spec}
+
+    return model_validator(mode="before")(classmethod(separate))  # type: ignore[arg-type]

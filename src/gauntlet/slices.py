@@ -1,0 +1,87 @@
+"""What of the configuration decides the cells of a model, and which components' code does."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from gauntlet.config import grid
+from gauntlet.config.grid import Cell
+from gauntlet.config.schema import Config, Experiment
+from gauntlet.registry import (
+    ADVERSARIES,
+    ATTACKS,
+    AUGMENTATIONS,
+    CERTIFICATES,
+    HEADS,
+    LOSSES,
+    MODELS,
+    OPTIMIZERS,
+    Registry,
+    Spec,
+)
+
+Slice = tuple[dict[str, Any], list[str]]
+"""What of the configuration decides a cell, as plain values, and the modules of the components that it names."""
+
+
+class Slices:
+    """Cuts the slices of one configuration; what many cells share is cut once."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._network = cache(self._network_modules)
+        self._attack = cache(lambda experiment, name: config.experiments[experiment].attacks[name].as_dict())
+
+    def of(self, cell: Cell) -> Slice:
+        """Cut the slice of a cell that makes a model, or measures one."""
+        settings = self._config.experiments[cell.experiment]
+        network = self._network(cell.experiment, cell.variant)
+        if cell.stage == "train":
+            own, components = _training(cell, settings)
+            return {**own, "seed": cell.seed}, network + components
+        names = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.probe}
+        own, components = {"certify": _certificate, "diagnose": _diagnostics, "evaluate": self._evaluation}[cell.stage](
+            cell, settings
+        )
+        return {**names, "samples": settings.samples, **own}, network + components
+
+    def _evaluation(self, cell: Cell, settings: Experiment) -> Slice:
+        seen = grid.sources(cell, settings)
+        modules = [module for model in seen for module in self._network(model.experiment, model.variant)]
+        attack = settings.attacks[cell.probe].attack
+        own = {"examples": settings.examples, "attack": self._attack(cell.experiment, cell.probe)}
+        return own, modules + modules_of(ATTACKS, attack)
+
+    def _network_modules(self, experiment: str, variant: str) -> list[str]:
+        """List the own modules that define a variant's network and its head."""
+        model = self._config.experiments[experiment].variants[variant].model
+        head = model.options.get("head")
+        return modules_of(MODELS, model) + (modules_of(HEADS, Spec(head["name"])) if head else [])
+
+
+def _training(cell: Cell, settings: Experiment) -> Slice:
+    variant, training = settings.variants[cell.variant], settings.training_of(cell.variant)
+    components = modules_of(LOSSES, variant.loss) + modules_of(OPTIMIZERS, training.optimizer)
+    components += [module for spec in training.augmentation for module in modules_of(AUGMENTATIONS, spec)]
+    components += modules_of(ADVERSARIES, training.adversary) if training.adversary else []
+    own = {"model": variant.model.as_dict(), "loss": variant.loss.as_dict(), "training": training.as_dict()}
+    return own, components
+
+
+def _certificate(cell: Cell, settings: Experiment) -> Slice:
+    certificate = settings.certificates[cell.probe]
+    return {"certificate": certificate.as_dict()}, modules_of(CERTIFICATES, certificate.certificate)
+
+
+def _diagnostics(_cell: Cell, settings: Experiment) -> Slice:
+    options = settings.diagnostics.model_dump(exclude={"enabled"})
+    return {"diagnostics": options, "budgets": settings.budgets()}, modules_of(ATTACKS, Spec("pgd"))
+
+
+def modules_of(registry: Registry, spec: Spec) -> list[str]:
+    """List the own modules that define a component: its own, and for another library's the adapter's."""
+    prefix = spec.name.partition(":")[0]
+    if prefix in registry.adapters:
+        return [registry.adapters[prefix].module]
+    return [registry.entry(spec.name).module]

@@ -1,0 +1,1 @@
+"""Adversaries of training, one kind a file."""

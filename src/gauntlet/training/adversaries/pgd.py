@@ -1,0 +1,71 @@
+"""Adversaries that ascend the training loss itself: PGD, and FGSM from a random start."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from gauntlet.geometry import Ball
+from gauntlet.losses import Loss
+from gauntlet.models.network import Network
+from gauntlet.registry import ADVERSARIES, NonNegativeInt, PositiveFloat, PositiveInt
+from gauntlet.training.adversaries.ascent import ascend
+from gauntlet.training.adversary import Adversary, undisturbed
+
+
+@ADVERSARIES.register("pgd", source="Madry et al. 2018, arXiv:1706.06083")
+class Pgd(Adversary):
+    """Train on images after so many steps up the training loss from a random point of the ball.
+
+    `epsilon` and `step_size` are in pixel units of [0, 1]; `step_size` defaults to 2.5 epsilon / steps. The network
+    is in the same mode as in the step that follows, as in the source.
+    """
+
+    def __init__(
+        self,
+        *,
+        epsilon: PositiveFloat,
+        norm: Literal["linf", "l2"] = "linf",
+        steps: PositiveInt = 10,
+        step_size: PositiveFloat | None = None,
+        warmup_epochs: NonNegativeInt = 0,
+    ) -> None:
+        self.norm, self.epsilon, self.steps, self.warmup_epochs = norm, epsilon, steps, warmup_epochs
+        self.step_size = 2.5 * epsilon / steps if step_size is None else step_size
+
+    def perturb(
+        self, network: Network, loss: Loss, images: Tensor, labels: Tensor, *, keys: Tensor, strength: float = 1.0
+    ) -> Tensor:
+        """Give images of higher loss in the ball and in [0, 1]."""
+        ball = Ball(images, strength * self.epsilon, self.norm)
+        start = ball.random_point(keys, stream="start")
+        with undisturbed(network, training=network.training):
+            return ascend(
+                # The sum: a mean would scale small gradients down towards underflow.
+                lambda x: loss(network, network.outputs(x), labels).sum(),
+                start,
+                ball,
+                steps=self.steps,
+                step_size=strength * self.step_size,
+            )
+
+
+@ADVERSARIES.register("fgsm", source="Wong, Rice, Kolter 2020, arXiv:2001.03994")
+class Fgsm(Pgd):
+    """Train on images after one step up the training loss from a random point of the ball.
+
+    `step_size` defaults to 1.25 epsilon. With a large epsilon the network can come to withstand single steps only
+    (the source's section 5): attack it by PGD to see.
+    """
+
+    def __init__(
+        self,
+        *,
+        epsilon: PositiveFloat,
+        norm: Literal["linf", "l2"] = "linf",
+        step_size: PositiveFloat | None = None,
+        warmup_epochs: NonNegativeInt = 0,
+    ) -> None:
+        size = 1.25 * epsilon if step_size is None else step_size
+        super().__init__(epsilon=epsilon, norm=norm, steps=1, step_size=size, warmup_epochs=warmup_epochs)

@@ -1,0 +1,36 @@
+"""Networks that have learnt something, for tests that compare attacks."""
+
+from __future__ import annotations
+
+from attack_problems import Problem
+
+from gauntlet.data.prepare import prepare
+from gauntlet.data.splits import to_unit
+from gauntlet.models.build import build
+from gauntlet.registry import Spec
+from gauntlet.training.loop import fit
+from gauntlet.training.settings import TrainingSettings
+
+
+def trained(
+    source: Spec,
+    *,
+    model: Spec | None = None,
+    loss: str = "cross_entropy",
+    epochs: int = 10,
+    train: int | None = None,
+    test: int | None = None,
+) -> Problem:
+    """Train a network on a source; give it with the test images."""
+    data = prepare(source, limit={"train": train, "test": test})
+    split = data.splits["test"]
+    network = build(
+        model or Spec("cnn", {"widths": [8, 16]}),
+        image_shape=split.image_shape,
+        num_classes=10,
+        mean=data.mean,
+        std=data.std,
+    )
+    settings = TrainingSettings(epochs=epochs, batch_size=64)
+    fitted = fit(network, Spec(loss), data.splits["train"], data.splits["validation"], settings=settings, seed=0)
+    return Problem(fitted.network.eval(), to_unit(split.images), split.labels)

@@ -1,0 +1,68 @@
+"""Certificates that break their promises in one way each, reached by import path as a user's own would be."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gauntlet.certificates.bounds import Verdicts
+from gauntlet.registry import CERTIFICATES
+
+BATCHES: list[int] = []
+
+
+@CERTIFICATES.register("negative", norms=("l2",))
+def negative(network: object, x: Tensor, y: Tensor) -> Tensor:
+    """Give radii below 0."""
+    return torch.full((len(x),), -0.1)
+
+
+@CERTIFICATES.register("endless", norms=("l2",))
+def endless(network: object, x: Tensor, y: Tensor) -> Tensor:
+    """Give infinite radii."""
+    return torch.full((len(x),), torch.inf)
+
+
+@CERTIFICATES.register("wide", norms=("l2",))
+def wide(network: object, x: Tensor, y: Tensor) -> Tensor:
+    """Give radii of a wrong shape."""
+    return torch.zeros(len(x), 1)
+
+
+@CERTIFICATES.register("own_negative", norms=("l2",), certifies="own")
+def own_negative(network: object, x: Tensor) -> Verdicts:
+    """Give radii below 0 for a classifier of its own."""
+    return verdicts(np.zeros(len(x)), np.full(len(x), -0.1))
+
+
+@CERTIFICATES.register("own_abstains", norms=("l2",), certifies="own")
+def own_abstains(network: object, x: Tensor) -> Verdicts:
+    """Abstain, and give radii all the same."""
+    return verdicts(np.full(len(x), -1), np.full(len(x), 0.1))
+
+
+@CERTIFICATES.register("own_short", norms=("l2",), certifies="own")
+def own_short(network: object, x: Tensor) -> Verdicts:
+    """Leave out an image."""
+    return verdicts(np.zeros(len(x) - 1), np.zeros(len(x) - 1))
+
+
+@CERTIFICATES.register("own_radii_only", norms=("l2",), certifies="own")
+def own_radii_only(network: object, x: Tensor) -> Tensor:
+    """Say nothing of the classes."""
+    return torch.zeros(len(x))
+
+
+@CERTIFICATES.register("hungry", norms=("l2",), certifies="own")
+def hungry(network: object, x: Tensor, *, batch_size: int) -> Verdicts:
+    """Be out of memory with more than 8 images at once; certify class 1 at radius 1 otherwise."""
+    BATCHES.append(batch_size)
+    if batch_size > 8:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return verdicts(np.ones(len(x)), np.ones(len(x)))
+
+
+def verdicts(prediction: np.ndarray, radius: np.ndarray) -> Verdicts:
+    """Fill in the types."""
+    return Verdicts(prediction.astype(np.int64), np.ones(len(radius), np.float32), radius.astype(np.float32))

@@ -1,0 +1,230 @@
+"""Randomised smoothing: the arithmetic by other formulas, the stated probability by trial, and what it is about."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gauntlet.certificates import certify
+from gauntlet.certificates.bounds import Verdicts
+from gauntlet.certificates.check import violations
+from gauntlet.certificates.smoothing import smoothing, verdicts
+from gauntlet.errors import InputError
+from gauntlet.evaluation import AttackPlan, CellIdentity, evaluate
+from gauntlet.randomness import sample_keys
+from gauntlet.registry import Spec
+
+NORMAL = NormalDist()
+IDENTITY = CellIdentity("e", "v", 0)
+SETTINGS = {"name": "c", "norm": "l2", "identity": IDENTITY}
+
+
+def of_counts(selection: list[int], estimation: list[int], *, sigma: float = 0.25, alpha: float = 0.001) -> Verdicts:
+    return verdicts(np.array([selection]), np.array([estimation]), n=sum(estimation), sigma=sigma, alpha=alpha)
+
+
+@pytest.mark.parametrize(("n", "sigma", "alpha"), [(100_000, 0.25, 0.001), (1000, 0.5, 0.001), (20, 1.0, 0.05)])
+def test_equal_answers_give_the_largest_radius(n: int, sigma: float, alpha: float) -> None:
+    """All n copies alike bound the probability by alpha^(1/n)."""
+    found = of_counts([0, 100], [0, n], sigma=sigma, alpha=alpha)
+    radius = sigma * NORMAL.inv_cdf(alpha ** (1 / n))
+    assert found.prediction.tolist() == [1]
+    assert found.radius.dtype == np.float32
+    assert 0 <= radius - float(found.radius[0]) <= 1e-6
+    assert 0 <= alpha ** (1 / n) - float(found.confidence[0]) <= 1e-6
+
+
+def test_the_largest_radii_are_those_of_the_paper() -> None:
+    """100000 copies at alpha 0.001 reach 3.8 sigma, where the published curves end."""
+    radii = [float(of_counts([100], [100_000], sigma=sigma).radius[0]) for sigma in (0.25, 0.5, 1.0)]
+    assert radii == pytest.approx([0.95, 1.91, 3.81], abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "alpha"), [(70, 100, 0.001), (99, 100, 0.05), (61, 80, 0.01), (550, 1000, 0.001)]
+)
+def test_the_bound_is_where_the_binomial_tail_is_alpha(hits: int, n: int, alpha: float) -> None:
+    """The definition of Clopper and Pearson, by sums: so many hits or more have probability alpha at the bound."""
+    found = of_counts([9, 1], [hits, n - hits], alpha=alpha)
+    p = float(found.confidence[0])
+    tail = sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(hits, n + 1))
+    assert tail == pytest.approx(alpha, rel=1e-4)
+    assert float(found.radius[0]) == pytest.approx(max(0.0, 0.25 * NORMAL.inv_cdf(p)), abs=1e-6)
+    assert found.prediction.tolist() == [0 if p > 0.5 else -1]
+
+
+def test_what_the_count_does_not_decide_is_an_abstention() -> None:
+    """At a bound of one half or less there is no class and no radius, no hit at all included; no class is preferred."""
+    for estimation in ([500, 500], [548, 452], [0, 1000], [0, 0]):
+        found = verdicts(np.array([[60, 40]]), np.array([estimation]), n=1000, sigma=0.25, alpha=0.001)
+        assert (found.prediction.tolist(), found.radius.tolist()) == ([-1], [0.0])
+    assert of_counts([60, 40], [550, 450]).prediction.tolist() == [0]
+    assert verdicts(np.array([[6, 4]]), np.array([[0, 9]]), n=9, sigma=1.0, alpha=0.1).confidence.tolist() == [0.0]
+
+
+def test_the_first_copies_choose_the_class_and_the_others_bound_it() -> None:
+    """A class that wins the second count alone is not certified; of equals the first is taken."""
+    assert of_counts([40, 60], [1000, 0]).prediction.tolist() == [-1]
+    assert of_counts([0, 50, 50], [0, 990, 10]).prediction.tolist() == [1]
+    assert of_counts([0, 50, 50], [0, 10, 990]).prediction.tolist() == [-1]
+
+
+class HalfSpace(nn.Module):
+    """Two classes on either side of a plane: the class's probability under noise is Phi(distance / sigma)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normal = nn.Parameter(torch.tensor([0.6, 0.8, 0.0, 0.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images `(B, 1, 2, 2)` to logits `(B, 2)`; the signed distance of the plane through 0 is their half."""
+        side = x.flatten(1) @ self.normal
+        return torch.stack([-side, side], 1)
+
+
+class Brightest(nn.Module):
+    """Give the pixels as logits: without arithmetic, so that nothing rounds."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images `(B, 1, 2, 2)` to logits `(B, 4)`."""
+        return x.flatten(1)
+
+
+def trials(distance: float, count: int, **options: Any) -> Verdicts:
+    """Certify the image at a distance from the plane again and again, each time by other draws."""
+    image = torch.tensor([0.6, 0.8, 0.0, 0.0]).mul(distance).reshape(1, 1, 2, 2)
+    keys = sample_keys(0, "trials", [str(number) for number in range(count)])
+    return smoothing(HalfSpace(), image.expand(count, 1, 2, 2), keys=keys, batch_size=8192, **options)
+
+
+@pytest.mark.parametrize("distance", [0.05, 0.15, 0.3])
+def test_the_bound_holds_as_often_as_stated(distance: float) -> None:
+    """The true probability is below the bound, and the true distance below the radius, in alpha of the trials at most.
+
+    The image lies at the edge of the pixel range, so that clipped noise would be found out.
+    """
+    sigma, alpha, count = 0.25, 0.05, 1000
+    found = trials(distance, count, sigma=sigma, n0=20, n=150, alpha=alpha)
+    truth = np.where(found.prediction == 0, 1 - NORMAL.cdf(distance / sigma), NORMAL.cdf(distance / sigma))
+    decided = found.prediction >= 0
+    false = int((found.confidence > truth)[decided].sum())
+    assert false <= alpha * count + 4 * math.sqrt(alpha * (1 - alpha) * count)
+    assert (found.radius[decided] > distance).sum() <= false
+    # Close to alpha: a bound that always held would be looser than it need be, or the trials not independent.
+    if distance == 0.15:
+        assert false >= 10
+
+
+def test_the_class_is_not_chosen_by_the_copies_that_bound_it() -> None:
+    """On the plane either class has probability one half: choosing by the same draws would be wrong too often."""
+    alpha, count = 0.2, 1000
+    found = trials(0.0, count, sigma=0.25, n0=150, n=150, alpha=alpha)
+    assert (found.confidence > 0.5).sum() <= alpha * count + 4 * math.sqrt(alpha * (1 - alpha) * count)
+
+
+def test_the_radius_comes_near_the_distance_with_many_copies() -> None:
+    """The smoothed boundary of a half space is its boundary."""
+    found = trials(0.2, 4, sigma=0.25, n0=100, n=20_000, alpha=0.001)
+    assert found.prediction.tolist() == [1] * 4
+    assert (found.radius < 0.2).all()
+    assert found.radius.tolist() == pytest.approx([0.2] * 4, abs=0.02)
+
+
+IMAGES = torch.rand(9, 1, 2, 2, generator=torch.Generator().manual_seed(5))
+
+
+def rows(images: Tensor = IMAGES, *, seed: int = 0, identity: CellIdentity = IDENTITY, **options: Any) -> list[dict]:
+    batch_size = options.pop("batch_size", 256)
+    labels = images.flatten(1).argmax(1)
+    spec = Spec("smoothing", {"sigma": 0.2, "n0": 50, "n": 300, **options})
+    settings = {"name": "c", "norm": "l2", "identity": identity, "seed": seed, "batch_size": batch_size}
+    return certify(Brightest().eval(), images, labels, spec, **settings).to_pylist()
+
+
+def test_rows_depend_on_neither_batches_nor_order() -> None:
+    """Each image has draws of its own: any batch size, any order, the same rows; again, the same rows."""
+    whole = rows()
+    assert {row["status"] for row in whole} == {"certified", "abstained"}
+    for batch_size in (1, 7, 1024):
+        assert rows(batch_size=batch_size) == whole
+    order = [4, 2, 8, 0]
+    some = rows(IMAGES[order])
+    for row, index in zip(some, order, strict=True):
+        assert {**row, "index": index} == whole[index]
+
+
+def test_other_seeds_draw_other_noise() -> None:
+    """The certificate's seed and the model's both address the draws."""
+    whole = [row["clean_confidence"] for row in rows()]
+    assert [row["clean_confidence"] for row in rows(seed=1)] != whole
+    assert [row["clean_confidence"] for row in rows(identity=CellIdentity("e", "v", 1))] != whole
+
+
+def test_more_copies_of_one_kind_leave_the_other_kind_alone() -> None:
+    """Selection and estimation are independent streams."""
+    first, second = rows(n0=50), rows(n0=200)
+    assert {row["status"] for row in first} == {"certified", "abstained"}
+    assert [row["clean_confidence"] for row in first if row["status"] == "certified"] == [
+        row["clean_confidence"] for row, other in zip(second, first, strict=True) if other["status"] == "certified"
+    ]
+
+
+class Flips(nn.Module):
+    """Right on nearly all images near its input and wrong on the input itself: a spike at one point."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images `(B, 1, 2, 2)` to logits `(B, 2)`: class 0 at grey, class 1 anywhere else."""
+        off = (x - 0.5).abs().flatten(1).amax(1)
+        return torch.stack([1e-3 - off, off - 1e-3], 1)
+
+
+def test_it_certifies_where_the_model_is_wrong_and_no_attack_on_the_model_refutes_it() -> None:
+    """The smoothed classifier is right where the model is wrong, at distance 0 of an error of the model's."""
+    network, images = Flips().eval(), torch.full((1, 1, 2, 2), 0.5)
+    one = torch.ones(1, dtype=torch.int64)
+    certified = certify(network, images, one, Spec("smoothing"), **SETTINGS)
+    assert certified["status"].to_pylist() == ["certified"]
+    wrong = certify(network, images, 0 * one, Spec("smoothing"), **SETTINGS)
+    assert (wrong["status"].to_pylist(), wrong["radius"].to_pylist()) == (["already_wrong"], [0.0])
+    assert wrong["clean_prediction"].to_pylist() == [1]
+    plan = AttackPlan("a", Spec("gaussian_noise"), "l2", (0.5,))
+    attacked = evaluate(network, images, one, plan, identity=IDENTITY).rows
+    assert attacked["status"].to_pylist() == ["already_wrong"]
+    assert len(violations(certified, attacked)) == 1
+    assert len(violations(certified, attacked, of_others=["c"])) == 0
+    assert len(violations(pa.concat_tables([certified, _renamed(certified)]), attacked, of_others=["c"])) == 1
+
+
+def _renamed(table: pa.Table) -> pa.Table:
+    return table.set_column(table.schema.get_field_index("certificate"), "certificate", [["d"] * len(table)])
+
+
+class Breaks(nn.Module):
+    """Not finite on the dark side of every noisy copy."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images `(B, 1, 2, 2)` to logits `(B, 2)`: class 1 in the light, nothing in the dark."""
+        light = x.flatten(1)[:, 0]
+        return torch.stack([torch.where(light > 0.5, 0.0, torch.nan), torch.ones_like(light)], 1)
+
+
+def test_outputs_that_are_not_finite_count_for_no_class() -> None:
+    """They lower the bound: nothing is certified where nearly all copies are such."""
+    keys = sample_keys(0, "dark", ["a"])
+    dark, light = (torch.full((1, 1, 2, 2), value) for value in (0.0, 1.0))
+    assert smoothing(Breaks(), dark, keys=keys, batch_size=64).prediction.tolist() == [-1]
+    assert smoothing(Breaks(), light, keys=keys, batch_size=64).prediction.tolist() == [1]
+
+
+def test_too_few_copies_to_certify_anything_are_refused() -> None:
+    """At alpha 0.001 nine equal answers prove nothing, ten do."""
+    with pytest.raises(InputError, match="set n to 10 or more"):
+        trials(1.0, 1, n=9)
+    assert trials(1.0, 1, n=10).prediction.tolist() == [1]

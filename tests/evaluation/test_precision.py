@@ -1,0 +1,69 @@
+"""bfloat16 where it is as good: for attacks that need directions, on devices made for it, for networks that bear it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gauntlet.evaluation import AttackPlan, precision
+from gauntlet.evaluation.precision import choose
+from gauntlet.registry import ATTACKS, Spec
+
+IMAGES = torch.rand(40, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+LABELS = torch.zeros(40, dtype=torch.int64)
+
+
+class Saturating(nn.Module):
+    """Logits behind a tanh whose slope bfloat16 rounds to zero and float32 does not."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(36, 3)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.randn(3, 36, generator=torch.Generator().manual_seed(1)))
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        return torch.tanh(self.scale * self.linear(x.flatten(1)))
+
+
+def chosen(name: str, network: nn.Module, asked: str = "auto", draws: int = 1) -> str:
+    plan = AttackPlan("a", Spec(name, {}), "linf", (0.1,), draws=draws)
+    return choose(asked, plan, network.eval(), IMAGES, LABELS, device=torch.device("cpu"))  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def fast_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let any device count as fast at bfloat16, so that the choice is the same on every machine."""
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
+
+
+def test_attacks_that_need_only_directions_run_in_bfloat16_where_gradients_agree() -> None:
+    """A plain network bears it; one whose gradients vanish in bfloat16 does not."""
+    assert chosen("pgd", Saturating(0.01)) == "bfloat16"
+    assert chosen("pgd", Saturating(3.0)) == "float32"
+
+
+@pytest.mark.parametrize("name", ATTACKS.names())
+def test_attacks_that_compare_values_stay_in_float32(name: str) -> None:
+    """Differences of scores, line searches and distances are lost in eight bits."""
+    tags = ATTACKS.entry(name).tags
+    tolerant = tags.get("directions_only", False)
+    assert (chosen(name, Saturating(0.01)) == "bfloat16") is tolerant
+    if tolerant:
+        assert (tags["access"], tags["kind"]) == ("gradient", "bounded")
+
+
+def test_what_was_asked_for_is_not_overruled() -> None:
+    """Nor is a random model, whose gradients differ anyway, tried."""
+    assert chosen("pgd", Saturating(3.0), "bfloat16") == "bfloat16"
+    assert chosen("pgd", Saturating(0.01), "float32") == "float32"
+    assert chosen("pgd", Saturating(0.01), draws=2) == "float32"
+
+
+def test_a_device_without_units_for_it_stays_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Emulated bfloat16 is slower than float32."""
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: False)
+    assert chosen("pgd", Saturating(0.01)) == "float32"

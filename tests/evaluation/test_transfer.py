@@ -1,0 +1,141 @@
+"""Other networks in the model's place, random models, and gradients that are no use: what the rows say of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import gauntlet
+from gauntlet.attacks.model import AttackModel
+from gauntlet.errors import InputError
+from gauntlet.subject import mean_logits
+
+RANDOM = torch.Generator().manual_seed(4)
+IMAGES = torch.rand(12, 1, 4, 4, generator=RANDOM)
+PGD: dict[str, Any] = {"name": "pgd", "norm": "linf", "epsilons": [0.3], "steps": 8}
+
+
+class Linear(nn.Module):
+    """Three classes by a fixed matrix; counts the images it is asked about."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 3)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.randn(3, 16, generator=torch.Generator().manual_seed(seed)))
+        self.asked = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        self.asked += len(x)
+        return self.linear(x.flatten(1))
+
+
+def labelled(network: nn.Module) -> Tensor:
+    with torch.no_grad():
+        return network(IMAGES).argmax(1)
+
+
+def test_a_transfer_asks_the_attacked_model_for_nothing_but_its_judgement() -> None:
+    """Every image is crafted on the source to the last step; the target sees it once, when all is done."""
+    target, source = Linear(1).eval(), Linear(2).eval()
+    labels = labelled(target)
+    clean = gauntlet.evaluate(target, IMAGES, labels, {"name": "gaussian_noise", "norm": "l2", "epsilons": [1e-6]})
+    assert set(clean["status"].to_pylist()) == {"robust"}
+    target.asked = 0
+    rows = gauntlet.evaluate(target, IMAGES, labels, PGD, sources=[source])
+    # Three pre-flight passes, the clean images, the results.
+    assert target.asked == 5 * len(IMAGES)
+    assert set(rows["forwards"].to_pylist()) == set(rows["backwards"].to_pylist()) == {8}
+
+
+def test_an_identical_source_transfers_and_an_unrelated_one_transfers_less() -> None:
+    """From the model itself every sample falls; from another one not all do, and none that white box leaves."""
+    target = Linear(1).eval()
+    labels = labelled(target)
+
+    def fooled(**more: Any) -> list[bool]:
+        rows = gauntlet.evaluate(target, IMAGES, labels, PGD | {"epsilons": [0.2]}, **more)
+        return [status == "adversarial" for status in rows["status"].to_pylist()]
+
+    white, same, other = fooled(), fooled(sources=[Linear(1).eval()]), fooled(sources=[Linear(2).eval()])
+    assert sum(white) == sum(same) > sum(other)
+    assert all(mine for mine, theirs in zip(white, other, strict=True) if theirs)
+
+
+def test_several_sources_are_one_ensemble() -> None:
+    """Outputs are the logarithm of the mean probability; each source's passes are counted."""
+    sources = [Linear(2).eval(), Linear(3).eval()]
+    model = AttackModel(Linear(1).eval(), sources=sources)
+    model.start_counting(len(IMAGES))
+    logits = model.logits(IMAGES)
+    expected = torch.stack([source(IMAGES).softmax(1) for source in sources]).mean(0).log()
+    assert torch.allclose(logits, expected, atol=1e-5)
+    assert model.counts.of["forwards"].tolist() == [2] * len(IMAGES)
+
+
+class Noisy(Linear):
+    """Adds noise to the image at every pass, in eval mode too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map noisy images to logits."""
+        return super().forward(x + 0.05 * torch.randn(x.shape))
+
+
+def test_a_random_model_is_refused_unless_its_draws_are_averaged() -> None:
+    """One pass of a random model says little; with `draws` attack and judge take means, the same every time."""
+    network = Noisy(1).eval()
+    labels = labelled(Linear(1).eval())
+    with pytest.raises(InputError, match="other outputs for the same images; set `draws: 20`"):
+        gauntlet.evaluate(network, IMAGES, labels, PGD)
+    torch.manual_seed(1)
+    rows = gauntlet.evaluate(network, IMAGES, labels, PGD | {"draws": 5, "steps": 4})
+    torch.manual_seed(2)
+    assert rows.equals(gauntlet.evaluate(network, IMAGES, labels, PGD | {"draws": 5, "steps": 4}))
+    assert "adversarial" in rows["status"].to_pylist()
+    robust = [row for row in rows.to_pylist() if row["status"] == "robust"]
+    assert all(row["backwards"] == 4 * 5 for row in robust)
+
+
+def test_gradients_of_a_random_model_are_means_over_fresh_draws() -> None:
+    """The passes of one gradient differ from each other, and from those of the next."""
+    model = AttackModel(Noisy(1).eval(), draws=2)
+    model.start_counting(len(IMAGES))
+    first, second = model.logits(IMAGES), model.logits(IMAGES)
+    assert not torch.allclose(first, second)
+    assert torch.allclose(model.judge(IMAGES), model.judge(IMAGES))
+    assert torch.allclose(mean_logits([first, first]), first.log_softmax(1), atol=1e-6)
+
+
+class Patchy(Linear):
+    """Its gradient is NaN where the first pixel is dark and zero where the last one is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        if x.requires_grad:
+            dark, dim = x.detach()[:, :, :1, :1] < 0.3, x.detach()[:, :, 3:, 3:] < 0.3
+            x = x.view_as(x)
+            x.register_hook(lambda slope: torch.where(dark, torch.nan, torch.where(dim, 0.0, slope)))
+        return super().forward(x)
+
+
+FEW = {"norm": "linf", "steps": 8, "epsilons": [0.01]}
+
+
+@pytest.mark.parametrize("attack", [{"name": "pgd", **FEW}, {"name": "foolbox:LinfPGD", **FEW}], ids=["own", "foolbox"])
+def test_gradients_that_are_zero_or_not_finite_are_counted_in_the_rows(attack: dict[str, Any]) -> None:
+    """They spoil no other sample, end in no NaN image, and are never passed over in silence."""
+    network = Patchy(1).eval()
+    images = IMAGES.clone()
+    # In the middle of the box, so that a random start does not leave the patch.
+    images[:, 0, 0, 0], images[:, 0, 3, 3] = 0.6, 0.6
+    images[:4, 0, 0, 0], images[4:8, 0, 3, 3] = 0.1, 0.1
+    with torch.no_grad():
+        labels = network(images).argmax(1)
+    rows = gauntlet.evaluate(network, images, labels, attack).to_pylist()
+    assert [row["status"] for row in rows] == ["robust"] * 12
+    assert [row["nonfinite_gradients"] for row in rows] == [8] * 4 + [0] * 8
+    assert [row["zero_gradients"] for row in rows] == [0] * 4 + [8] * 4 + [0] * 4

@@ -1,0 +1,92 @@
+"""Networks whose gradients are known to be sound, or known to be masked, on the digits."""
+
+from __future__ import annotations
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gauntlet.losses import build_loss
+from gauntlet.models.build import build
+from gauntlet.models.network import Network
+from gauntlet.registry import Spec
+
+EPSILONS = {"linf": (0.03, 0.1, 0.2), "l2": (0.5, 1.0)}
+TRAINED = 1200
+
+
+def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Give training images `(N, 1, 8, 8)` in [0, 1] and labels, then test images and labels."""
+    found = load_digits()
+    images = torch.tensor(found.images, dtype=torch.float32)[:, None] / 16
+    labels = torch.tensor(found.target, dtype=torch.int64)
+    return images[:TRAINED], labels[:TRAINED], images[TRAINED:], labels[TRAINED:]
+
+
+def trained(*, head: str = "softmax", loss: str = "cross_entropy", epochs: int = 20, epsilon: float = 0.0) -> Network:
+    """Train a small network, on PGD examples of three steps where `epsilon` is above 0."""
+    x, y, _, _ = digits()
+    options = {"widths": [16, 32], "head": {"name": head}}
+    network = build(Spec("cnn", options), image_shape=(1, 8, 8), num_classes=10, mean=(0.3,), std=(0.38,))
+    objective = build_loss(Spec(loss))
+    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+    order = torch.Generator().manual_seed(0)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(x), generator=order).split(64):
+            images, labels = x[rows], y[rows]
+            if epsilon:
+                images = worsened(network, images, labels, epsilon)
+            optimizer.zero_grad()
+            value = objective(network, network.outputs(images), labels).mean()
+            value.backward()
+            optimizer.step()
+    return network.eval().requires_grad_(False)
+
+
+def worsened(network: nn.Module, x: Tensor, y: Tensor, epsilon: float, steps: int = 3) -> Tensor:
+    """Ascend the cross-entropy inside the ball, as adversarial training does."""
+    point = x
+    for _ in range(steps):
+        leaf = point.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(functional.cross_entropy(network(leaf), y), leaf)
+        point = torch.clamp(leaf.detach() + epsilon / 2 * gradient.sign(), x - epsilon, x + epsilon).clamp(0, 1)
+    return point
+
+
+class Rounded(nn.Module):
+    """Rounds the image to a few levels first: no gradient reaches the input."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        return self.network((x * 8).round() / 8)
+
+
+class Saturated(nn.Module):
+    """Scales the logits until the softmax is one-hot in float32: the plain cross-entropy is flat."""
+
+    def __init__(self, network: nn.Module, scale: float = 1e4) -> None:
+        super().__init__()
+        self.network, self.scale = network, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        return self.scale * self.network(x)
+
+
+class Shattered(nn.Module):
+    """Adds to each logit a wave of the image, too short to follow: gradients point anywhere."""
+
+    def __init__(self, network: nn.Module, size: float = 4.0, frequency: float = 3000.0) -> None:
+        super().__init__()
+        self.network, self.size, self.frequency = network, size, frequency
+        mixed = torch.randn(64, 10, generator=torch.Generator().manual_seed(1))
+        self.register_buffer("mixed", mixed / 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        return self.network(x) + self.size * torch.sin(self.frequency * x.flatten(1) @ self.mixed)
