@@ -56,6 +56,7 @@ __all__ = [
     "LOSSES",
     "MODELS",
     "OPTIMIZERS",
+    "PARTS",
     "SOURCES",
     "Entry",
     "Fraction",
@@ -67,6 +68,7 @@ __all__ = [
     "Registry",
     "Seed",
     "Spec",
+    "parts_of",
 ]
 
 MAX_SEED = 2**63 - 1
@@ -235,7 +237,8 @@ class Registry:
         known = parameters(located)
         if known is not None and adapter is not None:
             known = adapter.options(known)
-        options = None if known is None else tuple(option for option in known if option.name not in self.supplied)
+        taken = self.supplied | set(tags.get("parts", ()))
+        options = None if known is None else tuple(option for option in known if option.name not in taken)
         return Entry(name, located.module, located.node.name, MappingProxyType(dict(tags)), options, located.doc)
 
     def _adapted(self, name: str, adapter: Adapter, attribute: str) -> Entry:
@@ -324,7 +327,7 @@ def _type(annotation: ast.expr | None) -> Any:
 SOURCES = Registry("data source", "SOURCES", "gauntlet.data.sources", supplied=set())
 AUGMENTATIONS = Registry("augmentation", "AUGMENTATIONS", "gauntlet.data", supplied={"images", "generator"})
 MODELS = Registry(
-    "model", "MODELS", "gauntlet.models", supplied={"image_shape", "num_classes", "in_channels", "mean", "std", "head"}
+    "model", "MODELS", "gauntlet.models", supplied={"image_shape", "num_classes", "in_channels", "mean", "std"}
 )
 HEADS = Registry("head", "HEADS", "gauntlet.models", supplied={"in_features", "num_classes"})
 LOSSES = Registry("loss", "LOSSES", "gauntlet.losses", supplied={"network", "outputs", "labels"})
@@ -341,3 +344,13 @@ CERTIFICATES = Registry(
     "certificate", "CERTIFICATES", "gauntlet.certificates", supplied={"network", "x", "y", "norm", "keys", "batch_size"}
 )
 FIGURES = Registry("figure", "FIGURES", "gauntlet.figures", supplied={"inputs", "style"})
+
+PARTS: Mapping[str, tuple[Registry, str]] = MappingProxyType({"head": (HEADS, "softmax")})
+"""Keys of a model that name a component of their own, for models whose tag `parts` lists them; and the default."""
+
+
+def parts_of(model: Spec) -> list[tuple[Registry, Spec]]:
+    """List the components that stand among a model's options."""
+    taken = MODELS.entry(model.name).tags.get("parts", ())
+    found = [(PARTS[key][0], dict(model.options[key])) for key in taken if key in model.options]
+    return [(registry, Spec(str(options.pop("name")), options)) for registry, options in found]

@@ -13,12 +13,12 @@ from gauntlet.registry import (
     ATTACKS,
     AUGMENTATIONS,
     CERTIFICATES,
-    HEADS,
     LOSSES,
     MODELS,
     OPTIMIZERS,
     Registry,
     Spec,
+    parts_of,
 )
 
 Slice = tuple[dict[str, Any], list[str]]
@@ -56,8 +56,8 @@ class Slices:
     def _network_modules(self, experiment: str, variant: str) -> list[str]:
         """List the own modules that define a variant's network and its head."""
         model = self._config.experiments[experiment].variants[variant].model
-        head = model.options.get("head")
-        return modules_of(MODELS, model) + (modules_of(HEADS, Spec(head["name"])) if head else [])
+        parts = [module for registry, part in parts_of(model) for module in modules_of(registry, part)]
+        return modules_of(MODELS, model) + parts
 
 
 def _training(cell: Cell, settings: Experiment) -> Slice:

@@ -19,7 +19,7 @@ def architectures() -> list[Spec]:
     """Every registered network, with every registered head where it takes one."""
     specs = []
     for name in MODELS.names():
-        if MODELS.entry(name).tags.get("heads"):
+        if "head" in MODELS.entry(name).tags.get("parts", ()):
             specs += [Spec(name, {"head": {"name": head}}) for head in HEADS.names()]
         else:
             specs.append(Spec(name))

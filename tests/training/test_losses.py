@@ -8,7 +8,11 @@ from deel import torchlip
 from torch import Tensor
 from torch.nn import functional
 
-from gauntlet.losses import build_loss, cross_entropy, hinge, hkr, kantorovich_rubinstein
+from gauntlet.losses import build_loss
+from gauntlet.losses.cross_entropy import cross_entropy
+from gauntlet.losses.hinge import hinge
+from gauntlet.losses.hkr import hkr
+from gauntlet.losses.kantorovich import kantorovich_rubinstein
 from gauntlet.models.build import build
 from gauntlet.models.network import Network
 from gauntlet.registry import HEADS, LOSSES, MODELS, Spec

@@ -74,7 +74,6 @@ def _components(registry: Registry) -> Iterator[str]:
         options = ", ".join(
             f"`{option.name}`" + ("" if option.default is REQUIRED else f" ({option.default})")
             for option in entry.options or ()
-            if option.name != "head"
         )
         summary = entry.doc.replace("|", "\\|")
         yield f"| `{name}` | {options or '–'} | {summary} | {entry.tags.get('source', '–')} |"

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from gauntlet.config.closed import Closed
 from gauntlet.config.components import component, field, refuse, split, under
+from gauntlet.errors import InputError
 from gauntlet.registry import (
     ADVERSARIES,
     AUGMENTATIONS,
@@ -22,6 +23,7 @@ from gauntlet.registry import (
     LOSSES,
     MODELS,
     OPTIMIZERS,
+    PARTS,
     PositiveInt,
     Spec,
 )
@@ -79,16 +81,24 @@ TrainingChanges.__doc__ = "What one variant trains differently; keys not given a
 
 
 def _network(value: Any) -> Spec:
-    """Check a network and its head; the head stands among the network's options as a plain mapping."""
+    """Check a network and its parts, as its head; they stand among its options as plain mappings."""
     if isinstance(value, Spec):
         return value
-    own, network = split(value, MODELS, ["head"])
-    takes_head = MODELS.entry(network.name).tags.get("heads", False)
-    if not takes_head:
-        refuse([(("head",), f"{network.name} has an output of its own and takes no head")] if "head" in own else [])
-        return network
-    head = under("head", component(HEADS), own.get("head", "softmax"))
-    return Spec(network.name, {**network.options, "head": head.as_dict()})
+    taken = _parts_taken(value)
+    if isinstance(value, Mapping) and "head" in value and "head" not in taken:
+        refuse([(("head",), f"{value.get('name')} has an output of its own and takes no head")])
+    own, network = split(value, MODELS, taken)
+    parts = {key: under(key, component(PARTS[key][0]), own.get(key, PARTS[key][1])).as_dict() for key in taken}
+    return Spec(network.name, {**network.options, **parts})
+
+
+def _parts_taken(value: Any) -> tuple[str, ...]:
+    """List the keys of a network that name components of their own; none where the network is not known."""
+    name = value.get("name") if isinstance(value, Mapping) else value
+    try:
+        return tuple(MODELS.entry(str(name)).tags.get("parts", ()))
+    except InputError:
+        return ()
 
 
 class Variant(Closed):

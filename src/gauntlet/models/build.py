@@ -80,6 +80,11 @@ class ImportedNetwork(Network):
         logits: Tensor = self.body(self.normalization(x))
         return logits
 
+    @property
+    def samples_are_independent(self) -> bool:
+        """False: nothing is known of a user's module."""
+        return False
+
 
 def _probe(network: Network, name: str) -> None:
     """Run two black images through the network: it must give one row of finite logits each."""

@@ -18,7 +18,9 @@ from gauntlet.registry import MODELS, PositiveInt
 POOLED_ABOVE = 4
 
 
-@MODELS.register("cnn", heads=True, source="LeCun et al. 1998, with the widths of the FastEstimator library's LeNet")
+@MODELS.register(
+    "cnn", parts=("head",), source="LeCun et al. 1998, with the widths of the FastEstimator library's LeNet"
+)
 class Cnn(Network):
     """For each width conv3x3 with padding, relu, and maxpool2 while the map is larger than 4x4; flatten, head."""
 

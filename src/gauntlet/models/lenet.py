@@ -17,7 +17,7 @@ from gauntlet.registry import MODELS, PositiveInt
 SMALLEST_SIDE = 18
 
 
-@MODELS.register("lenet", heads=True, source="LeCun et al. 1998, in the form of the FastEstimator library")
+@MODELS.register("lenet", parts=("head",), source="LeCun et al. 1998, in the form of the FastEstimator library")
 class LeNet(Network):
     """Conv3x3, relu, maxpool2, conv3x3, relu, maxpool2, conv3x3, relu, flatten, head; no padding, so 18x18 or more."""
 

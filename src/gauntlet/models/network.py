@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gauntlet.registry import Spec
 
@@ -126,6 +127,14 @@ class Network(nn.Module):
     def lipschitz(self) -> LipschitzClaim | None:
         """What is proven of the network's Lipschitz constant; None where nothing is."""
         return None
+
+    @property
+    def samples_are_independent(self) -> bool:
+        """Whether in training no sample's outputs depend on another's: False where a layer uses batch statistics."""
+        return not any(isinstance(module, _BatchNorm) for module in self.modules())
+
+    def after_step(self) -> None:
+        """Take note that the optimiser made a step: nothing here; ramps advance and projections are made in others."""
 
     def export(self) -> Network:
         """Give a network of plain layers with equal outputs: itself where nothing is constrained."""

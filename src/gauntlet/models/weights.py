@@ -15,7 +15,7 @@ from gauntlet.files import write_json
 from gauntlet.models.build import build
 from gauntlet.models.network import Description, Network
 from gauntlet.provenance.recipes import DIGEST_KEY, digest_mark
-from gauntlet.registry import HEADS, MODELS, Registry, Spec
+from gauntlet.registry import MODELS, PARTS, Registry, Spec
 from gauntlet.tensors import read_tensors, tensor_digest, write_tensors
 
 FORMAT = 1
@@ -110,12 +110,12 @@ def load_manifest(folder: Path) -> tuple[Description, str]:
 def _checked(architecture: Mapping[str, Any]) -> Spec:
     """Check an architecture against the registries: a file from a stranger decides nothing beyond them."""
     options = dict(architecture)
-    name, head = str(options.pop("name")), options.pop("head", None)
+    name = str(options.pop("name"))
+    parts = {key: dict(options.pop(key)) for key in MODELS.entry(name).tags.get("parts", ()) if key in options}
     checked = _options(MODELS, name, options)
-    if head is not None:
-        ending = dict(head)
-        head_name = str(ending.pop("name"))
-        checked["head"] = {"name": head_name, **_options(HEADS, head_name, ending)}
+    for key, part in parts.items():
+        part_name = str(part.pop("name"))
+        checked[key] = {"name": part_name, **_options(PARTS[key][0], part_name, part)}
     return Spec(name, checked)
 
 

@@ -20,16 +20,18 @@ from gauntlet.data.augmentation import build_augmentation
 from gauntlet.data.batches import Batches
 from gauntlet.data.splits import Split
 from gauntlet.errors import GauntletError
-from gauntlet.losses import build_loss, kantorovich_rubinstein
+from gauntlet.losses import build_loss
+from gauntlet.losses.kantorovich import kantorovich_rubinstein
 from gauntlet.memory import is_out_of_memory
 from gauntlet.models.network import Network
 from gauntlet.randomness import derive_seed
-from gauntlet.registry import Spec
+from gauntlet.registry import LOSSES, Spec
 from gauntlet.signals import StopRequest
 from gauntlet.training.adversary import build_adversary, draw_keys
 from gauntlet.training.checkpoints import Checkpoints
 from gauntlet.training.history import Epoch, history_table
 from gauntlet.training.optimizers import build_optimizer, scheduled_lr
+from gauntlet.training.parts import outputs_in_parts
 from gauntlet.training.settings import TrainingSettings
 from gauntlet.training.state import Best, Tally, TrainingState, Weights, snapshot
 from gauntlet.training.validation import Figures, clean_figures, robust_figures
@@ -127,7 +129,7 @@ class Training:
     ) -> None:
         # Channels last is the faster layout for convolutions; it changes no value that is stored.
         self.network = network.to(device).to(memory_format=torch.channels_last).train()
-        self.loss, self.has_kr = build_loss(loss), loss.name == "hkr"
+        self.loss, self.has_kr = build_loss(loss), bool(LOSSES.entry(loss.name).tags.get("kr"))
         self.adversary = None if settings.adversary is None else build_adversary(settings.adversary)
         self.settings, self.seed, self.device = settings, seed, torch.device(device)
         augmentations = [build_augmentation(spec) for spec in settings.augmentation]
@@ -247,6 +249,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        self.network.after_step()
         # Nothing here waits for the device: figures are gathered as tensors and read once an epoch.
         outputs = outputs.detach()
         with torch.no_grad():
@@ -261,7 +264,7 @@ class Training:
     def _objective(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Give a step's loss `()` and the raw outputs that its figures are of."""
         if self.adversary is None:
-            outputs = self.network.outputs(images)
+            outputs = outputs_in_parts(self.network, images)
             return self.loss(self.network, outputs, labels).mean(), outputs
         keys = draw_keys(len(labels), "train", self.seed, "adversary", self.epochs, self.step, device=self.device)
         strength = self.adversary.strength(self.epochs + (self.step + 1) / self.batches.steps)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from gauntlet.data.splits import Split, to_unit
-from gauntlet.losses import Loss, kantorovich_rubinstein
+from gauntlet.losses import Loss
+from gauntlet.losses.kantorovich import kantorovich_rubinstein
 from gauntlet.models.network import Network
 from gauntlet.training.adversary import Adversary
 

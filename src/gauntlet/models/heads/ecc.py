@@ -1,45 +1,17 @@
-"""Heads: what follows the flattened features of a network."""
+"""Error-correcting output codes, read by a hinge loss."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gauntlet.errors import InputError
 from gauntlet.models.codes import hadamard_code, log_probabilities
+from gauntlet.models.heads.dense import dense
 from gauntlet.models.network import Head, View
 from gauntlet.registry import HEADS, NonNegativeInt, PositiveInt
-
-
-def build_head(head: Mapping[str, Any] | None, *, in_features: int, num_classes: int) -> Head:
-    """Build a head from its mapping (`name` and options; softmax without one)."""
-    options = dict(head or {"name": "softmax"})
-    built: Head = HEADS.load(str(options.pop("name")))(in_features=in_features, num_classes=num_classes, **options)
-    return built
-
-
-def _dense(in_features: int, hidden: int, out_features: int) -> nn.Sequential:
-    """One hidden layer with relu, or none where `hidden` is 0."""
-    if hidden == 0:
-        return nn.Sequential(nn.Linear(in_features, out_features))
-    return nn.Sequential(nn.Linear(in_features, hidden), nn.ReLU(), nn.Linear(hidden, out_features))
-
-
-@HEADS.register("softmax", outputs=("logits",), source="Bridle 1990")
-class SoftmaxHead(Head):
-    """Dense(hidden), relu, dense(K): logits. With `hidden: 0` a single dense layer."""
-
-    def __init__(self, *, in_features: int, num_classes: int, hidden: NonNegativeInt = 64) -> None:
-        super().__init__()
-        self.layers = _dense(in_features, hidden, num_classes)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map features `(B, F)` to logits `(B, K)`."""
-        logits: Tensor = self.layers(features)
-        return logits
 
 
 @HEADS.register("ecc", outputs=("codes",), source="Verma and Swami 2019, NeurIPS")
@@ -61,7 +33,7 @@ class EccHead(Head):
         if length % heads or hidden % heads:
             problem = f"{heads} heads cannot share {length} code bits and {hidden} hidden units evenly"
             raise InputError(problem, where="head.heads", remedy="choose a power of two that divides both")
-        branches = [_dense(in_features, hidden // heads, length // heads) for _ in range(heads)]
+        branches = [dense(in_features, hidden // heads, length // heads) for _ in range(heads)]
         self.branches = nn.ModuleList(branches)
 
     def forward(self, features: Tensor) -> Tensor:
