@@ -15,17 +15,15 @@ from gauntlet.config.attacks import Attack
 from gauntlet.config.certificates import Certificate
 from gauntlet.config.closed import Closed, Name
 from gauntlet.config.components import refuse
+from gauntlet.config.composition import misfits
 from gauntlet.config.datasets import Dataset
 from gauntlet.config.variants import Training, Variant
 from gauntlet.errors import nearest
 from gauntlet.registry import (
-    ADVERSARIES,
     CERTIFICATES,
-    LOSSES,
     NonNegativeInt,
     PositiveInt,
     Seed,
-    Spec,
 )
 
 
@@ -97,8 +95,8 @@ class Experiment(Closed):
                 told = ["no other variant is left to attack"]
             problems += [(("attacks", name, "transfer_from"), message) for message in told]
         for name, variant in self.variants.items():
-            problem = _unfit(self.training_of(name).adversary, variant.loss)
-            problems += [(("variants", name, "training", "adversary"), problem)] if problem else []
+            for place, message in misfits(variant, self.training_of(name)):
+                problems.append((("variants", name, *place), message))
         for name in sorted(set(self.attacks) & set(self.certificates)):
             problems.append((("certificates", name), "an attack has this name already"))
         refuse(problems)
@@ -136,17 +134,6 @@ class Experiment(Closed):
         changes = self.variants[variant].training
         given = {name: getattr(changes, name) for name in changes.model_fields_set}
         return self.training.model_copy(update=given)
-
-
-def _unfit(adversary: Spec | None, loss: Spec) -> str | None:
-    """Say why a loss cannot be trained with an adversary; None where it can, or where nothing is known of the loss."""
-    losses = ADVERSARIES.entry(adversary.name).tags.get("losses") if adversary else None
-    if adversary is None or not losses or loss.name in losses or loss.name not in LOSSES.catalogue:
-        return None
-    return (
-        f"{adversary.name} compares the probabilities of softmax and needs the loss {' or '.join(losses)}, "
-        f"this variant's is {loss.name}; pgd takes any loss"
-    )
 
 
 class Execution(Closed):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -19,7 +19,6 @@ from gauntlet.errors import InputError
 from gauntlet.registry import (
     ADVERSARIES,
     AUGMENTATIONS,
-    HEADS,
     LOSSES,
     MODELS,
     OPTIMIZERS,
@@ -107,18 +106,3 @@ class Variant(Closed):
     model: Annotated[Spec, PlainValidator(_network)] = Field(description="a network; its key `head` names its output")
     loss: field(LOSSES) = Field(Spec("cross_entropy"), description="the training loss")  # type: ignore[valid-type]
     training: TrainingChanges = Field(TrainingChanges(), description="keys of `training` that differ for this variant")
-
-    @model_validator(mode="after")
-    def _loss_fits_output(self) -> Self:
-        """Refuse a loss that needs an output this network does not have."""
-        needs = LOSSES.entry(self.loss.name).tags.get("outputs")
-        head = self.model.options.get("head")
-        gives = (
-            HEADS.entry(head["name"]).tags.get("outputs") if head else MODELS.entry(self.model.name).tags.get("outputs")
-        )
-        if needs and gives and not set(needs) & set(gives):
-            wanted = " or ".join(needs)
-            refuse(
-                [(("loss",), f"{self.loss.name} needs an output of {wanted}, this network gives {' and '.join(gives)}")]
-            )
-        return self

@@ -21,6 +21,7 @@ from gauntlet.aggregation import (
 from gauntlet.aggregation.attacks import VOLATILE
 from gauntlet.certificates.check import violations
 from gauntlet.config import Cell, grid
+from gauntlet.config.composition import outputs_of
 from gauntlet.config.schema import Experiment
 from gauntlet.diagnostics.checks import flags_of, judged
 from gauntlet.diagnostics.comparisons import COLUMNS, GRADIENT_COLUMNS, AttackFacts, compare
@@ -30,7 +31,7 @@ from gauntlet.files import write_text
 from gauntlet.planning import Plan
 from gauntlet.provenance.circumstances import Stopwatch
 from gauntlet.provenance.recipes import SECONDS_KEY, VERSIONS_KEY, Recipe
-from gauntlet.registry import ATTACKS, HEADS
+from gauntlet.registry import ATTACKS
 from gauntlet.results import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA, read_columns, read_metadata, read_table, write_table
 from gauntlet.stages.publishing import sweep, withdraw
 
@@ -94,8 +95,7 @@ def attack_facts(name: str, settings: Experiment, variant: str) -> AttackFacts:
     `adaptive` takes another view only where the head has one; elsewhere it is one more attack on the logits.
     """
     attack = settings.attacks[name]
-    head = settings.variants[variant].model.options.get("head")
-    coded = head is not None and "codes" in HEADS.entry(head["name"]).tags.get("outputs", ())
+    coded = "codes" in outputs_of(settings.variants[variant])
     tags = ATTACKS.entry(attack.attack.name).tags
     steps = tags.get("steps", attack.attack.options.get("steps"))
     return AttackFacts(
