@@ -21,8 +21,9 @@ setup: .venv/installed ## a virtual environment from the hash-pinned lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .
 	touch $@
 
+# The fast tests run in two processes of one thread each; the slow ones start processes of their own.
 test: setup ## the fast tests; `make test ARGS=-m\ slow` for the others
-	$(BIN)/python -m pytest $(or $(ARGS),-m "not slow")
+	$(if $(ARGS),,OMP_NUM_THREADS=1) $(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadscope -m "not slow")
 
 check: setup ## style, types, import contracts, workflow
 	$(BIN)/ruff check .
