@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from gauntlet.data.prepare import prepare
 from gauntlet.errors import GauntletError, InputError
 from gauntlet.models.build import build
-from gauntlet.models.layers.group_sort import FullSort, GroupSort2
+from gauntlet.models.layers.full_sort import FullSort
+from gauntlet.models.layers.group_sort import GroupSort2
 from gauntlet.models.layers.pooling import L2NormPool2d, ScaledAvgPool2d
 from gauntlet.models.lipschitz import LipschitzNetwork, layer_bound
 from gauntlet.registry import Spec
