@@ -1,12 +1,16 @@
-"""Certificates that break their promises in one way each, reached by import path as a user's own would be."""
+"""Certificates and networks that break their promises in one way each, reached by import path as a user's own are."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gauntlet.certificates.bounds import Verdicts
+from gauntlet.models.lipschitz_cnn import LipschitzCnn
+from gauntlet.models.network import LipschitzClaim
 from gauntlet.registry import CERTIFICATES
 
 BATCHES: list[int] = []
@@ -66,3 +70,39 @@ def hungry(network: object, x: Tensor, *, batch_size: int) -> Verdicts:
 def verdicts(prediction: np.ndarray, radius: np.ndarray) -> Verdicts:
     """Fill in the types."""
     return Verdicts(prediction.astype(np.int64), np.ones(len(radius), np.float32), radius.astype(np.float32))
+
+
+class Boastful(LipschitzCnn):
+    """Normalises its input, and claims the constant of what follows as its own."""
+
+    def __init__(
+        self,
+        *,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+    ) -> None:
+        super().__init__(image_shape=image_shape, num_classes=num_classes, mean=mean, std=std, normalize=True)
+
+    @property
+    def lipschitz(self) -> LipschitzClaim:
+        """Claim a hundredth of what is proven."""
+        return replace(super().lipschitz, constant=0.01 * super().lipschitz.constant)
+
+    def export(self) -> LipschitzCnn:
+        """Stay what it is, so that the claim is kept."""
+        return self
+
+
+class Unproven(LipschitzCnn):
+    """Has a batch normalisation among its constrained layers."""
+
+    def __init__(self, *, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        channels = image_shape[0]
+        super().__init__(image_shape=image_shape, num_classes=num_classes, mean=[0.0] * channels, std=[1.0] * channels)
+        self.body.insert(1, nn.BatchNorm2d(16))
+
+    def export(self) -> LipschitzCnn:
+        """Stay what it is."""
+        return self

@@ -72,6 +72,17 @@ def exact_distance(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return torch.where(steep > 1e-9, gap / steep.clamp(min=1e-12), torch.inf).amin(1)
 
 
+@pytest.mark.parametrize(("head", "expected"), [("joint", 0.5 / math.sqrt(2.0)), ("disjoint", 0.25)])
+def test_radii_by_hand(head: str, expected: float) -> None:
+    """Logits 0.75 and 0.25 of a 1-Lipschitz network: the difference over the root of 2, or over 2."""
+    network = nn.Flatten().eval()
+    network.lipschitz = Claim(1.0, head=head)  # type: ignore[assignment]
+    x = torch.tensor([[[[0.75, 0.25], [0.0, 0.125]]]])
+    radius = lipschitz(network, x, torch.tensor([0]))
+    assert radius.item() == pytest.approx(expected, rel=1e-5)
+    assert radius.item() <= expected
+
+
 @pytest.mark.parametrize("scale", [0.3, 1.0, 7.0])
 def test_it_is_exact_and_never_above_on_a_joint_isometry(scale: float) -> None:
     """The true distance there is margin / (sqrt(2) L): the certificate is that, less rounding, and never more."""

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gauntlet import paths
+from gauntlet.certificates.measured import lipschitz_check_from
 from gauntlet.config import Cell
 from gauntlet.config.certificates import Certificate
 from gauntlet.errors import GauntletError, InputError, Interrupted
@@ -136,6 +137,54 @@ def test_a_killed_certificate_loses_seconds_of_work(folder, monkeypatch):
     run(folder, "certify")
     assert read_table(paths.samples(SMOOTH)).equals(whole)
     assert pq.read_table(paths.samples(SMOOTH)).num_rows == 30
+
+
+def lipschitz_config(model):
+    """The experiment with one network, certified by its margin."""
+    variant = {"model": model, "loss": "hkr", "training": {"optimizer": {"name": "adam", "lr": 0.01}}}
+    margin = {"variants": {"softmax": variant}, "certificates": {"margin": {"name": "lipschitz"}}}
+    return {"experiments": {"tiny": {**CONFIG["experiments"]["tiny"], **margin}}, "execution": {"device": "cpu"}}
+
+
+MARGIN = Cell("certify", "tiny", "softmax", 0, "margin")
+
+
+@pytest.mark.parametrize("output", ["joint", "disjoint"])
+def test_claimed_and_measured_constants_reach_the_tables(tmp_path, monkeypatch, output):
+    """The file of the certificate says both, as do certified.parquet and the page of numbers."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, lipschitz_config({"name": "lipschitz_cnn", "widths": [4, 4], "hidden": 8, "output": output}))
+    run(tmp_path, "prepare", "train", "evaluate", "certify", "diagnose", "aggregate")
+    checked = lipschitz_check_from(read_metadata(paths.samples(MARGIN)))
+    assert 0.01 < checked.measured < checked.claimed
+    rows = read_table(paths.certified("tiny")).to_pylist()
+    assert {(row["lipschitz_claimed"], row["lipschitz_measured"]) for row in rows} == {
+        (checked.claimed, checked.measured)
+    }
+    line = next(line for line in paths.table("tiny", "md").read_text().splitlines() if "claimed | measured" in line)
+    assert line.endswith("Lipschitz constant claimed | measured |")
+    assert plan_in(tmp_path).is_current(Cell("aggregate", "tiny"))
+
+
+@pytest.mark.parametrize(("network", "problem"), [("Boastful", "false claim"), ("Unproven", "BatchNorm2d")])
+def test_a_network_whose_claim_is_false_or_unproven_is_not_certified(tmp_path, monkeypatch, network, problem):
+    """One line says why, and nothing is recorded: neither rows nor parts of them."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, lipschitz_config(f"cheating_certificates:{network}"))
+    run(tmp_path, "prepare", "train")
+    with pytest.raises(GauntletError, match=problem):
+        run(tmp_path, "certify")
+    assert not paths.samples(MARGIN).exists()
+    assert not list(paths.samples(MARGIN).parent.glob(".partial-*/*.parquet"))
+
+
+def test_a_certificate_that_no_network_can_have_is_refused_by_the_check(tmp_path, monkeypatch):
+    """Before anything is trained, with its place in the file."""
+    monkeypatch.chdir(tmp_path)
+    settings = {**CONFIG["experiments"]["tiny"], "certificates": {"margin": {"name": "lipschitz"}}}
+    write_config(tmp_path, {"experiments": {"tiny": settings}})
+    with pytest.raises(InputError, match=r"certificates\.margin.* no variant has a lipschitz network"):
+        plan_in(tmp_path)
 
 
 @pytest.mark.parametrize(

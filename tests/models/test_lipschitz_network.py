@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from gauntlet.data.prepare import prepare
 from gauntlet.errors import GauntletError, InputError
 from gauntlet.models.build import build
-from gauntlet.models.layers.group_sort import FullSort, GroupSort2
+from gauntlet.models.layers.full_sort import FullSort
+from gauntlet.models.layers.group_sort import GroupSort2
 from gauntlet.models.layers.pooling import L2NormPool2d, ScaledAvgPool2d
-from gauntlet.models.lipschitz import LipschitzNetwork, layer_bound
+from gauntlet.models.lipschitz import LipschitzNetwork, effective_weight, layer_bound
 from gauntlet.registry import Spec
 from gauntlet.training.loop import Training
 from gauntlet.training.settings import TrainingSettings
@@ -26,6 +27,11 @@ OPTIONS: list[dict[str, Any]] = [
     {"pooling": "average"},
     {"normalize": True},
     {"widths": [4, 6], "hidden": 10},
+    {"constraint": "projection"},
+    {"constraint": "projection", "output": "disjoint"},
+    {"constraint": "frobenius"},
+    {"bjorck_iterations": 4},
+    {"bjorck_iterations": 0},
 ]
 
 
@@ -43,6 +49,16 @@ def trained(options: dict[str, Any], *, steps: int = 25) -> LipschitzNetwork:
         run.step = 0
     assert isinstance(network, LipschitzNetwork)
     return network
+
+
+def weighted(network: nn.Module) -> list[nn.Module]:
+    """The plain layers of an exported network that have weights."""
+    return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+
+
+def singular(layer: nn.Module) -> Tensor:
+    """The singular values of a layer's weight as a matrix, the largest first."""
+    return torch.linalg.svdvals(effective_weight(layer).flatten(1))
 
 
 @pytest.fixture(scope="module", params=OPTIONS, ids=str)
@@ -65,7 +81,9 @@ def test_measured_constant_stays_below_the_claim(network: LipschitzNetwork) -> N
     joint, single = jacobian_norms(exact, x)
     measured = joint if claim.head == "joint" else single
     assert measured <= claim.constant
-    assert measured > 0.1 * claim.constant
+    # Layers whose singular values are not all 1 shrink most directions: 0.02 is idle for none of them.
+    orthonormal = all(float(singular(layer)[-1] / singular(layer)[0]) > 0.5 for layer in weighted(exact))
+    assert measured > (0.1 if orthonormal else 0.02) * claim.constant
 
 
 def test_far_and_near_pairs_stay_below_the_claim(network: LipschitzNetwork) -> None:
@@ -99,7 +117,8 @@ def test_claim_follows_the_weights() -> None:
 
 
 def test_export_gives_equal_outputs_from_plain_layers(network: LipschitzNetwork) -> None:
-    """The exported network has no constrained layer left, and the same bits come out."""
+    """The exported network has no constrained layer left, and in the same memory layout the same bits come out."""
+    network.to(memory_format=torch.contiguous_format)
     exported = network.export()
     x = torch.rand(50, 1, 8, 8, generator=torch.Generator().manual_seed(2))
     assert torch.equal(exported(x), network(x))

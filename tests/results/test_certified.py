@@ -93,6 +93,21 @@ def test_missing_cells_are_counted(made, tmp_path):
     assert "| lipschitz | – |" in text
 
 
+def test_lipschitz_constants_stand_beside_the_radii_they_gave(made):
+    """In every row of the certificate that rests on them, and as two columns of its table; nowhere else."""
+    constants = {("lipschitz", "margin"): (1.0000004, 0.731)}
+    table = certified_accuracies(made.certificates, constants=constants)
+    found = {(row["certificate"], row["lipschitz_claimed"], row["lipschitz_measured"]) for row in table.to_pylist()}
+    assert found == {("margin", 1.0000004, 0.731), ("smooth", None, None)}
+    text = markdown_table(summarise(made.evaluations), certified=table)
+    margin, smooth = text[text.index("### L2: margin") :].split("### L2: smooth")
+    header, _, line = (line for line in margin.splitlines() if line.startswith("|"))
+    assert header.endswith("| median radius | Lipschitz constant claimed | measured |")
+    assert line.endswith("| 1 | 0.731 |")
+    assert header.count("|") == line.count("|")
+    assert "Lipschitz" not in smooth
+
+
 def test_an_experiment_without_certificates_has_no_rows(tmp_path):
     """And no section in the table."""
     plan = synthetic.plan(("softmax",), (0,), synthetic.ATTACKS[3:4])

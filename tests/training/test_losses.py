@@ -8,14 +8,19 @@ from deel import torchlip
 from torch import Tensor
 from torch.nn import functional
 
-from gauntlet.losses import build_loss
+from gauntlet.data.prepare import prepare
+from gauntlet.data.splits import to_unit
+from gauntlet.losses import Loss, build_loss
 from gauntlet.losses.cross_entropy import cross_entropy
 from gauntlet.losses.hinge import hinge
-from gauntlet.losses.hkr import hkr
+from gauntlet.losses.hkr import hkr, one_against_rest_hinge
+from gauntlet.losses.hkr_torchlip import hkr_torchlip
 from gauntlet.losses.kantorovich import kantorovich_rubinstein
 from gauntlet.models.build import build
 from gauntlet.models.network import Network
 from gauntlet.registry import HEADS, LOSSES, MODELS, Spec
+from gauntlet.training.loop import fit
+from gauntlet.training.settings import TrainingSettings
 
 
 def network(head: str = "softmax") -> Network:
@@ -58,6 +63,72 @@ def test_hkr_corresponds_to_torchlip(alpha: float, margin: float) -> None:
     assert mine.grad is not None
     assert other.grad is not None
     assert torch.allclose(mine.grad, other.grad, atol=1e-5)
+
+
+def gradient(value: Tensor, of: Tensor) -> Tensor:
+    """The gradient of a value."""
+    return torch.autograd.grad(value, of)[0]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 0.99, 1.0])
+@pytest.mark.parametrize("min_margin", [0.25, 1.0])
+def test_the_package_form_is_the_package(alpha: float, min_margin: float) -> None:
+    """Value and gradient of the installed library's loss, in float64, and its Kantorovich-Rubinstein term."""
+    outputs, labels = batch()
+    outputs = outputs.double().requires_grad_()
+    target = functional.one_hot(labels, 10)
+    value = hkr_torchlip(network(), outputs, labels, alpha=alpha, min_margin=min_margin)
+    theirs = torchlip.HKRMulticlassLoss(alpha=alpha, min_margin=min_margin)(outputs, target)
+    assert torch.allclose(value, theirs, rtol=1e-12)
+    assert torch.allclose(gradient(value, outputs), gradient(theirs, outputs), rtol=1e-12)
+    kr = torchlip.KRMulticlassLoss()(outputs, target)
+    assert torch.allclose(kantorovich_rubinstein(outputs, labels), kr, rtol=1e-12)
+
+
+def test_the_documents_form_is_the_package_form_times_101() -> None:
+    """Alpha 100 and margin 0.25 are alpha 100 / 101 and min_margin 0.5 today: value and gradient, in float64."""
+    outputs, labels = batch()
+    outputs = outputs.double().requires_grad_()
+    documents = hkr(network(), outputs, labels, alpha=100.0, margin=0.25)
+    package = 101 * hkr_torchlip(network(), outputs, labels, alpha=100 / 101, min_margin=0.5)
+    assert torch.allclose(documents, package, rtol=1e-12)
+    assert torch.allclose(gradient(documents, outputs), gradient(package, outputs), rtol=1e-12)
+
+
+def test_hkr_by_hand() -> None:
+    """Two samples of two classes: o = (1, 0) of class 0 and (0.125, 0.25) of class 1, margin 0.5, weights all 1.
+
+    KR: class 0: 1 - 0.125, class 1: 0.25 - 0, mean 0.5625. H: sample one lacks 0 and 0.5, sample two 0.625 and 0.25,
+    mean 0.34375.
+    """
+    outputs, labels = torch.tensor([[1.0, 0.0], [0.125, 0.25]]), torch.tensor([0, 1])
+    assert kantorovich_rubinstein(outputs, labels).item() == 0.5625
+    assert one_against_rest_hinge(outputs, labels, 0.5).item() == 0.34375
+    assert hkr(network(), outputs, labels, alpha=2.0, margin=0.5).item() == 2 * 0.34375 - 0.5625
+    assert hkr_torchlip(network(), outputs, labels, alpha=0.75, min_margin=1.0).item() == 0.75 * 0.34375 - 0.25 * 0.5625
+
+
+@pytest.mark.parametrize("loss", [hkr, hkr_torchlip])
+def test_gradients_of_hkr(loss: Loss) -> None:
+    """Held against differences in float64."""
+    outputs, labels = batch(12)
+    assert torch.autograd.gradcheck(lambda given: loss(network(), given, labels), outputs.double().requires_grad_())
+
+
+@pytest.mark.parametrize("name", [name for name, entry in LOSSES.catalogue.items() if entry.tags.get("kr")])
+def test_the_history_of_a_loss_with_a_kr_term_holds_it(name: str) -> None:
+    """On training and validation images, and the latter is the library's own figure of the returned network."""
+    data = prepare(Spec("sklearn_digits"), limit={"train": 300, "test": 50})
+    spec = Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8})
+    model = build(spec, image_shape=(1, 8, 8), num_classes=10, mean=data.mean, std=data.std)
+    train, validation = data.splits["train"], data.splits["validation"]
+    fitted = fit(model, Spec(name), train, validation, settings=TrainingSettings(epochs=1), seed=0)
+    (row,) = fitted.history.to_pylist()
+    with torch.no_grad():
+        outputs = fitted.network(to_unit(validation.images))
+    theirs = torchlip.KRMulticlassLoss()(outputs, functional.one_hot(validation.labels, 10))
+    assert row["kr"] == pytest.approx(theirs.item(), rel=1e-4)
+    assert row["train_kr"] is not None
 
 
 def test_kantorovich_rubinstein_counts_an_absent_class_as_nothing() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ CERTIFIED_SCHEMA = pa.schema(
         ("t_high", pa.float64()),
         ("abstained", pa.float64()),
         ("median_radius", pa.float64()),
+        ("lipschitz_claimed", pa.float64()),
+        ("lipschitz_measured", pa.float64()),
         ("missing", pa.int64()),
     ]
 )
@@ -45,7 +47,9 @@ CERTIFIED_SCHEMA = pa.schema(
 `radius`, in `norm`, in pixel units; at radius 0: that are certified at all. It is the accuracy of what `certifies`
 names: the model, or a classifier made from it ("smoothed"). `wilson_*` bound it over samples (pooled over seeds), `t_*`
 over seeds (null with fewer than two, and free to reach beyond 0 and 1), both at 95 %. `abstained` is the mean share of
-samples with that status, `median_radius` the median over the certified ones.
+samples with that status, `median_radius` the median over the certified ones. `lipschitz_claimed` is the L2
+constant that the certificate rests on and `lipschitz_measured` the largest that test images show, each the largest over
+seeds; null for a certificate that rests on none.
 `seeds` and `samples` (pooled over seeds) count what went in, `missing` the cells that did not; shares are null where
 nothing did. The radii of a norm are multiples of one step, up to the largest radius of any of its certificates.
 """
@@ -65,8 +69,12 @@ _MEDIANS = """
 _LARGEST = "SELECT norm, max(radius) AS largest FROM rows GROUP BY norm"
 
 
-def certified_accuracies(path: Path) -> pa.Table:
+def certified_accuracies(
+    path: Path, *, constants: Mapping[tuple[str, str], tuple[float, float]] | None = None
+) -> pa.Table:
     """Summarise a combined certificates file into rows of CERTIFIED_SCHEMA, in the order of its plan.
+
+    `constants` gives the claimed and measured Lipschitz constants of (variant, certificate), where there are any.
 
     Raises InputError when the file is missing, damaged or no certificates file.
     """
@@ -92,7 +100,9 @@ def certified_accuracies(path: Path) -> pa.Table:
     for certificate, variant in itertools.product(plan.certificates, plan.variants):
         if variant in certificate.variants:
             key, grid = (variant, certificate.name), grids.get(certificate.norm, [0.0])
+            claimed, measured = (constants or {}).get(key, (None, None))
             head = _head(plan, certificate, variant) | {"median_radius": median_of.get(key)}
+            head |= {"lipschitz_claimed": claimed, "lipschitz_measured": measured}
             rows += [head | row for row in _accuracies(of_cell.get(key, []), grid, len(plan.seeds))]
     return pa.Table.from_pylist(rows, schema=CERTIFIED_SCHEMA)
 

@@ -15,6 +15,8 @@ from gauntlet.aggregation.queries import WORST_CASE
 NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 """How a norm is written in text."""
 
+_CONSTANTS = {"lipschitz_claimed": "Lipschitz constant claimed", "lipschitz_measured": "measured"}
+
 Row = Mapping[str, Any]
 
 
@@ -136,14 +138,17 @@ def _certified(rows: list[Row]) -> Iterator[str]:
         # The radii are those of the norm; where another certificate reaches farther, columns of zeros say nothing.
         reached = max((row["radius"] for row in here if row["certified_accuracy"]), default=0.0)
         radii = sorted({row["radius"] for row in here if row["radius"] <= reached})
-        yield _line(["variant", "abstained", *(f"r = {budget_text(radius)}" for radius in radii), "median radius"])
-        yield _line(["---", *["---:"] * (len(radii) + 2)])
+        constants = [name for name in _CONSTANTS if any(row.get(name) is not None for row in here)]
+        numbers = ["abstained", *(f"r = {budget_text(radius)}" for radius in radii), "median radius"]
+        yield _line(["variant", *numbers, *map(_CONSTANTS.__getitem__, constants)])
+        yield _line(["---", *["---:"] * (len(numbers) + len(constants))])
         for variant in dict.fromkeys(row["variant"] for row in here):
             line = {row["radius"]: row for row in here if row["variant"] == variant}
             first, shown = line[radii[0]], (percent(line[radius]) for radius in radii)
             abstained = "–" if first["abstained"] is None else f"{100 * first['abstained']:.1f}"
-            numbers = (" ".join(filter(None, [one.mean, one.spread])) + one.flags for one in shown)
-            yield _line([_escaped(variant), abstained, *numbers, _number(first["median_radius"])])
+            shares = (" ".join(filter(None, [one.mean, one.spread])) + one.flags for one in shown)
+            last = (_number(first[name]) for name in ("median_radius", *constants))
+            yield _line([_escaped(variant), abstained, *shares, *last])
 
 
 def _grid(rows: list[Row], keys: tuple[str, ...], *, intervals: bool) -> Iterator[str]:

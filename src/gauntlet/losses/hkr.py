@@ -24,12 +24,18 @@ def hkr(
 ) -> Tensor:
     """Hinge-regularised Kantorovich-Rubinstein loss, -KR + alpha H; outputs are logits `(B, K)`; returns `()`.
 
-    H is the mean over samples and classes of w max(0, margin - s o), with s = 1 and w = K - 1 for the label's class,
-    s = -1 and w = 1 for the others. deel-torchlip's loss with alpha' = alpha / (alpha + 1) and min_margin = 2 margin
-    is this one divided by alpha + 1.
+    H is `one_against_rest_hinge`. This is the form of the source documents; `hkr_torchlip` is that of today's package.
+    """
+    return alpha * one_against_rest_hinge(outputs, labels, margin) - kantorovich_rubinstein(outputs, labels)
+
+
+def one_against_rest_hinge(outputs: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """Average w max(0, margin - s o) over samples and classes of logits `(B, K)`; returns `()`.
+
+    s = 1 and w = K - 1 for the label's class, s = -1 and w = 1 for the others.
     """
     num_classes = outputs.shape[1]
     own = functional.one_hot(labels, num_classes).bool()
     signed = torch.where(own, outputs, -outputs)
     weight = torch.where(own, num_classes - 1, 1)
-    return alpha * (weight * functional.relu(margin - signed)).mean() - kantorovich_rubinstein(outputs, labels)
+    return (weight * functional.relu(margin - signed)).mean()

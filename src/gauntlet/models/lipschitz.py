@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.errors import GauntletError
-from gauntlet.models.layers.group_sort import FullSort, GroupSort2
+from gauntlet.models.layers.full_sort import FullSort
+from gauntlet.models.layers.group_sort import GroupSort2
 from gauntlet.models.layers.normalization import Normalization
 from gauntlet.models.layers.pooling import L2NormPool2d, ScaledAvgPool2d
 from gauntlet.models.network import LayerHead, LipschitzClaim, Network

@@ -1,4 +1,4 @@
-"""The 1-Lipschitz network of the HKR experiments: constrained layers from deel-torchlip, exported to plain ones."""
+"""The 1-Lipschitz network of the HKR experiments: constrained layers, exported to plain ones."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import torch
 from torch import nn
 
 from gauntlet.errors import InputError
-from gauntlet.models.layers.group_sort import FullSort, GroupSort2
+from gauntlet.models.constraints import Constraint
+from gauntlet.models.layers.full_sort import FullSort
+from gauntlet.models.layers.group_sort import GroupSort2
 from gauntlet.models.layers.normalization import Normalization
 from gauntlet.models.layers.pooling import L2NormPool2d, ScaledAvgPool2d
+from gauntlet.models.layers.projected import ProjectedConv2d, ProjectedLinear
 from gauntlet.models.lipschitz import LipschitzNetwork, effective_weight
-from gauntlet.registry import MODELS, PositiveInt
+from gauntlet.registry import MODELS, NonNegativeInt, PositiveFloat, PositiveInt
 
 _ACTIVATIONS = {"group_sort": GroupSort2, "full_sort": FullSort}
 _POOLINGS = {"l2_norm": L2NormPool2d, "average": ScaledAvgPool2d}
@@ -26,12 +29,14 @@ _POOLINGS = {"l2_norm": L2NormPool2d, "average": ScaledAvgPool2d}
     source="Serrurier et al. 2021, arXiv:2006.06520; deel-torchlip",
 )
 class LipschitzCnn(LipschitzNetwork):
-    """Twice spectral conv3x3, activation, pooling; flatten, spectral dense(hidden), activation, dense(K) without bias.
+    """Twice conv3x3, activation, pooling; flatten, dense(hidden), activation, dense(K) without bias: all 1-Lipschitz.
 
-    Spectral layers have all singular values at 1 (power iteration, then Björck's orthonormalisation). The output is
-    ``joint`` (a spectral layer: the vector of logits is 1-Lipschitz) or ``disjoint`` (rows of norm 1: each logit is).
-    By default pixels are not normalised, so that the network is 1-Lipschitz in pixels of [0, 1]; with `normalize` its
-    constant is 1 over the smallest standard deviation. Widths and `hidden` are even for ``group_sort``.
+    What keeps the layers so is the `constraint`: ``spectral`` (all singular values at 1: power iteration, then at most
+    `bjorck_iterations` of Björck's), ``frobenius`` (divided by the Frobenius norm) or ``projection`` (plain layers that
+    are orthonormalised after every step); `gauntlet.models.constraints` has the details. The output is ``joint`` (the
+    vector of logits is 1-Lipschitz) or ``disjoint`` (rows of norm 1: each logit is). By default pixels are not
+    normalised, so that the network is 1-Lipschitz in pixels of [0, 1]; with `normalize` its constant is 1 over the
+    smallest standard deviation. Widths and `hidden` are even for ``group_sort``.
     """
 
     def __init__(
@@ -47,9 +52,11 @@ class LipschitzCnn(LipschitzNetwork):
         pooling: Literal["l2_norm", "average"] = "l2_norm",
         output: Literal["joint", "disjoint"] = "joint",
         normalize: bool = False,
+        constraint: Literal["spectral", "frobenius", "projection"] = "spectral",
+        bjorck_iterations: NonNegativeInt = 15,
+        eps_bjorck: PositiveFloat = 1e-3,
+        eps_spectral: PositiveFloat = 1e-3,
     ) -> None:
-        from deel.torchlip import FrobeniusLinear, SpectralConv2d, SpectralLinear
-
         channels, height, width = image_shape
         if min(height, width) < 4:
             raise InputError(f"needs images of 4x4 pixels, these are {height}x{width}", where="model.name")
@@ -58,27 +65,30 @@ class LipschitzCnn(LipschitzNetwork):
             raise InputError(problem, where="model.widths", remedy="use even numbers")
         sort, pool = _ACTIVATIONS[activation], _POOLINGS[pooling]
         first, second = widths
+        kept = Constraint(constraint, bjorck_iterations, eps_bjorck, eps_spectral)
         body = nn.Sequential(
-            SpectralConv2d(channels, first, 3, padding="same"),
+            kept.convolution(channels, first),
             sort(),
             pool(),
-            SpectralConv2d(first, second, 3, padding="same"),
+            kept.convolution(first, second),
             sort(),
             pool(),
             nn.Flatten(),
-            SpectralLinear(second * (height // 4) * (width // 4), hidden),
+            kept.dense(second * (height // 4) * (width // 4), hidden),
             sort(),
         )
-        ending = SpectralLinear if output == "joint" else FrobeniusLinear
         normalization = Normalization(mean, std) if normalize else Normalization([0.0] * channels, [1.0] * channels)
-        last = ending(hidden, num_classes, bias=False)
+        if output == "joint":
+            last = kept.dense(hidden, num_classes, bias=False)
+        else:
+            last = kept.disjoint(hidden, num_classes)
         super().__init__(normalization=normalization, body=body, last=last, output=output)
 
     def train(self, mode: bool = True) -> LipschitzCnn:
         """Switch between training and evaluation.
 
-        On leaving training the layers are orthonormalised once more: evaluation uses the matrices that the last
-        forward pass left behind, which would be those before the last optimiser step.
+        On leaving training spectral layers are orthonormalised once more: in evaluation they use the matrices that the
+        last forward pass left behind, which would be those before the last optimiser step.
         """
         if self.training and not mode:
             with torch.no_grad():
@@ -87,6 +97,12 @@ class LipschitzCnn(LipschitzNetwork):
                         _ = layer.weight
         super().train(mode)
         return self
+
+    def after_step(self) -> None:
+        """Project the layers whose weights the optimiser has moved out of the constraint."""
+        for layer in self.modules():
+            if isinstance(layer, ProjectedConv2d | ProjectedLinear):
+                layer.project()
 
     def export(self) -> LipschitzNetwork:
         """Give the network of plain convolutions and dense layers with the same outputs in evaluation."""

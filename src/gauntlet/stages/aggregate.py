@@ -20,6 +20,7 @@ from gauntlet.aggregation import (
 )
 from gauntlet.aggregation.attacks import VOLATILE
 from gauntlet.certificates.check import violations
+from gauntlet.certificates.measured import lipschitz_check_from
 from gauntlet.config import Cell, grid
 from gauntlet.config.composition import outputs_of
 from gauntlet.config.schema import Experiment
@@ -80,7 +81,8 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     write_table(paths.diagnostics(name), diagnostics, {**made, **planned.metadata()})
     summary = summarise(paths.evaluations(name), flags=flags_of(diagnostics))
     write_text(paths.table(name, "csv"), csv_table(summary))
-    certified_accuracy = certified_accuracies(paths.certificates(name))
+    constants = _constants([one for one in certified if one in present])
+    certified_accuracy = certified_accuracies(paths.certificates(name), constants=constants)
     write_text(paths.table(name, "md"), markdown_table(summary, certified=certified_accuracy, missing=left_out))
     said = {**recipe.metadata(), **watch.circumstances(), **planned.metadata()}
     write_table(paths.certified(name), certified_accuracy, said)
@@ -138,6 +140,17 @@ def _making(plan: Plan, cell: Cell) -> Making:
     versions = dict(pair.split(" ", 1) for pair in made.get(VERSIONS_KEY, "").split(", ") if " " in pair)
     seconds = made.get(SECONDS_KEY)
     return Making(float(seconds) if seconds and settings.shards == 1 else None, library, versions.get(library))
+
+
+def _constants(cells: Iterable[Cell]) -> dict[tuple[str, str], tuple[float, float]]:
+    """Read claimed and measured Lipschitz constants: per variant and certificate the largest over seeds."""
+    found: dict[tuple[str, str], tuple[float, float]] = {}
+    for cell in cells:
+        key, checked = (cell.variant, cell.probe), lipschitz_check_from(read_metadata(paths.samples(cell)))
+        if checked is not None:
+            claimed, measured = found.get(key, (0.0, 0.0))
+            found[key] = max(claimed, checked.claimed), max(measured, checked.measured)
+    return found
 
 
 def _refuse_mixture(plan: Plan, cells: Iterable[Cell]) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from gauntlet import paths
 from gauntlet.certificates import certify_parts
+from gauntlet.certificates.measured import LipschitzCheck, check_lipschitz
 from gauntlet.config import Cell
 from gauntlet.data.splits import to_unit
 from gauntlet.data.store import load_split
@@ -36,22 +37,31 @@ KEEP_EVERY_S = 10.0
 def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     """Certify the test images of one model and publish the rows, going on after those that are finished.
 
-    Raises Interrupted at a request to stop.
+    Raises Interrupted at a request to stop, GauntletError when the images refute the Lipschitz constant that the model
+    claims.
     """
     watch = Stopwatch()
     device = open_device(plan.config.execution)
     with StopRequest(str(cell)) as stop:
-        rows = _certified(plan, cell, recipe, device, stop)
+        rows, checked = _certified(plan, cell, recipe, device, stop)
         made = {**recipe.metadata(), **watch.circumstances(device=describe_device(device), precision="float32")}
+        made |= checked.metadata() if checked else {}
         withdraw(cell)
         write_table(paths.samples(cell), rows, made)
         sweep(cell)
     counts = ", ".join(f"{count['counts']} {count['values']}" for count in rows["status"].value_counts().to_pylist())
     log.info("%s: %s, mean radius %.4f in %s", cell, counts, pc.mean(rows["radius"]).as_py(), rows["norm"][0].as_py())
+    if checked:
+        log.info("%s: Lipschitz constant %.6g claimed, %.6g measured", cell, checked.claimed, checked.measured)
 
 
-def _certified(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, stop: StopRequest) -> pa.Table:
-    """Give the rows of all samples, keeping them on disk from time to time while there are more to come."""
+def _certified(
+    plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, stop: StopRequest
+) -> tuple[pa.Table, LipschitzCheck | None]:
+    """Give the rows of all samples, keeping them on disk from time to time while there are more to come.
+
+    And the Lipschitz constant, measured before anything is certified, where the certificate rests on one.
+    """
     settings = plan.experiment(cell.experiment)
     certificate = settings.certificates[cell.probe]
     split = load_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
@@ -65,6 +75,8 @@ def _certified(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, sto
     with progress(str(cell), len(images), "samples") as report:
         report.advance(done)
         network = load_model(paths.model_folder(cell.model), device=device)
+        batch_size = PART_SIZES.get(device.type, 256)
+        checked = check_lipschitz(network, images, certificate.certificate, batch_size=batch_size, where=str(cell))
         waiting: list[pa.Table] = []
         since_s = time.monotonic()
         for rows in certify_parts(
@@ -77,7 +89,7 @@ def _certified(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, sto
             identity=CellIdentity(cell.experiment, cell.variant, cell.seed),
             seed=certificate.seed,
             device=device,
-            batch_size=PART_SIZES.get(device.type, 256),
+            batch_size=batch_size,
             pieces=left,
         ):
             waiting.append(rows)
@@ -91,7 +103,7 @@ def _certified(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, sto
                 if stop.requested:
                     raise stop.interruption(f"{done} of {len(images)} samples are kept")
     ordered = sorted([*parts, *_joined(waiting)], key=lambda part: part.start)
-    return pa.concat_tables([part.rows for part in ordered]).combine_chunks()
+    return pa.concat_tables([part.rows for part in ordered]).combine_chunks(), checked
 
 
 def _joined(tables: list[pa.Table]) -> list[EvaluationPart]:

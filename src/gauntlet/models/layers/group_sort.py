@@ -1,4 +1,4 @@
-"""Sorting activations: 1-Lipschitz, and their gradient keeps its norm (Anil et al. 2019, arXiv:1811.05381)."""
+"""GroupSort in pairs: 1-Lipschitz, and its gradient keeps its norm (Anil et al. 2019, arXiv:1811.05381)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,6 @@ class GroupSort2(nn.Module):
         """Map `(B, C, ...)` to the same shape."""
         y: Tensor = _SortPairs.apply(x)[0]
         return y
-
-
-class FullSort(nn.Module):
-    """Sorts all channels (dimension 1) in ascending order."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `(B, C, ...)` to the same shape."""
-        return x.sort(dim=1).values
 
 
 class _SortPairs(torch.autograd.Function):
