@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gauntlet.config.components import Location
 from gauntlet.config.variants import Training, Variant
-from gauntlet.registry import ADVERSARIES, HEADS, LOSSES, MODELS
+from gauntlet.registry import ADVERSARIES, HEADS, LOSSES, MODELS, Entry
 
 
 def misfits(variant: Variant, training: Training) -> Iterator[tuple[Location, str]]:
@@ -20,9 +20,17 @@ def misfits(variant: Variant, training: Training) -> Iterator[tuple[Location, st
 
 def outputs_of(variant: Variant) -> tuple[str, ...]:
     """Give the kinds of a network's raw outputs, those of its head where it has one; empty where nothing is known."""
+    return tuple(_output(variant).tags.get("outputs", ()))
+
+
+def views_of(variant: Variant) -> tuple[str, ...]:
+    """Give the differentiable views that a network is known to offer beside its logits."""
+    return tuple(_output(variant).tags.get("views", ()))
+
+
+def _output(variant: Variant) -> Entry:
     head = variant.model.options.get("head")
-    entry = HEADS.entry(head["name"]) if head else MODELS.entry(variant.model.name)
-    return tuple(entry.tags.get("outputs", ()))
+    return HEADS.entry(head["name"]) if head else MODELS.entry(variant.model.name)
 
 
 def _loss_and_output(variant: Variant) -> Iterator[tuple[Location, str]]:

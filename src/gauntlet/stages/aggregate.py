@@ -21,7 +21,7 @@ from gauntlet.aggregation import (
 from gauntlet.aggregation.attacks import VOLATILE
 from gauntlet.certificates.check import violations
 from gauntlet.config import Cell, grid
-from gauntlet.config.composition import outputs_of
+from gauntlet.config.composition import views_of
 from gauntlet.config.schema import Experiment
 from gauntlet.diagnostics.checks import flags_of, judged
 from gauntlet.diagnostics.comparisons import COLUMNS, GRADIENT_COLUMNS, AttackFacts, compare
@@ -95,7 +95,6 @@ def attack_facts(name: str, settings: Experiment, variant: str) -> AttackFacts:
     `adaptive` takes another view only where the head has one; elsewhere it is one more attack on the logits.
     """
     attack = settings.attacks[name]
-    coded = "codes" in outputs_of(settings.variants[variant])
     tags = ATTACKS.entry(attack.attack.name).tags
     steps = tags.get("steps", attack.attack.options.get("steps"))
     return AttackFacts(
@@ -104,7 +103,7 @@ def attack_facts(name: str, settings: Experiment, variant: str) -> AttackFacts:
         access=str(tags.get("access", "gradient")),
         search=str(tags.get("search", "")),
         steps=steps if isinstance(steps, int) else None,
-        surrogate="adaptive" if tags.get("adaptive") and coded else attack.surrogate,
+        surrogate="adaptive" if tags.get("adaptive") and views_of(settings.variants[variant]) else attack.surrogate,
         transfer=attack.transfer_from is not None,
         epsilons=attack.epsilons,
     )
