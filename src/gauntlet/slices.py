@@ -76,7 +76,9 @@ def _certificate(cell: Cell, settings: Experiment) -> Slice:
 
 def _diagnostics(_cell: Cell, settings: Experiment) -> Slice:
     options = settings.diagnostics.model_dump(exclude={"enabled"})
-    return {"diagnostics": options, "budgets": settings.budgets()}, modules_of(ATTACKS, Spec("pgd"))
+    normalized = settings.budgets("normalized")
+    own = {"diagnostics": options, "budgets": settings.budgets(), **({"normalized": normalized} if normalized else {})}
+    return own, modules_of(ATTACKS, Spec("pgd"))
 
 
 def modules_of(registry: Registry, spec: Spec) -> list[str]:

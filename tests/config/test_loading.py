@@ -34,6 +34,16 @@ def edited(tmp_path, path, value, *, remove=False):
 D = ("experiments", "digits")
 WRONG = [
     ((*D, "attacks", "spsa", "surrogate"), "adaptive", "spsa.surrogate: spsa takes no gradients"),
+    ((*D, "attacks", "ddn", "units"), "normalized", "ddn.units: foolbox:DDNAttack takes no budgets"),
+    ((*D, "attacks", "pgd", "units"), "normalised", "pgd.units: should be 'pixels' or 'normalized'"),
+    (
+        (*D, "attacks", "dots"),
+        {"name": "salt_and_pepper_noise", "epsilons": [2], "units": "normalized"},
+        "dots.units: in l0 a budget is a number of values, and has no units",
+    ),
+    ((*D, "variants", "ecc", "model", "head"), {"name": "ecc", "length": 12}, "head.length: should be a power of two"),
+    ((*D, "variants", "ecc", "model", "head"), {"name": "ecc", "length": 1}, "head.length: should be a power of two"),
+    ((*D, "variants", "ecc", "model", "head"), "hadamard_code", "ecc.loss: hinge needs an output of codes"),
     ((*D, "attacks", "pgd", "transfer_from"), ["ecc", "ecc"], "pgd.transfer_from: a variant is given twice"),
     ((*D, "attacks", "dots"), {"name": "salt_and_pepper_noise", "epsilons": [0.5]}, "dots.epsilons: in l0 a budget is"),
     ((*D, "attacks", "pgd", "transfer_from"), "ec", "attacks.pgd.transfer_from: no variant 'ec'; did you mean 'ecc'"),

@@ -33,6 +33,7 @@ from gauntlet.provenance.circumstances import Stopwatch
 from gauntlet.provenance.recipes import SECONDS_KEY, VERSIONS_KEY, Recipe
 from gauntlet.registry import ATTACKS
 from gauntlet.results import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA, read_columns, read_metadata, read_table, write_table
+from gauntlet.stages.budgets import in_pixels
 from gauntlet.stages.publishing import sweep, withdraw
 
 log = logging.getLogger("gauntlet")
@@ -46,7 +47,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     Where `allow_missing` is set, cells that are missing or stale are left out and named in the table instead.
     """
     watch = Stopwatch()
-    name, settings = cell.experiment, plan.experiment(cell.experiment)
+    name, settings = cell.experiment, in_pixels(plan.experiment(cell.experiment))
     attacked = {other: paths.samples(other) for other in grid.evaluations(name, settings)}
     certified = {other: paths.samples(other) for other in grid.certificates(name, settings)}
     probed = list(grid.diagnoses(name, settings))
