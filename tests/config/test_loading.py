@@ -98,6 +98,17 @@ WRONG = [
         "ecc.training.adversary: trades compares the probabilities of softmax and needs the loss cross_entropy",
     ),
     (
+        (*D, "variants", "ecc", "training"),
+        {"validation_adversary": {"name": "trades", "epsilon": 0.1}},
+        "ecc.training.validation_adversary: trades compares the probabilities of softmax",
+    ),
+    ((*D, "training", "validation_adversary"), "fgsm", "training.validation_adversary.epsilon: this key is required"),
+    (
+        (*D, "training", "validation_adversary"),
+        {"name": "fgsm", "epsilon": 8.0},
+        "training.validation_adversary.epsilon: pixels are in [0, 1]",
+    ),
+    (
         (*D, "variants", "lipschitz", "training", "adversary"),
         {"name": "trades", "epsilon": 0.1},
         "variants.lipschitz.training.adversary: trades compares",
@@ -260,7 +271,7 @@ def test_a_variant_can_switch_the_adversary_of_all_off(tmp_path):
     experiment = load([file]).experiments["digits"]
     assert experiment.training_of("ecc").as_dict()["adversary"] is None
     filled = {"name": "pgd", "epsilon": 0.1, "norm": "linf", "steps": 10, "step_size": None, "warmup_epochs": 0}
-    assert experiment.training_of("softmax").as_dict()["adversary"] == filled
+    assert experiment.training_of("softmax").as_dict()["adversary"] == {**filled, "random_start": True}
 
 
 def test_the_grid_is_variants_times_seeds_times_probes():
