@@ -54,6 +54,9 @@ def evaluate(
         raise InputError(f"the model is a {type(model).__name__}", remedy="give a torch.nn.Module")
     if checked.transfer_from is not None:
         raise InputError("variants have no names here", where="attack.transfer_from", remedy="give models as `sources`")
+    if checked.units != "pixels":
+        remedy = "multiply the budgets by the data's standard deviation and leave `units` out"
+        raise InputError("the data's standard deviation is not known here", where="attack.units", remedy=remedy)
     _check_settings(seed, batch_size, precision)
     plan = AttackPlan(
         name=name or checked.attack.name,

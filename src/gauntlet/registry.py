@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -31,6 +32,7 @@ from pydantic import (
     PositiveInt,
     create_model,
 )
+from pydantic_core import PydanticCustomError
 
 from gauntlet.errors import InputError, nearest
 from gauntlet.foreign import Adapter, foolbox_options, foolbox_tags
@@ -65,6 +67,7 @@ __all__ = [
     "OpenFraction",
     "PositiveFloat",
     "PositiveInt",
+    "PowerOfTwo",
     "Registry",
     "Seed",
     "Spec",
@@ -77,6 +80,15 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _power_of_two(value: int) -> int:
+    if value < 2 or value & (value - 1):
+        raise PydanticCustomError("power_of_two", "Input should be a power of two, 2 or more")
+    return value
+
+
+PowerOfTwo = Annotated[int, AfterValidator(_power_of_two)]
 
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _TYPES: Mapping[str, Any] = MappingProxyType(
@@ -92,6 +104,7 @@ _TYPES: Mapping[str, Any] = MappingProxyType(
         "NonNegativeFloat": NonNegativeFloat,
         "Fraction": Fraction,
         "OpenFraction": OpenFraction,
+        "PowerOfTwo": PowerOfTwo,
     }
 )
 

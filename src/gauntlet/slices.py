@@ -64,7 +64,8 @@ def _training(cell: Cell, settings: Experiment) -> Slice:
     variant, training = settings.variants[cell.variant], settings.training_of(cell.variant)
     components = modules_of(LOSSES, variant.loss) + modules_of(OPTIMIZERS, training.optimizer)
     components += [module for spec in training.augmentation for module in modules_of(AUGMENTATIONS, spec)]
-    components += modules_of(ADVERSARIES, training.adversary) if training.adversary else []
+    opposed = [spec for spec in (training.adversary, training.validation_adversary) if spec]
+    components += [module for spec in opposed for module in modules_of(ADVERSARIES, spec)]
     own = {"model": variant.model.as_dict(), "loss": variant.loss.as_dict(), "training": training.as_dict()}
     return own, components
 
@@ -76,7 +77,9 @@ def _certificate(cell: Cell, settings: Experiment) -> Slice:
 
 def _diagnostics(_cell: Cell, settings: Experiment) -> Slice:
     options = settings.diagnostics.model_dump(exclude={"enabled"})
-    return {"diagnostics": options, "budgets": settings.budgets()}, modules_of(ATTACKS, Spec("pgd"))
+    normalized = settings.budgets("normalized")
+    own = {"diagnostics": options, "budgets": settings.budgets(), **({"normalized": normalized} if normalized else {})}
+    return own, modules_of(ATTACKS, Spec("pgd"))
 
 
 def modules_of(registry: Registry, spec: Spec) -> list[str]:

@@ -34,6 +34,16 @@ def edited(tmp_path, path, value, *, remove=False):
 D = ("experiments", "digits")
 WRONG = [
     ((*D, "attacks", "spsa", "surrogate"), "adaptive", "spsa.surrogate: spsa takes no gradients"),
+    ((*D, "attacks", "ddn", "units"), "normalized", "ddn.units: foolbox:DDNAttack takes no budgets"),
+    ((*D, "attacks", "pgd", "units"), "normalised", "pgd.units: should be 'pixels' or 'normalized'"),
+    (
+        (*D, "attacks", "dots"),
+        {"name": "salt_and_pepper_noise", "epsilons": [2], "units": "normalized"},
+        "dots.units: in l0 a budget is a number of values, and has no units",
+    ),
+    ((*D, "variants", "ecc", "model", "head"), {"name": "ecc", "length": 12}, "head.length: should be a power of two"),
+    ((*D, "variants", "ecc", "model", "head"), {"name": "ecc", "length": 1}, "head.length: should be a power of two"),
+    ((*D, "variants", "ecc", "model", "head"), "hadamard_code", "ecc.loss: hinge needs an output of codes"),
     ((*D, "attacks", "pgd", "transfer_from"), ["ecc", "ecc"], "pgd.transfer_from: a variant is given twice"),
     ((*D, "attacks", "dots"), {"name": "salt_and_pepper_noise", "epsilons": [0.5]}, "dots.epsilons: in l0 a budget is"),
     ((*D, "attacks", "pgd", "transfer_from"), "ec", "attacks.pgd.transfer_from: no variant 'ec'; did you mean 'ecc'"),
@@ -86,6 +96,17 @@ WRONG = [
         (*D, "variants", "ecc", "training"),
         {"adversary": {"name": "trades", "epsilon": 0.1}},
         "ecc.training.adversary: trades compares the probabilities of softmax and needs the loss cross_entropy",
+    ),
+    (
+        (*D, "variants", "ecc", "training"),
+        {"validation_adversary": {"name": "trades", "epsilon": 0.1}},
+        "ecc.training.validation_adversary: trades compares the probabilities of softmax",
+    ),
+    ((*D, "training", "validation_adversary"), "fgsm", "training.validation_adversary.epsilon: this key is required"),
+    (
+        (*D, "training", "validation_adversary"),
+        {"name": "fgsm", "epsilon": 8.0},
+        "training.validation_adversary.epsilon: pixels are in [0, 1]",
     ),
     (
         (*D, "variants", "lipschitz", "training", "adversary"),
@@ -250,7 +271,7 @@ def test_a_variant_can_switch_the_adversary_of_all_off(tmp_path):
     experiment = load([file]).experiments["digits"]
     assert experiment.training_of("ecc").as_dict()["adversary"] is None
     filled = {"name": "pgd", "epsilon": 0.1, "norm": "linf", "steps": 10, "step_size": None, "warmup_epochs": 0}
-    assert experiment.training_of("softmax").as_dict()["adversary"] == filled
+    assert experiment.training_of("softmax").as_dict()["adversary"] == {**filled, "random_start": True}
 
 
 def test_the_grid_is_variants_times_seeds_times_probes():

@@ -177,6 +177,25 @@ def test_accuracy_under_attack_has_a_panel_where_a_variant_was_trained_against_o
         np.testing.assert_allclose(half.get_ydata(), whole.get_ydata() / 2)
 
 
+def test_accuracies_under_different_attacks_have_panels_of_their_own(inputs, tmp_path):
+    """Each names its attack and budget, and holds the variants that were measured under it, whatever their loss."""
+    histories = []
+    for item in inputs.histories:
+        table = read_table(item.path)
+        column = table.column_names.index("robust_validation_accuracy")
+        path = tmp_path / f"{item.variant}-{item.seed}.parquet"
+        write_table(path, table.set_column(column, "robust_validation_accuracy", table["validation_accuracy"]), {})
+        opponent = "gaussian 0.25" if item.variant == "lipschitz" else "fgsm linf 0.01"
+        histories.append(replace(item, path=path, opponent=opponent))
+    figure = draw("training_curves", replace(inputs, histories=tuple(histories)))
+    panels = {axes.get_title(loc="left"): axes for axes in figure.axes}
+    drawn = {
+        opponent: [bool(_lines(panels[f"Accuracy under {opponent} (%)"], name, inputs)) for name in inputs.variants]
+        for opponent in ("fgsm linf 0.01", "gaussian 0.25")
+    }
+    assert drawn == {"fgsm linf 0.01": [True, True, False], "gaussian 0.25": [False, False, True]}
+
+
 def test_epochs_after_a_seed_has_stopped_are_drawn_apart(inputs):
     """The mean of fewer seeds never continues the bold line, where it would look like progress."""
     axes = draw("training_curves", inputs).axes[0]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from gauntlet.errors import InputError
 from gauntlet.models.build import build
-from gauntlet.models.codes import hadamard_code, log_probabilities
 from gauntlet.models.network import Network
 from gauntlet.registry import HEADS, MODELS, Spec
 
@@ -23,7 +21,8 @@ def architectures() -> list[Spec]:
             specs += [Spec(name, {"head": {"name": head}}) for head in HEADS.names()]
         else:
             specs.append(Spec(name))
-    return [*specs, Spec("cnn", {"head": {"name": "ecc", "heads": 4}}), Spec("lipschitz_cnn", {"output": "disjoint"})]
+    specs += [Spec("cnn", {"head": {"name": name, "heads": 4}}) for name in ("ecc", "hadamard_code")]
+    return [*specs, Spec("lipschitz_cnn", {"output": "disjoint"})]
 
 
 def built(spec: Spec, shape: tuple[int, int, int] = (1, 28, 28), *, seed: int = 0, num_classes: int = 10) -> Network:
@@ -90,64 +89,6 @@ def test_lenet_has_the_layers_of_the_source() -> None:
     """The parameter count of source A's LeNet on CIFAR-10 images: 122 570."""
     network = built(Spec("lenet"), (3, 32, 32))
     assert sum(parameter.numel() for parameter in network.parameters()) == 122_570
-
-
-@pytest.mark.parametrize(("num_classes", "length"), [(2, 2), (3, 4), (10, 16), (16, 16), (17, 32)])
-def test_code_has_the_smallest_power_of_two_and_far_codewords(num_classes: int, length: int) -> None:
-    """Codewords are ±1, as long as needed and no longer, and differ in half their bits or more."""
-    code = hadamard_code(num_classes)
-    assert code.shape == (num_classes, length)
-    assert set(code.unique().tolist()) == {-1.0, 1.0}
-    differing = (code[:, None] != code[None]).sum(-1)
-    off_diagonal = differing[~torch.eye(num_classes, dtype=torch.bool)]
-    assert off_diagonal.min() >= length // 2
-    assert code[:, 0].tolist() == [(-1.0) ** (row + 1) for row in range(num_classes)]
-
-
-def test_code_matrix_is_sylvesters_beyond_its_first_column() -> None:
-    """The rows are those of the Sylvester-Hadamard matrix in its own order."""
-    from scipy.linalg import hadamard
-
-    assert hadamard_code(10)[:, 1:].tolist() == hadamard(16)[:10, 1:].tolist()
-
-
-def test_a_codeword_decodes_to_its_class_with_the_top_probability() -> None:
-    """Every codeword gives its class 0.99999 or a little less; probabilities sum to 1."""
-    code = hadamard_code(10)
-    probabilities = log_probabilities(code, code).exp()
-    assert probabilities.argmax(dim=1).tolist() == list(range(10))
-    assert torch.allclose(probabilities.sum(dim=1), torch.ones(10))
-    assert probabilities.max(dim=1).values.tolist() == pytest.approx([0.99999] * 10, abs=2e-5)
-
-
-def test_decoding_weights_classes_by_inverse_distance() -> None:
-    """p_k is proportional to 1 / L1 distance, on a word worked out by hand."""
-    code = torch.tensor([[1.0, 1.0], [-1.0, 1.0]])
-    word = torch.tensor([[0.5, 1.0]])  # distances 0.5 and 1.5
-    assert log_probabilities(word, code).exp()[0].tolist() == pytest.approx([0.75, 0.25])
-
-
-def test_code_bits_view_is_before_the_tanh() -> None:
-    """The surrogate still has a gradient where the saturated network has none."""
-    network = built(Spec("cnn", {"head": {"name": "ecc"}}))
-    with torch.no_grad():
-        for branch in network.head.branches:  # type: ignore[union-attr]
-            branch[-1].weight *= 1e4
-    pixels = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    (saturated,) = torch.autograd.grad(network(pixels).sum(), pixels)
-    (surrogate,) = torch.autograd.grad(network.surrogates["code_bits"](pixels)[:, 0].sum(), pixels)
-    assert saturated.abs().max() == 0
-    assert surrogate.abs().min() >= 0
-    assert surrogate.abs().max() > 1
-
-
-def test_heads_share_bits_and_hidden_units_as_in_the_source() -> None:
-    """Four heads of dense(16), dense(4) on 16 bits; a number that does not divide is refused."""
-    network = built(Spec("cnn", {"head": {"name": "ecc", "heads": 4, "hidden": 64}}))
-    shapes = [tuple(layer.weight.shape[:1]) for layer in network.head.modules() if isinstance(layer, nn.Linear)]
-    assert shapes == [(16,), (4,)] * 4
-    with pytest.raises(InputError, match="3 heads cannot share 16 code bits"):
-        built(Spec("cnn", {"head": {"name": "ecc", "heads": 3}}))
 
 
 class TestImportPath:

@@ -228,7 +228,11 @@ def test_what_is_known_of_an_attack_comes_from_its_registration():
         "bits": {"name": "pgd", "norm": "linf", "epsilons": [0.1], "surrogate": "code_bits"},
         "fitting": {"name": "adaptive", "norm": "linf", "epsilons": [0.1]},
     }
-    variants = {"softmax": {"model": "cnn"}, "ecc": {"model": {"name": "cnn", "head": "ecc"}, "loss": "hinge"}}
+    variants = {
+        "softmax": {"model": "cnn"},
+        "ecc": {"model": {"name": "cnn", "head": "ecc"}, "loss": "hinge"},
+        "layer": {"model": {"name": "cnn", "head": "hadamard_code"}},
+    }
     small = {key: value for key, value in SMALL["experiments"]["small"].items() if key != "certificates"}
     settings = Experiment.model_validate({**small, "variants": variants, "attacks": attacks})
     facts = {name: aggregate.attack_facts(name, settings, "softmax") for name in attacks}
@@ -236,7 +240,7 @@ def test_what_is_known_of_an_attack_comes_from_its_registration():
     assert {name for name, one in facts.items() if one.is_white_box} == {"fgsm", "pgd", "theirs", "bits", "fitting"}
     assert {name for name, one in facts.items() if one.search == "random"} == {"noise", "grain"}
     assert {name for name, one in facts.items() if one.is_adaptive} == {"bits"}
-    assert aggregate.attack_facts("fitting", settings, "ecc").is_adaptive
+    assert all(aggregate.attack_facts("fitting", settings, coded).is_adaptive for coded in ("ecc", "layer"))
     assert (facts["pgd"].steps, facts["pgd"].epsilons, facts["boundary"].epsilons) == (7, (0.1,), None)
 
 

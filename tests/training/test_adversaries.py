@@ -25,7 +25,7 @@ from gauntlet.training.adversaries.pgd import Pgd
 from gauntlet.training.adversaries.trades import Trades, divergence
 from gauntlet.training.adversary import build_adversary, draw_keys
 from gauntlet.training.history import VOLATILE
-from gauntlet.training.loop import Training, fit
+from gauntlet.training.loop import Fitted, Training, fit
 from gauntlet.training.settings import TrainingSettings
 
 SMALL = Spec("cnn", {"widths": [8, 8], "head": {"name": "softmax", "hidden": 16}})
@@ -231,6 +231,49 @@ def test_a_run_taken_up_anywhere_ends_in_the_same_bytes(few: Prepared, name: str
         stopped.run_epoch()
     stopped.run_steps(steps % stopped.batches.steps)
     assert run(resume=stopped.state()) == run()
+
+
+@pytest.mark.parametrize("opposed", [False, True], ids=["plain", "adversarial"])
+def test_a_validation_adversary_measures_and_changes_nothing(few: Prepared, opposed: bool) -> None:
+    """Weights, epoch and clean figures are those without it; the columns under attack are computed again here."""
+    adversary = spec_of("gaussian", sigma=0.1) if opposed else None
+    measured = spec_of("fgsm", epsilon=0.1, random_start=False)
+    settings = replace(PLAIN, epochs=3, adversary=adversary)
+    splits = few.splits["train"], few.splits["validation"]
+
+    def run(settings: TrainingSettings) -> Fitted:
+        torch.manual_seed(0)
+        return fit(with_statistics(few), Spec("cross_entropy"), *splits, settings=settings, seed=0)
+
+    without, found = run(settings), run(replace(settings, epochs=3, validation_adversary=measured))
+    assert tensor_digest(found.network.state_dict()) == tensor_digest(without.network.state_dict())
+    robust = ["robust_validation_loss", "robust_validation_accuracy"]
+    same = [fitted.history.drop_columns([*VOLATILE, *robust]).to_pylist() for fitted in (found, without)]
+    assert same[0] == same[1]
+    decisive = "robust_validation_loss" if opposed else "validation_loss"
+    assert without.history["selection_loss"] == without.history[decisive]
+    images, labels = to_unit(splits[1].images), splits[1].labels
+    keys = draw_keys(len(labels), "test", device="cpu")
+    perturbed = build_adversary(measured).perturb(found.network, CROSS_ENTROPY, images, labels, keys=keys)
+    row = found.history.to_pylist()[found.best_epoch - 1]
+    logits = found.network(perturbed)
+    assert row[robust[0]] == pytest.approx(CROSS_ENTROPY(found.network, logits, labels).mean().item(), rel=1e-4)
+    assert row[robust[1]] == pytest.approx((logits.argmax(1) == labels).double().mean().item(), abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd"])
+def test_without_a_random_start_the_first_step_is_from_the_image(few: Prepared, name: str) -> None:
+    """FGSM by hand: the image plus epsilon times the sign of the training loss's gradient; no draw plays a part."""
+    network, images, labels = built(few).eval(), to_unit(few.splits["test"].images), few.splits["test"].labels
+    single = {"steps": 1, "step_size": 0.1} if name == "pgd" else {}
+    adversary = build_adversary(spec_of(name, epsilon=0.1, random_start=False, **single))
+    leaf = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(CROSS_ENTROPY(network, network(leaf), labels).sum(), leaf)
+    expected = (images + 0.1 * gradient.sign()).clamp(0, 1)
+    for address in ("one", "other"):
+        keys = draw_keys(len(labels), address, device="cpu")
+        found = adversary.perturb(network, CROSS_ENTROPY, images, labels, keys=keys)
+        assert torch.allclose(found, expected, atol=1e-6)
 
 
 def test_the_epoch_that_is_kept_is_the_best_under_attack(few: Prepared) -> None:

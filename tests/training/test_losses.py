@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from deel import torchlip
@@ -158,6 +160,20 @@ def test_cross_entropy_is_per_sample() -> None:
     outputs, labels = batch()
     expected = -torch.log_softmax(outputs, dim=1)[torch.arange(60), labels]
     assert torch.allclose(cross_entropy(network(), outputs, labels), expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+def test_label_smoothing_spreads_a_share_of_the_target(share: float) -> None:
+    """By hand: logits log 7, log 2, log 1 are probabilities 0.7, 0.2, 0.1; a share s of the target is spread on all."""
+    outputs = torch.tensor([[7.0, 2.0, 1.0]], dtype=torch.float64).log()
+    spread = -sum(math.log(p) for p in (0.7, 0.2, 0.1)) / 3
+    expected = (1 - share) * -math.log(0.7) + share * spread
+    found = cross_entropy(network(), outputs, torch.tensor([0]), label_smoothing=share)
+    assert found.tolist() == pytest.approx([expected])
+    leaf = outputs.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: cross_entropy(network(), x, torch.tensor([0]), label_smoothing=share), (leaf,)
+    )
 
 
 @pytest.mark.parametrize("name", LOSSES.names())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from gauntlet.data.prepare import Prepared, prepare
 from gauntlet.data.splits import Split, to_unit
@@ -231,3 +232,14 @@ def test_augmentation_reaches_the_training_images_only(few: Prepared) -> None:
     assert tensor_digest(plain.network.state_dict()) != tensor_digest(augmented.network.state_dict())
     row = augmented.history.to_pylist()[augmented.best_epoch - 1]
     assert accuracy(augmented.network, few.splits["validation"]) == pytest.approx(row["validation_accuracy"])
+
+
+@pytest.mark.parametrize(("name", "expected"), [("sgd", 2 - 0.1 * 0.5 * 2), ("adam", 2 - 0.1)])
+def test_weight_decay_is_the_gradient_of_half_its_factor_times_the_square(name: str, expected: float) -> None:
+    """By hand, a weight of 2 without any other gradient: SGD takes lr 0.5 2 away; Adam, which scales to 1, takes lr."""
+    for decay, wanted in ((0.5, expected), (0.0, 2.0)):
+        weight = nn.Parameter(torch.tensor([2.0]))
+        optimizer = build_optimizer(Spec(name, {"lr": 0.1, "weight_decay": decay}), [weight])
+        weight.grad = torch.zeros(1)
+        optimizer.step()
+        assert weight.item() == pytest.approx(wanted, rel=1e-6)

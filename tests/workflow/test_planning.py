@@ -235,19 +235,18 @@ def test_an_edit_of_a_module(folder, monkeypatch, module, stale):
     assert found == downstream(found)
 
 
-def test_an_adversary_decides_the_variants_that_train_against_it(folder, monkeypatch):
+@pytest.mark.parametrize("key", ["adversary", "validation_adversary"])
+def test_an_adversary_decides_the_variants_that_train_against_it(folder, monkeypatch, key):
     """Its options and its module make stale what it trains, and nothing else."""
     adversary = {"name": "trades", "epsilon": 0.1}
     ours = {cell for cell in every("train") | MEASURED if cell[1] == "softmax"}
-    changed(folder, lambda one, _: one["variants"]["softmax"].update(training={"adversary": adversary}))
+    changed(folder, lambda one, _: one["variants"]["softmax"].update(training={key: adversary}))
     assert unfinished(folder) == downstream(ours)
     finish(folder)
     assert unfinished(folder) == set()
-    changed(
-        folder, lambda one, _: one["variants"]["softmax"].update(training={"adversary": {**adversary, "beta": 1.0}})
-    )
+    changed(folder, lambda one, _: one["variants"]["softmax"].update(training={key: {**adversary, "beta": 1.0}}))
     assert unfinished(folder) == downstream(ours)
-    changed(folder, lambda one, _: one["variants"]["softmax"].update(training={"adversary": adversary}))
+    changed(folder, lambda one, _: one["variants"]["softmax"].update(training={key: adversary}))
     for module, stale in (("gaussian", set()), ("trades", downstream(ours))):
         with monkeypatch.context() as edited:
             pretend_edit(edited, f"gauntlet.training.adversaries.{module}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -13,6 +13,7 @@ from pydantic import (
 
 from gauntlet.config.closed import Closed, Name, Norm, flattened
 from gauntlet.config.components import refuse
+from gauntlet.errors import InputError
 from gauntlet.registry import (
     ATTACKS,
     PositiveFloat,
@@ -20,6 +21,8 @@ from gauntlet.registry import (
     Seed,
     Spec,
 )
+
+_NO_BUDGET = "pixels are in [0, 1], so a budget above 1 in linf is none"
 
 
 def _listed(value: Any) -> Any:
@@ -34,6 +37,10 @@ class Attack(Closed):
     norm: Norm = Field(description="the norm that measures the budget; may be left out where the attack has one only")
     epsilons: tuple[PositiveFloat, ...] | None = Field(
         None, strict=False, description="budgets in pixel units of [0, 1]; required for bounded attacks only"
+    )
+    units: Literal["pixels", "normalized"] = Field(
+        "pixels",
+        description="of `epsilons`; `normalized`: times the data's standard deviation, mean over channels",
     )
     seed: Seed = Field(0, description="address of the attack's own draws, beside the model's seed")
     surrogate: str | None = Field(
@@ -77,6 +84,10 @@ class Attack(Closed):
             refuse([(("epsilons",), f"{self.attack.name} is a bounded attack and needs a list of budgets")])
         if kind == "minimum_norm" and self.epsilons is not None:
             refuse([(("epsilons",), f"{self.attack.name} looks for the smallest distance and takes no budgets")])
+        if kind == "minimum_norm" and self.units != "pixels":
+            refuse([(("units",), f"{self.attack.name} takes no budgets, so there is nothing to give units to")])
+        if self.norm == "l0" and self.units != "pixels":
+            refuse([(("units",), "in l0 a budget is a number of values, and has no units")])
         if kind == "minimum_norm" and self.transfer_from is not None:
             problem = f"{self.attack.name} stops at the border of the models it sees, which is no other model's"
             refuse([(("transfer_from",), f"{problem}; transfer a bounded attack")])
@@ -86,8 +97,8 @@ class Attack(Closed):
             refuse([(("transfer_from",), "a variant is given twice")])
         if self.norm == "l0" and self.epsilons is not None and self.epsilons[0] < 1:
             refuse([(("epsilons",), "in l0 a budget is a number of values, 1 or more")])
-        if self.norm == "linf" and self.epsilons is not None and self.epsilons[-1] > 1:
-            refuse([(("epsilons",), "pixels are in [0, 1], so a budget above 1 in linf is none; 8 of 255 is 0.0314")])
+        if self.units == "pixels" and self.norm == "linf" and self.epsilons is not None and self.epsilons[-1] > 1:
+            refuse([(("epsilons",), f"{_NO_BUDGET}; 8 of 255 is 0.0314")])
         if self.epsilons is not None and list(self.epsilons) != sorted(set(self.epsilons)):
             refuse([(("epsilons",), "the budgets must ascend, each once")])
         return self
@@ -100,9 +111,23 @@ class Attack(Closed):
         """Tell whether there is anything to run on a variant: no transfer comes from the attacked variant alone."""
         return self.transfer_from is None or bool(self.sources(variant, variants))
 
+    def in_pixels(self, std: float, *, where: str) -> Attack:
+        """Give the attack with budgets in pixels of data with the standard deviation `std`, one for all channels.
+
+        Raises InputError that names `where` for budgets that leave the pixel range.
+        """
+        if self.units == "pixels" or self.epsilons is None:
+            return self
+        epsilons = tuple(epsilon * std for epsilon in self.epsilons)
+        if self.norm == "linf" and epsilons[-1] > 1:
+            remedy = f"the data's standard deviation is {std:.4g}, so choose {1 / std:.4g} or less"
+            raise InputError(_NO_BUDGET, where=f"{where}.epsilons", remedy=remedy)
+        return self.model_copy(update={"epsilons": epsilons, "units": "pixels"})
+
     def as_dict(self) -> dict[str, Any]:
         """Give what decides the rows of this attack on a given model."""
-        plain = self.model_dump(exclude={"attack", "shards"})
+        # What stands in pixels says nothing of units, as it did before there were others.
+        plain = self.model_dump(exclude={"attack", "shards", *(["units"] if self.units == "pixels" else [])})
         plain["epsilons"] = None if self.epsilons is None else list(self.epsilons)
         plain["transfer_from"] = (
             list(self.transfer_from) if isinstance(self.transfer_from, tuple) else plain["transfer_from"]

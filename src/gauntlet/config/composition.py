@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gauntlet.config.components import Location
 from gauntlet.config.variants import Training, Variant
-from gauntlet.registry import ADVERSARIES, HEADS, LOSSES, MODELS
+from gauntlet.registry import ADVERSARIES, HEADS, LOSSES, MODELS, Entry, Spec
 
 
 def misfits(variant: Variant, training: Training) -> Iterator[tuple[Location, str]]:
@@ -15,14 +15,23 @@ def misfits(variant: Variant, training: Training) -> Iterator[tuple[Location, st
     A user's own component is taken at its word: what it is not tagged with is not held against it.
     """
     yield from _loss_and_output(variant)
-    yield from _adversary_and_loss(variant, training)
+    for key in ("adversary", "validation_adversary"):
+        yield from _adversary_and_loss(variant, key, getattr(training, key))
 
 
 def outputs_of(variant: Variant) -> tuple[str, ...]:
     """Give the kinds of a network's raw outputs, those of its head where it has one; empty where nothing is known."""
+    return tuple(_output(variant).tags.get("outputs", ()))
+
+
+def views_of(variant: Variant) -> tuple[str, ...]:
+    """Give the differentiable views that a network is known to offer beside its logits."""
+    return tuple(_output(variant).tags.get("views", ()))
+
+
+def _output(variant: Variant) -> Entry:
     head = variant.model.options.get("head")
-    entry = HEADS.entry(head["name"]) if head else MODELS.entry(variant.model.name)
-    return tuple(entry.tags.get("outputs", ()))
+    return HEADS.entry(head["name"]) if head else MODELS.entry(variant.model.name)
 
 
 def _loss_and_output(variant: Variant) -> Iterator[tuple[Location, str]]:
@@ -33,13 +42,13 @@ def _loss_and_output(variant: Variant) -> Iterator[tuple[Location, str]]:
         yield ("loss",), told
 
 
-def _adversary_and_loss(variant: Variant, training: Training) -> Iterator[tuple[Location, str]]:
-    adversary, loss = training.adversary, variant.loss
+def _adversary_and_loss(variant: Variant, key: str, adversary: Spec | None) -> Iterator[tuple[Location, str]]:
+    loss = variant.loss
     losses = ADVERSARIES.entry(adversary.name).tags.get("losses") if adversary else None
     if adversary is None or not losses or loss.name in losses or loss.name not in LOSSES.catalogue:
         return
     yield (
-        ("training", "adversary"),
+        ("training", key),
         f"{adversary.name} compares the probabilities of softmax and needs the loss {' or '.join(losses)}, "
         f"this variant's is {loss.name}; pgd takes any loss",
     )

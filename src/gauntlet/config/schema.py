@@ -122,11 +122,11 @@ class Experiment(Closed):
             "certificates": {name: certificate.as_dict() for name, certificate in self.certificates.items()},
         }
 
-    def budgets(self) -> dict[str, list[float]]:
-        """Give the budgets of the bounded attacks by norm, ascending, each once."""
+    def budgets(self, units: str = "pixels") -> dict[str, list[float]]:
+        """Give the budgets of the bounded attacks that are in `units`, by norm, ascending, each once."""
         found: dict[str, set[float]] = {}
         for attack in self.attacks.values():
-            found.setdefault(attack.norm, set()).update(attack.epsilons or ())
+            found.setdefault(attack.norm, set()).update(attack.epsilons or () if attack.units == units else ())
         return {norm: sorted(values) for norm, values in found.items() if values}
 
     def training_of(self, variant: str) -> Training:

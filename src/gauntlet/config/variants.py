@@ -48,6 +48,9 @@ class Training(Closed):
     adversary: Annotated[Spec, PlainValidator(_adversary)] | None = Field(
         None, description="perturbs the images of each step after augmentation: adversarial training"
     )
+    validation_adversary: Annotated[Spec, PlainValidator(_adversary)] | None = Field(
+        None, description="the validation split is measured under it after every epoch; it decides nothing"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -57,10 +60,11 @@ class Training(Closed):
 
     def as_dict(self) -> dict[str, Any]:
         """Give what decides the bytes of a trained network, defaults filled in."""
-        plain = self.model_dump(exclude={"optimizer", "augmentation", "adversary"})
+        adversaries = {"adversary": self.adversary, "validation_adversary": self.validation_adversary}
+        plain = self.model_dump(exclude={"optimizer", "augmentation", *adversaries})
         augmentation = [spec.as_dict() for spec in self.augmentation]
-        adversary = None if self.adversary is None else self.adversary.as_dict()
-        return {**plain, "optimizer": self.optimizer.as_dict(), "augmentation": augmentation, "adversary": adversary}
+        opposed = {key: None if spec is None else spec.as_dict() for key, spec in adversaries.items()}
+        return {**plain, "optimizer": self.optimizer.as_dict(), "augmentation": augmentation, **opposed}
 
 
 def _optional(info: FieldInfo) -> Any:

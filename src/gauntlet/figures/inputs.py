@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,12 +11,17 @@ from gauntlet.errors import InputError
 
 @dataclass(frozen=True)
 class History:
-    """The training history of one model; `loss` names what it was trained with: losses of two kinds do not compare."""
+    """The training history of one model.
+
+    `loss` names what it was trained with, `opponent` what its accuracy under attack is measured under: losses of two
+    kinds do not compare, and neither do accuracies under two attacks.
+    """
 
     variant: str
     seed: int
     path: Path
     loss: str = ""
+    opponent: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,16 @@ class Inputs:
 
     def losses(self) -> Mapping[str, tuple[str, ...]]:
         """Group the variants by the loss they were trained with."""
+        return self._grouped(lambda history: history.loss)
+
+    def opponents(self) -> Mapping[str, tuple[str, ...]]:
+        """Group the variants by what their accuracy under attack is measured under."""
+        return self._grouped(lambda history: history.opponent)
+
+    def _grouped(self, key: Callable[[History], str]) -> Mapping[str, tuple[str, ...]]:
         groups: dict[str, dict[str, None]] = {}
-        loss_of = {history.variant: history.loss for history in self.histories}
+        key_of = {history.variant: key(history) for history in self.histories}
         for variant in self.variants:
-            if variant in loss_of:
-                groups.setdefault(loss_of[variant], {})[variant] = None
-        return {loss: tuple(names) for loss, names in groups.items()}
+            if variant in key_of:
+                groups.setdefault(key_of[variant], {})[variant] = None
+        return {name: tuple(variants) for name, variants in groups.items()}

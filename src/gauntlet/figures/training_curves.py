@@ -25,15 +25,15 @@ Series = dict[str, list[NDArray[np.float64]]]
     "training_curves",
     reads=("histories",),
     title="Training",
-    caption="Validation loss, one panel per kind of loss, validation accuracy, the same under the training's adversary "
-    "where there is one, and the Kantorovich-Rubinstein term where it is trained, after every epoch: mean over seeds "
-    "and their range; pale where some seeds have stopped.",
+    caption="Validation loss, one panel per kind of loss, validation accuracy, the same under attack, one panel per "
+    "attack that training measures it under, and the Kantorovich-Rubinstein term where it is trained, after every "
+    "epoch: mean over seeds and their range; pale where some seeds have stopped.",
 )
 def training_curves(inputs: Inputs, *, style: Style) -> Figure:
     """Draw validation loss and accuracy, accuracy under attack and the KR term where they exist, against the epoch.
 
-    Losses of different kinds have panels of their own. Seeds stop at different epochs: from there on the mean of those
-    that still run is drawn pale.
+    Losses of different kinds have panels of their own, and so have accuracies under different attacks. Seeds stop at
+    different epochs: from there on the mean of those that still run is drawn pale.
     """
     series = {column: _series(inputs, column) for column in _COLUMNS}
     panels: list[tuple[str, str, Sequence[str]]] = [
@@ -41,8 +41,10 @@ def training_curves(inputs: Inputs, *, style: Style) -> Figure:
         for loss, variants in inputs.losses().items()
     ]
     panels.append(("Validation accuracy (%)", "validation_accuracy", inputs.variants))
-    if series["robust_validation_accuracy"]:
-        panels.append(("Robust validation accuracy (%)", "robust_validation_accuracy", inputs.variants))
+    for opponent, measured in inputs.opponents().items():
+        if not series["robust_validation_accuracy"].keys().isdisjoint(measured):
+            title = f"Accuracy under {opponent} (%)" if opponent else "Robust validation accuracy (%)"
+            panels.append((title, "robust_validation_accuracy", measured))
     if series["kr"]:
         panels.append(("KR term", "kr", inputs.variants))
     columns = 2 if len(panels) in (2, 4) else min(3, len(panels))

@@ -22,7 +22,7 @@ from gauntlet.aggregation.attacks import VOLATILE
 from gauntlet.certificates.check import violations
 from gauntlet.certificates.measured import lipschitz_check_from
 from gauntlet.config import Cell, grid
-from gauntlet.config.composition import outputs_of
+from gauntlet.config.composition import views_of
 from gauntlet.config.schema import Experiment
 from gauntlet.diagnostics.checks import flags_of, judged
 from gauntlet.diagnostics.comparisons import COLUMNS, GRADIENT_COLUMNS, AttackFacts, compare
@@ -34,6 +34,7 @@ from gauntlet.provenance.circumstances import Stopwatch
 from gauntlet.provenance.recipes import SECONDS_KEY, VERSIONS_KEY, Recipe
 from gauntlet.registry import ATTACKS
 from gauntlet.results import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA, read_columns, read_metadata, read_table, write_table
+from gauntlet.stages.budgets import in_pixels
 from gauntlet.stages.publishing import sweep, withdraw
 
 log = logging.getLogger("gauntlet")
@@ -47,7 +48,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     Where `allow_missing` is set, cells that are missing or stale are left out and named in the table instead.
     """
     watch = Stopwatch()
-    name, settings = cell.experiment, plan.experiment(cell.experiment)
+    name, settings = cell.experiment, in_pixels(plan.experiment(cell.experiment))
     attacked = {other: paths.samples(other) for other in grid.evaluations(name, settings)}
     certified = {other: paths.samples(other) for other in grid.certificates(name, settings)}
     probed = list(grid.diagnoses(name, settings))
@@ -97,7 +98,6 @@ def attack_facts(name: str, settings: Experiment, variant: str) -> AttackFacts:
     `adaptive` takes another view only where the head has one; elsewhere it is one more attack on the logits.
     """
     attack = settings.attacks[name]
-    coded = "codes" in outputs_of(settings.variants[variant])
     tags = ATTACKS.entry(attack.attack.name).tags
     steps = tags.get("steps", attack.attack.options.get("steps"))
     return AttackFacts(
@@ -106,7 +106,7 @@ def attack_facts(name: str, settings: Experiment, variant: str) -> AttackFacts:
         access=str(tags.get("access", "gradient")),
         search=str(tags.get("search", "")),
         steps=steps if isinstance(steps, int) else None,
-        surrogate="adaptive" if tags.get("adaptive") and coded else attack.surrogate,
+        surrogate="adaptive" if tags.get("adaptive") and views_of(settings.variants[variant]) else attack.surrogate,
         transfer=attack.transfer_from is not None,
         epsilons=attack.epsilons,
     )

@@ -15,6 +15,7 @@ from gauntlet.probes import probe
 from gauntlet.provenance.circumstances import Stopwatch
 from gauntlet.provenance.recipes import Recipe
 from gauntlet.results import write_table
+from gauntlet.stages.budgets import in_pixels
 from gauntlet.stages.device import describe_device, open_device
 from gauntlet.stages.publishing import withdraw
 
@@ -31,7 +32,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
         load_model(paths.model_folder(cell.model), device=device),
         to_unit(split.images[: settings.samples]),
         split.labels[: settings.samples],
-        epsilons=settings.budgets(),
+        epsilons=in_pixels(settings).budgets(),
         samples=settings.diagnostics.samples,
         steps=settings.diagnostics.steps,
         identity=CellIdentity(cell.experiment, cell.variant, cell.seed),

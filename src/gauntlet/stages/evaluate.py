@@ -27,6 +27,7 @@ from gauntlet.provenance.circumstances import Stopwatch
 from gauntlet.provenance.recipes import DIGEST_KEY, Recipe, digest_mark
 from gauntlet.results import write_table
 from gauntlet.signals import StopRequest
+from gauntlet.stages.budgets import in_pixels
 from gauntlet.stages.device import describe_device, open_device
 from gauntlet.stages.publishing import sweep, withdraw
 from gauntlet.tensors import tensor_digest, write_tensors
@@ -80,8 +81,8 @@ def attacked_images(plan: Plan, cell: Cell) -> tuple[Tensor, Tensor]:
 
 
 def attack_plan(plan: Plan, cell: Cell) -> AttackPlan:
-    """Tell the attack of a cell as its evaluation is asked for it."""
-    attack = plan.experiment(cell.experiment).attacks[cell.probe]
+    """Tell the attack of a cell as its evaluation is asked for it, budgets in pixels."""
+    attack = in_pixels(plan.experiment(cell.experiment)).attacks[cell.probe]
     return AttackPlan(
         cell.probe, attack.attack, attack.norm, attack.epsilons, attack.surrogate, attack.draws, attack.seed
     )

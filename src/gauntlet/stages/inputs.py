@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gauntlet import paths
 from gauntlet.config import grid
+from gauntlet.config.variants import Training
 from gauntlet.data.store import load_manifest
 from gauntlet.figures.inputs import Examples, History, Inputs
 from gauntlet.planning import Plan
@@ -25,7 +26,13 @@ def figure_inputs(plan: Plan, experiment: str) -> Inputs:
         attacks=paths.attacks(experiment),
         diagnostics=paths.diagnostics(experiment),
         histories=tuple(
-            History(model.variant, model.seed, paths.history(model), settings.variants[model.variant].loss.name)
+            History(
+                model.variant,
+                model.seed,
+                paths.history(model),
+                settings.variants[model.variant].loss.name,
+                _opponent(settings.training_of(model.variant)),
+            )
             for model in grid.models(experiment, settings)
             if not absent or plan.is_current(model)
         ),
@@ -36,3 +43,12 @@ def figure_inputs(plan: Plan, experiment: str) -> Inputs:
         ),
         classes=load_manifest(paths.data_folder(paths.dataset_id(settings.dataset))).classes,
     )
+
+
+def _opponent(training: Training) -> str:
+    """Name what a training's history measures under attack, with norm and budget; empty where it does not."""
+    spec = training.validation_adversary or training.adversary
+    if spec is None:
+        return ""
+    told = [spec.options[key] for key in ("norm", "epsilon", "sigma") if key in spec.options]
+    return " ".join([spec.name, *(f"{value:g}" if isinstance(value, float) else str(value) for value in told)])

@@ -71,6 +71,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
                     patience=training.patience,
                     augmentation=tuple(training.augmentation),
                     adversary=training.adversary,
+                    validation_adversary=training.validation_adversary,
                 ),
                 seed=cell.seed,
                 device=device,

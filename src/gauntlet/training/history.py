@@ -16,6 +16,7 @@ HISTORY_SCHEMA = pa.schema(
         ("validation_accuracy", pa.float64()),
         ("robust_validation_loss", pa.float64()),
         ("robust_validation_accuracy", pa.float64()),
+        ("selection_loss", pa.float64()),
         ("train_kr", pa.float64()),
         ("kr", pa.float64()),
         ("learning_rate", pa.float64()),
@@ -23,9 +24,6 @@ HISTORY_SCHEMA = pa.schema(
         ("seconds", pa.float64()),
     ]
 )
-
-VOLATILE = ("steps_per_second", "seconds")
-"""Columns that are measured anew at every run and belong to no digest."""
 
 VOLATILE = ("steps_per_second", "seconds")
 """Columns that differ between two runs of the same training, and so are no part of what it made."""
@@ -36,10 +34,11 @@ class Epoch:
     """What is recorded of one epoch.
 
     The training figures are those of the batches as they were trained on, with the weights changing meanwhile; the
-    validation figures are of the whole split after the epoch, clean and, as `robust_...`, as the training's adversary
-    perturbs it, null where there is none. `kr` is the Kantorovich-Rubinstein term of the
-    validation split and `train_kr` that of the training batches, null unless the loss has one. `seconds` covers
-    training and validation, `steps_per_second` training alone. `epoch` counts from 1.
+    validation figures are of the whole split after the epoch, clean and, as `robust_...`, as the validation adversary
+    perturbs it, or where there is none the training's, null without either. `selection_loss` is the validation loss
+    that decides which epoch is kept: under the training's adversary where there is one, else the clean one. `kr` is the
+    Kantorovich-Rubinstein term of the validation split and `train_kr` that of the training batches, null unless the
+    loss has one. `seconds` covers training and validation, `steps_per_second` training alone. `epoch` counts from 1.
     """
 
     epoch: int
@@ -49,6 +48,7 @@ class Epoch:
     validation_accuracy: float
     robust_validation_loss: float | None
     robust_validation_accuracy: float | None
+    selection_loss: float
     train_kr: float | None
     kr: float | None
     learning_rate: float

@@ -27,7 +27,7 @@ from gauntlet.models.network import Network
 from gauntlet.randomness import derive_seed
 from gauntlet.registry import LOSSES, Spec
 from gauntlet.signals import StopRequest
-from gauntlet.training.adversary import build_adversary, draw_keys
+from gauntlet.training.adversary import Adversary, build_adversary, draw_keys
 from gauntlet.training.checkpoints import Checkpoints
 from gauntlet.training.history import Epoch, history_table
 from gauntlet.training.optimizers import build_optimizer, scheduled_lr
@@ -131,6 +131,8 @@ class Training:
         self.network = network.to(device).to(memory_format=torch.channels_last).train()
         self.loss, self.has_kr = build_loss(loss), bool(LOSSES.entry(loss.name).tags.get("kr"))
         self.adversary = None if settings.adversary is None else build_adversary(settings.adversary)
+        measured = settings.validation_adversary
+        self.validation_adversary = None if measured is None else build_adversary(measured)
         self.settings, self.seed, self.device = settings, seed, torch.device(device)
         augmentations = [build_augmentation(spec) for spec in settings.augmentation]
         self.batches = Batches(
@@ -191,8 +193,7 @@ class Training:
         start_s = time.perf_counter()
         train_loss, train_accuracy, train_kr = self._training_figures()
         self.network.eval()
-        clean, robust = self._validation_figures()
-        decisive = clean.loss if robust is None else robust.loss
+        clean, robust, decisive = self._validation_figures()
         if self.best is None or decisive < self.best.validation_loss:
             self.best = Best(self.epochs + 1, decisive, snapshot(self.network))
         self.network.train()
@@ -205,6 +206,7 @@ class Training:
             clean.accuracy,
             None if robust is None else robust.loss,
             None if robust is None else robust.accuracy,
+            decisive,
             train_kr,
             clean.kr,
             self.optimizer.param_groups[0]["lr"],
@@ -289,19 +291,21 @@ class Training:
             kr = float(kantorovich_rubinstein(torch.cat(self.tally.outputs), torch.cat(self.tally.labels)))
         return float((losses * sizes).sum() / sizes.sum()), correct / float(sizes.sum()), kr
 
-    def _validation_figures(self) -> tuple[Figures, Figures | None]:
-        """Measure the validation split, and the same under the adversary, which draws the same in every epoch."""
-        clean, robust = clean_figures(self.network, self.loss, self.validation, has_kr=self.has_kr), None
-        if self.adversary is not None:
-            keys = draw_keys(len(self.validation), "train", self.seed, "adversary", "validation", device=self.device)
-            size = self.settings.batch_size
-            robust = robust_figures(
-                self.network, self.loss, self.validation, self.adversary, keys=keys, batch_size=size
-            )
-        for figures, kind in ((clean, "validation"), (robust, "robust validation")):
+    def _validation_figures(self) -> tuple[Figures, Figures | None, float]:
+        """Measure the validation split, clean and under attack, and give the loss that decides which epoch is kept."""
+        clean = clean_figures(self.network, self.loss, self.validation, has_kr=self.has_kr)
+        opposed = None if self.adversary is None else self._robust_figures(self.adversary)
+        robust = opposed if self.validation_adversary is None else self._robust_figures(self.validation_adversary)
+        for figures, kind in ((clean, "validation"), (opposed, "robust validation"), (robust, "robust validation")):
             if figures is not None and not math.isfinite(figures.loss):
                 self._refuse(figures.loss, "after its last step", kind)
-        return clean, robust
+        return clean, robust, (opposed or clean).loss
+
+    def _robust_figures(self, adversary: Adversary) -> Figures:
+        """Measure the validation split under an adversary, which draws the same in every epoch."""
+        keys = draw_keys(len(self.validation), "train", self.seed, "adversary", "validation", device=self.device)
+        size = self.settings.batch_size
+        return robust_figures(self.network, self.loss, self.validation, adversary, keys=keys, batch_size=size)
 
     def _refuse(self, loss: float, step: str, kind: str) -> None:
         problem = f"the {kind} loss became {loss} in epoch {self.epochs + 1}, {step}"

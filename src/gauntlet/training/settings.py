@@ -14,7 +14,8 @@ class TrainingSettings:
 
     `epochs` at most; `batch_size` images a step; `patience` epochs without a lower validation loss end the run (None:
     never); `augmentation` is applied in order to every training batch, then `adversary` if there is one. With an
-    adversary, the validation loss that decides is the one under attack.
+    adversary, the validation loss that decides is the one under attack. `validation_adversary` decides nothing: the
+    validation split is measured under it after every epoch.
     """
 
     epochs: int = 30
@@ -24,3 +25,4 @@ class TrainingSettings:
     patience: int | None = None
     augmentation: tuple[Spec, ...] = ()
     adversary: Spec | None = None
+    validation_adversary: Spec | None = None

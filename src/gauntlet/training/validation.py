@@ -1,4 +1,4 @@
-"""How good a network is on the validation split, clean and under its training's adversary."""
+"""How good a network is on the validation split, clean and under an adversary."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def clean_figures(network: Network, loss: Loss, split: Split, *, has_kr: bool = 
 def robust_figures(
     network: Network, loss: Loss, split: Split, adversary: Adversary, *, keys: Tensor, batch_size: int
 ) -> Figures:
-    """Evaluate a network in evaluation mode on the images of a split as its adversary perturbs them, at full strength.
+    """Evaluate a network in evaluation mode on the images of a split as an adversary perturbs them, at full strength.
 
     `keys`, int64 `(N,)`, are the samples' draws. Loss is the training loss of the perturbed images, whatever else the
     adversary's objective holds, so that it means the same for all.
