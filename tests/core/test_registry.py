@@ -74,14 +74,17 @@ def test_unknown_name_is_answered_with_the_nearest_one():
 def test_import_path_is_described_without_running_it(package):
     """A user's module is read, not executed, until it is needed; bases and aliases are followed."""
     package("base_nets", "class Base:\n    def __init__(self, *, width: int = 3): ...")
-    package("my_nets", "from base_nets import Base\nraise RuntimeError('imported')\nclass Wide(Base): ...\nNet = Wide")
+    package(
+        "catalogued_nets",
+        "from base_nets import Base\nraise RuntimeError('imported')\nclass Wide(Base): ...\nNet = Wide",
+    )
     importlib.invalidate_caches()
-    entry = registry.MODELS.entry("my_nets:Net")
-    assert (entry.module, entry.attribute, entry.options[0].name) == ("my_nets", "Wide", "width")
+    entry = registry.MODELS.entry("catalogued_nets:Net")
+    assert (entry.module, entry.attribute, entry.options[0].name) == ("catalogued_nets", "Wide", "width")
     with pytest.raises(ValidationError, match="valid integer"):
         entry.options_model.model_validate({"width": "wide"})
     with pytest.raises(InputError, match="defines no class or function 'Nett'; did you mean 'Net'"):
-        registry.MODELS.entry("my_nets:Nett")
+        registry.MODELS.entry("catalogued_nets:Nett")
     with pytest.raises(InputError, match="no module 'no_such_module'"):
         registry.MODELS.entry("no_such_module:Net")
 
