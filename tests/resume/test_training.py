@@ -50,7 +50,7 @@ RUNS = {
         replace(
             QUICK,
             optimizer=Spec("sgd", {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
-            schedule="cosine",
+            schedule=Spec("cosine"),
             augmentation=(Spec("shift", {"pixels": 1}), Spec("gaussian_noise", {"std": 0.1})),
         ),
     ),

@@ -19,13 +19,14 @@ HISTORY_SCHEMA = pa.schema(
         ("train_kr", pa.float64()),
         ("kr", pa.float64()),
         ("learning_rate", pa.float64()),
+        ("penalty", pa.float64()),
+        ("sampled_accuracy", pa.float64()),
+        ("collapsed", pa.bool_()),
+        ("ramps_frozen", pa.bool_()),
         ("steps_per_second", pa.float64()),
         ("seconds", pa.float64()),
     ]
 )
-
-VOLATILE = ("steps_per_second", "seconds")
-"""Columns that are measured anew at every run and belong to no digest."""
 
 VOLATILE = ("steps_per_second", "seconds")
 """Columns that differ between two runs of the same training, and so are no part of what it made."""
@@ -38,20 +39,28 @@ class Epoch:
     The training figures are those of the batches as they were trained on, with the weights changing meanwhile; the
     validation figures are of the whole split after the epoch, clean and, as `robust_...`, as the training's adversary
     perturbs it, null where there is none. `kr` is the Kantorovich-Rubinstein term of the
-    validation split and `train_kr` that of the training batches, null unless the loss has one. `seconds` covers
-    training and validation, `steps_per_second` training alone. `epoch` counts from 1.
+    validation split and `train_kr` that of the training batches, null unless the loss has one. `train_loss` has the
+    negatives' part and no penalty; `penalty` is the regularisers' mean over the steps, null while none is on.
+    `sampled_accuracy` is what recovery measures on training images after the epoch, null where it is off; an epoch that
+    `collapsed` was gone back behind, and a loss of it that was not finite is null, with what was measured after it.
+    `ramps_frozen` says that ramps stood still for recovery's sake. `seconds` covers training and validation,
+    `steps_per_second` training alone. `epoch` counts from 1, collapsed epochs included.
     """
 
     epoch: int
-    train_loss: float
+    train_loss: float | None
     train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
     robust_validation_loss: float | None
     robust_validation_accuracy: float | None
     train_kr: float | None
     kr: float | None
     learning_rate: float
+    penalty: float | None
+    sampled_accuracy: float | None
+    collapsed: bool
+    ramps_frozen: bool
     steps_per_second: float
     seconds: float
 
