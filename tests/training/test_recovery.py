@@ -101,6 +101,21 @@ def test_a_collapse_is_gone_back_behind_and_recorded(
     assert re.search(r"collapsed in epoch 4: .*; back to the weights of epoch 3, ramps stand still for 2", lines[0])
 
 
+def test_a_collapse_right_after_a_collapse_goes_back_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is gone back to is not worn by the epoch that went on from it."""
+    spoil(monkeypatch, (4, 2), (5, 9))
+    run = Training(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
+    states = []
+    for _ in range(6):
+        run.run_epoch()
+        states.append(run.state())
+    assert tensor_digest(states[4].weights) == tensor_digest(states[2].weights)
+    for entry in ("exp_avg", "exp_avg_sq", "step"):
+        assert torch.equal(states[4].optimizer["state"][0][entry], states[2].optimizer["state"][0][entry])
+    assert [epoch.ramps_frozen for epoch in run.history] == [False, False, False, False, True, True]
+    assert not run.history[5].collapsed
+
+
 def test_epochs_after_a_collapse_draw_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """The batches that led into it do not come again: epoch 5 is not epoch 4 once more."""
     seen: list[tuple[int, torch.Tensor]] = []
