@@ -221,6 +221,14 @@ def test_collapsed_epochs_have_a_cross_and_break_the_line_only_where_nothing_was
     assert bold.get_ydata()[1] == pytest.approx(np.mean([run[1] for run in runs[1:]]))
 
 
+def test_a_long_name_of_a_loss_takes_a_second_line(inputs):
+    """Options that tell two losses apart are not cut off at the panel's edge."""
+    long = "cross_entropy, label_smoothing 0.1"
+    histories = tuple(replace(item, loss=long) if item.loss == "hinge" else item for item in inputs.histories)
+    titles = [axes.get_title(loc="left") for axes in draw("training_curves", replace(inputs, histories=histories)).axes]
+    assert titles[1] == "Validation loss: cross_entropy,\nlabel_smoothing 0.1"
+
+
 def test_epochs_after_a_seed_has_stopped_are_drawn_apart(inputs):
     """The mean of fewer seeds never continues the bold line, where it would look like progress."""
     axes = draw("training_curves", inputs).axes[0]

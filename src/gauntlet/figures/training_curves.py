@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +54,7 @@ def training_curves(inputs: Inputs, *, style: Style) -> Figure:
     rows = -(-len(panels) // columns)
     legend_in = style.legend_row_in * legend_rows(inputs.variants, style, wide=True)[1]
     figure, grid = style.figure(rows, columns, height_in=0.25 + 1.9 * rows + legend_in, sharex=True)
+    letters = int(style.two_columns_in / columns * 72 / (style.letter_em * style.font_pt))
     handles: dict[str, Any] = {}
     for axes, (title, column, variants) in zip(grid.flat, panels, strict=False):
         scale = 100 if column.endswith("accuracy") else 1
@@ -64,7 +66,7 @@ def training_curves(inputs: Inputs, *, style: Style) -> Figure:
             for variant, epochs in _collapses(inputs).items():
                 color = line_of(inputs.variants, variant)["color"]
                 axes.plot(epochs, [0.03] * len(epochs), "x", color=color, transform=axes.get_xaxis_transform())
-        axes.set_title(plain(title), loc="left")
+        axes.set_title(plain(textwrap.fill(title, letters)), loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for axes in grid.flat[: len(panels)]:
         axes.tick_params(labelbottom=True)
