@@ -17,6 +17,7 @@ from gauntlet.config.closed import Closed, Name
 from gauntlet.config.components import refuse
 from gauntlet.config.composition import misfits
 from gauntlet.config.datasets import Dataset
+from gauntlet.config.quick import quick_name
 from gauntlet.config.variants import Training, Variant
 from gauntlet.errors import nearest
 from gauntlet.registry import (
@@ -58,6 +59,11 @@ class Experiment(Closed):
     examples: NonNegativeInt = Field(32, description="adversarial images kept per cell")
     allow_missing: bool = Field(
         False, description="aggregate without the cells that are missing or stale, and say so in tables and figures"
+    )
+    quick: dict[Any, Any] | None = Field(
+        None,
+        description="keys that differ in a second, smaller form NAME_quick: mappings merge key by key, lists and "
+        "scalars replace, null removes a key; made by the target `quick` only",
     )
 
     @model_validator(mode="before")
@@ -158,3 +164,14 @@ class Config(Closed):
     strict_environment: bool = Field(
         False, description="make everything again when the lock or an installed package that decides results changes"
     )
+
+    @property
+    def quick_forms(self) -> tuple[str, ...]:
+        """The names of the experiments that are quick forms; they are made when asked for only."""
+        return tuple(quick_name(name) for name, one in self.experiments.items() if one.quick is not None)
+
+    @property
+    def full_forms(self) -> tuple[str, ...]:
+        """The names of all other experiments."""
+        quick = self.quick_forms
+        return tuple(name for name in self.experiments if name not in quick)
