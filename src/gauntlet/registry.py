@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -31,6 +32,7 @@ from pydantic import (
     PositiveInt,
     create_model,
 )
+from pydantic_core import PydanticCustomError
 
 from gauntlet.errors import InputError, nearest
 from gauntlet.foreign import Adapter, foolbox_options, foolbox_tags
@@ -62,6 +64,7 @@ __all__ = [
     "Fraction",
     "NonNegativeFloat",
     "NonNegativeInt",
+    "NonZeroFloat",
     "OpenFraction",
     "PositiveFloat",
     "PositiveInt",
@@ -78,6 +81,15 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 
+
+def _nonzero(value: float) -> float:
+    if value == 0:
+        raise PydanticCustomError("input", "should not be 0, which changes nothing; give a number above or below it")
+    return value
+
+
+NonZeroFloat = Annotated[float, AfterValidator(_nonzero)]
+
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _TYPES: Mapping[str, Any] = MappingProxyType(
     {
@@ -92,6 +104,7 @@ _TYPES: Mapping[str, Any] = MappingProxyType(
         "NonNegativeFloat": NonNegativeFloat,
         "Fraction": Fraction,
         "OpenFraction": OpenFraction,
+        "NonZeroFloat": NonZeroFloat,
     }
 )
 

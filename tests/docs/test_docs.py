@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from gauntlet.cli import app
 from gauntlet.config.attacks import Attack
 from gauntlet.config.certificates import Certificate
+from gauntlet.config.loading import read_yaml
 from gauntlet.config.quick import merged
 from gauntlet.config.reference import reference
 from gauntlet.config.schema import Experiment
@@ -68,7 +69,7 @@ def test_entries_of_the_readme_are_valid(tmp_path, monkeypatch):
     entries: dict[str, dict] = {}
     for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL):
         entries |= yaml.safe_load(block)
-    default = yaml.safe_load((ROOT / "config.yaml").read_text())["experiments"]["digits"]
+    default = read_yaml(ROOT / "config.yaml")["experiments"]["digits"]
     assert Experiment.model_validate(merged(default, entries.pop("quick"))).training.epochs == 2
     variants = [entry for entry in entries.values() if "model" in entry]
     certificates = [entry for entry in entries.values() if entry.get("name") in CERTIFICATES.names()]

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from gauntlet.config.feasibility import views_of
+from gauntlet.config.variants import Variant
 from gauntlet.errors import InputError
 from gauntlet.models.build import build
 from gauntlet.models.codes import hadamard_code, log_probabilities
@@ -125,6 +127,13 @@ def test_decoding_weights_classes_by_inverse_distance() -> None:
     code = torch.tensor([[1.0, 1.0], [-1.0, 1.0]])
     word = torch.tensor([[0.5, 1.0]])  # distances 0.5 and 1.5
     assert log_probabilities(word, code).exp()[0].tolist() == pytest.approx([0.75, 0.25])
+
+
+@pytest.mark.parametrize("spec", architectures(), ids=str)
+def test_views_are_registered_as_they_are_offered(spec: Spec) -> None:
+    """A configuration's `surrogate` is checked by the tags `views`, so they name what the network has."""
+    offered = set(built(spec).surrogates) - {"logits"}
+    assert set(views_of(Variant.model_validate({"model": spec.as_dict()})) or ()) == offered
 
 
 def test_code_bits_view_is_before_the_tanh() -> None:

@@ -17,6 +17,7 @@ from gauntlet.config.closed import Closed, Name
 from gauntlet.config.components import refuse
 from gauntlet.config.composition import misfits
 from gauntlet.config.datasets import Dataset
+from gauntlet.config.feasibility import surrogate_problem, targets_problem
 from gauntlet.config.quick import quick_name
 from gauntlet.config.variants import Training, Variant
 from gauntlet.errors import nearest
@@ -100,6 +101,11 @@ class Experiment(Closed):
             if not told and not any(attack.applies_to(variant, self.variants) for variant in self.variants):
                 told = ["no other variant is left to attack"]
             problems += [(("attacks", name, "transfer_from"), message) for message in told]
+            seen = [one for key, one in self.variants.items() if key in (attack.transfer_from or self.variants)]
+            if seen and (problem := surrogate_problem(attack.surrogate, seen)):
+                problems.append((("attacks", name, "surrogate"), problem))
+            if problem := targets_problem(attack.attack, self.dataset):
+                problems.append((("attacks", name, "targets"), problem))
         for name, variant in self.variants.items():
             for place, message in misfits(variant, self.training_of(name)):
                 problems.append((("variants", name, *place), message))

@@ -14,7 +14,7 @@ from gauntlet.models.network import Head, View
 from gauntlet.registry import HEADS, NonNegativeInt, PositiveInt
 
 
-@HEADS.register("ecc", outputs=("codes",), source="Verma and Swami 2019, NeurIPS")
+@HEADS.register("ecc", outputs=("codes",), views=("code_bits",), source="Verma and Swami 2019, NeurIPS")
 class EccHead(Head):
     """Error-correcting output code: dense(hidden), relu, dense(L), tanh; L bits, decoded by distance to the codewords.
 
