@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gauntlet.config.components import Location
 from gauntlet.config.variants import Training, Variant
-from gauntlet.registry import ADVERSARIES, HEADS, LOSSES, MODELS
+from gauntlet.registry import ADVERSARIES, FOLDINGS, HEADS, LOSSES, MODELS, UNITS
 
 
 def misfits(variant: Variant, training: Training) -> Iterator[tuple[Location, str]]:
@@ -16,6 +16,7 @@ def misfits(variant: Variant, training: Training) -> Iterator[tuple[Location, st
     """
     yield from _loss_and_output(variant)
     yield from _adversary_and_loss(variant, training)
+    yield from _unit_and_folding(variant)
 
 
 def outputs_of(variant: Variant) -> tuple[str, ...]:
@@ -43,3 +44,15 @@ def _adversary_and_loss(variant: Variant, training: Training) -> Iterator[tuple[
         f"{adversary.name} compares the probabilities of softmax and needs the loss {' or '.join(losses)}, "
         f"this variant's is {loss.name}; pgd takes any loss",
     )
+
+
+def _unit_and_folding(variant: Variant) -> Iterator[tuple[Location, str]]:
+    unit, folding = (variant.model.options.get(key) for key in ("unit", "folding"))
+    if not unit or not folding:
+        return
+    if UNITS.entry(unit["name"]).tags.get("closed") and FOLDINGS.entry(folding["name"]).tags.get("minimum"):
+        yield (
+            ("model", "folding"),
+            f"{folding['name']} takes minima: each {unit['name']} unit answers inside an ellipsoid of its own, and the "
+            "minimum of several only where all of these meet, which may be nowhere; use maxout, or quadratic units",
+        )

@@ -1,4 +1,4 @@
-"""First weights: Glorot's uniform distribution and zero biases, as in the source documents."""
+"""First weights: Glorot's uniform ones, as in the source documents, and He's normal ones, for deep or folded layers."""
 
 from __future__ import annotations
 
@@ -14,5 +14,19 @@ def glorot(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def he(module: nn.Module, moment: float) -> None:
+    """Draw the weights of every convolution and dense layer so that unit outputs have variance 1, biases 0.
+
+    `moment` is the mean square of the inputs: one half after relu, which gives He et al. 2015 (arXiv:1502.01852).
+    """
+    # Measured, not He's half for all: the largest of four outputs has three times that, and without normalisation
+    # sixteen such layers would make 1 into a million. Glorot's loses half of the square with each relu.
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.normal_(layer.weight, std=(layer.weight[0].numel() * moment) ** -0.5)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
