@@ -11,7 +11,6 @@ from torch import nn
 from gauntlet.errors import InputError
 from gauntlet.models.blocks import Blocks
 from gauntlet.models.heads import build_head
-from gauntlet.models.initialization import he
 from gauntlet.models.layers.normalization import input_layer
 from gauntlet.models.network import Network
 from gauntlet.registry import MODELS, PositiveInt
@@ -53,11 +52,11 @@ class MnistCnn(Network):
         layers: list[nn.Module] = []
         for number, (before, after) in enumerate(pairwise((channels, *widths))):
             conv = blocks.conv(before, after, 5)
-            he(conv, blocks.moment if number else 1.0)
+            blocks.initialize(conv, blocks.moment if number else 1.0)
             layers += [*conv, nn.MaxPool2d(2), blocks.activation()]
         in_features = widths[-1] * (height // 4) * (width // 4)
         built = build_head(head, in_features=in_features, num_classes=num_classes, layer=blocks.dense)
-        he(built, blocks.moment)
+        blocks.initialize(built, blocks.moment)
         super().__init__(
             normalization=input_layer(mean, std, normalize=normalize), body=nn.Sequential(*layers), head=built
         )

@@ -11,7 +11,6 @@ from torch import nn
 from gauntlet.errors import InputError
 from gauntlet.models.blocks import Blocks
 from gauntlet.models.heads import build_head
-from gauntlet.models.initialization import he
 from gauntlet.models.layers.normalization import input_layer
 from gauntlet.models.network import Network
 from gauntlet.registry import MODELS, NonNegativeInt, PositiveFloat
@@ -73,7 +72,9 @@ class Vgg(Network):
         if not first_modified <= last <= output:
             problem = f"vgg of depth {depth} has layers 0 to {output}, none from {first_modified} to {last} of them"
             raise InputError(problem, where="model.first_modified", remedy="choose 0 <= first <= last <= the head's")
-        plain, modified = Blocks(), Blocks(unit=unit, folding=folding, activation=activation)
+        # Those biases make the size of what is passed on unstable: sixteen layers without normalisation would explode.
+        plain = Blocks()
+        modified = Blocks(unit=unit, folding=folding, activation=activation, centred=batch_norm)
         kinds = [modified if first_modified <= number <= last else plain for number in range(output + 1)]
         layers: list[nn.Module] = []
         number, moment = 0, 1.0
@@ -81,7 +82,7 @@ class Vgg(Network):
             for published in group:
                 after, blocks = max(1, int(published * capacity)), kinds[number]
                 conv = blocks.conv(before, after, 3)
-                he(conv, moment)
+                blocks.initialize(conv, moment)
                 layers += [*conv, blocks.activation()]
                 if batch_norm:
                     # After the activation, as in the journal: its units then answer to what they see unscaled.
@@ -92,7 +93,7 @@ class Vgg(Network):
                 height, width = height // 2, width // 2
         in_features = before * height * width
         built = build_head(head, in_features=in_features, num_classes=num_classes, layer=kinds[-1].dense)
-        he(built, moment)
+        kinds[-1].initialize(built, moment)
         super().__init__(
             normalization=input_layer(mean, std, normalize=normalize), body=nn.Sequential(*layers), head=built
         )
