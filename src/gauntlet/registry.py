@@ -49,11 +49,13 @@ from gauntlet.signatures import (
 )
 
 __all__ = [
+    "ACTIVATIONS",
     "ADVERSARIES",
     "ATTACKS",
     "AUGMENTATIONS",
     "CERTIFICATES",
     "FIGURES",
+    "FOLDINGS",
     "HEADS",
     "LOSSES",
     "MODELS",
@@ -63,6 +65,7 @@ __all__ = [
     "REGULARIZERS",
     "SCHEDULES",
     "SOURCES",
+    "UNITS",
     "Entry",
     "Fraction",
     "NonNegativeFloat",
@@ -75,6 +78,7 @@ __all__ = [
     "Registry",
     "Seed",
     "Spec",
+    "part_of",
     "parts_of",
 ]
 
@@ -359,7 +363,10 @@ NEGATIVES = Registry("negative", "NEGATIVES", "gauntlet.data.negatives", supplie
 MODELS = Registry(
     "model", "MODELS", "gauntlet.models", supplied={"image_shape", "num_classes", "in_channels", "mean", "std"}
 )
-HEADS = Registry("head", "HEADS", "gauntlet.models", supplied={"in_features", "num_classes"})
+HEADS = Registry("head", "HEADS", "gauntlet.models", supplied={"in_features", "num_classes", "layer"})
+ACTIVATIONS = Registry("activation", "ACTIVATIONS", "gauntlet.models", supplied=set())
+UNITS = Registry("unit", "UNITS", "gauntlet.models", supplied=set())
+FOLDINGS = Registry("folding", "FOLDINGS", "gauntlet.models", supplied=set())
 LOSSES = Registry("loss", "LOSSES", "gauntlet.losses", supplied={"network", "outputs", "labels"})
 OPTIMIZERS = Registry("optimizer", "OPTIMIZERS", "gauntlet.training", supplied={"parameters"})
 SCHEDULES = Registry("schedule", "SCHEDULES", "gauntlet.training.schedules", supplied={"epoch", "epochs"})
@@ -377,8 +384,32 @@ CERTIFICATES = Registry(
 )
 FIGURES = Registry("figure", "FIGURES", "gauntlet.figures", supplied={"inputs", "style"})
 
-PARTS: Mapping[str, tuple[Registry, str]] = MappingProxyType({"head": (HEADS, "softmax")})
+PARTS: Mapping[str, tuple[Registry, str]] = MappingProxyType(
+    {
+        "head": (HEADS, "softmax"),
+        "activation": (ACTIVATIONS, "relu"),
+        "unit": (UNITS, "linear"),
+        "folding": (FOLDINGS, "none"),
+    }
+)
 """Keys of a model that name a component of their own, for models whose tag `parts` lists them; and the default."""
+
+
+def part_of(model: str, key: str, given: Any) -> Any:
+    """Complete what is given of a model's part, a name or a mapping, by what the model sets other than the part does.
+
+    A model's tag `part_options` says so, for example ``{"head": {"hidden": 0}}``; a part that has no such option is
+    left alone, and so is what names no part.
+    """
+    named = {"name": given} if isinstance(given, str) else given
+    wanted = MODELS.entry(model).tags.get("part_options", {}).get(key, {})
+    if not wanted or not isinstance(named, Mapping) or not isinstance(named.get("name"), str):
+        return given
+    try:
+        taken = {option.name for option in PARTS[key][0].entry(named["name"]).options or ()}
+    except InputError:
+        return given
+    return {**{option: value for option, value in wanted.items() if option in taken}, **named}
 
 
 def parts_of(model: Spec) -> list[tuple[Registry, Spec]]:

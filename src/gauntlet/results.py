@@ -75,10 +75,11 @@ CERTIFICATE_SCHEMA = pa.schema(
 )
 """One row per sample of one (variant, seed, certificate); `radius` is rounded down, 0 unless `status` is certified.
 
-`status` is certified, abstained or already_wrong. `clean_prediction` and `clean_confidence` (of softmax) are the
-model's; for a certificate of a classifier of its own, such as `smoothing`, they are that classifier's, with prediction
--1 where it abstains, and the confidence is what the certificate documents: for `smoothing` the lower bound of the
-class's probability under noise. Status goes by that prediction.
+`status` is certified, abstained or already_wrong. `clean_prediction` and `clean_confidence` (the largest probability:
+of softmax, or of the sigmoids of a network that has those) are the model's; for a certificate of a classifier of its
+own, such as `smoothing`, they are that classifier's, with prediction -1 where it abstains, and the confidence is what
+the certificate documents: for `smoothing` the lower bound of the class's probability under noise. Status goes by that
+prediction.
 """
 
 

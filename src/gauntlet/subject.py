@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gauntlet.errors import InputError
 from gauntlet.memory import BatchSize
+from gauntlet.models.network import Network
 from gauntlet.randomness import derive_seed
 
 PROBES = 32
@@ -54,6 +55,10 @@ class Judge:
         parts = list(self.memory.parts(len(x), lambda part: self._passed(x[part].to(self.device, self.dtype))))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    def confidence(self, logits: Tensor) -> Tensor:
+        """Say how sure the network is of its answer, `(B,)` in [0, 1], for logits `(B, K)` that `logits` gave."""
+        return class_probabilities(self.network if self.draws == 1 else None, logits).amax(1)
+
     @torch.no_grad()
     def _passed(self, x: Tensor) -> Tensor:
         if self.draws == 1:
@@ -79,6 +84,15 @@ def mean_logits(outputs: Sequence[Tensor]) -> Tensor:
     if len(outputs) == 1:
         return outputs[0]
     return torch.stack([one.log_softmax(1) for one in outputs]).logsumexp(0) - math.log(len(outputs))
+
+
+def class_probabilities(network: nn.Module | None, logits: Tensor) -> Tensor:
+    """Give what a network holds each class to be, `(B, K)` in [0, 1], for its logits `(B, K)`.
+
+    That is the softmax, unless the network is one of ours with another output: sigmoids need not sum to 1. None stands
+    for a mean of logits (`mean_logits`), which is one of softmaxes.
+    """
+    return network.probabilities(logits) if isinstance(network, Network) else logits.softmax(1)
 
 
 def check_images(images: Tensor, labels: Tensor) -> None:

@@ -80,6 +80,11 @@ def test_a_frame_of_half_the_size_shows_what_is_worked_out_by_hand() -> None:
     assert through_frames(images, maps, outside="zeros").reshape(2, 2).tolist() == [pytest.approx(row) for row in dark]
 
 
+def test_rounding_makes_no_pixel_brighter_than_white() -> None:
+    """The weights of a place sum to a little over 1 in float32: white stays white, and no more."""
+    assert rotation(torch.ones(500, 1, 17, 17), generator("white")).max() == 1
+
+
 def test_crops_have_the_area_and_the_shape_asked_for_and_lie_inside() -> None:
     """The slopes of an image of coordinates are the window's sides; their ends its place."""
     seen = random_resized_crop(coordinates(500, 40, 60), generator("crop"), scale=0.6)

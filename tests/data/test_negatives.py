@@ -67,12 +67,13 @@ def test_scrambled_blocks_stay_whole(block: int, height: int, width: int) -> Non
         assert len({tuple(order) for order in orders.tolist()}) > 1
 
 
-def test_no_image_is_scrambled_into_itself() -> None:
-    """Two blocks each way would leave a quarter of the images as they were."""
-    places = torch.arange(64, dtype=torch.float32).reshape(1, 1, 8, 8).expand(300, 1, 8, 8)
+@pytest.mark.parametrize(("height", "width", "orders"), [(8, 8, 3), (8, 5, 1), (5, 8, 1)])
+def test_no_image_is_scrambled_into_itself(height: int, width: int, orders: int) -> None:
+    """Two blocks each way, or one way only, would leave a quarter or half of the images as they were."""
+    places = torch.arange(height * width, dtype=torch.float32).reshape(1, 1, height, width).expand(300, 1, -1, -1)
     scrambled = scramble_blocks(places, 5, generator("b"))
     assert not (scrambled == places).flatten(1).all(dim=1).any()
-    assert len({one.numpy().tobytes() for one in scrambled}) == 3
+    assert len({one.numpy().tobytes() for one in scrambled}) == orders
 
 
 def test_every_way_of_scrambling_has_its_turn() -> None:
@@ -97,7 +98,7 @@ def test_scrambling_says_where_there_is_nothing_to_scramble() -> None:
     """A block as large as the image, and no way at all, are refused with the key."""
     images, labels = batch(4, 8, 8)
     with pytest.raises(InputError, match=r"training\.negatives\.blocks: an image of 8x8 has one block of 9"):
-        Scrambling(blocks=(9,), pixels=False).make(images, labels, generator("x"))
+        Scrambling(blocks=(3, 9)).make(images, labels, generator("whichever way it is"))
     with pytest.raises(InputError, match=r"training\.negatives: nothing to scramble"):
         Scrambling(blocks=(), pixels=False)
 

@@ -13,6 +13,7 @@ from gauntlet.models.network import Network
 from gauntlet.registry import HEADS, MODELS, Spec
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
+SMALLER = {"vgg": {"depth": 11, "capacity": 0.25}}
 
 
 def architectures() -> list[Spec]:
@@ -20,7 +21,7 @@ def architectures() -> list[Spec]:
     specs = []
     for name in MODELS.names():
         if "head" in MODELS.entry(name).tags.get("parts", ()):
-            specs += [Spec(name, {"head": {"name": head}}) for head in HEADS.names()]
+            specs += [Spec(name, {**SMALLER.get(name, {}), "head": {"name": head}}) for head in HEADS.names()]
         else:
             specs.append(Spec(name))
     specs += [Spec("cnn", {"head": {"name": name, "heads": 4}}) for name in ("ecc", "hadamard_code")]

@@ -22,6 +22,8 @@ SPECS = [
     Spec("lipschitz_cnn", {"widths": [4, 6], "hidden": 8}),
     Spec("lipschitz_cnn", {"output": "disjoint", "normalize": True}),
     Spec("user_networks:Plain", {"width": 3}),
+    Spec("mnist_cnn", {"widths": [2, 3], "unit": {"name": "elliptical"}, "folding": {"name": "maxout"}}),
+    Spec("vgg", {"depth": 3, "capacity": 0.05, "batch_norm": True, "activation": {"name": "relog", "beta": 2.0}}),
 ]
 
 
@@ -128,6 +130,8 @@ def test_missing_and_foreign_tensors_are_named(folder: Path) -> None:
         ({"architecture": {"name": "resnet9000"}}, "unknown model 'resnet9000'"),
         ({"architecture": {"name": "cnn", "widths": ["wide"]}}, "model cnn, option widths"),
         ({"architecture": {"name": "cnn", "head": {"name": "ecc", "heads": -1}}}, "head ecc, option heads"),
+        ({"architecture": {"name": "mnist_cnn", "folding": {"name": "maxout", "pieces": 0}}}, "folding maxout, option"),
+        ({"architecture": {"name": "mnist_cnn", "unit": {"name": "os:system"}}}, "os:system"),
         ({"architecture": {"name": "os:system"}}, "os:system"),
         ({"architecture": {"name": "subprocess:Popen", "args": "true"}}, "subprocess:Popen"),
         ({"architecture": "cnn"}, "no manifest"),

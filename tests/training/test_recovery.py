@@ -116,6 +116,21 @@ def test_a_collapse_right_after_a_collapse_goes_back_to_the_same(monkeypatch: py
     assert not run.history[5].collapsed
 
 
+def test_a_collapsed_epoch_is_never_the_one_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where its validation loss is the lowest so far: the training was judged to have lost its way."""
+    run = Training(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
+    run.run_epoch()
+    assert run.guard is not None
+    monkeypatch.setattr(run.guard, "collapse", lambda accuracy, trouble: "so judged")
+    run.run_epoch()
+    first, second = (epoch.validation_loss for epoch in run.history)
+    assert first is not None
+    assert second is not None
+    assert second < first
+    assert run.best is not None
+    assert run.best.epoch == 1
+
+
 def test_epochs_after_a_collapse_draw_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """The batches that led into it do not come again: epoch 5 is not epoch 4 once more."""
     seen: list[tuple[int, torch.Tensor]] = []

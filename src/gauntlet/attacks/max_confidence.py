@@ -103,7 +103,7 @@ def _score(model: AttackModel, x: Tensor, y: Tensor) -> Tensor:
     """
     logits = model.logits(x)
     wrong = misclassified(model, logits, x, y)
-    probabilities = logits.softmax(1)
+    probabilities = model.probabilities(logits)
     label = probabilities.gather(1, y[:, None])[:, 0]
     other = probabilities.scatter(1, y[:, None], 0.0).amax(1)
     return torch.where(wrong, other, -label)

@@ -14,7 +14,7 @@ from gauntlet.attacks.objectives import Objective
 from gauntlet.errors import InputError, nearest
 from gauntlet.memory import BatchSize
 from gauntlet.randomness import derive_seed
-from gauntlet.subject import Judge, copied, device_of, mean_logits, seeded
+from gauntlet.subject import Judge, class_probabilities, copied, device_of, mean_logits, seeded
 
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
 
@@ -118,6 +118,15 @@ class AttackModel:
             return found[0]
         outputs, logits, gradient = zip(*found, strict=True)
         return Slope(torch.cat(outputs), None if self.transfers else torch.cat(logits), torch.cat(gradient))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Give what the model (in a transfer: its source) holds each class to be, `(B, K)`, for what `logits` gave."""
+        single = len(self._queried) == 1 and self.draws == 1
+        return class_probabilities(self.network if single else None, logits)
+
+    def confidence(self, logits: Tensor) -> Tensor:
+        """Say how sure the plain model is of its answer, `(B,)` in [0, 1], for what `judge` or `verdict` gave."""
+        return self._judge.confidence(logits)
 
     def judge(self, x: Tensor) -> Tensor:
         """Give the logits `(B, K)` of the plain model, without gradient, in batches; not counted."""

@@ -145,7 +145,7 @@ class _Certifier:
         radius = torch.zeros(len(y), dtype=torch.float32, device=x.device)
         if len(right):
             radius[right] = self._radii(x[right], y[right], keys[right])
-        confidence = logits.softmax(1).amax(1)
+        confidence = self.judge.confidence(logits)
         return Verdicts(prediction.cpu().numpy(), confidence.cpu().numpy(), radius.cpu().numpy())
 
     def _radii(self, x: Tensor, y: Tensor, keys: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gauntlet.config.components import Location
 from gauntlet.config.variants import Training, Variant
-from gauntlet.registry import ADVERSARIES, HEADS, LOSSES, MODELS, Entry, Spec
+from gauntlet.registry import ADVERSARIES, FOLDINGS, HEADS, LOSSES, MODELS, UNITS, Entry, Spec
 
 
 def misfits(variant: Variant, training: Training) -> Iterator[tuple[Location, str]]:
@@ -19,6 +19,7 @@ def misfits(variant: Variant, training: Training) -> Iterator[tuple[Location, st
         yield from _adversary_and_loss(variant, key, getattr(training, key))
     yield from _negatives_and_loss(variant, training)
     yield from _never_begun(training)
+    yield from _unit_and_folding(variant)
 
 
 def outputs_of(variant: Variant) -> tuple[str, ...]:
@@ -76,3 +77,15 @@ def _never_begun(training: Training) -> Iterator[tuple[Location, str]]:
         start = spec.options.get("start_epoch")
         if isinstance(start, int) and start > training.epochs:
             yield (*place, "start_epoch"), f"{spec.name} begins in epoch {start}, training ends after {training.epochs}"
+
+
+def _unit_and_folding(variant: Variant) -> Iterator[tuple[Location, str]]:
+    unit, folding = (variant.model.options.get(key) for key in ("unit", "folding"))
+    if not unit or not folding:
+        return
+    if UNITS.entry(unit["name"]).tags.get("closed") and FOLDINGS.entry(folding["name"]).tags.get("minimum"):
+        yield (
+            ("model", "folding"),
+            f"{folding['name']} takes minima: each {unit['name']} unit answers inside an ellipsoid of its own, and the "
+            "minimum of several only where all of these meet, which may be nowhere; use maxout, or quadratic units",
+        )

@@ -30,6 +30,7 @@ from gauntlet.registry import (
     NonNegativeInt,
     PositiveInt,
     Spec,
+    part_of,
 )
 
 
@@ -120,7 +121,10 @@ def _network(value: Any) -> Spec:
     if isinstance(value, Mapping) and "head" in value and "head" not in taken:
         refuse([(("head",), f"{value.get('name')} has an output of its own and takes no head")])
     own, network = split(value, MODELS, taken)
-    parts = {key: under(key, component(PARTS[key][0]), own.get(key, PARTS[key][1])).as_dict() for key in taken}
+    parts = {}
+    for key in taken:
+        registry, default = PARTS[key]
+        parts[key] = under(key, component(registry), part_of(network.name, key, own.get(key, default))).as_dict()
     return Spec(network.name, {**network.options, **parts})
 
 
@@ -136,6 +140,8 @@ def _parts_taken(value: Any) -> tuple[str, ...]:
 class Variant(Closed):
     """One row of the ablation: a network, the loss it is trained with, and what it trains differently."""
 
-    model: Annotated[Spec, PlainValidator(_network)] = Field(description="a network; its key `head` names its output")
+    model: Annotated[Spec, PlainValidator(_network)] = Field(
+        description="a network; its keys `head`, `activation`, `unit` and `folding` name its parts, where it takes them"
+    )
     loss: field(LOSSES) = Field(Spec("cross_entropy"), description="the training loss")  # type: ignore[valid-type]
     training: TrainingChanges = Field(TrainingChanges(), description="keys of `training` that differ for this variant")

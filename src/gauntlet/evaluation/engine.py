@@ -188,7 +188,7 @@ def _part(
     keys = sample_keys(identity.seed, f"attack:{plan.spec.name}:{plan.seed}", hashes, device=model.device)
     x, y = images.to(model.device, model.dtype), labels.to(model.device)
     clean = model.judge(x)
-    state = _State(x, y, clean)
+    state = _State(x, y, clean, model.confidence)
     left = (state.clean_prediction == y).nonzero()[:, 0]
     errors: list[str] = []
     for epsilon in sorted(plan.epsilons) if plan.epsilons is not None else [None]:
@@ -209,10 +209,11 @@ def _part(
 class _State:
     """What is known so far of each sample of a part."""
 
-    def __init__(self, x: Tensor, y: Tensor, clean: Tensor) -> None:
+    def __init__(self, x: Tensor, y: Tensor, clean: Tensor, confidence_of: Callable[[Tensor], Tensor]) -> None:
         self.x, self.y = x, y
         self.clean_prediction = clean.argmax(1)
-        self.clean_confidence = clean.softmax(1).amax(1)
+        self.confidence_of = confidence_of
+        self.clean_confidence = confidence_of(clean)
         self.margin = logit_margin(clean, y)
         self.points = x.clone()
         self.prediction = self.clean_prediction.clone()
@@ -240,7 +241,7 @@ class _State:
         for name, total in self.counted.items():
             total[rows] += counted[name]
         self.points[rows], self.prediction[rows] = points, logits.argmax(1)
-        self.confidence[rows] = logits.softmax(1).amax(1)
+        self.confidence[rows] = self.confidence_of(logits)
         fooled = (logits.argmax(1) != self.y[rows]) & counts
         holds = ~fooled
         if bad:

@@ -13,7 +13,7 @@ from gauntlet.errors import GauntletError, InputError
 from gauntlet.models.layers.normalization import Normalization
 from gauntlet.models.network import Description, Head, Network
 from gauntlet.randomness import derive_seed
-from gauntlet.registry import MODELS, Spec
+from gauntlet.registry import MODELS, PARTS, Spec, part_of
 
 
 def build(
@@ -56,10 +56,10 @@ def _construct(description: Description) -> Network:
         "mean": description.mean,
         "std": description.std,
     }
-    accepted = inspect.signature(factory).parameters
-    arguments = {key: value for key, value in supplied.items() if key in accepted} | dict(
-        description.architecture.options
-    )
+    accepted, options = inspect.signature(factory).parameters, dict(description.architecture.options)
+    for key in MODELS.entry(name).tags.get("part_options", {}):
+        options[key] = part_of(name, key, options.get(key, PARTS[key][1]))
+    arguments = {key: value for key, value in supplied.items() if key in accepted} | options
     try:
         module = factory(**arguments)
     except GauntletError:

@@ -1,4 +1,4 @@
-"""First weights: Glorot's uniform distribution and zero biases, as in the source documents."""
+"""First weights: Glorot's uniform ones, as in the source documents, and He's normal ones, for deep or folded layers."""
 
 from __future__ import annotations
 
@@ -16,3 +16,17 @@ def glorot(module: nn.Module) -> None:
             nn.init.xavier_uniform_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def he(module: nn.Module, moment: float, *, bias: float = 0.0) -> None:
+    """Draw the weights of every convolution and dense layer so that what they give has variance 1, biases all `bias`.
+
+    `moment` is the mean square of the inputs: one half after relu, which gives He et al. 2015 (arXiv:1502.01852).
+    """
+    # He's rule with the measured half: relog gives less and a folding more, and without normalisation a factor of two
+    # a layer is a factor of thousands after sixteen. Glorot's rule loses half of the square with each relu.
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.normal_(layer.weight, std=(layer.weight[0].numel() * moment) ** -0.5)
+            if layer.bias is not None:
+                nn.init.constant_(layer.bias, bias)

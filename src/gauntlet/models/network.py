@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gauntlet.models.layers.ramp import Ramp
 from gauntlet.registry import Spec
 
 View = Callable[[Tensor], Tensor]
@@ -56,6 +57,10 @@ class Head(nn.Module):
         """Map raw outputs to logits `(B, K)`."""
         return outputs
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Give what the model holds each class to be, in [0, 1], `(B, K)`: the softmax of the logits `(B, K)`."""
+        return logits.softmax(1)
+
     def views(self) -> Mapping[str, View]:
         """Name other differentiable views: maps of features `(B, F)` to scores `(B, K)`."""
         return {}
@@ -82,8 +87,8 @@ class LayerHead(Head):
 class Network(nn.Module):
     """A classifier of images `(B, C, H, W)` in [0, 1]: normalisation, then body, then head.
 
-    `description` is set by `build` and says how to build the network again. While `ramps_frozen`, `after_step` leaves
-    the ramps where they are.
+    `description` is set by `build` and says how to build the network again. While `ramps_frozen` is set, no ramp
+    advances; it is not stored with the weights.
     """
 
     description: Description | None = None
@@ -111,6 +116,10 @@ class Network(nn.Module):
         """Map raw outputs to logits `(B, K)`."""
         return self.head.decode(outputs)
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Give what the model holds each class to be, in [0, 1], for logits `(B, K)`: the same shape."""
+        return self.head.probabilities(logits)
+
     @property
     def surrogates(self) -> dict[str, View]:
         """Differentiable views by name: maps of images to scores `(B, K)`; ``logits`` is the network itself."""
@@ -136,7 +145,11 @@ class Network(nn.Module):
         return not any(isinstance(module, _BatchNorm) for module in self.modules())
 
     def after_step(self) -> None:
-        """Take note that the optimiser made a step: nothing here; ramps advance and projections are made in others."""
+        """Take note that the optimiser made a step: ramps advance; projections are made in others."""
+        if not self.ramps_frozen:
+            for module in self.modules():
+                if isinstance(module, Ramp):
+                    module.advance()
 
     def export(self) -> Network:
         """Give a network of plain layers with equal outputs: itself where nothing is constrained."""

@@ -27,17 +27,22 @@ class Scrambling(Negatives):
         share: PositiveFloat = 1.0,
         start_epoch: PositiveInt = 1,
     ) -> None:
-        self.ways: tuple[int | None, ...] = (*([None] if pixels else []), *blocks)
+        self.blocks, self.ways = blocks, (*([None] if pixels else []), *blocks)
         self.share, self.start_epoch = share, start_epoch
         if not self.ways:
             raise InputError("nothing to scramble", where="training.negatives", remedy="name `blocks` or set `pixels`")
 
     def make(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Make scrambled images `(count(B), C, H, W)`. Raises InputError when an image has one block only."""
+        height, width = images.shape[2:]
+        for block in self.blocks:
+            if block >= max(height, width):
+                problem = f"an image of {height}x{width} has one block of {block} pixels only"
+                raise InputError(problem, where="training.negatives.blocks", remedy="use smaller blocks")
         # The seed is a number of this batch alone, and reading it does not wait for the device.
-        block = self.ways[generator.initial_seed() % len(self.ways)]
+        way = self.ways[generator.initial_seed() % len(self.ways)]
         chosen = images[drawn(self.count(len(images)), len(images), generator)]
-        return scramble_pixels(chosen, generator) if block is None else scramble_blocks(chosen, block, generator)
+        return scramble_pixels(chosen, generator) if way is None else scramble_blocks(chosen, way, generator)
 
 
 def scramble_pixels(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -50,9 +55,6 @@ def scramble_pixels(images: Tensor, generator: torch.Generator) -> Tensor:
 def scramble_blocks(images: Tensor, block: int, generator: torch.Generator) -> Tensor:
     """Permute the blocks of `block` rows, and those of `block` columns, of each image `(B, C, H, W)`."""
     count, _, height, width = images.shape
-    if block >= max(height, width):
-        problem = f"an image of {height}x{width} has one block of {block} pixels only"
-        raise InputError(problem, where="training.negatives.blocks", remedy="use smaller blocks")
     rows = _orders(count, height, block, generator)
     columns = _orders(count, width, block, generator)
     # An image left as it is would be a negative of its own class: its first block goes to the end.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gauntlet.models.heads.dense import dense
+from gauntlet.models.heads.dense import Layer, dense
 from gauntlet.models.network import Head
 from gauntlet.registry import HEADS, NonNegativeInt
 
@@ -13,9 +13,11 @@ from gauntlet.registry import HEADS, NonNegativeInt
 class SoftmaxHead(Head):
     """Dense(hidden), relu, dense(K): logits. With `hidden: 0` a single dense layer."""
 
-    def __init__(self, *, in_features: int, num_classes: int, hidden: NonNegativeInt = 64) -> None:
+    def __init__(
+        self, *, in_features: int, num_classes: int, hidden: NonNegativeInt = 64, layer: Layer | None = None
+    ) -> None:
         super().__init__()
-        self.layers = dense(in_features, hidden, num_classes)
+        self.layers = dense(in_features, hidden, num_classes, layer)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features `(B, F)` to logits `(B, K)`."""

@@ -22,3 +22,8 @@ class Normalization(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images to normalised images of the same shape."""
         return (x - self.mean) / self.std
+
+
+def input_layer(mean: Sequence[float], std: Sequence[float], *, normalize: bool) -> Normalization:
+    """Give the normalisation by `mean` and `std`, or the one that changes nothing."""
+    return Normalization(mean, std) if normalize else Normalization([0.0] * len(mean), [1.0] * len(std))

@@ -1,0 +1,70 @@
+"""Variants of the logic-inspired networks: what goes together, and what is refused with which reason."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from gauntlet.config.composition import misfits
+from gauntlet.config.variants import Training, Variant
+from gauntlet.registry import ACTIVATIONS, FOLDINGS, UNITS, Spec
+
+
+def reasons(loss: str = "cross_entropy", **model: Any) -> list[tuple[tuple[str | int, ...], str]]:
+    """What is said against a variant of the MNIST CNN."""
+    return list(misfits(Variant(model={"name": "mnist_cnn", **model}, loss=loss), Training()))
+
+
+@pytest.mark.parametrize(
+    ("activation", "unit", "folding"), list(itertools.product(ACTIVATIONS.names(), UNITS.names(), FOLDINGS.names()))
+)
+def test_all_parts_go_together_but_elliptical_units_and_minima(activation: str, unit: str, folding: str) -> None:
+    """A single pair is refused, at its place, with the reason."""
+    found = reasons(activation=activation, unit=unit, folding=folding)
+    if (unit, folding) == ("elliptical", "minmaxout"):
+        ((place, told),) = found
+        assert place == ("model", "folding")
+        assert told.startswith("minmaxout takes minima: each elliptical unit answers inside an ellipsoid")
+    else:
+        assert found == []
+
+
+@pytest.mark.parametrize(
+    ("head", "loss", "told"),
+    [
+        ("sigmoid", "sigmoid_mse", None),
+        ("sigmoid", "sigmoid_bce", None),
+        ("sigmoid", "cross_entropy", "cross_entropy needs an output of logits, this network gives sigmoid"),
+        ("sigmoid", "hinge", "hinge needs an output of codes, this network gives sigmoid"),
+        ("softmax", "sigmoid_mse", "sigmoid_mse needs an output of sigmoid, this network gives logits"),
+        ("ecc", "sigmoid_bce", "sigmoid_bce needs an output of sigmoid, this network gives codes"),
+    ],
+)
+def test_losses_of_sigmoids_need_sigmoids(head: str, loss: str, told: str | None) -> None:
+    """Either way round the loss and the output must fit."""
+    assert reasons(loss, head=head) == ([] if told is None else [(("loss",), told)])
+
+
+def test_options_of_parts_are_checked_and_filled_in() -> None:
+    """A part is a name or a mapping; its defaults stand in the variant."""
+    model = Variant(model={"name": "vgg", "activation": {"name": "relog", "beta": 2, "start": -0.5}}).model
+    assert model.options["activation"] == {
+        "name": "relog",
+        "beta": 2.0,
+        "start": -0.5,
+        "increment": 0.001,
+        "stop": 1.0,
+    }
+    assert model.options["folding"] == {"name": "none"}
+    with pytest.raises(ValueError, match=r"unknown key; did you mean 'pieces'"):
+        Variant(model={"name": "vgg", "folding": {"name": "maxout", "piecess": 2}})
+    with pytest.raises(ValueError, match="should be greater than 0"):
+        Variant(model={"name": "vgg", "unit": {"name": "elliptical", "stop": -1.0}})
+
+
+def test_an_own_option_of_the_same_name_is_left_alone() -> None:
+    """lipschitz_cnn's `activation` is a plain option."""
+    model = Variant(model={"name": "lipschitz_cnn", "activation": "full_sort"}, loss=Spec("hkr")).model
+    assert model.options["activation"] == "full_sort"

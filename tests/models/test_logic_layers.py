@@ -1,0 +1,166 @@
+"""Activations, units and foldings: each by hand, and every registered one by its contract."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gauntlet.models.activations import build_activation
+from gauntlet.models.foldings import build_folding
+from gauntlet.models.layers.ramp import Ramp
+from gauntlet.models.units import build_unit
+from gauntlet.models.units.second_order import SecondOrder
+from gauntlet.registry import ACTIVATIONS, FOLDINGS, UNITS
+
+KINDS = ["dense", "conv"]
+
+
+def normal(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    """Standard normal values without ties."""
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def advanced(module: nn.Module, step: int) -> nn.Module:
+    """The module with its ramps after so many steps."""
+    for part in module.modules():
+        if isinstance(part, Ramp):
+            part.step.fill_(step)
+    return module
+
+
+def unit_layer(name: str, kind: str, *, step: int = 600) -> nn.Module:
+    """A layer of 4 inputs and 3 outputs, at a strength between its ends."""
+    linear = nn.Linear(4, 3) if kind == "dense" else nn.Conv2d(4, 3, 3, padding=1)
+    return advanced(build_unit({"name": name}).wrap(linear), step)
+
+
+def inputs(kind: str, dtype: torch.dtype = torch.float32) -> Tensor:
+    """What such a layer takes."""
+    return normal(2, 4, dtype=dtype) if kind == "dense" else normal(2, 4, 5, 5, dtype=dtype)
+
+
+class TestActivations:
+    """max(0, x) and log(1 + b max(0, x)) / b."""
+
+    @pytest.mark.parametrize(("beta", "step", "effective"), [(2.0, 1000, 2.0), (2.0, 250, 0.5), (1.0, 0, 1e-4)])
+    def test_relog_is_its_formula_at_the_strength_of_the_ramp(self, beta: float, step: int, effective: float) -> None:
+        """0 for what is negative, else the logarithm by hand; nearly relu at the beginning."""
+        relog = advanced(build_activation({"name": "relog", "beta": beta}), step)
+        values = [-3.0, 0.0, 0.5, 4.0]
+        expected = [0.0, 0.0, *(math.log(1 + effective * value) / effective for value in values[2:])]
+        assert relog(torch.tensor(values)).tolist() == pytest.approx(expected, rel=1e-5)
+
+    def test_relu_cuts_at_zero(self) -> None:
+        """The default activation."""
+        assert build_activation(None)(torch.tensor([-1.0, 0.0, 2.0])).tolist() == [0.0, 0.0, 2.0]
+
+    @pytest.mark.parametrize("name", ACTIVATIONS.names())
+    def test_every_activation_keeps_shape_dtype_and_layout_and_has_its_gradient(self, name: str) -> None:
+        """Dense and convolutional inputs, channels last, float64 against finite differences, no NaN at zero."""
+        activation = advanced(build_activation({"name": name}), 600)
+        x = normal(2, 4, 5, 5)
+        assert activation(x).shape == x.shape
+        assert torch.equal(activation(x.contiguous(memory_format=torch.channels_last)), activation(x))
+        assert activation(x.double()).dtype == torch.float64
+        assert torch.autograd.gradcheck(activation, normal(3, 4, dtype=torch.float64).requires_grad_())
+        zero = torch.zeros(3, requires_grad=True)
+        activation(zero).sum().backward()
+        assert zero.grad is not None
+        assert zero.grad.isfinite().all()
+
+
+class TestUnits:
+    """W x + b, and with squares of the inputs."""
+
+    @pytest.mark.parametrize(("name", "sign"), [("elliptical", 1.0), ("quadratic", -1.0)])
+    def test_dense_unit_by_hand(self, name: str, sign: float) -> None:
+        """3 * 2 - 1 * 4 + 0.5 - a (2 * 4 + |-1| * 16) + a; with V of any sign the second square adds."""
+        layer = unit_layer(name, "dense", step=250)
+        assert isinstance(layer, SecondOrder)
+        with torch.no_grad():
+            layer.linear.weight.copy_(torch.tensor([[3.0, -1.0, 0.0, 0.0]] * 3))
+            assert layer.linear.bias is not None
+            layer.linear.bias.fill_(0.5)
+            layer.curvature.copy_(torch.tensor([[2.0, -1.0, 0.0, 0.0]] * 3))
+        response = layer(torch.tensor([[2.0, 4.0, 7.0, -7.0]]))
+        assert response[0].tolist() == pytest.approx([2.5 - 0.25 * (8 + sign * 16) + 0.25] * 3)
+
+    @pytest.mark.parametrize("name", ["elliptical", "quadratic"])
+    def test_convolution_is_the_dense_unit_on_each_patch(self, name: str) -> None:
+        """One output pixel of the convolution equals the dense layer with the same numbers on the pixel's patch."""
+        conv, dense = unit_layer(name, "conv"), unit_layer(name, "dense")
+        assert isinstance(conv, SecondOrder)
+        assert isinstance(dense, SecondOrder)
+        dense.linear = nn.Linear(36, 3)
+        with torch.no_grad():
+            dense.linear.weight.copy_(conv.linear.weight.flatten(1))
+            assert conv.linear.bias is not None
+            dense.linear.bias.copy_(conv.linear.bias)
+        dense.curvature = nn.Parameter(conv.curvature.detach().flatten(1))
+        x = inputs("conv")
+        assert torch.allclose(conv(x)[:, :, 2, 3], dense(x[:, :, 1:4, 2:5].flatten(1)), atol=1e-5)
+
+    def test_elliptical_unit_answers_inside_an_ellipsoid_only(self) -> None:
+        """Far out the response is negative in every direction, however W points; a quadratic one's need not be."""
+        directions = nn.functional.normalize(normal(200, 4), dim=1)
+        assert (unit_layer("elliptical", "dense")(1e4 * directions) < 0).all()
+        assert (unit_layer("quadratic", "dense")(1e4 * directions) > 0).any()
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("name", UNITS.names())
+    def test_every_unit_keeps_the_shape_and_has_its_gradient(self, name: str, kind: str) -> None:
+        """The shape of the linear layer's output, which is among its modules; float64 against finite differences."""
+        layer, x = unit_layer(name, kind), inputs(kind)
+        (linear,) = (module for module in layer.modules() if isinstance(module, nn.Linear | nn.Conv2d))
+        assert layer(x).shape == linear(x).shape
+        if kind == "conv":
+            assert torch.allclose(layer(x.contiguous(memory_format=torch.channels_last)), layer(x), atol=1e-6)
+        exact = layer.double()
+        names, parameters = zip(*exact.named_parameters(), strict=True)
+
+        def response(x: Tensor, *values: Tensor) -> Tensor:
+            found: Tensor = torch.func.functional_call(exact, dict(zip(names, values, strict=True)), (x,))
+            return found
+
+        leaves = [parameter.detach().clone().requires_grad_() for parameter in parameters]
+        x = (inputs(kind, torch.float64)[:1, :, :3, :3] if kind == "conv" else inputs(kind, torch.float64)).clone()
+        assert torch.autograd.gradcheck(response, (x.requires_grad_(), *leaves))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("name", UNITS.names())
+    def test_every_unit_starts_as_its_linear_layer(self, name: str, kind: str) -> None:
+        """Before the ramp has risen, the squares count for nearly nothing."""
+        layer, x = unit_layer(name, kind, step=0), inputs(kind)
+        (linear,) = (module for module in layer.modules() if isinstance(module, nn.Linear | nn.Conv2d))
+        assert torch.allclose(layer(x), linear(x), atol=1e-3)
+
+
+class TestFoldings:
+    """Groups of neighbouring channels become one."""
+
+    def test_maxout_takes_the_largest_of_neighbours(self) -> None:
+        """Six channels in threes."""
+        maxout = build_folding({"name": "maxout", "pieces": 3})
+        assert maxout(torch.tensor([[1.0, 5.0, 2.0, -4.0, -3.0, -6.0]])).tolist() == [[5.0, -3.0]]
+
+    def test_minmaxout_takes_minima_of_neighbours_first(self) -> None:
+        """``minmaxout_2_3``: pairs to their minima 1, 2, -6 and 0, 3, -1, threes of these to 2 and 3."""
+        folding = build_folding({"name": "minmaxout", "min_over": 2, "max_over": 3})
+        assert folding.pieces == 6
+        row = [1.0, 5.0, 2.0, 4.0, -3.0, -6.0, 0.0, 9.0, 3.0, 3.0, -1.0, 8.0]
+        assert folding(torch.tensor([row])).tolist() == [[2.0, 3.0]]
+
+    @pytest.mark.parametrize("name", FOLDINGS.names())
+    def test_every_folding_makes_one_channel_of_its_pieces(self, name: str) -> None:
+        """Dense and convolutional inputs, channels last, float64 against finite differences."""
+        folding = build_folding({"name": name})
+        x = normal(2, 3 * folding.pieces, 4, 4)
+        assert folding(x).shape == (2, 3, 4, 4)
+        assert torch.equal(folding(x.contiguous(memory_format=torch.channels_last)), folding(x))
+        assert torch.equal(folding(x[:, :, 1, 2]), folding(x)[:, :, 1, 2])
+        exact = normal(2, 3 * folding.pieces, dtype=torch.float64).requires_grad_()
+        assert folding(exact).dtype == torch.float64
+        assert torch.autograd.gradcheck(folding, exact)
