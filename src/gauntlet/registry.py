@@ -57,8 +57,11 @@ __all__ = [
     "HEADS",
     "LOSSES",
     "MODELS",
+    "NEGATIVES",
     "OPTIMIZERS",
     "PARTS",
+    "REGULARIZERS",
+    "SCHEDULES",
     "SOURCES",
     "Entry",
     "Fraction",
@@ -338,13 +341,18 @@ def _type(annotation: ast.expr | None) -> Any:
 
 
 SOURCES = Registry("data source", "SOURCES", "gauntlet.data.sources", supplied=set())
-AUGMENTATIONS = Registry("augmentation", "AUGMENTATIONS", "gauntlet.data", supplied={"images", "generator"})
+AUGMENTATIONS = Registry(
+    "augmentation", "AUGMENTATIONS", "gauntlet.data.augmentations", supplied={"images", "generator"}
+)
+NEGATIVES = Registry("negative", "NEGATIVES", "gauntlet.data.negatives", supplied=set())
 MODELS = Registry(
     "model", "MODELS", "gauntlet.models", supplied={"image_shape", "num_classes", "in_channels", "mean", "std"}
 )
 HEADS = Registry("head", "HEADS", "gauntlet.models", supplied={"in_features", "num_classes"})
 LOSSES = Registry("loss", "LOSSES", "gauntlet.losses", supplied={"network", "outputs", "labels"})
 OPTIMIZERS = Registry("optimizer", "OPTIMIZERS", "gauntlet.training", supplied={"parameters"})
+SCHEDULES = Registry("schedule", "SCHEDULES", "gauntlet.training.schedules", supplied={"epoch", "epochs"})
+REGULARIZERS = Registry("regularizer", "REGULARIZERS", "gauntlet.training.regularizers", supplied=set())
 ADVERSARIES = Registry("adversary", "ADVERSARIES", "gauntlet.training", supplied=set())
 ATTACKS = Registry(
     "attack",

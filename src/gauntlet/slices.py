@@ -15,7 +15,10 @@ from gauntlet.registry import (
     CERTIFICATES,
     LOSSES,
     MODELS,
+    NEGATIVES,
     OPTIMIZERS,
+    REGULARIZERS,
+    SCHEDULES,
     Registry,
     Spec,
     parts_of,
@@ -62,10 +65,17 @@ class Slices:
 
 def _training(cell: Cell, settings: Experiment) -> Slice:
     variant, training = settings.variants[cell.variant], settings.training_of(cell.variant)
-    components = modules_of(LOSSES, variant.loss) + modules_of(OPTIMIZERS, training.optimizer)
-    components += [module for spec in training.augmentation for module in modules_of(AUGMENTATIONS, spec)]
-    opposed = [spec for spec in (training.adversary, training.validation_adversary) if spec]
-    components += [module for spec in opposed for module in modules_of(ADVERSARIES, spec)]
+    named = [
+        (LOSSES, variant.loss),
+        (OPTIMIZERS, training.optimizer),
+        (SCHEDULES, training.schedule),
+        *((REGULARIZERS, spec) for spec in training.regularizers),
+        *((AUGMENTATIONS, spec) for spec in training.augmentation),
+        (NEGATIVES, training.negatives),
+        (ADVERSARIES, training.adversary),
+        (ADVERSARIES, training.validation_adversary),
+    ]
+    components = [module for registry, spec in named if spec for module in modules_of(registry, spec)]
     own = {"model": variant.model.as_dict(), "loss": variant.loss.as_dict(), "training": training.as_dict()}
     return own, components
 

@@ -119,6 +119,36 @@ WRONG = [
         "experiments.digits.training.adversary.epsilon: pixels are in [0, 1], so a budget above 1 in linf is none",
     ),
     ((*D, "training", "adversary"), "pgd", "training.adversary.epsilon: this key is required"),
+    (
+        (*D, "variants", "softmax", "training"),
+        {"negatives": "overlay"},
+        "softmax.training.negatives: a negative is an image of no class, and only a loss of sigmoid outputs has none; "
+        "cross_entropy is one of logits",
+    ),
+    (
+        (*D, "variants", "hydra_ecc", "training"),
+        {"negatives": {"name": "scrambling", "blocks": [3]}},
+        "hydra_ecc.training.negatives: a negative is an image of no class",
+    ),
+    (
+        (*D, "training", "negatives"),
+        "overly",
+        "training.negatives.name: unknown negative 'overly'; did you mean 'overl",
+    ),
+    (
+        (*D, "variants", "softmax", "training"),
+        {"epochs": 5, "regularizers": ["l2", {"name": "max_fit", "start_epoch": 6}]},
+        "softmax.training.regularizers.1.start_epoch: max_fit begins in epoch 6, training ends after 5",
+    ),
+    (
+        (*D, "training", "regularizers"),
+        [{"name": "l1", "strength": -1.0}],
+        "training.regularizers.0.strength: should be",
+    ),
+    ((*D, "training", "schedule"), "cosin", "training.schedule.name: unknown schedule 'cosin'; did you mean 'cosine'"),
+    ((*D, "training", "schedule"), "step", "training.schedule.milestones: this key is required"),
+    ((*D, "training", "recovery"), {"treshold": 0.5}, "recovery.treshold: unknown key; did you mean 'threshold'"),
+    ((*D, "training", "recovery"), {"threshold": 2.0}, "recovery.threshold: should be less than or equal to 1"),
     ((*D, "training", "adversary"), "pdg", "training.adversary.name: unknown adversary 'pdg'; did you mean 'pgd'"),
     (
         (*D, "variants", "softmax", "training"),
@@ -272,6 +302,42 @@ def test_a_variant_can_switch_the_adversary_of_all_off(tmp_path):
     assert experiment.training_of("ecc").as_dict()["adversary"] is None
     filled = {"name": "pgd", "epsilon": 0.1, "norm": "linf", "steps": 10, "step_size": None, "warmup_epochs": 0}
     assert experiment.training_of("softmax").as_dict()["adversary"] == {**filled, "random_start": True}
+
+
+def test_everything_that_trains_stands_in_the_slice(tmp_path):
+    """Components with their options filled in; a schedule that is a name alone stays one."""
+    training = {
+        "epochs": 20,
+        "schedule": {"name": "step", "milestones": [10, 15]},
+        "warmup_epochs": 2,
+        "regularizers": ["l2", {"name": "max_fit", "start_epoch": 2}],
+        "augmentation": ["rotation"],
+        "recovery": {"frozen_epochs": 3},
+    }
+    config = read_yaml(edited(tmp_path, (*D, "training"), training))
+    config["experiments"]["digits"]["variants"]["ecc"]["training"] = {"schedule": "cosine", "recovery": None}
+    config["experiments"]["digits"]["variants"]["softmax"] |= {
+        "model": "tests.models.user_networks:Plain",
+        "loss": "tests.resume.problems:squares",
+        "training": {"negatives": {"name": "overlay", "start_epoch": 20}},
+    }
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    experiment = load([file]).experiments["digits"]
+    plain = experiment.training_of("lipschitz").as_dict()
+    assert plain["schedule"] == {"name": "step", "milestones": [10, 15], "factor": 0.1}
+    assert plain["warmup_epochs"] == 2
+    assert plain["regularizers"] == [
+        {"name": "l2", "strength": 1e-4, "start_epoch": 1},
+        {"name": "max_fit", "l1": 0.01, "l2": 0.0, "bias": 0.01, "start_epoch": 2},
+    ]
+    assert plain["augmentation"] == [{"name": "rotation", "degrees": 10.0}]
+    assert plain["recovery"] == {"threshold": 0.5, "samples": 1000, "frozen_epochs": 3, "max_collapses": 3}
+    assert plain["negatives"] is None
+    changed = experiment.training_of("ecc").as_dict()
+    assert (changed["schedule"], changed["recovery"]) == ("cosine", None)
+    negatives = experiment.training_of("softmax").as_dict()["negatives"]
+    assert negatives == {"name": "overlay", "faintest": 0.7, "share": 1.0, "start_epoch": 20}
 
 
 def test_the_grid_is_variants_times_seeds_times_probes():

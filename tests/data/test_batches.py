@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gauntlet.data.augmentation import build_augmentation, shift
+from gauntlet.data.augmentations import build_augmentation
+from gauntlet.data.augmentations.shift import shift
 from gauntlet.data.batches import Batches
 from gauntlet.data.splits import Split
 from gauntlet.randomness import generator

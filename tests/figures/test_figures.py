@@ -7,6 +7,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -194,6 +195,38 @@ def test_accuracies_under_different_attacks_have_panels_of_their_own(inputs, tmp
         for opponent in ("fgsm linf 0.01", "gaussian 0.25")
     }
     assert drawn == {"fgsm linf 0.01": [True, True, False], "gaussian 0.25": [False, False, True]}
+
+
+def test_collapsed_epochs_have_a_cross_and_break_the_line_only_where_nothing_was_measured(inputs, tmp_path):
+    """Seed 0 of a variant collapsed in epoch 2, its loss not finite: the mean goes on with the other seeds."""
+    histories = []
+    for item in inputs.histories:
+        if item.variant == "ecc":
+            rows = read_table(item.path).to_pylist()
+            for row in rows:
+                row["collapsed"] = row["epoch"] == 2 and item.seed == 0
+                row["validation_loss"] = None if row["collapsed"] else row["validation_loss"]
+            path = tmp_path / f"{item.seed}.parquet"
+            write_table(path, pa.Table.from_pylist(rows), {})
+            item = replace(item, path=path)
+        histories.append(item)
+    figure = draw("training_curves", replace(inputs, histories=tuple(histories)))
+    panels = {axes.get_title(loc="left"): axes for axes in figure.axes}
+    crosses = [line for line in panels["Validation accuracy (%)"].lines if line.get_marker() == "x"]
+    assert [list(line.get_xdata()) for line in crosses] == [[2]]
+    assert to_hex(crosses[0].get_color()) == line_of(inputs.variants, "ecc")["color"].lower()
+    runs = [read_table(item.path)["validation_loss"].to_numpy() for item in histories if item.variant == "ecc"]
+    bold = max(_lines(panels["Validation loss: hinge"], "ecc", inputs), key=lambda line: line.get_linewidth())
+    assert len(bold.get_xdata()) == min(map(len, runs))
+    assert bold.get_ydata()[1] == pytest.approx(np.mean([run[1] for run in runs[1:]]))
+
+
+def test_a_long_name_of_a_loss_takes_a_second_line(inputs):
+    """Options that tell two losses apart are not cut off at the panel's edge."""
+    long = "cross_entropy, label_smoothing 0.1"
+    histories = tuple(replace(item, loss=long) if item.loss == "hinge" else item for item in inputs.histories)
+    titles = [axes.get_title(loc="left") for axes in draw("training_curves", replace(inputs, histories=histories)).axes]
+    assert titles[1] == "Validation loss: cross_entropy,\nlabel_smoothing 0.1"
 
 
 def test_epochs_after_a_seed_has_stopped_are_drawn_apart(inputs):

@@ -7,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from torch import Tensor, nn
+from torch.nn import functional
+
 from gauntlet import paths
 from gauntlet.config import Cell
 from gauntlet.models.weights import load_manifest
+from gauntlet.registry import LOSSES
 from gauntlet.results import read_table
 from gauntlet.tensors import read_header
 from gauntlet.training.history import VOLATILE
@@ -47,6 +51,18 @@ Checkpoints.due = lambda self: True
 from gauntlet.cli import main
 main()
 """
+
+
+@LOSSES.register("squares", outputs=("sigmoid",))
+def squares(network: nn.Module, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Squared error of ten sigmoids; a negative (-1) has them all off."""
+    wanted = functional.one_hot(labels.clamp(min=0), 10) * (labels >= 0)[:, None]
+    return (outputs.sigmoid() - wanted).square().mean(dim=1)
+
+
+def burst(epoch: int, epochs: int) -> float:
+    """Blow the second epoch's steps up, whatever has happened before."""
+    return 1e30 if epoch == 1 else 1.0
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:

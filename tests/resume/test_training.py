@@ -27,7 +27,7 @@ from gauntlet.training import checkpoints as module
 from gauntlet.training.checkpoints import Checkpoints
 from gauntlet.training.history import VOLATILE
 from gauntlet.training.loop import Training, fit
-from gauntlet.training.settings import TrainingSettings
+from gauntlet.training.settings import Recovery, TrainingSettings
 
 DATA = prepare(Spec("sklearn_digits"), limit={"train": 400, "test": 100})
 SPLITS = DATA.splits["train"], DATA.splits["validation"]
@@ -50,8 +50,30 @@ RUNS = {
         replace(
             QUICK,
             optimizer=Spec("sgd", {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
-            schedule="cosine",
+            schedule=Spec("cosine"),
             augmentation=(Spec("shift", {"pixels": 1}), Spec("gaussian_noise", {"std": 0.1})),
+        ),
+    ),
+    "a collapse, with all that makes a step": (
+        Spec("cnn", {"widths": [4, 4], "head": HEAD}),
+        Spec("tests.resume.problems:squares"),
+        replace(
+            QUICK,
+            schedule=Spec("tests.resume.problems:burst"),
+            regularizers=(Spec("l2", {"strength": 1e-3}), Spec("max_fit", {"start_epoch": 3})),
+            augmentation=tuple(Spec(name) for name in ("random_resized_crop", "rotation", "random_erasing")),
+            negatives=Spec("overlay", {"share": 0.3}),
+            recovery=Recovery(samples=50, frozen_epochs=1),
+        ),
+    ),
+    "pgd and scrambling": (
+        Spec("cnn", {"widths": [4, 4], "head": HEAD}),
+        Spec("tests.resume.problems:squares"),
+        replace(
+            QUICK,
+            adversary=Spec("pgd", {"epsilon": 0.1, "steps": 2}),
+            negatives=Spec("scrambling", {"blocks": [3], "start_epoch": 2}),
+            recovery=Recovery(),
         ),
     ),
     "pgd that warms up": (

@@ -19,7 +19,8 @@ from gauntlet.registry import OPTIMIZERS, Spec
 from gauntlet.tensors import tensor_digest
 from gauntlet.training.history import HISTORY_SCHEMA, VOLATILE, Epoch
 from gauntlet.training.loop import Training, fit
-from gauntlet.training.optimizers import build_optimizer, scheduled_lr
+from gauntlet.training.optimizers import build_optimizer
+from gauntlet.training.schedules import build_schedule
 from gauntlet.training.settings import TrainingSettings
 
 SMALL = {"widths": [4, 4], "head": {"name": "softmax", "hidden": 8}}
@@ -141,7 +142,7 @@ def test_a_run_taken_up_between_any_two_steps_ends_in_the_same_bytes(
         "lipschitz": (Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8}), Spec("hkr")),
         "dropout": (Spec("user_networks:Plain", {"dropout": 0.3}), Spec("cross_entropy")),
     }[name]
-    settings = replace(QUICK, augmentation=(Spec("gaussian_noise"),), schedule="cosine")
+    settings = replace(QUICK, augmentation=(Spec("gaussian_noise"),), schedule=Spec("cosine"))
     splits = few.splits["train"], few.splits["validation"]
 
     def fresh(seed: int) -> Training:
@@ -211,12 +212,25 @@ def test_nesterov_without_momentum_is_refused() -> None:
         build_optimizer(Spec("sgd", {"nesterov": True, "momentum": 0.0}), [torch.nn.Parameter(torch.zeros(1))])
 
 
-def test_learning_rate_follows_its_schedule(few: Prepared) -> None:
-    """Constant stays; cosine starts at the full rate and falls along half a cosine; the history shows it."""
-    assert {scheduled_lr(0.1, "constant", epoch, 10) for epoch in range(10)} == {0.1}
-    rates = [scheduled_lr(0.1, "cosine", epoch, 4) for epoch in range(4)]
-    assert rates == pytest.approx([0.1 * (1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)])
-    settings = replace(QUICK, schedule="cosine")
+@pytest.mark.parametrize(
+    ("spec", "warmup_epochs", "rates"),
+    [
+        (Spec("constant"), 0, [1, 1, 1, 1]),
+        (Spec("constant"), 2, [1 / 3, 2 / 3, 1, 1]),
+        (Spec("cosine"), 0, [(1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in range(4)]),
+        (Spec("step", {"milestones": [1, 3], "factor": 0.1}), 0, [1, 0.1, 0.1, 0.01]),
+        (Spec("step", {"milestones": [1, 3], "factor": 0.1}), 1, [0.5, 0.1, 0.1, 0.01]),
+    ],
+)
+def test_schedules_have_their_values(spec: Spec, warmup_epochs: int, rates: list[float]) -> None:
+    """Each epoch's factor of the learning rate, with and without epochs in which it rises."""
+    schedule = build_schedule(spec, warmup_epochs=warmup_epochs)
+    assert [schedule(epoch, 4) for epoch in range(4)] == pytest.approx(rates)
+
+
+def test_the_history_shows_the_learning_rate_of_the_schedule(few: Prepared) -> None:
+    """The rates of a run's epochs are those of its schedule."""
+    settings = replace(QUICK, schedule=Spec("cosine"))
     fitted = fit(
         built(few), Spec("cross_entropy"), few.splits["train"], few.splits["validation"], settings=settings, seed=0
     )

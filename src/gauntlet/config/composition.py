@@ -1,4 +1,4 @@
-"""Which parts of a variant go together: network × head × loss × adversary, decided by what each is registered with."""
+"""Which parts of a variant go together: network × head × loss × training, decided by what each is registered with."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ def misfits(variant: Variant, training: Training) -> Iterator[tuple[Location, st
     yield from _loss_and_output(variant)
     for key in ("adversary", "validation_adversary"):
         yield from _adversary_and_loss(variant, key, getattr(training, key))
+    yield from _negatives_and_loss(variant, training)
+    yield from _never_begun(training)
 
 
 def outputs_of(variant: Variant) -> tuple[str, ...]:
@@ -52,3 +54,25 @@ def _adversary_and_loss(variant: Variant, key: str, adversary: Spec | None) -> I
         f"{adversary.name} compares the probabilities of softmax and needs the loss {' or '.join(losses)}, "
         f"this variant's is {loss.name}; pgd takes any loss",
     )
+
+
+def _negatives_and_loss(variant: Variant, training: Training) -> Iterator[tuple[Location, str]]:
+    needs = LOSSES.entry(variant.loss.name).tags.get("outputs")
+    if training.negatives and needs and "sigmoid" not in needs:
+        yield (
+            ("training", "negatives"),
+            f"a negative is an image of no class, and only a loss of sigmoid outputs has none; {variant.loss.name} is "
+            f"one of {' or '.join(needs)}",
+        )
+
+
+def _never_begun(training: Training) -> Iterator[tuple[Location, str]]:
+    """Tell what would begin after the last epoch: a variant named after it would be trained without it."""
+    later: list[tuple[Location, Spec]] = [
+        (("training", "regularizers", number), spec) for number, spec in enumerate(training.regularizers)
+    ]
+    later += [(("training", "negatives"), training.negatives)] if training.negatives else []
+    for place, spec in later:
+        start = spec.options.get("start_epoch")
+        if isinstance(start, int) and start > training.epochs:
+            yield (*place, "start_epoch"), f"{spec.name} begins in epoch {start}, training ends after {training.epochs}"

@@ -10,7 +10,7 @@ from gauntlet.config.attacks import Attack
 from gauntlet.config.certificates import Certificate
 from gauntlet.config.datasets import Dataset, Limit
 from gauntlet.config.schema import Config, Diagnostics, Execution, Experiment
-from gauntlet.config.variants import Training, Variant
+from gauntlet.config.variants import Recovery, Training, Variant
 from gauntlet.registry import (
     ADVERSARIES,
     ATTACKS,
@@ -19,7 +19,10 @@ from gauntlet.registry import (
     HEADS,
     LOSSES,
     MODELS,
+    NEGATIVES,
     OPTIMIZERS,
+    REGULARIZERS,
+    SCHEDULES,
     SOURCES,
     Registry,
 )
@@ -30,7 +33,8 @@ _SECTIONS = (
     ("`experiments.NAME`", Experiment, ()),
     ("`dataset`", Dataset, (SOURCES,)),
     ("`dataset.limit`", Limit, ()),
-    ("`training`", Training, (OPTIMIZERS, AUGMENTATIONS, ADVERSARIES)),
+    ("`training`", Training, (OPTIMIZERS, SCHEDULES, REGULARIZERS, AUGMENTATIONS, NEGATIVES, ADVERSARIES)),
+    ("`training.recovery`", Recovery, ()),
     ("`variants.NAME`", Variant, (MODELS, HEADS, LOSSES)),
     ("`attacks.NAME`", Attack, (ATTACKS,)),
     ("`certificates.NAME`", Certificate, (CERTIFICATES,)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     Field,
@@ -21,8 +21,13 @@ from gauntlet.registry import (
     AUGMENTATIONS,
     LOSSES,
     MODELS,
+    NEGATIVES,
     OPTIMIZERS,
     PARTS,
+    REGULARIZERS,
+    SCHEDULES,
+    Fraction,
+    NonNegativeInt,
     PositiveInt,
     Spec,
 )
@@ -36,21 +41,38 @@ def _adversary(value: Any) -> Spec:
     return spec
 
 
+class Recovery(Closed):
+    """What is done about a training that collapses."""
+
+    threshold: Fraction = Field(
+        0.5, description="collapsed: the training accuracy after an epoch is below this share of the last good epoch's"
+    )
+    samples: PositiveInt = Field(1000, description="training images, drawn once, that it is measured on")
+    frozen_epochs: NonNegativeInt = Field(5, description="epochs after a collapse in which ramps stand still")
+    max_collapses: PositiveInt = Field(3, description="one collapse more ends the training as failed")
+
+
 class Training(Closed):
     """How a network is trained."""
 
     epochs: PositiveInt = Field(30, description="passes over the training images, at most")
     batch_size: PositiveInt = Field(128, description="images per step")
     optimizer: field(OPTIMIZERS) = Field(Spec("adam"), description="adam or sgd, with their options")  # type: ignore[valid-type]
-    schedule: Literal["constant", "cosine"] = Field("constant", description="learning rate over the epochs")
+    schedule: field(SCHEDULES) = Field(Spec("constant"), description="learning rate over the epochs")  # type: ignore[valid-type]
+    warmup_epochs: NonNegativeInt = Field(0, description="first epochs, in which the learning rate rises linearly")
+    regularizers: list[field(REGULARIZERS)] = Field([], description="penalties that are added to each step's loss")  # type: ignore[valid-type]
     patience: PositiveInt | None = Field(None, description="stop after so many epochs without a lower validation loss")
     augmentation: list[field(AUGMENTATIONS)] = Field([], description="applied in order to each batch, on the device")  # type: ignore[valid-type]
+    negatives: Annotated[Spec, PlainValidator(component(NEGATIVES))] | None = Field(
+        None, description="images of no class, made of each batch and appended to it; for losses of sigmoid outputs"
+    )
     adversary: Annotated[Spec, PlainValidator(_adversary)] | None = Field(
         None, description="perturbs the images of each step after augmentation: adversarial training"
     )
     validation_adversary: Annotated[Spec, PlainValidator(_adversary)] | None = Field(
         None, description="the validation split is measured under it after every epoch; it decides nothing"
     )
+    recovery: Recovery | None = Field(None, description="go back after a collapse; `{}` with the defaults below")
 
     @model_validator(mode="before")
     @classmethod
@@ -60,11 +82,18 @@ class Training(Closed):
 
     def as_dict(self) -> dict[str, Any]:
         """Give what decides the bytes of a trained network, defaults filled in."""
-        adversaries = {"adversary": self.adversary, "validation_adversary": self.validation_adversary}
-        plain = self.model_dump(exclude={"optimizer", "augmentation", *adversaries})
-        augmentation = [spec.as_dict() for spec in self.augmentation]
-        opposed = {key: None if spec is None else spec.as_dict() for key, spec in adversaries.items()}
-        return {**plain, "optimizer": self.optimizer.as_dict(), "augmentation": augmentation, **opposed}
+        return {name: _plain(getattr(self, name)) for name in type(self).model_fields} | {
+            # Spelled as ever where it is a name alone: what was made before there were others stays fresh.
+            "schedule": self.schedule.as_dict() if self.schedule.options else self.schedule.name
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Spec):
+        return value.as_dict()
+    if isinstance(value, Recovery):
+        return value.model_dump()
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _optional(info: FieldInfo) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from gauntlet.data.augmentation import Augmentation
+from gauntlet.data.augmentations import Augmentation
 from gauntlet.data.splits import Split, to_unit
 from gauntlet.randomness import generator
 

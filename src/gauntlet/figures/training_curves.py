@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,13 +28,15 @@ Series = dict[str, list[NDArray[np.float64]]]
     title="Training",
     caption="Validation loss, one panel per kind of loss, validation accuracy, the same under attack, one panel per "
     "attack that training measures it under, and the Kantorovich-Rubinstein term where it is trained, after every "
-    "epoch: mean over seeds and their range; pale where some seeds have stopped.",
+    "epoch: mean over seeds and their range; pale where some seeds have stopped. A cross at the foot: a seed collapsed "
+    "and was taken back.",
 )
 def training_curves(inputs: Inputs, *, style: Style) -> Figure:
     """Draw validation loss and accuracy, accuracy under attack and the KR term where they exist, against the epoch.
 
     Losses of different kinds have panels of their own, and so have accuracies under different attacks. Seeds stop at
-    different epochs: from there on the mean of those that still run is drawn pale.
+    different epochs: from there on the mean of those that still run is drawn pale. Collapsed epochs have a cross at the
+    foot of the accuracy's panel.
     """
     series = {column: _series(inputs, column) for column in _COLUMNS}
     panels: list[tuple[str, str, Sequence[str]]] = [
@@ -51,6 +54,7 @@ def training_curves(inputs: Inputs, *, style: Style) -> Figure:
     rows = -(-len(panels) // columns)
     legend_in = style.legend_row_in * legend_rows(inputs.variants, style, wide=True)[1]
     figure, grid = style.figure(rows, columns, height_in=0.25 + 1.9 * rows + legend_in, sharex=True)
+    letters = int(style.two_columns_in / columns * 72 / (style.letter_em * style.font_pt))
     handles: dict[str, Any] = {}
     for axes, (title, column, variants) in zip(grid.flat, panels, strict=False):
         scale = 100 if column.endswith("accuracy") else 1
@@ -58,7 +62,11 @@ def training_curves(inputs: Inputs, *, style: Style) -> Figure:
             for runs in [series[column].get(variant)]:
                 if runs:
                     handles[variant] = _draw(axes, [scale * run for run in runs], line_of(inputs.variants, variant))
-        axes.set_title(plain(title), loc="left")
+        if column == "validation_accuracy":
+            for variant, epochs in _collapses(inputs).items():
+                color = line_of(inputs.variants, variant)["color"]
+                axes.plot(epochs, [0.03] * len(epochs), "x", color=color, transform=axes.get_xaxis_transform())
+        axes.set_title(plain(textwrap.fill(title, letters)), loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     for axes in grid.flat[: len(panels)]:
         axes.tick_params(labelbottom=True)
@@ -79,15 +87,26 @@ def _series(inputs: Inputs, column: str) -> Series:
     return series
 
 
+def _collapses(inputs: Inputs) -> dict[str, list[int]]:
+    """Give the epochs in which the training of some seed collapsed, by variant."""
+    found: dict[str, set[int]] = {}
+    for history in inputs.histories:
+        table = read_table(history.path)
+        if "collapsed" in table.column_names:  # histories of older releases have none
+            rows = zip(table["epoch"].to_pylist(), table["collapsed"].to_pylist(), strict=True)
+            found.setdefault(history.variant, set()).update(epoch for epoch, collapsed in rows if collapsed)
+    return {variant: sorted(epochs) for variant, epochs in found.items() if epochs}
+
+
 def _draw(axes: Axes, runs: list[NDArray[np.float64]], look: dict[str, Any]) -> Any:
-    length = max(map(len, runs))
+    length, common = max(map(len, runs)), min(map(len, runs))
     table = np.full((len(runs), length), np.nan)
     for number, run in enumerate(runs):
         table[number, : len(run)] = run
-    epochs, running = np.arange(1, length + 1), np.isfinite(table).sum(0)
-    mean = np.nansum(table, 0) / np.maximum(running, 1)
-    common = int((running == len(runs)).sum())
-    low, high = table[:, :common].min(0), table[:, :common].max(0)
+    # Before the runs' ends there are holes where a loss was not finite.
+    table = np.ma.masked_invalid(table)
+    epochs, mean = np.arange(1, length + 1), table.mean(0).filled(np.nan)
+    low, high = (edge[:common].filled(np.nan) for edge in (table.min(0), table.max(0)))
     axes.fill_between(epochs[:common], low, high, color=look["color"], alpha=0.15, linewidth=0)
     if common < length:
         start = max(common - 1, 0)

@@ -82,10 +82,12 @@ class LayerHead(Head):
 class Network(nn.Module):
     """A classifier of images `(B, C, H, W)` in [0, 1]: normalisation, then body, then head.
 
-    `description` is set by `build` and says how to build the network again.
+    `description` is set by `build` and says how to build the network again. While `ramps_frozen`, `after_step` leaves
+    the ramps where they are.
     """
 
     description: Description | None = None
+    ramps_frozen: bool = False
 
     def __init__(self, *, normalization: nn.Module, body: nn.Module, head: Head) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from gauntlet.config.variants import Training
 from gauntlet.data.store import load_manifest
 from gauntlet.figures.inputs import Examples, History, Inputs
 from gauntlet.planning import Plan
+from gauntlet.registry import LOSSES, Spec
 
 
 def figure_inputs(plan: Plan, experiment: str) -> Inputs:
@@ -30,7 +31,7 @@ def figure_inputs(plan: Plan, experiment: str) -> Inputs:
                 model.variant,
                 model.seed,
                 paths.history(model),
-                settings.variants[model.variant].loss.name,
+                _told(settings.variants[model.variant].loss),
                 _opponent(settings.training_of(model.variant)),
             )
             for model in grid.models(experiment, settings)
@@ -51,4 +52,15 @@ def _opponent(training: Training) -> str:
     if spec is None:
         return ""
     told = [spec.options[key] for key in ("norm", "epsilon", "sigma") if key in spec.options]
-    return " ".join([spec.name, *(f"{value:g}" if isinstance(value, float) else str(value) for value in told)])
+    return " ".join([spec.name, *map(_short, told)])
+
+
+def _told(loss: Spec) -> str:
+    """Name a loss with the options that are not its defaults: with others its values do not compare."""
+    defaults = {option.name: option.default for option in LOSSES.entry(loss.name).options or ()}
+    told = [f"{key} {_short(value)}" for key, value in loss.options.items() if value != defaults.get(key)]
+    return ", ".join([loss.name, *told])
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

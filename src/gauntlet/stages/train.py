@@ -20,7 +20,7 @@ from gauntlet.stages.publishing import sweep, withdraw
 from gauntlet.training.checkpoints import Checkpoints
 from gauntlet.training.history import VOLATILE, Epoch
 from gauntlet.training.loop import fit
-from gauntlet.training.settings import TrainingSettings
+from gauntlet.training.settings import Recovery, TrainingSettings
 from gauntlet.training.state import TrainingState
 
 log = logging.getLogger("gauntlet")
@@ -50,13 +50,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
         with progress(str(cell), training.epochs, "epochs") as report:
 
             def on_epoch(epoch: Epoch) -> None:
-                loss, accuracy, robust = (
-                    epoch.validation_loss,
-                    epoch.validation_accuracy,
-                    epoch.robust_validation_accuracy,
-                )
-                under_attack = "" if robust is None else f", {robust:.4f} under attack"
-                report.advance(1, f"validation loss {loss:.4f}, accuracy {accuracy:.4f}{under_attack}")
+                report.advance(1, _told(epoch))
 
             fitted = fit(
                 network,
@@ -68,10 +62,14 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
                     batch_size=training.batch_size,
                     optimizer=training.optimizer,
                     schedule=training.schedule,
+                    warmup_epochs=training.warmup_epochs,
+                    regularizers=tuple(training.regularizers),
                     patience=training.patience,
                     augmentation=tuple(training.augmentation),
+                    negatives=training.negatives,
                     adversary=training.adversary,
                     validation_adversary=training.validation_adversary,
+                    recovery=None if training.recovery is None else Recovery(**training.recovery.model_dump()),
                 ),
                 seed=cell.seed,
                 device=device,
@@ -86,6 +84,15 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
         save(fitted.network, paths.model_folder(cell), made)
         sweep(cell)
     log.info("%s: best epoch %d of %d", cell, fitted.best_epoch, len(fitted.history))
+
+
+def _told(epoch: Epoch) -> str:
+    if epoch.validation_loss is None:
+        return "collapsed"
+    told = f"validation loss {epoch.validation_loss:.4f}, accuracy {epoch.validation_accuracy:.4f}"
+    robust = epoch.robust_validation_accuracy
+    under_attack = "" if robust is None else f", {robust:.4f} under attack"
+    return f"{told}{under_attack}{', collapsed' if epoch.collapsed else ''}"
 
 
 def _resumed(cell: Cell, checkpoints: Checkpoints) -> TrainingState | None:

@@ -16,11 +16,11 @@ from torch import Tensor
 from gauntlet.errors import InputError
 from gauntlet.files import atomic_path
 from gauntlet.training.history import Epoch
-from gauntlet.training.state import Best, Tally, TrainingState
+from gauntlet.training.state import Best, RecoveryState, Tally, TrainingState
 
 log = logging.getLogger("gauntlet")
 
-_MAGIC = b"gauntlet-checkpoint 1"
+_MAGIC = b"gauntlet-checkpoint 2"
 # Writing takes at most this share of the time.
 _WRITING_SHARE = 0.05
 
@@ -88,12 +88,14 @@ def _plain(state: TrainingState) -> dict[str, Any]:
         "history": [asdict(epoch) for epoch in state.history],
         "tally": {
             "losses": torch.stack(tally.losses) if tally.losses else None,
+            "penalties": torch.stack(tally.penalties) if tally.penalties else None,
             "sizes": tally.sizes,
             "correct": tally.correct,
             "outputs": torch.cat(tally.outputs) if tally.outputs else None,
             "labels": torch.cat(tally.labels) if tally.labels else None,
             "seconds": tally.seconds,
         },
+        "recovery": None if state.recovery is None else dict(vars(state.recovery)),
     }
 
 
@@ -108,14 +110,20 @@ def _state(plain: dict[str, Any]) -> TrainingState:
         None if plain["best"] is None else Best(**plain["best"]),
         [Epoch(**epoch) for epoch in plain["history"]],
         Tally(
-            losses=[] if tally["losses"] is None else list(tally["losses"].unbind()),
+            losses=_unbound(tally["losses"]),
+            penalties=_unbound(tally["penalties"]),
             sizes=sizes,
             correct=tally["correct"],
             outputs=_split(tally["outputs"], sizes),
             labels=_split(tally["labels"], sizes),
             seconds=tally["seconds"],
         ),
+        None if plain["recovery"] is None else RecoveryState(**plain["recovery"]),
     )
+
+
+def _unbound(joined: Tensor | None) -> list[Tensor]:
+    return [] if joined is None else list(joined.unbind())
 
 
 def _split(joined: Tensor | None, sizes: list[int]) -> list[Tensor]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from gauntlet.data.augmentation import build_augmentation
+from gauntlet.data.augmentations import build_augmentation
 from gauntlet.data.batches import Batches
 from gauntlet.data.splits import Split
 from gauntlet.errors import GauntletError
@@ -24,14 +24,16 @@ from gauntlet.losses import build_loss
 from gauntlet.losses.kantorovich import kantorovich_rubinstein
 from gauntlet.memory import is_out_of_memory
 from gauntlet.models.network import Network
-from gauntlet.randomness import derive_seed
+from gauntlet.randomness import derive_seed, generator
 from gauntlet.registry import LOSSES, Spec
 from gauntlet.signals import StopRequest
 from gauntlet.training.adversary import Adversary, build_adversary, draw_keys
 from gauntlet.training.checkpoints import Checkpoints
 from gauntlet.training.history import Epoch, history_table
-from gauntlet.training.optimizers import build_optimizer, scheduled_lr
-from gauntlet.training.parts import outputs_in_parts
+from gauntlet.training.objective import Objective
+from gauntlet.training.optimizers import build_optimizer
+from gauntlet.training.recovery import Guard, NotFinite
+from gauntlet.training.schedules import build_schedule
 from gauntlet.training.settings import TrainingSettings
 from gauntlet.training.state import Best, Tally, TrainingState, Weights, snapshot
 from gauntlet.training.validation import Figures, clean_figures, robust_figures
@@ -67,7 +69,8 @@ def fit(
     The same arguments on the same machine and number of threads give the same bytes. `on_epoch` is called after each
     epoch, and first for each that `resume`, a state that `Training.state` gave, has behind it. A state that does not
     fit the network is told and passed by. `checkpoints` keeps the state whenever it is due, and when `stop` is
-    requested. Raises GauntletError when the loss is not finite or memory runs out, Interrupted at a request to stop.
+    requested. Raises GauntletError when the loss is not finite, when a collapse is not recovered from, or when memory
+    runs out; Interrupted at a request to stop.
     """
     try:
         run = Training(network, loss, train, validation, settings=settings, seed=seed, device=device)
@@ -98,7 +101,8 @@ def _finish(
     while not run.finished:
         run.run_steps(pause=pause)
         if pause():
-            run.check_losses()
+            if run.guard is None:
+                run.check_losses()
             if checkpoints is not None:
                 checkpoints.save(run.live_state())
             if stop is not None and stop.requested:
@@ -142,6 +146,11 @@ class Training:
         trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(settings.optimizer, trainable)
         self.base_lr: float = self.optimizer.param_groups[0]["lr"]
+        self.schedule = build_schedule(settings.schedule, warmup_epochs=settings.warmup_epochs)
+        self.objective = Objective(
+            self.network, self.loss, self.adversary, settings, seed=seed, steps=self.batches.steps
+        )
+        self.guard = self._guard()
         self.epochs, self.step = 0, 0
         self.best: Best | None = None
         self.history: list[Epoch] = []
@@ -162,18 +171,20 @@ class Training:
         """Say where the run stands in its own tensors, which the next step changes."""
         weights = {name: tensor.detach() for name, tensor in self.network.state_dict().items()}
         optimizer = self.optimizer.state_dict()
-        return TrainingState(self.epochs, self.step, weights, optimizer, self.best, self.history, self.tally)
+        recovery = None if self.guard is None else self.guard.state
+        return TrainingState(self.epochs, self.step, weights, optimizer, self.best, self.history, self.tally, recovery)
 
     def fits(self, state: TrainingState) -> bool:
         """Tell whether a state can be one of this run's; log a warning where not."""
         own = _shapes(self.network.state_dict())
-        kept = [state.weights] if state.best is None else [state.weights, state.best.weights]
+        kept = [part.weights for part in (state, state.best, state.recovery) if part is not None]
         sizes = [len(group["params"]) for group in self.optimizer.param_groups]
         fits = (
             all(_shapes(weights) == own for weights in kept)
             and [len(group["params"]) for group in state.optimizer["param_groups"]] == sizes
             and len(state.history) == state.epochs
             and len(state.tally.losses) == state.step <= self.batches.steps
+            and (state.recovery is None) == (self.guard is None)
         )
         if not fits:
             log.warning("the checkpoint does not fit the network, training starts anew")
@@ -186,42 +197,66 @@ class Training:
         self.optimizer.load_state_dict(state.optimizer)
         self.epochs, self.step = state.epochs, state.step
         self.best, self.history, self.tally = state.best, state.history, state.tally
+        if self.guard is not None and state.recovery is not None:
+            self.guard.state = state.recovery
 
     def run_epoch(self) -> Epoch:
-        """Make the remaining steps of the present epoch, then validate. Raises GauntletError for a non-finite loss."""
+        """Make the remaining steps of the present epoch, then validate; where it collapsed, go back.
+
+        Raises GauntletError for a non-finite loss without recovery, and for a collapse that is not recovered from.
+        """
         self.run_steps()
-        start_s = time.perf_counter()
-        train_loss, train_accuracy, train_kr = self._training_figures()
+        start_s, number = time.perf_counter(), self.epochs + 1
+        train_loss, train_accuracy, train_kr, penalty = self._training_figures()
         self.network.eval()
-        clean, robust, decisive = self._validation_figures()
-        if self.best is None or decisive < self.best.validation_loss:
-            self.best = Best(self.epochs + 1, decisive, snapshot(self.network))
+        clean, robust, decisive, trouble = None, None, None, None
+        try:
+            self.check_losses()
+            clean, robust, decisive = self._validation_figures()
+        except NotFinite as error:
+            if self.guard is None:
+                raise
+            trouble = error
+        accuracy = None if self.guard is None else self.guard.accuracy()
         self.network.train()
+        collapse = None if self.guard is None or accuracy is None else self.guard.collapse(accuracy, trouble)
+        if not collapse and decisive is not None and (self.best is None or decisive < self.best.validation_loss):
+            self.best = Best(number, decisive, snapshot(self.network))
         training_s = self.tally.seconds
         epoch = Epoch(
-            self.epochs + 1,
-            train_loss,
-            train_accuracy,
-            clean.loss,
-            clean.accuracy,
-            None if robust is None else robust.loss,
-            None if robust is None else robust.accuracy,
-            decisive,
-            train_kr,
-            clean.kr,
-            self.optimizer.param_groups[0]["lr"],
-            self.batches.steps / max(training_s, 1e-9),
-            training_s + time.perf_counter() - start_s,
+            epoch=number,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            validation_loss=None if clean is None else clean.loss,
+            validation_accuracy=None if clean is None else clean.accuracy,
+            robust_validation_loss=None if robust is None else robust.loss,
+            robust_validation_accuracy=None if robust is None else robust.accuracy,
+            selection_loss=decisive,
+            train_kr=train_kr,
+            kr=None if clean is None else clean.kr,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            penalty=penalty,
+            sampled_accuracy=accuracy,
+            collapsed=collapse is not None,
+            ramps_frozen=self.network.ramps_frozen,
+            steps_per_second=self.batches.steps / max(training_s, 1e-9),
+            seconds=training_s + time.perf_counter() - start_s,
         )
         self.history.append(epoch)
-        self.epochs, self.step, self.tally = self.epochs + 1, 0, Tally()
+        self.epochs, self.step, self.tally = number, 0, Tally()
+        if self.guard is not None and accuracy is not None:
+            if collapse is None:
+                self.guard.keep(number, accuracy)
+            else:
+                self.guard.go_back(number, collapse)
         return epoch
 
     def run_steps(self, count: int | None = None, *, pause: Callable[[], bool] | None = None) -> None:
         """Make the remaining steps of the present epoch, at most `count`, or up to the first after which to `pause`."""
         start_s = time.perf_counter()
         for group in self.optimizer.param_groups:
-            group["lr"] = scheduled_lr(self.base_lr, self.settings.schedule, self.epochs, self.settings.epochs)
+            group["lr"] = self.base_lr * self.schedule(self.epochs, self.settings.epochs)
+        self.network.ramps_frozen = self.guard is not None and self.guard.ramps_frozen(self.epochs + 1)
         end = self.batches.steps if count is None else min(self.batches.steps, self.step + count)
         cuda = [self.device] if self.device.type == "cuda" else []
         # Seeding every device's generator takes as long as a small layer.
@@ -242,6 +277,8 @@ class Training:
 
     def result(self) -> Fitted:
         """Give the network with its best weights, in evaluation mode."""
+        if self.best is None and self.history:
+            raise GauntletError("training collapsed in every epoch", remedy="lower `training.optimizer.lr`")
         if self.best is None:
             raise ValueError("no epoch has been run")
         self.network.eval()
@@ -249,49 +286,41 @@ class Training:
         return Fitted(self.network, self.best.epoch, history_table(self.history))
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
-        loss, outputs = self._objective(images, labels)
+        terms = self.objective.terms(images, labels, epoch=self.epochs, step=self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        terms.total.backward()
         self.optimizer.step()
         self.network.after_step()
         # Nothing here waits for the device: figures are gathered as tensors and read once an epoch.
-        outputs = outputs.detach()
+        outputs = terms.outputs.detach()
         with torch.no_grad():
             correct = (self.network.decode(outputs).argmax(dim=1) == labels).sum()
         self.tally.correct = correct if self.tally.correct is None else self.tally.correct + correct
-        self.tally.losses.append(loss.detach())
+        self.tally.losses.append(terms.loss.detach())
+        if terms.penalty is not None:
+            self.tally.penalties.append(terms.penalty.detach())
         self.tally.sizes.append(len(labels))
         if self.has_kr:
             self.tally.outputs.append(outputs)
             self.tally.labels.append(labels)
 
-    def _objective(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Give a step's loss `()` and the raw outputs that its figures are of."""
-        if self.adversary is None:
-            outputs = outputs_in_parts(self.network, images)
-            return self.loss(self.network, outputs, labels).mean(), outputs
-        keys = draw_keys(len(labels), "train", self.seed, "adversary", self.epochs, self.step, device=self.device)
-        strength = self.adversary.strength(self.epochs + (self.step + 1) / self.batches.steps)
-        perturbed = self.adversary.perturb(self.network, self.loss, images, labels, keys=keys, strength=strength)
-        return self.adversary.objective(self.network, self.loss, images, perturbed, labels)
-
-    def check_losses(self) -> Tensor:
-        """Give the losses of the present epoch's steps, float64 `(S,)`. Raises GauntletError if one is not finite."""
+    def check_losses(self) -> None:
+        """Raise GauntletError if a loss of the present epoch's steps is not finite."""
         losses = torch.stack(self.tally.losses).double().cpu()
         finite = losses.isfinite()
         if not finite.all():
             step = int((~finite).nonzero()[0])
             self._refuse(float(losses[step]), f"step {step + 1} of {self.batches.steps}", "training")
-        return losses
 
-    def _training_figures(self) -> tuple[float, float, float | None]:
-        losses = self.check_losses()
-        sizes = torch.tensor(self.tally.sizes, dtype=torch.float64)
-        correct = 0 if self.tally.correct is None else int(self.tally.correct)
-        kr = None
-        if self.has_kr:
-            kr = float(kantorovich_rubinstein(torch.cat(self.tally.outputs), torch.cat(self.tally.labels)))
-        return float((losses * sizes).sum() / sizes.sum()), correct / float(sizes.sum()), kr
+    def _training_figures(self) -> tuple[float | None, float, float | None, float | None]:
+        """Give loss, accuracy, KR term and penalty of the present epoch's batches; None for what is not finite."""
+        tally = self.tally
+        sizes = torch.tensor(tally.sizes, dtype=torch.float64)
+        loss = (torch.stack(tally.losses).double().cpu() * sizes).sum() / sizes.sum()
+        correct = 0 if tally.correct is None else int(tally.correct)
+        kr = kantorovich_rubinstein(torch.cat(tally.outputs), torch.cat(tally.labels)) if self.has_kr else None
+        penalty = torch.stack(tally.penalties).double().mean() if tally.penalties else None
+        return _finite(loss), correct / float(sizes.sum()), _finite(kr), _finite(penalty)
 
     def _validation_figures(self) -> tuple[Figures, Figures | None, float]:
         """Measure the validation split, clean and under attack, and give the loss that decides which epoch is kept."""
@@ -313,7 +342,21 @@ class Training:
         problem = f"the {kind} loss became {loss} in epoch {self.epochs + 1}, {step}"
         lr = self.optimizer.param_groups[0]["lr"]
         remedy = f"lower the learning rate (`training.optimizer.lr`, now {lr:g}) or change the loss"
-        raise GauntletError(problem, remedy=remedy)
+        raise NotFinite(problem, remedy=remedy)
+
+    def _guard(self) -> Guard | None:
+        recovery = self.settings.recovery
+        if recovery is None:
+            return None
+        order = torch.randperm(len(self.batches.labels), generator=generator("train", self.seed, "recovery"))
+        rows = order[: recovery.samples].to(self.device)
+        sample = Split(self.batches.images[rows], self.batches.labels[rows])
+        since = self.objective.regularized_from
+        return Guard(recovery, self.network, self.optimizer, self.loss, sample, regularized_from=since)
+
+
+def _finite(value: Tensor | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def _shapes(weights: Weights) -> dict[str, torch.Size]:

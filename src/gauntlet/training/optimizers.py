@@ -1,10 +1,8 @@
-"""Optimisers by name, and the learning rate as a function of the epoch."""
+"""Optimisers by name."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
 from torch import nn
@@ -12,8 +10,6 @@ from torch.optim import SGD, Adam, Optimizer
 
 from gauntlet.errors import InputError
 from gauntlet.registry import OPTIMIZERS, Fraction, NonNegativeFloat, PositiveFloat, Spec
-
-Schedule = Literal["constant", "cosine"]
 
 
 def build_optimizer(spec: Spec, parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -49,13 +45,6 @@ def sgd(
     return SGD(
         parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=_fusible(parameters)
     )
-
-
-def scheduled_lr(base_lr: float, schedule: Schedule, epoch: int, epochs: int) -> float:
-    """Give the learning rate of an epoch (from 0): constant, or falling to 0 along half a cosine."""
-    if schedule == "constant":
-        return base_lr
-    return base_lr * 0.5 * (1 + math.cos(math.pi * epoch / epochs))
 
 
 def _fusible(parameters: list[nn.Parameter]) -> bool:

@@ -32,11 +32,13 @@ class Best:
 class Tally:
     """What an epoch has gathered so far.
 
-    A loss `()` and a number of images per step, the correct predictions `()`, the seconds; and for a loss with a
-    Kantorovich-Rubinstein term the outputs `(B, K)` and labels `(B,)` of every batch.
+    A loss `()` and a number of images per step, the correct predictions `()`, the seconds; a penalty `()` per step
+    where a regulariser is on; and for a loss with a Kantorovich-Rubinstein term the outputs `(B, K)` and labels `(B,)`
+    of every batch. Negatives count in the losses alone.
     """
 
     losses: list[Tensor] = field(default_factory=list)
+    penalties: list[Tensor] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     correct: Tensor | None = None
     outputs: list[Tensor] = field(default_factory=list)
@@ -45,11 +47,27 @@ class Tally:
 
 
 @dataclass
+class RecoveryState:
+    """What a collapse goes back to, and what came of earlier ones.
+
+    `weights` and `optimizer` are those after the good epoch `epoch` (from 1; 0: before the first), `accuracy` what was
+    measured then; ramps stand still up to and with epoch `frozen_until`.
+    """
+
+    weights: Weights
+    optimizer: dict[str, Any]
+    epoch: int = 0
+    accuracy: float | None = None
+    collapses: int = 0
+    frozen_until: int = 0
+
+
+@dataclass
 class TrainingState:
     """A run between two steps: `epochs` finished epochs, and `step` steps of the one after them.
 
-    Nothing else is needed to go on to the same final bytes: the order of the images, the augmentation and the
-    network's own draws are functions of seed, epoch and step.
+    Nothing else is needed to go on to the same final bytes: the order of the images, the augmentation, the
+    negatives and the network's own draws are functions of seed, epoch and step.
     """
 
     epochs: int
@@ -59,6 +77,7 @@ class TrainingState:
     best: Best | None
     history: list[Epoch]
     tally: Tally
+    recovery: RecoveryState | None = None
 
     def copy(self) -> TrainingState:
         """Copy everything, so that training on does not change it."""
@@ -77,7 +96,7 @@ def _moved(value: Any, device: torch.device) -> Any:
         return {key: _moved(item, device) for key, item in value.items()}
     if isinstance(value, list):
         return [_moved(item, device) for item in value]
-    if isinstance(value, TrainingState | Best | Tally):
+    if isinstance(value, TrainingState | Best | Tally | RecoveryState):
         for name, item in vars(value).items():
             setattr(value, name, _moved(item, device))
     return value

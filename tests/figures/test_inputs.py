@@ -1,0 +1,41 @@
+"""What figures are told of a training beside its history."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+
+from gauntlet.stages import inputs
+from tests.workflow.pretend import CONFIG, plan_in, write_config
+
+
+def test_losses_and_adversaries_are_named_with_what_tells_them_apart(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options that are not the default, norm and budget; a validation adversary before the training's own."""
+    config = copy.deepcopy(CONFIG)
+    fgsm = {"name": "fgsm", "epsilon": 0.01, "random_start": False}
+    noise = {"adversary": {"name": "gaussian", "sigma": 0.25}}
+    config["experiments"]["small"]["variants"] = {
+        "plain": {"model": "cnn"},
+        "smooth": {"model": "cnn", "loss": {"name": "cross_entropy", "label_smoothing": 0.1}},
+        "noisy": {"model": "cnn", "training": noise},
+        "both": {"model": "cnn", "training": {**noise, "validation_adversary": fgsm}},
+        "lipschitz": {"model": "lipschitz_cnn", "loss": {"name": "hkr", "alpha": 100}},
+    }
+    write_config(tmp_path, config)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(inputs, "load_manifest", lambda _: SimpleNamespace(classes=()))
+    told = inputs.figure_inputs(plan_in(tmp_path), "small")
+    assert {one.variant: one.opponent for one in told.histories} == {
+        "plain": "",
+        "smooth": "",
+        "noisy": "gaussian 0.25",
+        "both": "fgsm linf 0.01",
+        "lipschitz": "",
+    }
+    assert told.losses() == {
+        "cross_entropy": ("plain", "noisy", "both"),
+        "cross_entropy, label_smoothing 0.1": ("smooth",),
+        "hkr": ("lipschitz",),
+    }

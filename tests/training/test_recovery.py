@@ -1,0 +1,251 @@
+"""Collapses: seen, gone back behind, recorded; with the ramps standing still; and where there is no way on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from gauntlet.data.prepare import prepare
+from gauntlet.data.splits import Split
+from gauntlet.errors import GauntletError
+from gauntlet.models.build import build
+from gauntlet.models.network import Network
+from gauntlet.registry import Spec
+from gauntlet.tensors import tensor_digest
+from gauntlet.training.checkpoints import Checkpoints
+from gauntlet.training.history import VOLATILE
+from gauntlet.training.loop import Fitted, Training, fit
+from gauntlet.training.settings import Recovery, TrainingSettings
+
+DATA = prepare(Spec("sklearn_digits"), limit={"train": 400, "test": 100})
+SPLITS = DATA.splits["train"], DATA.splits["validation"]
+RECOVERY = Recovery(samples=200, frozen_epochs=2)
+SETTINGS = TrainingSettings(epochs=8, batch_size=32, optimizer=Spec("adam", {"lr": 0.01}), recovery=RECOVERY)
+STEPS = 10
+
+
+def ramped(seed: int = 0) -> Network:
+    """A network whose ramp is the number of steps that it was not frozen in, kept in a buffer."""
+    spec = Spec("cnn", {"widths": [4, 4], "head": {"name": "softmax", "hidden": 8}})
+    network = build(spec, image_shape=(1, 8, 8), num_classes=10, mean=DATA.mean, std=DATA.std, seed=seed)
+    network.register_buffer("ramp", torch.zeros(()))
+
+    def after_step() -> None:
+        if not network.ramps_frozen:
+            network.ramp += 1
+
+    network.after_step = after_step  # type: ignore[method-assign]
+    return network
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, *places: tuple[int, int], value: float = 0.0) -> None:
+    """Set all weights to a value after the given steps (epoch and step from 1)."""
+    real = Training._step
+
+    def step(self: Training, images: torch.Tensor, labels: torch.Tensor) -> None:
+        real(self, images, labels)
+        if (self.epochs + 1, self.step + 1) in places:
+            with torch.no_grad():
+                for parameter in self.network.parameters():
+                    parameter.fill_(value)
+
+    monkeypatch.setattr(Training, "_step", step)
+
+
+def trained(settings: TrainingSettings = SETTINGS, **how: Any) -> Fitted:
+    """Train the network with ramps."""
+    return fit(ramped(), Spec("cross_entropy"), *SPLITS, settings=settings, seed=0, **how)
+
+
+def outcome(fitted: Fitted) -> tuple[object, ...]:
+    """Everything that a run decides."""
+    history = fitted.history.drop_columns(list(VOLATILE)).to_pylist()
+    return tensor_digest(fitted.network.state_dict()), fitted.best_epoch, history
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+@pytest.mark.parametrize("step", [1, STEPS])
+def test_a_collapse_is_gone_back_behind_and_recorded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: int, value: float
+) -> None:
+    """Weights lost in epoch 4, by its first or its last step: those of epoch 3 come back, the ramp stops for two."""
+    spoil(monkeypatch, (4, step), value=value)
+    run = Training(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
+    states = []
+    for _ in range(8):
+        run.run_epoch()
+        states.append(run.state())
+    rows = [vars(epoch) for epoch in run.history]
+    assert [row["epoch"] for row in rows] == list(range(1, 9)), "collapsed epochs are epochs"
+    assert [row["collapsed"] for row in rows] == [number == 4 for number in range(1, 9)]
+    assert [row["ramps_frozen"] for row in rows] == [number in (5, 6) for number in range(1, 9)]
+    assert [state.weights["ramp"].item() / STEPS for state in states] == [1, 2, 3, 3, 3, 3, 4, 5]
+    assert tensor_digest(states[3].weights) == tensor_digest(states[2].weights)
+    moments = [state.optimizer["state"][0] for state in states]
+    assert torch.equal(moments[3]["exp_avg"], moments[2]["exp_avg"])
+    assert moments[7]["step"] == 7 * STEPS
+    accuracies = [row["sampled_accuracy"] for row in rows]
+    assert accuracies[3] < 0.5 * accuracies[2]
+    assert accuracies[4] > 0.8 * accuracies[2]
+    assert (rows[3]["validation_loss"] is None) == (value != value)
+    assert run.best is not None
+    assert run.best.epoch != 4
+    lines = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(lines) == 1
+    assert re.search(r"collapsed in epoch 4: .*; back to the weights of epoch 3, ramps stand still for 2", lines[0])
+
+
+def test_a_collapse_right_after_a_collapse_goes_back_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is gone back to is not worn by the epoch that went on from it."""
+    spoil(monkeypatch, (4, 2), (5, 9))
+    run = Training(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
+    states = []
+    for _ in range(6):
+        run.run_epoch()
+        states.append(run.state())
+    assert tensor_digest(states[4].weights) == tensor_digest(states[2].weights)
+    for entry in ("exp_avg", "exp_avg_sq", "step"):
+        assert torch.equal(states[4].optimizer["state"][0][entry], states[2].optimizer["state"][0][entry])
+    assert [epoch.ramps_frozen for epoch in run.history] == [False, False, False, False, True, True]
+    assert not run.history[5].collapsed
+
+
+def test_epochs_after_a_collapse_draw_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batches that led into it do not come again: epoch 5 is not epoch 4 once more."""
+    seen: list[tuple[int, torch.Tensor]] = []
+    real = Training._step
+
+    def step(self: Training, images: torch.Tensor, labels: torch.Tensor) -> None:
+        real(self, images, labels)
+        if self.step == 0:
+            seen.append((self.epochs, labels.clone()))
+
+    monkeypatch.setattr(Training, "_step", step)
+    spoil(monkeypatch, (4, 2))
+    trained()
+    assert [epoch for epoch, _ in seen] == list(range(8))
+    assert all(not torch.equal(a, b) for i, (_, a) in enumerate(seen) for _, b in seen[:i])
+
+
+def test_recovery_changes_nothing_where_nothing_collapses() -> None:
+    """With recovery on and off: the same weights, the same history but for the accuracy that is measured."""
+    with_it, without = outcome(trained()), outcome(trained(replace(SETTINGS, recovery=None)))
+    assert with_it[:2] == without[:2]
+    assert all(row["sampled_accuracy"] is not None and not row["collapsed"] for row in with_it[2])
+    assert [{**row, "sampled_accuracy": None} for row in with_it[2]] == without[2]
+
+
+def test_the_accuracy_is_that_of_the_same_training_images_every_time() -> None:
+    """Unaugmented, in evaluation, after the epoch: it can be measured again on the sample."""
+    noisy = replace(SETTINGS, augmentation=(Spec("gaussian_noise", {"std": 0.5}),))
+    run = Training(ramped(), Spec("cross_entropy"), *SPLITS, settings=noisy, seed=0)
+    assert run.guard is not None
+    sample: Split = run.guard.sample
+    assert len(sample) == 200
+    train = {image.numpy().tobytes() for image in SPLITS[0].images}
+    assert all(image.numpy().tobytes() in train for image in sample.images)
+    run.run_epoch()
+    predicted = run.network.eval()(sample.images.float() / 255).argmax(dim=1)
+    assert run.history[-1].sampled_accuracy == (predicted == sample.labels).double().mean().item()
+
+
+def test_a_first_epoch_that_is_not_finite_goes_back_to_the_first_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no good epoch yet, but there is a beginning."""
+    spoil(monkeypatch, (1, 3), value=float("nan"))
+    run = Training(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
+    before = tensor_digest(run.network.state_dict())
+    run.run_epoch()
+    assert run.history[0].collapsed
+    assert tensor_digest(run.network.state_dict()) == before
+    run.run_epoch()
+    assert not run.history[1].collapsed
+
+
+PLACES = [(4, 2), (6, STEPS)]
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+@pytest.mark.parametrize("steps", [31, 35, 39, 40, 45, 58, 60, 61])
+def test_a_run_interrupted_in_or_after_a_collapse_ends_in_the_same_bytes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, steps: int, value: float
+) -> None:
+    """Two collapses; stopped between, in and after them, on disk, and taken up by a network of another seed."""
+    spoil(monkeypatch, *PLACES, value=value)
+    unbroken = outcome(trained())
+    assert [row["collapsed"] for row in unbroken[2]].count(True) == 2
+    kept, done = Checkpoints(tmp_path / "c", recipe="r"), [0]
+    monkeypatch.setattr(kept, "due", lambda: done[0] == steps)
+    real = Training._step
+
+    def step(self: Training, images: torch.Tensor, labels: torch.Tensor) -> None:
+        if done[0] == steps:
+            raise KeyboardInterrupt
+        real(self, images, labels)
+        done[0] += 1
+
+    with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+        patched.setattr(Training, "_step", step)
+        trained(checkpoints=kept)
+    state = kept.load()
+    assert state is not None
+    assert STEPS * state.epochs + state.step == steps
+    resumed = fit(ramped(5), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0, resume=state)
+    assert outcome(resumed) == unbroken
+
+
+def test_a_state_without_recovery_is_passed_by(caplog: pytest.LogCaptureFixture) -> None:
+    """A run with recovery does not go on from one that kept nothing to go back to."""
+    run = Training(ramped(), Spec("cross_entropy"), *SPLITS, settings=replace(SETTINGS, recovery=None), seed=0)
+    run.run_steps(3)
+    assert outcome(trained(resume=run.state())) == outcome(trained())
+    assert "does not fit" in caplog.text
+
+
+def aborted(settings: TrainingSettings, message: str) -> None:
+    """Train to the error."""
+    with pytest.raises(GauntletError, match=message) as caught:
+        trained(settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_collapse_under_the_regularizers_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the start of the last of them on; before it there is a way back."""
+    spoil(monkeypatch, (4, 2))
+    late = (Spec("l2", {"start_epoch": 1}), Spec("max_fit", {"start_epoch": 5}))
+    assert trained(replace(SETTINGS, regularizers=late)).history["collapsed"].to_pylist().count(True) == 1
+    on = (Spec("l2", {"start_epoch": 1}), Spec("max_fit", {"start_epoch": 4}))
+    said = r"collapsed in epoch 4: accuracy on 200 .* with the regularizers on since epoch 4; weaken .*start_epoch"
+    aborted(replace(SETTINGS, regularizers=on), said)
+
+
+def test_one_collapse_too_many_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many are gone back behind, the next one fails and names the key."""
+    spoil(monkeypatch, (2, 1), (4, 1), (6, 1))
+    three = replace(SETTINGS, recovery=replace(RECOVERY, max_collapses=3))
+    assert trained(three).history["collapsed"].to_pylist().count(True) == 3
+    said = r"collapsed in epoch 6: .*, after 2 collapses before; lower .*`training\.recovery\.max_collapses`"
+    aborted(replace(SETTINGS, recovery=replace(RECOVERY, max_collapses=2)), said)
+
+
+def test_a_run_that_only_collapsed_is_the_end() -> None:
+    """There is no best epoch to give back."""
+    absurd = replace(SETTINGS, epochs=2, optimizer=Spec("sgd", {"lr": 1e30}))
+    aborted(absurd, r"training collapsed in every epoch; lower `training\.optimizer\.lr`")
+
+
+@pytest.mark.parametrize("threshold", [0.5, 1.0])
+def test_the_threshold_is_a_share_of_the_last_good_accuracy(threshold: float) -> None:
+    """Equal to it is not below it."""
+    run = Training(
+        ramped(), Spec("cross_entropy"), *SPLITS, settings=replace(SETTINGS, recovery=Recovery(threshold)), seed=0
+    )
+    assert run.guard is not None
+    run.guard.keep(1, 0.8)
+    assert run.guard.collapse(0.8 * threshold, None) is None
+    assert run.guard.collapse(0.8 * threshold - 1e-9, None) is not None
