@@ -1,15 +1,31 @@
 # What rules say of their files, from the plan that the Snakefile made.
+from typing import get_args
+
+from snakemake.exceptions import WorkflowError
+
+from gauntlet.config.grid import Stage
 from gauntlet.planning import State
 
+STAGES = get_args(Stage)
 
-def products(*stages):
-    """Every file that the cells of some stages make."""
+
+def products(*stages, experiments=PLAN.config.full_forms):
+    """Every file that the cells of some stages make, in the full forms of the experiments or in those named."""
     return [
         str(path)
-        for cell in PLAN.cells()
+        for cell in PLAN.cells(experiments)
         if cell.stage in stages
         for path in paths.products(cell)
     ]
+
+
+def quick_products(wildcards):
+    """Every file of the quick forms; asked for only where they are the target."""
+    if not PLAN.config.quick_forms:
+        raise WorkflowError(
+            f"{' '.join(CONFIGS)}: no experiment has the key `quick`; docs/configuration.md says what it takes"
+        )
+    return products(*STAGES, experiments=PLAN.config.quick_forms)
 
 
 def cell_of(stage, wildcards):

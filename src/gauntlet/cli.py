@@ -6,7 +6,8 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,8 @@ from gauntlet.errors import GauntletError, InputError
 from gauntlet.signals import orderly_exit
 
 if TYPE_CHECKING:
-    from gauntlet.config import Cell
+    from gauntlet.config import Cell, Config
+    from gauntlet.planning import Plan
 
 log = logging.getLogger("gauntlet")
 
@@ -28,7 +30,9 @@ app = typer.Typer(
 )
 
 Configs = Annotated[list[Path] | None, typer.Argument(help="configuration files; config.yaml if none is given")]
-ExperimentOption = Annotated[str | None, typer.Option("--experiment", help="only this experiment")]
+ExperimentOption = Annotated[
+    str | None, typer.Option("--experiment", help="only this experiment; without it all but the quick forms")
+]
 VariantOption = Annotated[str | None, typer.Option("--variant", help="only this variant")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="only this training seed")]
 ThreadsOption = Annotated[
@@ -76,6 +80,7 @@ def status(
     configs: Configs = None,
     as_json: Annotated[bool, typer.Option("--json", help="for programs; docs/status.md says what is in it")] = False,
     every: Annotated[bool, typer.Option("--every", help="name every cell, not only the first few of a kind")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="also quick forms that were not begun")] = False,
 ) -> None:
     """Tell where a run stands: what is done, stale, missing or failed, what made it so, what making it will cost."""
     import json
@@ -87,7 +92,7 @@ def status(
     from gauntlet.status.cells import survey
     from gauntlet.status.rendering import as_dict, show
 
-    found = survey(Plan(load(_paths(configs))))
+    found = survey(Plan(load(_paths(configs))), quick=quick)
     if as_json:
         typer.echo(json.dumps(as_dict(found), indent=1, ensure_ascii=False))
     else:
@@ -97,11 +102,12 @@ def status(
 @app.command()
 def prepare(
     configs: Configs = None,
+    experiment: ExperimentOption = None,
     dataset: Annotated[str | None, typer.Option("--dataset", help="only this data set, by its folder name")] = None,
     force: ForceOption = False,
 ) -> None:
     """Fetch, split and store the data sets."""
-    _perform(configs, "prepare", lambda cell: dataset in (None, cell.probe), force)
+    _perform(configs, "prepare", _Wanted(experiment, probe=dataset), force)
 
 
 @app.command()
@@ -115,7 +121,7 @@ def train(
 ) -> None:
     """Train models."""
     _limit_threads(threads)
-    _perform(configs, "train", _wanted(experiment, variant, seed, None), force)
+    _perform(configs, "train", _Wanted(experiment, variant, seed), force)
 
 
 @app.command()
@@ -133,7 +139,7 @@ def evaluate(
 ) -> None:
     """Run attacks on trained models."""
     _limit_threads(threads)
-    _perform(configs, "evaluate", _wanted(experiment, variant, seed, attack), force, shard)
+    _perform(configs, "evaluate", _Wanted(experiment, variant, seed, attack), force, shard)
 
 
 @app.command()
@@ -155,10 +161,7 @@ def predict(
     from gauntlet.status.rendering import predictions_table
 
     plan = Plan(load(_paths(configs)))
-    cells = [cell for cell in plan.cells() if cell.stage == "evaluate"]
-    chosen = list(filter(_wanted(experiment, variant, seed, attack), cells))
-    if not chosen:
-        raise _nothing_wanted("predict", cells)
+    chosen = _chosen(plan, "evaluate", _Wanted(experiment, variant, seed, attack), doing="predict")
     wanted = [cell for cell in chosen if force or not plan.is_current(cell)]
     typer.echo(predictions_table(predict_all(plan, wanted, batch=samples), done=len(chosen) - len(wanted)))
 
@@ -175,7 +178,7 @@ def certify(
 ) -> None:
     """Compute certificates of trained models."""
     _limit_threads(threads)
-    _perform(configs, "certify", _wanted(experiment, variant, seed, certificate), force)
+    _perform(configs, "certify", _Wanted(experiment, variant, seed, certificate), force)
 
 
 @app.command()
@@ -189,13 +192,13 @@ def diagnose(
 ) -> None:
     """Probe trained models for gradient masking."""
     _limit_threads(threads)
-    _perform(configs, "diagnose", _wanted(experiment, variant, seed, None), force)
+    _perform(configs, "diagnose", _Wanted(experiment, variant, seed), force)
 
 
 @app.command()
 def aggregate(configs: Configs = None, experiment: ExperimentOption = None, force: ForceOption = False) -> None:
     """Combine all cells of an experiment, check them against each other, and summarise."""
-    _perform(configs, "aggregate", _wanted(experiment, None, None, None), force)
+    _perform(configs, "aggregate", _Wanted(experiment), force)
 
 
 @app.command()
@@ -215,13 +218,13 @@ def figures(
         for path in draw_from_results(sources[0], out, name):
             typer.echo(path)
         return
-    _perform(sources, "figure", _wanted(experiment, None, None, name), force)
+    _perform(sources, "figure", _Wanted(experiment, probe=name), force)
 
 
 @app.command()
 def report(configs: Configs = None, experiment: ExperimentOption = None, force: ForceOption = False) -> None:
     """Write the page that shows everything."""
-    _perform(configs, "report", _wanted(experiment, None, None, None), force)
+    _perform(configs, "report", _Wanted(experiment), force)
 
 
 def main() -> None:
@@ -244,32 +247,45 @@ def _paths(configs: list[Path] | None) -> list[Path]:
     return configs or [Path("config.yaml")]
 
 
-def _wanted(experiment: str | None, variant: str | None, seed: int | None, probe: str | None) -> Callable[[Cell], bool]:
-    def wanted(cell: Cell) -> bool:
+@dataclass(frozen=True)
+class _Wanted:
+    """The ids that a user gave; None stands for all, but not for quick forms, which are made by name only."""
+
+    experiment: str | None = None
+    variant: str | None = None
+    seed: int | None = None
+    probe: str | None = None
+
+    def experiments(self, config: Config, stage: str) -> Iterable[str]:
+        """List the experiments that are meant; a data set by its name may belong to any."""
+        if self.experiment is None:
+            return config.experiments if stage == "prepare" and self.probe else config.full_forms
+        return [name for name in config.experiments if name == self.experiment]
+
+    def __call__(self, cell: Cell) -> bool:
         return (
-            experiment in (None, cell.experiment)
-            and variant in (None, cell.variant)
-            and seed in (None, cell.seed)
-            and probe in (None, cell.probe)
+            self.variant in (None, cell.variant) and self.seed in (None, cell.seed) and self.probe in (None, cell.probe)
         )
 
-    return wanted
+
+def _chosen(plan: Plan, stage: str, wanted: _Wanted, *, doing: str) -> list[Cell]:
+    """List the wanted cells of a stage. Raises InputError that names some cells where there is none."""
+    experiments = wanted.experiments(plan.config, stage)
+    chosen = [cell for cell in plan.cells(experiments) if cell.stage == stage and wanted(cell)]
+    if not chosen:
+        known = ", ".join([str(cell) for cell in plan.cells() if cell.stage == stage][:8])
+        raise InputError(f"nothing to {doing} has these ids", remedy=f"there are: {known or 'none'}, …")
+    return chosen
 
 
-def _perform(
-    configs: list[Path] | None, stage: str, wanted: Callable[[Cell], bool], force: bool, shard: str | None = None
-) -> None:
+def _perform(configs: list[Path] | None, stage: str, wanted: _Wanted, force: bool, shard: str | None = None) -> None:
     """Make the wanted cells of one stage, or a shard of each, leaving alone those whose files answer their recipe."""
     from gauntlet.config import load
     from gauntlet.planning import Plan, require_current_inputs
     from gauntlet.stages.publishing import sweep
 
     config = load(_paths(configs))
-    cells = [cell for cell in Plan(config).cells() if cell.stage == stage]
-    chosen = [cell for cell in cells if wanted(cell)]
-    if not chosen:
-        raise _nothing_wanted(stage, cells)
-    for cell in chosen:
+    for cell in _chosen(Plan(config), stage, wanted, doing=stage):
         plan = Plan(config)
         if not force and plan.is_current(cell):
             log.info("%s: up to date", cell)
@@ -281,11 +297,6 @@ def _perform(
             module.run(plan, cell, recipe)
         else:
             module.run_shard(plan, cell, recipe, shard)
-
-
-def _nothing_wanted(stage: str, cells: Iterable[Cell]) -> InputError:
-    known = ", ".join(str(cell) for cell in list(cells)[:8])
-    return InputError(f"nothing to {stage} has these ids", remedy=f"there are: {known or 'none'}, …")
 
 
 def _limit_threads(threads: int | None) -> None:

@@ -69,11 +69,17 @@ class Plan:
         """Map the id of each stored split to its settings; experiments that ask for the same one share it."""
         return {paths.dataset_id(one.dataset): one.dataset for one in self.config.experiments.values()}
 
-    def cells(self) -> Iterator[Cell]:
-        """List every cell, each after those it needs."""
-        yield from (Cell("prepare", probe=dataset) for dataset in self.datasets)
-        for name in self.config.experiments:
+    def cells(self, experiments: Iterable[str] | None = None) -> Iterator[Cell]:
+        """List every cell, or those of some experiments with their data sets, each after those it needs."""
+        chosen = list(self.config.experiments if experiments is None else experiments)
+        yield from dict.fromkeys(map(self.data_cell, chosen))
+        for name in chosen:
             yield from self.cells_of(name)
+
+    def asked_for(self) -> list[str]:
+        """List the experiments that somebody wants: the full forms, and the quick forms that were begun."""
+        quick = self.config.quick_forms
+        return [name for name in self.config.experiments if name not in quick or paths.experiment_folder(name).is_dir()]
 
     def cells_of(self, experiment: str) -> Iterator[Cell]:
         """List the cells of one experiment, each after those it needs; its data set is not among them."""

@@ -67,6 +67,7 @@ __all__ = [
     "Fraction",
     "NonNegativeFloat",
     "NonNegativeInt",
+    "NonZeroFloat",
     "OpenFraction",
     "PositiveFloat",
     "PositiveInt",
@@ -93,6 +94,15 @@ def _power_of_two(value: int) -> int:
 
 PowerOfTwo = Annotated[int, AfterValidator(_power_of_two)]
 
+
+def _nonzero(value: float) -> float:
+    if value == 0:
+        raise PydanticCustomError("input", "should not be 0, which changes nothing; give a number above or below it")
+    return value
+
+
+NonZeroFloat = Annotated[float, AfterValidator(_nonzero)]
+
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _TYPES: Mapping[str, Any] = MappingProxyType(
     {
@@ -108,6 +118,7 @@ _TYPES: Mapping[str, Any] = MappingProxyType(
         "Fraction": Fraction,
         "OpenFraction": OpenFraction,
         "PowerOfTwo": PowerOfTwo,
+        "NonZeroFloat": NonZeroFloat,
     }
 )
 

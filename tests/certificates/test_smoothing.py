@@ -10,12 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from gauntlet.certificates import certify
 from gauntlet.certificates.bounds import Verdicts
 from gauntlet.certificates.check import violations
 from gauntlet.certificates.smoothing import smoothing, verdicts
+from gauntlet.config.certificates import Certificate
 from gauntlet.errors import InputError
 from gauntlet.evaluation import AttackPlan, CellIdentity, evaluate
 from gauntlet.randomness import sample_keys
@@ -228,3 +230,16 @@ def test_too_few_copies_to_certify_anything_are_refused() -> None:
     with pytest.raises(InputError, match="set n to 10 or more"):
         trials(1.0, 1, n=9)
     assert trials(1.0, 1, n=10).prediction.tolist() == [1]
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.3, 0.125, 0.05, 0.001, 2.0**-20])
+def test_the_configuration_refuses_as_many_copies_as_the_certificate(alpha: float) -> None:
+    """What `gauntlet check` says and what happens later are the same: the least n with alpha^(1/n) above 1/2."""
+    least = next(n for n in range(1, 100) if alpha > 0.5**n)
+    Certificate.model_validate({"name": "smoothing", "alpha": alpha, "n": least})
+    trials(1.0, 1, n=least, n0=1, alpha=alpha)
+    if least > 1:
+        with pytest.raises(ValidationError, match=f"; {least} is the least"):
+            Certificate.model_validate({"name": "smoothing", "alpha": alpha, "n": least - 1})
+        with pytest.raises(InputError, match=f"set n to {least} or more"):
+            trials(1.0, 1, n=least - 1, n0=1, alpha=alpha)

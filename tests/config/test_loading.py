@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from gauntlet.config import grid
 from gauntlet.config.loading import load, read_yaml
 from gauntlet.errors import InputError
+from gauntlet.registry import SOURCES
 
 DEFAULT = Path(__file__).parents[2] / "config.yaml"
 
@@ -184,6 +186,41 @@ WRONG = [
     ),
     ((*D, "certificates", "lipschitz", "name"), "lipshitz", "certificates.lipschitz.name: unknown certificate"),
     ((*D, "samples"), 0, "experiments.digits.samples: should be greater than 0"),
+    (
+        (*D, "attacks", "pgd", "surrogate"),
+        "nope",
+        "attacks.pgd.surrogate: no variant that it sees offers 'nope'; known: adaptive, code_bits, logits",
+    ),
+    (
+        (*D, "attacks", "pgd"),
+        {"name": "pgd", "norm": "linf", "epsilons": [0.1], "transfer_from": "softmax", "surrogate": "code_bits"},
+        "attacks.pgd.surrogate: no variant that it sees offers 'code_bits'; known: adaptive, logits",
+    ),
+    (
+        (*D, "attacks", "spsa"),
+        {"name": "spsa", "norm": "linf", "steps": 9, "step_size": 0.01, "epsilons": [0.05, 0.1]},
+        "attacks.spsa.steps: spsa cannot reach 0.1 in 9 steps of 0.01; raise steps or step_size until",
+    ),
+    (
+        (*D, "attacks", "ink"),
+        {"name": "jsma", "theta": 0},
+        "attacks.ink.theta: should not be 0, which changes nothing; give a number above or below it",
+    ),
+    (
+        (*D, "attacks", "auto"),
+        {"name": "autoattack", "norm": "linf", "version": "rand", "epsilons": [0.1]},
+        "attacks.auto.draws: version rand is for models that are random, which one pass does not tell",
+    ),
+    (
+        (*D, "attacks", "pgd", "targets"),
+        10,
+        "attacks.pgd.targets: 10 of 10 classes cannot be targets, since one is the image's own; 9 are all others",
+    ),
+    (
+        (*D, "certificates", "smooth"),
+        {"name": "smoothing", "n": 9},
+        "certificates.smooth.n: 9 copies can certify nothing at alpha 0.001, even when all agree; 10 is the least",
+    ),
 ]
 
 
@@ -198,6 +235,77 @@ def test_a_mistake_is_told_with_its_place_and_remedy(tmp_path, path, value, mess
     assert all(line.startswith(str(file)) for line in lines)
     assert len(lines) <= 3, lines
     assert caught.value.exit_code == 2
+
+
+RIGHT = [
+    ((*D, "attacks", "pgd", "surrogate"), "code_bits"),
+    ((*D, "attacks", "pgd", "surrogate"), "logits"),
+    ((*D, "attacks", "pgd", "surrogate"), "adaptive"),
+    ((*D, "attacks", "spsa"), {"name": "spsa", "norm": "linf", "steps": 10, "step_size": 0.01, "epsilons": [0.1]}),
+    ((*D, "attacks", "spsa"), {"name": "spsa", "norm": "l2", "steps": 1, "step_size": 0.01, "epsilons": [2.0]}),
+    ((*D, "attacks", "ink"), {"name": "jsma", "theta": -1}),
+    ((*D, "attacks", "auto"), {"name": "autoattack", "norm": "linf", "version": "rand", "draws": 2, "epsilons": [0.1]}),
+    ((*D, "attacks", "pgd", "targets"), 9),
+    ((*D, "certificates", "smooth"), {"name": "smoothing", "n": 10}),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), RIGHT, ids=str)
+def test_what_just_works_is_not_refused(tmp_path, path, value):
+    """Each stands at the edge of a mistake above."""
+    load([edited(tmp_path, path, value)])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "accepted"),
+    [
+        ({"source": "torchvision", "name": "MNIST"}, 9),
+        ({"source": "torchvision", "name": "CIFAR100"}, 99),
+        ({"source": "torchvision", "name": "EMNIST", "subset": "letters"}, 10_000),
+        ({"source": "imagefolder", "root": "images"}, 10_000),
+    ],
+)
+def test_targets_are_held_against_the_classes_that_are_known(tmp_path, dataset, accepted):
+    """Some sources say how many classes they have; where none does nothing is refused."""
+    file = edited(tmp_path, (*D, "dataset"), dataset)
+    config = read_yaml(file)
+
+    def with_targets(number):
+        config["experiments"]["digits"]["attacks"]["pgd"]["targets"] = number
+        file.write_text(yaml.safe_dump(config, sort_keys=False))
+        return load([file])
+
+    assert with_targets(accepted)
+    if accepted < 10_000:
+        with pytest.raises(InputError, match=rf"targets: {accepted + 1} of {accepted + 1} classes cannot be targets"):
+            with_targets(accepted + 1)
+
+
+def test_a_default_number_of_targets_is_no_mistake(tmp_path, monkeypatch):
+    """What a user did not write cannot be refused: such attacks take the classes there are."""
+    digits = SOURCES.catalogue["sklearn_digits"]
+    two = replace(digits, tags={**digits.tags, "classes": 2})
+    monkeypatch.setitem(SOURCES.__dict__, "catalogue", {**SOURCES.catalogue, "sklearn_digits": two})
+    load([edited(tmp_path, (*D, "attacks", "fab"), {"name": "fab", "norm": "linf"})])
+    with pytest.raises(InputError, match=r"attacks\.fab\.targets: 8 of 2 classes"):
+        load([edited(tmp_path, (*D, "attacks", "fab"), {"name": "fab", "norm": "linf", "targets": 8})])
+
+
+def test_a_surrogate_of_a_class_that_does_not_say_is_left_to_it(tmp_path, monkeypatch):
+    """A user's own network may offer any view; one that is registered with its views is held to them."""
+    attacks = {"a": {"name": "pgd", "norm": "linf", "epsilons": [0.1], "surrogate": "early"}}
+    text = "import torch\nfrom gauntlet.registry import MODELS\n{}class Mine(torch.nn.Module):\n    pass\n"
+    monkeypatch.syspath_prepend(tmp_path)
+    for module, decorator in (("mute", ""), ("told", '@MODELS.register("x", views=("late",))\n')):
+        (tmp_path / f"{module}_views.py").write_text(text.format(decorator))
+        own = {"dataset": {"source": "sklearn_digits"}, "variants": {"v": {"model": f"{module}_views:Mine"}}}
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump({"experiments": {"e": {**own, "attacks": attacks}}}))
+        if module == "mute":
+            load([file])
+        else:
+            with pytest.raises(InputError, match=r"a\.surrogate: .* offers 'early'; known: adaptive, late, logits"):
+                load([file])
 
 
 @pytest.mark.parametrize(

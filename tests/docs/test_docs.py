@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from gauntlet.cli import app
 from gauntlet.config.attacks import Attack
 from gauntlet.config.certificates import Certificate
+from gauntlet.config.loading import read_yaml
+from gauntlet.config.quick import merged
 from gauntlet.config.reference import reference
 from gauntlet.config.schema import Experiment
 from gauntlet.config.variants import Variant
@@ -67,6 +69,8 @@ def test_entries_of_the_readme_are_valid(tmp_path, monkeypatch):
     entries: dict[str, dict] = {}
     for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL):
         entries |= yaml.safe_load(block)
+    default = read_yaml(ROOT / "config.yaml")["experiments"]["digits"]
+    assert Experiment.model_validate(merged(default, entries.pop("quick"))).training.epochs == 2
     variants = [entry for entry in entries.values() if "model" in entry]
     certificates = [entry for entry in entries.values() if entry.get("name") in CERTIFICATES.names()]
     attacks = [entry for entry in entries.values() if "model" not in entry and entry not in certificates]

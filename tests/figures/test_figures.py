@@ -14,12 +14,14 @@ import pytest
 from matplotlib.colors import to_hex
 from safetensors.numpy import load_file, save_file
 
-from gauntlet.aggregation import coverage, open_evaluations
+from gauntlet.aggregation import coverage, open_evaluations, summarise
+from gauntlet.diagnostics.checks import DIAGNOSTICS_SCHEMA
 from gauntlet.errors import InputError
 from gauntlet.figures import Examples, History, Inputs, draw
 from gauntlet.figures.heat_map import stated_budget
 from gauntlet.figures.style import line_of
 from gauntlet.results import read_table, write_table
+from gauntlet.stages import figure as stage
 
 synthetic = importlib.import_module("synthetic")
 
@@ -313,6 +315,60 @@ def test_refuted_certificates_are_counted(inputs, tmp_path):
     )
     texts = _texts(draw("certificate_distance", replace(inputs, certificates=tmp_path / "c.parquet")))
     assert any("refuted" in text and " 0 refuted" not in text for text in texts if "certified samples" in text)
+
+
+def test_certificates_of_others_only_leave_a_sentence_and_no_axes(inputs, tmp_path):
+    """A smoothed classifier was not attacked: there is nothing to compare, and no empty axes with ticks."""
+    table = pq.read_table(inputs.certificates)
+    only = table.filter(pc.equal(table["certificate"], "smooth"))
+    assert 0 < len(only) < len(table)
+    write_table(tmp_path / "c.parquet", only, {})
+    figure = draw("certificate_distance", replace(inputs, certificates=tmp_path / "c.parquet"))
+    (axes,) = figure.axes
+    assert not axes.axison
+    assert not axes.collections
+    texts = _texts(figure)
+    assert any("nothing can be compared" in text for text in texts)
+    assert any("left out, not about the model: smooth" in text for text in texts)
+    assert not any("refuted" in text for text in texts)
+
+
+def test_certified_samples_that_no_attack_fooled_are_said_in_place_of_axes(inputs, tmp_path):
+    """What holds against every attack has no distance to stand at; the sentence counts it."""
+    plan = synthetic.plan(("softmax", "lipschitz"), (0,), synthetic.ATTACKS[:1])
+    made = _inputs(synthetic.write_experiment(tmp_path, plan, samples=30))
+    table = pq.read_table(made.certificates)
+    certified = pc.sum(
+        pc.and_(pc.equal(table["status"], "certified"), pc.equal(table["certificate"], "margin"))
+    ).as_py()
+    assert {attack.norm for attack in plan.attacks} == {"linf"}
+    texts = _texts(draw("certificate_distance", made))
+    assert any(f"{certified} certified samples." in text for text in texts)
+    assert any("0 refuted" in text for text in texts)
+
+
+@pytest.mark.parametrize("name", ["robust_accuracy", "heat_map", "coverage"])
+def test_numbers_that_nobody_diagnosed_are_said_to_be_so(inputs, tmp_path, name):
+    """Without diagnostics no mark stands for masked gradients because nobody looked; with them no note is needed."""
+    assert any("not diagnosed" in text for text in _texts(draw(name, inputs)))
+    write_table(tmp_path / "summary.parquet", summarise(inputs.evaluations, flags={}), {})
+    diagnosed = replace(inputs, summary=tmp_path / "summary.parquet")
+    assert not any("not diagnosed" in text for text in _texts(draw(name, diagnosed)))
+
+
+def test_a_lone_results_file_is_undiagnosed_unless_diagnostics_lie_beside_it(inputs, tmp_path, monkeypatch):
+    """`gauntlet figures evaluations.parquet` knows what was found only where the file is there."""
+    alone = tmp_path / "evaluations.parquet"
+    alone.write_bytes(inputs.evaluations.read_bytes())
+    seen = []
+    monkeypatch.setattr(
+        stage, "render", lambda name, given, folder: seen.append(read_table(given.summary)["flags"]) or []
+    )
+    stage.draw_from_results(alone, tmp_path / "figures", "heat_map")
+    write_table(tmp_path / "diagnostics.parquet", DIAGNOSTICS_SCHEMA.empty_table(), {})
+    stage.draw_from_results(alone, tmp_path / "figures", "heat_map")
+    lone, beside = ({*flags.to_pylist()} for flags in seen)
+    assert (lone, beside) == ({None}, {""})
 
 
 def test_examples_say_classes_distance_and_certificate(inputs):

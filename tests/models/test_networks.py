@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gauntlet.config.feasibility import views_of
+from gauntlet.config.variants import Variant
 from gauntlet.errors import InputError
 from gauntlet.models.build import build
 from gauntlet.models.network import Network
@@ -89,6 +91,27 @@ def test_lenet_has_the_layers_of_the_source() -> None:
     """The parameter count of source A's LeNet on CIFAR-10 images: 122 570."""
     network = built(Spec("lenet"), (3, 32, 32))
     assert sum(parameter.numel() for parameter in network.parameters()) == 122_570
+
+
+@pytest.mark.parametrize("spec", architectures(), ids=str)
+def test_views_are_registered_as_they_are_offered(spec: Spec) -> None:
+    """A configuration's `surrogate` is checked by the tags `views`, so they name what the network has."""
+    offered = set(built(spec).surrogates) - {"logits"}
+    assert set(views_of(Variant.model_validate({"model": spec.as_dict()})) or ()) == offered
+
+
+def test_code_bits_view_is_before_the_tanh() -> None:
+    """The surrogate still has a gradient where the saturated network has none."""
+    network = built(Spec("cnn", {"head": {"name": "ecc"}}))
+    with torch.no_grad():
+        for branch in network.head.branches:  # type: ignore[union-attr]
+            branch[-1].weight *= 1e4
+    pixels = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (saturated,) = torch.autograd.grad(network(pixels).sum(), pixels)
+    (surrogate,) = torch.autograd.grad(network.surrogates["code_bits"](pixels)[:, 0].sum(), pixels)
+    assert saturated.abs().max() == 0
+    assert surrogate.abs().min() >= 0
+    assert surrogate.abs().max() > 1
 
 
 class TestImportPath:

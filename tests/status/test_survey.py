@@ -188,6 +188,19 @@ def test_costs_come_from_the_cell_itself_then_from_others_alike(folder):
     assert total["cost_unknown"] == sum(cost is None for cost in costs.values())
 
 
+def test_quick_cells_say_nothing_of_what_full_ones_cost(folder):
+    """An attack on fifty images is no measure of the same attack on all; within a form it is one."""
+    edited(folder, lambda one, _: one.update(quick={"samples": 5}))
+    for cell in list(plan_in(folder).cells(["small_quick"])):
+        if cell.stage in ("prepare", "train", "evaluate") and cell.seed == 0:
+            make(plan_in(folder), cell)
+    for path in folder.glob("results/small/evaluations/*/*/*/*"):
+        path.unlink()
+    costs = {status.cell: status.cost_s for status in survey(plan_in(folder)).cells}
+    assert costs[PGD] is None
+    assert costs[Cell("evaluate", "small_quick", "softmax", 1, "pgd")] == SECONDS["evaluate"]
+
+
 def test_a_failed_attempt_is_told_with_its_last_line(folder):
     """A log newer than the files that ends with an error; an older one, or another ending, says nothing."""
     paths.samples(PGD).unlink()

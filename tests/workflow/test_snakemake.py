@@ -52,7 +52,7 @@ def planned(folder, *arguments):
     """Count the jobs that a run would start, by rule."""
     shown = snakemake(folder, "-n", *arguments)
     table = re.findall(r"^(\w+) +(\d+)$", shown.stdout + shown.stderr, flags=re.MULTILINE)
-    return {name: int(count) for name, count in table if name not in ("total", "all", "figures")}
+    return {name: int(count) for name, count in table if name not in ("total", "all", "figures", "models", "quick")}
 
 
 @pytest.fixture
@@ -86,6 +86,31 @@ def test_a_deleted_file_is_planned_though_what_hangs_on_it_is_there(folder):
     """Every file of every cell is a target, so none is forgotten."""
     paths.examples(Cell("evaluate", "small", "ecc", 1, "pgd")).unlink()
     assert planned(folder)["evaluate"] == 1
+
+
+def test_quick_plans_the_quick_form_only_and_all_the_full_form_only(tmp_path, monkeypatch):
+    """Over empty folders each target has every cell of its form, with the data of its own, and none of the other's."""
+    monkeypatch.chdir(tmp_path)
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["small"]["quick"] = {
+        "seeds": [0],
+        "dataset": {"limit": {"train": 200, "test": 50}},
+        "variants": {"ecc": None},
+    }
+    write_config(tmp_path, config)
+    checkout(tmp_path)
+    made = {"prepare": 1, "aggregate": 1, "figure": 7, "page": 1}
+    assert planned(tmp_path, "quick") == {**made, "train": 2, "evaluate": 8, "certify": 1, "diagnose": 2}
+    assert planned(tmp_path) == {**made, "train": 6, "evaluate": 24, "certify": 2, "diagnose": 6}
+
+
+def test_quick_without_a_quick_form_says_so(tmp_path):
+    """A target that would make nothing is a mistake."""
+    write_config(tmp_path, CONFIG)
+    checkout(tmp_path)
+    done = snakemake(tmp_path, "-n", "quick", check=False)
+    assert done.returncode != 0
+    assert "config.yaml: no experiment has the key `quick`" in done.stdout + done.stderr
 
 
 def test_a_wrong_configuration_is_told_in_one_line(folder):

@@ -45,7 +45,7 @@ free to reach beyond 0 and 1), both at 95 %. `clean_accuracy` is the mean over s
 at any budget; in the worst case over the smallest one of each sample. `attacks`, `seeds`, `samples` (rows pooled over
 seeds) and `errors` count what went in, `missing` the cells that did not; accuracies are null where nothing did.
 `flags` names the checks of gradient masking that a model of the variant fails in this norm, joined by commas: the
-accuracy may be too high. It is empty where none fails.
+accuracy may be too high. It is empty where none fails, and null where nothing is known of the models' gradients.
 """
 
 # Budgets are rounded to float32, as the rows' are: as a double, 0.1 is smaller than the 0.1 that a row holds.
@@ -62,6 +62,8 @@ _MEDIANS = "SELECT name, median(distance) AS median FROM outcomes WHERE variant 
 def summarise(path: Path, *, flags: Flags | None = None) -> pa.Table:
     """Summarise a combined evaluations file into rows of SUMMARY_SCHEMA, in the order of its plan, worst case first.
 
+    `flags` is what diagnostics found, None where there are none.
+
     Raises InputError when the file is missing, damaged or no evaluations file.
     """
     with open_evaluations(path) as evaluations:
@@ -71,7 +73,9 @@ def summarise(path: Path, *, flags: Flags | None = None) -> pa.Table:
         rows: list[dict[str, Any]] = []
         for variant in evaluations.plan.variants:
             found = _variant_rows(evaluations, variant, budgets)
-            rows += [row | {"flags": ", ".join(flags_in(flags or {}, variant, row["norm"]))} for row in found]
+            for row in found:
+                told = None if flags is None else ", ".join(flags_in(flags, variant, row["norm"]))
+                rows.append(row | {"flags": told})
     return pa.Table.from_pylist(rows, schema=SUMMARY_SCHEMA)
 
 

@@ -10,7 +10,7 @@ from gauntlet.attacks.objectives import Objective, likeliest_rivals
 from gauntlet.attacks.success import misclassified
 from gauntlet.errors import InputError
 from gauntlet.geometry import distances
-from gauntlet.registry import ATTACKS, Fraction
+from gauntlet.registry import ATTACKS, Fraction, NonZeroFloat
 
 _PAIRS_AT_ONCE = 1 << 24
 
@@ -45,7 +45,7 @@ _OTHERS = Objective(_other_logits, _not_chosen)
     batching="attack",
     source="Papernot et al. 2016, arXiv:1511.07528",
 )
-def jsma(model: AttackModel, x: Tensor, y: Tensor, *, theta: float = 1.0, gamma: Fraction = 0.145) -> Tensor:
+def jsma(model: AttackModel, x: Tensor, y: Tensor, *, theta: NonZeroFloat = 1.0, gamma: Fraction = 0.145) -> Tensor:
     """Add `theta` to the two values that raise a target's logit and lower the others' most, until the class changes.
 
     With a = dz_t/dx and b = sum_{j != t} dz_j/dx, the pair maximises -(a_p + a_q)(b_p + b_q) among those with

@@ -26,6 +26,7 @@ _DECAY_1, _DECAY_2, _STABLE = 0.9, 0.999, 1e-8  # Adam, Kingma and Ba 2015
     access="scores",
     batching="attack",
     search="estimated",
+    reach=("steps", "step_size"),
     source="Uesato et al. 2018, arXiv:1802.05666",
 )
 def spsa(

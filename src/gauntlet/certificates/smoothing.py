@@ -19,6 +19,7 @@ from gauntlet.registry import CERTIFICATES, OpenFraction, PositiveFloat, Positiv
     "smoothing",
     norms=("l2",),
     certifies="smoothed",
+    counts=("n", "alpha"),
     source="Cohen, Rosenfeld, Kolter 2019, arXiv:1902.02918, algorithm CERTIFY and theorem 1",
 )
 def smoothing(
@@ -49,7 +50,7 @@ def smoothing(
     x is `(B, C, H, W)` in [0, 1], keys int64 `(B,)`; `batch_size` noisy copies go through the network at once.
     Raises InputError when `n` is so small that even equal answers would not suffice.
     """
-    least = math.floor(math.log(alpha) / math.log(0.5)) + 1
+    least = math.floor(-math.log2(alpha)) + 1
     if n < least:
         raise InputError(
             f"{n} noisy copies can certify nothing at alpha {alpha:g}: every image would be an abstention",

@@ -13,6 +13,7 @@ from pydantic import (
 
 from gauntlet.config.closed import Closed, Name, Norm, flattened
 from gauntlet.config.components import refuse
+from gauntlet.config.feasibility import attack_problems
 from gauntlet.errors import InputError
 from gauntlet.registry import (
     ATTACKS,
@@ -101,6 +102,7 @@ class Attack(Closed):
             refuse([(("epsilons",), f"{_NO_BUDGET}; 8 of 255 is 0.0314")])
         if self.epsilons is not None and list(self.epsilons) != sorted(set(self.epsilons)):
             refuse([(("epsilons",), "the budgets must ascend, each once")])
+        refuse(attack_problems(self.attack, norm=self.norm, epsilons=self.epsilons, draws=self.draws))
         return self
 
     def sources(self, variant: str, variants: Iterable[str]) -> list[str]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from pydantic import (
     Field,
+    model_validator,
 )
 
 from gauntlet.config.closed import Closed, flattened
+from gauntlet.config.components import refuse
+from gauntlet.config.feasibility import certificate_problems
 from gauntlet.config.variants import Variant
 from gauntlet.registry import (
     CERTIFICATES,
@@ -26,6 +29,11 @@ class Certificate(Closed):
     seed: Seed = Field(0, description="address of the certificate's own draws, beside the model's seed")
 
     _separate = flattened(CERTIFICATES, "certificate")
+
+    @model_validator(mode="after")
+    def _certifies_something(self) -> Self:
+        refuse(certificate_problems(self.certificate))
+        return self
 
     @property
     def certifies(self) -> str:

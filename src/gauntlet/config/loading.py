@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,8 +12,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from gauntlet.config.components import describe
+from gauntlet.config.quick import KEY, Forms, expanded
 from gauntlet.config.schema import Config
 from gauntlet.errors import InputError, InputErrors, nearest
+
+Problem = tuple[tuple[str, ...], str]
+"""A place in the file, and what is wrong there."""
 
 # What pydantic adds to a place for each alternative of a type is no part of the file.
 _UNION_BRANCH = re.compile(r"(constrained-|function-|literal\[|nullable\[|tuple\[|list\[)")
@@ -53,6 +57,8 @@ for _tag, _pattern, _first in (
 def load(paths: Sequence[Path]) -> Config:
     """Read one or more configuration files as one: experiments are put side by side, `execution` may stand in one.
 
+    Each experiment with the key `quick` is followed by its quick form, which is validated like any other.
+
     Raises InputErrors with one line per problem: file, path in the file, what was expected, nearest valid name.
     """
     merged: dict[str, Any] = {}
@@ -65,15 +71,19 @@ def load(paths: Sequence[Path]) -> Config:
                     _put(merged["experiments"], owner, (key, str(name)), name, experiment, path)
             else:
                 _put(merged, owner, (str(key),), key, value, path)
+    forms = Forms()
+    if isinstance(merged.get("experiments"), Mapping):
+        forms = expanded(merged["experiments"])
+        merged["experiments"] = forms.experiments
+    problems = [(("experiments", *map(str, place)), message) for place, message in forms.problems]
     try:
-        return Config.model_validate(merged)
+        config = Config.model_validate(merged)
     except ValidationError as error:
-        found: list[dict[str, Any]] = [dict(details) for details in error.errors()]
-        # "Too short" is pydantic's echo of an item that was refused for a reason of its own.
-        deeper = {details["loc"][:-1] for details in found}
-        told = (one for one in found if one["type"] != "too_short" or one["loc"] not in deeper)
-        lines = dict.fromkeys(_line(details, owner, paths[0]) for details in told)
-        raise InputErrors(InputError(message, where=where) for where, message in lines) from error
+        problems = [*_once(_problems(error), forms.full_of), *problems]
+    if problems:
+        lines = dict.fromkeys((_where(place, owner, paths[0]), message) for place, message in problems)
+        raise InputErrors(InputError(message, where=where) for where, message in lines)
+    return config
 
 
 def read_yaml(path: Path) -> dict[Any, Any]:
@@ -109,19 +119,42 @@ def _put(
     target[key] = value
 
 
-def _line(details: dict[str, Any], owner: Mapping[tuple[str, ...], Path], first: Path) -> tuple[str, str]:
-    location = tuple(str(part) for part in details["loc"] if not _UNION_BRANCH.match(str(part)))
-    path = owner.get(location[:2]) or owner.get(location[:1]) or first
-    if location and location[-1] == "[key]":
-        name = details["input"]
-        return f"{path}: {'.'.join(location[:-1])}", (
-            f"the name {name!r} is refused: names are folders and job names, so lower-case letters,"
-            " digits, '-' and '_' only, beginning with a letter or digit, at most 64"
-        )
-    where = f"{path}: {'.'.join(location)}" if location else str(path)
-    if details["type"] == "extra_forbidden":
-        return where, f"unknown key; {nearest(location[-1], _keys_at(location[:-1]))}"
-    return where, describe(details)
+def _problems(error: ValidationError) -> Iterator[Problem]:
+    """Give each problem in plain words, at its place."""
+    found: list[dict[str, Any]] = [dict(details) for details in error.errors()]
+    # "Too short" is pydantic's echo of an item that was refused for a reason of its own.
+    deeper = {details["loc"][:-1] for details in found}
+    for details in found:
+        if details["type"] == "too_short" and details["loc"] in deeper:
+            continue
+        place = tuple(str(part) for part in details["loc"] if not _UNION_BRANCH.match(str(part)))
+        if place and place[-1] == "[key]":
+            yield (
+                place[:-1],
+                f"the name {details['input']!r} is refused: names are folders and job names, so lower-case letters,"
+                " digits, '-' and '_' only, beginning with a letter or digit, at most 64",
+            )
+        elif details["type"] == "extra_forbidden":
+            yield place, f"unknown key; {nearest(place[-1], _keys_at(place[:-1]))}"
+        else:
+            yield place, describe(details)
+
+
+def _once(problems: Iterable[Problem], full_of: Mapping[str, str]) -> Iterator[Problem]:
+    """Place a quick form's problems below the key that makes it, less those that it has from its full form."""
+    told = list(problems)
+    full = set(told)
+    for place, message in told:
+        _, *names = place
+        if not names or names[0] not in full_of:
+            yield place, message
+        elif (("experiments", full_of[names[0]], *names[1:]), message) not in full:
+            yield ("experiments", full_of[names[0]], KEY, *names[1:]), message
+
+
+def _where(place: tuple[str, ...], owner: Mapping[tuple[str, ...], Path], first: Path) -> str:
+    path = owner.get(place[:2]) or owner.get(place[:1]) or first
+    return f"{path}: {'.'.join(place)}" if place else str(path)
 
 
 def _keys_at(location: Sequence[str]) -> list[str]:

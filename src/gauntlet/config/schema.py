@@ -17,6 +17,8 @@ from gauntlet.config.closed import Closed, Name
 from gauntlet.config.components import refuse
 from gauntlet.config.composition import misfits
 from gauntlet.config.datasets import Dataset
+from gauntlet.config.feasibility import surrogate_problem, targets_problem
+from gauntlet.config.quick import quick_name
 from gauntlet.config.variants import Training, Variant
 from gauntlet.errors import nearest
 from gauntlet.registry import (
@@ -59,6 +61,11 @@ class Experiment(Closed):
     allow_missing: bool = Field(
         False, description="aggregate without the cells that are missing or stale, and say so in tables and figures"
     )
+    quick: dict[Any, Any] | None = Field(
+        None,
+        description="keys that differ in a second, smaller form NAME_quick: mappings merge key by key, lists and "
+        "scalars replace, null removes a key; made by the target `quick` only",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -94,6 +101,11 @@ class Experiment(Closed):
             if not told and not any(attack.applies_to(variant, self.variants) for variant in self.variants):
                 told = ["no other variant is left to attack"]
             problems += [(("attacks", name, "transfer_from"), message) for message in told]
+            seen = [one for key, one in self.variants.items() if key in (attack.transfer_from or self.variants)]
+            if seen and (problem := surrogate_problem(attack.surrogate, seen)):
+                problems.append((("attacks", name, "surrogate"), problem))
+            if problem := targets_problem(attack.attack, self.dataset):
+                problems.append((("attacks", name, "targets"), problem))
         for name, variant in self.variants.items():
             for place, message in misfits(variant, self.training_of(name)):
                 problems.append((("variants", name, *place), message))
@@ -158,3 +170,14 @@ class Config(Closed):
     strict_environment: bool = Field(
         False, description="make everything again when the lock or an installed package that decides results changes"
     )
+
+    @property
+    def quick_forms(self) -> tuple[str, ...]:
+        """The names of the experiments that are quick forms; they are made when asked for only."""
+        return tuple(quick_name(name) for name, one in self.experiments.items() if one.quick is not None)
+
+    @property
+    def full_forms(self) -> tuple[str, ...]:
+        """The names of all other experiments."""
+        quick = self.quick_forms
+        return tuple(name for name in self.experiments if name not in quick)

@@ -37,7 +37,8 @@ _PAIRS = """
 def certificate_distance(inputs: Inputs, *, style: Style) -> Figure:
     """Draw every certified and fooled sample as a point, one panel per norm; the diagonal is the certificate's claim.
 
-    Both axes are in pixel units of [0, 1]. Samples that no attack fooled have no distance; the note counts them.
+    Both axes are in pixel units of [0, 1]. Samples that no attack fooled have no distance; the note counts them. Where
+    nothing is left to draw the panel says why.
     """
     with open_evaluations(inputs.path("evaluations")) as evaluations:
         others = list(evaluations.plan.of_others)
@@ -47,7 +48,9 @@ def certificate_distance(inputs: Inputs, *, style: Style) -> Figure:
     distance = np.asarray([np.nan if value is None else value for value in table["distance"]], dtype=np.float64)
     norms = list(dict.fromkeys(table["norm"])) or ["l2"]
     certified = list(dict.fromkeys(table["variant"]))
-    height = 3.7 + style.legend_row_in * legend_rows(certified, style, wide=len(norms) > 1)[1]
+    height = (3.7 if np.isfinite(distance).any() else 1.0) + style.legend_row_in * legend_rows(
+        certified, style, wide=len(norms) > 1
+    )[1]
     figure, panels = style.figure(1, len(norms), height_in=height, wide=len(norms) > 1)
     handles: dict[str, Any] = {}
     for norm, axes in zip(norms, panels[0], strict=True):
@@ -55,11 +58,16 @@ def certificate_distance(inputs: Inputs, *, style: Style) -> Figure:
             chosen = (pairs["norm"] == norm) & (pairs["variant"] == variant) & np.isfinite(distance)
             if chosen.any():
                 handles[variant] = _scatter(axes, inputs, variant, radius[chosen], distance[chosen])
-        inside = np.isfinite(distance) & (pairs["norm"] == norm)
-        _frame(axes, norm, radius[inside], distance[inside], style)
+        here = pairs["norm"] == norm
+        inside = np.isfinite(distance) & here
+        if inside.any():
+            _frame(axes, norm, radius[inside], distance[inside], style)
+        else:
+            _say(axes, _nothing_drawn(int(here.sum()), others), style)
     legend_above(figure, handles, style, wide=len(norms) > 1)
     kept, broken = int(np.isnan(distance).sum()), int((distance < radius).sum())
     notes = [f"{len(radius)} certified samples, {broken} refuted", f"{kept} that no attack fooled are not drawn"]
+    notes = notes if len(radius) else []
     left_out = f"left out, not about the model: {', '.join(map(plain, others))}" if others else ""
     note_below(figure, [*notes, left_out], style, wide=len(norms) > 1)
     return figure
@@ -73,6 +81,20 @@ def _scatter(
     return axes.scatter(
         radius, distance, s=7, color=look["color"], marker=look["marker"], alpha=0.5, linewidths=0, rasterized=True
     )
+
+
+def _nothing_drawn(certified: int, others: list[str]) -> str:
+    if certified:
+        return f"No attack of the norm fooled any of the\n{certified} certified samples."
+    if others:
+        return "No sample has a certificate of the model\nthat was attacked, so nothing can be compared."
+    return "No sample was certified."
+
+
+def _say(axes: Axes, text: str, style: Style) -> None:
+    """Put a sentence where axes would be empty."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=style.font_pt)
 
 
 def _frame(axes: Axes, norm: str, radius: NDArray[np.float64], distance: NDArray[np.float64], style: Style) -> None:

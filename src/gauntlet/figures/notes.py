@@ -6,20 +6,25 @@ from collections.abc import Sequence
 from typing import Any
 
 MISSING, ERRORS, MASKED = "*", "†", "‡"
+_TOLD = {MISSING: "missing", ERRORS: "errors", MASKED: "flags"}
 
 
 def flagged(rows: Sequence[dict[str, Any]]) -> str:
     """Give the marks that a name carries when its summary rows leave something out or are in doubt."""
-    told = {MISSING: "missing", ERRORS: "errors", MASKED: "flags"}
-    return "".join(mark for mark, column in told.items() if any(row.get(column) for row in rows))
+    return "".join(mark for mark, column in _TOLD.items() if any(row.get(column) for row in rows))
 
 
 def flags_note(rows: Sequence[dict[str, Any]], *, missing: str = "cells are missing: may be too high") -> list[str]:
-    """Explain the marks in use; `missing` says what missing cells mean for what is drawn."""
+    """Explain the marks in use, and say where no mark may mean that nobody looked.
+
+    `missing` says what missing cells mean for what is drawn.
+    """
     marks = flagged(rows)
     parts = {
         MISSING: f"{MISSING} {missing}",
         ERRORS: "† samples with errors count as fooled",
         MASKED: "‡ gradients look masked: may be too high",
     }
-    return [text for mark, text in parts.items() if mark in marks]
+    undiagnosed = any(row.get(_TOLD[MASKED], "") is None for row in rows)
+    unknown = ["not diagnosed: gradients may be masked"] if undiagnosed else []
+    return [*(text for mark, text in parts.items() if mark in marks), *unknown]

@@ -6,7 +6,7 @@ import calendar
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -71,14 +71,18 @@ class Survey:
         return [status for status in self.cells if status.progress in progress]
 
 
-def survey(plan: Plan) -> Survey:
-    """Say of every cell of a plan where it stands and why. Nothing is written."""
+def survey(plan: Plan, *, quick: bool = False) -> Survey:
+    """Say of every cell of a plan where it stands and why. Nothing is written.
+
+    Quick forms that were not begun are wanted by nobody: they are left out, unless `quick` asks for them.
+    """
     controller = _controller()
     costs = Costs(plan)
-    cells = tuple(_status(plan, cell, costs, controller) for cell in plan.cells())
-    tolerant = [name for name, one in plan.config.experiments.items() if one.allow_missing]
+    experiments = list(plan.config.experiments) if quick else plan.asked_for()
+    cells = tuple(_status(plan, cell, costs, controller) for cell in plan.cells(experiments))
+    tolerant = [name for name in experiments if plan.experiment(name).allow_missing]
     left_out = {name: count for name in tolerant if (count := len(plan.left_out(name)))}
-    return Survey(cells, tuple(_environments(plan)), controller, left_out)
+    return Survey(cells, tuple(_environments(plan, experiments)), controller, left_out)
 
 
 def explain(plan: Plan, cell: Cell) -> list[Change]:
@@ -168,12 +172,12 @@ def _unexplained(path: Path) -> Change:
     return Change("unknown", f"{path} was made otherwise")
 
 
-def _environments(plan: Plan) -> Iterator[OtherEnvironment]:
+def _environments(plan: Plan, experiments: Iterable[str]) -> Iterator[OtherEnvironment]:
     """Group the done cells by the environments, other than the present one, that made them."""
     here = environment_digest()
     counts: Counter[str] = Counter()
     example: dict[str, Path] = {}
-    for cell in plan.cells():
+    for cell in plan.cells(experiments):
         if plan.state(cell) is State.CURRENT:
             path = paths.products(cell)[0]
             made_in = plan.marks(path).environment

@@ -30,15 +30,19 @@ _ALIKE = 3
 
 
 class Costs:
-    """Seconds per cell: as it took last time, else the median of cells alike that are there, else as predicted."""
+    """Seconds per cell: as it took last time, else the median of cells alike that are there, else as predicted.
+
+    Cells of quick forms are like one another only: they say nothing of what the full ones take.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        self._quick = frozenset(plan.config.quick_forms)
         self._there: dict[Any, list[Cell]] = defaultdict(list)
         for cell in plan.cells():
             if paths.products(cell)[0].is_file():
-                for number, kind in enumerate(_KINDS):
-                    self._there[number, kind(cell)].append(cell)
+                for number in range(len(_KINDS)):
+                    self._there[self._kind(number, cell)].append(cell)
         self._typical: dict[Any, float | None] = {}
         self._seconds: dict[Cell, float | None] = {}
 
@@ -47,12 +51,15 @@ class Costs:
         own = self._took(cell)
         if own is not None:
             return own
-        for number, kind in enumerate(_KINDS):
+        for number in range(len(_KINDS)):
             if number == _ALIKE and (trial := self._predicted(cell)) is not None:
                 return trial
-            if (cost := self._of_kind((number, kind(cell)))) is not None:
+            if (cost := self._of_kind(self._kind(number, cell))) is not None:
                 return cost
         return None
+
+    def _kind(self, number: int, cell: Cell) -> tuple[Any, ...]:
+        return number, cell.experiment in self._quick, _KINDS[number](cell)
 
     def _predicted(self, cell: Cell) -> float | None:
         recipe = self._plan.recipe(cell) if cell.stage == "evaluate" else None

@@ -9,7 +9,9 @@ from gauntlet.data.splits import RawData, Split
 from gauntlet.registry import SOURCES
 
 
-@SOURCES.register("sklearn_digits", source="Alpaydin and Kaynak 1998, UCI optical recognition of handwritten digits")
+@SOURCES.register(
+    "sklearn_digits", classes=10, source="Alpaydin and Kaynak 1998, UCI optical recognition of handwritten digits"
+)
 def sklearn_digits() -> RawData:
     """Read the digits, their grey levels 0..16 spread over 0..255; there is no test split of their own."""
     from sklearn.datasets import load_digits

@@ -17,7 +17,21 @@ from gauntlet.registry import SOURCES, PositiveInt
 _SPLIT_NAMES = {"train": ("train",), "validation": ("val", "valid"), "test": ("test",)}
 
 
-@SOURCES.register("torchvision", source="the classification sets of torchvision")
+@SOURCES.register(
+    "torchvision",
+    classes={
+        "CIFAR10": 10,
+        "CIFAR100": 100,
+        "FashionMNIST": 10,
+        "GTSRB": 43,
+        "KMNIST": 10,
+        "MNIST": 10,
+        "STL10": 10,
+        "SVHN": 10,
+        "USPS": 10,
+    },
+    source="the classification sets of torchvision",
+)
 def torchvision(
     *,
     name: str,

@@ -1,0 +1,213 @@
+"""The quick form of an experiment: what it is, what is told of it, and when it is made."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gauntlet import paths
+from gauntlet.cli import app
+from gauntlet.config import load
+from gauntlet.config.quick import expanded, merged
+from gauntlet.errors import InputError
+from gauntlet.planning import Plan
+from gauntlet.status import survey
+from tests.workflow.pretend import CONFIG, finish, plan_in, write_config
+
+QUICK = {
+    "seeds": [0],
+    "dataset": {"limit": {"train": 200, "test": 50}},
+    "attacks": {"ddn": None, "pgd": {"steps": 1}},
+    "variants": {"ecc": None},
+}
+
+
+def configuration(quick=QUICK, **more):
+    """Give the small configuration with a quick form, and further experiments."""
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["small"]["quick"] = copy.deepcopy(quick)
+    config["experiments"] |= more
+    return config
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder to work in, with the small configuration and a quick form of it."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, configuration())
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("full", "changes", "result"),
+    [
+        ({"a": 1, "b": 2}, {}, {"a": 1, "b": 2}),
+        ({"a": 1, "b": 2}, {"c": 3, "a": 4}, {"a": 4, "b": 2, "c": 3}),
+        ({"a": {"x": 1, "y": {"z": 2}}}, {"a": {"y": {"w": 3}}}, {"a": {"x": 1, "y": {"z": 2, "w": 3}}}),
+        ({"a": [1, 2, 3]}, {"a": [4]}, {"a": [4]}),
+        ({"a": "name"}, {"a": {"name": "other"}}, {"a": {"name": "other"}}),
+        ({"a": {"name": "other"}}, {"a": "name"}, {"a": "name"}),
+        ({"a": {"x": 1, "y": 2}, "b": 3}, {"a": {"x": None}, "b": None}, {"a": {"y": 2}}),
+        ({"a": None}, {"b": 1}, {"a": None, "b": 1}),
+        ({}, {"a": {"x": None}}, {"a": {"x": None}}),
+    ],
+)
+def test_mappings_merge_and_all_else_replaces(full, changes, result):
+    """Key by key at any depth, in the order of the full form; null removes; what is new is taken as it is."""
+    before = copy.deepcopy((full, changes))
+    found = merged(full, changes)
+    assert found == result
+    assert list(found) == list(result)
+    assert (full, changes) == before
+
+
+def test_a_quick_form_is_an_experiment_of_its_own(folder):
+    """It stands behind its full form, with a stored split of its own; the full one is as it is without."""
+    config = load([folder / "config.yaml"])
+    assert (config.full_forms, config.quick_forms) == (("small",), ("small_quick",))
+    assert list(config.experiments) == ["small", "small_quick"]
+    full, quick = config.experiments.values()
+    assert (quick.seeds, list(quick.variants)) == ((0,), ["softmax", "lipschitz"])
+    assert list(quick.attacks) == ["fgsm", "pgd", "noise"]
+    assert quick.attacks["pgd"].attack.options["steps"] == 1
+    assert quick.training == full.training
+    assert paths.dataset_id(quick.dataset) != paths.dataset_id(full.dataset)
+    assert full.as_dict() == load([write_config(folder, CONFIG)]).experiments["small"].as_dict()
+
+
+def test_a_limit_is_what_gives_another_split(folder):
+    """A quick form that changes nothing of the data shares what is stored."""
+    config = load([write_config(folder, configuration({"seeds": [0]}))])
+    assert len(Plan(config).datasets) == 1
+
+
+@pytest.mark.parametrize(
+    ("quick", "message"),
+    [
+        ({"sedes": [0]}, "small.quick.sedes: unknown key; did you mean 'seeds'"),
+        ({"training": {"epochs": 0}}, "small.quick.training.epochs: should be greater than 0, got int 0"),
+        ({"attacks": {"pgd": {"stepz": 1}}}, "small.quick.attacks.pgd.stepz: unknown key; did you mean 'steps'"),
+        (
+            {"attacks": {"pdg": None}},
+            "small.quick.attacks.pdg: null removes a key, and the full form gives no 'pdg'; did",
+        ),
+        ({"dataset": None}, "small.quick.dataset: this key is required"),
+        ({"quick": {"seeds": [0]}}, "small.quick.quick: a quick form has no quick form of its own"),
+        ({"variants": {"lipschitz": None}}, "small.quick.certificates.lipschitz: no variant has a lipschitz network"),
+        ({1: 2}, "small.quick.1"),
+        (5, "small.quick: should be a mapping, got int 5"),
+        ([], "small.quick: should be a mapping, got a list"),
+    ],
+)
+def test_a_mistake_in_a_quick_form_is_told_once_below_its_key(tmp_path, quick, message):
+    """One line, at the place that a user has to mend."""
+    file = write_config(tmp_path, configuration(quick))
+    with pytest.raises(InputError) as caught:
+        load([file])
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"{file}: experiments.{message}"), line
+
+
+def test_a_mistake_of_the_full_form_is_not_told_twice(tmp_path):
+    """The quick form has it too, but it is mended in one place; a mistake of its own is told beside."""
+    config = configuration({"training": {"epochs": -1}})
+    config["experiments"]["small"]["attacks"]["pgd"]["stepz"] = 3
+    with pytest.raises(InputError) as caught:
+        load([write_config(tmp_path, config)])
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert "experiments.small.attacks.pgd.stepz: unknown key" in lines[0]
+    assert "experiments.small.quick.training.epochs" in lines[1]
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path):
+    """Neither form is lost in silence, also where the other experiment stands in another file."""
+    file = write_config(tmp_path, configuration())
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump({"experiments": {"small_quick": CONFIG["experiments"]["small"]}}))
+    for files in ([file, other], [other, file]):
+        with pytest.raises(InputError, match=r"config\.yaml: experiments\.small\.quick: .* called 'small_quick'"):
+            load(files)
+
+
+def test_what_is_no_mapping_is_left_for_the_schema():
+    """Expansion invents no experiment from what is none."""
+    assert expanded({"a": 5, "b": {"quick": 3}}).experiments == {"a": 5, "b": {"quick": 3}}
+
+
+def test_neither_form_makes_the_other_stale(folder):
+    """Editing one leaves every cell of the other current."""
+    finish(folder)
+    config = configuration({**QUICK, "training": {"epochs": 2}})
+    write_config(folder, config)
+    assert {cell.experiment for cell in plan_in(folder).unfinished()} == {"small_quick"}
+    write_config(folder, configuration())
+    assert plan_in(folder).unfinished() == []
+    config = configuration()
+    config["experiments"]["small"]["attacks"]["ddn"]["steps"] = 4
+    write_config(folder, config)
+    assert {cell.experiment for cell in plan_in(folder).unfinished()} == {"small"}
+
+
+def test_no_cell_reads_the_other_forms_files(folder):
+    """Nothing of quick and full is mixed."""
+    plan = plan_in(folder)
+    for name in plan.config.experiments:
+        read = {maker for cell in plan.cells_of(name) for maker in plan.upstream(cell)}
+        assert {maker.experiment for maker in read} == {name, ""}
+        assert {maker.probe for maker in read if not maker.experiment} == {plan.data_cell(name).probe}
+
+
+def test_status_is_silent_about_quick_forms_that_nobody_began(folder):
+    """They are listed once their results folder is there, or when asked for."""
+
+    def listed(**options):
+        return {status.cell.experiment for status in survey(plan_in(folder), **options).cells} - {""}
+
+    assert listed() == {"small"}
+    assert len([s for s in survey(plan_in(folder)).cells if s.cell.stage == "prepare"]) == 1
+    assert listed(quick=True) == {"small", "small_quick"}
+    paths.experiment_folder("small_quick").mkdir(parents=True)
+    assert listed() == {"small", "small_quick"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ([], {"small"}),
+        (["--experiment", "small_quick"], {"small_quick"}),
+        (["--variant", "softmax"], {"small"}),
+        (["--experiment", "small_quick", "--variant", "ecc"], set()),
+    ],
+)
+def test_a_stage_makes_a_quick_form_by_name_only(folder, caplog, arguments, wanted):
+    """`gauntlet train` alone is the full form."""
+    finish(folder)
+    with caplog.at_level("INFO"):
+        done = CliRunner().invoke(app, ["train", *arguments])
+    assert {record.args[0].experiment for record in caplog.records if "up to date" in record.msg} == wanted
+    assert (done.exit_code == 0) == bool(wanted)
+
+
+def test_data_are_prepared_for_the_form_that_is_named(folder, caplog):
+    """By experiment, or by the data set's own name; without either for the full form."""
+    finish(folder)
+    plan = plan_in(folder)
+    full, quick = (plan.data_cell(name).probe for name in ("small", "small_quick"))
+    for arguments, wanted in ([], full), (["--experiment", "small_quick"], quick), (["--dataset", quick], quick):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            assert CliRunner().invoke(app, ["prepare", *arguments]).exit_code == 0
+        assert [record.args[0].probe for record in caplog.records if "up to date" in record.msg] == [wanted]
+
+
+def test_check_counts_both_forms(folder):
+    """Both are checked, and both are listed."""
+    out = CliRunner().invoke(app, ["check"]).output
+    assert out.splitlines() == [
+        "small: 6 train, 24 evaluate, 2 certify, 6 diagnose",
+        "small_quick: 2 train, 6 evaluate, 1 certify, 2 diagnose",
+    ]
