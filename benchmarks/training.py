@@ -6,15 +6,15 @@
 
 `--root` holds MNIST and Fashion-MNIST as torchvision stores them, `--cifar10` the parquet tables of CIFAR-10 (JPEG).
 The plain loop is what the documents show, in PyTorch: a data set that gives one image at a time to ToTensor and
-Normalize, a DataLoader, `.item()` of loss and accuracy in every step, and for source D deel-torchlip's own layers and
-loss. It runs with no worker process and with two, and the faster counts. Ours is `gauntlet.training` as a stage uses it:
-images as uint8 on the device, batches and augmentation by address, figures of the epoch gathered without waiting. Both
+Normalize, a DataLoader, `.item()` of loss and accuracy in every step; for source D deel-torchlip's own layers and loss.
+It runs without worker processes and with two, and the faster counts. Ours is `gauntlet.training` as a stage uses it:
+images as uint8 on the device, batches and augmentation by address, an epoch's figures gathered without waiting. Both
 sides have the same network, the same initial weights, the same optimiser and the same threads of one process.
 
-Sides run in turn, `repeats` times: each begins an epoch anew, makes a few steps that do not count, then `steps` that do,
-loading included (15 steps of 4096 are the HKR epoch). Medians of wall and of CPU seconds a step are printed; on a busy
-machine the second is the steadier. `--epochs` trains both sides to the end instead, on the whole training split, and
-prints the test accuracies after the last epoch, means over `--seeds` initialisations, and seconds an epoch with its test.
+Sides run in turn, `repeats` times: each begins an epoch anew, makes a few steps that do not count, then `steps` that
+do, loading included. Medians of wall and of CPU seconds a step are printed; on a busy machine the second is the
+steadier. `--epochs` trains both sides on the whole training split instead, and prints the test accuracies after the
+last epoch, means over `--seeds` initialisations, and the seconds of an epoch with its test.
 """
 
 from __future__ import annotations
@@ -213,11 +213,7 @@ def _unregistered(case: Case) -> str:
     """Name the first of a case's components that does not exist, or nothing."""
     wanted: list[tuple[Registry, Spec]] = [(MODELS, case.model)]
     wanted += [(AUGMENTATIONS, spec) for spec in case.settings.augmentation]
-    absent = [
-        f"{registry.kind} `{spec.name}`"
-        for registry, spec in wanted
-        if ":" not in spec.name and spec.name not in registry.names()
-    ]
+    absent = [f"{registry.kind} `{spec.name}`" for registry, spec in wanted if spec.name not in registry.names()]
     return absent[0] if absent else ""
 
 
@@ -251,7 +247,7 @@ class Ours:
 
     def epoch(self) -> float:
         """Train for an epoch; give the test accuracy."""
-        return self.run.run_epoch().validation_accuracy
+        return self.run.run_epoch().validation_accuracy or 0.0
 
 
 class Plain:
@@ -272,7 +268,6 @@ class Plain:
         self.network, self.criterion = case.layers(), case.criterion()
         _copy_parameters(ours.run.network, self.network)
         self.optimizer = torch.optim.Adam(self.network.parameters(), **{"lr": 1e-3, **case.adam})
-        self.accuracy = 0.0
 
     def steps(self, count: int) -> Iterator[None]:
         """Begin an epoch anew; the first `next` makes a few steps, the second `count` steps."""
@@ -294,7 +289,7 @@ class Plain:
 
     def _train(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
         self.network.train()
-        total, correct, seen = 0.0, 0, 0
+        total, correct = 0.0, 0
         for images, labels in batches:
             self.optimizer.zero_grad()
             outputs = self.network(images)
@@ -303,8 +298,6 @@ class Plain:
             self.optimizer.step()
             total += loss.item() * len(labels)
             correct += (outputs.argmax(dim=1) == labels).sum().item()
-            seen += len(labels)
-        self.accuracy = correct / seen
 
 
 def _data_set(
