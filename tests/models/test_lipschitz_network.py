@@ -208,3 +208,15 @@ def test_odd_widths_are_refused_where_pairs_are_sorted(options: dict[str, Any]) 
     """GroupSort2 has nothing to pair an odd channel with."""
     with pytest.raises(InputError, match="must be even"):
         build(Spec("lipschitz_cnn", options), image_shape=(1, 8, 8), num_classes=10, mean=(0,), std=(1,))
+
+
+@pytest.mark.parametrize("side", [4, 5])
+def test_window_norms_can_be_differentiated_twice(side: int) -> None:
+    """Against finite differences in float64; an all-zero window has the gradient 0."""
+    x = torch.randn(2, 2, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.autograd.gradcheck(L2NormPool2d(), x.requires_grad_())
+    assert torch.autograd.gradgradcheck(L2NormPool2d(), x)
+    dark = torch.zeros(1, 1, side, side, requires_grad=True)
+    L2NormPool2d()(dark).sum().backward()
+    assert dark.grad is not None
+    assert dark.grad.count_nonzero() == 0

@@ -154,3 +154,17 @@ class TestImportPath:
         """An option that the constructor does not know is told with the reason."""
         with pytest.raises(InputError, match="wdith"):
             built(Spec("user_networks:Plain", {"wdith": 3}))
+
+
+@pytest.mark.parametrize("side", [18, 28, 31, 32])
+def test_what_lenet_cuts_off_decides_nothing(side: int) -> None:
+    """Features and their gradients are those of the whole image; one pixel less would change them."""
+    network = built(Spec("lenet"), (3, side, side)).double()
+    x = torch.rand(4, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    whole = network.body(network.normalization(x)).flatten(1)
+    torch.testing.assert_close(network.features(x), whole, rtol=0, atol=1e-12)
+    pixels = x.clone().requires_grad_()
+    (network.body(network.normalization(pixels))).pow(2).sum().backward()
+    assert pixels.grad is not None
+    reached = (pixels.grad != 0).any(dim=(0, 1)).nonzero().amax(dim=0) + 1
+    assert reached.tolist() == list(network._seen)

@@ -259,12 +259,14 @@ class Training:
         self.network.ramps_frozen = self.guard is not None and self.guard.ramps_frozen(self.epochs + 1)
         end = self.batches.steps if count is None else min(self.batches.steps, self.step + count)
         cuda = [self.device] if self.device.type == "cuda" else []
+        # Seeding every device's generator takes as long as a small layer.
+        generators = torch if cuda else torch.default_generator
         with torch.random.fork_rng(devices=cuda):
             for images, labels in self.batches.epoch(self.epochs, start=self.step):
                 if self.step >= end:
                     break
                 # Dropout and other draws of the network's own come from the global generator: each step has its own.
-                torch.manual_seed(derive_seed("train", self.seed, "network", self.epochs, self.step))
+                generators.manual_seed(derive_seed("train", self.seed, "network", self.epochs, self.step))
                 self._step(images, labels)
                 self.step += 1
                 if pause is not None and pause():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,10 +17,32 @@ class L2NormPool2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, C, H, W)` to `(B, C, H // 2, W // 2)`."""
+        y: Tensor = _WindowNorm.apply(x)
+        return y
+
+
+class _WindowNorm(torch.autograd.Function):
+    """Half the time of the same in plain operations, whose gradient passes over the images four times more."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
         # Squares through the pooling kernel: several times faster than a norm over two strided dimensions.
-        squares = 4 * functional.avg_pool2d(x * x, 2)
-        positive = squares > 0
-        return torch.where(positive, torch.where(positive, squares, 1).sqrt(), 0)
+        return (4 * functional.avg_pool2d(x * x, 2)).sqrt()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        x, y = ctx.saved_tensors
+        scaled = functional.interpolate(gradient / torch.where(y > 0, y, torch.inf), scale_factor=2.0)
+        height, width = (whole - part for whole, part in zip(x.shape[2:], scaled.shape[2:], strict=True))
+        if height or width:
+            scaled = functional.pad(scaled, (0, width, 0, height))
+        return x * scaled
 
 
 class ScaledAvgPool2d(nn.Module):
