@@ -1,4 +1,4 @@
-"""Variants compose over the registries: what `gauntlet check` lets pass makes a step of training, what it refuses has a reason."""
+"""Variants compose over the registries: what `gauntlet check` lets pass makes a step of training."""
 
 from __future__ import annotations
 
