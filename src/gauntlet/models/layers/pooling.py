@@ -42,7 +42,8 @@ class _WindowNorm(torch.autograd.Function):
         height, width = (whole - part for whole, part in zip(x.shape[2:], scaled.shape[2:], strict=True))
         if height or width:
             scaled = functional.pad(scaled, (0, width, 0, height))
-        return x * scaled
+        product: Tensor = x * scaled
+        return product
 
 
 class ScaledAvgPool2d(nn.Module):
