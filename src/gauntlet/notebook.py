@@ -19,7 +19,7 @@ from gauntlet.errors import InputError, InputErrors, nearest
 from gauntlet.evaluation import AttackPlan, CellIdentity
 from gauntlet.evaluation import evaluate as run
 from gauntlet.evaluation.checks import BOX_TOLERANCE
-from gauntlet.registry import MAX_SEED
+from gauntlet.option_types import MAX_SEED
 
 
 def evaluate(

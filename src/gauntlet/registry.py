@@ -19,23 +19,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeVar, Union
+from typing import Any, Literal, TypeVar
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
-    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     create_model,
 )
-from pydantic_core import PydanticCustomError
 
 from gauntlet.errors import InputError, nearest
 from gauntlet.foreign import Adapter, foolbox_options, foolbox_tags
+from gauntlet.option_types import Fraction, NonZeroFloat, OpenFraction, PowerOfTwo, Seed, type_of
 from gauntlet.signatures import (
     REQUIRED,
     Located,
@@ -82,50 +80,7 @@ __all__ = [
     "parts_of",
 ]
 
-MAX_SEED = 2**63 - 1
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-"""Addresses a draw; results hold it as a 64-bit integer."""
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-OpenFraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-def _power_of_two(value: int) -> int:
-    if value < 2 or value & (value - 1):
-        raise PydanticCustomError("power_of_two", "Input should be a power of two, 2 or more")
-    return value
-
-
-PowerOfTwo = Annotated[int, AfterValidator(_power_of_two)]
-
-
-def _nonzero(value: float) -> float:
-    if value == 0:
-        raise PydanticCustomError("input", "should not be 0, which changes nothing; give a number above or below it")
-    return value
-
-
-NonZeroFloat = Annotated[float, AfterValidator(_nonzero)]
-
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_TYPES: Mapping[str, Any] = MappingProxyType(
-    {
-        "int": int,
-        "float": float,
-        "str": str,
-        "bool": bool,
-        "None": None,
-        "PositiveInt": PositiveInt,
-        "NonNegativeInt": NonNegativeInt,
-        "PositiveFloat": PositiveFloat,
-        "NonNegativeFloat": NonNegativeFloat,
-        "Fraction": Fraction,
-        "OpenFraction": OpenFraction,
-        "PowerOfTwo": PowerOfTwo,
-        "NonZeroFloat": NonZeroFloat,
-    }
-)
-
 T = TypeVar("T", bound=Callable[..., Any])
 
 
@@ -160,7 +115,7 @@ class Entry:
     def options_model(self) -> type[BaseModel]:
         """Build the closed pydantic model of the options."""
         fields: dict[str, Any] = {
-            option.name: (_type(option.annotation), ... if option.default is REQUIRED else option.default)
+            option.name: (type_of(option.annotation), ... if option.default is REQUIRED else option.default)
             for option in self.options or ()
         }
         extra: Literal["allow", "forbid"] = "allow" if self.options is None else "forbid"
@@ -324,35 +279,6 @@ def _modules(place: str) -> list[tuple[str, Path]]:
     folder = root.parent
     names = ((file.relative_to(folder).with_suffix("").parts, file) for file in sorted(folder.rglob("*.py")))
     return [(".".join([place, *(part for part in parts if part != "__init__")]), file) for parts, file in names]
-
-
-def _type(annotation: ast.expr | None) -> Any:
-    """Turn an annotation into a type that pydantic validates; what it does not know is accepted as it is."""
-    match annotation:
-        case ast.Constant(value=None):
-            return None
-        case ast.Name(id=name):
-            return _TYPES.get(name, Any)
-        case ast.Attribute(attr=name):
-            return _TYPES.get(name, Any)
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return Union[_type(left), _type(right)]  # noqa: UP007 - built from values, not written
-        case ast.Subscript(value=ast.Name(id="Optional"), slice=inner):
-            return Union[_type(inner), None]  # noqa: UP007
-        case ast.Subscript(value=ast.Name(id="Union"), slice=ast.Tuple(elts=parts)):
-            return Union[tuple(_type(part) for part in parts)]  # noqa: UP007
-        case ast.Subscript(value=ast.Name(id="Literal"), slice=inner):
-            return Literal[ast.literal_eval(inner)]
-        case ast.Subscript(value=ast.Name(id="list"), slice=inner):
-            return list[_type(inner)]  # type: ignore[misc]
-        case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[key, value])):
-            return dict[_type(key), _type(value)]  # type: ignore[misc]
-        case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=parts)):
-            items = tuple(... if isinstance(part, ast.Constant) else _type(part) for part in parts)
-            # A configuration file has lists only; the items stay strict.
-            return Annotated[tuple[items], Field(strict=False)]  # type: ignore[valid-type]
-        case _:
-            return Any
 
 
 SOURCES = Registry("data source", "SOURCES", "gauntlet.data.sources", supplied=set())
