@@ -335,6 +335,17 @@ def test_all_mistakes_are_told_at_once(tmp_path):
         assert part in told
 
 
+def test_mappings_merge_by_anchor(tmp_path: Path) -> None:
+    """`<<` puts another mapping's keys behind the own ones, also where that one merges itself; keys stay unique."""
+    file = tmp_path / "x.yaml"
+    file.write_text("a: &a {x: 1, y: 2}\nb: &b {<<: *a, y: 3}\nc: {<<: *b, x: 4, z: 5}\nd: {<<: [*b, *a]}\n")
+    own, merged = {"x": 1, "y": 2}, {"x": 1, "y": 3}
+    assert read_yaml(file) == {"a": own, "b": merged, "c": {"x": 4, "y": 3, "z": 5}, "d": merged}
+    file.write_text("a: &a {x: 1}\nb: {<<: *a, y: 1, y: 2}\n")
+    with pytest.raises(InputError, match=r"x\.yaml:2: .*'y' is given twice"):
+        read_yaml(file)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

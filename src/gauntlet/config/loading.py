@@ -28,16 +28,25 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {}  # type: ignore[misc]
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self.flattened: set[int] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse keys that are given twice; then put what is merged (`<<: *anchor`) behind a mapping's own keys."""
         seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+        # A mapping that others merge comes here again, then with what it merged itself beside its own keys.
+        fresh = id(node) not in self.flattened
+        self.flattened.add(id(node))
+        for key_node, _ in node.value if fresh else ():
+            merges = key_node.tag == "tag:yaml.org,2002:merge"
+            key = key_node.value if merges else self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable) or key in seen:
                 raise yaml.MarkedYAMLError(
                     None, None, f"the key {key!r} is given twice or is no name", key_node.start_mark
                 )
             seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+        super().flatten_mapping(node)
 
 
 for _tag, _pattern, _first in (
