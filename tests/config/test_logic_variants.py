@@ -68,3 +68,10 @@ def test_an_own_option_of_the_same_name_is_left_alone() -> None:
     """lipschitz_cnn's `activation` is a plain option."""
     model = Variant(model={"name": "lipschitz_cnn", "activation": "full_sort"}, loss=Spec("hkr")).model
     assert model.options["activation"] == "full_sort"
+
+
+def test_a_component_that_is_left_out_has_its_options_too() -> None:
+    """The default of a key is the same configuration as that default written out: neither makes the other stale."""
+    assert Training() == Training(optimizer="adam", schedule="constant")
+    assert Variant(model="cnn") == Variant(model="cnn", loss="cross_entropy")
+    assert Training().optimizer.options["lr"] == 0.001

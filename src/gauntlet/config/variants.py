@@ -58,8 +58,12 @@ class Training(Closed):
 
     epochs: PositiveInt = Field(30, description="passes over the training images, at most")
     batch_size: PositiveInt = Field(128, description="images per step")
-    optimizer: field(OPTIMIZERS) = Field(Spec("adam"), description="adam or sgd, with their options")  # type: ignore[valid-type]
-    schedule: field(SCHEDULES) = Field(Spec("constant"), description="learning rate over the epochs")  # type: ignore[valid-type]
+    optimizer: field(OPTIMIZERS) = Field(  # type: ignore[valid-type]
+        "adam", validate_default=True, description="adam or sgd, with their options"
+    )
+    schedule: field(SCHEDULES) = Field(  # type: ignore[valid-type]
+        "constant", validate_default=True, description="learning rate over the epochs"
+    )
     warmup_epochs: NonNegativeInt = Field(0, description="first epochs, in which the learning rate rises linearly")
     regularizers: list[field(REGULARIZERS)] = Field([], description="penalties that are added to each step's loss")  # type: ignore[valid-type]
     patience: PositiveInt | None = Field(None, description="stop after so many epochs without a lower validation loss")
@@ -143,5 +147,5 @@ class Variant(Closed):
     model: Annotated[Spec, PlainValidator(_network)] = Field(
         description="a network; its keys `head`, `activation`, `unit` and `folding` name its parts, where it takes them"
     )
-    loss: field(LOSSES) = Field(Spec("cross_entropy"), description="the training loss")  # type: ignore[valid-type]
+    loss: field(LOSSES) = Field("cross_entropy", validate_default=True, description="the training loss")  # type: ignore[valid-type]
     training: TrainingChanges = Field(TrainingChanges(), description="keys of `training` that differ for this variant")
