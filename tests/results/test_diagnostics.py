@@ -142,6 +142,14 @@ def test_gradients_of_no_use_are_counted_where_evaluations_recorded_them():
     assert told["zero_in_attacks", "linf"]["verdict"] == "fail"
 
 
+def test_a_search_for_the_nearest_point_may_meet_gradients_of_zero():
+    """Carlini-Wagner's loss is flat beyond the boundary, on any model; what is not finite counts there too."""
+    searched = outcome([], nonfinite_gradients=[7], zero_gradients=range(20))
+    told = verdicts((PGD, outcome(range(3), nonfinite_gradients=[], zero_gradients=[3])), (MINIMUM, searched))
+    assert (told["zero_in_attacks", "linf"]["verdict"], told["zero_in_attacks", "linf"]["samples"]) == ("pass", [3])
+    assert told["nonfinite_in_attacks", "linf"]["samples"] == [7]
+
+
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_every_check_has_a_pass_a_warning_and_a_failure(check):
     """A value at a threshold is on its mild side; too few samples never fail; nothing measured is not applicable."""
