@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gauntlet.errors import InputError
+from gauntlet.attacks.model import AttackModel
+from gauntlet.errors import GauntletError, InputError
 from gauntlet.evaluation import AttackPlan, CellIdentity, evaluate
+from gauntlet.evaluation.checks import check_gradients
 from gauntlet.registry import Spec
 
 IMAGES = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -70,6 +72,34 @@ def test_a_model_that_would_deceive_is_refused(change: Any, complaint: str) -> N
 def test_gradients_are_asked_for_only_where_an_attack_needs_them() -> None:
     """A black-box attack runs on a model without gradients."""
     attack(Wrapped(lambda z: z.detach()).eval(), name="gaussian_noise")
+
+
+@pytest.mark.parametrize("fits", [6, 3, 1])
+def test_memory_that_ends_before_the_attack_is_no_missing_gradient(monkeypatch: pytest.MonkeyPatch, fits: int) -> None:
+    """Fewer images are asked; a model is not refused, nor flagged by a probe, for what the device lacks."""
+    real = AttackModel.gradients
+
+    def gradients(self: AttackModel, x: Tensor, *arguments: Any) -> Any:
+        if len(x) > fits:
+            raise torch.OutOfMemoryError("out of memory")
+        return real(self, x, *arguments)
+
+    monkeypatch.setattr(AttackModel, "gradients", gradients)
+    model = AttackModel(Wrapped(lambda z: z).eval(), device=torch.device("cpu"))
+    check_gradients(model, IMAGES)
+    with pytest.raises(InputError, match="has no gradient"):
+        check_gradients(AttackModel(Wrapped(lambda z: z.detach()).eval(), device=torch.device("cpu")), IMAGES)
+
+
+def test_memory_that_does_not_do_for_one_image_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a failure of the device, not of the input."""
+
+    def gradients(self: AttackModel, x: Tensor, *arguments: Any) -> Any:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(AttackModel, "gradients", gradients)
+    with pytest.raises(GauntletError, match="out of memory with one image"):
+        check_gradients(AttackModel(Wrapped(lambda z: z).eval(), device=torch.device("cpu")), IMAGES)
 
 
 def test_train_mode_is_refused_wherever_it_hides() -> None:

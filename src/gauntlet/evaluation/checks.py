@@ -6,8 +6,9 @@ from torch import Tensor
 
 from gauntlet.attacks.model import AttackModel
 from gauntlet.attacks.objectives import OBJECTIVES
-from gauntlet.errors import InputError
+from gauntlet.errors import GauntletError, InputError
 from gauntlet.geometry import distances
+from gauntlet.memory import is_out_of_memory
 
 BOX_TOLERANCE = 1e-6
 BALL_RELATIVE, BALL_ABSOLUTE = 1e-5, 1e-6
@@ -16,14 +17,19 @@ BALL_RELATIVE, BALL_ABSOLUTE = 1e-5, 1e-6
 def check_gradients(model: AttackModel, x: Tensor) -> None:
     """Check on a few images `(B, C, H, W)` that gradients exist, and are neither zero nor not finite on all of them.
 
-    On some of them they may be: that is counted in every row, and diagnosed. Raises InputError, which names the
-    model's other views.
+    On some of them they may be: that is counted in every row, and diagnosed. Where memory ends, fewer images are asked.
+    Raises InputError, which names the model's other views, and GauntletError when memory does not do for one image.
     """
     predictions = model.judge(x).argmax(1)
     model.start_counting(len(x))
     try:
         gradient = model.gradients(x, predictions, OBJECTIVES["margin"]).gradient
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            if len(x) == 1:
+                raise GauntletError("out of memory with one image", remedy="use a device with more memory") from error
+            check_gradients(model, x[: len(x) // 2])
+            return
         reason = str(error).partition("\n")[0]
         raise InputError(f"the model has no gradient ({reason})", remedy=_elsewhere(model)) from error
     count = int((model.counts.of["nonfinite_gradients"] > 0).sum())
