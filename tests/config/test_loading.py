@@ -45,6 +45,30 @@ WRONG = [
     ),
     ((*D, "variants", "ecc", "model", "head"), {"name": "ecc", "length": 12}, "head.length: should be a power of two"),
     ((*D, "variants", "ecc", "model", "head"), {"name": "ecc", "length": 1}, "head.length: should be a power of two"),
+    (
+        (*D, "variants", "ecc", "model", "head"),
+        {"name": "ecc", "length": 8},
+        "length: a code of 8 bits has no word for",
+    ),
+    (
+        (*D, "training", "optimizer"),
+        {"name": "sgd", "momentum": 0, "nesterov": True},
+        "optimizer.nesterov: nesterov look",
+    ),
+    (
+        (*D, "variants", "softmax", "training"),
+        {"epochs": 3, "schedule": {"name": "step", "milestones": [2, 3]}},
+        "training.schedule.milestones: epoch 3 ends no phase",
+    ),
+    (
+        (*D, "variants", "softmax"),
+        {
+            "model": {"name": "cnn", "head": "sigmoid"},
+            "loss": "sigmoid_bce",
+            "training": {"negatives": {"name": "scrambling", "pixels": False, "blocks": []}},
+        },
+        "training.negatives: there is nothing to scramble",
+    ),
     ((*D, "variants", "ecc", "model", "head"), "hadamard_code", "ecc.loss: hinge needs an output of codes"),
     ((*D, "attacks", "pgd", "transfer_from"), ["ecc", "ecc"], "pgd.transfer_from: a variant is given twice"),
     ((*D, "attacks", "dots"), {"name": "salt_and_pepper_noise", "epsilons": [0.5]}, "dots.epsilons: in l0 a budget is"),

@@ -91,6 +91,18 @@ def test_single_attacks_are_thin_lines_that_can_be_left_out(inputs):
     assert len(_lines(axes, "ecc", inputs)) == 1
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_no_single_attack_is_drawn_below_the_worst_case(inputs, norm):
+    """A line over budgets at which an attack was not run would say so of budgets in between: it is broken there."""
+    axes = draw("robust_accuracy", inputs).axes[["linf", "l2"].index(norm)]
+    for variant in inputs.variants:
+        bold, *thin = sorted(_lines(axes, variant, inputs), key=lambda line: -line.get_linewidth())
+        for line in thin:
+            known = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+            assert list(known) == list(bold.get_xdata())
+            assert all(not known[x] < worst for x, worst in zip(*bold.get_data(), strict=True))
+
+
 def test_one_seed_gets_a_band_over_samples(tmp_path):
     """Without a spread over seeds the band is the Wilson interval."""
     plan = synthetic.plan(("softmax",), (0,), synthetic.ATTACKS[1:2])

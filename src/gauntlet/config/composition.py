@@ -20,6 +20,7 @@ def misfits(variant: Variant, training: Training) -> Iterator[tuple[Location, st
     yield from _negatives_and_loss(variant, training)
     yield from _never_begun(training)
     yield from _unit_and_folding(variant)
+    yield from _nothing_to_do(training)
 
 
 def outputs_of(variant: Variant) -> tuple[str, ...]:
@@ -89,3 +90,16 @@ def _unit_and_folding(variant: Variant) -> Iterator[tuple[Location, str]]:
             f"{folding['name']} takes minima: each {unit['name']} unit answers inside an ellipsoid of its own, and the "
             "minimum of several only where all of these meet, which may be nowhere; use maxout, or quadratic units",
         )
+
+
+def _nothing_to_do(training: Training) -> Iterator[tuple[Location, str]]:
+    """Tell what would be refused when training begins, or would have no effect on it."""
+    options = training.optimizer.options
+    if options.get("nesterov") and not options.get("momentum"):
+        yield ("training", "optimizer", "nesterov"), "nesterov looks ahead along a momentum; set momentum above 0"
+    if (drawn := training.negatives) and drawn.options.get("pixels") is False and not drawn.options.get("blocks"):
+        yield ("training", "negatives"), "there is nothing to scramble; name blocks or set pixels to true"
+    late = [epoch for epoch in training.schedule.options.get("milestones", ()) if epoch >= training.epochs]
+    if late:
+        told = f"epoch {late[0]} ends no phase, training ends after {training.epochs}"
+        yield ("training", "schedule", "milestones"), f"{told}; leave it out, or train longer"

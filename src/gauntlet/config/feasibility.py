@@ -80,6 +80,16 @@ def targets_problem(attack: Spec, dataset: Dataset) -> str | None:
     )
 
 
+def code_problem(variant: Variant, dataset: Dataset) -> str | None:
+    """Say that a code is too short for the classes of a data set; None where it is not, or they are not known."""
+    length = (variant.model.options.get("head") or {}).get("length")
+    classes = classes_of(dataset)
+    if length is None or classes is None or length >= classes:
+        return None
+    least = 1 << (classes - 1).bit_length()
+    return f"a code of {length} bits has no word for each of {classes} classes; {least} is the least"
+
+
 def classes_of(dataset: Dataset) -> int | None:
     """Give the number of classes of a data set where its source is registered with it, by name where it has many."""
     known = SOURCES.entry(dataset.source.name).tags.get("classes")

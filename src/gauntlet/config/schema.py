@@ -17,7 +17,7 @@ from gauntlet.config.closed import Closed, Name
 from gauntlet.config.components import refuse
 from gauntlet.config.composition import misfits
 from gauntlet.config.datasets import Dataset
-from gauntlet.config.feasibility import surrogate_problem, targets_problem
+from gauntlet.config.feasibility import code_problem, surrogate_problem, targets_problem
 from gauntlet.config.quick import quick_name
 from gauntlet.config.variants import Training, Variant
 from gauntlet.errors import nearest
@@ -109,6 +109,8 @@ class Experiment(Closed):
         for name, variant in self.variants.items():
             for place, message in misfits(variant, self.training_of(name)):
                 problems.append((("variants", name, *place), message))
+            if problem := code_problem(variant, self.dataset):
+                problems.append((("variants", name, "model", "head", "length"), problem))
         for name in sorted(set(self.attacks) & set(self.certificates)):
             problems.append((("certificates", name), "an attack has this name already"))
         refuse(problems)

@@ -33,8 +33,8 @@ def robust_accuracy(inputs: Inputs, *, style: Style, attacks: bool | None = None
     """Draw one panel per norm and one bold line per variant, the worst case, with its band over seeds.
 
     The band is the t-interval over seeds, or the Wilson interval where there is one seed. `attacks` adds each single
-    attack as a thin line, by default where there are few variants. Between the marked budgets nothing was measured:
-    lines only lead the eye.
+    attack as a thin line, by default where there are few variants, broken at budgets that it was not run at. Between
+    the marked budgets nothing was measured: lines only lead the eye.
     """
     rows = [row for row in read_table(inputs.path("summary")).to_pylist() if row["robust_accuracy"] is not None]
     norms = list(dict.fromkeys(row["norm"] for row in rows)) or ["linf"]
@@ -79,12 +79,15 @@ def _draw_worst(axes: Axes, inputs: Inputs, variant: str, rows: list[Row]) -> An
 
 
 def _draw_attacks(axes: Axes, inputs: Inputs, variant: str, rows: list[Row], style: Style) -> None:
-    look = line_of(inputs.variants, variant) | {"marker": ""}
+    look = line_of(inputs.variants, variant) | {"marker": "", "linewidth": 0.5 * style.line_pt, "alpha": 0.45}
+    budgets = sorted({row["epsilon"] for row in rows})
     for attack in dict.fromkeys(row["attack"] for row in rows if not row["attack"].startswith(WORST_CASE)):
-        mine = [row for row in rows if row["attack"] == attack]
-        budgets, accuracy = _curve(mine)
-        if len(mine) > 1:
-            axes.plot(budgets, accuracy, **look, linewidth=0.5 * style.line_pt, alpha=0.45, zorder=2)
+        found = {row["epsilon"]: 100 * row["robust_accuracy"] for row in rows if row["attack"] == attack}
+        clean = next(100 * row["clean_accuracy"] for row in rows if row["attack"] == attack)
+        # Broken where the attack was not run: a straight line over budgets of others would pass below their worst case.
+        accuracy = np.array([clean, *(found.get(budget, np.nan) for budget in budgets)])
+        if np.isfinite(accuracy[:-1] + accuracy[1:]).any():
+            axes.plot([0.0, *budgets], accuracy, **look, zorder=2)
 
 
 def _curve(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
