@@ -199,7 +199,7 @@ class Registry:
         if IMPORT_PATH.fullmatch(name):
             return self._imported(name, prefix, rest)
         known = [*self.catalogue, *(f"{other}:" for other in self.adapters)]
-        remedy = f"{nearest(name, known)}. An own class is named by import path, 'package.module:Name'"
+        remedy = f"{nearest(name, known)}; an own class is named by import path, 'package.module:Name'"
         raise InputError(f"unknown {self.kind} '{name}'", remedy=remedy)
 
     def load(self, name: str) -> Any:

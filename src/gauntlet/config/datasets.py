@@ -30,7 +30,8 @@ class Dataset(Closed):
 
     source: field(SOURCES) = Field(description="a data source; its options stand beside this key")  # type: ignore[valid-type]
     validation: OpenFraction | Literal["half_of_test"] = Field(
-        0.2, description="share of the training images held out for validation, or half of the test images"
+        0.2,
+        description="share of the training images held out for validation, or half_of_test for half of the test images",
     )
     test: OpenFraction = Field(0.2, description="share held out for testing where the source has no test split")
     limit: Limit = Field(Limit(), description="use fewer images, for a quick run")
