@@ -81,6 +81,10 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="for programs; docs/status.md says what is in it")] = False,
     every: Annotated[bool, typer.Option("--every", help="name every cell, not only the first few of a kind")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="also quick forms that were not begun")] = False,
+    watching: Annotated[
+        bool, typer.Option("--watch", help="a live table of variants and attacks until all is done; Ctrl-C ends it")
+    ] = False,
+    interval: Annotated[float, typer.Option("--interval", min=0.1, help="seconds between two looks of --watch")] = 5.0,
 ) -> None:
     """Tell where a run stands: what is done, stale, missing or failed, what made it so, what making it will cost."""
     import json
@@ -92,6 +96,13 @@ def status(
     from gauntlet.status.cells import survey
     from gauntlet.status.rendering import as_dict, show
 
+    if watching:
+        from gauntlet.status.watching import watch
+
+        if as_json or every:
+            raise InputError("--watch shows one table", remedy="leave out --json and --every")
+        watch(lambda: Plan(load(_paths(configs))), Console(), interval_s=interval, quick=quick)
+        return
     found = survey(Plan(load(_paths(configs))), quick=quick)
     if as_json:
         typer.echo(json.dumps(as_dict(found), indent=1, ensure_ascii=False))
