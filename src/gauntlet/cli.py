@@ -293,6 +293,7 @@ def _perform(configs: list[Path] | None, stage: str, wanted: _Wanted, force: boo
     """Make the wanted cells of one stage, or a shard of each, leaving alone those whose files answer their recipe."""
     from gauntlet.config import load
     from gauntlet.planning import Plan, require_current_inputs
+    from gauntlet.stages.launching import is_one_of_several, launch
     from gauntlet.stages.publishing import sweep
 
     config = load(_paths(configs))
@@ -303,6 +304,12 @@ def _perform(configs: list[Path] | None, stage: str, wanted: _Wanted, force: boo
             sweep(cell)
             continue
         recipe = require_current_inputs(plan, cell)
+        processes = plan.experiment(cell.experiment).training_of(cell.variant).gpus if stage == "train" else 1
+        if processes > 1 and not is_one_of_several():
+            ids = ["--experiment", cell.experiment, "--variant", cell.variant, "--seed", str(cell.seed)]
+            again = ["--force"] if force else []
+            launch([stage, *map(str, _paths(configs)), *ids, *again], processes, where=str(cell))
+            continue
         module = importlib.import_module(f"gauntlet.stages.{stage}")
         if shard is None:
             module.run(plan, cell, recipe)

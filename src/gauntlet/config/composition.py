@@ -20,6 +20,7 @@ def misfits(variant: Variant, training: Training) -> Iterator[tuple[Location, st
     yield from _negatives_and_loss(variant, training)
     yield from _never_begun(training)
     yield from _unit_and_folding(variant)
+    yield from _shared_batches(variant, training)
 
 
 def outputs_of(variant: Variant) -> tuple[str, ...]:
@@ -89,3 +90,15 @@ def _unit_and_folding(variant: Variant) -> Iterator[tuple[Location, str]]:
             f"{folding['name']} takes minima: each {unit['name']} unit answers inside an ellipsoid of its own, and the "
             "minimum of several only where all of these meet, which may be nowhere; use maxout, or quadratic units",
         )
+
+
+def _shared_batches(variant: Variant, training: Training) -> Iterator[tuple[Location, str]]:
+    place = ("training", "gpus")
+    if training.gpus > 1 and variant.model.options.get("batch_norm"):
+        yield (
+            place,
+            "batch_norm takes its statistics of a whole batch, and each of several processes sees only its share; set "
+            "gpus to 1 for this variant",
+        )
+    if training.gpus > training.batch_size:
+        yield place, f"{training.gpus} processes cannot share {training.batch_size} images; lower gpus"
