@@ -81,6 +81,10 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="for programs; docs/status.md says what is in it")] = False,
     every: Annotated[bool, typer.Option("--every", help="name every cell, not only the first few of a kind")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="also quick forms that were not begun")] = False,
+    watching: Annotated[
+        bool, typer.Option("--watch", help="a live table of variants and attacks until all is done; Ctrl-C ends it")
+    ] = False,
+    interval: Annotated[float, typer.Option("--interval", min=0.1, help="seconds between two looks of --watch")] = 5.0,
 ) -> None:
     """Tell where a run stands: what is done, stale, missing or failed, what made it so, what making it will cost."""
     import json
@@ -92,6 +96,13 @@ def status(
     from gauntlet.status.cells import survey
     from gauntlet.status.rendering import as_dict, show
 
+    if watching:
+        from gauntlet.status.watching import watch
+
+        if as_json or every:
+            raise InputError("--watch shows one table", remedy="leave out --json and --every")
+        watch(lambda: Plan(load(_paths(configs))), Console(), interval_s=interval, quick=quick)
+        return
     found = survey(Plan(load(_paths(configs))), quick=quick)
     if as_json:
         typer.echo(json.dumps(as_dict(found), indent=1, ensure_ascii=False))
@@ -282,6 +293,7 @@ def _perform(configs: list[Path] | None, stage: str, wanted: _Wanted, force: boo
     """Make the wanted cells of one stage, or a shard of each, leaving alone those whose files answer their recipe."""
     from gauntlet.config import load
     from gauntlet.planning import Plan, require_current_inputs
+    from gauntlet.stages.launching import is_one_of_several, launch
     from gauntlet.stages.publishing import sweep
 
     config = load(_paths(configs))
@@ -292,6 +304,12 @@ def _perform(configs: list[Path] | None, stage: str, wanted: _Wanted, force: boo
             sweep(cell)
             continue
         recipe = require_current_inputs(plan, cell)
+        processes = plan.experiment(cell.experiment).training_of(cell.variant).gpus if stage == "train" else 1
+        if processes > 1 and not is_one_of_several():
+            ids = ["--experiment", cell.experiment, "--variant", cell.variant, "--seed", str(cell.seed)]
+            again = ["--force"] if force else []
+            launch([stage, *map(str, _paths(configs)), *ids, *again], processes, where=str(cell))
+            continue
         module = importlib.import_module(f"gauntlet.stages.{stage}")
         if shard is None:
             module.run(plan, cell, recipe)

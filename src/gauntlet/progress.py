@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 log = logging.getLogger("gauntlet")
@@ -46,6 +48,24 @@ class LogLines:
         left_s = elapsed_s / max(self.done, 1) * (self.total - self.done)
         tail = f", {note}" if note else ""
         log.info("%s: %d/%d %s, %.0f s left%s", self.title, self.done, self.total, self.unit, left_s, tail)
+
+
+_LINE = re.compile(r".*: (\d+)/(\d+) \w+, (\d+) s left(, .*)?")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a line of `LogLines` says: how much of how much is done, and how many seconds the rest will take."""
+
+    done: int
+    total: int
+    left_s: float
+
+
+def last_told(lines: Iterable[str]) -> Told | None:
+    """Find the last line of a log that tells of progress; None where there is none."""
+    found = [match for line in lines if (match := _LINE.fullmatch(line))]
+    return Told(int(found[-1][1]), int(found[-1][2]), float(found[-1][3])) if found else None
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -22,20 +21,6 @@ from tests.workflow.pretend import plan_in, write_config
 
 PGD = Cell("evaluate", "small", "softmax", 0, "pgd")
 MODEL = Cell("train", "small", "softmax", 0)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished run, made once."""
-    folder = tmp_path_factory.mktemp("finished")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        write_config(folder, SMALL)
-        finish(folder)
-    finally:
-        os.chdir(before)
-    return folder
 
 
 @pytest.fixture
@@ -308,5 +293,7 @@ def test_the_command_speaks_plainly_and_to_machines_without_torch(folder):
         "lacking": [],
         "last_line": None,
         "cost_s": 60.0,
+        "share": None,
+        "left_s": None,
     }
     assert found["total"]["stale"] == len(told(folder))

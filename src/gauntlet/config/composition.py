@@ -21,6 +21,7 @@ def misfits(variant: Variant, training: Training) -> Iterator[tuple[Location, st
     yield from _never_begun(training)
     yield from _unit_and_folding(variant)
     yield from _nothing_to_do(training)
+    yield from _shared_batches(variant, training)
 
 
 def outputs_of(variant: Variant) -> tuple[str, ...]:
@@ -103,3 +104,15 @@ def _nothing_to_do(training: Training) -> Iterator[tuple[Location, str]]:
     if late:
         told = f"epoch {late[0]} ends no phase, training ends after {training.epochs}"
         yield ("training", "schedule", "milestones"), f"{told}; leave it out, or train longer"
+
+
+def _shared_batches(variant: Variant, training: Training) -> Iterator[tuple[Location, str]]:
+    place = ("training", "gpus")
+    if training.gpus > 1 and variant.model.options.get("batch_norm"):
+        yield (
+            place,
+            "batch_norm takes its statistics of a whole batch, and each of several processes sees only its share; set "
+            "gpus to 1 for this variant",
+        )
+    if training.gpus > training.batch_size:
+        yield place, f"{training.gpus} processes cannot share {training.batch_size} images; lower gpus"

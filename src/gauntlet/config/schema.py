@@ -173,6 +173,14 @@ class Config(Closed):
         False, description="make everything again when the lock or an installed package that decides results changes"
     )
 
+    @model_validator(mode="after")
+    def _one_device_for_each_process(self) -> Self:
+        several = any(one.training_of(name).gpus > 1 for one in self.experiments.values() for name in one.variants)
+        if several and (self.execution.device == "mps" or ":" in self.execution.device):
+            problem = f"{self.execution.device} is one device, and `training.gpus` asks for several; set auto or cuda"
+            refuse([(("execution", "device"), problem)])
+        return self
+
     @property
     def quick_forms(self) -> tuple[str, ...]:
         """The names of the experiments that are quick forms; they are made when asked for only."""

@@ -78,6 +78,9 @@ class Training(Closed):
         None, description="the validation split is measured under it after every epoch; it decides nothing"
     )
     recovery: Recovery | None = Field(None, description="go back after a collapse; `{}` with the defaults below")
+    gpus: PositiveInt = Field(
+        1, description="processes that share each batch, each with a GPU where there is one; decides no result"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -87,7 +90,7 @@ class Training(Closed):
 
     def as_dict(self) -> dict[str, Any]:
         """Give what decides the bytes of a trained network, defaults filled in."""
-        return {name: _plain(getattr(self, name)) for name in type(self).model_fields} | {
+        return {name: _plain(getattr(self, name)) for name in type(self).model_fields if name != "gpus"} | {
             # Spelled as ever where it is a name alone: what was made before there were others stays fresh.
             "schedule": self.schedule.as_dict() if self.schedule.options else self.schedule.name
         }

@@ -35,6 +35,7 @@ INFRASTRUCTURE = (
     "gauntlet.signals",
     "gauntlet.signatures",
     "gauntlet.slices",
+    "gauntlet.stages.launching",
     "gauntlet.stages.publishing",
     "gauntlet.status",
     "gauntlet.training.checkpoints",

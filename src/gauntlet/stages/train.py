@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
+
+import torch
 
 from gauntlet import paths
 from gauntlet.config import Cell
@@ -10,17 +13,18 @@ from gauntlet.data.store import load_manifest, load_split
 from gauntlet.models.build import build
 from gauntlet.models.weights import save
 from gauntlet.planning import Plan
-from gauntlet.progress import progress
+from gauntlet.progress import Silent, progress
 from gauntlet.provenance.circumstances import Stopwatch
 from gauntlet.provenance.recipes import Recipe
 from gauntlet.results import write_table
 from gauntlet.signals import StopRequest
-from gauntlet.stages.device import describe_device, open_device
+from gauntlet.stages.processes import describe_processes, open_processes
 from gauntlet.stages.publishing import sweep, withdraw
 from gauntlet.training.checkpoints import Checkpoints
 from gauntlet.training.history import VOLATILE, Epoch
 from gauntlet.training.loop import fit
 from gauntlet.training.settings import Recovery, TrainingSettings
+from gauntlet.training.sharing import Sharing
 from gauntlet.training.state import TrainingState
 
 log = logging.getLogger("gauntlet")
@@ -29,12 +33,19 @@ log = logging.getLogger("gauntlet")
 def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     """Train one model and publish it, from its last checkpoint where there is one.
 
-    Raises GauntletError when training fails, Interrupted at a request to stop.
+    Of several processes that share the training only the first writes. Raises GauntletError when training fails,
+    Interrupted at a request to stop.
     """
+    training = plan.experiment(cell.experiment).training_of(cell.variant)
+    with open_processes(plan.config.execution, training.gpus) as (device, sharing):
+        _train(plan, cell, recipe, device, sharing)
+
+
+def _train(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, sharing: Sharing | None) -> None:
     watch = Stopwatch()
     settings = plan.experiment(cell.experiment)
     variant, training = settings.variants[cell.variant], settings.training_of(cell.variant)
-    device = open_device(plan.config.execution)
+    writes = sharing is None or sharing.rank == 0
     folder = paths.data_folder(paths.dataset_id(settings.dataset))
     data = load_manifest(folder)
     network = build(
@@ -47,7 +58,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     )
     checkpoints = Checkpoints(paths.partial(cell, recipe.string) / "training.checkpoint", recipe=recipe.string)
     with StopRequest(str(cell)) as stop:
-        with progress(str(cell), training.epochs, "epochs") as report:
+        with progress(str(cell), training.epochs, "epochs") if writes else nullcontext(Silent()) as report:
 
             def on_epoch(epoch: Epoch) -> None:
                 report.advance(1, _told(epoch))
@@ -74,11 +85,15 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
                 seed=cell.seed,
                 device=device,
                 on_epoch=on_epoch,
-                resume=_resumed(cell, checkpoints),
-                checkpoints=checkpoints,
+                resume=_resumed(cell, checkpoints, sharing),
+                checkpoints=checkpoints if writes else None,
                 stop=stop,
+                sharing=sharing,
             )
-        made = {**recipe.metadata(), **watch.circumstances(device=describe_device(device), precision="float32")}
+        if not writes:
+            return
+        devices = describe_processes(device, sharing)
+        made = {**recipe.metadata(), **watch.circumstances(device=devices, precision="float32")}
         withdraw(cell)
         write_table(paths.history(cell), fitted.history, made, volatile=VOLATILE)
         save(fitted.network, paths.model_folder(cell), made)
@@ -95,8 +110,10 @@ def _told(epoch: Epoch) -> str:
     return f"{told}{under_attack}{', collapsed' if epoch.collapsed else ''}"
 
 
-def _resumed(cell: Cell, checkpoints: Checkpoints) -> TrainingState | None:
-    state = checkpoints.load()
+def _resumed(cell: Cell, checkpoints: Checkpoints, sharing: Sharing | None) -> TrainingState | None:
+    """Read where to go on from; all processes go on from what the first one reads."""
+    state = checkpoints.load() if sharing is None or sharing.rank == 0 else None
+    state = state if sharing is None else sharing.first(state)
     if state is not None:
         log.info("%s: goes on from epoch %d, step %d", cell, state.epochs + 1, state.step)
     return state

@@ -6,7 +6,7 @@ import calendar
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,7 @@ from gauntlet.config.grid import Cell
 from gauntlet.config.schema import Experiment
 from gauntlet.errors import GauntletError
 from gauntlet.planning import Plan, State
+from gauntlet.progress import last_told
 from gauntlet.provenance.environment import environment, environment_digest
 from gauntlet.provenance.recipes import PACKAGES_KEY, recipe_from
 from gauntlet.status import records
@@ -39,6 +40,7 @@ class CellStatus:
 
     `changes` says what made it stale or what it waits for, `lacking` which of its files are missing, `last_line` what
     the log of its last attempt ends with where that failed or runs, `cost_s` what making it takes (None: unknown).
+    Of a running cell `share` in [0, 1] is done and `left_s` seconds are left, as its log tells (None: it does not).
     """
 
     cell: Cell
@@ -47,6 +49,8 @@ class CellStatus:
     lacking: tuple[Path, ...] = ()
     last_line: str = ""
     cost_s: float | None = None
+    share: float | None = None
+    left_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,16 @@ class Survey:
         return [status for status in self.cells if status.progress in progress]
 
 
-def survey(plan: Plan, *, quick: bool = False) -> Survey:
+def survey(plan: Plan, *, quick: bool = False, running: Collection[Cell] = ()) -> Survey:
     """Say of every cell of a plan where it stands and why. Nothing is written.
 
-    Quick forms that were not begun are wanted by nobody: they are left out, unless `quick` asks for them.
+    Quick forms that were not begun are wanted by nobody: they are left out, unless `quick` asks for them. `running` are
+    cells known to run, whatever their logs say; none of them is done.
     """
     controller = _controller()
     costs = Costs(plan)
     experiments = list(plan.config.experiments) if quick else plan.asked_for()
-    cells = tuple(_status(plan, cell, costs, controller) for cell in plan.cells(experiments))
+    cells = tuple(_status(plan, cell, costs, controller, cell in running) for cell in plan.cells(experiments))
     tolerant = [name for name in experiments if plan.experiment(name).allow_missing]
     left_out = {name: count for name in tolerant if (count := len(plan.left_out(name)))}
     return Survey(cells, tuple(_environments(plan, experiments)), controller, left_out)
@@ -107,7 +112,7 @@ def explain(plan: Plan, cell: Cell) -> list[Change]:
     return [Change("unknown", f"{path} does not belong to the other files") for path in others] + found
 
 
-def _status(plan: Plan, cell: Cell, costs: Costs, controller: locking.Holder | None) -> CellStatus:
+def _status(plan: Plan, cell: Cell, costs: Costs, controller: locking.Holder | None, is_running: bool) -> CellStatus:
     state = plan.state(cell)
     if state is State.CURRENT:
         return CellStatus(cell, Progress.DONE)
@@ -118,8 +123,21 @@ def _status(plan: Plan, cell: Cell, costs: Costs, controller: locking.Holder | N
     else:
         changes = explain(plan, cell)
     attempt, line = _attempt(cell, controller)
+    attempt = Progress.RUNNING if is_running else attempt
     progress = attempt or (Progress.MISSING if lacking else Progress.STALE)
-    return CellStatus(cell, progress, tuple(changes), lacking, line if attempt else "", costs.of(cell))
+    share, left_s = _share(cell) if attempt is Progress.RUNNING else (None, None)
+    return CellStatus(cell, progress, tuple(changes), lacking, line if attempt else "", costs.of(cell), share, left_s)
+
+
+def _share(cell: Cell) -> tuple[float | None, float | None]:
+    """Read from a running cell's log which share of it is done, and how many seconds are left now."""
+    log = paths.log(cell)
+    told = last_told(records.last_lines(log))
+    try:
+        age_s = time.time() - log.stat().st_mtime
+    except OSError:
+        return None, None
+    return (None, None) if told is None else (told.done / max(told.total, 1), max(0.0, told.left_s - max(0.0, age_s)))
 
 
 def _attempt(cell: Cell, controller: locking.Holder | None) -> tuple[Progress | None, str]:

@@ -67,13 +67,18 @@ def failure(line: str) -> bool:
 
 def last_line(path: Path) -> str:
     """Read the last line of a log that says anything; empty where there is none."""
+    return next(reversed(last_lines(path)), "")
+
+
+def last_lines(path: Path) -> list[str]:
+    """Read the lines at the end of a log that say anything; none where there is no log."""
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, 2)
             stream.seek(max(0, size - _TAIL_BYTES))
             lines = stream.read().decode("utf-8", "replace").split("\n")
     except OSError:
-        return ""
+        return []
     # A bar redraws its line with carriage returns: only what it showed last was left standing.
-    shown = [line.rstrip("\r").rpartition("\r")[2].strip() for line in lines]
-    return next((line for line in reversed(shown) if line), "")
+    shown = (line.rstrip("\r").rpartition("\r")[2].strip() for line in lines)
+    return [line for line in shown if line]

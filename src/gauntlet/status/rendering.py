@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -22,7 +22,7 @@ _TITLES = {
     Progress.STALE: "stale",
     Progress.MISSING: "missing",
 }
-_COLOURS = {
+COLOURS = {
     Progress.DONE: "green",
     Progress.RUNNING: "cyan",
     Progress.FAILED: "red",
@@ -36,7 +36,7 @@ def show(survey: Survey, console: Console, *, every: bool = False) -> None:
     if console.is_terminal:
         console.print(_rich_table(survey))
     else:
-        console.print(_plain_table(survey), markup=False, highlight=False, soft_wrap=True)
+        console.print(aligned([_HEADINGS, *_rows(survey)]), markup=False, highlight=False, soft_wrap=True)
     for line in _lines(survey, most=None if every else 4):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -84,7 +84,7 @@ def predictions_table(predictions: Mapping[Cell, Prediction | None], *, done: in
     lines.append(("all", duration(sum(told.seconds for told in known)), starts))
     widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
     table = [f"{name.ljust(widths[0])}  {seconds.rjust(widths[1])}  {rest}" for name, seconds, rest in lines]
-    return "\n".join([*table, *([f"{_counted(done)} done already"] if done else [])])
+    return "\n".join([*table, *([f"{counted(done)} done already"] if done else [])])
 
 
 def cost_text(statuses: Iterable[CellStatus]) -> str:
@@ -118,15 +118,15 @@ def _rich_table(survey: Survey) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column(_HEADINGS[0])
     for state in Progress:
-        table.add_column(state.value, justify="right", style=_COLOURS[state])
+        table.add_column(state.value, justify="right", style=COLOURS[state])
     table.add_column(_HEADINGS[-1], justify="right")
     for row in _rows(survey):
         table.add_row(*row, style="bold" if row[0] == "all" else None)
     return table
 
 
-def _plain_table(survey: Survey) -> str:
-    rows = [_HEADINGS, *_rows(survey)]
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Write rows of equal length as columns, the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = ([cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
     lines = (f"{row[0].ljust(widths[0])}  {'  '.join(cells[1:])}" for row, cells in zip(rows, padded, strict=True))
@@ -137,15 +137,15 @@ def _lines(survey: Survey, most: int | None) -> Iterator[str]:
     for state, title in _TITLES.items():
         statuses = survey.having(state)
         if statuses:
-            yield f"\n{title}: {_counted(len(statuses))}, to make: {cost_text(statuses)}"
+            yield f"\n{title}: {counted(len(statuses))}, to make: {cost_text(statuses)}"
             yield from _grouped(statuses, most)
     if not survey.having(*_TITLES):
         yield "\nnothing to be done"
     for other in survey.environments:
         how = ", ".join(f"{c.name} {_text(c.before)} (now {_text(c.after)})" for c in other.changes)
-        yield f"\nenvironment: {_counted(other.cells)} done, but made with {how or 'another lock or other versions'}"
+        yield f"\nenvironment: {counted(other.cells)} done, but made with {how or 'another lock or other versions'}"
     for experiment, count in survey.left_out.items():
-        yield f"\n{experiment}: allow_missing is set: as things stand, aggregation does without {_counted(count)}"
+        yield f"\n{experiment}: allow_missing is set: as things stand, aggregation does without {counted(count)}"
     if survey.controller is not None:
         yield f"\na run is going on: {survey.controller}"
 
@@ -181,8 +181,8 @@ def _reasons(status: CellStatus) -> Iterator[str]:
         yield str(waits[0])
     elif waits:
         stages = [change.name.partition(" ")[0] for change in waits]
-        counted = ", ".join(f"{stages.count(stage)} {stage}" for stage in dict.fromkeys(stages))
-        yield f"waits for {counted}"
+        each = ", ".join(f"{stages.count(stage)} {stage}" for stage in dict.fromkeys(stages))
+        yield f"waits for {each}"
 
 
 def _unfinished(statuses: Iterable[CellStatus]) -> list[CellStatus]:
@@ -208,6 +208,8 @@ def _cell(status: CellStatus) -> dict[str, Any]:
         "lacking": [str(path) for path in status.lacking],
         "last_line": status.last_line or None,
         "cost_s": status.cost_s,
+        "share": status.share,
+        "left_s": status.left_s,
     }
 
 
@@ -217,7 +219,8 @@ def _change(change: Change) -> dict[str, Any]:
     return plain | {name: value for name, value in sides.items() if value is not ABSENT}
 
 
-def _counted(cells: int) -> str:
+def counted(cells: int) -> str:
+    """Write a number of cells."""
     return "1 cell" if cells == 1 else f"{cells} cells"
 
 

@@ -35,6 +35,7 @@ from gauntlet.training.optimizers import build_optimizer
 from gauntlet.training.recovery import Guard, NotFinite
 from gauntlet.training.schedules import build_schedule
 from gauntlet.training.settings import TrainingSettings
+from gauntlet.training.sharing import Sharing
 from gauntlet.training.state import Best, Tally, TrainingState, Weights, snapshot
 from gauntlet.training.validation import Figures, clean_figures, robust_figures
 
@@ -63,17 +64,19 @@ def fit(
     resume: TrainingState | None = None,
     checkpoints: Checkpoints | None = None,
     stop: StopRequest | None = None,
+    sharing: Sharing | None = None,
 ) -> Fitted:
     """Train `network` and give it back with its best weights.
 
     The same arguments on the same machine and number of threads give the same bytes. `on_epoch` is called after each
     epoch, and first for each that `resume`, a state that `Training.state` gave, has behind it. A state that does not
     fit the network is told and passed by. `checkpoints` keeps the state whenever it is due, and when `stop` is
-    requested. Raises GauntletError when the loss is not finite, when a collapse is not recovered from, or when memory
-    runs out; Interrupted at a request to stop.
+    requested. With `sharing` all its processes call this with the same arguments, but one of them alone has
+    `checkpoints`; they share every batch, and give the same network. Raises GauntletError when the loss is not finite,
+    when a collapse is not recovered from, or when memory runs out; Interrupted at a request to stop.
     """
     try:
-        run = Training(network, loss, train, validation, settings=settings, seed=seed, device=device)
+        run = Training(network, loss, train, validation, settings=settings, seed=seed, device=device, sharing=sharing)
         if resume is not None and run.fits(resume):
             run.restore(resume)
             for epoch in run.history:
@@ -85,6 +88,9 @@ def fit(
         problem = f"memory ran out with a batch_size of {settings.batch_size}"
         remedy = "lower `training.batch_size`, or use a device with more memory"
         raise GauntletError(problem, remedy=remedy) from error
+    finally:
+        if sharing is not None:
+            sharing.detach(network)
     return run.result()
 
 
@@ -95,8 +101,11 @@ def _finish(
     checkpoints: Checkpoints | None,
     stop: StopRequest | None,
 ) -> None:
+    def agreed(wanted: bool) -> bool:
+        return wanted if run.sharing is None else run.sharing.any(wanted)
+
     def pause() -> bool:
-        return (stop is not None and stop.requested) or (checkpoints is not None and checkpoints.due())
+        return agreed((stop is not None and stop.requested) or (checkpoints is not None and checkpoints.due()))
 
     while not run.finished:
         run.run_steps(pause=pause)
@@ -105,7 +114,7 @@ def _finish(
                 run.check_losses()
             if checkpoints is not None:
                 checkpoints.save(run.live_state())
-            if stop is not None and stop.requested:
+            if stop is not None and agreed(stop.requested):
                 step = f"epoch {run.epochs + 1}, step {run.step} of {run.batches.steps}"
                 raise stop.interruption(f"{step} is {'not ' if checkpoints is None else ''}kept")
         if run.step == run.batches.steps:
@@ -130,9 +139,13 @@ class Training:
         settings: TrainingSettings,
         seed: int,
         device: str | torch.device = "cpu",
+        sharing: Sharing | None = None,
     ) -> None:
         # Channels last is the faster layout for convolutions; it changes no value that is stored.
         self.network = network.to(device).to(memory_format=torch.channels_last).train()
+        self.sharing = sharing
+        if sharing is not None:
+            sharing.attach(self.network)
         self.loss, self.has_kr = build_loss(loss), bool(LOSSES.entry(loss.name).tags.get("kr"))
         self.adversary = None if settings.adversary is None else build_adversary(settings.adversary)
         measured = settings.validation_adversary
@@ -206,6 +219,8 @@ class Training:
         Raises GauntletError for a non-finite loss without recovery, and for a collapse that is not recovered from.
         """
         self.run_steps()
+        if self.sharing is not None:
+            self.sharing.check(self.network)
         start_s, number = time.perf_counter(), self.epochs + 1
         train_loss, train_accuracy, train_kr, penalty = self._training_figures()
         self.network.eval()
@@ -289,6 +304,8 @@ class Training:
         terms = self.objective.terms(images, labels, epoch=self.epochs, step=self.step)
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
+        if self.sharing is not None:
+            self.sharing.average(self.network.parameters())
         self.optimizer.step()
         self.network.after_step()
         # Nothing here waits for the device: figures are gathered as tensors and read once an epoch.

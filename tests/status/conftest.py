@@ -1,0 +1,25 @@
+"""A finished run that tests of status start from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.status.forge import SMALL, finish
+from tests.workflow.pretend import write_config
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A finished run, made once."""
+    folder = tmp_path_factory.mktemp("finished")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        write_config(folder, SMALL)
+        finish(folder)
+    finally:
+        os.chdir(before)
+    return folder
