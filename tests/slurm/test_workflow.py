@@ -26,13 +26,14 @@ def broken(model, x, y, *, epsilon):
     raise RuntimeError('always')
 """
 
-RETRIES = 2
+RETRIES = 1
 
 
 def controller(folder):
     """Start Snakemake as a user does, looking at the queue often."""
     command = [sys.executable, "-m", "snakemake", "--profile", "slurm"]
     quick = ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5", "--retries", str(RETRIES)]
+    quick += ["--group-components", "trainings=8", "cells=20"]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     with (folder / "controller.log").open("a") as log:
         return subprocess.Popen([*command, *quick], cwd=folder, env=environment, stdout=log, stderr=log)
@@ -67,7 +68,7 @@ def gpus(slurm, job):
 
 
 def test_a_run_that_everything_happens_to_ends_with_the_bytes_of_one_on_this_machine(slurm, tmp_path):
-    """The controller is killed and started again beside its running job, a job is cancelled, one attack always fails."""
+    """The controller is killed and followed beside its running job, a job is cancelled, one attack always fails."""
     here, there = tmp_path / "here", tmp_path / "there"
     for folder in (here, there):
         folder.mkdir()
@@ -92,22 +93,18 @@ def test_a_run_that_everything_happens_to_ends_with_the_bytes_of_one_on_this_mac
     second = controller(there)
     assert wait_for(lambda: len(jobs(slurm, "trainings")) == 2, there)
     twin = jobs(slurm, "trainings")[1][0]
-    assert (
-        slurm.ask("squeue", "--noheader", "--states=all", f"--jobs={twin}", "--format=%E").startswith(
-            f"afterany:{orphan}"
-        )
-        or dict(jobs(slurm, "trainings"))[orphan] == "COMPLETED"
-    )
+    waits = slurm.ask("squeue", "--noheader", "--states=all", f"--jobs={twin}", "--format=%E")
+    assert waits.startswith(f"afterany:{orphan}") or dict(jobs(slurm, "trainings"))[orphan] == "COMPLETED"
     models = [there / paths.model_weights(Cell("train", "small", one, 0)) for one in ("softmax", "lipschitz")]
     wait_for(lambda: dict(jobs(slurm, "trainings"))[orphan] == "COMPLETED", there)
     made = [model.stat().st_ino for model in models]
 
-    ((cancelled, _),) = wait_for(lambda: [job for job in jobs(slurm, "cells") if job[1] == "RUNNING"][:1], there)
+    ((cancelled, _),) = wait_for(lambda: [job for job in jobs(slurm, "cells") if job[1] == "RUNNING"], there)
     slurm.ask("scancel", cancelled)
     assert second.wait(1800) == 1, told(there)
     assert [model.stat().st_ino for model in models] == made, "no model was trained twice"
     tried = len(jobs(slurm, "cells"))
-    assert tried == len(jobs(slurm, "cells_")) > RETRIES
+    assert tried == RETRIES + 1
     status = subprocess.run([sys.executable, "-m", "gauntlet", "status"], cwd=there, capture_output=True, text=True)
     assert "raised RuntimeError: always" in status.stdout
 
