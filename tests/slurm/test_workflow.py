@@ -62,8 +62,8 @@ def wait_for(what, folder, seconds=900):
 
 
 def gpus(slurm, job):
-    """Say how many GPUs a job was given."""
-    held = re.search(r"TRES=\S*gres/gpu=(\d+)", slurm.ask("scontrol", "show", "job", job))
+    """Say how many GPUs a job was given; it is not started with fewer than it asks for."""
+    held = re.search(r"TresPerJob=gres[:/]gpu[:=](\d+)", slurm.ask("scontrol", "show", "job", job))
     return int(held.group(1)) if held else 0
 
 
@@ -79,7 +79,7 @@ def test_a_run_that_everything_happens_to_ends_with_the_bytes_of_one_on_this_mac
     (there / "slurm").symlink_to("profiles/slurm")
     (there / "my_attacks.py").write_text(BROKEN)
     config = copy.deepcopy(TINY)
-    config["execution"] = {"cluster": {"minutes": 5}}
+    config["execution"] = {"cluster": {"minutes": 60, "group_minutes": 60}}
     write_config(there, config)
     sick = copy.deepcopy(config)
     attack = {"name": "my_attacks:broken", "norm": "linf", "epsilons": [0.1]}
