@@ -44,7 +44,7 @@ JobAcctGatherType=jobacct_gather/none
 PreemptType=preempt/partition_prio
 PreemptMode=CANCEL
 ReturnToService=2
-MinJobAge={min_job_age_s}
+MinJobAge=36000
 KillWait=5
 SlurmdTimeout=300
 SchedulerParameters=sched_interval=2,bf_interval=2
@@ -66,7 +66,7 @@ def lacking() -> list[str]:
 class Cluster:
     """Starts the daemons, speaks to them, and ends them by their process ids."""
 
-    def __init__(self, folder: Path, *, min_job_age_s: int = 300) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.host = socket.gethostname().partition(".")[0]
         self._daemons: dict[str, subprocess.Popen] = {}
@@ -85,7 +85,6 @@ class Cluster:
             user=getpass.getuser(),
             controller_port=controller_port,
             node_port=node_port,
-            min_job_age_s=min_job_age_s,
         )
         (folder / "slurm.conf").write_text(settings)
 
