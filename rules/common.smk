@@ -101,6 +101,7 @@ def allocation():
         there,
         seconds=Costs(PLAN).of,
         shards=shards_of,
+        sharing=workflow.group_settings.group_components,
         outlived=jobs_here(),
     )
 

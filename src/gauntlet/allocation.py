@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from types import MappingProxyType
 
 from gauntlet.config.grid import Cell
 from gauntlet.config.schema import Execution
@@ -23,6 +25,9 @@ _MARGIN = 2.0
 
 _STARTING_MINUTES = 10
 """Two starts of Snakemake, and the imports, from a file system that may be slow."""
+
+_FIGURES = 12
+"""Figures and pages that may share a job: all that hang on one page."""
 
 _GROUPS = {
     "train": "trainings",
@@ -59,8 +64,8 @@ class Allocation:
     """Decides for every cell of a run, from the configuration, the partitions, and what is known of durations.
 
     `seconds` gives what making a cell is known or predicted to take, None if unknown; `shards` how many jobs share its
-    work. `outlived` are jobs of an earlier controller that are still in the queue: a cell's new job starts after the
-    old one, and finds the cell done.
+    work, `sharing` how many cells of a group share one. `outlived` are jobs of an earlier controller that are still in
+    the queue: a cell's new job starts after the old one, and finds the cell done.
     """
 
     def __init__(
@@ -70,10 +75,12 @@ class Allocation:
         *,
         seconds: Callable[[Cell], float | None] = lambda cell: None,
         shards: Callable[[Cell], int] = lambda cell: 1,
+        sharing: Mapping[str, int] = MappingProxyType({}),
         outlived: Iterable[Job] = (),
     ) -> None:
         self._device, self._asked = execution.device, execution.cluster
         self._partitions, self._seconds, self._shards = tuple(partitions), seconds, shards
+        self._sharing = {"figures": _FIGURES, **sharing}
         self._outlived = tuple(outlived)
 
     @cached_property
@@ -93,7 +100,7 @@ class Allocation:
         partition = self.partition(gpu=gpu)
         return Asked(
             mem_mb=(self._asked.memory_mb if on_model else _LIGHT_MB) * attempt,
-            runtime=self._limited(self._minutes(cell) * 2 ** (attempt - 1), partition),
+            runtime=min(self._minutes(cell) * 2 ** (attempt - 1), self._longest(cell, partition)),
             gpu=int(gpu),
             gpu_model=(self._asked.gpu_model or "") if gpu else "",
             slurm_partition=partition,
@@ -129,11 +136,15 @@ class Allocation:
             return math.ceil(_MARGIN * seconds / 60 / self._shards(cell)) + _STARTING_MINUTES
         return _LIGHT_MINUTES.get(cell.stage, self._asked.minutes)
 
-    def _limited(self, minutes: int, partition: str) -> int:
-        """Ask for no more than what is allowed: SLURM leaves a job that asks for more in the queue for ever."""
+    def _longest(self, cell: Cell, partition: str) -> int:
+        """Give the time that a cell may ask for: SLURM leaves a job that asks for too much in the queue for ever.
+
+        The times of cells that share a job are added.
+        """
         names = partition.split(",") if partition else [one.name for one in self._partitions if one.is_default]
-        limits = [one.minutes for one in self._partitions if one.name in names]
-        return min([minutes, *(limit for limit in (self._asked.max_minutes, *limits) if limit is not None)])
+        limits = [self._asked.max_minutes, *(one.minutes for one in self._partitions if one.name in names)]
+        shortest = min((limit for limit in limits if limit is not None), default=sys.maxsize)
+        return max(1, shortest // self._sharing.get(self.group(cell) or "", 1))
 
     def _before(self, cell: Cell, comment: str) -> list[Job]:
         """List the jobs of an earlier controller that may be making a cell.

@@ -81,6 +81,15 @@ def test_each_attempt_gets_more_memory_and_twice_the_time_up_to_what_is_allowed(
     assert allocation({"device": "cpu", "cluster": {"minutes": 2000}}).of(TRAIN, 2).runtime == 2880
 
 
+def test_cells_that_share_a_job_ask_together_for_no_more_than_is_allowed():
+    """Their times are added."""
+    shared = allocation(seconds=lambda cell: 240.0, sharing={"cells": 8})
+    assert shared.of(ATTACK, 1).runtime == 30 // 8
+    assert shared.of(Cell("report", "small"), 1).runtime == 18
+    short = (Partition("cpu", 3, is_default=True, minutes=60),)
+    assert allocation(there=short).of(Cell("report", "small"), 1).runtime == 5
+
+
 def test_time_follows_what_a_cell_is_known_to_take_and_its_shards():
     """Twice as long, since nodes differ, and what starting takes."""
     known = allocation(there=(), seconds=lambda cell: 3600.0)
