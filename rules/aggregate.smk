@@ -19,8 +19,8 @@ rule aggregate:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        **asks("aggregate", rule="aggregate"),
+        turn=1,
     params:
         configs=CONFIGS,
     shell:

@@ -10,12 +10,14 @@ rule certify:
         "logs/{experiment}/certify.{variant}.{seed}.{certificate}.log",
     benchmark:
         "logs/{experiment}/certify.{variant}.{seed}.{certificate}.tsv"
+    group:
+        company("certify")
     conda:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        **asks("certify", rule="certify"),
+        turn=1,
     params:
         configs=CONFIGS,
     shell:

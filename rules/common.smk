@@ -1,10 +1,15 @@
-# What rules say of their files, from the plan that the Snakefile made.
+# What rules say of their files and of their jobs, from the plan that the Snakefile made.
+from functools import cache
 from typing import get_args
 
 from snakemake.exceptions import WorkflowError
 
+from gauntlet.allocation import RESOURCES, Allocation
 from gauntlet.config.grid import Stage
 from gauntlet.planning import State
+from gauntlet.slurm.queue import jobs_here
+from gauntlet.slurm.site import partitions
+from gauntlet.status.costs import Costs
 
 STAGES = get_args(Stage)
 
@@ -55,6 +60,9 @@ def reads(stage, shards=False):
         makers = set(read.values())
         waited = (one for one in PLAN.upstream(cell) if one not in makers)
         files = [*map(str, read), *(str(paths.products(one)[0]) for one in waited)]
+        if not workflow.is_main_process:
+            # Cells that share a job go on when one of them fails; no option tells jobs so.
+            workflow.execution_settings.keep_going = True
         if not workflow.is_main_process or PLAN.state(cell) is State.CURRENT:
             return ancient(files)
         workflow.dag.forcefiles.add(str(paths.products(cell)[0]))
@@ -65,7 +73,7 @@ def reads(stage, shards=False):
 
 def shard_marks(cell):
     """The marks of an attack's shards; a single job has none to wait for."""
-    count = PLAN.experiment(cell.experiment).attacks[cell.probe].shards
+    count = shards_of(cell)
     if count == 1:
         return []
     folder = paths.samples(cell).parent
@@ -73,3 +81,60 @@ def shard_marks(cell):
     # Marks that a killed run left say nothing of the present settings.
     workflow.dag.forcefiles.update(marks)
     return marks
+
+
+def shards_of(cell):
+    """Into how many jobs the work of a cell is split."""
+    if cell.stage != "evaluate":
+        return 1
+    return PLAN.experiment(cell.experiment).attacks[cell.probe].shards
+
+
+@cache
+def allocation():
+    """What jobs ask for, decided once a run; jobs see the same partitions and need to know no durations."""
+    there = partitions()
+    if not there or not workflow.is_main_process:
+        return Allocation(PLAN.config.execution, there)
+    return Allocation(
+        PLAN.config.execution,
+        there,
+        seconds=Costs(PLAN).of,
+        shards=shards_of,
+        sharing=workflow.group_settings.group_components,
+        outlived=jobs_here(),
+    )
+
+
+@cache
+def asked(rule, cell, attempt, comment):
+    """What one job asks for."""
+    return allocation().of(cell, attempt, comment)
+
+
+def asks(stage, rule):
+    """Make the resource functions of a rule, by the names that Snakemake's plugin for SLURM knows."""
+
+    def function(name):
+        def value(wildcards, attempt):
+            # As the plugin writes it beside the job, where a later controller finds it.
+            comment = f"rule_{rule}_wildcards_" + "_".join(wildcards)
+            return getattr(
+                asked(rule, cell_of(stage, wildcards), attempt, comment), name
+            )
+
+        return value
+
+    return {name: function(name) for name in RESOURCES}
+
+
+def company(stage):
+    """Make the group function of a stage: what is short shares jobs, on a cluster."""
+
+    def group(wildcards):
+        if not workflow.is_main_process or not partitions():
+            return None
+        cell = cell_of(stage, wildcards)
+        return None if PLAN.state(cell) is State.CURRENT else allocation().group(cell)
+
+    return group

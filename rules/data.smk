@@ -15,8 +15,8 @@ rule prepare:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        **asks("prepare", rule="prepare"),
+        turn=1,
     params:
         configs=CONFIGS,
     shell:

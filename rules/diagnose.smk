@@ -10,12 +10,14 @@ rule diagnose:
         "logs/{experiment}/diagnose.{variant}.{seed}.log",
     benchmark:
         "logs/{experiment}/diagnose.{variant}.{seed}.tsv"
+    group:
+        company("diagnose")
     conda:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        **asks("diagnose", rule="diagnose"),
+        turn=1,
     params:
         configs=CONFIGS,
     shell:

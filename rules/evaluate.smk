@@ -13,12 +13,14 @@ rule evaluate:
         "logs/{experiment}/evaluate.{variant}.{seed}.{attack}.log",
     benchmark:
         "logs/{experiment}/evaluate.{variant}.{seed}.{attack}.tsv"
+    group:
+        company("evaluate")
     conda:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        **asks("evaluate", rule="evaluate"),
+        turn=1,
     params:
         configs=CONFIGS,
     shell:
@@ -42,12 +44,14 @@ rule shard:
     wildcard_constraints:
         shard=r"\d+",
         shards=r"\d+",
+    group:
+        company("evaluate")
     conda:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        **asks("evaluate", rule="shard"),
+        turn=1,
     params:
         configs=CONFIGS,
     shell:

@@ -10,12 +10,14 @@ rule figure:
         "logs/{experiment}/figure.{figure}.log",
     benchmark:
         "logs/{experiment}/figure.{figure}.tsv"
+    group:
+        company("figure")
     conda:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        **asks("figure", rule="figure"),
+        turn=1,
     params:
         configs=CONFIGS,
     shell:

@@ -8,12 +8,14 @@ rule page:
         "logs/{experiment}/report.log",
     benchmark:
         "logs/{experiment}/report.tsv"
+    group:
+        company("report")
     conda:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        **asks("report", rule="page"),
+        turn=1,
     params:
         configs=CONFIGS,
     shell:

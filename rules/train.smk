@@ -16,12 +16,14 @@ rule train:
         "logs/{experiment}/train.{variant}.{seed}.log",
     benchmark:
         "logs/{experiment}/train.{variant}.{seed}.tsv"
+    group:
+        company("train")
     conda:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
+        **asks("train", rule="train"),
+        turn=1,
     params:
         configs=CONFIGS,
     shell:

@@ -8,6 +8,7 @@ from typing import Any
 
 from gauntlet.config.attacks import Attack
 from gauntlet.config.certificates import Certificate
+from gauntlet.config.cluster import Cluster
 from gauntlet.config.datasets import Dataset, Limit
 from gauntlet.config.schema import Config, Diagnostics, Execution, Experiment
 from gauntlet.config.variants import Recovery, Training, Variant
@@ -40,6 +41,7 @@ _SECTIONS = (
     ("`certificates.NAME`", Certificate, (CERTIFICATES,)),
     ("`diagnostics`", Diagnostics, ()),
     ("`execution`", Execution, ()),
+    ("`execution.cluster`", Cluster, ()),
 )
 _OWN_KEY = {"attack": "name", "certificate": "name"}
 

@@ -14,6 +14,7 @@ from pydantic import (
 from gauntlet.config.attacks import Attack
 from gauntlet.config.certificates import Certificate
 from gauntlet.config.closed import Closed, Name
+from gauntlet.config.cluster import Cluster
 from gauntlet.config.components import refuse
 from gauntlet.config.composition import misfits
 from gauntlet.config.datasets import Dataset
@@ -162,6 +163,7 @@ class Execution(Closed):
         "where the device is fast at it and the gradients agree; every success is confirmed in float32",
     )
     attack_batch_size: PositiveInt | Literal["auto"] = Field("auto", description="images per attack batch")
+    cluster: Cluster = Field(Cluster(), description="what jobs ask SLURM for")
 
 
 class Config(Closed):

@@ -1,0 +1,21 @@
+"""The cluster that the tests run against is what they take it for."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
+
+
+def test_a_job_sees_the_gpus_it_asks_for_and_no_other(slurm, tmp_path):
+    """Two GPUs are there, and a job that asks for none is given none."""
+    for count in (0, 1, 2):
+        out = tmp_path / str(count)
+        asks = [f"--gpus={count}"] if count else []
+        slurm.ask("sbatch", f"--output={out}", "--mem=10", *asks, "--wait", "--wrap=echo ${CUDA_VISIBLE_DEVICES-none}")
+        deadline_s = time.monotonic() + 5
+        while not out.read_text() and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+    assert [(tmp_path / str(count)).read_text().strip() for count in (0, 1, 2)] == ["none", "0", "0,1"]

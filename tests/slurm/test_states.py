@@ -1,0 +1,111 @@
+"""What became of jobs, from what the queue and the accounts say: no SLURM is needed for this."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gauntlet.slurm import sacct, states
+from gauntlet.slurm.states import LOOKS, LOOKS_WITHOUT_ACCOUNTS, Witnesses, judge
+
+
+def told(queue, accounts, *, has_accounts=True):
+    return judge(Witnesses(queue, accounts, has_accounts), {})[0]
+
+
+@pytest.mark.parametrize(
+    ("queue", "accounts", "state"),
+    [
+        ({"7": "RUNNING"}, {"7": "RUNNING"}, "RUNNING"),
+        ({}, {"7": "COMPLETED"}, "COMPLETED"),
+        ({"7": "COMPLETED"}, None, "COMPLETED"),
+        # Queued again by SLURM: the accounts still hold how it ended before.
+        ({"7": "PENDING"}, {"7": "PREEMPTED"}, "PENDING"),
+        ({"7": "PENDING"}, {"7": "NODE_FAIL"}, "PENDING"),
+        # Not queued again: the plugin would wait for ever.
+        ({}, {"7": "PREEMPTED"}, "CANCELLED"),
+        ({"7": "PREEMPTED"}, None, "CANCELLED"),
+        ({}, {"7": "NODE_FAIL"}, "NODE_FAIL"),
+        ({"7": "SOME_NEW_STATE"}, None, "CANCELLED"),
+        # Whether it was queued again is not known.
+        (None, {"7": "PREEMPTED"}, None),
+        (None, {"7": "FAILED"}, "FAILED"),
+        # Nobody knows anything: it is waited for.
+        (None, None, None),
+    ],
+)
+def test_a_job_is_told_by_whoever_knows_best(queue, accounts, state):
+    """The queue's word counts before the accounts', and what is uncertain is left out."""
+    assert told(queue, accounts).get("7") == state
+
+
+def test_of_a_state_with_a_reason_the_first_word_counts(monkeypatch):
+    """The accounts name who cancelled a job; the plugin knows the bare word only."""
+    monkeypatch.setattr(states, "rows", lambda *command: [])
+    answer = type("Done", (), {"stdout": "7|CANCELLED by 1000\n", "stderr": "", "returncode": 0})
+    monkeypatch.setattr(states, "ask", lambda *command: answer)
+    monkeypatch.setattr(states, "real", lambda name: f"/usr/bin/{name}")
+    assert judge(states.ask_both("run"), {})[0] == {"7": "CANCELLED"}
+
+
+@pytest.mark.parametrize(
+    ("accounts", "has_accounts", "looks"),
+    [
+        ({}, True, LOOKS),
+        (None, False, LOOKS),
+        ({"7": "RUNNING"}, True, LOOKS),
+        (None, True, LOOKS_WITHOUT_ACCOUNTS),
+    ],
+)
+def test_a_job_that_nobody_knows_any_more_is_failed_and_not_waited_for(accounts, has_accounts, looks):
+    """At the second look; later while accounts that may know do not answer."""
+    _, unseen = judge(Witnesses({"7": "RUNNING"}, accounts, has_accounts), {})
+    for look in range(1, looks + 1):
+        found, unseen = judge(Witnesses({}, accounts, has_accounts), unseen)
+        assert found == ({"7": "FAILED"} if look == looks else {})
+
+
+def test_a_silent_queue_loses_no_job():
+    """However long it does not answer; what is seen again counts from the start."""
+    _, unseen = judge(Witnesses({"7": "RUNNING"}, None, False), {})
+    for _ in range(20):
+        found, unseen = judge(Witnesses(None, None, False), unseen)
+        assert found == {}
+    _, unseen = judge(Witnesses({}, None, False), unseen)
+    _, unseen = judge(Witnesses({"7": "RUNNING"}, None, False), unseen)
+    assert unseen == {"7": 0}
+
+
+def test_the_command_answers_the_plugin_in_its_form_and_never_fails(tmp_path, monkeypatch, capsys):
+    """Every job of the run; nothing and no failure when both witnesses, or the disk, fail."""
+    monkeypatch.chdir(tmp_path)
+    question = ["-X", "--parsable2", "--format=JobIdRaw,State", "--starttime", "2026-11-19T10:00", "--name", "run-1"]
+    monkeypatch.setattr(sacct, "ask_both", lambda run: Witnesses({"7": "RUNNING", "8": "TIMEOUT"}, None, False))
+    assert sacct.main(question) == 0
+    assert capsys.readouterr().out == "7|RUNNING\n8|TIMEOUT\n"
+    assert json.loads((sacct.MEMORY / "run-1.json").read_text()) == {"7": 0}
+    monkeypatch.setattr(sacct, "ask_both", lambda run: Witnesses(None, None))
+    assert sacct.main(question) == 0
+    assert capsys.readouterr().out == ""
+
+    def broken(run):
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(sacct, "ask_both", broken)
+    assert sacct.main(question) == 0
+
+
+def test_other_questions_go_to_slurms_own_command(monkeypatch, capsys):
+    """Also past a stand-in at the front of PATH; where SLURM's refuses, nothing is answered."""
+    answers = {"Reason": (0, "None\n"), "nodelist": (1, "junk")}
+
+    def ask(name, *arguments):
+        code, out = next(value for key, value in answers.items() if key in " ".join(arguments))
+        return type("Done", (), {"stdout": out, "stderr": "", "returncode": code})
+
+    monkeypatch.setattr(sacct, "ask", ask)
+    assert sacct.main(["-j", "7.0", "--format=Reason", "--noheader"]) == 0
+    assert capsys.readouterr().out == "None\n"
+    assert sacct.main(["-j", "7", "-n", "-X", "-o", "nodelist%-256"]) == 0
+    assert capsys.readouterr().out == ""
