@@ -90,17 +90,25 @@ def shards_of(cell):
     return PLAN.experiment(cell.experiment).attacks[cell.probe].shards
 
 
+def processes_of(cell):
+    """How many processes share the work of a cell, each with a GPU where there is one."""
+    if cell.stage != "train":
+        return 1
+    return PLAN.experiment(cell.experiment).training_of(cell.variant).gpus
+
+
 @cache
 def allocation():
     """What jobs ask for, decided once a run; jobs see the same partitions and need to know no durations."""
     there = partitions()
     if not there or not workflow.is_main_process:
-        return Allocation(PLAN.config.execution, there)
+        return Allocation(PLAN.config.execution, there, gpus=processes_of)
     return Allocation(
         PLAN.config.execution,
         there,
         seconds=Costs(PLAN).of,
         shards=shards_of,
+        gpus=processes_of,
         sharing=workflow.group_settings.group_components,
         outlived=jobs_here(),
     )

@@ -64,8 +64,8 @@ class Allocation:
     """Decides for every cell of a run, from the configuration, the partitions, and what is known of durations.
 
     `seconds` gives what making a cell is known or predicted to take, None if unknown; `shards` how many jobs share its
-    work, `sharing` how many cells of a group share one. `outlived` are jobs of an earlier controller that are still in
-    the queue: a cell's new job starts after the old one, and finds the cell done.
+    work, `gpus` how many GPUs one of them uses, `sharing` how many cells of a group share one. `outlived` are jobs of an
+    earlier controller that are still in the queue: a cell's new job starts after the old one, and finds the cell done.
     """
 
     def __init__(
@@ -75,11 +75,12 @@ class Allocation:
         *,
         seconds: Callable[[Cell], float | None] = lambda cell: None,
         shards: Callable[[Cell], int] = lambda cell: 1,
+        gpus: Callable[[Cell], int] = lambda cell: 1,
         sharing: Mapping[str, int] = MappingProxyType({}),
         outlived: Iterable[Job] = (),
     ) -> None:
         self._device, self._asked = execution.device, execution.cluster
-        self._partitions, self._seconds, self._shards = tuple(partitions), seconds, shards
+        self._partitions, self._seconds, self._shards, self._gpus = tuple(partitions), seconds, shards, gpus
         self._sharing = {"figures": _FIGURES, **sharing}
         self._outlived = tuple(outlived)
 
@@ -101,7 +102,7 @@ class Allocation:
         return Asked(
             mem_mb=(self._asked.memory_mb if on_model else _LIGHT_MB) * attempt,
             runtime=min(self._minutes(cell) * 2 ** (attempt - 1), self._longest(cell, partition)),
-            gpu=int(gpu),
+            gpu=self._gpus(cell) if gpu else 0,
             gpu_model=(self._asked.gpu_model or "") if gpu else "",
             slurm_partition=partition,
             slurm_account=self._asked.account or "",
@@ -124,7 +125,7 @@ class Allocation:
         longest = self._asked.group_minutes
         if cell.stage in ("figure", "report"):
             return _GROUPS[cell.stage] if longest else None
-        if cell.stage not in ON_MODELS or self._shards(cell) > 1:
+        if cell.stage not in ON_MODELS or self._shards(cell) > 1 or self._gpus(cell) > 1:
             return None
         seconds = self._seconds(cell)
         expected = self._asked.minutes if seconds is None else seconds / 60
