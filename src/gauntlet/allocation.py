@@ -64,8 +64,8 @@ class Allocation:
     """Decides for every cell of a run, from the configuration, the partitions, and what is known of durations.
 
     `seconds` gives what making a cell is known or predicted to take, None if unknown; `shards` how many jobs share its
-    work, `gpus` how many GPUs one of them uses, `sharing` how many cells of a group share one. `outlived` are jobs of an
-    earlier controller that are still in the queue: a cell's new job starts after the old one, and finds the cell done.
+    work, `gpus` how many GPUs each of them uses, `sharing` how many cells of a group share one. `outlived` are jobs of
+    an earlier controller that are still in the queue: a cell's new job starts after the old one, and finds it done.
     """
 
     def __init__(
@@ -109,6 +109,16 @@ class Allocation:
             slurm_extra=after(self._before(cell, comment)),
         )
 
+    def controller(self) -> Asked:
+        """Say what the job of the controller itself asks for."""
+        partition = self._asked.controller_partition or self.partition(gpu=False)
+        return Asked(
+            mem_mb=self._asked.controller_memory_mb,
+            runtime=min(self._asked.controller_minutes, self._limit(partition)),
+            slurm_partition=partition,
+            slurm_account=self._asked.account or "",
+        )
+
     def partition(self, *, gpu: bool) -> str:
         """Name the partition of jobs with or without a GPU; empty for the cluster's default."""
         if not gpu:
@@ -138,14 +148,15 @@ class Allocation:
         return _LIGHT_MINUTES.get(cell.stage, self._asked.minutes)
 
     def _longest(self, cell: Cell, partition: str) -> int:
-        """Give the time that a cell may ask for: SLURM leaves a job that asks for too much in the queue for ever.
-
-        The times of cells that share a job are added.
-        """
-        names = partition.split(",") if partition else [one.name for one in self._partitions if one.is_default]
-        limits = [self._asked.max_minutes, *(one.minutes for one in self._partitions if one.name in names)]
-        shortest = min((limit for limit in limits if limit is not None), default=sys.maxsize)
+        """Give the time that a cell may ask for; the times of cells that share a job are added."""
+        shortest = min(self._asked.max_minutes or sys.maxsize, self._limit(partition))
         return max(1, shortest // self._sharing.get(self.group(cell) or "", 1))
+
+    def _limit(self, partition: str) -> int:
+        """Give a partition's limit, in minutes: SLURM leaves a job that asks for more in the queue for ever."""
+        names = partition.split(",") if partition else [one.name for one in self._partitions if one.is_default]
+        limits = (one.minutes for one in self._partitions if one.name in names)
+        return min((limit for limit in limits if limit is not None), default=sys.maxsize)
 
     def _before(self, cell: Cell, comment: str) -> list[Job]:
         """List the jobs of an earlier controller that may be making a cell.

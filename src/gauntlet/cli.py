@@ -238,6 +238,33 @@ def report(configs: Configs = None, experiment: ExperimentOption = None, force: 
     _perform(configs, "report", _Wanted(experiment), force)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def submit(
+    context: typer.Context,
+    asking: Annotated[
+        bool, typer.Option("--status", help="where the controller stands that was submitted here")
+    ] = False,
+    cancelling: Annotated[
+        bool, typer.Option("--cancel", help="cancel it, and the jobs of its cells; what is finished is kept")
+    ] = False,
+) -> None:
+    """Run `snakemake` with the same arguments as a SLURM job, which queues itself again before its time limit."""
+    from gauntlet.controller import submission
+
+    arguments = context.args
+    if (asking or cancelling) and (arguments or (asking and cancelling)):
+        raise InputError(
+            "--status and --cancel stand alone", remedy="they speak of what was submitted from this folder"
+        )
+    if asking:
+        typer.echo(submission.situation() or "no controller was submitted from this folder")
+    elif cancelling:
+        typer.echo(f"cancelled: {', '.join(submission.cancel()) or 'nothing, no job was there'}")
+    else:
+        sent = submission.submit(arguments)
+        typer.echo(f"controller: job {sent.job}, log {sent.log}; gauntlet submit --status, or --cancel")
+
+
 def main() -> None:
     """Run the command; what a user can mend is one line on standard error, never a traceback."""
     # A user's own classes are named by import path and stand where the command is run.
