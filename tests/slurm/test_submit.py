@@ -31,8 +31,8 @@ def waiting(model, x, y, *, epsilon):
 """
 
 
-@pytest.fixture
-def folder(slurm, tmp_path, monkeypatch):
+@pytest.fixture(params=[60], ids=[""])
+def folder(request, slurm, tmp_path, monkeypatch):
     """A clone with trained models, and an attack on each that waits for the file `go`; nothing of it stays queued."""
     monkeypatch.chdir(tmp_path)
     checkout(tmp_path)
@@ -42,8 +42,7 @@ def folder(slurm, tmp_path, monkeypatch):
     config = copy.deepcopy(TINY)
     attack = {"name": "my_attacks:waiting", "norm": "linf", "epsilons": [0.1]}
     config["experiments"]["small"] |= {"attacks": {"waiting": attack}, "certificates": {}}
-    # GPUs would put cells into another partition than the controller's, which is as well: both are told.
-    config["execution"] = {"cluster": {"minutes": 60, "group_minutes": 60, "controller_minutes": 3}}
+    config["execution"] = {"cluster": {"minutes": 60, "group_minutes": 60, "controller_minutes": request.param}}
     write_config(tmp_path, config)
     for stage in ("prepare", "train"):
         assert gauntlet(stage).returncode == 0
@@ -58,32 +57,36 @@ def gauntlet(*arguments):
     )
 
 
-def submit(*arguments):
+def submit():
     """Submit a controller that looks at the queue often; give its job."""
-    quick = ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5", *arguments]
-    done = gauntlet("submit", *quick)
+    quick = ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"]
+    done = gauntlet("submit", *quick, str(paths.summary("small")))
     assert done.returncode == 0, done.stderr
     return last_submitted().job
 
 
-def starts_now(slurm, job, count, folder):
-    """Wait for a start of the controller; a job that was queued again is held back for two minutes by SLURM."""
-
-    def started():
-        if slurm.ask("squeue", "--noheader", f"--jobs={job}", "--format=%T %r", check=False) == "PENDING BeginTime":
-            slurm.ask("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
-        return len(progress_of(job).starts) >= count
-
-    wait_for(started, folder, seconds=300)
+def nudge(slurm, job):
+    """Let a controller that was queued again start: SLURM holds it back for two minutes."""
+    if slurm.ask("squeue", "--noheader", f"--jobs={job}", "--format=%T %r", check=False) == "PENDING BeginTime":
+        slurm.ask("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
 
 
-def finishes(job, folder):
-    """Wait for the controller's last word."""
-    end = wait_for(lambda: progress_of(job).end, folder, seconds=300)
+def finishes(slurm, job, folder):
+    """Wait for the controller's last word, over as many starts as it takes; all is then there."""
+
+    def over():
+        nudge(slurm, job)
+        return "exit code" in (end := progress_of(job).end) and end
+
+    try:
+        end = wait_for(over, folder, seconds=300)
+    except AssertionError as error:
+        raise AssertionError(slurm.ask("scontrol", "show", "job", job, check=False)) from error
     assert end.endswith("Snakemake's exit code 0"), told(folder)
-    assert all(path.exists() for path in (paths.report("small"), paths.summary("small")))
+    assert paths.summary("small").exists()
 
 
+@pytest.mark.parametrize("folder", [3], indirect=True)
 def test_a_controller_queues_itself_again_before_its_limit_waits_for_its_jobs_and_finishes(slurm, folder):
     """Its job's limit is real, three minutes; the cells' job outlives it, and is made once."""
     job = submit()
@@ -93,32 +96,29 @@ def test_a_controller_queues_itself_again_before_its_limit_waits_for_its_jobs_an
     assert "started 1 times" in status
     assert gauntlet("submit").returncode == 1, "one controller at a time"
 
-    starts_now(slurm, job, 2, folder)
-    log = folder / paths.CONTROLLER / f"{job}_0_log.out"
-    wait_for(lambda: "waiting for 1 jobs that outlived the last start" in log.read_text(), folder, seconds=60)
+    def waits():
+        nudge(slurm, job)
+        return "waiting for 1 jobs that outlived the last start" in last_submitted().log.read_text()
+
+    wait_for(waits, folder, seconds=300)
     Path("go").touch()
-    finishes(job, folder)
-    assert len(progress_of(job).starts) == 2
+    finishes(slurm, job, folder)
+    assert len(progress_of(job).starts) >= 2
     # One process for each of two models, whoever waited for them.
     assert len(list(folder.glob("begun/*"))) == 2, "nothing was computed twice"
     assert "ended" in gauntlet("submit", "--status").stdout
 
 
-@pytest.mark.parametrize("grace_s", [0, 40])
-def test_a_controller_that_is_preempted_is_queued_again_and_finishes(slurm, folder, grace_s):
-    """A partition of higher priority takes the whole node: with SIGTERM, or with a shorter limit."""
-    slurm.ask("scontrol", "update", "PartitionName=cpu", f"GraceTime={grace_s}")
-    try:
-        job = submit()
-        wait_for(lambda: list(folder.glob("begun/*")), folder, seconds=120)
-        whole = ["--partition=urgent", f"--cpus-per-task={slurm.ask('sinfo', '-h', '-o', '%c', '-p', 'urgent')}"]
-        slurm.ask("sbatch", *whole, "--mem=10", "--output=/dev/null", "--wrap=true")
-        wait_for(lambda: progress_of(job).end.endswith("queued again"), folder, seconds=90)
-        Path("go").touch()
-        starts_now(slurm, job, 2, folder)
-        finishes(job, folder)
-    finally:
-        slurm.ask("scontrol", "update", "PartitionName=cpu", "GraceTime=0")
+def test_a_controller_that_is_preempted_is_queued_again_and_finishes(slurm, folder):
+    """A partition of higher priority takes the whole node."""
+    job = submit()
+    wait_for(lambda: list(folder.glob("begun/*")), folder, seconds=120)
+    whole = ["--partition=urgent", f"--cpus-per-task={slurm.ask('sinfo', '-h', '-o', '%c', '-p', 'urgent')}"]
+    slurm.ask("sbatch", *whole, "--mem=10", "--output=/dev/null", "--wrap=true")
+    wait_for(lambda: progress_of(job).end.endswith("queued again"), folder, seconds=90)
+    Path("go").touch()
+    finishes(slurm, job, folder)
+    assert len(progress_of(job).starts) >= 2
 
 
 def test_cancelling_ends_the_controller_and_the_jobs_of_its_cells(slurm, folder):
@@ -141,4 +141,4 @@ def test_a_partition_that_is_not_there_is_told_in_one_line(slurm, folder):
     done = gauntlet("submit")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
-    assert "invalid partition" in done.stderr
+    assert "Invalid partition" in done.stderr

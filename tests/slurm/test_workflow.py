@@ -41,7 +41,12 @@ def controller(folder):
 
 def told(folder):
     """Everything that may say why a run is not as it should be."""
-    logs = [*folder.glob("*.log"), *folder.glob("logs/**/*.log"), *folder.glob(".snakemake/slurm_logs/**/*.log")]
+    logs = [
+        *folder.glob("*.log"),
+        *folder.glob("logs/controller/*.out"),
+        *folder.glob("logs/**/*.log"),
+        *folder.glob(".snakemake/slurm_logs/**/*.log"),
+    ]
     return "\n".join(f"== {log.relative_to(folder)}\n{log.read_text()[-3000:]}" for log in logs)
 
 
