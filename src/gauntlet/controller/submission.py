@@ -86,6 +86,7 @@ def submit(arguments: Sequence[str]) -> Submitted:
     executor = SlurmExecutor(paths.CONTROLLER, python=f"exec {shlex.quote(sys.executable)}")
     executor.update_parameters(
         job_name="gauntlet",
+        comment="controller",
         time=asked.runtime,
         mem=f"{asked.mem_mb}MB",
         cpus_per_task=1,

@@ -42,7 +42,7 @@ def parse(text: str, folder: Path) -> list[Job]:
     jobs, here = [], os.path.realpath(folder)
     for line in text.splitlines():
         identifier, state, reason, comment, at = [*line.strip().split("|", 4), "", "", "", ""][:5]
-        if at and comment and state.isupper() and here in (at, os.path.realpath(at)):
+        if at and comment not in ("", "(null)") and state.isupper() and here in (at, os.path.realpath(at)):
             jobs.append(Job(identifier, state, "" if reason in ("None", "(null)") else reason, comment))
     return jobs
 
