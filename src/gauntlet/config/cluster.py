@@ -36,3 +36,6 @@ class Cluster(Closed):
     group_minutes: int = Field(
         5, ge=0, description="cells known to take at most this long share jobs; 0 gives each a job of its own"
     )
+    preload: bool = Field(
+        True, description="cells that share a job are forked from one process that has loaded the libraries"
+    )
