@@ -24,7 +24,7 @@ _MARGIN = 2.0
 """How much longer a cell may take than the cell that it was estimated from: nodes differ, and are shared."""
 
 _STARTING_MINUTES = 10
-"""Two starts of Snakemake, and the imports, from a file system that may be slow."""
+"""A start of Snakemake, and the imports, from a file system that may be slow."""
 
 _FIGURES = 12
 """Figures and pages that may share a job: all that hang on one page."""

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gauntlet.errors import GauntletError, InputError
+from gauntlet.files import SCRATCH
+from gauntlet.preloading import hand_over
 from gauntlet.signals import orderly_exit
 
 if TYPE_CHECKING:
@@ -270,6 +272,7 @@ def main() -> None:
     # A user's own classes are named by import path and stand where the command is run.
     sys.path.insert(0, str(Path.cwd()))
     try:
+        hand_over(sys.argv[1:])
         with orderly_exit():
             app()
     except GauntletError as error:
@@ -324,6 +327,7 @@ def _perform(configs: list[Path] | None, stage: str, wanted: _Wanted, force: boo
     from gauntlet.stages.publishing import sweep
 
     config = load(_paths(configs))
+    os.environ[SCRATCH] = config.execution.scratch
     for cell in _chosen(Plan(config), stage, wanted, doing=stage):
         plan = Plan(config)
         if not force and plan.is_current(cell):
