@@ -4,7 +4,8 @@ from typing import get_args
 
 from snakemake.exceptions import WorkflowError
 
-from gauntlet.allocation import RESOURCES, Allocation
+from gauntlet import preloading
+from gauntlet.allocation import ON_MODELS, RESOURCES, Allocation
 from gauntlet.config.grid import Stage
 from gauntlet.planning import State
 from gauntlet.slurm.queue import jobs_here
@@ -15,7 +16,12 @@ STAGES = get_args(Stage)
 
 
 def products(*stages, experiments=PLAN.config.full_forms):
-    """Every file that the cells of some stages make, in the full forms of the experiments or in those named."""
+    """Every file that the cells of some stages make, in the full forms of the experiments or in those named.
+
+    A job is told which cells it makes, and needs no list of all.
+    """
+    if not workflow.is_main_process:
+        return []
     return [
         str(path)
         for cell in PLAN.cells(experiments)
@@ -61,14 +67,32 @@ def reads(stage, shards=False):
         waited = (one for one in PLAN.upstream(cell) if one not in makers)
         files = [*map(str, read), *(str(paths.products(one)[0]) for one in waited)]
         if not workflow.is_main_process:
-            # Cells that share a job go on when one of them fails; no option tells jobs so.
-            workflow.execution_settings.keep_going = True
+            begin_job(stage)
+            # Snakemake waits for files that a network file system shows late, if it is told of them.
+            made = [paths.products(one) for one in PLAN.upstream(cell)]
+            files = [str(path) for some in made for path in some]
         if not workflow.is_main_process or PLAN.state(cell) is State.CURRENT:
             return ancient(files)
         workflow.dag.forcefiles.add(str(paths.products(cell)[0]))
         return [*files, *(shard_marks(cell) if shards else [])]
 
     return inputs
+
+
+def begin_job(stage):
+    """Within a job, before it makes a cell of this stage."""
+    # Cells that share a job go on when one of them fails; no option tells jobs so.
+    workflow.execution_settings.keep_going = True
+    if stage in ON_MODELS:
+        load_libraries()
+
+
+@cache
+def load_libraries():
+    """Let a process load them for all cells of this job; one cell alone loads them itself."""
+    asked = PLAN.config.execution.cluster.preload
+    if asked and len(workflow.dag_settings.target_jobs) > 1:
+        preloading.start(threads=1)
 
 
 def shard_marks(cell):
@@ -90,17 +114,25 @@ def shards_of(cell):
     return PLAN.experiment(cell.experiment).attacks[cell.probe].shards
 
 
+def processes_of(cell):
+    """How many processes share the work of a cell, each with a GPU where there is one."""
+    if cell.stage != "train":
+        return 1
+    return PLAN.experiment(cell.experiment).training_of(cell.variant).gpus
+
+
 @cache
 def allocation():
     """What jobs ask for, decided once a run; jobs see the same partitions and need to know no durations."""
     there = partitions()
     if not there or not workflow.is_main_process:
-        return Allocation(PLAN.config.execution, there)
+        return Allocation(PLAN.config.execution, there, gpus=processes_of)
     return Allocation(
         PLAN.config.execution,
         there,
         seconds=Costs(PLAN).of,
         shards=shards_of,
+        gpus=processes_of,
         sharing=workflow.group_settings.group_components,
         outlived=jobs_here(),
     )
@@ -129,11 +161,11 @@ def asks(stage, rule):
 
 
 def company(stage):
-    """Make the group function of a stage: what is short shares jobs, on a cluster."""
+    """Make the group function of a stage: what is short shares jobs, on a cluster; within a job there are no groups."""
+    if not workflow.is_main_process or not partitions():
+        return None
 
     def group(wildcards):
-        if not workflow.is_main_process or not partitions():
-            return None
         cell = cell_of(stage, wildcards)
         return None if PLAN.state(cell) is State.CURRENT else allocation().group(cell)
 

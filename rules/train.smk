@@ -20,7 +20,7 @@ rule train:
         company("train")
     conda:
         "../envs/gauntlet.yaml"
-    threads: 1
+    threads: lambda wildcards: processes_of(cell_of("train", wildcards))
     resources:
         **asks("train", rule="train"),
         turn=1,

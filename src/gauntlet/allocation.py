@@ -24,7 +24,7 @@ _MARGIN = 2.0
 """How much longer a cell may take than the cell that it was estimated from: nodes differ, and are shared."""
 
 _STARTING_MINUTES = 10
-"""Two starts of Snakemake, and the imports, from a file system that may be slow."""
+"""A start of Snakemake, and the imports, from a file system that may be slow."""
 
 _FIGURES = 12
 """Figures and pages that may share a job: all that hang on one page."""
@@ -64,8 +64,8 @@ class Allocation:
     """Decides for every cell of a run, from the configuration, the partitions, and what is known of durations.
 
     `seconds` gives what making a cell is known or predicted to take, None if unknown; `shards` how many jobs share its
-    work, `sharing` how many cells of a group share one. `outlived` are jobs of an earlier controller that are still in
-    the queue: a cell's new job starts after the old one, and finds the cell done.
+    work, `gpus` how many GPUs each of them uses, `sharing` how many cells of a group share one. `outlived` are jobs of
+    an earlier controller that are still in the queue: a cell's new job starts after the old one, and finds it done.
     """
 
     def __init__(
@@ -75,11 +75,12 @@ class Allocation:
         *,
         seconds: Callable[[Cell], float | None] = lambda cell: None,
         shards: Callable[[Cell], int] = lambda cell: 1,
+        gpus: Callable[[Cell], int] = lambda cell: 1,
         sharing: Mapping[str, int] = MappingProxyType({}),
         outlived: Iterable[Job] = (),
     ) -> None:
         self._device, self._asked = execution.device, execution.cluster
-        self._partitions, self._seconds, self._shards = tuple(partitions), seconds, shards
+        self._partitions, self._seconds, self._shards, self._gpus = tuple(partitions), seconds, shards, gpus
         self._sharing = {"figures": _FIGURES, **sharing}
         self._outlived = tuple(outlived)
 
@@ -101,11 +102,21 @@ class Allocation:
         return Asked(
             mem_mb=(self._asked.memory_mb if on_model else _LIGHT_MB) * attempt,
             runtime=min(self._minutes(cell) * 2 ** (attempt - 1), self._longest(cell, partition)),
-            gpu=int(gpu),
+            gpu=self._gpus(cell) if gpu else 0,
             gpu_model=(self._asked.gpu_model or "") if gpu else "",
             slurm_partition=partition,
             slurm_account=self._asked.account or "",
             slurm_extra=after(self._before(cell, comment)),
+        )
+
+    def controller(self) -> Asked:
+        """Say what the job of the controller itself asks for."""
+        partition = self._asked.controller_partition or self.partition(gpu=False)
+        return Asked(
+            mem_mb=self._asked.controller_memory_mb,
+            runtime=min(self._asked.controller_minutes, self._limit(partition)),
+            slurm_partition=partition,
+            slurm_account=self._asked.account or "",
         )
 
     def partition(self, *, gpu: bool) -> str:
@@ -124,7 +135,7 @@ class Allocation:
         longest = self._asked.group_minutes
         if cell.stage in ("figure", "report"):
             return _GROUPS[cell.stage] if longest else None
-        if cell.stage not in ON_MODELS or self._shards(cell) > 1:
+        if cell.stage not in ON_MODELS or self._shards(cell) > 1 or self._gpus(cell) > 1:
             return None
         seconds = self._seconds(cell)
         expected = self._asked.minutes if seconds is None else seconds / 60
@@ -137,14 +148,15 @@ class Allocation:
         return _LIGHT_MINUTES.get(cell.stage, self._asked.minutes)
 
     def _longest(self, cell: Cell, partition: str) -> int:
-        """Give the time that a cell may ask for: SLURM leaves a job that asks for too much in the queue for ever.
-
-        The times of cells that share a job are added.
-        """
-        names = partition.split(",") if partition else [one.name for one in self._partitions if one.is_default]
-        limits = [self._asked.max_minutes, *(one.minutes for one in self._partitions if one.name in names)]
-        shortest = min((limit for limit in limits if limit is not None), default=sys.maxsize)
+        """Give the time that a cell may ask for; the times of cells that share a job are added."""
+        shortest = min(self._asked.max_minutes or sys.maxsize, self._limit(partition))
         return max(1, shortest // self._sharing.get(self.group(cell) or "", 1))
+
+    def _limit(self, partition: str) -> int:
+        """Give a partition's limit, in minutes: SLURM leaves a job that asks for more in the queue for ever."""
+        names = partition.split(",") if partition else [one.name for one in self._partitions if one.is_default]
+        limits = (one.minutes for one in self._partitions if one.name in names)
+        return min((limit for limit in limits if limit is not None), default=sys.maxsize)
 
     def _before(self, cell: Cell, comment: str) -> list[Job]:
         """List the jobs of an earlier controller that may be making a cell.

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gauntlet.errors import GauntletError, InputError
+from gauntlet.files import SCRATCH
+from gauntlet.preloading import hand_over
 from gauntlet.signals import orderly_exit
 
 if TYPE_CHECKING:
@@ -238,11 +240,39 @@ def report(configs: Configs = None, experiment: ExperimentOption = None, force: 
     _perform(configs, "report", _Wanted(experiment), force)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def submit(
+    context: typer.Context,
+    asking: Annotated[
+        bool, typer.Option("--status", help="where the controller stands that was submitted here")
+    ] = False,
+    cancelling: Annotated[
+        bool, typer.Option("--cancel", help="cancel it, and the jobs of its cells; what is finished is kept")
+    ] = False,
+) -> None:
+    """Run `snakemake` with the same arguments as a SLURM job, which queues itself again before its time limit."""
+    from gauntlet.controller import submission
+
+    arguments = context.args
+    if (asking or cancelling) and (arguments or (asking and cancelling)):
+        raise InputError(
+            "--status and --cancel stand alone", remedy="they speak of what was submitted from this folder"
+        )
+    if asking:
+        typer.echo(submission.situation() or "no controller was submitted from this folder")
+    elif cancelling:
+        typer.echo(f"cancelled: {', '.join(submission.cancel()) or 'nothing, no job was there'}")
+    else:
+        sent = submission.submit(arguments)
+        typer.echo(f"controller: job {sent.job}, log {sent.log}; gauntlet submit --status, or --cancel")
+
+
 def main() -> None:
     """Run the command; what a user can mend is one line on standard error, never a traceback."""
     # A user's own classes are named by import path and stand where the command is run.
     sys.path.insert(0, str(Path.cwd()))
     try:
+        hand_over(sys.argv[1:])
         with orderly_exit():
             app()
     except GauntletError as error:
@@ -297,6 +327,7 @@ def _perform(configs: list[Path] | None, stage: str, wanted: _Wanted, force: boo
     from gauntlet.stages.publishing import sweep
 
     config = load(_paths(configs))
+    os.environ[SCRATCH] = config.execution.scratch
     for cell in _chosen(Plan(config), stage, wanted, doing=stage):
         plan = Plan(config)
         if not force and plan.is_current(cell):

@@ -19,15 +19,22 @@ import psutil
 from gauntlet.errors import GauntletError
 from gauntlet.files import write_json
 from gauntlet.provenance.circumstances import command_line
+from gauntlet.slurm.commands import rows
 
 NAME = ".lock"
+
+JOB_VARIABLE = "GAUNTLET_CONTROLLER_JOB"
+"""Names the SLURM job that a process is a child of; nothing of a job outlives it."""
 
 _TOLERANCE_S = 2.0
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that holds a lock; `born_s` is when it started (seconds since 1970), so that a reused id is told."""
+    """The process that holds a lock; `born_s` is when it started (seconds since 1970), so that a reused id is told.
+
+    `job` is the SLURM job of a controller, which may have been started anew on another machine.
+    """
 
     host: str
     pid: int
@@ -35,6 +42,7 @@ class Holder:
     user: str
     started: str
     command: str
+    job: str = ""
 
     def __str__(self) -> str:
         return f"process {self.pid} of {self.user} on {self.host}, since {self.started}: {self.command}"
@@ -46,9 +54,9 @@ class Holder:
 
     @property
     def is_dead(self) -> bool:
-        """Tell whether it is known to be gone; of another machine's process that is never known."""
+        """Tell whether it is known to be gone; of another machine's process only its SLURM job tells."""
         if not self.is_here:
-            return False
+            return self.job != "" and (self.job == os.environ.get(JOB_VARIABLE) or _is_over(self.job, self.user))
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.born_s) <= _TOLERANCE_S
@@ -63,7 +71,9 @@ def this_process() -> Holder:
     """Describe the process that is running."""
     born_s = psutil.Process().create_time()
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Holder(socket.gethostname(), os.getpid(), born_s, _user(), now, command_line())
+    return Holder(
+        socket.gethostname(), os.getpid(), born_s, _user(), now, command_line(), os.environ.get(JOB_VARIABLE, "")
+    )
 
 
 def holder(folder: Path) -> Holder | None:
@@ -156,6 +166,11 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _is_over(job: str, user: str) -> bool:
+    found = rows("squeue", "--noheader", f"--user={user}", "--format=%i")
+    return found is not None and [job] not in found
 
 
 def _user() -> str:

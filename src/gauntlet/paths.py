@@ -16,6 +16,7 @@ from gauntlet.provenance.digests import digest_json
 DATA = Path("data")
 RESULTS = Path("results")
 LOGS = Path("logs")
+CONTROLLER = LOGS / "controller"
 
 SPLITS = ("train", "validation", "test")
 FIGURE_FORMATS = ("pdf", "svg", "png")

@@ -79,6 +79,7 @@ WRONG = [
     (("experimentz",), {}, "experimentz: unknown key; did you mean 'experiments'"),
     (("execution",), {"devise": "cpu"}, "execution.devise: unknown key; did you mean 'device'"),
     (("execution",), {"device": "gpu"}, "execution.device"),
+    (("execution",), {"scratch": "atuo"}, "execution.scratch"),
     ((*D, "sedes"), [1], "experiments.digits.sedes: unknown key; did you mean 'seeds'"),
     ((*D, "seeds"), "0", "experiments.digits.seeds"),
     ((*D, "seeds"), [0, -1], "experiments.digits.seeds.1: should be greater than or equal to 0"),

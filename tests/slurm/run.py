@@ -96,20 +96,33 @@ class Run:
         return [Account(state.split()[0], comment, held) for state, comment, held, _ in here]
 
     def wait_for(self, what: Callable[[], Found], seconds: float = 600) -> Found:
-        """Wait until something is there; give it."""
-        deadline_s = time.monotonic() + seconds
-        while not (found := what()):
-            assert time.monotonic() < deadline_s, self.told()
+        """Wait until something is there, as long as the controller lives; give it."""
+
+        def found() -> Found:
             assert self._controller is None or self._controller.poll() is None, self.told()
-            time.sleep(0.3)
-        return found
+            return what()
+
+        return wait_for(found, self.folder, seconds)
 
     def told(self) -> str:
         """Everything that may say why a run is not as it should be."""
-        places = ("*.log", "logs/**/*.log", ".snakemake/slurm_logs/**/*.log")
-        logs = [log for place in places for log in sorted(self.folder.glob(place))]
-        said = "\n".join(f"== {log.relative_to(self.folder)}\n{log.read_text()[-3000:]}" for log in logs)
-        return f"{said}\n{self.slurm.ask('squeue', '--states=all', check=False)}"
+        return f"{told(self.folder)}\n{self.slurm.ask('squeue', '--states=all', check=False)}"
+
+
+def told(folder: Path) -> str:
+    """What was logged in a folder, by anybody."""
+    places = ("*.log", "logs/controller/*.out", "logs/**/*.log", ".snakemake/slurm_logs/**/*.log")
+    logs = [log for place in places for log in sorted(folder.glob(place))]
+    return "\n".join(f"== {log.relative_to(folder)}\n{log.read_text()[-3000:]}" for log in logs)
+
+
+def wait_for(what: Callable[[], Found], folder: Path, seconds: float = 600) -> Found:
+    """Wait until something is there; give it."""
+    deadline_s = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline_s, told(folder)
+        time.sleep(0.3)
+    return found
 
 
 class Makings:

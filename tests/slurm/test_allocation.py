@@ -53,6 +53,15 @@ def test_only_work_on_models_asks_for_a_gpu_and_where_there_is_one(execution, gp
     assert allocation(execution).of(TABLE, 1).gpu == 0
 
 
+def test_a_training_that_several_processes_share_asks_for_a_gpu_for_each_and_has_its_own_job():
+    """However short it is; without GPUs it asks for none."""
+    shared = {"gpus": lambda cell: 4 if cell.stage == "train" else 1, "seconds": lambda cell: 1.0}
+    assert allocation(**shared).of(TRAIN, 1).gpu == 4
+    assert allocation(**shared).of(ATTACK, 1).gpu == 1
+    assert allocation({"device": "cpu"}, **shared).of(TRAIN, 1).gpu == 0
+    assert (allocation(**shared).group(TRAIN), allocation(**shared).group(ATTACK)) == (None, "cells")
+
+
 def test_a_default_partition_with_gpus_is_not_named():
     there = (Partition("all", 3, is_default=True, has_gpus=True), Partition("more", 9, has_gpus=True))
     assert allocation(there=there).of(TRAIN, 1).slurm_partition == ""
@@ -111,7 +120,8 @@ def test_cells_known_to_be_short_share_jobs():
 def test_a_cell_waits_for_the_job_that_a_dead_controller_left_on_it():
     """Its own, and shared ones, which may hold it; no other."""
     comment = "rule_evaluate_wildcards_small_softmax_0_pgd"
-    left = [Job("1", comment), Job("2", comment + "2"), Job("3", "rule_cells_evaluate"), Job("4", "rule_train_x")]
+    comments = (comment, comment + "2", "rule_cells_evaluate", "rule_train_x")
+    left = [Job(str(number), "RUNNING", "", one) for number, one in enumerate(comments, 1)]
     assert allocation(outlived=left).of(ATTACK, 1, comment).slurm_extra == "--dependency=afterany:1:3"
     assert allocation(outlived=left).of(TRAIN, 1, "rule_train_y").slurm_extra == ""
     shared = allocation(outlived=left, seconds=lambda cell: 20.0)

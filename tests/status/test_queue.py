@@ -12,7 +12,8 @@ import pytest
 
 from gauntlet.config import Cell
 from gauntlet.config.grid import Stage
-from gauntlet.status.queue import Job, Queue, comment_of, of_cells, parse
+from gauntlet.slurm.queue import Job, parse
+from gauntlet.status.queue import Queue, comment_of, of_cells
 
 HERE = Path("/cluster/project/work")
 RECORDED = """\
@@ -37,7 +38,14 @@ def test_the_recorded_queue_is_read():
 
 @pytest.mark.parametrize(
     "line",
-    ["", "squeue: a notice of the site", "7|PENDING", "7|PENDING|None||/cluster/project/work", "7||None|rule_a|"],
+    [
+        "",
+        "squeue: a notice of the site",
+        "7|PENDING",
+        "7|PENDING|None||/cluster/project/work",
+        "7||None|rule_a|",
+        "7|RUNNING|None|(null)|/cluster/project/work",
+    ],
 )
 def test_lines_of_another_form_are_passed_over(line):
     """What the site prints beside the queue, and jobs without a comment."""

@@ -14,9 +14,10 @@ from rich.console import Console
 from gauntlet import locking, paths
 from gauntlet.config import Cell
 from gauntlet.progress import last_told
+from gauntlet.slurm.queue import Job
 from gauntlet.status import Progress, watching
 from gauntlet.status.board import coloured, plain
-from gauntlet.status.queue import Job, Queue, comment_of
+from gauntlet.status.queue import Queue, comment_of
 from tests.status.forge import SMALL, finish, make
 from tests.workflow.pretend import plan_in, write_config
 

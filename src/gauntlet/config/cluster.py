@@ -36,3 +36,13 @@ class Cluster(Closed):
     group_minutes: int = Field(
         5, ge=0, description="cells known to take at most this long share jobs; 0 gives each a job of its own"
     )
+    preload: bool = Field(
+        True, description="cells that share a job are forked from one process that has loaded the libraries"
+    )
+    controller_partition: Word | None = Field(
+        None, description="of the job that `gauntlet submit` makes; without it that of jobs without a GPU"
+    )
+    controller_minutes: PositiveInt = Field(
+        1440, description="time limit of that job; before it, the job queues itself again"
+    )
+    controller_memory_mb: PositiveInt = Field(2000, description="memory of that job")

@@ -163,6 +163,11 @@ class Execution(Closed):
         "where the device is fast at it and the gradients agree; every success is confirmed in float32",
     )
     attack_batch_size: PositiveInt | Literal["auto"] = Field("auto", description="images per attack batch")
+    scratch: Annotated[str, StringConstraints(pattern=r"^(auto|off|[/$].*)$")] = Field(
+        "auto",
+        description="folder on a disk of the node's own, where files are written before they are moved to their place; "
+        "auto takes $SLURM_TMPDIR or, in a job, $TMPDIR, if that is another file system; off takes none",
+    )
     cluster: Cluster = Field(Cluster(), description="what jobs ask SLURM for")
 
 

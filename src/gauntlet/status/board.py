@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gauntlet.config.grid import Cell
+from gauntlet.slurm.queue import Job
 from gauntlet.status.cells import CellStatus, Progress, Survey
-from gauntlet.status.queue import Job
 from gauntlet.status.rendering import COLOURS, aligned, counted, duration
 
 QUEUED = "queued"

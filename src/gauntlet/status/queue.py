@@ -1,4 +1,4 @@
-"""What SLURM's queue says of cells: `squeue` asked now and then, in the background, and read in this one place.
+"""Which cells SLURM's queue speaks of; `squeue` is asked now and then, in the background.
 
 The executor plugin names every job of a run after the run, and says rule and wildcards in the job's comment. So that of
 two clones each sees its own jobs, only jobs that work in the given folder count.
@@ -6,52 +6,25 @@ two clones each sees its own jobs, only jobs that work in the given folder count
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from gauntlet.config.grid import Cell
+from gauntlet.slurm.commands import real
+from gauntlet.slurm.queue import QUESTION, Job, parse
 
 INTERVAL_S = 30.0
 """A workload manager has thousands of users: it is asked no more often than this."""
 PATIENCE_S = 20.0
 """A `squeue` that takes longer is ended."""
 
-# Identifier, state, reason, comment, folder; the folder last, since it alone may hold a bar.
-_FORMAT = "%i|%T|%r|%k|%Z"
 _RULES = {"report": "page"}
 _SHARD = re.compile(r"rule_shard(?P<wildcards>_wildcards_.+)_\d+_\d+")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One job in the queue: its state as SLURM spells it, such as PENDING, and why it waits, empty without a reason."""
-
-    id: str
-    state: str
-    reason: str
-    comment: str
-
-    def __str__(self) -> str:
-        return f"{self.state} ({self.reason})" if self.reason else self.state
-
-
-def parse(text: str, folder: Path) -> list[Job]:
-    """Read what `squeue` printed of the jobs that work in a folder; a line of another form is passed over."""
-    # The folder may be spelt through a link: file systems of clusters often have two names.
-    jobs, here = [], os.path.realpath(folder)
-    for line in text.splitlines():
-        identifier, state, reason, comment, at = [*line.strip().split("|", 4), "", "", "", ""][:5]
-        if at and comment and state.isupper() and here in (at, os.path.realpath(at)):
-            jobs.append(Job(identifier, state, "" if reason in ("None", "(null)") else reason, comment))
-    return jobs
 
 
 def of_cells(jobs: Iterable[Job], cells: Iterable[Cell]) -> tuple[dict[Cell, list[Job]], list[Job]]:
@@ -91,7 +64,7 @@ class Queue:
         self.folder, self.interval_s, self.patience_s = folder, interval_s, patience_s
         self.jobs: list[Job] = []
         self.problem = ""
-        self._command = shutil.which("squeue")
+        self._command = real("squeue")
         self._asked_s = -float("inf")
         self._asking: tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]] | None = None
 
@@ -114,7 +87,7 @@ class Queue:
         self._asked_s = now_s
         # Files, not pipes: an answer of any length never blocks the one who answers.
         answer, complaint = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
-        command = [str(self._command), "--noheader", f"--user={os.getuid()}", f"--format={_FORMAT}"]
+        command = [str(self._command), *QUESTION]
         try:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=answer, stderr=complaint)
         except OSError as error:
