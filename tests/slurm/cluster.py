@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import secrets
-import shutil
 import signal
 import socket
 import stat
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-DAEMONS = ("munged", "slurmctld", "slurmd")
+import psutil
+
+from tests.slurm import accounts
+from tests.slurm.daemons import PLACES, Daemons, free_ports, listens, places
+from tests.slurm.daemons import lacking as lacking_daemons
+
+NEEDED = ("munged", "slurmctld", "slurmd", *accounts.NEEDED)
 
 SLURM_CONF = """
 ClusterName=test
@@ -38,7 +45,12 @@ MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SlurmdParameters=config_overrides
-AccountingStorageType=accounting_storage/none
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={accounts_port}
+AccountingStoragePass={folder}/munge.socket
+AccountingStorageTRES=gres/gpu
+AccountingStoreFlags=job_comment
 JobCompType=jobcomp/none
 JobAcctGatherType=jobacct_gather/none
 PreemptType=preempt/partition_prio
@@ -46,10 +58,11 @@ PreemptMode=CANCEL
 ReturnToService=2
 MinJobAge=36000
 KillWait=5
+BatchStartTimeout=1
 SlurmdTimeout=300
 SchedulerParameters=sched_interval=2,bf_interval=2
 GresTypes=gpu
-NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=64000 Gres=gpu:2
+NodeName={host} NodeAddr=127.0.0.1 CPUs=6 RealMemory=64000 Gres=gpu:2
 PartitionName=cpu Nodes={host} Default=YES MaxTime=1440 PriorityTier=1 State=UP
 PartitionName=gpu Nodes={host} MaxTime=2880 PriorityTier=1 State=UP
 PartitionName=urgent Nodes={host} MaxTime=60 PriorityTier=9 State=UP
@@ -58,19 +71,26 @@ PartitionName=urgent Nodes={host} MaxTime=60 PriorityTier=9 State=UP
 
 def lacking() -> list[str]:
     """Name what a cluster needs and this machine has not."""
-    places = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"])
-    missing = [name for name in DAEMONS if shutil.which(name, path=places) is None]
+    missing = lacking_daemons(NEEDED)
     return missing if os.geteuid() == 0 else [*missing, "root (a GPU is a device node)"]
 
 
+READY = ("idle", "mixed", "allocated", "draining", "drained")
+"""States of a node whose daemon answers."""
+
+
 class Cluster:
-    """Starts the daemons, speaks to them, and ends them by their process ids."""
+    """Starts the daemons, and speaks to them.
+
+    It keeps accounts. Commands that find its settings under `without_accounts` are told that it keeps none: whether it
+    does, a client reads there.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.host = socket.gethostname().partition(".")[0]
-        self._daemons: dict[str, subprocess.Popen] = {}
-        for name in ("state", "spool"):
+        self._daemons = Daemons(folder)
+        for name in ("state", "spool", "unaccounted"):
             (folder / name).mkdir()
         # The null device under another name: jobs are told which they hold, and open none.
         for number in (0, 1):
@@ -78,47 +98,94 @@ class Cluster:
         (folder / "munge.key").write_bytes(secrets.token_bytes(128))
         (folder / "munge.key").chmod(0o600)
         (folder / "gres.conf").write_text(f"NodeName={self.host} Name=gpu File={folder}/gpu[0-1]\n")
-        controller_port, node_port = _free_ports(2)
+        self._port, self._node_port, accounts_port = free_ports(3)
+        self.accounts = accounts.Accounts(self._daemons, accounts_port, getpass.getuser())
         settings = SLURM_CONF.format(
             folder=folder,
             host=self.host,
             user=getpass.getuser(),
-            controller_port=controller_port,
-            node_port=node_port,
+            controller_port=self._port,
+            node_port=self._node_port,
+            accounts_port=accounts_port,
         )
-        (folder / "slurm.conf").write_text(settings)
+        self.settings = folder / "slurm.conf"
+        self.settings.write_text(settings)
+        self.without_accounts = folder / "unaccounted" / "slurm.conf"
+        self.without_accounts.write_text(settings.replace("accounting_storage/slurmdbd", "accounting_storage/none"))
 
     @property
     def environment(self) -> dict[str, str]:
         """What the SLURM commands need to find this cluster."""
-        places = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"])
-        return {**os.environ, "PATH": places, "SLURM_CONF": str(self.folder / "slurm.conf")}
+        return {**os.environ, "PATH": places(), "SLURM_CONF": str(self.settings)}
 
     def start(self) -> None:
         """Start all daemons and wait until the node is ready."""
         at = self.folder
         munge = [f"--{name}={at}/munge.{name.partition('-')[0]}" for name in ("key-file", "pid-file", "log-file")]
-        self._launch(
-            "munged", "--foreground", "--force", f"--socket={at}/munge.socket", f"--seed-file={at}/munge.seed", *munge
+        munge += [f"--socket={at}/munge.socket", f"--seed-file={at}/munge.seed"]
+        self._daemons.start(
+            "munged",
+            "--foreground",
+            "--force",
+            *munge,
+            environment=self.environment,
+            ready=(at / "munge.socket").exists,
         )
-        self._until(lambda: (at / "munge.socket").exists(), "munged")
-        self._launch("slurmctld", "-D", "-i")
+        self.accounts.start()
+        for kind in ("cluster test", "account physics", f"user {getpass.getuser()} account=physics"):
+            self.ask("sacctmgr", "--immediate", "add", *kind.split())
+        self._start_controller()
         self.start_node()
 
-    def start_node(self) -> None:
-        """Start the node's daemon and wait until it takes jobs."""
-        self._launch("slurmd", "-D")
-        self._until(lambda: self.node_state() in ("idle", "mixed"), "slurmd")
+    def _start_controller(self) -> None:
+        self._daemons.start("slurmctld", "-D", "-i", environment=self.environment, ready=lambda: listens(self._port))
+
+    def start_node(self, *, rebooted: bool = False) -> None:
+        """Start the node's daemon, after its machine if that was rebooted, and wait until it answers."""
+
+        def answers() -> bool:
+            return listens(self._node_port) and self.node_state() in READY
+
+        options = ["-D", "-b"] if rebooted else ["-D"]
+        self._daemons.start("slurmd", *options, environment=self.environment, ready=answers)
 
     def node_state(self) -> str:
         """Say what the controller thinks of the node."""
         return self.ask("sinfo", "--noheader", "--format=%T", "--partition=cpu", check=False)
 
-    def kill_node(self) -> None:
-        """Kill the node's daemon; what its jobs run goes on."""
-        daemon = self._daemons.pop("slurmd")
-        daemon.kill()
-        daemon.wait()
+    def kill_node(self, *, with_jobs: bool = False) -> None:
+        """Kill the node's daemon; what its jobs run goes on, or dies with it as when the power fails."""
+        self._daemons.stop("slurmd", signal.SIGKILL)
+        if with_jobs:
+            steps = self._steps()
+            for process in [*steps, *(below for step in steps for below in step.children(recursive=True))]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+    def _steps(self) -> list[psutil.Process]:
+        """Find the daemons that look after the steps of jobs, of this cluster only."""
+        found, log = [], str(self.folder / "slurmd.log")
+        for process in psutil.process_iter(["name"]):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.info["name"] == "slurmstepd" and log in {file.path for file in process.open_files()}:
+                    found.append(process)
+        return found
+
+    @contextlib.contextmanager
+    def silence(self, *commands: str) -> Iterator[None]:
+        """Let ``sacct``, ``squeue`` or both get no answer for a while: what they ask does not run."""
+        if "sacct" in commands:
+            self._daemons.stop("slurmdbd")
+        if "squeue" in commands:
+            self._daemons.stop("slurmctld")
+        try:
+            yield
+        finally:
+            if "sacct" in commands:
+                self.accounts.resume()
+            if "squeue" in commands:
+                self._start_controller()
+                self._daemons.until(lambda: self.node_state() in READY, "slurmctld")
 
     def stop(self) -> None:
         """Cancel every job and end the daemons."""
@@ -126,46 +193,12 @@ class Cluster:
         deadline_s = time.monotonic() + 20
         while self.ask("squeue", "-h", check=False) and time.monotonic() < deadline_s:
             time.sleep(0.3)
-        for daemon in reversed(self._daemons.values()):
-            daemon.send_signal(signal.SIGTERM)
-            try:
-                daemon.wait(10)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait()
+        self._daemons.stop_all()
 
     def ask(self, *command: str, check: bool = True) -> str:
-        """Run a SLURM command; give its output."""
-        done = subprocess.run(command, capture_output=True, text=True, env=self.environment, timeout=60)
+        """Run a SLURM command, whatever stands in for it on a test's PATH; give its output."""
+        environment = {**self.environment, "PATH": PLACES}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
         if check and done.returncode:
             raise AssertionError(f"{command}: {done.stderr}")
         return done.stdout.strip()
-
-    def _launch(self, name: str, *arguments: str) -> None:
-        program = shutil.which(name, path=self.environment["PATH"])
-        with (self.folder / f"{name}.out").open("a") as out:
-            self._daemons[name] = subprocess.Popen(
-                [str(program), *arguments], env=self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out
-            )
-
-    def _until(self, ready, name: str) -> None:
-        deadline_s = time.monotonic() + 30
-        while not ready():
-            if self._daemons[name].poll() is not None or time.monotonic() > deadline_s:
-                raise AssertionError(f"{name} does not come up:\n{self.logs()}")
-            time.sleep(0.1)
-
-    def logs(self) -> str:
-        """What the daemons have to say."""
-        files = [*self.folder.glob("*.out"), *self.folder.glob("*.log")]
-        return "\n".join(f"== {file.name}\n{file.read_text()[-3000:]}" for file in files)
-
-
-def _free_ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    for one in held:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports

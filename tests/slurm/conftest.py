@@ -34,3 +34,10 @@ def slurm():
         finally:
             cluster.stop()
             shutil.rmtree(folder)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say what tests of this folder have measured."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties if report.when == "call" else ():
+            terminalreporter.write_line(f"{name}: {value}")

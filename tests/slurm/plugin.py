@@ -16,7 +16,8 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 class Looking(Executor):
     """The plugin's look at its jobs; what it reports is noted."""
 
-    def __init__(self, run):
+    def __init__(self, run, pause_s=0.5):
+        self.pause_s = pause_s
         settings = ExecutorSettings(status_command="sacct", init_seconds_before_status_checks=1)
         self.workflow = SimpleNamespace(executor_settings=settings)
         self.logger = logging.getLogger("plugin")
@@ -62,5 +63,5 @@ class Looking(Executor):
         """Look again and again until a job is not waited for any more; give its outcome."""
         deadline_s = time.monotonic() + seconds
         while (found := self.look()[job]) == "waited for" and time.monotonic() < deadline_s:
-            time.sleep(0.5)
+            time.sleep(self.pause_s)
         return found

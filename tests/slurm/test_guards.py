@@ -13,36 +13,35 @@ import pytest
 
 from gauntlet.slurm.commands import STAND_INS
 from gauntlet.slurm.sacct import MEMORY
+from gauntlet.slurm.states import QUEUED
 from tests.slurm.plugin import Looking
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 RUN = "run-1"
 
-ACCOUNTS = """#!/bin/sh
-[ -e accounts.silent ] && {{ echo "sacct: error: Problem talking to the database: Connection refused" >&2; exit 1; }}
-{squeue} --states=all --noheader --format='%i|%T' | sed 's/CANCELLED/CANCELLED by 1000/'
+FORGETFUL = """#!/bin/sh
+exec {squeue} $(echo "$*" | sed 's/--states=all//')
 """
-"""SLURM's accounts, made of its queue: a cluster of one node keeps none."""
-
-QUEUE = """#!/bin/sh
-[ -e queue.silent ] && {{ echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }}
-exec {squeue} "$@"
-"""
+"""A queue that has forgotten what has ended, as it does after minutes (MinJobAge): then the accounts count."""
 
 
-@pytest.fixture
-def plugin(slurm, tmp_path, monkeypatch):
-    """The plugin, on a PATH as the Snakefile makes it; files in the working folder silence SLURM's commands."""
+@pytest.fixture(params=["both", "queue", "accounts"])
+def plugin(slurm, tmp_path, monkeypatch, request):
+    """The plugin, on a PATH as the Snakefile makes it; the queue, the accounts, or both know what has ended."""
     monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name, text in (("sacct", ACCOUNTS), ("squeue", QUEUE)):
-        (folder / name).write_text(text.format(squeue=shutil.which("squeue")))
-        (folder / name).chmod(0o755)
-    places = [str(STAND_INS), str(folder), str(Path(sys.executable).parent), os.environ["PATH"]]
+    places = [str(STAND_INS), str(Path(sys.executable).parent), os.environ["PATH"]]
+    if request.param == "queue":
+        monkeypatch.setenv("SLURM_CONF", str(slurm.without_accounts))
+    if request.param == "accounts":
+        (tmp_path / "squeue").write_text(FORGETFUL.format(squeue=shutil.which("squeue")))
+        (tmp_path / "squeue").chmod(0o755)
+        places.insert(1, str(tmp_path))
     monkeypatch.setenv("PATH", os.pathsep.join(places))
-    yield Looking(RUN)
+    # Accounts lag by seconds; where they alone know, looks are as far apart as they are in earnest.
+    looking = Looking(RUN, pause_s=5 if request.param == "accounts" else 0.5)
+    looking.queue_remembers = request.param != "accounts"
+    yield looking
     slurm.ask("scancel", f"--name={RUN}", check=False)
 
 
@@ -64,16 +63,27 @@ def state(slurm, job):
 
 
 def reaches(slurm, job, *wanted):
-    """Wait until a job is in one of some states."""
+    """Wait until a job is in one of some states, and the accounts, which lag, know how it ended if it has."""
+
+    def account():
+        return slurm.ask("sacct", "--allocations", "--noheader", "--parsable2", "--format=State", f"--jobs={job}")
+
+    def there():
+        now = state(slurm, job)
+        return now in wanted and (now in QUEUED or account().startswith(now))
+
     deadline_s = time.monotonic() + 60
-    while state(slurm, job) not in wanted and time.monotonic() < deadline_s:
+    while not there():
+        assert time.monotonic() < deadline_s, (state(slurm, job), account())
         time.sleep(0.3)
-    assert state(slurm, job) in wanted
 
 
-def silence(*names):
-    for name in names:
-        Path(f"{name}.silent").touch()
+@pytest.fixture(scope="module", autouse=True)
+def timed(slurm, tmp_path_factory):
+    """A job that will run out of time; SLURM counts in minutes, so the other tests go on beside it."""
+    out = tmp_path_factory.mktemp("timed") / "out"
+    asks = ["--parsable", "--job-name=timed", "--partition=urgent", "--mem=10", "--time=1", f"--output={out}"]
+    return slurm.ask("sbatch", *asks, "--wrap=sleep 600")
 
 
 def test_a_job_that_a_user_cancels_has_failed(slurm, plugin, submit):
@@ -83,6 +93,7 @@ def test_a_job_that_a_user_cancels_has_failed(slurm, plugin, submit):
     assert plugin.look() == {running: "waited for", waiting: "waited for"}
     slurm.ask("scancel", running, waiting)
     reaches(slurm, running, "CANCELLED")
+    plugin.look()
     assert plugin.look() == {running: "failed", waiting: "failed"}
 
 
@@ -114,17 +125,25 @@ def test_a_job_that_is_queued_again_is_waited_for(slurm, plugin, submit):
     assert plugin.look() == {job: "waited for"}
 
 
-@pytest.mark.parametrize("silent", [["accounts"], ["accounts", "queue"]])
-def test_commands_that_do_not_answer_lose_no_job(slurm, plugin, submit, silent):
-    """A job that ends while nobody answers is known to have ended afterwards, or through the other command."""
+def test_accounts_that_do_not_answer_lose_no_job(slurm, plugin, submit):
+    """A job that ends meanwhile is known to have ended through the queue, or afterwards."""
     job = submit("true")
     reaches(slurm, job, "COMPLETED")
-    silence(*silent)
-    found = plugin.look()
-    assert found == {job: "waited for" if "queue" in silent else "done"}
-    for name in silent:
-        Path(f"{name}.silent").unlink()
-    assert plugin.look() == {job: "done"}
+    with slurm.silence("sacct"):
+        found = plugin.look()
+    assert found == {job: "done" if plugin.queue_remembers else "waited for"}
+    assert plugin.look_until(job) == "done"
+
+
+@pytest.mark.parametrize("plugin", ["both"], indirect=True)
+def test_a_cluster_that_does_not_answer_loses_no_job(slurm, plugin, submit):
+    """Neither the queue nor the accounts."""
+    job = submit("true")
+    reaches(slurm, job, "COMPLETED")
+    with slurm.silence("sacct", "squeue"):
+        found = plugin.look()
+    assert found == {job: "waited for"}
+    assert plugin.look_until(job) == "done"
 
 
 def test_a_job_that_slurm_has_forgotten_has_failed_at_the_second_look(plugin):
@@ -149,8 +168,9 @@ def test_a_node_that_is_drained_or_whose_daemon_dies_costs_nothing(slurm, plugin
     assert [plugin.look_until(job) for job in (running, waiting)] == ["done", "done"]
 
 
-def test_a_job_that_runs_out_of_time_has_failed(slurm, plugin, submit):
-    """SLURM counts in minutes: this takes more than one."""
-    job = submit("sleep 600", "--time=1")
-    assert plugin.look_until(job, seconds=180) == "failed"
-    assert state(slurm, job) == "TIMEOUT"
+def test_a_job_that_runs_out_of_time_has_failed(slurm, plugin, timed):
+    """Seen by another run's look, which asks for the jobs of its name."""
+    plugin.run_uuid = "timed"
+    plugin.watch(timed)
+    assert plugin.look_until(timed, seconds=120) == "failed"
+    reaches(slurm, timed, "TIMEOUT")

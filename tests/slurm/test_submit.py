@@ -13,7 +13,7 @@ import yaml
 
 from gauntlet import paths
 from gauntlet.controller.record import last_submitted, progress_of
-from tests.slurm.test_workflow import told, wait_for
+from tests.slurm.run import told, wait_for
 from tests.workflow.pretend import write_config
 from tests.workflow.test_snakemake import TINY, checkout
 
