@@ -250,7 +250,10 @@ def submit(
         bool, typer.Option("--cancel", help="cancel it, and the jobs of its cells; what is finished is kept")
     ] = False,
 ) -> None:
-    """Run `snakemake` with the same arguments as a SLURM job, which queues itself again before its time limit."""
+    """Run `snakemake` with the same arguments as a SLURM job, which queues itself again before its time limit.
+
+    The profile is `--profile slurm` if none is named.
+    """
     from gauntlet.controller import submission
 
     arguments = context.args
