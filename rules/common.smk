@@ -2,8 +2,6 @@
 from functools import cache
 from typing import get_args
 
-from snakemake.exceptions import WorkflowError
-
 from gauntlet import preloading
 from gauntlet.allocation import ON_MODELS, RESOURCES, Allocation
 from gauntlet.config.grid import Stage
@@ -33,7 +31,7 @@ def products(*stages, experiments=PLAN.config.full_forms):
 def quick_products(wildcards):
     """Every file of the quick forms; asked for only where they are the target."""
     if not PLAN.config.quick_forms:
-        raise WorkflowError(
+        refuse(
             f"{' '.join(CONFIGS)}: no experiment has the key `quick`; docs/configuration.md says what it takes"
         )
     return products(*STAGES, experiments=PLAN.config.quick_forms)
@@ -49,7 +47,24 @@ def cell_of(stage, wildcards):
         wildcards.get("variant", ""),
         int(wildcards.get("seed", 0)),
     )
-    return Cell(stage, *ids, next((probe for probe in probes if probe is not None), ""))
+    cell = Cell(stage, *ids, next((probe for probe in probes if probe is not None), ""))
+    if workflow.is_main_process and cell not in planned():
+        refuse(
+            f"{cell}: nothing in {' '.join(CONFIGS)} makes this; `gauntlet status --every` names what there is"
+        )
+    return cell
+
+
+@cache
+def planned():
+    """Every cell that the configuration names."""
+    return frozenset(PLAN.cells(PLAN.config.experiments))
+
+
+def refuse(problem):
+    """End with one line; what is raised within a rule's functions would be told with a traceback."""
+    print(f"gauntlet: {problem}", file=sys.stderr)
+    sys.exit(2)
 
 
 def reads(stage, shards=False):

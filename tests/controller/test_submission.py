@@ -15,6 +15,7 @@ from gauntlet.controller.job import environment
 from gauntlet.controller.record import Progress, Submitted, last_submitted, progress_of
 from gauntlet.controller.submission import _configs
 from tests.workflow.pretend import CONFIG, write_config
+from tests.workflow.test_snakemake import checkout
 
 SCONTROL = """#!/bin/sh
 echo "$@" >> scontrol.calls
@@ -152,6 +153,12 @@ def test_without_slurm_or_with_a_wrong_configuration_nothing_is_sent_off(tmp_pat
         assert done.returncode == 2
         assert told in done.stderr
         assert len(done.stderr.splitlines()) == 1
+    checkout(tmp_path)
+    (tmp_path / "slurm").symlink_to("profiles/slurm")
+    commands(tmp_path, monkeypatch, sbatch="#!/bin/sh\nexit 9\n", srun="#!/bin/sh\nexit 9\n", squeue="#!/bin/sh\n")
+    for arguments, told in ((("-n",), "a dry run needs no job"), (("--help-me",), "unrecognized arguments: --help-me")):
+        done = run(*arguments)
+        assert (done.returncode, told in done.stderr) == (2, True), done.stderr
     done = run("--status", "--cancel")
     assert (done.returncode, "stand alone" in done.stderr) == (2, True)
     assert run("--status").stdout == "no controller was submitted from this folder\n"

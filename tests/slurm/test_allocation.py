@@ -7,6 +7,8 @@ import pytest
 from gauntlet.allocation import Allocation
 from gauntlet.config import Cell
 from gauntlet.config.schema import Execution
+from gauntlet.errors import InputError
+from gauntlet.slurm import site
 from gauntlet.slurm.queue import Job, after
 from gauntlet.slurm.site import VARIABLE, Partition, minutes, partitions
 
@@ -28,6 +30,17 @@ def test_partitions_are_read_as_sinfo_lists_them():
         Partition("few", 2, has_gpus=True, minutes=60),
         Partition("many", 14, has_gpus=True, minutes=30),
     )
+
+
+def test_a_partition_that_is_not_there_is_refused_before_any_job(monkeypatch):
+    """With the name that was meant; any name passes where nothing is known of partitions."""
+    monkeypatch.setattr(site, "real", lambda name: name)
+    monkeypatch.setenv(VARIABLE, SINFO)
+    site.require(None, "cpu", "few,many")
+    with pytest.raises(InputError, match="no partition 'mny' takes jobs here; did you mean 'many'"):
+        site.require("few,mny")
+    monkeypatch.setenv(VARIABLE, "")
+    site.require("anything")
 
 
 @pytest.mark.parametrize(

@@ -109,8 +109,29 @@ def test_quick_without_a_quick_form_says_so(tmp_path):
     write_config(tmp_path, CONFIG)
     checkout(tmp_path)
     done = snakemake(tmp_path, "-n", "quick", check=False)
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert "config.yaml: no experiment has the key `quick`" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_no_cell_makes_is_refused_in_one_line(folder):
+    """A variant's name with a slip in it."""
+    done = snakemake(folder, "-n", "results/small/models/variant=sofmax/seed=0/model.safetensors", check=False)
+    assert done.returncode == 2
+    assert "train small variant=sofmax seed=0: nothing in config.yaml makes this" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_slurm_nothing_is_tried(folder, monkeypatch):
+    """Told once, not for each job as often as it may fail."""
+    (folder / "bin").mkdir()
+    for name in ("bash", "sh", "which"):
+        (folder / "bin" / name).symlink_to(shutil.which(name))
+    monkeypatch.setenv("PATH", str(folder / "bin"))
+    (folder / "slurm").symlink_to("profiles/slurm")
+    done = snakemake(folder, "--profile", "slurm", "--forcerun", "page", check=False)
+    assert done.returncode == 2
+    assert "there is no SLURM here" in done.stderr
 
 
 def test_a_wrong_configuration_is_told_in_one_line(folder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -47,7 +48,8 @@ class Situation:
             f"started {len(starts)} times, last {starts[-1]}" if starts else "not yet started",
         ]
         if self.is_over:
-            lines.append(f"ended {self.progress.end or 'without a word: killed, or its node failed'}")
+            unknown = "without a word: killed, or its node failed" if starts else "before it started: cancelled"
+            lines.append(f"ended {self.progress.end or unknown}")
         lines.append(f"log: {self.submitted.log}")
         with contextlib.suppress(OSError):
             text = self.submitted.log.read_text(encoding="utf-8", errors="replace")
@@ -65,10 +67,9 @@ def submit(arguments: Sequence[str]) -> Submitted:
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     execution = load(_configs(arguments)).execution
-    if real("sbatch") is None or real("srun") is None:
-        raise InputError(
-            "there is no SLURM here", where="sbatch", remedy="run snakemake itself, in a terminal that stays"
-        )
+    _require("sbatch", "srun", remedy="run snakemake itself, in a terminal that stays")
+    if {"-n", "--dry-run", "--dryrun"} & set(arguments):
+        raise InputError("a dry run needs no job", where="gauntlet submit", remedy="snakemake --profile slurm -n")
     if (found := situation()) and not found.is_over:
         raise GauntletError(
             f"the controller is already job {found.submitted.job} ({found.state})",
@@ -79,6 +80,7 @@ def submit(arguments: Sequence[str]) -> Submitted:
         raise GauntletError(f"another run works on this folder ({holder})", remedy="wait for it, or stop it")
     if not any(argument.partition("=")[0] == "--profile" for argument in arguments):
         arguments = ["--profile", "slurm", *arguments]
+    _rehearse(arguments)
     asked = Allocation(execution, partitions()).controller()
     # A short limit leaves less time to drain in.
     warning_s = min(_WARNING_S, asked.runtime * 60 // 3)
@@ -129,6 +131,23 @@ def _choices(asked: Asked) -> dict[str, str]:
     return {"partition": asked.slurm_partition, "account": asked.slurm_account}
 
 
+def _require(*commands: str, remedy: str) -> None:
+    missing = [command for command in commands if real(command) is None]
+    if missing:
+        raise InputError("there is no SLURM here", where=" and ".join(missing), remedy=remedy)
+
+
+def _rehearse(arguments: Sequence[str]) -> None:
+    """Let Snakemake plan the run, so that what it refuses is told here and not hours later by a job."""
+    command = [sys.executable, "-m", "snakemake", *arguments, "--dry-run", "--quiet", "all"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        raise InputError(
+            " ".join(lines[-3:]), where="snakemake", remedy="see it by `snakemake` with these arguments and -n"
+        )
+
+
 def situation() -> Situation | None:
     """Say where the controller stands that was last sent off from this folder; None if there was none."""
     sent = last_submitted()
@@ -165,6 +184,7 @@ def _state(job: str) -> str:
 
     Raises GauntletError where SLURM does not answer.
     """
+    _require("squeue", remedy="ask on a machine that has its commands")
     done = ask("squeue", "--noheader", "--me", "--format=%i|%T|%r")
     if done is None or done.returncode:
         told = done.stderr.strip() if done else "no answer"

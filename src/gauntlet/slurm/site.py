@@ -7,7 +7,8 @@ import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 
-from gauntlet.slurm.commands import ask
+from gauntlet.errors import InputError, nearest
+from gauntlet.slurm.commands import ask, real
 
 VARIABLE = "GAUNTLET_PARTITIONS"
 """What `sinfo` said, handed on to the jobs: they must come to the same decisions, and are many."""
@@ -30,6 +31,21 @@ def partitions(environment: MutableMapping[str, str] = os.environ) -> tuple[Part
         done = ask("sinfo", "--noheader", "--format=%P|%a|%D|%l|%G")
         environment[VARIABLE] = done.stdout.strip() if done and done.returncode == 0 else ""
     return _merged([line.split("|") for line in environment[VARIABLE].splitlines()])
+
+
+def require(*names: str | None) -> None:
+    """Make sure that jobs can be submitted, to each of the named partitions (several parted by commas).
+
+    Raises InputError where not: each job would be tried as often as one that fails.
+    """
+    if real("sbatch") is None:
+        remedy = "go where SLURM's commands are, or use `--profile local`"
+        raise InputError("there is no SLURM here", where="sbatch", remedy=remedy)
+    known = [one.name for one in partitions()]
+    for name in (one for several in names if several for one in several.split(",")):
+        if known and name not in known:
+            where = "execution.cluster"
+            raise InputError(f"no partition '{name}' takes jobs here", where=where, remedy=nearest(name, known))
 
 
 def _merged(lines: list[list[str]]) -> tuple[Partition, ...]:
