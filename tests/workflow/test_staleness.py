@@ -121,7 +121,7 @@ def set_execution(folder):
 def edit_profile_and_resources(folder):
     for name, old, new in (
         ("profiles/local/config.yaml", "retries: 1", "retries: 5"),
-        ("rules/evaluate.smk", "4000 * attempt", "9000 * attempt"),
+        ("rules/evaluate.smk", "turn=1,", "turn=1,\n        disk_mb=9000,"),
     ):
         text = (folder / name).read_text()
         assert old in text
