@@ -63,14 +63,18 @@ def state(slurm, job):
 
 
 def reaches(slurm, job, *wanted):
-    """Wait until a job is in one of some states, and the accounts, which lag, know how it ended if it has."""
+    """Wait until a job is in one of some states, and the accounts, which lag, know how it ended if it has.
+
+    They are asked by name, as the plugin asks: what they tell of a job by its number they know earlier.
+    """
 
     def account():
-        return slurm.ask("sacct", "--allocations", "--noheader", "--parsable2", "--format=State", f"--jobs={job}")
+        columns = ("--noheader", "--parsable2", "--format=JobIDRaw,State")
+        return slurm.ask("sacct", "--allocations", *columns, "--starttime=now-2days", f"--name={RUN},timed")
 
     def there():
         now = state(slurm, job)
-        return now in wanted and (now in QUEUED or account().startswith(now))
+        return now in wanted and (now in QUEUED or f"\n{job}|{now}" in f"\n{account()}")
 
     deadline_s = time.monotonic() + 60
     while not there():

@@ -6,6 +6,7 @@ import copy
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,12 @@ def submit():
 
 
 def nudge(slurm, job):
-    """Let a controller that was queued again start: SLURM holds it back for two minutes."""
+    """Let a controller that was queued again start: SLURM holds it back for two minutes.
+
+    Not in the second in which it was queued again, for which the node refuses its credential.
+    """
     if slurm.ask("squeue", "--noheader", f"--jobs={job}", "--format=%T %r", check=False) == "PENDING BeginTime":
+        time.sleep(3)
         slurm.ask("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
 import subprocess
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,20 +27,6 @@ AGGREGATE = Cell("aggregate", "small")
 PGD = Cell("evaluate", "small", "softmax", 0, "pgd")
 MODELS = [Cell("train", "small", "softmax", seed) for seed in (0, 1)]
 CERTIFICATE = Cell("certify", "small", "lipschitz", 1, "lipschitz")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A finished run, made once."""
-    folder = tmp_path_factory.mktemp("finished")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        write_config(folder, SMALL)
-        finish(folder)
-    finally:
-        os.chdir(before)
-    return folder
 
 
 @pytest.fixture
