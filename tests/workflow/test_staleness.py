@@ -24,8 +24,8 @@ from tests.workflow.test_snakemake import ROOT
 pytestmark = pytest.mark.slow
 
 ALL_FIGURES = 7
-AFTER_ATTACKS = {"aggregate": 1, "figure": ALL_FIGURES - 1, "page": 1}
-AFTER_TRAINING = {"aggregate": 1, "figure": ALL_FIGURES, "page": 1}
+AFTER_ATTACKS = {"aggregate": 1, "figure": ALL_FIGURES - 1, "table": 1, "page": 1}
+AFTER_TRAINING = {"aggregate": 1, "figure": ALL_FIGURES, "table": 1, "page": 1}
 
 
 @pytest.fixture(scope="module")
