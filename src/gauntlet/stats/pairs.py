@@ -98,7 +98,7 @@ def _distances(
     binomial = mean * (1 - mean)
     gain = np.where(variance > 1e-15, binomial / np.maximum(variance, 1e-15), 1.0)
     trials = n * np.clip(gain, 1.0, max(reach, 1))
-    low, high = wilson_interval(np.clip(mean, 0, 1) * trials, trials, confidence=confidence)
+    low, high = wilson_interval(np.clip(np.nan_to_num(mean), 0, 1) * trials, trials, confidence=confidence)
     return mean - low, high - mean
 
 
