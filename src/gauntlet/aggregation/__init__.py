@@ -6,6 +6,7 @@ from gauntlet.aggregation.attacks import ATTACKS_SCHEMA, Making, measure_attacks
 from gauntlet.aggregation.certified import CERTIFIED_SCHEMA, certified_accuracies
 from gauntlet.aggregation.combined import combine, verify
 from gauntlet.aggregation.comparisons import COMPARISONS_SCHEMA, SIGNIFICANT, compare_variants
+from gauntlet.aggregation.confidence import Confidence, confidence
 from gauntlet.aggregation.coverage import Coverage, coverage
 from gauntlet.aggregation.headline import headline, headline_radii
 from gauntlet.aggregation.notes import flagged, flags_note
@@ -25,6 +26,7 @@ from gauntlet.aggregation.tables import (
     masked_variants,
     percent,
 )
+from gauntlet.aggregation.transfers import TRANSFERS_SCHEMA, transfers
 
 __all__ = [
     "ATTACKS_SCHEMA",
@@ -35,7 +37,9 @@ __all__ = [
     "SEEDS",
     "SIGNIFICANT",
     "SUMMARY_SCHEMA",
+    "TRANSFERS_SCHEMA",
     "WORST_CASE",
+    "Confidence",
     "Coverage",
     "Evaluations",
     "Making",
@@ -47,6 +51,7 @@ __all__ = [
     "certified_accuracies",
     "combine",
     "compare_variants",
+    "confidence",
     "counted",
     "coverage",
     "csv_table",
@@ -66,5 +71,6 @@ __all__ = [
     "plan_from",
     "plan_of",
     "summarise",
+    "transfers",
     "verify",
 ]
