@@ -134,6 +134,8 @@ def test_missing_cells_are_counted_on_either_side(rows):
     assert (of["pgd", 0.1, "softmax", "ecc"]["seeds"], of["pgd", 0.1, "softmax", "ecc"]["missing"]) == (2, 1)
     assert (of["pgd", 0.1, "ecc", "hydra_ecc"]["seeds"], of["pgd", 0.1, "ecc", "hydra_ecc"]["missing"]) == (3, 0)
     assert of["worst:linf", 0.1, "softmax", "ecc"]["missing"] == 1
+    epsilon = next(row["epsilon"] for row in rows if row["name"] == "cw")
+    assert of["cw", epsilon, "ecc", "lipschitz"]["missing"] == 1
     assert of["seeds:pgd", 0.1, "softmax", "ecc"]["missing"] == 1
 
 

@@ -53,6 +53,8 @@ def drawn(folder, number):
     draw = np.random.default_rng(number)
     variants = [one for one in synthetic.VARIANTS if one == "lipschitz" or draw.random() < 0.8] or ["softmax"]
     attacks = tuple(one for one in ATTACKS if one.name.startswith("pgd") or draw.random() < 0.8)
+    if number % 2:
+        attacks = tuple(replace(one, epsilons=(0.03, 0.1)) if one.name == "rubbish" else one for one in attacks)
     plan = replace(
         synthetic.plan(variants, range(draw.integers(1, 4)), attacks),
         titles={"hydra_ecc": "4 × ECC [ours] * ~ε"},

@@ -179,7 +179,7 @@ def _marked(column: Column, cells: dict[str, Cell], comparisons: pa.Table) -> di
     above: set[str] = set()
     for row in _rows(comparisons, measure=column.measure, name=column.name, epsilon=column.epsilon):
         pair = [row["variant"], row["other"]]
-        if best in pair and row["significant"] and (row["difference"] > 0) == (pair[0] == best):
+        if best in pair and row["significant"]:
             above.update(pair)
     beaten = set(measured) <= above
     return {variant: replace(cell, best=beaten and variant == best) for variant, cell in cells.items()}
