@@ -148,7 +148,7 @@ def test_attack_seeds_are_one_column(whole, texts):
 
 
 def test_bold_is_what_is_significantly_above_every_other(whole):
-    """The best of a column, if all its comparisons are significant; with one that is not, nothing is bold."""
+    """The best of a column, if all its comparisons are significant and it is not in doubt; else nothing is bold."""
     inputs = inputs_of(whole)
     content = read_content(inputs)
     compared = inputs.comparisons.to_pylist()
@@ -163,7 +163,8 @@ def test_bold_is_what_is_significantly_above_every_other(whole):
             if (row["measure"], row["name"], row["epsilon"]) == (column.measure, column.name, column.epsilon)
             and best in (row["variant"], row["other"])
         ]
-        expected = len(numbers) > 1 and all(row["significant"] for row in of)
+        doubtful = bool(content.cells[best, column].flags)
+        expected = len(numbers) > 1 and all(row["significant"] for row in of) and not doubtful
         assert {one for one in numbers if content.cells[one, column].best} == ({best} if expected else set()), column
         bold += expected
     assert 0 < bold < len(content.columns)

@@ -61,7 +61,7 @@ class Cell:
     """One number, a share in [0, 1], with its intervals; `accuracy` is None where nothing was measured.
 
     `applies` is false where nothing was to be measured. `best` says that it is higher than that of every other variant,
-    each difference significant.
+    each difference significant, and that diagnostics do not doubt it.
     """
 
     accuracy: float | None = None
@@ -171,7 +171,7 @@ def _cell(row: Mapping[str, Any]) -> Cell:
 
 
 def _marked(column: Column, cells: dict[str, Cell], comparisons: pa.Table) -> dict[str, Cell]:
-    """Mark the best number of a column, if there is one: alone, whole, and significantly above every other."""
+    """Mark the best number of a column, if there is one: not in doubt, whole, and significantly above all others."""
     measured = {variant: cell.accuracy for variant, cell in cells.items() if cell.accuracy is not None}
     best = max(measured, key=lambda variant: measured[variant], default="")
     if len(measured) < 2 or any(cell.missing for variant, cell in cells.items() if variant in measured):
@@ -181,7 +181,8 @@ def _marked(column: Column, cells: dict[str, Cell], comparisons: pa.Table) -> di
         pair = [row["variant"], row["other"]]
         if best in pair and row["significant"]:
             above.update(pair)
-    beaten = set(measured) <= above
+    # What may be too high is not said to be the best.
+    beaten = set(measured) <= above and not cells[best].flags
     return {variant: replace(cell, best=beaten and variant == best) for variant, cell in cells.items()}
 
 

@@ -66,8 +66,8 @@ def notes(content: Content) -> list[str]:
     if len(content.plan.variants) > 1:
         told.append(
             "Bold: above every other variant on the same samples and seeds, each difference significant at 0.05"
-            " (McNemar's exact test with the sample as unit; Holm, over all pairs of the column). The test is of these"
-            " trained models; how far trainings differ, ± says."
+            " (McNemar's exact test with the sample as unit; Holm, over all pairs of the column), and not ‡."
+            " The test is of these trained models; how far trainings differ, ± says."
         )
     told += [f"{note}." for note in dict.fromkeys(column.note for column in content.columns) if note]
     marks = flags_note([asdict(cell) for cell in cells if cell.applies])
