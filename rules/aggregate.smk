@@ -7,6 +7,7 @@ rule aggregate:
         evaluations=update("results/{experiment}/evaluations.parquet"),
         certificates=update("results/{experiment}/certificates.parquet"),
         certified=update("results/{experiment}/certified.parquet"),
+        comparisons=update("results/{experiment}/comparisons.parquet"),
         attacks=update("results/{experiment}/attacks.parquet"),
         diagnostics=update("results/{experiment}/diagnostics.parquet"),
         csv=update("results/{experiment}/table.csv"),

@@ -18,7 +18,7 @@ ON_MODELS = ("train", "evaluate", "certify", "diagnose")
 """Stages that compute with a network; they use a GPU where there is one."""
 
 _LIGHT_MB = 2000
-_LIGHT_MINUTES = {"prepare": 60, "aggregate": 60, "figure": 15, "report": 15}
+_LIGHT_MINUTES = {"prepare": 60, "aggregate": 60, "figure": 15, "table": 15, "report": 15}
 
 _MARGIN = 2.0
 """How much longer a cell may take than the cell that it was estimated from: nodes differ, and are shared."""
@@ -27,7 +27,7 @@ _STARTING_MINUTES = 10
 """A start of Snakemake, and the imports, from a file system that may be slow."""
 
 _FIGURES = 12
-"""Figures and pages that may share a job: all that hang on one page."""
+"""Figures, tables and pages that may share a job: all that hang on one page."""
 
 _GROUPS = {
     "train": "trainings",
@@ -35,11 +35,16 @@ _GROUPS = {
     "certify": "cells",
     "diagnose": "cells",
     "figure": "figures",
+    "table": "figures",
     "report": "figures",
 }
 """What short cells of a stage share jobs with; the profile says how many go into one."""
 
-_RULES = {"trainings": ("train",), "cells": ("evaluate", "shard", "certify", "diagnose"), "figures": ("figure", "page")}
+_RULES = {
+    "trainings": ("train",),
+    "cells": ("evaluate", "shard", "certify", "diagnose"),
+    "figures": ("figure", "table", "page"),
+}
 """The rules whose jobs make the cells of a group."""
 
 
@@ -133,7 +138,7 @@ class Allocation:
     def group(self, cell: Cell) -> str | None:
         """Name the group whose cells share jobs that a cell belongs to; None for one with a job of its own."""
         longest = self._asked.group_minutes
-        if cell.stage in ("figure", "report"):
+        if cell.stage in ("figure", "table", "report"):
             return _GROUPS[cell.stage] if longest else None
         if cell.stage not in ON_MODELS or self._shards(cell) > 1 or self._gpus(cell) > 1:
             return None

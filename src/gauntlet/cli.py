@@ -235,6 +235,25 @@ def figures(
 
 
 @app.command()
+def tables(
+    sources: Annotated[
+        list[Path] | None, typer.Argument(help="configuration files, or one evaluations.parquet to write from alone")
+    ] = None,
+    experiment: ExperimentOption = None,
+    out: Annotated[Path, typer.Option("--out", help="where tables written from one file go")] = Path("tables"),
+    force: ForceOption = False,
+) -> None:
+    """Write the tables of a paper: LaTeX with a macro per number, Markdown, CSV."""
+    if sources and sources[0].suffix == ".parquet":
+        from gauntlet.stages.table import write_from_results
+
+        for path in write_from_results(sources[0], out):
+            typer.echo(path)
+        return
+    _perform(sources, "table", _Wanted(experiment), force)
+
+
+@app.command()
 def report(configs: Configs = None, experiment: ExperimentOption = None, force: ForceOption = False) -> None:
     """Write the page that shows everything."""
     _perform(configs, "report", _Wanted(experiment), force)

@@ -20,6 +20,7 @@ CONTROLLER = LOGS / "controller"
 
 SPLITS = ("train", "validation", "test")
 FIGURE_FORMATS = ("pdf", "svg", "png")
+TABLE_FILES = ("table.tex", "macros.tex", "table.md", "table.csv")
 
 
 def dataset_id(dataset: Dataset) -> str:
@@ -117,6 +118,8 @@ def products(cell: Cell) -> tuple[Path, ...]:
             return tuple(aggregates(cell.experiment))
         case "figure":
             return tuple(figure(cell.experiment, cell.probe, suffix) for suffix in FIGURE_FORMATS)
+        case "table":
+            return tuple(paper_table(cell.experiment, name) for name in TABLE_FILES)
         case "report":
             return (report(cell.experiment),)
 
@@ -141,8 +144,13 @@ def attacks(experiment: str) -> Path:
     return experiment_folder(experiment) / "attacks.parquet"
 
 
+def comparisons(experiment: str) -> Path:
+    """All pairs of variants wherever accuracy is stated: differences with intervals and p-values."""
+    return experiment_folder(experiment) / "comparisons.parquet"
+
+
 def table(experiment: str, suffix: str) -> Path:
-    """The table a paper shows, as `csv` or `md`."""
+    """The whole summary, as `csv` or `md`."""
     return experiment_folder(experiment) / f"table.{suffix}"
 
 
@@ -165,13 +173,18 @@ def aggregates(experiment: str) -> list[Path]:
     """Every file that aggregation makes; the summary says what made them all."""
     tables = [table(experiment, suffix) for suffix in ("csv", "md")]
     rows = [evaluations(experiment), certificates(experiment)]
-    others = [attacks(experiment), certified(experiment), diagnostics(experiment)]
+    others = [attacks(experiment), certified(experiment), comparisons(experiment), diagnostics(experiment)]
     return [summary(experiment), *rows, *others, *tables]
 
 
 def figure(experiment: str, name: str, suffix: str) -> Path:
     """One figure in one format."""
     return experiment_folder(experiment) / "figures" / f"{name}.{suffix}"
+
+
+def paper_table(experiment: str, name: str) -> Path:
+    """One file of the tables for a paper."""
+    return experiment_folder(experiment) / "tables" / name
 
 
 def report(experiment: str) -> Path:

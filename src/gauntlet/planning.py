@@ -87,6 +87,7 @@ class Plan:
         yield from grid.cells(experiment, settings)
         yield Cell("aggregate", experiment)
         yield from (Cell("figure", experiment, probe=figure) for figure in self.figures(experiment))
+        yield Cell("table", experiment)
         yield Cell("report", experiment)
 
     def figures(self, experiment: str) -> list[str]:
@@ -152,6 +153,9 @@ class Plan:
                 tags, has = FIGURES.entry(cell.probe).tags, self._tables(name)
                 tables = [*tags["reads"], *(table for table in tags.get("may_read", ()) if table in has)]
                 return {path: maker for table in tables for path, maker in self._table(name, table).items()}
+            case "table":
+                made = (paths.evaluations, paths.certificates, paths.summary, paths.certified, paths.comparisons)
+                return {path(name): aggregate for path in made}
             case _:
                 figures = [Cell("figure", name, probe=figure) for figure in self.figures(name)]
                 drawn = {paths.figure(name, figure.probe, "svg"): figure for figure in figures}
@@ -288,7 +292,12 @@ class Plan:
             order = digest_json([str(path) for path in self.gathered(cell)])
             # Their results may stay the same while what is known of the attacks, and so what follows, does not.
             attacks = digest_json({name: attack.as_dict() for name, attack in settings.attacks.items()})
-            return {"experiment": cell.experiment, "order": order, "attacks": attacks}, []
+            # What is printed travels in the results' metadata, for those who have no configuration.
+            shown = settings.shown()
+            told = {"shown": digest_json(shown)} if shown else {}
+            return {"experiment": cell.experiment, "order": order, "attacks": attacks, **told}, []
+        if cell.stage == "table":
+            return {"experiment": cell.experiment, "variants": list(settings.variants), "shown": settings.shown()}, []
         if cell.stage == "figure":
             return {"experiment": cell.experiment, "variants": list(settings.variants)}, [
                 FIGURES.entry(cell.probe).module

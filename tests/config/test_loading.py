@@ -182,6 +182,11 @@ WRONG = [
         {"adversary": {"name": "pgd", "epsilon": 0.1, "norm": "l1"}},
         "variants.softmax.training.adversary.norm",
     ),
+    ((*D, "headline"), {"linf": [0.15]}, "digits.headline.linf: no attack is run at 0.15; there are 0.01, 0.03, 0.1"),
+    ((*D, "headline"), {"l1": [3.0]}, "digits.headline.l1: there is no attack and no certificate in l1"),
+    ((*D, "headline"), {"linf": []}, "digits.headline.linf"),
+    ((*D, "variants", "ecc", "title"), "two\nlines", "variants.ecc.title"),
+    ((*D, "attacks", "pgd", "title"), "", "attacks.pgd.title"),
     ((*D, "variants", "../evil"), {"model": "cnn"}, "variants.../evil: the name '../evil' is refused"),
     ((*D, "variants", "a;rm -rf"), {"model": "cnn"}, "the name 'a;rm -rf' is refused"),
     ((*D, "variants", "A"), {"model": "cnn"}, "the name 'A' is refused"),
@@ -520,3 +525,27 @@ def test_a_transfer_from_each_takes_no_name_that_is_taken(tmp_path, first):
     own, crossed = {"t_from_ecc": attacks["fgsm"]}, {"t": {**attacks["pgd"], "transfer_from": "*"}}
     with pytest.raises(InputError, match="two attacks are called 't_from_ecc'"):
         load([edited(tmp_path, (*D, "attacks"), {**own, **crossed} if first else {**crossed, **own})])
+
+
+def test_titles_and_headline_decide_no_cell(tmp_path):
+    """What is printed stands in no slice of a cell; transfers from every variant say in their titles from which."""
+    config = copy.deepcopy(read_yaml(DEFAULT))
+    experiment, file = config["experiments"]["digits"], tmp_path / "titled.yaml"
+    plain = load([DEFAULT]).experiments["digits"]
+    experiment["variants"]["ecc"]["title"] = "Error-correcting, 100 %"
+    experiment["attacks"]["pgd"]["title"] = "PGD"
+    experiment["certificates"]["lipschitz"]["title"] = "margin"
+    experiment["headline"] = {"linf": [0.1], "l2": [0.5]}
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    titled = load([file]).experiments["digits"]
+    assert titled.as_dict() == plain.as_dict()
+    assert plain.shown() == {}
+    assert titled.shown() == {
+        "variants": {"ecc": "Error-correcting, 100 %"},
+        "attacks": {"pgd": "PGD"},
+        "certificates": {"lipschitz": "margin"},
+        "headline": {"linf": [0.1], "l2": [0.5]},
+    }
+    experiment["attacks"]["transfer"] |= {"transfer_from": "*", "title": "transferred"}
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    assert load([file]).experiments["digits"].attacks["transfer_from_ecc"].title == "transferred from ecc"

@@ -6,11 +6,11 @@ import pyarrow as pa
 import pytest
 
 from gauntlet.aggregation import masked_variants, percent
+from gauntlet.aggregation.notes import flagged, flags_note
 from gauntlet.diagnostics.checks import CHECKS, DIAGNOSTICS_SCHEMA, flags_in, flags_of, judged, worst
 from gauntlet.diagnostics.comparisons import AttackFacts, compare
 from gauntlet.diagnostics.measurements import inapplicable, measurement_table, share
 from gauntlet.errors import InputError
-from gauntlet.figures.notes import flagged, flags_note
 
 SAMPLES = 100
 FGSM = AttackFacts("fgsm", "linf", steps=1, epsilons=(0.1, 0.2))

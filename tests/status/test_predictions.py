@@ -183,7 +183,7 @@ def test_cells_without_a_model_are_named_and_done_ones_are_left_alone(folder):
     assert paths.prediction(FGSM).exists()
 
 
-@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "certify", "aggregate", "figure", "report"])
+@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "certify", "aggregate", "figure", "table", "report"])
 def test_no_result_depends_on_how_durations_are_predicted(stage):
     """No stage reaches the modules that predict."""
     reached = fingerprint.fingerprint([f"gauntlet.stages.{stage}"])

@@ -89,6 +89,7 @@ def test_comments_name_rules_and_wildcards_as_the_rules_have_them(stage):
     cells = {
         "prepare": Cell("prepare", probe="PROBE"),
         "aggregate": Cell("aggregate", "EXPERIMENT"),
+        "table": Cell("table", "EXPERIMENT"),
         "report": Cell("report", "EXPERIMENT"),
         "figure": Cell("figure", "EXPERIMENT", probe="PROBE"),
     }

@@ -41,12 +41,14 @@ def changed(folder, edit):
 
 
 def downstream(cells, *, curves_too=False):
-    """Add what hangs on any cell: aggregation, the figures, the page. Training curves hang on the models alone."""
+    """Add what hangs on any cell: aggregation, figures, tables, the page. Training curves hang on the models alone."""
     figures = ["adversarial_examples", "certificate_distance", "certified_accuracy", "coverage", "heat_map"]
     figures.append("robust_accuracy")
     if curves_too or any(cell[0] == "train" for cell in cells):
         figures.append("training_curves")
-    ends = {("aggregate", "", 0, ""), ("report", "", 0, ""), *(("figure", "", 0, figure) for figure in figures)}
+    ends = {(stage, "", 0, "") for stage in ("aggregate", "table", "report")} | {
+        *(("figure", "", 0, figure) for figure in figures)
+    }
     return set(cells) | ends
 
 

@@ -24,8 +24,8 @@ from tests.workflow.test_snakemake import ROOT
 pytestmark = pytest.mark.slow
 
 ALL_FIGURES = 7
-AFTER_ATTACKS = {"aggregate": 1, "figure": ALL_FIGURES - 1, "page": 1}
-AFTER_TRAINING = {"aggregate": 1, "figure": ALL_FIGURES, "page": 1}
+AFTER_ATTACKS = {"aggregate": 1, "figure": ALL_FIGURES - 1, "table": 1, "page": 1}
+AFTER_TRAINING = {"aggregate": 1, "figure": ALL_FIGURES, "table": 1, "page": 1}
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +178,7 @@ def delete_one_of_each(folder):
     paths.history(Cell("train", "small", "ecc", 0)).unlink()
     paths.examples(Cell("evaluate", "small", "softmax", 1, "ddn")).unlink()
     paths.figure("small", "heat_map", "svg").unlink()
+    paths.paper_table("small", "macros.tex").unlink()
 
 
 ROWS = [
@@ -232,6 +233,17 @@ ROWS = [
         {"train": 2, "evaluate": 8, "certify": 2, "diagnose": 2, **AFTER_TRAINING},
     ),
     ("one figure's module", lambda folder: edit_module(folder, "figures/heat_map.py"), {"figure": 1, "page": 1}),
+    ("the tables' module", lambda folder: edit_module(folder, "tables/latex.py"), {"table": 1}),
+    (
+        "a title",
+        lambda folder: configure(folder, lambda one, _: one["variants"]["ecc"].update(title="ECC")),
+        AFTER_ATTACKS,
+    ),
+    (
+        "the headline",
+        lambda folder: configure(folder, lambda one, _: one.update(headline={"linf": [0.1]})),
+        AFTER_ATTACKS,
+    ),
     ("two values swapped", swap_two_values, {"evaluate": 12, **AFTER_ATTACKS}),
     (
         "a key renamed",

@@ -70,11 +70,15 @@ _LARGEST = "SELECT norm, max(radius) AS largest FROM rows GROUP BY norm"
 
 
 def certified_accuracies(
-    path: Path, *, constants: Mapping[tuple[str, str], tuple[float, float]] | None = None
+    path: Path,
+    *,
+    constants: Mapping[tuple[str, str], tuple[float, float]] | None = None,
+    radii: Mapping[str, Sequence[float]] | None = None,
 ) -> pa.Table:
     """Summarise a combined certificates file into rows of CERTIFIED_SCHEMA, in the order of its plan.
 
-    `constants` gives the claimed and measured Lipschitz constants of (variant, certificate), where there are any.
+    `constants` gives the claimed and measured Lipschitz constants of (variant, certificate), where there are any,
+    `radii` what is stated in a norm beside the radii of `radius_grid`.
 
     Raises InputError when the file is missing, damaged or no certificates file.
     """
@@ -85,7 +89,8 @@ def certified_accuracies(
         try:
             connection.read_parquet(str(path), hive_partitioning=False).create_view("rows")
             largest = dict(connection.sql(_LARGEST).fetchall())
-            grids = {norm: radius_grid(value) for norm, value in largest.items()}
+            more = radii or {}
+            grids = {norm: sorted({*radius_grid(value), *more.get(norm, ())}) for norm, value in largest.items()}
             parameters = {"norms": list(grids), "grids": list(grids.values())}
             counts = connection.sql(_COUNTS, params=parameters).to_arrow_table().to_pylist()
             medians = connection.sql(_MEDIANS).fetchall()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gauntlet.errors import InputError
@@ -23,7 +23,10 @@ class PlannedAttack:
 
     `without` names the variants that it is not run on: a transfer has no cell on the variant that it comes from.
     `maximises` names what an attack maximises beyond fooling the model, such as confidence in a wrong class. `counts`
-    is false where its images are no perturbations, so that it has no part in a worst case.
+    is false where its images are no perturbations, so that it has no part in a worst case. `title` is what it is called
+    in print, if not by its name. `sources` are the variants whose models it sees in place of the one it attacks.
+    `repeats` names the first attack that it is the same as but for its seed: itself where there are others, None where
+    it stands alone.
     """
 
     name: str
@@ -32,6 +35,9 @@ class PlannedAttack:
     without: tuple[str, ...] = ()
     maximises: str | None = None
     counts: bool = True
+    title: str | None = None
+    sources: tuple[str, ...] = ()
+    repeats: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,17 +51,24 @@ class PlannedCertificate:
     norm: str
     certifies: str
     variants: tuple[str, ...]
+    title: str | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The grid of one experiment, in the order in which tables and figures show it."""
+    """The grid of one experiment, in the order in which tables and figures show it.
+
+    `titles` says what variants are called in print, where not by their names; `headline` at which budgets, by norm, the
+    tables of a paper state accuracies, where that was asked for.
+    """
 
     experiment: str
     variants: tuple[str, ...]
     seeds: tuple[int, ...]
     attacks: tuple[PlannedAttack, ...]
     certificates: tuple[PlannedCertificate, ...] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
+    headline: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def norms(self) -> tuple[str, ...]:
@@ -87,6 +100,7 @@ class Plan:
 def plan_of(name: str, experiment: Experiment) -> Plan:
     """Read the plan of an experiment from its configuration."""
     variants = tuple(experiment.variants)
+    repeats = _repeats(experiment)
     attacks = (
         PlannedAttack(
             key,
@@ -95,6 +109,9 @@ def plan_of(name: str, experiment: Experiment) -> Plan:
             tuple(one for one in variants if not attack.applies_to(one, variants)),
             ATTACKS.entry(attack.attack.name).tags.get("maximises"),
             ATTACKS.entry(attack.attack.name).tags.get("access") != "none",
+            attack.title,
+            attack.transfer_from or (),
+            repeats.get(key),
         )
         for key, attack in experiment.attacks.items()
     )
@@ -104,10 +121,21 @@ def plan_of(name: str, experiment: Experiment) -> Plan:
             one.norm,
             one.certifies,
             tuple(variant for variant, settings in experiment.variants.items() if one.applies_to(settings)),
+            one.title,
         )
         for key, one in experiment.certificates.items()
     )
-    return Plan(name, variants, tuple(experiment.seeds), tuple(attacks), tuple(certificates))
+    headline: dict[str, tuple[float, ...]] = dict(experiment.headline.items())
+    titles = {key: one.title for key, one in experiment.variants.items() if one.title}
+    return Plan(name, variants, tuple(experiment.seeds), tuple(attacks), tuple(certificates), titles, headline)
+
+
+def _repeats(experiment: Experiment) -> dict[str, str]:
+    """Map each attack of which there is another that differs in its seed only to the first of them."""
+    alike: dict[str, list[str]] = {}
+    for key, attack in experiment.attacks.items():
+        alike.setdefault(canonical_json({**attack.as_dict(), "seed": None}), []).append(key)
+    return {key: names[0] for names in alike.values() if len(names) > 1 for key in names}
 
 
 def plan_from(metadata: Mapping[str, str]) -> Plan | None:
@@ -127,13 +155,22 @@ def plan_from(metadata: Mapping[str, str]) -> Plan | None:
                 tuple(item.get("without", ())),
                 item.get("maximises"),
                 item.get("counts", True),
+                item.get("title"),
+                tuple(item.get("sources", ())),
+                item.get("repeats"),
             )
             for item in plain["attacks"]
         )
         certificates = tuple(
-            PlannedCertificate(item["name"], item["norm"], item["certifies"], tuple(item["variants"]))
+            PlannedCertificate(
+                item["name"], item["norm"], item["certifies"], tuple(item["variants"]), item.get("title")
+            )
             for item in plain["certificates"]
         )
-        return Plan(plain["experiment"], tuple(plain["variants"]), tuple(plain["seeds"]), attacks, certificates)
+        headline = {norm: tuple(values) for norm, values in plain.get("headline", {}).items()}
+        variants, seeds = tuple(plain["variants"]), tuple(plain["seeds"])
+        return Plan(
+            plain["experiment"], variants, seeds, attacks, certificates, dict(plain.get("titles", {})), headline
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError("the file's plan cannot be read", remedy="aggregate again") from error

@@ -41,7 +41,7 @@ _OUTCOMES = """
     UNION ALL
     SELECT variant, 'worst:' || norm AS name, seed, bool_and(clean) AS clean, min(broken) AS broken,
         min(distance) AS distance, bool_or(status = 'error') AS error
-    FROM evaluations GROUP BY variant, norm, seed, index
+    FROM evaluations WHERE attack NOT IN (SELECT name FROM uncounted) GROUP BY variant, norm, seed, index
 """
 
 
@@ -52,7 +52,7 @@ class Evaluations:
     The view `evaluations` has its rows and adds `clean`, whether the sample is classified correctly as it is, `broken`,
     the budget from which on it counts as fooled (0 for an error row, infinity if it never is), and `distance`, the size
     of the adversarial perturbation in the attack's norm, null unless fooled. The view `outcomes` has one row per sample
-    and attack, and one per sample and norm for the worst case over the attacks of that norm.
+    and attack, and one per sample and norm for the worst case over the attacks of that norm that count.
     """
 
     path: Path
@@ -73,10 +73,11 @@ def open_evaluations(path: Path) -> Iterator[Evaluations]:
     Raises InputError when the file is missing or no evaluations file.
     """
     metadata = read_metadata(path)
+    planned = plan_from(metadata)
     with open_connection() as connection:
-        _create_views(connection, path)
+        _create_views(connection, path, planned)
         unplanned = Evaluations(path, Plan("", (), (), ()), connection)
-        plan = plan_from(metadata) or _plan_from_rows(unplanned)
+        plan = planned or _plan_from_rows(unplanned)
         yield replace(unplanned, plan=plan)
 
 
@@ -114,8 +115,10 @@ def attack_grid(attack: PlannedAttack, grids: dict[str, tuple[float, ...]]) -> t
     return attack.epsilons or grids[attack.norm]
 
 
-def _create_views(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+def _create_views(connection: duckdb.DuckDBPyConnection, path: Path, plan: Plan | None) -> None:
+    uncounted = [attack.name for attack in plan.attacks if not attack.counts] if plan else []
     try:
+        connection.execute("CREATE TABLE uncounted AS SELECT unnest($names::VARCHAR[]) AS name", {"names": uncounted})
         rows = connection.read_parquet(str(path), hive_partitioning=False, file_row_number=True)
         rows.create_view("rows")
         connection.execute(_EVALUATIONS)

@@ -36,7 +36,7 @@ def markdown_table(summary: pa.Table, *, certified: pa.Table | None = None, miss
     """
     rows, radii = summary.to_pylist(), certified.to_pylist() if certified is not None else []
     experiment = ", ".join(dict.fromkeys(row["experiment"] for row in [*rows, *radii]))
-    return "\n".join([f"# {_escaped(experiment)}", "", *_page(rows, radii, missing)]) + "\n"
+    return "\n".join([f"# {escaped(experiment)}", "", *_page(rows, radii, missing)]) + "\n"
 
 
 def is_worst_case(row: Row) -> bool:
@@ -110,10 +110,10 @@ def _page(rows: list[Row], radii: list[Row], missing: Sequence[object]) -> Itera
         here = [row for row in rows if row["norm"] == norm]
         single = [row for row in here if not is_worst_case(row)]
         names = dict.fromkeys(row["attack"] for row in single)
-        yield from ("", f"## {_escaped(NORM_NAMES.get(norm, norm))}: worst case per sample over all attacks")
-        yield from ("", f"Attacks: {', '.join(map(_escaped, names))}.", "")
+        yield from ("", f"## {escaped(NORM_NAMES.get(norm, norm))}: worst case per sample over all attacks")
+        yield from ("", f"Attacks: {', '.join(map(escaped, names))}.", "")
         yield from _grid([row for row in here if is_worst_case(row)], ("variant",), intervals=True)
-        yield from ("", f"### {_escaped(NORM_NAMES.get(norm, norm))}: single attacks", "")
+        yield from ("", f"### {escaped(NORM_NAMES.get(norm, norm))}: single attacks", "")
         yield from _grid(single, ("variant", "attack"), intervals=False)
     yield from _certified(radii)
     yield from _notes(rows, missing)
@@ -131,9 +131,9 @@ def _certified(rows: list[Row]) -> Iterator[str]:
     for name in dict.fromkeys(row["certificate"] for row in rows):
         here = [row for row in rows if row["certificate"] == name]
         norm, certifies = str(here[0]["norm"]), str(here[0]["certifies"])
-        yield from ("", f"### {_escaped(NORM_NAMES.get(norm, norm))}: {_escaped(str(name))}", "")
+        yield from ("", f"### {escaped(NORM_NAMES.get(norm, norm))}: {escaped(str(name))}", "")
         if certifies != "model":
-            yield f"Of the {_escaped(certifies)} classifier, not of the model that the attacks above are on."
+            yield f"Of the {escaped(certifies)} classifier, not of the model that the attacks above are on."
             yield ""
         # The radii are those of the norm; where another certificate reaches farther, columns of zeros say nothing.
         reached = max((row["radius"] for row in here if row["certified_accuracy"]), default=0.0)
@@ -148,7 +148,7 @@ def _certified(rows: list[Row]) -> Iterator[str]:
             abstained = "–" if first["abstained"] is None else f"{100 * first['abstained']:.1f}"
             shares = (" ".join(filter(None, [one.mean, one.spread])) + one.flags for one in shown)
             last = (_number(first[name]) for name in ("median_radius", *constants))
-            yield _line([_escaped(variant), abstained, *shares, *last])
+            yield _line([escaped(variant), abstained, *shares, *last])
 
 
 def _grid(rows: list[Row], keys: tuple[str, ...], *, intervals: bool) -> Iterator[str]:
@@ -165,7 +165,7 @@ def _grid(rows: list[Row], keys: tuple[str, ...], *, intervals: bool) -> Iterato
         shown = {at: str(number) if intervals else number.mean + number.flags for at, number in numbers.items()}
         values = [shown.get(budget, "") for budget in budgets]
         distance = [_number(first["median_distance"]) for _ in median]
-        yield _line([*map(_escaped, key), clean, *values, *distance])
+        yield _line([*map(escaped, key), clean, *values, *distance])
 
 
 def _notes(rows: list[Row], missing: Sequence[object]) -> Iterator[str]:
@@ -179,16 +179,16 @@ def _notes(rows: list[Row], missing: Sequence[object]) -> Iterator[str]:
     if absent or missing:
         told = "A number marked \\* leaves them out; a worst case so marked may be too high."
         yield from ("", "## Missing cells", "", told, "")
-        yield from (f"- {_escaped(str(cell))}" for cell in missing or absent)
+        yield from (f"- {escaped(str(cell))}" for cell in missing or absent)
     if masked := masked_variants(rows):
         told = (
             "A number marked ‡ is of a variant whose gradients look masked, and may be too high; it fails these checks."
         )
         yield from ("", "## Gradient masking", "", told, "")
-        yield from (f"- {_escaped(variant)}: {', '.join(map(_escaped, checks))}" for variant, checks in masked.items())
+        yield from (f"- {escaped(variant)}: {', '.join(map(escaped, checks))}" for variant, checks in masked.items())
     if errors:
         yield from ("", "## Errors", "", "A number marked † counts these samples as fooled.", "")
-        yield from (f"- {_escaped(name)}" for name in errors)
+        yield from (f"- {escaped(name)}" for name in errors)
 
 
 def _number(value: float | None) -> str:
@@ -199,7 +199,7 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Keep a name from being read as Markdown or HTML."""
     for character in "\\`*_[]<>|#":
         text = text.replace(character, f"\\{character}")

@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from gauntlet.config.closed import Closed, Name, Norm, flattened
+from gauntlet.config.closed import Closed, Name, Norm, Title, flattened
 from gauntlet.config.components import refuse
 from gauntlet.config.feasibility import attack_problems
 from gauntlet.errors import InputError
@@ -57,6 +57,7 @@ class Attack(Closed):
         description="variants whose models the attack sees instead of the one it attacks, several as an ensemble; "
         "`*` makes one attack NAME_from_VARIANT per variant",
     )
+    title: Title | None = Field(None, description="what it is called in print; without it, by its name")
     shards: PositiveInt = Field(1, description="jobs that the samples are split into; decides no result")
 
     @model_validator(mode="before")
@@ -129,7 +130,7 @@ class Attack(Closed):
     def as_dict(self) -> dict[str, Any]:
         """Give what decides the rows of this attack on a given model."""
         # What stands in pixels says nothing of units, as it did before there were others.
-        plain = self.model_dump(exclude={"attack", "shards", *(["units"] if self.units == "pixels" else [])})
+        plain = self.model_dump(exclude={"attack", "shards", "title", *(["units"] if self.units == "pixels" else [])})
         plain["epsilons"] = None if self.epsilons is None else list(self.epsilons)
         plain["transfer_from"] = (
             list(self.transfer_from) if isinstance(self.transfer_from, tuple) else plain["transfer_from"]

@@ -9,7 +9,7 @@ from pydantic import (
     model_validator,
 )
 
-from gauntlet.config.closed import Closed, flattened
+from gauntlet.config.closed import Closed, Title, flattened
 from gauntlet.config.components import refuse
 from gauntlet.config.feasibility import certificate_problems
 from gauntlet.config.variants import Variant
@@ -27,6 +27,7 @@ class Certificate(Closed):
 
     certificate: Spec = Field(description="a certificate, by `name`; its options stand beside this key")
     seed: Seed = Field(0, description="address of the certificate's own draws, beside the model's seed")
+    title: Title | None = Field(None, description="what it is called in print; without it, by its name")
 
     _separate = flattened(CERTIFICATES, "certificate")
 

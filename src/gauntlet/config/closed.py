@@ -21,6 +21,9 @@ from gauntlet.registry import (
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 """Names become folders and job names; nothing else may stand in one."""
 
+Title = Annotated[str, StringConstraints(pattern=r"^[^\s\x00-\x1f\x7f](.*[^\s\x00-\x1f\x7f])?$", max_length=80)]
+"""What something is called in print: any text of one line."""
+
 Norm = Literal["l0", "l1", "l2", "linf"]
 
 

@@ -13,7 +13,7 @@ from pydantic import (
 
 from gauntlet.config.attacks import Attack
 from gauntlet.config.certificates import Certificate
-from gauntlet.config.closed import Closed, Name
+from gauntlet.config.closed import Closed, Name, Norm
 from gauntlet.config.cluster import Cluster
 from gauntlet.config.components import refuse
 from gauntlet.config.composition import misfits
@@ -25,6 +25,7 @@ from gauntlet.errors import nearest
 from gauntlet.registry import (
     CERTIFICATES,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     Seed,
 )
@@ -58,6 +59,11 @@ class Experiment(Closed):
     )
     diagnostics: Diagnostics = Field(Diagnostics(), description="probes of every model for gradient masking")
     samples: PositiveInt | None = Field(None, description="attack and certify only the first so many test images")
+    headline: dict[Norm, Annotated[tuple[PositiveFloat, ...], Field(strict=False, min_length=1)]] = Field(
+        {},
+        description="by norm, the budgets, in pixels, at which the tables for a paper state accuracies; without it the "
+        "budget that most attacks of the norm were run at",
+    )
     examples: NonNegativeInt = Field(32, description="adversarial images kept per cell")
     allow_missing: bool = Field(
         False, description="aggregate without the cells that are missing or stale, and say so in tables and figures"
@@ -77,7 +83,14 @@ class Experiment(Closed):
         attacks: dict[Any, Any] = {}
         for name, attack in value["attacks"].items():
             if isinstance(attack, Mapping) and attack.get("transfer_from") == "*":
-                made = {f"{name}_from_{one}": {**attack, "transfer_from": one} for one in value["variants"]}
+                made = {
+                    f"{name}_from_{one}": {
+                        **attack,
+                        "transfer_from": one,
+                        **({"title": f"{attack['title']} from {one}"} if "title" in attack else {}),
+                    }
+                    for one in value["variants"]
+                }
             else:
                 made = {name: attack}
             clash = next((one for one in made if one in attacks), None)
@@ -112,10 +125,37 @@ class Experiment(Closed):
                 problems.append((("variants", name, *place), message))
             if problem := code_problem(variant, self.dataset):
                 problems.append((("variants", name, "model", "head", "length"), problem))
+        problems += [(("headline", norm), message) for norm in self.headline if (message := self._unstated(norm))]
         for name in sorted(set(self.attacks) & set(self.certificates)):
             problems.append((("certificates", name), "an attack has this name already"))
         refuse(problems)
         return self
+
+    def _unstated(self, norm: Norm) -> str:
+        """Say what is wrong with the headline of a norm: budgets at which nothing is measured; empty if nothing is."""
+        here = [attack for attack in self.attacks.values() if attack.norm == norm]
+        if not here and not any(one.norm == norm for one in self.certificates.values()):
+            return f"there is no attack and no certificate in {norm}"
+        grid = self.budgets().get(norm, [])
+        unknown = [value for value in self.headline[norm] if value not in grid]
+        # Budgets in other units are known in pixels only when the data are.
+        if not unknown or not grid or any(attack.units != "pixels" for attack in here):
+            return ""
+        return f"no attack is run at {unknown[0]:g}; there are {', '.join(f'{value:g}' for value in grid)}"
+
+    def shown(self) -> dict[str, Any]:
+        """Give what decides how results are shown and no result: titles and headline, those that are set."""
+        kinds: dict[str, Mapping[str, Variant | Attack | Certificate]] = {
+            "variants": self.variants,
+            "attacks": self.attacks,
+            "certificates": self.certificates,
+        }
+        titles = {
+            kind: {name: one.title for name, one in ones.items() if one.title} for kind, ones in kinds.items() if ones
+        }
+        headline = {norm: list(values) for norm, values in self.headline.items()}
+        shown: dict[str, Any] = {**titles, "headline": headline}
+        return {key: value for key, value in shown.items() if value}
 
     def as_dict(self) -> dict[str, Any]:
         """Give everything the experiment says, defaults filled in, as plain values."""

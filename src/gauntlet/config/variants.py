@@ -13,7 +13,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from gauntlet.config.closed import Closed
+from gauntlet.config.closed import Closed, Title
 from gauntlet.config.components import component, field, refuse, split, under
 from gauntlet.errors import InputError
 from gauntlet.registry import (
@@ -152,3 +152,4 @@ class Variant(Closed):
     )
     loss: field(LOSSES) = Field("cross_entropy", validate_default=True, description="the training loss")  # type: ignore[valid-type]
     training: TrainingChanges = Field(TrainingChanges(), description="keys of `training` that differ for this variant")
+    title: Title | None = Field(None, description="what it is called in print; without it, by its name")

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gauntlet.aggregation import Coverage, PlannedAttack, budget_text, coverage, open_evaluations
+from gauntlet.aggregation.notes import flagged, flags_note
 from gauntlet.figures.inputs import Inputs
-from gauntlet.figures.notes import flagged, flags_note
 from gauntlet.figures.style import (
     Style,
     hide_unused,

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gauntlet.aggregation import WORST_CASE, budget_text
+from gauntlet.aggregation.notes import flagged, flags_note
 from gauntlet.figures.inputs import Inputs
-from gauntlet.figures.notes import flagged, flags_note
 from gauntlet.figures.style import Style, norm_label, note_below, plain
 from gauntlet.registry import FIGURES
 from gauntlet.results import read_table

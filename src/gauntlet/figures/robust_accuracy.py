@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from gauntlet.aggregation import WORST_CASE, budget_text
+from gauntlet.aggregation.notes import flagged, flags_note
 from gauntlet.figures.inputs import Inputs
-from gauntlet.figures.notes import flagged, flags_note
 from gauntlet.figures.style import Style, legend_above, legend_rows, line_of, norm_label, note_below
 from gauntlet.registry import FIGURES
 from gauntlet.results import read_table

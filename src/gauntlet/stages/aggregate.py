@@ -12,9 +12,13 @@ from gauntlet.aggregation import (
     Making,
     certified_accuracies,
     combine,
+    compare_variants,
     csv_table,
+    headline,
     markdown_table,
     measure_attacks,
+    norm_grids,
+    open_evaluations,
     plan_of,
     summarise,
 )
@@ -83,7 +87,11 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     summary = summarise(paths.evaluations(name), flags=flags_of(diagnostics))
     write_text(paths.table(name, "csv"), csv_table(summary))
     constants = _constants([one for one in certified if one in present])
-    certified_accuracy = certified_accuracies(paths.certificates(name), constants=constants)
+    with open_evaluations(paths.evaluations(name)) as opened:
+        radii = headline(planned, norm_grids(opened))
+    certified_accuracy = certified_accuracies(paths.certificates(name), constants=constants, radii=radii)
+    compared = compare_variants(paths.evaluations(name), paths.certificates(name), certified=certified_accuracy)
+    write_table(paths.comparisons(name), compared, {**made, **planned.metadata()})
     write_text(paths.table(name, "md"), markdown_table(summary, certified=certified_accuracy, missing=left_out))
     said = {**recipe.metadata(), **watch.circumstances(), **planned.metadata()}
     write_table(paths.certified(name), certified_accuracy, said)

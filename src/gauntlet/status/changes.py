@@ -73,7 +73,7 @@ def compare(
     for path, was, now in _differing(old, new):
         if path[0] == "environment":
             found.append(Change("environment", ".".join(path[1:]) or "strict_environment", was, now))
-        elif cell.stage in ("aggregate", "figure", "report") and path[0] != "experiment":
+        elif cell.stage in ("aggregate", "figure", "table", "report") and path[0] != "experiment":
             found.append(Change("setting", _MADE_OF_ALL.get(path[0], path[0]), _brief(was), _brief(now)))
         else:
             found.append(Change("setting", named_path(cell, path, experiment), was, now))
@@ -90,6 +90,7 @@ _MADE_OF_ALL = {
     "settings": "the experiment's settings",
     "templates": "the page's templates",
     "variants": "variants",
+    "shown": "titles or headline",
 }
 _INPUTS = {"cells": "what it is made of"}
 

@@ -1,4 +1,4 @@
-"""Intervals for the numbers that tables and figures show; plain numpy, vectorised."""
+"""Intervals of proportions and of means."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def wilson_interval(successes: ArrayLike, trials: ArrayLike, *, confidence: floa
     Source: Wilson 1927, JASA 22, 209-212; Brown, Cai and DasGupta 2001, Statistical Science 16, eq. (4).
     """
     k, n = _counts(successes, trials)
-    z = special.ndtri(0.5 + _checked(confidence) / 2)
+    z = special.ndtri(0.5 + checked(confidence) / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = k / n
         scale = 1 / (1 + z**2 / n)
@@ -44,7 +44,7 @@ def clopper_pearson_interval(successes: ArrayLike, trials: ArrayLike, *, confide
     Source: Clopper and Pearson 1934, Biometrika 26, 404-413.
     """
     k, n = _counts(successes, trials)
-    tail = (1 - _checked(confidence)) / 2
+    tail = (1 - checked(confidence)) / 2
     low = np.where(k == 0, 0.0, special.betaincinv(np.maximum(k, 1), n - k + 1, tail))
     high = np.where(k == n, 1.0, special.betaincinv(k + 1, np.maximum(n - k, 1), 1 - tail))
     return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
@@ -60,7 +60,7 @@ def t_interval(values: ArrayLike, *, confidence: float = CONFIDENCE, axis: int =
     Source: Student 1908, Biometrika 6, 1-25.
     """
     data = np.asarray(values, dtype=np.float64)
-    probability = 0.5 + _checked(confidence) / 2
+    probability = 0.5 + checked(confidence) / 2
     n = data.shape[axis]
     if n < 2:
         empty = np.full(np.delete(np.array(data.shape), axis), np.nan)
@@ -77,7 +77,8 @@ def _counts(successes: ArrayLike, trials: ArrayLike) -> tuple[NDArray[np.float64
     return k, n
 
 
-def _checked(confidence: float) -> float:
+def checked(confidence: float) -> float:
+    """Give a confidence back. Raises ValueError for one outside (0, 1)."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie strictly between 0 and 1, not {confidence}")
     return confidence

@@ -1,4 +1,4 @@
-"""What a figure must say beside its lines: which numbers rest on missing cells, on errors, or on masked gradients."""
+"""What must be said beside numbers: which rest on missing cells, on errors, or on masked gradients."""
 
 from __future__ import annotations
 

@@ -1,0 +1,25 @@
+# Write the tables of a paper.
+rule table:
+    input:
+        reads("table"),
+    output:
+        latex=update("results/{experiment}/tables/table.tex"),
+        macros=update("results/{experiment}/tables/macros.tex"),
+        markdown=update("results/{experiment}/tables/table.md"),
+        csv=update("results/{experiment}/tables/table.csv"),
+    log:
+        "logs/{experiment}/table.log",
+    benchmark:
+        "logs/{experiment}/table.tsv"
+    group:
+        company("table")
+    conda:
+        "../envs/gauntlet.yaml"
+    threads: 1
+    resources:
+        **asks("table", rule="table"),
+        turn=1,
+    params:
+        configs=CONFIGS,
+    shell:
+        "gauntlet tables {params.configs} --experiment {wildcards.experiment} > {log} 2>&1"
