@@ -42,8 +42,8 @@ def changed(folder, edit):
 
 def downstream(cells, *, curves_too=False):
     """Add what hangs on any cell: aggregation, figures, tables, the page. Training curves hang on the models alone."""
-    figures = ["adversarial_examples", "certificate_distance", "certified_accuracy", "coverage", "heat_map"]
-    figures.append("robust_accuracy")
+    figures = ["adversarial_examples", "certificate_distance", "certified_accuracy", "confidence", "coverage"]
+    figures += ["diagnostics_matrix", "heat_map", "paired_budgets", "robust_accuracy"]
     if curves_too or any(cell[0] == "train" for cell in cells):
         figures.append("training_curves")
     ends = {(stage, "", 0, "") for stage in ("aggregate", "table", "report")} | {

@@ -89,13 +89,14 @@ def adversarial_examples(
             _draw(panels, example, inputs, style)
         middle = figure.get_figheight() - _LINE_IN * (top + lines / 2) - (_LINE_IN - _IMAGE_IN) / 2
         figure.text(
-            0.11 / figure.get_figwidth(), middle / figure.get_figheight(), plain(variant), rotation=90, ha="center",
-            va="center", weight="bold",
+            0.11 / figure.get_figwidth(), middle / figure.get_figheight(), plain(inputs.title(variant)), rotation=90,
+            ha="center", va="center", weight="bold",
         )  # fmt: skip
         top += lines
     left_out = f"; the first {len(shown)} of {len(chosen)} variants" if len(chosen) > len(shown) else ""
     if shown:
-        text = f"attack: {plain(shown[0].attack)}; each triple: original, adversarial, signed difference (own scale)"
+        name = plain(inputs.attack_title(shown[0].attack))
+        text = f"attack: {name}; each triple: original, adversarial, signed difference (own scale)"
         figure.text(0.005, 0.06 / figure.get_figheight(), text + left_out, size=style.small_pt, color="#444444")
     return figure
 
