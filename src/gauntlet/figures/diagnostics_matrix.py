@@ -62,7 +62,7 @@ def diagnostics_matrix(inputs: Inputs, *, style: Style) -> Figure:
     )
     titles = inputs.shown()
     wide = label_in + _COLUMN_IN * len(titles) > 0.95 * style.one_column_in
-    slant_in = 0.6 * style.letter_em * style.small_pt / 72 * max(map(len, titles))
+    slant_in = 0.6 * style.letter_em * style.small_pt / 72 / style.scale * max(map(len, titles))
     figure, panels = style.figure(1, 1, height_in=0.5 + _ROW_IN * max(1, len(applied)) + slant_in, wide=wide)
     axes: Axes = panels[0][0]
     for place, of in enumerate(applied.values()):

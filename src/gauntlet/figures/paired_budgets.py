@@ -94,7 +94,7 @@ def _draw(axes: Axes, norm: str, pairs: Sequence[_Pairs], titles: Sequence[str],
     scale = _Scale(budgets)
     axes.set_axis_on()
     for place, one in enumerate(pairs):
-        _join(axes, place, one, scale)
+        _join(axes, place, one, scale, style)
         longer, shorter = one.share(one.after > one.before), one.share(one.after < one.before)
         axes.text(
             place + 0.5, 1.01, f"+{longer:.0f}\n−{shorter:.0f} %", transform=axes.get_xaxis_transform(),
@@ -159,7 +159,7 @@ class _Scale:
         return kept[::-1]
 
 
-def _join(axes: Axes, place: int, pairs: _Pairs, scale: _Scale) -> None:
+def _join(axes: Axes, place: int, pairs: _Pairs, scale: _Scale, style: Style) -> None:
     """Draw the lines between two variants; those that are drawn alike are one, as thick as all of them."""
     before, after = scale.level(pairs.before), scale.level(pairs.after)
     moved = np.sign(np.nan_to_num(pairs.after, posinf=1e300) - np.nan_to_num(pairs.before, posinf=1e300))
@@ -172,6 +172,6 @@ def _join(axes: Axes, place: int, pairs: _Pairs, scale: _Scale) -> None:
         ends, which = np.unique(np.stack([before[chosen], after[chosen]], 1), axis=0, return_inverse=True)
         shares = np.bincount(which.ravel(), weights=pairs.samples[chosen]) / total
         segments = [[(place, left), (place + 1, right)] for left, right in ends]
-        widths = np.maximum(0.25, _THICKEST_PT * np.sqrt(shares) * (1 if len(ends) < _LEVELS else 0.7))
+        widths = style.scale * np.maximum(0.25, _THICKEST_PT * np.sqrt(shares) * (1 if len(ends) < _LEVELS else 0.7))
         lines = LineCollection(segments, colors=color, linewidths=widths, linestyles=[line], alpha=0.55, zorder=2)
         axes.add_collection(lines)

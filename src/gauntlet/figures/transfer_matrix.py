@@ -62,12 +62,13 @@ def transfer_matrix(inputs: Inputs, *, style: Style) -> Figure:
     wide = needed_in > style.one_column_in or len(matrices) > 1
     columns = max(1, min(len(matrices), int(style.two_columns_in / needed_in))) if wide else 1
     lines = -(-max(1, len(matrices)) // columns)
-    height = 0.35 + lines * (0.45 + 0.24 * most + min(0.8, 0.7 * label_in))
+    height = 0.35 + lines * (0.45 + 0.24 * most + min(0.8, 0.7 * label_in / style.scale))
     figure, panels = style.figure(lines, columns, height_in=height, wide=wide)
     for matrix, axes in zip(matrices, panels.flat, strict=False):
         _draw(axes, matrix, inputs, style, size_pt=min(style.font_pt, style.font_pt * style.two_columns_in / needed_in))
     hide_unused(list(panels.flat)[len(matrices) :])
-    told = [row for matrix in matrices for line in matrix.rows.values() for row in line.values()]
+    lines_of = (line for matrix in matrices for line in (*matrix.rows.values(), matrix.own))
+    told = [row for line in lines_of for row in line.values()]
     note_below(figure, ["framed: the worst case on the variant itself", *flags_note(told)], style, wide=wide)
     return figure
 
