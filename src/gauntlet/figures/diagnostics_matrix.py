@@ -62,8 +62,8 @@ def diagnostics_matrix(inputs: Inputs, *, style: Style) -> Figure:
     )
     titles = inputs.shown()
     wide = label_in + _COLUMN_IN * len(titles) > 0.95 * style.one_column_in
-    slant_in = 0.6 * style.letter_em * style.small_pt / 72 / style.scale * max(map(len, titles))
-    figure, panels = style.figure(1, 1, height_in=0.5 + _ROW_IN * max(1, len(applied)) + slant_in, wide=wide)
+    head_in = style.letter_em * style.small_pt / 72 / style.scale * max(map(len, titles))
+    figure, panels = style.figure(1, 1, height_in=0.5 + _ROW_IN * max(1, len(applied)) + head_in, wide=wide)
     axes: Axes = panels[0][0]
     for place, of in enumerate(applied.values()):
         for column, variant in enumerate(inputs.variants):
@@ -93,6 +93,5 @@ def _frame(axes: Axes, names: Sequence[str], titles: Sequence[str]) -> None:
     axes.set_ylim(max(1, len(names)) - 0.5, -0.5)
     axes.set_yticks(range(len(names)), names)
     axes.xaxis.tick_top()
-    axes.set_xticks(
-        range(len(titles)), [plain(title) for title in titles], rotation=35, ha="left", rotation_mode="anchor"
-    )
+    # Upright: a slanted name over the last column would reach beyond the edge.
+    axes.set_xticks(range(len(titles)), [plain(title) for title in titles], rotation=90)
