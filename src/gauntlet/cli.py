@@ -222,15 +222,18 @@ def figures(
     experiment: ExperimentOption = None,
     name: Annotated[str | None, typer.Option("--name", help="only this figure")] = None,
     out: Annotated[Path, typer.Option("--out", help="where figures drawn from one file go")] = Path("figures"),
+    style: Annotated[str, typer.Option("--style", help="paper or slides, of figures drawn from one file")] = "paper",
     force: ForceOption = False,
 ) -> None:
     """Draw the figures."""
     if sources and sources[0].suffix == ".parquet":
         from gauntlet.stages.figure import draw_from_results
 
-        for path in draw_from_results(sources[0], out, name):
+        for path in draw_from_results(sources[0], out, name, style):
             typer.echo(path)
         return
+    if style != "paper":
+        raise InputError(f"figures of a configuration are for paper, not {style}", remedy="name evaluations.parquet")
     _perform(sources, "figure", _Wanted(experiment, probe=name), force)
 
 

@@ -91,14 +91,21 @@ class Plan:
         yield Cell("report", experiment)
 
     def figures(self, experiment: str) -> list[str]:
-        """List the figures an experiment has: those whose tables it makes."""
-        has = self._tables(experiment)
-        return [name for name, entry in FIGURES.catalogue.items() if set(entry.tags["reads"]) <= has]
+        """List the figures an experiment has: those whose tables it makes, and that have something to show in it."""
+        has = self._tables(experiment) | self._offers(experiment)
+        tags = {name: entry.tags for name, entry in FIGURES.catalogue.items()}
+        return [name for name, one in tags.items() if {*one["reads"], *one.get("needs", ())} <= has]
+
+    def _offers(self, experiment: str) -> set[str]:
+        """Name what an experiment has for figures that only some have; `figures.rendering` knows it from results."""
+        settings = self.experiment(experiment)
+        transfers = any(attack.transfer_from for attack in settings.attacks.values())
+        return {*(["transfers"] if transfers else []), *(["pairs"] if len(settings.variants) > 1 else [])}
 
     def _tables(self, experiment: str) -> set[str]:
         """Name the tables that an experiment makes for figures."""
         settings = self.experiment(experiment)
-        has = {"histories", *(["evaluations", "summary", "examples"] if settings.attacks else [])}
+        has = {"histories", *(["evaluations", "summary", "examples", "diagnostics"] if settings.attacks else [])}
         if any(True for _ in grid.certificates(experiment, settings)):
             has.add("certificates")
         return has
@@ -299,7 +306,9 @@ class Plan:
         if cell.stage == "table":
             return {"experiment": cell.experiment, "variants": list(settings.variants), "shown": settings.shown()}, []
         if cell.stage == "figure":
-            return {"experiment": cell.experiment, "variants": list(settings.variants)}, [
+            titles = {kind: named for kind, named in settings.shown().items() if kind != "headline"}
+            told = {"titles": digest_json(titles)} if titles else {}
+            return {"experiment": cell.experiment, "variants": list(settings.variants), **told}, [
                 FIGURES.entry(cell.probe).module
             ]
         if cell.stage == "report":

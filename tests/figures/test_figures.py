@@ -374,7 +374,7 @@ def test_a_lone_results_file_is_undiagnosed_unless_diagnostics_lie_beside_it(inp
     alone.write_bytes(inputs.evaluations.read_bytes())
     seen = []
     monkeypatch.setattr(
-        stage, "render", lambda name, given, folder: seen.append(read_table(given.summary)["flags"]) or []
+        stage, "render", lambda name, given, folder, **_: seen.append(read_table(given.summary)["flags"]) or []
     )
     stage.draw_from_results(alone, tmp_path / "figures", "heat_map")
     write_table(tmp_path / "diagnostics.parquet", DIAGNOSTICS_SCHEMA.empty_table(), {})

@@ -7,12 +7,17 @@ import subprocess
 import sys
 
 import matplotlib
+import pyarrow as pa
 import pytest
 from PIL import Image
 
+from gauntlet.aggregation import PlannedAttack
+from gauntlet.diagnostics.checks import judged
+from gauntlet.diagnostics.measurements import Measurement, measurement_table
 from gauntlet.errors import InputError
 from gauntlet.figures import Examples, History, Inputs, available, draw, inputs_beside, render
 from gauntlet.registry import FIGURES
+from gauntlet.results import write_table
 
 synthetic = importlib.import_module("synthetic")
 
@@ -23,8 +28,13 @@ NAMES = FIGURES.names()
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     """A small experiment with every kind of table."""
-    plan = synthetic.plan(("softmax", "lipschitz"), (0, 1), synthetic.ATTACKS[1:5])
+    transfer = PlannedAttack("from_softmax", "linf", (0.1,), without=("softmax",), sources=("softmax",))
+    plan = synthetic.plan(("softmax", "lipschitz"), (0, 1), (*synthetic.ATTACKS[1:5], transfer))
     made = synthetic.write_experiment(tmp_path_factory.mktemp("experiment"), plan, samples=60)
+    diagnostics = made.summary.with_name("diagnostics.parquet")
+    measured = [Measurement("one_step_beats_many", "linf", 0.03, 3), Measurement("zero_gradients", None, 0.0)]
+    tables = [measurement_table(measured, experiment="digits", variant=name, seed=0) for name in plan.variants]
+    write_table(diagnostics, judged(pa.concat_tables(tables)), {})
     return Inputs(
         plan.variants,
         made.evaluations,
@@ -32,6 +42,7 @@ def inputs(tmp_path_factory):
         made.certificates,
         tuple(History(variant, seed, path) for (variant, seed), path in made.histories.items()),
         tuple(Examples(*key, path) for key, path in made.examples.items()),
+        diagnostics=diagnostics,
     )
 
 

@@ -42,8 +42,8 @@ def changed(folder, edit):
 
 def downstream(cells, *, curves_too=False):
     """Add what hangs on any cell: aggregation, figures, tables, the page. Training curves hang on the models alone."""
-    figures = ["adversarial_examples", "certificate_distance", "certified_accuracy", "coverage", "heat_map"]
-    figures.append("robust_accuracy")
+    figures = ["adversarial_examples", "certificate_distance", "certified_accuracy", "confidence", "coverage"]
+    figures += ["diagnostics_matrix", "heat_map", "paired_budgets", "robust_accuracy"]
     if curves_too or any(cell[0] == "train" for cell in cells):
         figures.append("training_curves")
     ends = {(stage, "", 0, "") for stage in ("aggregate", "table", "report")} | {
@@ -174,11 +174,27 @@ def test_a_transfer_hangs_on_the_models_it_comes_from(folder):
 
     changed(folder, transfer)
     cells = every("evaluate", probe="transfer") - every("evaluate", probe="transfer", variant="ecc")
+    cells |= {("figure", "", 0, "transfer_matrix")}
     assert unfinished(folder) == downstream(cells)
     finish(folder)
     changed(folder, lambda one, _: (transfer(one, _), one["variants"]["ecc"].update(training={"epochs": 2})))
     redone = every("train", variant="ecc") | every("evaluate", variant="ecc") | every("diagnose", variant="ecc")
     assert unfinished(folder) == downstream(redone | cells)
+
+
+def test_a_title_is_in_every_figure(folder):
+    """Training curves read no results that carry it, and the headline is in none of theirs."""
+    changed(folder, lambda one, _: one["variants"]["ecc"].update(title="ECC"))
+    assert unfinished(folder) == downstream(set(), curves_too=True)
+    changed(folder, lambda one, _: one.update(headline={"linf": [0.1]}))
+    assert unfinished(folder) == downstream(set())
+
+
+def test_a_figure_that_has_nothing_to_show_is_no_cell(folder):
+    """One variant is no pair, and without transfers there is no matrix of them."""
+    assert ("paired_budgets" in plan_in(folder).figures(E), "transfer_matrix" in plan_in(folder).figures(E)) == (1, 0)
+    changed(folder, lambda one, _: one.update(variants={"softmax": {"model": "cnn"}}, certificates={}))
+    assert "paired_budgets" not in plan_in(folder).figures(E)
 
 
 @pytest.mark.parametrize("change", [{"samples": 50}, {"steps": 7}])

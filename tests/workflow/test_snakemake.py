@@ -75,7 +75,7 @@ def test_an_edit_is_planned_exactly(folder):
     config = copy.deepcopy(CONFIG)
     config["experiments"]["small"]["attacks"]["pgd"]["steps"] = 4
     write_config(folder, config)
-    assert planned(folder) == {"evaluate": 6, "aggregate": 1, "figure": 6, "table": 1, "page": 1}
+    assert planned(folder) == {"evaluate": 6, "aggregate": 1, "figure": 9, "table": 1, "page": 1}
     assert planned(folder, str(paths.samples(Cell("evaluate", "small", "ecc", 1, "pgd")))) == {"evaluate": 1}
     config["experiments"]["small"]["variants"]["ecc"]["training"] = {"epochs": 2}
     write_config(folder, config)
@@ -84,7 +84,7 @@ def test_an_edit_is_planned_exactly(folder):
         "evaluate": 8 + 4,
         "diagnose": 2,
         "aggregate": 1,
-        "figure": 7,
+        "figure": 10,
         "table": 1,
         "page": 1,
     }
@@ -107,7 +107,7 @@ def test_quick_plans_the_quick_form_only_and_all_the_full_form_only(tmp_path, mo
     }
     write_config(tmp_path, config)
     checkout(tmp_path)
-    made = {"prepare": 1, "aggregate": 1, "figure": 7, "table": 1, "page": 1}
+    made = {"prepare": 1, "aggregate": 1, "figure": 10, "table": 1, "page": 1}
     assert planned(tmp_path, "quick") == {**made, "train": 2, "evaluate": 8, "certify": 1, "diagnose": 2}
     assert planned(tmp_path) == {**made, "train": 6, "evaluate": 24, "certify": 2, "diagnose": 6}
 

@@ -23,7 +23,7 @@ from tests.workflow.test_snakemake import ROOT
 
 pytestmark = pytest.mark.slow
 
-ALL_FIGURES = 7
+ALL_FIGURES = 10
 AFTER_ATTACKS = {"aggregate": 1, "figure": ALL_FIGURES - 1, "table": 1, "page": 1}
 AFTER_TRAINING = {"aggregate": 1, "figure": ALL_FIGURES, "table": 1, "page": 1}
 
@@ -237,7 +237,7 @@ ROWS = [
     (
         "a title",
         lambda folder: configure(folder, lambda one, _: one["variants"]["ecc"].update(title="ECC")),
-        AFTER_ATTACKS,
+        {**AFTER_ATTACKS, "figure": ALL_FIGURES},
     ),
     (
         "the headline",

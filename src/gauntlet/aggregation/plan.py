@@ -26,7 +26,7 @@ class PlannedAttack:
     is false where its images are no perturbations, so that it has no part in a worst case. `title` is what it is called
     in print, if not by its name. `sources` are the variants whose models it sees in place of the one it attacks.
     `repeats` names the first attack that it is the same as but for its seed: itself where there are others, None where
-    it stands alone.
+    it stands alone. `noise` says that its images are drawn at random.
     """
 
     name: str
@@ -38,6 +38,7 @@ class PlannedAttack:
     title: str | None = None
     sources: tuple[str, ...] = ()
     repeats: str | None = None
+    noise: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def plan_of(name: str, experiment: Experiment) -> Plan:
             attack.title,
             attack.transfer_from or (),
             repeats.get(key),
+            ATTACKS.entry(attack.attack.name).tags.get("search") == "random",
         )
         for key, attack in experiment.attacks.items()
     )
@@ -158,6 +160,7 @@ def plan_from(metadata: Mapping[str, str]) -> Plan | None:
                 item.get("title"),
                 tuple(item.get("sources", ())),
                 item.get("repeats"),
+                item.get("noise", False),
             )
             for item in plain["attacks"]
         )

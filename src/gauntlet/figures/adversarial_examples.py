@@ -80,29 +80,36 @@ def adversarial_examples(
     blocks = {item.variant: _load(inputs, item, _ACROSS * rows_per_variant) for item in shown}
     rows = {variant: -(-len(examples) // _ACROSS) for variant, examples in blocks.items() if examples}
     total = max(1, sum(rows.values()))
-    figure = Figure(figsize=(style.two_columns_in, _MARGIN_IN + total * _LINE_IN))
+    figure = Figure(figsize=(style.two_columns_in, style.scale * (_MARGIN_IN + total * _LINE_IN)))
     top = 0
     for variant, lines in rows.items():
         for number, example in enumerate(blocks[variant]):
             line, triple = top + number // _ACROSS, number % _ACROSS
-            panels = [_panel(figure, line, triple, column) for column in range(3)]
+            panels = [_panel(figure, line, triple, column, style) for column in range(3)]
             _draw(panels, example, inputs, style)
-        middle = figure.get_figheight() - _LINE_IN * (top + lines / 2) - (_LINE_IN - _IMAGE_IN) / 2
+        middle = _MARGIN_IN + total * _LINE_IN - _LINE_IN * (top + lines / 2) - (_LINE_IN - _IMAGE_IN) / 2
         figure.text(
-            0.11 / figure.get_figwidth(), middle / figure.get_figheight(), plain(variant), rotation=90, ha="center",
-            va="center", weight="bold",
+            *_share(figure, 0.11, middle, style), plain(inputs.title(variant)), rotation=90,
+            ha="center", va="center", weight="bold",
         )  # fmt: skip
         top += lines
     left_out = f"; the first {len(shown)} of {len(chosen)} variants" if len(chosen) > len(shown) else ""
     if shown:
-        text = f"attack: {plain(shown[0].attack)}; each triple: original, adversarial, signed difference (own scale)"
-        figure.text(0.005, 0.06 / figure.get_figheight(), text + left_out, size=style.small_pt, color="#444444")
+        name = plain(inputs.attack_title(shown[0].attack))
+        text = f"attack: {name}; each triple: original, adversarial, signed difference (own scale)"
+        figure.text(*_share(figure, 0.035, 0.06, style), text + left_out, size=style.small_pt, color="#444444")
     return figure
 
 
-def _panel(figure: Figure, line: int, triple: int, column: int) -> Axes:
+def _share(figure: Figure, x_in: float, y_in: float, style: Style) -> tuple[float, float]:
+    """Turn inches of a paper into shares of a figure."""
+    width, height = figure.get_size_inches() / style.scale
+    return x_in / width, y_in / height
+
+
+def _panel(figure: Figure, line: int, triple: int, column: int, style: Style) -> Axes:
     """Make the axes of one image, placed in inches from the top left: nothing here needs a layout engine."""
-    width, height = figure.get_size_inches()
+    width, height = figure.get_size_inches() / style.scale
     left = _LABEL_IN + triple * _TRIPLE_IN + column * (_IMAGE_IN + _GAP_IN)
     bottom = height - (line + 1) * _LINE_IN
     axes = figure.add_axes((left / width, bottom / height, _IMAGE_IN / width, _IMAGE_IN / height))

@@ -47,7 +47,7 @@ def certificate_distance(inputs: Inputs, *, style: Style) -> Figure:
     radius = np.asarray(table["radius"], dtype=np.float64)
     distance = np.asarray([np.nan if value is None else value for value in table["distance"]], dtype=np.float64)
     norms = list(dict.fromkeys(table["norm"])) or ["l2"]
-    certified = list(dict.fromkeys(table["variant"]))
+    certified = inputs.shown(dict.fromkeys(table["variant"]))
     height = (3.7 if np.isfinite(distance).any() else 1.0) + style.legend_row_in * legend_rows(
         certified, style, wide=len(norms) > 1
     )[1]
@@ -57,7 +57,7 @@ def certificate_distance(inputs: Inputs, *, style: Style) -> Figure:
         for variant in inputs.variants:
             chosen = (pairs["norm"] == norm) & (pairs["variant"] == variant) & np.isfinite(distance)
             if chosen.any():
-                handles[variant] = _scatter(axes, inputs, variant, radius[chosen], distance[chosen])
+                handles[inputs.title(variant)] = _scatter(axes, inputs, variant, radius[chosen], distance[chosen])
         here = pairs["norm"] == norm
         inside = np.isfinite(distance) & here
         if inside.any():

@@ -77,7 +77,7 @@ def certified_accuracy(inputs: Inputs, *, style: Style) -> Figure:
     names = [name for name in inputs.variants if any(name in panel.certified for panel in panels)]
     columns = 2 if len(panels) in (2, 4) else min(3, max(1, len(panels)))
     rows, wide = max(1, -(-len(panels) // columns)), columns > 1
-    height = 0.55 + 1.9 * rows + style.legend_row_in * legend_rows(names, style, wide=wide)[1]
+    height = 0.55 + 1.9 * rows + style.legend_row_in * legend_rows(inputs.shown(names), style, wide=wide)[1]
     figure, grid = style.figure(rows, columns, height_in=height, wide=wide, sharey=True)
     handles: dict[str, Any] = {}
     for axes, panel in zip(grid.flat, panels, strict=False):
@@ -88,7 +88,7 @@ def certified_accuracy(inputs: Inputs, *, style: Style) -> Figure:
         axes.set_ylabel("Certified accuracy (%)")
     grid[0][0].set_ylim(-2, 102)
     hide_unused(grid.flat[len(panels) :])
-    legend_above(figure, {name: handles[name] for name in names}, style, wide=wide)
+    legend_above(figure, {inputs.title(name): handles[name] for name in names}, style, wide=wide)
     note_below(figure, _notes(plan, panels), style, wide=wide)
     return figure
 
@@ -128,7 +128,7 @@ def _draw(axes: Axes, panel: _Panel, variant: str, look: dict[str, Any], style: 
 
 
 def _label(axes: Axes, panel: _Panel) -> None:
-    name, certifies = panel.certificate.name, panel.certificate.certifies
+    name, certifies = panel.certificate.title or panel.certificate.name, panel.certificate.certifies
     axes.set_title(plain(name if certifies == "model" else f"{name} ({certifies} classifier)"), loc="left")
     axes.set_xlabel(f"Radius in {norm_label(panel.certificate.norm)} (pixel units of [0, 1])")
     axes.set_xlim(0, panel.radius[-1])

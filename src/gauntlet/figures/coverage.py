@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from gauntlet.aggregation import Coverage, PlannedAttack, budget_text, coverage, open_evaluations
 from gauntlet.aggregation.notes import flagged, flags_note
 from gauntlet.figures.inputs import Inputs
+from gauntlet.figures.strongest import strongest
 from gauntlet.figures.style import (
     Style,
     hide_unused,
@@ -47,7 +48,7 @@ def failure_against_coverage(inputs: Inputs, *, style: Style) -> Figure:
     rows = read_table(inputs.path("summary")).to_pylist()
     with open_evaluations(inputs.path("evaluations")) as evaluations:
         attacks = evaluations.plan.attacks
-        shown = [attack for attack in attacks if attack.maximises == "confidence"] or _strongest(attacks, rows)
+        shown = [attack for attack in attacks if attack.maximises == "confidence"] or strongest(attacks, rows)
         curves = {
             (attack.name, variant): coverage(evaluations, variant, attack.name)
             for attack in shown
@@ -59,7 +60,8 @@ def failure_against_coverage(inputs: Inputs, *, style: Style) -> Figure:
     names = {attack.name for attack in shown}
     told = [row for row in rows if row["attack"] in names]
     labels = {
-        variant: variant + flagged([row for row in told if row["variant"] == variant]) for variant in inputs.variants
+        variant: inputs.title(variant) + flagged([row for row in told if row["variant"] == variant])
+        for variant in inputs.variants
     }
     height = 2.45 * lines + style.legend_row_in * legend_rows(list(labels.values()), style, wide=wide)[1]
     figure, panels = style.figure(lines, columns, height_in=height, wide=wide, sharex=True, sharey=True)
@@ -69,7 +71,7 @@ def failure_against_coverage(inputs: Inputs, *, style: Style) -> Figure:
             curve = curves[attack.name, variant]
             if curve is not None:
                 handles[labels[variant]] = _draw(axes, inputs, variant, curve)
-        axes.set_title(f"{plain(attack.name)} ({_budgets(attack)})", loc="left")
+        axes.set_title(f"{plain(attack.title or attack.name)} ({_budgets(attack)})", loc="left")
     hide_unused(list(panels.flat)[max(1, len(shown)) :])
     for axes in panels[-1]:
         axes.set_xlabel("Clean images answered (%)")
@@ -82,18 +84,6 @@ def failure_against_coverage(inputs: Inputs, *, style: Style) -> Figure:
     note = "confidence was not maximised: the worst may be higher" if modest else ""
     note_below(figure, [note, *flags_note(told, missing="cells are missing")], style, wide=wide)
     return figure
-
-
-def _strongest(attacks: Sequence[PlannedAttack], rows: Sequence[Row]) -> list[PlannedAttack]:
-    """Choose the attack under which the fewest samples stand, bounded ones first: without a bound most samples fall."""
-    left: dict[str, list[float]] = {}
-    for attack in attacks:
-        mine = [row for row in rows if row["attack"] == attack.name and row["robust_accuracy"] is not None]
-        budget = max((row["epsilon"] for row in mine), default=0.0)
-        left[attack.name] = [row["robust_accuracy"] for row in mine if row["epsilon"] == budget]
-    measured = [attack for attack in attacks if left[attack.name]]
-    bounded = [attack for attack in measured if attack.epsilons is not None] or measured
-    return sorted(bounded, key=lambda attack: sum(left[attack.name]) / len(left[attack.name]))[:1]
 
 
 def _draw(axes: Axes, inputs: Inputs, variant: str, curve: Coverage) -> Any:

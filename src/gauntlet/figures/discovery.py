@@ -18,7 +18,7 @@ def inputs_beside(evaluations: Path) -> Inputs:
     Raises InputError when the file is missing or no evaluations file.
     """
     with open_evaluations(evaluations) as opened:
-        variants = opened.plan.variants
+        plan = opened.plan
     folder = evaluations.parent
     certificates, summary, attacks = (folder / f"{name}.parquet" for name in ("certificates", "summary", "attacks"))
     diagnostics = folder / "diagnostics.parquet"
@@ -30,7 +30,7 @@ def inputs_beside(evaluations: Path) -> Inputs:
         for keys, path in _found(folder, "evaluations/*/*/*/examples.safetensors")
     )
     return Inputs(
-        variants,
+        plan.variants,
         evaluations=evaluations,
         summary=summary if summary.is_file() else None,
         certificates=certificates if certificates.is_file() else None,
@@ -38,6 +38,8 @@ def inputs_beside(evaluations: Path) -> Inputs:
         histories=tuple(histories),
         examples=tuple(examples),
         attacks=attacks if attacks.is_file() else None,
+        titles=plan.titles,
+        attack_titles={attack.name: attack.title for attack in plan.attacks if attack.title},
     )
 
 

@@ -50,7 +50,7 @@ def heat_map(inputs: Inputs, *, style: Style, epsilon: float | None = None) -> F
     rows = read_table(inputs.path("summary")).to_pylist()
     variants = [name for name in inputs.variants if any(row["variant"] == name for row in rows)]
     stated = {norm: epsilon or stated_budget(rows, norm) for norm in dict.fromkeys(row["norm"] for row in rows)}
-    columns, groups = _columns(rows, stated)
+    columns, groups = _columns(rows, stated, inputs)
     height = 1.3 + 0.27 * len(variants)
     wide = len(columns) > 4
     figure, panels = style.figure(1, 1, height_in=height, wide=wide)
@@ -67,7 +67,7 @@ def heat_map(inputs: Inputs, *, style: Style, epsilon: float | None = None) -> F
         )
         for place, variant in enumerate(variants):
             _write(axes, column, place, variant, size_pt)
-    _frame(axes, columns, groups, variants)
+    _frame(axes, columns, groups, inputs.shown(variants))
     _head(axes, columns, style, room_in)
     if image is not None:
         bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
@@ -94,7 +94,9 @@ def stated_budget(rows: list[Row], norm: str) -> float:
     return min(common, key=lambda at: abs(mean[at] - half))
 
 
-def _columns(rows: list[Row], stated: dict[str, float]) -> tuple[list[_Column], dict[str, tuple[float, float]]]:
+def _columns(
+    rows: list[Row], stated: dict[str, float], inputs: Inputs
+) -> tuple[list[_Column], dict[str, tuple[float, float]]]:
     """List the columns from left to right, and where each group of them begins and ends."""
     first = {row["variant"]: row for row in reversed(rows)}
     columns = [_Column(0.0, "clean", first, key="clean_accuracy", bold=True)]
@@ -110,7 +112,7 @@ def _columns(rows: list[Row], stated: dict[str, float]) -> tuple[list[_Column], 
                 row["variant"]: row for row in here if row["attack"] == attack and np.isclose(row["epsilon"], budget)
             }
             worst = attack.startswith(WORST_CASE)
-            columns.append(_Column(place, "worst case" if worst else attack, found, bold=worst))
+            columns.append(_Column(place, "worst case" if worst else inputs.attack_title(attack), found, bold=worst))
             place += 1
         groups[f"{norm_label(norm)}, ε = {budget_text(budget)}"] = begin - 0.5, place - 0.5
         place += _GAP
@@ -144,15 +146,15 @@ def _head(axes: Axes, columns: list[_Column], style: Style, room_in: float) -> N
         axes.set_xticks(places, names, rotation=90)
 
 
-def _frame(axes: Axes, columns: list[_Column], groups: dict[str, tuple[float, float]], variants: list[str]) -> None:
+def _frame(axes: Axes, columns: list[_Column], groups: dict[str, tuple[float, float]], titles: list[str]) -> None:
     axes.grid(False)
     axes.set_facecolor("white")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     axes.set_xlim(-0.5, columns[-1].place + 0.5)
-    axes.set_ylim(len(variants) - 0.5, -0.5)
-    axes.set_yticks(range(len(variants)), [plain(variant) for variant in variants])
-    for boundary in range(1, len(variants)):
+    axes.set_ylim(len(titles) - 0.5, -0.5)
+    axes.set_yticks(range(len(titles)), [plain(variant) for variant in titles])
+    for boundary in range(1, len(titles)):
         axes.axhline(boundary - 0.5, color="white", linewidth=1)
     for column in columns[:-1]:
         axes.axvline(column.place + 0.5, color="white", linewidth=1)

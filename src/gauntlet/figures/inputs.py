@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +40,10 @@ class Examples:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an experiment left behind. `variants` decides order and colours; `classes` names the labels, if known."""
+    """What an experiment left behind. `variants` decides order and colours; `classes` names the labels, if known.
+
+    `titles` and `attack_titles` say what variants and attacks are called in print, where not by their names.
+    """
 
     variants: tuple[str, ...]
     evaluations: Path | None = None
@@ -51,6 +54,8 @@ class Inputs:
     classes: tuple[str, ...] = field(default=())
     attacks: Path | None = None
     diagnostics: Path | None = None
+    titles: Mapping[str, str] = field(default_factory=dict)
+    attack_titles: Mapping[str, str] = field(default_factory=dict)
 
     def has(self, name: str) -> bool:
         """Tell whether an input is there."""
@@ -67,6 +72,20 @@ class Inputs:
     def class_name(self, label: int) -> str:
         """Name a class, by its number where it has no name."""
         return self.classes[label] if label < len(self.classes) else str(label)
+
+    def title(self, variant: str) -> str:
+        """Say what a variant is called in print: by its name where another has the same title."""
+        title = self.titles.get(variant, variant)
+        alike = [name for name in self.variants if self.titles.get(name, name) == title]
+        return title if len(alike) == 1 else variant
+
+    def shown(self, variants: Iterable[str] | None = None) -> list[str]:
+        """Give what some variants, or all, are called in print."""
+        return [self.title(variant) for variant in (self.variants if variants is None else variants)]
+
+    def attack_title(self, attack: str) -> str:
+        """Say what an attack is called in print."""
+        return self.attack_titles.get(attack, attack)
 
     def losses(self) -> Mapping[str, tuple[str, ...]]:
         """Group the variants by the loss they were trained with."""

@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from gauntlet.aggregation import open_evaluations
 from gauntlet.errors import InputError
 from gauntlet.figures.inputs import Inputs
 from gauntlet.figures.style import Style, settings
@@ -22,10 +23,22 @@ _MARKABLE = re.compile(r"[ !-%'*-;=?-\[\]-~]*")  # printable ASCII less what a f
 
 
 def available(inputs: Inputs) -> list[str]:
-    """List the figures whose every input is there."""
+    """List the figures whose every input is there, and that have something to show in this experiment."""
+    offered = _offers(inputs)
     return [
-        name for name, entry in FIGURES.catalogue.items() if all(inputs.has(table) for table in entry.tags["reads"])
+        name
+        for name, entry in FIGURES.catalogue.items()
+        if all(map(inputs.has, entry.tags["reads"])) and set(entry.tags.get("needs", ())) <= offered
     ]
+
+
+def _offers(inputs: Inputs) -> set[str]:
+    """Name what the results hold for figures that only some experiments have, as the plan of a run does."""
+    if not inputs.has("evaluations"):
+        return set()
+    with open_evaluations(inputs.path("evaluations")) as evaluations:
+        transfers = any(attack.sources for attack in evaluations.plan.attacks)
+    return {*(["transfers"] if transfers else []), *(["pairs"] if len(inputs.variants) > 1 else [])}
 
 
 def draw(name: str, inputs: Inputs, *, style: Style | None = None, options: Mapping[str, Any] | None = None) -> Figure:

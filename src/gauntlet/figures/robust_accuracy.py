@@ -40,7 +40,7 @@ def robust_accuracy(inputs: Inputs, *, style: Style, attacks: bool | None = None
     norms = list(dict.fromkeys(row["norm"] for row in rows)) or ["linf"]
     wide = len(norms) > 1
     attacks = len(inputs.variants) <= _MOST_WITH_ATTACKS if attacks is None else attacks
-    height = 2.45 + style.legend_row_in * legend_rows(inputs.variants, style, wide=wide)[1]
+    height = 2.45 + style.legend_row_in * legend_rows(inputs.shown(), style, wide=wide)[1]
     figure, panels = style.figure(1, len(norms), height_in=height, wide=wide, sharey=True)
     handles: dict[str, Any] = {}
     for norm, axes in zip(norms, panels[0], strict=True):
@@ -51,7 +51,7 @@ def robust_accuracy(inputs: Inputs, *, style: Style, attacks: bool | None = None
                 continue
             if attacks:
                 _draw_attacks(axes, inputs, variant, [row for row in here if row["variant"] == variant], style)
-            label = variant + flagged([row for row in rows if row["variant"] == variant])
+            label = inputs.title(variant) + flagged([row for row in rows if row["variant"] == variant])
             handles[label] = _draw_worst(axes, inputs, variant, worst)
         _label(axes, norm, sorted({row["epsilon"] for row in here}), style, panels=len(norms))
     panels[0][0].set_ylabel("Robust accuracy (%)")

@@ -12,8 +12,12 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gauntlet.errors import InputError, nearest
+
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 """The palette of Okabe and Ito (2008) without its yellow, which vanishes on white paper."""
+
+_PAPER_IN = 7.0
 
 _LINES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1.2, 1.5, 1.2)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -32,9 +36,14 @@ class Style:
     letter_em: float = 0.62
 
     @property
+    def scale(self) -> float:
+        """How many times as large as on paper everything is that is not a letter."""
+        return self.two_columns_in / _PAPER_IN
+
+    @property
     def legend_row_in(self) -> float:
-        """The height of a row of a legend."""
-        return 1.55 * self.font_pt / 72
+        """The height of a row of a legend, as `figure` takes heights."""
+        return 1.55 * self.font_pt / 72 / self.scale
 
     @property
     def small_pt(self) -> float:
@@ -55,19 +64,19 @@ class Style:
             "ytick.labelsize": self.small_pt,
             "figure.titlesize": self.font_pt,
             "lines.linewidth": self.line_pt,
-            "lines.markersize": 3.5,
-            "axes.linewidth": 0.6,
+            "lines.markersize": 3.5 * self.scale,
+            "axes.linewidth": 0.6 * self.scale,
             "axes.edgecolor": "#444444",
             "axes.grid": True,
             "axes.axisbelow": True,
             "axes.spines.top": False,
             "axes.spines.right": False,
             "grid.color": "#dddddd",
-            "grid.linewidth": 0.5,
-            "xtick.major.width": 0.6,
-            "ytick.major.width": 0.6,
-            "xtick.major.size": 2.5,
-            "ytick.major.size": 2.5,
+            "grid.linewidth": 0.5 * self.scale,
+            "xtick.major.width": 0.6 * self.scale,
+            "ytick.major.width": 0.6 * self.scale,
+            "xtick.major.size": 2.5 * self.scale,
+            "ytick.major.size": 2.5 * self.scale,
             "legend.frameon": False,
             "legend.handlelength": 2.6,
             "figure.facecolor": "white",
@@ -86,10 +95,26 @@ class Style:
     def figure(
         self, rows: int, columns: int, *, height_in: float, wide: bool = True, **subplots: Any
     ) -> tuple[Figure, Any]:
-        """Make a figure of a column's width, or of two, and its axes (rows, columns)."""
+        """Make a figure of a column's width, or of two, and its axes (rows, columns); `height_in` is that on paper."""
         width = self.two_columns_in if wide else self.one_column_in
-        figure = Figure(figsize=(width, height_in), layout="constrained")
+        figure = Figure(figsize=(width, height_in * self.scale), layout="constrained")
         return figure, figure.subplots(rows, columns, squeeze=False, **subplots)
+
+
+STYLES = MappingProxyType(
+    {
+        "paper": Style(),
+        "slides": Style(one_column_in=6.0, two_columns_in=12.0, font_pt=15.0, line_pt=2.8, raster_dpi=160),
+    }
+)
+"""The styles by name; slides are those of 13.3 in by 7.5, which a figure of two columns fills in width."""
+
+
+def style_of(name: str) -> Style:
+    """Give a style by its name. Raises InputError that names the nearest one."""
+    if name not in STYLES:
+        raise InputError(f"no style '{name}'", remedy=nearest(name, STYLES))
+    return STYLES[name]
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def training_curves(inputs: Inputs, *, style: Style) -> Figure:
         panels.append(("KR term", "kr", inputs.variants))
     columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
     rows = -(-len(panels) // columns)
-    legend_in = style.legend_row_in * legend_rows(inputs.variants, style, wide=True)[1]
+    legend_in = style.legend_row_in * legend_rows(inputs.shown(), style, wide=True)[1]
     figure, grid = style.figure(rows, columns, height_in=0.25 + 1.9 * rows + legend_in, sharex=True)
     letters = int(style.two_columns_in / columns * 72 / (style.letter_em * style.font_pt))
     handles: dict[str, Any] = {}
@@ -73,7 +73,9 @@ def training_curves(inputs: Inputs, *, style: Style) -> Figure:
     for axes in grid.flat[max(0, len(panels) - columns) : len(panels)]:
         axes.set_xlabel("Epoch")
     hide_unused(grid.flat[len(panels) :])
-    legend_above(figure, {name: handles[name] for name in inputs.variants if name in handles}, style, wide=True)
+    legend_above(
+        figure, {inputs.title(name): handles[name] for name in inputs.variants if name in handles}, style, wide=True
+    )
     return figure
 
 

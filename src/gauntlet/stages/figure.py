@@ -12,6 +12,7 @@ from gauntlet.aggregation import summarise
 from gauntlet.config import Cell
 from gauntlet.diagnostics.checks import flags_of
 from gauntlet.figures import available, inputs_beside, render
+from gauntlet.figures.style import style_of
 from gauntlet.planning import Plan
 from gauntlet.provenance.recipes import Recipe, mark
 from gauntlet.results import read_table, write_table
@@ -29,11 +30,13 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     log.info("%s: %s", cell, ", ".join(str(path) for path in files))
 
 
-def draw_from_results(evaluations: Path, folder: Path, name: str | None) -> list[Path]:
+def draw_from_results(evaluations: Path, folder: Path, name: str | None, style: str = "paper") -> list[Path]:
     """Draw from one evaluations.parquet, with no model, data or configuration; returns the files.
 
-    Draws the figure `name`, or all for which this file and what lies beside it suffice.
+    Draws the figure `name`, or all for which this file and what lies beside it suffice. Raises InputError for a style
+    that there is not.
     """
+    look = style_of(style)
     with tempfile.TemporaryDirectory() as scratch:
         summary = Path(scratch) / "summary.parquet"
         beside = inputs_beside(evaluations)
@@ -41,4 +44,4 @@ def draw_from_results(evaluations: Path, folder: Path, name: str | None) -> list
         write_table(summary, summarise(evaluations, flags=flags), {})
         inputs = replace(beside, summary=summary)
         names = [name] if name else available(inputs)
-        return [path for figure in names for path in render(figure, inputs, folder)]
+        return [path for figure in names for path in render(figure, inputs, folder, style=look)]

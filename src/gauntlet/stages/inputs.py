@@ -18,6 +18,7 @@ def figure_inputs(plan: Plan, experiment: str) -> Inputs:
     """
     settings = plan.experiment(experiment)
     absent = settings.allow_missing
+    shown = settings.shown()
     certified = any(True for _ in grid.certificates(experiment, settings))
     return Inputs(
         variants=tuple(settings.variants),
@@ -43,6 +44,8 @@ def figure_inputs(plan: Plan, experiment: str) -> Inputs:
             if not absent or plan.is_current(cell)
         ),
         classes=load_manifest(paths.data_folder(paths.dataset_id(settings.dataset))).classes,
+        titles=shown.get("variants", {}),
+        attack_titles=shown.get("attacks", {}),
     )
 
 
