@@ -141,6 +141,11 @@ def attacks(experiment: str) -> Path:
     return experiment_folder(experiment) / "attacks.parquet"
 
 
+def origins(experiment: str) -> Path:
+    """What made every model, attack, certificate and probe of an experiment."""
+    return experiment_folder(experiment) / "origins.parquet"
+
+
 def table(experiment: str, suffix: str) -> Path:
     """The table a paper shows, as `csv` or `md`."""
     return experiment_folder(experiment) / f"table.{suffix}"
@@ -165,7 +170,7 @@ def aggregates(experiment: str) -> list[Path]:
     """Every file that aggregation makes; the summary says what made them all."""
     tables = [table(experiment, suffix) for suffix in ("csv", "md")]
     rows = [evaluations(experiment), certificates(experiment)]
-    others = [attacks(experiment), certified(experiment), diagnostics(experiment)]
+    others = [attacks(experiment), certified(experiment), diagnostics(experiment), origins(experiment)]
     return [summary(experiment), *rows, *others, *tables]
 
 

@@ -6,6 +6,7 @@ from gauntlet.aggregation.attacks import ATTACKS_SCHEMA, Making, measure_attacks
 from gauntlet.aggregation.certified import CERTIFIED_SCHEMA, certified_accuracies
 from gauntlet.aggregation.combined import combine, verify
 from gauntlet.aggregation.coverage import Coverage, coverage
+from gauntlet.aggregation.origins import ORIGINS_SCHEMA, origins
 from gauntlet.aggregation.plan import Plan, PlannedAttack, PlannedCertificate, plan_from, plan_of
 from gauntlet.aggregation.queries import WORST_CASE, Evaluations, norm_grids, open_evaluations
 from gauntlet.aggregation.summary import SUMMARY_SCHEMA, summarise
@@ -25,6 +26,7 @@ __all__ = [
     "ATTACKS_SCHEMA",
     "CERTIFIED_SCHEMA",
     "NORM_NAMES",
+    "ORIGINS_SCHEMA",
     "SUMMARY_SCHEMA",
     "WORST_CASE",
     "Coverage",
@@ -47,6 +49,7 @@ __all__ = [
     "norm_grids",
     "open_evaluations",
     "optimality",
+    "origins",
     "percent",
     "plan_from",
     "plan_of",

@@ -20,8 +20,8 @@ def inputs_beside(evaluations: Path) -> Inputs:
     with open_evaluations(evaluations) as opened:
         variants = opened.plan.variants
     folder = evaluations.parent
-    certificates, summary, attacks = (folder / f"{name}.parquet" for name in ("certificates", "summary", "attacks"))
-    diagnostics = folder / "diagnostics.parquet"
+    names = ("summary", "certificates", "attacks", "diagnostics", "origins")
+    tables = {name: folder / f"{name}.parquet" for name in names}
     histories = (
         History(keys["variant"], int(keys["seed"]), path) for keys, path in _found(folder, "models/*/*/history.parquet")
     )
@@ -32,12 +32,9 @@ def inputs_beside(evaluations: Path) -> Inputs:
     return Inputs(
         variants,
         evaluations=evaluations,
-        summary=summary if summary.is_file() else None,
-        certificates=certificates if certificates.is_file() else None,
-        diagnostics=diagnostics if diagnostics.is_file() else None,
+        **{name: path for name, path in tables.items() if path.is_file()},
         histories=tuple(histories),
         examples=tuple(examples),
-        attacks=attacks if attacks.is_file() else None,
     )
 
 

@@ -51,6 +51,7 @@ class Inputs:
     classes: tuple[str, ...] = field(default=())
     attacks: Path | None = None
     diagnostics: Path | None = None
+    origins: Path | None = None
 
     def has(self, name: str) -> bool:
         """Tell whether an input is there."""
