@@ -1,8 +1,9 @@
-"""From numbers and figures to one HTML file that needs nothing else: no network, no script, no other file."""
+"""From numbers and figures to one HTML file that needs nothing else: no network, no other file."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from gauntlet.figures.style import Style
 from gauntlet.files import write_text
 from gauntlet.registry import FIGURES
 from gauntlet.report.content import read_content
+from gauntlet.report.embedding import as_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 
+_SCRIPTS = ("page", "provenance", "tables", "curves", "gallery", "start")
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
@@ -55,7 +58,7 @@ def render_report(
     """Render the report of an experiment; the text depends on the files alone.
 
     `inputs` needs `evaluations` and `summary`. `figures` maps names to drawn SVG or PNG files, which are embedded in
-    this order. `mark` stands in the page's head. `failures` maps cells that failed to what their logs said last.
+    this order. The page is whole without its script, which sorts, filters, draws and tells origins. `mark` stands in the page's head. `failures` maps cells that failed to what their logs said last.
 
     Raises InputError when a file is missing, damaged or of another type.
     """
@@ -70,10 +73,26 @@ def render_report(
     environment.filters["number"] = lambda value: "–" if value is None else f"{value:.3g}"
     pictures = [_picture(name, path) for name, path in figures.items()]
     template = environment.get_template("page.html.j2")
+    content, script = read_content(inputs), _script()
     return (
-        template.render(content=read_content(inputs), pictures=pictures, mark=mark, failures=dict(failures or {}))
+        template.render(
+            content=content,
+            pictures=pictures,
+            mark=mark,
+            failures=dict(failures or {}),
+            data=as_json(content.embedded),
+            script=script,
+            # The policy of the page names the one script that may run.
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
         + "\n"
     )
+
+
+def _script() -> str:
+    """Join the parts of the page's script into one function, so that nothing of it is global."""
+    parts = [(TEMPLATES / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS]
+    return "\n".join(['(() => {\n"use strict";', *parts, "})();\n"])
 
 
 def _picture(name: str, path: Path) -> _Picture:
