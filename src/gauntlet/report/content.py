@@ -24,7 +24,7 @@ from gauntlet.aggregation import (
 from gauntlet.diagnostics.checks import CHECKS, worst
 from gauntlet.figures import Inputs
 from gauntlet.report.embedding import embedded
-from gauntlet.report.gallery import Gallery, read_gallery
+from gauntlet.report.gallery import MOST_BYTES, Gallery, read_gallery
 from gauntlet.results import read_metadata, read_table
 
 _CELLS = """
@@ -114,8 +114,11 @@ class Content:
     embedded: dict[str, Any]
 
 
-def read_content(inputs: Inputs) -> Content:
-    """Read the numbers of an experiment. Raises InputError when its files are missing or damaged."""
+def read_content(inputs: Inputs, *, most_image_bytes: int = MOST_BYTES) -> Content:
+    """Read the numbers of an experiment, and images as far as there is room.
+
+    Raises InputError when its files are missing or damaged.
+    """
     path = inputs.path("evaluations")
     rows = read_table(inputs.path("summary")).to_pylist()
     with open_evaluations(path) as evaluations:
@@ -123,7 +126,7 @@ def read_content(inputs: Inputs) -> Content:
         cells = _cells(evaluations)
         grids = norm_grids(evaluations)
         certified = {norm: _certified(evaluations, inputs, norm, grids[norm]) for norm in plan.norms}
-    gallery = read_gallery(inputs)
+    gallery = read_gallery(inputs, most_bytes=most_image_bytes)
     measured = [row for row in rows if is_worst_case(row) and row["seeds"]]
     return Content(
         experiment=plan.experiment,

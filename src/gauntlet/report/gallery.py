@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from matplotlib import colormaps
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
@@ -154,11 +155,11 @@ def _pair(
 
 
 def _difference(change: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Colour a signed change (C, H, W), averaged over channels: darker is blue, brighter red, none is white."""
+    """Colour a signed change (C, H, W), averaged over channels, as the figure of adversarial examples does."""
     mean = change.mean(0)
     scaled = mean / (float(np.abs(mean).max()) or 1.0)
-    up, down = np.clip(scaled, 0, 1), np.clip(-scaled, 0, 1)
-    return np.stack([1 - 0.9 * down, 1 - 0.75 * (up + down), 1 - 0.9 * up]).astype(np.float32)
+    coloured: NDArray[np.float32] = colormaps["RdBu_r"]((scaled + 1) / 2)[..., :3].transpose(2, 0, 1)
+    return coloured
 
 
 def _png(image: NDArray[np.float32]) -> str:

@@ -18,9 +18,13 @@ from gauntlet.files import write_text
 from gauntlet.registry import FIGURES
 from gauntlet.report.content import read_content
 from gauntlet.report.embedding import as_json
+from gauntlet.report.gallery import MOST_BYTES
 
 TEMPLATES = Path(__file__).parent / "templates"
 
+_PICTURES = 14 << 20
+"""What figures and images may take together; the numbers of 5000 cells take the rest of 20 MB."""
+_LEAST_IMAGES = 1 << 20
 _SCRIPTS = ("page", "provenance", "tables", "curves", "gallery", "start")
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
@@ -70,10 +74,12 @@ def render_report(
         lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.1f}"
-    environment.filters["number"] = lambda value: "–" if value is None else f"{value:.3g}"
+    environment.filters["number"] = _number
     pictures = [_picture(name, path) for name, path in figures.items()]
     template = environment.get_template("page.html.j2")
-    content, script = read_content(inputs), _script()
+    script = _script()
+    drawn = sum(len(picture.source) for picture in pictures)
+    content = read_content(inputs, most_image_bytes=min(MOST_BYTES, max(_LEAST_IMAGES, _PICTURES - drawn)))
     return (
         template.render(
             content=content,
@@ -87,6 +93,13 @@ def render_report(
         )
         + "\n"
     )
+
+
+def _number(value: float | None) -> str:
+    """Write a number with three digits, large ones without an exponent."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _script() -> str:

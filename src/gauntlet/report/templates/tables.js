@@ -14,7 +14,8 @@ function idsOf(cell) {
 
 function openNumber(cell) {
   const ids = idsOf(cell);
-  if (ids) showOrigin(ids, cell.textContent.replace(/\s+/g, " ").trim());
+  const parts = cell.childElementCount ? [...cell.children] : [cell];
+  if (ids) showOrigin(ids, parts.map((part) => part.textContent.replace(/\s+/g, " ").trim()).join(" "));
 }
 
 // The number next to one in a direction, over blanks and hidden rows; none at the edge.

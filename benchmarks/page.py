@@ -1,0 +1,160 @@
+"""How large the page of a large experiment is and how long a browser takes to load it: 50 variants, 20 attacks, 5 seeds.
+
+Tables and images are made up in a temporary folder. Needs Chromium, chromedriver and Selenium (tests/report/install.sh).
+
+    python benchmarks/page.py [--variants 50] [--attacks 20] [--seeds 5] [--samples 100] [--keep FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from safetensors.numpy import save_file
+
+sys.path += [str(Path(__file__).parents[1] / "tests" / folder) for folder in ("results", "report")]
+
+import browser
+import synthetic
+
+from gauntlet.aggregation import Making, PlannedAttack, measure_attacks, origins, summarise
+from gauntlet.aggregation.attacks import VOLATILE
+from gauntlet.aggregation.origins import CIRCUMSTANCES
+from gauntlet.config.grid import Cell
+from gauntlet.figures import Examples, Inputs, available, render
+from gauntlet.figures.inputs import History
+from gauntlet.provenance.recipes import Recipe
+from gauntlet.report import write_report
+from gauntlet.results import read_table, write_table
+
+LINF = (0.01, 0.03, 0.1, 0.2, 0.3)
+L2 = (0.25, 0.5, 1.0, 2.0, 3.0)
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Say how long something took."""
+    start = time.monotonic()
+    yield
+    print(f"{what:<44} {time.monotonic() - start:8.1f} s")
+
+
+def plan_of(variants: int, attacks: int, seeds: int) -> synthetic.Plan:
+    """Plan an experiment whose attacks are half in one norm and half in another, two of them of least distance."""
+    grid = [("linf", LINF), ("l2", L2)]
+    planned = [PlannedAttack(f"attack_{number:02}", *grid[number % 2]) for number in range(attacks - 2)]
+    planned += [PlannedAttack("least_linf", "linf", None), PlannedAttack("least_l2", "l2", None)]
+    names = ["lipschitz", *(f"a_variant_with_a_name_{number:02}" for number in range(variants - 1))]
+    return synthetic.plan(names, tuple(range(seeds)), planned, experiment="large")
+
+
+def with_recipe(path: Path, cell: Cell) -> None:
+    """Give a cell's file the metadata that a real one carries."""
+    ids = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.probe}
+    attack = {"name": "pgd", "norm": "linf", "epsilons": LINF, "steps": 40, "restarts": 2, "loss": cell.probe}
+    modules = {f"gauntlet.module_{number}": "0123456789abcdef" for number in range(60)}
+    inputs = {f"results/large/models/variant={cell.variant}/seed={cell.seed}/manifest.json": "sha256:" + "0" * 64}
+    made = {"gauntlet.commit": "c0ffee" * 6 + "beef", "gauntlet.dirty": "false", "gauntlet.seconds": "12.345"}
+    recipe = Recipe(cell.stage, {**ids, "attack": attack}, modules, inputs)
+    write_table(path, read_table(path), {**recipe.metadata(), **made, "gauntlet.finished": "2026-01-01T00:00:00Z"})
+
+
+def write_images(path: Path, indices: np.ndarray) -> None:
+    """Keep images as large as those of CIFAR-10, which compress as badly as photographs."""
+    draw = np.random.default_rng(0)
+    images = draw.random((len(indices), 3, 32, 32), np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    moved = np.clip(images + draw.normal(0, 0.05, images.shape), 0, 1).astype(np.float32)
+    save_file({"original": images, "adversarial": moved, "index": indices}, path)
+
+
+def write_inputs(folder: Path, plan: synthetic.Plan, samples: int) -> Inputs:
+    """Make up everything that the page reads."""
+    files = synthetic.write_evaluations(folder / "cells", plan, samples=samples)
+    histories = []
+    for variant in plan.variants:
+        for seed in plan.seeds:
+            model = Cell("train", plan.experiment, variant, seed)
+            path = folder / "histories" / variant / f"{seed}.parquet"
+            write_table(path, synthetic.history(model), {})
+            histories.append(History(variant, seed, path, "cross_entropy"))
+    models = {Cell("train", plan.experiment, one.variant, one.seed): one.path for one in histories}
+    for cell, path in {**models, **files}.items():
+        with_recipe(path, cell)
+    synthetic.combine(files, folder / "evaluations.parquet", plan=plan)
+    write_table(folder / "summary.parquet", summarise(folder / "evaluations.parquet"), plan.metadata())
+    write_table(folder / "origins.parquet", origins({**models, **files}), {}, volatile=CIRCUMSTANCES)
+    makings = {key: Making(12.3, "gauntlet", "0.1.0") for key in plan.cells()}
+    attacks = measure_attacks(folder / "evaluations.parquet", makings)
+    write_table(folder / "attacks.parquet", attacks, {}, volatile=VOLATILE)
+    certified: dict[Cell, Path] = {}
+    for variant in plan.variants:
+        for seed in plan.seeds:
+            cell = Cell("certify", plan.experiment, variant, seed, "smooth")
+            certified[cell] = folder / "certified" / variant / f"{seed}.parquet"
+            write_table(certified[cell], synthetic.smoothed(cell, samples=samples), {})
+    synthetic.combine(certified, folder / "certificates.parquet", plan=plan)
+    examples = []
+    for cell, path in files.items():
+        if cell.seed == plan.seeds[0]:
+            status = np.asarray(read_table(path)["status"].to_pylist())
+            kept = folder / "examples" / cell.variant / f"{cell.probe}.safetensors"
+            write_images(kept, np.flatnonzero(status == "adversarial")[:12].astype(np.int64))
+            examples.append(Examples(cell.variant, cell.seed, cell.probe, kept))
+    tables = ("evaluations", "summary", "certificates", "attacks", "origins")
+    found = {name: folder / f"{name}.parquet" for name in tables}
+    return Inputs(plan.variants, **found, histories=tuple(histories), examples=tuple(examples))
+
+
+def load(page: Path, times: int = 3) -> None:
+    """Load the page in a fresh browser each time, as its first page."""
+    for _ in range(times):
+        with browser.browsing() as one:
+            start = time.monotonic()
+            one.open(page)
+            found = one.ask("return document.querySelectorAll('#cells-table tbody tr').length")
+            one.ask("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            seconds = time.monotonic() - start
+            start = time.monotonic()
+            one.ask("document.querySelector('#cells-table th:nth-child(6) button').click(); return document.body.offsetHeight")
+            sorting = time.monotonic() - start
+            print(f"loaded and drawn {seconds:.2f} s, sorted {found} cells {sorting:.2f} s; {one.complaints() or 'no complaint'}")
+
+
+def main() -> None:
+    """Make the tables, draw, write the page, and load it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("variants", 50), ("attacks", 20), ("seeds", 5), ("samples", 100)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--keep", type=Path, help="a folder for tables and page, instead of a temporary one")
+    asked = parser.parse_args()
+    plan = plan_of(asked.variants, asked.attacks, asked.seeds)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = asked.keep or Path(scratch)
+        with timed(f"{len(list(plan.cells()))} cells made up"):
+            inputs = write_inputs(folder, plan, asked.samples)
+        with timed("figures drawn"):
+            figures = {
+                name: render(name, inputs, folder / "figures", formats=("svg",))[0] for name in available(inputs)
+            }
+        with timed("page written"):
+            write_report(folder / "report.html", inputs, figures=figures, mark="gauntlet-cell:sha256:" + "0" * 64)
+        drawn = sum(path.stat().st_size for path in figures.values())
+        size = (folder / "report.html").stat().st_size
+        print(f"page {size / 1e6:.1f} MB, of which figures {4 / 3 * drawn / 1e6:.1f} MB")
+        for name, path in figures.items():
+            print(f"  {name:<28} {path.stat().st_size / 1e6:.2f} MB")
+        print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB, {pa.__name__} {pa.__version__}")
+        load(folder / "report.html")
+
+
+if __name__ == "__main__":
+    main()
