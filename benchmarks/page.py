@@ -1,6 +1,6 @@
-"""How large the page of a large experiment is and how long a browser takes to load it: 50 variants, 20 attacks, 5 seeds.
+"""How large the page of a large experiment is, of 50 variants, 20 attacks, 5 seeds, and how soon a browser loads it.
 
-Tables and images are made up in a temporary folder. Needs Chromium, chromedriver and Selenium (tests/report/install.sh).
+Tables and images are made up in a temporary folder. Needs Chromium and its driver (tests/report/install.sh).
 
     python benchmarks/page.py [--variants 50] [--attacks 20] [--seeds 5] [--samples 100] [--keep FOLDER]
 """
@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from safetensors.numpy import save_file
 
 sys.path += [str(Path(__file__).parents[1] / "tests" / folder) for folder in ("results", "report")]
@@ -124,9 +123,9 @@ def load(page: Path, times: int = 3) -> None:
             one.ask("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
             seconds = time.monotonic() - start
             start = time.monotonic()
-            one.ask("document.querySelector('#cells-table th:nth-child(6) button').click(); return document.body.offsetHeight")
+            one.ask("document.querySelectorAll('#cells-table .sort')[5].click(); return document.body.offsetHeight")
             sorting = time.monotonic() - start
-            print(f"loaded and drawn {seconds:.2f} s, sorted {found} cells {sorting:.2f} s; {one.complaints() or 'no complaint'}")
+            print(f"loaded and drawn {seconds:.2f} s, {found} cells sorted {sorting:.2f} s", *one.complaints())
 
 
 def main() -> None:
@@ -152,7 +151,7 @@ def main() -> None:
         print(f"page {size / 1e6:.1f} MB, of which figures {4 / 3 * drawn / 1e6:.1f} MB")
         for name, path in figures.items():
             print(f"  {name:<28} {path.stat().st_size / 1e6:.2f} MB")
-        print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB, {pa.__name__} {pa.__version__}")
+        print(f"peak memory of all this {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
         load(folder / "report.html")
 
 

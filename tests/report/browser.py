@@ -81,7 +81,8 @@ class Browser:
 
     def media(self, *, dark: bool = False, kind: str = "") -> None:
         """Prefer light or dark, and show as on a screen or on paper."""
-        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        wanted = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in wanted.items()]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": kind, "features": features})
 
     def ask(self, script: str, *arguments):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from gauntlet.aggregation import open_evaluations
 from gauntlet.figures.inputs import Examples, History, Inputs
@@ -21,7 +22,7 @@ def inputs_beside(evaluations: Path) -> Inputs:
         variants = opened.plan.variants
     folder = evaluations.parent
     names = ("summary", "certificates", "attacks", "diagnostics", "origins")
-    tables = {name: folder / f"{name}.parquet" for name in names}
+    tables: dict[str, Any] = {name: folder / f"{name}.parquet" for name in names}
     histories = (
         History(keys["variant"], int(keys["seed"]), path) for keys, path in _found(folder, "models/*/*/history.parquet")
     )

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from matplotlib import colormaps
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
@@ -134,9 +134,7 @@ def _key(kept: _Kept) -> dict[str, Any]:
     return {"variant": kept.item.variant, "attack": kept.item.attack, "seed": kept.item.seed}
 
 
-def _pair(
-    kept: _Kept, place: int, rows: Mapping[tuple[Any, ...], dict[str, Any]], inputs: Inputs
-) -> dict[str, Any]:
+def _pair(kept: _Kept, place: int, rows: Mapping[tuple[Any, ...], dict[str, Any]], inputs: Inputs) -> dict[str, Any]:
     """Encode an original, its adversarial image and their signed difference, with what is known of them."""
     row = rows[kept.item.variant, kept.item.seed, kept.item.attack, kept.indices[place]]
     with _opened(kept.item) as file:

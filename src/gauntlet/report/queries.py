@@ -1,7 +1,7 @@
 """The queries that the page's numbers equal: DuckDB on the results file, shown beside a number and run by the tests.
 
-`:variant`, `:attack`, `:norm`, `:seed`, `:certificate`, `:check` and `:budget` stand for literals that the page puts in,
-`:rows` for the results file, `:radii` for that of certificates and `:checks` for that of diagnostics.
+`:variant`, `:attack`, `:norm`, `:seed`, `:certificate`, `:check` and `:budget` stand for literals that the page puts
+in, `:rows` for the results file, `:radii` for that of certificates and `:checks` for that of diagnostics.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ def render_report(
     """Render the report of an experiment; the text depends on the files alone.
 
     `inputs` needs `evaluations` and `summary`. `figures` maps names to drawn SVG or PNG files, which are embedded in
-    this order. The page is whole without its script, which sorts, filters, draws and tells origins. `mark` stands in the page's head. `failures` maps cells that failed to what their logs said last.
+    this order. `mark` stands in the page's head. `failures` maps cells that failed to what their logs said last.
+    The page is whole without its script, which sorts, filters, draws curves and tells where numbers come from.
 
     Raises InputError when a file is missing, damaged or of another type.
     """

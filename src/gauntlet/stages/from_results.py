@@ -1,4 +1,4 @@
-"""Figures and page again, from one results file and what lies beside it: no model, no data, no configuration, no torch."""
+"""Figures and page again, from one results file and what lies beside it: no model, data, configuration, torch."""
 
 from __future__ import annotations
 
