@@ -28,8 +28,7 @@ from gauntlet.aggregation import Making, PlannedAttack, measure_attacks, origins
 from gauntlet.aggregation.attacks import VOLATILE
 from gauntlet.aggregation.origins import CIRCUMSTANCES
 from gauntlet.config.grid import Cell
-from gauntlet.figures import Examples, Inputs, available, render
-from gauntlet.figures.inputs import History
+from gauntlet.figures import available, inputs_beside, render
 from gauntlet.provenance.recipes import Recipe
 from gauntlet.report import write_report
 from gauntlet.results import read_table, write_table
@@ -75,42 +74,37 @@ def write_images(path: Path, indices: np.ndarray) -> None:
     save_file({"original": images, "adversarial": moved, "index": indices}, path)
 
 
-def write_inputs(folder: Path, plan: synthetic.Plan, samples: int) -> Inputs:
-    """Make up everything that the page reads."""
+def write_tables(folder: Path, plan: synthetic.Plan, samples: int) -> None:
+    """Make up everything that the page reads, where an experiment has it."""
     files = synthetic.write_evaluations(folder / "cells", plan, samples=samples)
-    histories = []
-    for variant in plan.variants:
-        for seed in plan.seeds:
-            model = Cell("train", plan.experiment, variant, seed)
-            path = folder / "histories" / variant / f"{seed}.parquet"
-            write_table(path, synthetic.history(model), {})
-            histories.append(History(variant, seed, path, "cross_entropy"))
-    models = {Cell("train", plan.experiment, one.variant, one.seed): one.path for one in histories}
-    for cell, path in {**models, **files}.items():
+    models = [Cell("train", plan.experiment, variant, seed) for variant in plan.variants for seed in plan.seeds]
+    histories = {cell: place(folder / "models", cell) / "history.parquet" for cell in models}
+    for cell, path in histories.items():
+        write_table(path, synthetic.history(cell), {})
+    for cell, path in {**histories, **files}.items():
         with_recipe(path, cell)
+    write_table(folder / "origins.parquet", origins({**histories, **files}), {}, volatile=CIRCUMSTANCES)
+    certified = {}
+    for cell in models:
+        certificate = Cell("certify", plan.experiment, cell.variant, cell.seed, "smooth")
+        certified[certificate] = folder / "cells" / cell.variant / f"certificate-{cell.seed}.parquet"
+        write_table(certified[certificate], synthetic.smoothed(certificate, samples=samples), {})
+    synthetic.combine(certified, folder / "certificates.parquet", plan=plan)
+    for cell, path in files.items():
+        if cell.seed == plan.seeds[0]:
+            fooled = np.flatnonzero(np.asarray(read_table(path)["status"].to_pylist()) == "adversarial")
+            kept = place(folder / "evaluations", cell) / f"attack={cell.probe}" / "examples.safetensors"
+            write_images(kept, fooled[:12].astype(np.int64))
     synthetic.combine(files, folder / "evaluations.parquet", plan=plan)
     write_table(folder / "summary.parquet", summarise(folder / "evaluations.parquet"), plan.metadata())
-    write_table(folder / "origins.parquet", origins({**models, **files}), {}, volatile=CIRCUMSTANCES)
     makings = {key: Making(12.3, "gauntlet", "0.1.0") for key in plan.cells()}
     attacks = measure_attacks(folder / "evaluations.parquet", makings)
     write_table(folder / "attacks.parquet", attacks, {}, volatile=VOLATILE)
-    certified: dict[Cell, Path] = {}
-    for variant in plan.variants:
-        for seed in plan.seeds:
-            cell = Cell("certify", plan.experiment, variant, seed, "smooth")
-            certified[cell] = folder / "certified" / variant / f"{seed}.parquet"
-            write_table(certified[cell], synthetic.smoothed(cell, samples=samples), {})
-    synthetic.combine(certified, folder / "certificates.parquet", plan=plan)
-    examples = []
-    for cell, path in files.items():
-        if cell.seed == plan.seeds[0]:
-            status = np.asarray(read_table(path)["status"].to_pylist())
-            kept = folder / "examples" / cell.variant / f"{cell.probe}.safetensors"
-            write_images(kept, np.flatnonzero(status == "adversarial")[:12].astype(np.int64))
-            examples.append(Examples(cell.variant, cell.seed, cell.probe, kept))
-    tables = ("evaluations", "summary", "certificates", "attacks", "origins")
-    found = {name: folder / f"{name}.parquet" for name in tables}
-    return Inputs(plan.variants, **found, histories=tuple(histories), examples=tuple(examples))
+
+
+def place(folder: Path, cell: Cell) -> Path:
+    """Name the folder of a model's files."""
+    return folder / f"variant={cell.variant}" / f"seed={cell.seed}"
 
 
 def load(page: Path, times: int = 3) -> None:
@@ -133,13 +127,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("variants", 50), ("attacks", 20), ("seeds", 5), ("samples", 100)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--keep", type=Path, help="a folder for tables and page, instead of a temporary one")
+    parser.add_argument("--keep", type=Path, help="a folder for tables and page, used again as it is")
     asked = parser.parse_args()
     plan = plan_of(asked.variants, asked.attacks, asked.seeds)
     with tempfile.TemporaryDirectory() as scratch:
         folder = asked.keep or Path(scratch)
-        with timed(f"{len(list(plan.cells()))} cells made up"):
-            inputs = write_inputs(folder, plan, asked.samples)
+        if not (folder / "attacks.parquet").is_file():
+            with timed(f"{len(list(plan.cells()))} cells made up"):
+                write_tables(folder, plan, asked.samples)
+        inputs = inputs_beside(folder / "evaluations.parquet")
         with timed("figures drawn"):
             figures = {
                 name: render(name, inputs, folder / "figures", formats=("svg",))[0] for name in available(inputs)

@@ -86,7 +86,7 @@ def shown(page, selector=ROWS):
     """Give the texts of the lines that are shown."""
     return page.ask(
         "return [...document.querySelectorAll(arguments[0])].filter(row => row.offsetParent !== null)"
-        ".map(row => row.innerText.replace(/\\s+/g, ' ').trim())",
+        ".map(one => (one.cells ? [...one.cells] : [one]).map(cell => cell.textContent.trim()).join(' '))",
         selector,
     )
 

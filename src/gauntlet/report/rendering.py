@@ -38,6 +38,7 @@ class _Picture:
     caption: str
     source: str
     wide: bool
+    size: tuple[float, float] | None
 
 
 def write_report(
@@ -118,10 +119,13 @@ def _picture(name: str, path: Path) -> _Picture:
         raise InputError("the figure cannot be read", where=str(path), remedy="draw it first") from error
     tags = FIGURES.entry(name).tags
     source = f"data:{_TYPES[path.suffix]};base64,{base64.b64encode(content).decode()}"
-    return _Picture(name, str(tags.get("title", name)), str(tags.get("caption", "")), source, _is_wide(content))
+    size = _size(content)
+    # Of two columns rather than one.
+    wide = size is None or size[0] / 72 > 1.2 * Style().one_column_in
+    return _Picture(name, str(tags.get("title", name)), str(tags.get("caption", "")), source, wide, size)
 
 
-def _is_wide(content: bytes) -> bool:
-    """Tell a figure of two columns from one of one column, by the width that an SVG file states first."""
-    width = re.search(rb'<svg[^>]* width="([0-9.]+)pt"', content[:4096], re.DOTALL)
-    return width is None or float(width[1]) / 72 > 1.2 * Style().one_column_in
+def _size(content: bytes) -> tuple[float, float] | None:
+    """Give width and height in points, which an SVG file states first; None for other files."""
+    found = re.search(rb'<svg[^>]* width="([0-9.]+)pt" height="([0-9.]+)pt"', content[:4096], re.DOTALL)
+    return (float(found[1]), float(found[2])) if found else None

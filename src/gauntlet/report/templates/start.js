@@ -12,5 +12,6 @@ let folded = [];
 window.addEventListener("beforeprint", () => {
   folded = all("main details:not([open])");
   for (const details of folded) details.open = true;
+  for (const image of all("img[loading=lazy]")) image.loading = "eager";
 });
 window.addEventListener("afterprint", () => { for (const details of folded) details.open = false; });
