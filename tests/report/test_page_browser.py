@@ -109,6 +109,14 @@ def choose(page, form, label, value):
     settle(page)
 
 
+def click(page, element):
+    """Press an element once it stands still in the middle of the window: what comes into sight is laid out then."""
+    for _ in range(2):
+        page.ask("arguments[0].scrollIntoView({block: 'center'})", element)
+        settle(page)
+    element.click()
+
+
 def lines(page):
     """Count the curves that are drawn."""
     return page.ask("return document.querySelectorAll('#curves-chart .line').length")
@@ -180,16 +188,16 @@ def test_variants_attacks_and_norms_change_the_curves(page):
     """One bold line per chosen variant, a thin one per chosen attack, other budgets in another norm."""
     assert lines(page) == 3
     first = page.find("#curves-chart").text
-    page.find("#curves-variants .list input").click()
+    click(page, page.find("#curves-variants .list input"))
     assert lines(page) == 2
-    page.all("#curves-attacks input")[1].click()
+    click(page, page.all("#curves-attacks input")[1])
     assert lines(page) == 4
-    page.find('#curves-controls input[value="l2"]').click()
+    click(page, page.find('#curves-controls input[value="l2"]'))
     assert lines(page) == 2  # the worst case stays chosen, the other norm's attack does not
     assert page.find("#curves-chart").text != first
-    page.find("#curves-variants .buttons button:last-child").click()
+    click(page, page.find("#curves-variants .buttons button:last-child"))
     assert lines(page) == 0
-    page.find("#curves-variants .buttons button").click()
+    click(page, page.find("#curves-variants .buttons button"))
     assert lines(page) == 3
 
 
@@ -232,14 +240,14 @@ def test_a_number_leads_to_where_it_comes_from_by_mouse(page, written):
     """Query, cells with recipe, commit, configuration and the command that makes each again."""
     cell = page.find(f"{ROWS} td:nth-child(7)")
     number = cell.text
-    cell.click()
+    click(page, cell)
     told = page.find("#origin").text
     row = read_table(written[1].origins).to_pylist()[0]
     assert page.find("#origin .shown").text == number
     assert "gauntlet evaluate --experiment digits --variant softmax --seed 0 --attack fgsm --force" in told
     for expected in (COMMIT, row["recipe"], row["digest"], '"steps": 40'):
         assert expected in told
-    page.find("#origin .close").click()
+    click(page, page.find("#origin .close"))
     assert not page.find("#origin").is_displayed()
 
 
