@@ -227,7 +227,7 @@ def figures(
 ) -> None:
     """Draw the figures."""
     if sources and sources[0].suffix == ".parquet":
-        from gauntlet.stages.figure import draw_from_results
+        from gauntlet.stages.from_results import draw_from_results
 
         for path in draw_from_results(sources[0], out, name, style):
             typer.echo(path)
@@ -248,18 +248,31 @@ def tables(
 ) -> None:
     """Write the tables of a paper: LaTeX with a macro per number, Markdown, CSV."""
     if sources and sources[0].suffix == ".parquet":
-        from gauntlet.stages.table import write_from_results
+        from gauntlet.stages.from_results import tables_from_results
 
-        for path in write_from_results(sources[0], out):
+        for path in tables_from_results(sources[0], out):
             typer.echo(path)
         return
     _perform(sources, "table", _Wanted(experiment), force)
 
 
 @app.command()
-def report(configs: Configs = None, experiment: ExperimentOption = None, force: ForceOption = False) -> None:
+def report(
+    sources: Annotated[
+        list[Path] | None, typer.Argument(help="configuration files, or one evaluations.parquet to show alone")
+    ] = None,
+    experiment: ExperimentOption = None,
+    out: Annotated[Path, typer.Option("--out", help="the page that is written from one file")] = Path("report.html"),
+    force: ForceOption = False,
+) -> None:
     """Write the page that shows everything."""
-    _perform(configs, "report", _Wanted(experiment), force)
+    if sources and sources[0].suffix == ".parquet":
+        from gauntlet.stages.from_results import report_from_results
+
+        report_from_results(sources[0], out)
+        typer.echo(out)
+        return
+    _perform(sources, "report", _Wanted(experiment), force)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -149,6 +149,11 @@ def comparisons(experiment: str) -> Path:
     return experiment_folder(experiment) / "comparisons.parquet"
 
 
+def origins(experiment: str) -> Path:
+    """What made every model, attack, certificate and probe of an experiment."""
+    return experiment_folder(experiment) / "origins.parquet"
+
+
 def table(experiment: str, suffix: str) -> Path:
     """The whole summary, as `csv` or `md`."""
     return experiment_folder(experiment) / f"table.{suffix}"
@@ -174,7 +179,7 @@ def aggregates(experiment: str) -> list[Path]:
     tables = [table(experiment, suffix) for suffix in ("csv", "md")]
     rows = [evaluations(experiment), certificates(experiment)]
     others = [attacks(experiment), certified(experiment), comparisons(experiment), diagnostics(experiment)]
-    return [summary(experiment), *rows, *others, *tables]
+    return [summary(experiment), *rows, *others, origins(experiment), *tables]
 
 
 def figure(experiment: str, name: str, suffix: str) -> Path:

@@ -21,7 +21,7 @@ from gauntlet.figures import Examples, History, Inputs, draw
 from gauntlet.figures.heat_map import stated_budget
 from gauntlet.figures.style import line_of
 from gauntlet.results import read_table, write_table
-from gauntlet.stages import figure as stage
+from gauntlet.stages import from_results as stage
 
 synthetic = importlib.import_module("synthetic")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import importlib
+import json
 import re
 from dataclasses import replace
 from html import unescape
@@ -118,6 +121,11 @@ def test_cells_and_certificates_are_counted_from_the_samples(made, text):
     assert numbers[1 + synthetic.L2.index(0.3)] == shares[0]
 
 
+def rounded(value):
+    """Write a number as the page does."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def test_costs_and_optimality_are_told_per_attack(made, tmp_path):
     """What a broken sample cost over all models together, and the mean of their optimalities; unknown is a dash."""
     plan, inputs, _ = made
@@ -130,7 +138,7 @@ def test_costs_and_optimality_are_told_per_attack(made, tmp_path):
         rows = [row for row in table.to_pylist() if row["attack"] == attack and row["samples"]]
         broken = sum(row["broken"] for row in rows)
         success = 100 * broken / sum(row["attacked"] for row in rows)
-        uses = [f"{sum(row[name] for row in rows) / broken:.3g}" for name in ("forwards", "backwards")]
+        uses = [rounded(sum(row[name] for row in rows) / broken) for name in ("forwards", "backwards")]
         seconds = "–" if attack == "cw" else f"{30 * len(rows) / broken:.3g}"
         optimality = f"{sum(row['optimality'] for row in rows) / len(rows):.3f}"
         numbers = f"{len(rows)} {success:.1f} {' '.join(uses)} {seconds} {optimality}"
@@ -157,13 +165,20 @@ def test_a_whole_experiment_says_that_nothing_is_missing(tmp_path):
 
 
 def test_the_page_needs_nothing_else(text):
-    """No script, no link out, no file: what is loaded is in the page, and links stay in it."""
+    """No link out, no file: what is loaded is in the page, links stay in it, and only the page's own script may run."""
     page = Page(text)
+    policy = next(value for _, name, value in page.attributes if name == "content" and "default-src" in value)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert "default-src 'none'" in policy
+    assert re.findall(r"script-src ([^;]*)", policy) == [f"'sha256-{allowed}'"]
     for tag, name, value in page.attributes:
-        assert tag not in ("script", "link", "iframe", "object")
+        assert tag not in ("link", "iframe", "object")
+        assert not name.startswith("on")
+        assert (tag, name) != ("script", "src")
         if name in ("src", "href"):
             assert value.startswith("data:image/") if name == "src" else value.removeprefix("#") in page.ids
-    assert "http://" not in text
+    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")  # a name, never fetched
     assert "https://" not in text
     assert "@import" not in text
     assert "url(" not in text
@@ -213,9 +228,11 @@ def test_hostile_names_stay_text(tmp_path):
     inputs = Inputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
     text = render_report(inputs, figures={}, mark=MARK)
     page = Page(text)
-    assert not [tag for tag, _, _ in page.attributes if tag in ("script", "img")]
-    assert "<script" not in text
+    assert not [tag for tag, _, _ in page.attributes if tag == "img"]
+    assert text.count("<script") == text.count("</script") == 2  # the data and the page's own
     assert hostile in "".join(page.text)
+    (block,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert [one["name"] for one in json.loads(block)["variants"]] == [hostile, "plain"]
     assert attack.name in unescape(text)
 
 

@@ -270,6 +270,20 @@ def test_attacks_are_told_with_what_made_their_cells(folder):
     assert timed == {("pgd", None), ("noise", SECONDS["evaluate"])}
 
 
+def test_every_cell_is_told_with_its_origin(folder):
+    """Models, attacks, certificates and probes have the recipes that they have now; a lost one is not told."""
+    configure(folder, lambda one: one.update(allow_missing=True))
+    paths.samples(CERTIFICATE).unlink()
+    run(folder)
+    rows = read_table(paths.origins("small")).to_pylist()
+    found = {Cell(row["stage"], "small", row["variant"], row["seed"], row["probe"] or ""): row for row in rows}
+    plan = plan_in(folder)
+    kept = set(plan.gathered(AGGREGATE).values())
+    assert set(found) == kept | {cell.model for cell in kept}
+    assert CERTIFICATE not in found
+    assert {cell: row["recipe"] for cell, row in found.items()} == {cell: plan.recipe(cell).string for cell in found}
+
+
 def test_time_alone_makes_nothing_stale_that_reads_the_attacks(folder):
     """Cells made again to the same rows in another time: the page's recipe, which the table is part of, stays."""
     run(folder)

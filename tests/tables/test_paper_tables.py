@@ -30,7 +30,7 @@ from gauntlet.aggregation.certified import CERTIFIED_SCHEMA
 from gauntlet.aggregation.headline import headline
 from gauntlet.errors import InputError
 from gauntlet.results import EVALUATION_SCHEMA, write_table
-from gauntlet.stages.table import write_from_results
+from gauntlet.stages.from_results import tables_from_results
 from gauntlet.tables import FILES, Column, TableInputs, read_content, render_tables
 from gauntlet.tables.latex import escape
 from gauntlet.tables.macros import macro_name
@@ -336,8 +336,8 @@ def test_attacks_without_a_column_are_named(texts):
 def test_tables_from_results_alone_load_no_torch(whole, tmp_path):
     """One evaluations.parquet and what lies beside it give the table, in another folder, as a program of its own."""
     code = (
-        "import sys; from pathlib import Path; from gauntlet.stages.table import write_from_results;"
-        f"write_from_results(Path({str(whole.evaluations)!r}), Path('out'));"
+        "import sys; from pathlib import Path; from gauntlet.stages.from_results import tables_from_results;"
+        f"tables_from_results(Path({str(whole.evaluations)!r}), Path('out'));"
         "assert not {'torch', 'matplotlib'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
@@ -351,12 +351,12 @@ def test_an_experiment_without_attacks_has_an_empty_table(tmp_path):
     """Nothing was measured, and the table says so."""
     plan = replace(synthetic.plan(attacks=()), certificates=())
     write_table(tmp_path / "evaluations.parquet", EVALUATION_SCHEMA.empty_table(), plan.metadata())
-    files = write_from_results(tmp_path / "evaluations.parquet", tmp_path / "out")
+    files = tables_from_results(tmp_path / "evaluations.parquet", tmp_path / "out")
     assert "Nothing was measured." in files[0].read_text()
 
 
 def test_a_file_without_a_plan_has_tables_too(whole, tmp_path):
     """Rows gathered by other means are planned after what is there."""
     pq.write_table(pq.read_table(whole.evaluations).replace_schema_metadata(None), tmp_path / "rows.parquet")
-    files = write_from_results(tmp_path / "rows.parquet", tmp_path / "out")
+    files = tables_from_results(tmp_path / "rows.parquet", tmp_path / "out")
     assert r"\newcommand{\DigitsSoftmaxClean}" in files[1].read_text()

@@ -10,6 +10,7 @@ from gauntlet.aggregation.confidence import Confidence, confidence
 from gauntlet.aggregation.coverage import Coverage, coverage
 from gauntlet.aggregation.headline import headline, headline_radii
 from gauntlet.aggregation.notes import flagged, flags_note
+from gauntlet.aggregation.origins import ORIGINS_SCHEMA, origins
 from gauntlet.aggregation.outcomes import CLEAN, SEEDS
 from gauntlet.aggregation.plan import Plan, PlannedAttack, PlannedCertificate, plan_from, plan_of
 from gauntlet.aggregation.queries import WORST_CASE, Evaluations, norm_grids, open_evaluations
@@ -34,6 +35,7 @@ __all__ = [
     "CLEAN",
     "COMPARISONS_SCHEMA",
     "NORM_NAMES",
+    "ORIGINS_SCHEMA",
     "SEEDS",
     "SIGNIFICANT",
     "SUMMARY_SCHEMA",
@@ -67,6 +69,7 @@ __all__ = [
     "norm_grids",
     "open_evaluations",
     "optimality",
+    "origins",
     "percent",
     "plan_from",
     "plan_of",

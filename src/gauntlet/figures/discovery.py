@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from gauntlet.aggregation import open_evaluations
 from gauntlet.figures.inputs import Examples, History, Inputs
@@ -20,8 +21,8 @@ def inputs_beside(evaluations: Path) -> Inputs:
     with open_evaluations(evaluations) as opened:
         plan = opened.plan
     folder = evaluations.parent
-    certificates, summary, attacks = (folder / f"{name}.parquet" for name in ("certificates", "summary", "attacks"))
-    diagnostics = folder / "diagnostics.parquet"
+    names = ("summary", "certificates", "attacks", "diagnostics", "origins")
+    tables: dict[str, Any] = {name: folder / f"{name}.parquet" for name in names}
     histories = (
         History(keys["variant"], int(keys["seed"]), path) for keys, path in _found(folder, "models/*/*/history.parquet")
     )
@@ -32,12 +33,9 @@ def inputs_beside(evaluations: Path) -> Inputs:
     return Inputs(
         plan.variants,
         evaluations=evaluations,
-        summary=summary if summary.is_file() else None,
-        certificates=certificates if certificates.is_file() else None,
-        diagnostics=diagnostics if diagnostics.is_file() else None,
+        **{name: path for name, path in tables.items() if path.is_file()},
         histories=tuple(histories),
         examples=tuple(examples),
-        attacks=attacks if attacks.is_file() else None,
         titles=plan.titles,
         attack_titles={attack.name: attack.title for attack in plan.attacks if attack.title},
     )

@@ -56,6 +56,7 @@ class Inputs:
     diagnostics: Path | None = None
     titles: Mapping[str, str] = field(default_factory=dict)
     attack_titles: Mapping[str, str] = field(default_factory=dict)
+    origins: Path | None = None
 
     def has(self, name: str) -> bool:
         """Tell whether an input is there."""

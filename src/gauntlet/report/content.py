@@ -23,6 +23,8 @@ from gauntlet.aggregation import (
 )
 from gauntlet.diagnostics.checks import CHECKS, worst
 from gauntlet.figures import Inputs
+from gauntlet.report.embedding import embedded
+from gauntlet.report.gallery import MOST_BYTES, Gallery, read_gallery
 from gauntlet.results import read_metadata, read_table
 
 _CELLS = """
@@ -59,9 +61,10 @@ class Line:
 class NormSection:
     """The accuracies in one norm: the worst case, single attacks, certificates."""
 
+    key: str
     name: str
     attacks: tuple[str, ...]
-    budgets: tuple[str, ...]
+    budgets: tuple[tuple[float, str], ...]
     worst: tuple[Line, ...]
     single: tuple[Line, ...]
     certified: tuple[dict[str, Any], ...]
@@ -107,10 +110,15 @@ class Content:
     masked: dict[str, list[str]]
     questions: tuple[Question, ...]
     provenance: tuple[tuple[str, str], ...]
+    gallery: Gallery
+    embedded: dict[str, Any]
 
 
-def read_content(inputs: Inputs) -> Content:
-    """Read the numbers of an experiment. Raises InputError when its files are missing or damaged."""
+def read_content(inputs: Inputs, *, most_image_bytes: int = MOST_BYTES) -> Content:
+    """Read the numbers of an experiment, and images as far as there is room.
+
+    Raises InputError when its files are missing or damaged.
+    """
     path = inputs.path("evaluations")
     rows = read_table(inputs.path("summary")).to_pylist()
     with open_evaluations(path) as evaluations:
@@ -118,6 +126,7 @@ def read_content(inputs: Inputs) -> Content:
         cells = _cells(evaluations)
         grids = norm_grids(evaluations)
         certified = {norm: _certified(evaluations, inputs, norm, grids[norm]) for norm in plan.norms}
+    gallery = read_gallery(inputs, most_bytes=most_image_bytes)
     measured = [row for row in rows if is_worst_case(row) and row["seeds"]]
     return Content(
         experiment=plan.experiment,
@@ -127,9 +136,10 @@ def read_content(inputs: Inputs) -> Content:
         seeds=plan.seeds,
         norms=tuple(
             NormSection(
+                key=norm,
                 name=NORM_NAMES.get(norm, norm),
                 attacks=tuple(attack.name for attack in plan.attacks_in(norm)),
-                budgets=tuple(budget_text(budget) for budget in _budgets(rows, norm)),
+                budgets=tuple((budget, budget_text(budget)) for budget in _budgets(rows, norm)),
                 worst=tuple(_lines([row for row in rows if row["norm"] == norm and is_worst_case(row)])),
                 single=tuple(_lines([row for row in rows if row["norm"] == norm and not is_worst_case(row)])),
                 certified=certified[norm],
@@ -145,6 +155,8 @@ def read_content(inputs: Inputs) -> Content:
         masked=masked_variants(rows),
         questions=tuple(_questions(inputs, plan.variants)),
         provenance=tuple(_provenance(path)),
+        gallery=gallery,
+        embedded=embedded(plan, rows, inputs, gallery),
     )
 
 

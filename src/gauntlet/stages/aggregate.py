@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Iterable, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -19,10 +20,12 @@ from gauntlet.aggregation import (
     measure_attacks,
     norm_grids,
     open_evaluations,
+    origins,
     plan_of,
     summarise,
 )
 from gauntlet.aggregation.attacks import VOLATILE
+from gauntlet.aggregation.origins import CIRCUMSTANCES
 from gauntlet.certificates.check import violations
 from gauntlet.certificates.measured import lipschitz_check_from
 from gauntlet.config import Cell, grid
@@ -82,6 +85,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     makings = {(one.variant, one.seed, one.probe): _making(plan, one) for one in attacked if one in present}
     measured = measure_attacks(paths.evaluations(name), makings)
     write_table(paths.attacks(name), measured, {**made, **planned.metadata()}, volatile=VOLATILE)
+    write_table(paths.origins(name), origins(_sources(present)), {**made, **planned.metadata()}, volatile=CIRCUMSTANCES)
     diagnostics = _diagnosed(name, settings, present)
     write_table(paths.diagnostics(name), diagnostics, {**made, **planned.metadata()})
     summary = summarise(paths.evaluations(name), flags=flags_of(diagnostics))
@@ -138,6 +142,16 @@ def _diagnosed(name: str, settings: Experiment, present: Container[Cell]) -> pa.
         found = compare(rows)
         tables.append(measurement_table(found, experiment=name, variant=model.variant, seed=model.seed))
     return judged(pa.concat_tables(tables))
+
+
+def _sources(present: Iterable[Cell]) -> dict[Cell, Path]:
+    """Map models and what was measured on them to the files that say what made them; a model's is its history."""
+    measured = list(present)
+    models = {model: paths.history(model) for model in dict.fromkeys(cell.model for cell in measured)}
+    return {
+        **{model: path for model, path in models.items() if path.is_file()},
+        **{cell: paths.products(cell)[0] for cell in measured},
+    }
 
 
 def _making(plan: Plan, cell: Cell) -> Making:

@@ -27,6 +27,7 @@ def figure_inputs(plan: Plan, experiment: str) -> Inputs:
         certificates=paths.certificates(experiment) if certified else None,
         attacks=paths.attacks(experiment),
         diagnostics=paths.diagnostics(experiment),
+        origins=paths.origins(experiment),
         histories=tuple(
             History(
                 model.variant,

@@ -1,0 +1,155 @@
+"""How large the page of a large experiment is, of 50 variants, 20 attacks, 5 seeds, and how soon a browser loads it.
+
+Tables and images are made up in a temporary folder. Needs Chromium and its driver (tests/report/install.sh).
+
+    python benchmarks/page.py [--variants 50] [--attacks 20] [--seeds 5] [--samples 100] [--keep FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+sys.path += [str(Path(__file__).parents[1] / "tests" / folder) for folder in ("results", "report")]
+
+import browser
+import synthetic
+
+from gauntlet.aggregation import Making, PlannedAttack, measure_attacks, origins, summarise
+from gauntlet.aggregation.attacks import VOLATILE
+from gauntlet.aggregation.origins import CIRCUMSTANCES
+from gauntlet.config.grid import Cell
+from gauntlet.figures import available, inputs_beside, render
+from gauntlet.provenance.recipes import Recipe
+from gauntlet.report import write_report
+from gauntlet.results import read_table, write_table
+
+LINF = (0.01, 0.03, 0.1, 0.2, 0.3)
+L2 = (0.25, 0.5, 1.0, 2.0, 3.0)
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Say how long something took."""
+    start = time.monotonic()
+    yield
+    print(f"{what:<44} {time.monotonic() - start:8.1f} s")
+
+
+def plan_of(variants: int, attacks: int, seeds: int) -> synthetic.Plan:
+    """Plan an experiment whose attacks are half in one norm and half in another, two of them of least distance."""
+    grid = [("linf", LINF), ("l2", L2)]
+    planned = [PlannedAttack(f"attack_{number:02}", *grid[number % 2]) for number in range(attacks - 2)]
+    planned += [PlannedAttack("least_linf", "linf", None), PlannedAttack("least_l2", "l2", None)]
+    names = ["lipschitz", *(f"a_variant_with_a_name_{number:02}" for number in range(variants - 1))]
+    return synthetic.plan(names, tuple(range(seeds)), planned, experiment="large")
+
+
+def with_recipe(path: Path, cell: Cell) -> None:
+    """Give a cell's file the metadata that a real one carries."""
+    ids = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.probe}
+    attack = {"name": "pgd", "norm": "linf", "epsilons": LINF, "steps": 40, "restarts": 2, "loss": cell.probe}
+    modules = {f"gauntlet.module_{number}": "0123456789abcdef" for number in range(60)}
+    inputs = {f"results/large/models/variant={cell.variant}/seed={cell.seed}/manifest.json": "sha256:" + "0" * 64}
+    made = {"gauntlet.commit": "c0ffee" * 6 + "beef", "gauntlet.dirty": "false", "gauntlet.seconds": "12.345"}
+    recipe = Recipe(cell.stage, {**ids, "attack": attack}, modules, inputs)
+    write_table(path, read_table(path), {**recipe.metadata(), **made, "gauntlet.finished": "2026-01-01T00:00:00Z"})
+
+
+def write_images(path: Path, indices: np.ndarray) -> None:
+    """Keep images as large as those of CIFAR-10, which compress as badly as photographs."""
+    draw = np.random.default_rng(0)
+    images = draw.random((len(indices), 3, 32, 32), np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    moved = np.clip(images + draw.normal(0, 0.05, images.shape), 0, 1).astype(np.float32)
+    save_file({"original": images, "adversarial": moved, "index": indices}, path)
+
+
+def write_tables(folder: Path, plan: synthetic.Plan, samples: int) -> None:
+    """Make up everything that the page reads, where an experiment has it."""
+    files = synthetic.write_evaluations(folder / "cells", plan, samples=samples)
+    models = [Cell("train", plan.experiment, variant, seed) for variant in plan.variants for seed in plan.seeds]
+    histories = {cell: place(folder / "models", cell) / "history.parquet" for cell in models}
+    for cell, path in histories.items():
+        write_table(path, synthetic.history(cell), {})
+    for cell, path in {**histories, **files}.items():
+        with_recipe(path, cell)
+    write_table(folder / "origins.parquet", origins({**histories, **files}), {}, volatile=CIRCUMSTANCES)
+    certified = {}
+    for cell in models:
+        certificate = Cell("certify", plan.experiment, cell.variant, cell.seed, "smooth")
+        certified[certificate] = folder / "cells" / cell.variant / f"certificate-{cell.seed}.parquet"
+        write_table(certified[certificate], synthetic.smoothed(certificate, samples=samples), {})
+    synthetic.combine(certified, folder / "certificates.parquet", plan=plan)
+    for cell, path in files.items():
+        if cell.seed == plan.seeds[0]:
+            fooled = np.flatnonzero(np.asarray(read_table(path)["status"].to_pylist()) == "adversarial")
+            kept = place(folder / "evaluations", cell) / f"attack={cell.probe}" / "examples.safetensors"
+            write_images(kept, fooled[:12].astype(np.int64))
+    synthetic.combine(files, folder / "evaluations.parquet", plan=plan)
+    write_table(folder / "summary.parquet", summarise(folder / "evaluations.parquet"), plan.metadata())
+    makings = {key: Making(12.3, "gauntlet", "0.1.0") for key in plan.cells()}
+    attacks = measure_attacks(folder / "evaluations.parquet", makings)
+    write_table(folder / "attacks.parquet", attacks, {}, volatile=VOLATILE)
+
+
+def place(folder: Path, cell: Cell) -> Path:
+    """Name the folder of a model's files."""
+    return folder / f"variant={cell.variant}" / f"seed={cell.seed}"
+
+
+def load(page: Path, times: int = 3) -> None:
+    """Load the page in a fresh browser each time, as its first page."""
+    for _ in range(times):
+        with browser.browsing() as one:
+            start = time.monotonic()
+            one.open(page)
+            found = one.ask("return document.querySelectorAll('#cells-table tbody tr').length")
+            one.ask("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            seconds = time.monotonic() - start
+            start = time.monotonic()
+            one.ask("document.querySelectorAll('#cells-table .sort')[5].click(); return document.body.offsetHeight")
+            sorting = time.monotonic() - start
+            print(f"loaded and drawn {seconds:.2f} s, {found} cells sorted {sorting:.2f} s", *one.complaints())
+
+
+def main() -> None:
+    """Make the tables, draw, write the page, and load it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("variants", 50), ("attacks", 20), ("seeds", 5), ("samples", 100)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--keep", type=Path, help="a folder for tables and page, used again as it is")
+    asked = parser.parse_args()
+    plan = plan_of(asked.variants, asked.attacks, asked.seeds)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = asked.keep or Path(scratch)
+        if not (folder / "attacks.parquet").is_file():
+            with timed(f"{len(list(plan.cells()))} cells made up"):
+                write_tables(folder, plan, asked.samples)
+        inputs = inputs_beside(folder / "evaluations.parquet")
+        with timed("figures drawn"):
+            figures = {
+                name: render(name, inputs, folder / "figures", formats=("svg",))[0] for name in available(inputs)
+            }
+        with timed("page written"):
+            write_report(folder / "report.html", inputs, figures=figures, mark="gauntlet-cell:sha256:" + "0" * 64)
+        drawn = sum(path.stat().st_size for path in figures.values())
+        size = (folder / "report.html").stat().st_size
+        print(f"page {size / 1e6:.1f} MB, of which figures {4 / 3 * drawn / 1e6:.1f} MB")
+        for name, path in figures.items():
+            print(f"  {name:<28} {path.stat().st_size / 1e6:.2f} MB")
+        print(f"peak memory of all this {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+        load(folder / "report.html")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+const DATA = JSON.parse(document.getElementById("data").textContent);
+
+const find = (selector, root = document) => root.querySelector(selector);
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+// Makes an element; texts become text nodes, so that no name is ever read as markup.
+function make(tag, attributes = {}, ...children) {
+  const element = tag.startsWith("svg:")
+    ? document.createElementNS("http://www.w3.org/2000/svg", tag.slice(4))
+    : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+function labelled(text, control) {
+  return make("label", { class: "field" }, make("span", {}, text), control);
+}
+
+function select(options, chosen) {
+  const control = make("select");
+  for (const [value, text] of options) control.append(make("option", { value, selected: value === chosen }, text));
+  return control;
+}
+
+const percent = (share) => (100 * share).toFixed(1);
+
+// The attacks of a norm that a worst case is taken over: those run on the variant, whose images are perturbations.
+function attacksOn(variant, norm) {
+  return DATA.attacks.filter((one) => one.norm === norm && one.counts && !one.without.includes(variant));
+}

@@ -1,0 +1,74 @@
+"""Figures, tables and page again, from one results file and what lies beside it: no model, data, config or torch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from gauntlet.aggregation import (
+    CERTIFIED_SCHEMA,
+    certified_accuracies,
+    compare_variants,
+    headline,
+    norm_grids,
+    open_evaluations,
+    summarise,
+)
+from gauntlet.diagnostics.checks import flags_of
+from gauntlet.figures import Inputs, available, inputs_beside, render
+from gauntlet.figures.style import style_of
+from gauntlet.files import write_text
+from gauntlet.report import write_report
+from gauntlet.results import read_table, write_table
+from gauntlet.tables import TableInputs, render_tables
+
+
+def draw_from_results(evaluations: Path, folder: Path, name: str | None, style: str = "paper") -> list[Path]:
+    """Draw the figure `name`, or all for which the files suffice, into a folder; returns what was written.
+
+    Raises InputError when the file is missing or no evaluations file, and for a style that there is not.
+    """
+    look = style_of(style)
+    with _inputs(evaluations) as inputs:
+        names = [name] if name else available(inputs)
+        return [path for figure in names for path in render(figure, inputs, folder, style=look)]
+
+
+def tables_from_results(evaluations: Path, folder: Path) -> list[Path]:
+    """Write the tables of a paper, into a folder; returns what was written.
+
+    Certificates and verdicts of diagnostics are taken from `certificates.parquet` and `diagnostics.parquet`, if there.
+    Raises as `draw_from_results` does.
+    """
+    with _inputs(evaluations) as inputs:
+        with open_evaluations(evaluations) as opened:
+            radii = headline(opened.plan, norm_grids(opened))
+        there = inputs.certificates
+        certified = certified_accuracies(there, radii=radii) if there else CERTIFIED_SCHEMA.empty_table()
+        compared = compare_variants(evaluations, there, certified=certified)
+        summary = read_table(inputs.path("summary"))
+    texts = render_tables(TableInputs(evaluations, summary, compared, certified))
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def report_from_results(evaluations: Path, out: Path) -> None:
+    """Write the page, with all figures for which the files suffice. Raises as `draw_from_results` does."""
+    with _inputs(evaluations) as inputs, tempfile.TemporaryDirectory() as scratch:
+        drawn = {figure: render(figure, inputs, Path(scratch), formats=("svg",))[0] for figure in available(inputs)}
+        write_report(out, inputs, figures=drawn)
+
+
+@contextmanager
+def _inputs(evaluations: Path) -> Iterator[Inputs]:
+    """Collect what lies beside a combined evaluations file, and summarise it anew."""
+    with tempfile.TemporaryDirectory() as scratch:
+        summary = Path(scratch) / "summary.parquet"
+        beside = inputs_beside(evaluations)
+        flags = flags_of(read_table(beside.path("diagnostics"))) if beside.has("diagnostics") else None
+        write_table(summary, summarise(evaluations, flags=flags), {})
+        yield replace(beside, summary=summary)

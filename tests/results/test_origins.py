@@ -1,0 +1,51 @@
+"""What the table of origins says of each cell."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from gauntlet.aggregation import ORIGINS_SCHEMA, origins
+from gauntlet.config.grid import Cell
+from gauntlet.errors import InputError
+from gauntlet.provenance.recipes import Recipe, scan
+from gauntlet.results import read_metadata, write_table
+
+CELL = Cell("evaluate", "digits", "softmax", 1, "pgd")
+
+
+def test_a_cell_is_told_with_recipe_configuration_inputs_and_commit(tmp_path):
+    """All is read from the file itself; the ids stand in columns, and not in the slice."""
+    slice_ = {"experiment": "digits", "variant": "softmax", "seed": 1, "name": "pgd", "attack": {"steps": 40}}
+    recipe = Recipe("evaluate", slice_, {"gauntlet.attacks": "12"}, {"data/manifest.json": "sha256:34"})
+    made = {**recipe.metadata(), "gauntlet.commit": "c0ffee", "gauntlet.dirty": "true", "gauntlet.seconds": "1.5"}
+    write_table(tmp_path / "samples.parquet", pa.table({"index": [1]}), made)
+    table = origins({CELL: tmp_path / "samples.parquet"})
+    assert table.schema == ORIGINS_SCHEMA
+    (row,) = table.to_pylist()
+    assert (row["stage"], row["variant"], row["seed"], row["probe"]) == ("evaluate", "softmax", 1, "pgd")
+    assert row["recipe"] == recipe.string
+    assert f"gauntlet-digest:{row['digest']}" == read_metadata(tmp_path / "samples.parquet")["gauntlet.digest"]
+    assert json.loads(row["slice"]) == {"attack": {"steps": 40}}
+    assert json.loads(row["inputs"]) == {"data/manifest.json": "sha256:34"}
+    assert (row["commit"], row["dirty"], row["seconds"], row["finished"]) == ("c0ffee", "true", 1.5, None)
+
+
+def test_the_table_is_not_taken_for_one_of_its_cells(tmp_path):
+    """A search for marks finds the table's own: those that it lists are spelled without what makes them marks."""
+    write_table(tmp_path / "samples.parquet", pa.table({"index": [1]}), Recipe("evaluate", {}, {}).metadata())
+    own = Recipe("aggregate", {}, {})
+    write_table(tmp_path / "origins.parquet", origins({CELL: tmp_path / "samples.parquet"}), own.metadata())
+    assert scan(tmp_path / "origins.parquet").cell == own.string
+
+
+def test_a_file_made_elsewhere_says_nothing_and_a_missing_one_is_named(tmp_path):
+    """Tables without a recipe have their row; a file that is not there is refused."""
+    write_table(tmp_path / "samples.parquet", pa.table({"index": [1]}), {})
+    (row,) = origins({CELL: tmp_path / "samples.parquet"}).to_pylist()
+    assert row["recipe"] is None
+    assert row["slice"] == "{}"
+    with pytest.raises(InputError, match="gone"):
+        origins({CELL: tmp_path / "gone.parquet"})
