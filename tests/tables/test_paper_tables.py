@@ -338,7 +338,7 @@ def test_tables_from_results_alone_load_no_torch(whole, tmp_path):
     code = (
         "import sys; from pathlib import Path; from gauntlet.stages.from_results import tables_from_results;"
         f"tables_from_results(Path({str(whole.evaluations)!r}), Path('out'));"
-        "assert not {'torch', 'matplotlib'} & set(sys.modules)"
+        "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
