@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import sys
 from pathlib import Path
 
 import yaml
 
 from gauntlet.aggregation import plan_from, plan_of
+from gauntlet.aggregation.queries import open_connection
 from gauntlet.config.loading import load, read_yaml
 
 DEFAULT = Path(__file__).parents[2] / "config.yaml"
@@ -53,3 +55,10 @@ def test_attacks_that_differ_in_their_seed_only_are_repetitions(tmp_path):
     repeats = {attack.name: attack.repeats for attack in planned(tmp_path, edit).attacks}
     assert repeats["pgd"] == repeats["again"] == "pgd"
     assert {name for name, first in repeats.items() if first} == {"pgd", "again"}
+
+
+def test_queries_print_nothing(monkeypatch):
+    """DuckDB shows how far it is wherever it takes a process for an interactive one, a spawned one included."""
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+    with open_connection() as connection:
+        assert connection.sql("SELECT current_setting('enable_progress_bar')").fetchall() == [(False,)]
