@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 import sys
 from pathlib import Path
 
 import yaml
 
 from gauntlet.aggregation import plan_from, plan_of
-from gauntlet.aggregation.queries import open_connection
 from gauntlet.config.loading import load, read_yaml
 
 DEFAULT = Path(__file__).parents[2] / "config.yaml"
@@ -57,8 +57,9 @@ def test_attacks_that_differ_in_their_seed_only_are_repetitions(tmp_path):
     assert {name for name, first in repeats.items() if first} == {"pgd", "again"}
 
 
-def test_queries_print_nothing(monkeypatch):
-    """DuckDB shows how far it is wherever it takes a process for an interactive one, a spawned one included."""
-    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
-    with open_connection() as connection:
-        assert connection.sql("SELECT current_setting('enable_progress_bar')").fetchall() == [(False,)]
+def test_queries_print_nothing():
+    """DuckDB shows how far it is wherever it takes a process for an interactive one, as it does this one."""
+    asked = "one.sql(\"SELECT current_setting('enable_progress_bar')\").fetchall()[0][0]"
+    code = f"from gauntlet.aggregation.queries import open_connection as opened\nwith opened() as one: print({asked})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
