@@ -1,7 +1,7 @@
 """How long aggregation takes over so many rows, and how much memory: 50 variants, 20 attacks, 5 seeds, a certificate.
 
-Every cell gets a file of its own, made up, where a run leaves it; each step is one that `gauntlet aggregate` takes, in a
-process of its own. 100 million rows need 9 GB of disk.
+Every cell gets a file of its own, made up, where a run leaves it; each step is one that `gauntlet aggregate` takes, in
+a process of its own. 100 million rows need 9 GB of disk.
 
     python benchmarks/summary.py [--rows 100_000_000] [--together] [--folder FOLDER]
 """
