@@ -18,11 +18,11 @@ Kind = Literal["activation", "filter", "unit", "class", "negative", "transition"
 KINDS = get_args(Kind)
 """What an array is.
 
-``activation``: (3, N), the points, the values and the derivatives of a function, `name`. ``filter``: (C, h, w), the
-weights of unit `number` of the first layer, `name`. ``unit``: (C, h, w), what excites that unit, of the pixels that it
-sees. ``class``: (C, H, W), what excites the score of class `number`. ``negative``: (C, H, W), a negative example of kind
-`name`. ``transition``: (K, N), the probability of each class at N even points of the line between two images. ``step``:
-(C, H, W), an image of that line; `label` is the class at its ends.
+``activation``: (3, N), points, values and derivatives of the function `name`. ``filter``: (C, h, w), the weights of
+unit `number` of the first layer, `name`. ``unit``: (C, h, w), what excites that unit, of the pixels that it sees.
+``class``: (C, H, W), what excites the score of class `number`. ``negative``: (C, H, W), a negative example of the kind
+`name`. ``transition``: (K, N), the probability of each class at N even points of the line between two images.
+``step``: (C, H, W), an image of that line; `label` is the class at its ends.
 """
 
 INSPECTION_SCHEMA = pa.schema(

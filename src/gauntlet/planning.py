@@ -112,7 +112,11 @@ class Plan:
     def _tables(self, experiment: str) -> set[str]:
         """Name the tables that an experiment makes for figures."""
         settings = self.experiment(experiment)
-        has = {"histories", "inspections", *(["evaluations", "summary", "examples", "diagnostics"] if settings.attacks else [])}
+        has = {
+            "histories",
+            "inspections",
+            *(["evaluations", "summary", "examples", "diagnostics"] if settings.attacks else []),
+        }
         if any(True for _ in grid.certificates(experiment, settings)):
             has.add("certificates")
         return has
@@ -223,11 +227,7 @@ class Plan:
         reads = self.reads(cell)
         if cell.stage not in ("aggregate", "figure") or not self.experiment(cell.experiment).allow_missing:
             return reads
-        return {
-            path: maker
-            for path, maker in reads.items()
-            if maker.stage not in _OF_MODELS or self.is_current(maker)
-        }
+        return {path: maker for path, maker in reads.items() if maker.stage not in _OF_MODELS or self.is_current(maker)}
 
     def left_out(self, experiment: str) -> list[Cell]:
         """List the attacks, certificates and probes that `allow_missing` lets aggregation do without."""

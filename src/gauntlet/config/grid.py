@@ -8,7 +8,9 @@ from typing import Literal
 
 from gauntlet.config.schema import Experiment
 
-Stage = Literal["prepare", "train", "evaluate", "certify", "diagnose", "inspect", "aggregate", "figure", "table", "report"]
+Stage = Literal[
+    "prepare", "train", "evaluate", "certify", "diagnose", "inspect", "aggregate", "figure", "table", "report"
+]
 
 _PROBE = {"prepare": "dataset", "evaluate": "attack", "certify": "certificate", "figure": "name"}
 

@@ -34,9 +34,7 @@ def transition(network: Network, test: Split, device: torch.device) -> list[Exhi
     return [
         Exhibit("transition", "probabilities", probabilities.numpy()),
         *(
-            Exhibit(
-                "step", "", line[place].cpu().numpy(), number, label=labels.get(number), value=float(shares[place])
-            )
+            Exhibit("step", "", line[place].cpu().numpy(), number, label=labels.get(number), value=float(shares[place]))
             for number, place in enumerate(range(0, POINTS, every))
         ),
     ]

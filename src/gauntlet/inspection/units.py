@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from gauntlet.exhibits import Exhibit
 from gauntlet.inspection.excitation import GREY, excite
-from gauntlet.models.lipschitz import effective_weight
 from gauntlet.models.network import Network
 from gauntlet.models.units.second_order import SecondOrder
 
@@ -31,7 +30,7 @@ def first_layer(network: Network, shape: Sequence[int], device: torch.device) ->
     layer = _find(network, shape, device)
     if layer is None:
         return []
-    weight = effective_weight(layer.linear)
+    weight = layer.weight
     count = min(MOST_UNITS, len(weight))
     excited = excite(layer.responses, count, shape, values=weight[0].numel(), device=device)
     images = excited.images[(..., *_seen(excited.images))]
@@ -58,12 +57,14 @@ class _Layer:
 
     network: Network
     name: str
-    module: nn.Module
+    module: nn.Conv2d | nn.Linear | SecondOrder
 
     @property
-    def linear(self) -> nn.Module:
-        """The convolution or dense layer."""
-        return self.module.linear if isinstance(self.module, SecondOrder) else self.module
+    def weight(self) -> Tensor:
+        """The weights of its linear part, `(R, ...)`."""
+        linear = self.module.linear if isinstance(self.module, SecondOrder) else self.module
+        weight: Tensor = linear.weight
+        return weight.detach()
 
     def responses(self, x: Tensor) -> Tensor:
         """Give the responses `(B, R)` of the units to images `(B, C, H, W)`."""
@@ -79,8 +80,8 @@ class _Layer:
 
 def _find(network: Network, shape: Sequence[int], device: torch.device) -> _Layer | None:
     """Find the first layer that an image passes."""
-    names = {module: name for name, module in network.named_modules() if isinstance(module, _LAYERS)}
-    passed: list[nn.Module] = []
+    names = {one: name for name, one in network.named_modules() if isinstance(one, _LAYERS)}
+    passed: list[nn.Conv2d | nn.Linear | SecondOrder] = []
     handles = [one.register_forward_pre_hook(lambda module, inputs: passed.append(module)) for one in names]
     try:
         with torch.no_grad():
