@@ -11,7 +11,7 @@ from gauntlet.exhibits import Exhibit
 from gauntlet.figures.inputs import Inputs
 from gauntlet.figures.inspected import exhibits_of, say_none
 from gauntlet.figures.style import Style, legend_above, legend_rows, line_of, note_below, plain
-from gauntlet.registry import FIGURES
+from gauntlet.registry import FIGURES, PositiveInt
 
 _NAMED = 3
 _MARKS = 8
@@ -25,7 +25,7 @@ _MARKS = 8
     "curve once, in the look of the first variant that has it. Functions that join channels, such as sorting and "
     "maxout, are no curves.",
 )
-def activation_functions(inputs: Inputs, *, style: Style, most_variants: int = 24) -> Figure:
+def activation_functions(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 24) -> Figure:
     """Draw the functions in one panel and their derivatives in another."""
     shown = exhibits_of(inputs, "activation", most_variants=most_variants)
     curves: dict[bytes, tuple[Exhibit, list[str]]] = {}

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from gauntlet.figures.inputs import Inputs
 from gauntlet.figures.inspected import as_grey, draw_tiles, exhibits_of, in_lines, say_none, tile_in
 from gauntlet.figures.style import Style, hide_unused, note_below, plain
-from gauntlet.registry import FIGURES
+from gauntlet.registry import FIGURES, PositiveInt
 
 _ACROSS = 8
 
@@ -19,7 +19,7 @@ _ACROSS = 8
     caption="The weights of up to 32 units of the first layer, of the first seed: 0 is mid grey, the variant's largest "
     "weight in size is black or white. With squared inputs, the weights of the linear part.",
 )
-def first_layer_filters(inputs: Inputs, *, style: Style, most_variants: int = 12) -> Figure:
+def first_layer_filters(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 8) -> Figure:
     """Draw one panel per variant, eight filters beside each other."""
     shown = exhibits_of(inputs, "filter", most_variants=most_variants)
     lines = {variant: in_lines(as_grey([one.values for one in found]), _ACROSS) for variant, found in shown.of.items()}
@@ -31,7 +31,7 @@ def first_layer_filters(inputs: Inputs, *, style: Style, most_variants: int = 12
     figure, panels = style.figure(
         len(heights),
         columns,
-        height_in=0.1 + sum(0.25 + height * tile for height in heights),
+        height_in=0.1 + sum(0.3 + height * tile for height in heights),
         wide=wide,
         height_ratios=heights,
     )

@@ -12,7 +12,7 @@ from gauntlet.exhibits import Exhibit
 from gauntlet.figures.inputs import Inputs
 from gauntlet.figures.inspected import draw_tiles, exhibits_of, say_none
 from gauntlet.figures.style import Style, hide_unused, line_of, note_below, plain
-from gauntlet.registry import FIGURES
+from gauntlet.registry import FIGURES, PositiveInt
 
 _COLUMNS = 4
 _TOLD = 0.2
@@ -27,7 +27,7 @@ _TOLD = 0.2
     "classes that the variant classifies correctly, and images of the way; of the first seed. Classes that reach 0.2 "
     "are named. Sigmoid outputs may hold all classes improbable.",
 )
-def image_transition(inputs: Inputs, *, style: Style, most_variants: int = 12) -> Figure:
+def image_transition(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 12) -> Figure:
     """Draw one panel per variant, the images above it."""
     shown = exhibits_of(inputs, "transition", "step", most_variants=most_variants)
     columns = min(_COLUMNS, max(1, len(shown.of)))

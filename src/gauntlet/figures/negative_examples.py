@@ -10,7 +10,7 @@ from gauntlet.exhibits import Exhibit
 from gauntlet.figures.inputs import Inputs
 from gauntlet.figures.inspected import draw_tiles, exhibits_of, tile_in
 from gauntlet.figures.style import Style, hide_unused, note_below, plain
-from gauntlet.registry import FIGURES
+from gauntlet.registry import FIGURES, PositiveInt
 
 _ACROSS = 4
 
@@ -23,7 +23,7 @@ _ACROSS = 4
     caption="The first negative example, an image whose target is no class, of each of the first four training steps "
     "that make any, after augmentation; of the first seed. Variants that are trained on the same ones share a panel.",
 )
-def negative_examples(inputs: Inputs, *, style: Style, most_variants: int = 24) -> Figure:
+def negative_examples(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 16) -> Figure:
     """Draw one panel per set of negatives: four beside each other."""
     shown = exhibits_of(inputs, "negative", most_variants=most_variants, holding=True)
     groups: dict[tuple[bytes, ...], tuple[list[Exhibit], list[str]]] = {}
@@ -36,7 +36,10 @@ def negative_examples(inputs: Inputs, *, style: Style, most_variants: int = 24) 
     heads = [textwrap.wrap(_head(found[0].name, inputs.shown(names)), letters) for found, names in groups.values()]
     tile = tile_in(0.97 * style.one_column_in / style.scale, _ACROSS)
     head_in = 0.06 + style.legend_row_in * max(map(len, heads), default=1)
-    figure, panels = style.figure(rows, columns, height_in=0.05 + rows * (head_in + tile), wide=wide)
+    # Further apart than the images of a panel.
+    apart = {"wspace": 0.08}
+    height = 0.05 + rows * (head_in + tile)
+    figure, panels = style.figure(rows, columns, height_in=height, wide=wide, gridspec_kw=apart)
     for (found, _), head, axes in zip(groups.values(), heads, panels.flat, strict=False):
         draw_tiles(axes, [[one.values for one in found]], _ACROSS)
         axes.set_title(plain("\n".join(head)), loc="left")

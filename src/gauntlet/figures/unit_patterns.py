@@ -11,7 +11,7 @@ from gauntlet.exhibits import Exhibit
 from gauntlet.figures.inputs import Inputs
 from gauntlet.figures.inspected import as_grey, draw_tiles, exhibits_of, tile_in
 from gauntlet.figures.style import Style, hide_unused, note_below, plain
-from gauntlet.registry import FIGURES
+from gauntlet.registry import FIGURES, PositiveInt
 
 _ACROSS = 10
 _LABEL_IN = 0.5
@@ -25,7 +25,7 @@ _LABEL_IN = 0.5
     "then images that raise the score of each class. Found from mid grey by 20 steps of gradient ascent with pixels in "
     "[0, 1], at a root mean square distance of at most 0.25 from grey. Of the first seed.",
 )
-def unit_patterns(inputs: Inputs, *, style: Style, most_variants: int = 12) -> Figure:
+def unit_patterns(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 10) -> Figure:
     """Draw one panel per variant: up to eight units with their weights above what excites them, and ten classes."""
     shown = exhibits_of(inputs, "filter", "unit", "class", most_variants=most_variants)
     columns = min(2, max(1, len(shown.of)))

@@ -12,8 +12,8 @@ from gauntlet.models.network import Network
 from gauntlet.registry import ACTIVATIONS, parts_of
 
 LIMIT = 4.0
-POINTS = 161
-"""Points from -LIMIT to LIMIT: an odd number, so that 0 is among them."""
+_HALF = 80
+"""Points on either side of 0."""
 
 
 def activations(network: Network, device: torch.device) -> list[Exhibit]:
@@ -23,7 +23,8 @@ def activations(network: Network, device: torch.device) -> list[Exhibit]:
     Functions that join channels or treat them differently (maxout, sorting, softmax, a slope per channel) are no
     curves, and left out. Where functions of one name differ, as learned ones do, each has its layer in the name.
     """
-    x = torch.linspace(-LIMIT, LIMIT, POINTS, device=device)
+    # Not by `linspace`, which misses 0 by its rounding: there a derivative may jump.
+    x = torch.arange(-_HALF, _HALF + 1, device=device) * (LIMIT / _HALF)
     found: dict[str, dict[bytes, tuple[str, Tensor]]] = {}
     for layer, function in _candidates(network):
         curve = _curve(function, x)
