@@ -84,7 +84,7 @@ def test_a_model_without_filters_says_so(tmp_path):
     figure = draw("first_layer_filters", only(tmp_path))
     assert [text.get_text() for text in figure.axes[0].texts] == ["no weights that are images"]
     assert [text.get_text() for text in draw("activation_functions", only(tmp_path)).axes[0].texts] == ["none"]
-    assert "no two images" in draw("image_transition", only(tmp_path)).axes[1].texts[0].get_text()
+    assert "no images of two classes" in draw("image_transition", only(tmp_path)).axes[1].texts[0].get_text()
 
 
 def test_what_excites_a_unit_stands_below_its_weights(inputs):

@@ -41,12 +41,13 @@ def image_transition(inputs: Inputs, *, style: Style, most_variants: PositiveInt
     strips, curves = panels[0::2].flat, panels[1::2].flat
     for number, ((variant, found), above, below) in enumerate(zip(shown.of.items(), strips, curves, strict=False)):
         steps = [one for one in found if one.kind == "step"]
-        draw_tiles(above, [[one.values for one in steps]], max(1, len(steps)))
-        above.set_anchor("C")
         above.set_title(plain(inputs.title(variant)), loc="left")
         if not steps:
-            say_none(below, "no two images that are\nclassified correctly", size_pt=style.font_pt)
+            above.set_axis_off()
+            say_none(below, "no images of two classes\nare classified correctly", size_pt=style.font_pt)
             continue
+        draw_tiles(above, [[one.values for one in steps]], len(steps))
+        above.set_anchor("C")
         ends = [one.label for one in steps if one.label is not None]
         _draw(below, next(one for one in found if one.kind == "transition"), ends, inputs, style)
         if number % columns == 0:
