@@ -259,7 +259,6 @@ LIPSCHITZ = {cell for cell in every("train") | MEASURED if cell[1] == "lipschitz
             every("evaluate", probe="fgsm") | every("evaluate", probe="pgd") | every("diagnose"),
         ),
         ("gauntlet.probes.stock", every("diagnose")),
-        ("gauntlet.inspection.units", every("inspect")),
         ("gauntlet.diagnostics.checks", set()),
         ("gauntlet.models.lipschitz_cnn", LIPSCHITZ),
         ("gauntlet.certificates.lipschitz", every("certify")),
@@ -301,6 +300,13 @@ def test_an_edit_of_one_figure(folder, monkeypatch):
     """That figure, and the page that shows it."""
     pretend_edit(monkeypatch, "gauntlet.figures.heat_map")
     assert unfinished(folder) == {("figure", "", 0, "heat_map"), ("report", "", 0, "")}
+
+
+def test_an_edit_of_inspection(folder, monkeypatch):
+    """What it shows, the figures of that, and the page: no table hangs on it."""
+    pretend_edit(monkeypatch, "gauntlet.inspection.units")
+    drawn = {("figure", "", 0, figure) for figure in INSPECTED}
+    assert unfinished(folder) == every("inspect") | drawn | {("report", "", 0, "")}
 
 
 @pytest.mark.parametrize("module", ["gauntlet.cli", "gauntlet.paths", "gauntlet.planning", "gauntlet.errors"])
