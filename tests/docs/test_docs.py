@@ -104,6 +104,25 @@ def test_variants_of_the_page_on_adversarial_training_are_valid():
     assert sorted(experiment.training_of(name).adversary.name for name in variants) == ADVERSARIES.names()
 
 
+FRAGMENTS = [
+    pytest.param(block, id=f"{path.stem}-{number}")
+    for path in sorted(ROOT.glob("docs/*.md"))
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", path.read_text(), flags=re.DOTALL))
+    if not block.startswith("experiments:")
+]
+
+
+@pytest.mark.parametrize("block", FRAGMENTS)
+def test_entries_of_the_pages_are_valid(block):
+    """Keys of an experiment, or variants by name, pass the schema; a whole configuration is run by another test."""
+    entries = yaml.safe_load(block)
+    sigmoid = {"model": {"name": "mnist_cnn", "head": "sigmoid"}, "loss": "sigmoid_bce"}
+    given = entries if set(entries) <= set(Experiment.model_fields) else {"variants": entries}
+    attacks = {norm: {"name": "fgsm", "norm": norm, "epsilons": [0.1, 0.3, 1.0]} for norm in ("linf", "l2")}
+    base = {"dataset": {"source": "sklearn_digits"}, "variants": {"any": sigmoid}, "attacks": attacks}
+    Experiment.model_validate(base | given)
+
+
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
 def test_python_of_the_readme_compiles(block):
     """Snippets are whole programs."""
