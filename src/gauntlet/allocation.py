@@ -14,7 +14,7 @@ from gauntlet.config.schema import Execution
 from gauntlet.slurm.queue import Job, after
 from gauntlet.slurm.site import Partition
 
-ON_MODELS = ("train", "evaluate", "certify", "diagnose")
+ON_MODELS = ("train", "evaluate", "certify", "diagnose", "inspect")
 """Stages that compute with a network; they use a GPU where there is one."""
 
 _LIGHT_MB = 2000
@@ -34,6 +34,7 @@ _GROUPS = {
     "evaluate": "cells",
     "certify": "cells",
     "diagnose": "cells",
+    "inspect": "cells",
     "figure": "figures",
     "table": "figures",
     "report": "figures",
@@ -42,7 +43,7 @@ _GROUPS = {
 
 _RULES = {
     "trainings": ("train",),
-    "cells": ("evaluate", "shard", "certify", "diagnose"),
+    "cells": ("evaluate", "shard", "certify", "diagnose", "inspect"),
     "figures": ("figure", "table", "page"),
 }
 """The rules whose jobs make the cells of a group."""

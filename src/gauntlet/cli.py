@@ -209,6 +209,20 @@ def diagnose(
 
 
 @app.command()
+def inspect(
+    configs: Configs = None,
+    experiment: ExperimentOption = None,
+    variant: VariantOption = None,
+    seed: SeedOption = None,
+    threads: ThreadsOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Look into trained models: activations, filters, what excites units, for figures."""
+    _limit_threads(threads)
+    _perform(configs, "inspect", _Wanted(experiment, variant, seed), force)
+
+
+@app.command()
 def aggregate(configs: Configs = None, experiment: ExperimentOption = None, force: ForceOption = False) -> None:
     """Combine all cells of an experiment, check them against each other, and summarise."""
     _perform(configs, "aggregate", _Wanted(experiment), force)

@@ -101,6 +101,13 @@ def probes(cell: Cell) -> Path:
 
 
 @cache
+def inspection(cell: Cell) -> Path:
+    """What the parts of one model compute, as arrays for figures."""
+    folder = experiment_folder(cell.experiment) / "inspections"
+    return folder / f"variant={cell.variant}" / f"seed={cell.seed}" / "inspection.parquet"
+
+
+@cache
 def products(cell: Cell) -> tuple[Path, ...]:
     """Every file that a cell makes. The first is the one that says what made it, and is written last."""
     match cell.stage:
@@ -114,6 +121,8 @@ def products(cell: Cell) -> tuple[Path, ...]:
             return (samples(cell),)
         case "diagnose":
             return (probes(cell),)
+        case "inspect":
+            return (inspection(cell),)
         case "aggregate":
             return tuple(aggregates(cell.experiment))
         case "figure":

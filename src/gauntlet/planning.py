@@ -33,6 +33,9 @@ from gauntlet.slices import Slices, modules_of
 
 T = TypeVar("T")
 
+_OF_MODELS = ("train", "evaluate", "certify", "diagnose", "inspect")
+"""Stages that make a model, or measure one."""
+
 UNMARKED = (".json", ".csv", ".md")
 """Files too plain to say what made them; what stands beside them does."""
 
@@ -99,13 +102,21 @@ class Plan:
     def _offers(self, experiment: str) -> set[str]:
         """Name what an experiment has for figures that only some have; `figures.rendering` knows it from results."""
         settings = self.experiment(experiment)
-        transfers = any(attack.transfer_from for attack in settings.attacks.values())
-        return {*(["transfers"] if transfers else []), *(["pairs"] if len(settings.variants) > 1 else [])}
+        offers = {
+            "transfers": any(attack.transfer_from for attack in settings.attacks.values()),
+            "pairs": len(settings.variants) > 1,
+            "negatives": any(settings.training_of(variant).negatives for variant in settings.variants),
+        }
+        return {name for name, there in offers.items() if there}
 
     def _tables(self, experiment: str) -> set[str]:
         """Name the tables that an experiment makes for figures."""
         settings = self.experiment(experiment)
-        has = {"histories", *(["evaluations", "summary", "examples", "diagnostics"] if settings.attacks else [])}
+        has = {
+            "histories",
+            "inspections",
+            *(["evaluations", "summary", "examples", "diagnostics"] if settings.attacks else []),
+        }
         if any(True for _ in grid.certificates(experiment, settings)):
             has.add("certificates")
         return has
@@ -150,7 +161,7 @@ class Plan:
             case "evaluate":
                 models = [cell.model, *grid.sources(cell, settings)]
                 return {**data, **{paths.model_manifest(model): model for model in models}}
-            case "certify" | "diagnose":
+            case "certify" | "diagnose" | "inspect":
                 return {**data, paths.model_manifest(cell.model): cell.model}
             case "aggregate":
                 samples = [*grid.evaluations(name, settings), *grid.certificates(name, settings)]
@@ -177,6 +188,8 @@ class Plan:
                 return {paths.history(model): model for model in grid.models(experiment, settings)}
             case "examples":
                 return {paths.examples(cell): cell for cell in grid.evaluations(experiment, settings)}
+            case "inspections":
+                return {paths.inspection(cell): cell for cell in grid.inspections(experiment, settings)}
             case _:
                 return {getattr(paths, table)(experiment): Cell("aggregate", experiment)}
 
@@ -209,16 +222,12 @@ class Plan:
         """Map the files that a cell is made from to their makers.
 
         They are those it reads; where `allow_missing` is set, what is made of many cells does without those of models,
-        attacks, certificates and probes that are missing or stale.
+        attacks, certificates, probes and inspections that are missing or stale.
         """
         reads = self.reads(cell)
         if cell.stage not in ("aggregate", "figure") or not self.experiment(cell.experiment).allow_missing:
             return reads
-        return {
-            path: maker
-            for path, maker in reads.items()
-            if maker.stage not in ("train", "evaluate", "certify", "diagnose") or self.is_current(maker)
-        }
+        return {path: maker for path, maker in reads.items() if maker.stage not in _OF_MODELS or self.is_current(maker)}
 
     def left_out(self, experiment: str) -> list[Cell]:
         """List the attacks, certificates and probes that `allow_missing` lets aggregation do without."""

@@ -44,6 +44,9 @@ class Slices:
             own, components = _training(cell, settings)
             return {**own, "seed": cell.seed}, network + components
         names = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.probe}
+        if cell.stage == "inspect":
+            own, components = _inspection(cell, settings)
+            return {**names, **own}, network + components
         own, components = {"certify": _certificate, "diagnose": _diagnostics, "evaluate": self._evaluation}[cell.stage](
             cell, settings
         )
@@ -90,6 +93,19 @@ def _diagnostics(_cell: Cell, settings: Experiment) -> Slice:
     normalized = settings.budgets("normalized")
     own = {"diagnostics": options, "budgets": settings.budgets(), **({"normalized": normalized} if normalized else {})}
     return own, modules_of(ATTACKS, Spec("pgd"))
+
+
+def _inspection(cell: Cell, settings: Experiment) -> Slice:
+    training = settings.training_of(cell.variant)
+    if training.negatives is None:
+        return {}, []
+    named = [(NEGATIVES, training.negatives), *((AUGMENTATIONS, spec) for spec in training.augmentation)]
+    own = {
+        "negatives": training.negatives.as_dict(),
+        "augmentation": [spec.as_dict() for spec in training.augmentation],
+        "batch_size": training.batch_size,
+    }
+    return own, [module for registry, spec in named for module in modules_of(registry, spec)]
 
 
 def modules_of(registry: Registry, spec: Spec) -> list[str]:

@@ -15,7 +15,7 @@ from gauntlet.cli import app, main
 from tests.workflow.pretend import CONFIG, finish, plan_in, write_config
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("prepare", "train", "evaluate", "certify", "diagnose", "aggregate", "figures", "tables", "report")
+STAGES = ("prepare", "train", "evaluate", "certify", "diagnose", "inspect", "aggregate", "figures", "tables", "report")
 
 
 def run(monkeypatch, capsys, *arguments):

@@ -22,7 +22,7 @@ from gauntlet import cli, files
 from gauntlet.attacks.model import AttackModel
 from gauntlet.training.loop import Training
 
-STAGES = ("prepare", "train", "evaluate", "certify", "diagnose", "aggregate", "figures", "tables", "report")
+STAGES = ("prepare", "train", "evaluate", "certify", "diagnose", "inspect", "aggregate", "figures", "tables", "report")
 
 
 class Fate:

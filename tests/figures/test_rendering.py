@@ -43,6 +43,7 @@ def inputs(tmp_path_factory):
         tuple(History(variant, seed, path) for (variant, seed), path in made.histories.items()),
         tuple(Examples(*key, path) for key, path in made.examples.items()),
         diagnostics=diagnostics,
+        inspections=synthetic.write_inspections(made.summary.with_name("inspections"), plan.variants),
     )
 
 
@@ -158,6 +159,7 @@ def test_inputs_are_found_beside_the_results(inputs, tmp_path):
         "certificates.parquet": inputs.certificates,
         "models/variant=softmax/seed=1/history.parquet": inputs.histories[1].path,
         "evaluations/variant=softmax/seed=1/attack=cw/examples.safetensors": inputs.examples[2].path,
+        "inspections/variant=softmax/seed=0/inspection.parquet": inputs.inspections[0].path,
     }
     for name, source in placed.items():
         (results / name).parent.mkdir(parents=True, exist_ok=True)
@@ -168,3 +170,4 @@ def test_inputs_are_found_beside_the_results(inputs, tmp_path):
     assert found.certificates == results / "certificates.parquet"
     assert [(item.variant, item.seed) for item in found.histories] == [("softmax", 1)]
     assert [(item.variant, item.seed, item.attack) for item in found.examples] == [("softmax", 1, "cw")]
+    assert [(item.variant, item.seed) for item in found.inspections] == [("softmax", 0)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from safetensors.numpy import save_file
 
 from gauntlet.aggregation import Plan, PlannedAttack, PlannedCertificate, combine, summarise
 from gauntlet.config.grid import Cell
+from gauntlet.exhibits import Exhibit, exhibit_table
+from gauntlet.figures import Inspection
 from gauntlet.results import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA, write_table
 
 NORMS = ("l0", "l1", "l2", "linf")
@@ -228,6 +231,34 @@ def write_experiment(folder: Path, of: Plan, *, samples: int = 200, absent: Sequ
         examples,
         missing,
     )
+
+
+def exhibits(variant: str, *, filters: int = 8, side: int = 8) -> list[Exhibit]:
+    """Show what inspection would: a relu, filters, exciting images, negatives of one variant, and a transition."""
+    draw = np.random.default_rng([_number(variant), 11])
+    image = partial(draw.uniform, 0, 1, (1, side, side))
+    x = np.linspace(-4, 4, 161)
+    shares = np.linspace(0, 1, 33)
+    ends = np.stack([1 - shares, shares, *[0 * shares] * 8])
+    shown = [
+        Exhibit("activation", "relu", np.stack([x, np.maximum(x, 0), x > 0])),
+        *(Exhibit("filter", "body.0", draw.normal(0, 1, (1, 3, 3)), number) for number in range(filters)),
+        *(Exhibit("unit", "body.0", draw.uniform(0, 1, (1, 3, 3)), number, None, 0, 1) for number in range(filters)),
+        *(Exhibit("class", "logits", image(), number, number, 0, 1) for number in range(10)),
+        *(Exhibit("negative", "overlay", image(), number) for number in range(4) if variant != "softmax"),
+        Exhibit("transition", "probabilities", ends),
+        *(Exhibit("step", "", image(), number, {0: 0, 4: 1}.get(number), value=number / 4) for number in range(5)),
+    ]
+    return [replace(one, values=one.values.astype(np.float32)) for one in shown]
+
+
+def write_inspections(folder: Path, variants: Sequence[str]) -> tuple[Inspection, ...]:
+    """Write what is shown of the first seed of some variants."""
+    found = tuple(Inspection(variant, 0, folder / variant / "inspection.parquet") for variant in variants)
+    for one in found:
+        whose = {"experiment": "digits", "variant": one.variant, "seed": one.seed}
+        write_table(one.path, exhibit_table(exhibits(one.variant), **whose), {})
+    return found
 
 
 def _write_examples(path: Path, cell: Cell, attack: PlannedAttack, samples: int) -> None:

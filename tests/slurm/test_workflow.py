@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 
-ON_MODELS = ("rule_train", "rule_cells", "rule_evaluate", "rule_certify", "rule_diagnose")
-PROBES = ("evaluate", "certify", "diagnose")
+ON_MODELS = ("rule_train", "rule_cells", "rule_evaluate", "rule_certify", "rule_diagnose", "rule_inspect")
+PROBES = ("evaluate", "certify", "diagnose", "inspect")
 
 SHORT = {"execution": {"cluster": {"minutes": 5}}}
 """Everything takes five minutes at most, and so shares jobs."""

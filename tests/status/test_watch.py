@@ -72,6 +72,7 @@ def test_the_table_has_a_row_per_variant_and_a_column_per_probe(folder):
         "noise": "done",
         "lipschitz": "–",
         "diagnose": "done",
+        "inspect": "done",
     }
     assert row(board, "lipschitz")["lipschitz"] == "done"
     assert "no run is going on" in plain(board)
@@ -157,8 +158,8 @@ def test_a_table_wider_than_the_terminal_is_continued_below(folder):
     console = Console(width=40, file=io.StringIO(), force_terminal=False)
     console.print(coloured(board_of(folder), 40))
     text = console.file.getvalue()
-    assert all(name in text for name in ("train", "pgd", "noise", "lipschitz", "diagnose"))
-    assert text.count("softmax") == 2
+    assert all(name in text for name in ("train", "pgd", "noise", "lipschitz", "diagnose", "inspect"))
+    assert text.count("softmax") == 3
     assert "…" not in text
 
 

@@ -18,6 +18,8 @@ from tests.workflow.pretend import CONFIG, finish, make, plan_in, write_config
 
 E = "small"
 
+OF_MODELS = ("train", "evaluate", "certify", "diagnose", "inspect")
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -40,12 +42,20 @@ def changed(folder, edit):
     write_config(folder, config)
 
 
-def downstream(cells, *, curves_too=False):
-    """Add what hangs on any cell: aggregation, figures, tables, the page. Training curves hang on the models alone."""
+INSPECTED = ["activation_functions", "first_layer_filters", "image_transition", "unit_patterns"]
+
+
+def downstream(cells, *, all_figures=False):
+    """Add what hangs on any cell: aggregation, figures, tables, the page.
+
+    Training curves hang on the models alone, and the figures of inspected models on the inspections.
+    """
     figures = ["adversarial_examples", "certificate_distance", "certified_accuracy", "confidence", "coverage"]
     figures += ["diagnostics_matrix", "heat_map", "paired_budgets", "robust_accuracy"]
-    if curves_too or any(cell[0] == "train" for cell in cells):
+    if all_figures or any(cell[0] == "train" for cell in cells):
         figures.append("training_curves")
+    if all_figures or any(cell[0] == "inspect" for cell in cells):
+        figures += INSPECTED
     ends = {(stage, "", 0, "") for stage in ("aggregate", "table", "report")} | {
         *(("figure", "", 0, figure) for figure in figures)
     }
@@ -55,13 +65,17 @@ def downstream(cells, *, curves_too=False):
 def every(stage, **ids):
     """List the cells of a stage with given ids, in the small experiment."""
     variants = [ids["variant"]] if "variant" in ids else ["softmax", "ecc", "lipschitz"]
-    probes = {"train": [""], "diagnose": [""], "certify": ["lipschitz"], "evaluate": ["fgsm", "pgd", "ddn", "noise"]}[
-        stage
-    ]
+    probes = {"certify": ["lipschitz"], "evaluate": ["fgsm", "pgd", "ddn", "noise"]}.get(stage, [""])
     probes = [ids["probe"]] if "probe" in ids else probes
+    seeds = (0,) if stage == "inspect" else (0, 1)
     if stage == "certify":
         variants = [variant for variant in variants if variant == "lipschitz"]
-    return {(stage, variant, seed, probe) for variant in variants for seed in (0, 1) for probe in probes}
+    return {(stage, variant, seed, probe) for variant in variants for seed in seeds for probe in probes}
+
+
+def of_variant(variant):
+    """List the cells of a variant without certificates: its models and what is measured on them."""
+    return {cell for stage in OF_MODELS if stage != "certify" for cell in every(stage, variant=variant)}
 
 
 def test_nothing_is_stale_after_a_run(folder):
@@ -87,9 +101,7 @@ def test_results_copied_elsewhere_are_as_good(folder, tmp_path_factory, monkeypa
 def test_a_hyperparameter_of_one_variant(folder):
     """That variant's models, what was measured on them, and what is made of all."""
     changed(folder, lambda one, _: one["variants"]["ecc"].update(training={"epochs": 2}))
-    assert unfinished(folder) == downstream(
-        every("train", variant="ecc") | every("evaluate", variant="ecc") | every("diagnose", variant="ecc")
-    )
+    assert unfinished(folder) == downstream(of_variant("ecc"))
 
 
 def test_a_hyperparameter_of_all_variants_that_one_overrides(folder):
@@ -108,24 +120,21 @@ def test_a_hyperparameter_of_all_variants_that_one_overrides(folder):
 def test_a_new_seed(folder):
     """The new cells, and what is made of all."""
     changed(folder, lambda one, _: one.update(seeds=[0, 1, 2]))
-    assert {
-        cell for cell in unfinished(folder) if cell[0] in ("train", "evaluate", "certify", "diagnose") and cell[2] != 2
-    } == set()
+    assert {cell for cell in unfinished(folder) if cell[0] in OF_MODELS and cell[2] != 2} == set()
+    assert unfinished(folder).isdisjoint(("figure", "", 0, figure) for figure in INSPECTED)
     assert unfinished(folder) >= downstream({("train", "ecc", 2, ""), ("certify", "lipschitz", 2, "lipschitz")})
 
 
 def test_a_new_variant(folder):
     """The new variant's cells, and what is made of all."""
     changed(folder, lambda one, _: one["variants"].update(wide={"model": {"name": "cnn", "widths": [64]}}))
-    assert unfinished(folder) == downstream(
-        every("train", variant="wide") | every("evaluate", variant="wide") | every("diagnose", variant="wide")
-    )
+    assert unfinished(folder) == downstream(of_variant("wide"))
 
 
 def test_a_removed_variant(folder):
     """Nothing but what is made of all."""
     changed(folder, lambda one, _: one["variants"].pop("ecc"))
-    assert unfinished(folder) == downstream(set(), curves_too=True)
+    assert unfinished(folder) == downstream(set(), all_figures=True)
 
 
 def test_a_new_attack_and_a_new_epsilon(folder):
@@ -178,14 +187,13 @@ def test_a_transfer_hangs_on_the_models_it_comes_from(folder):
     assert unfinished(folder) == downstream(cells)
     finish(folder)
     changed(folder, lambda one, _: (transfer(one, _), one["variants"]["ecc"].update(training={"epochs": 2})))
-    redone = every("train", variant="ecc") | every("evaluate", variant="ecc") | every("diagnose", variant="ecc")
-    assert unfinished(folder) == downstream(redone | cells)
+    assert unfinished(folder) == downstream(of_variant("ecc") | cells)
 
 
 def test_a_title_is_in_every_figure(folder):
     """Training curves read no results that carry it, and the headline is in none of theirs."""
     changed(folder, lambda one, _: one["variants"]["ecc"].update(title="ECC"))
-    assert unfinished(folder) == downstream(set(), curves_too=True)
+    assert unfinished(folder) == downstream(set(), all_figures=True)
     changed(folder, lambda one, _: one.update(headline={"linf": [0.1]}))
     assert unfinished(folder) == downstream(set())
 
@@ -195,6 +203,23 @@ def test_a_figure_that_has_nothing_to_show_is_no_cell(folder):
     assert ("paired_budgets" in plan_in(folder).figures(E), "transfer_matrix" in plan_in(folder).figures(E)) == (1, 0)
     changed(folder, lambda one, _: one.update(variants={"softmax": {"model": "cnn"}}, certificates={}))
     assert "paired_budgets" not in plan_in(folder).figures(E)
+
+
+def test_negatives_decide_the_inspection_of_what_trains_on_them(folder, monkeypatch):
+    """Their figure is a cell where a variant has any; their module makes that variant's cells stale, no other's."""
+    sigmoid = {"model": {"name": "cnn", "head": "sigmoid"}, "loss": "sigmoid_bce"}
+    changed(folder, lambda one, _: one["variants"].update(ecc={**sigmoid, "training": {"negatives": "overlay"}}))
+    assert "negative_examples" in plan_in(folder).figures(E)
+    finish(folder)
+    pretend_edit(monkeypatch, "gauntlet.data.negatives.overlay")
+    drawn = {("figure", "", 0, "negative_examples")}
+    assert unfinished(folder) == downstream(of_variant("ecc") | drawn)
+
+
+def test_nothing_else_decides_an_inspection(folder):
+    """Neither attacks nor the number of samples."""
+    changed(folder, lambda one, _: one.update(samples=50))
+    assert not any(cell[0] == "inspect" for cell in unfinished(folder))
 
 
 @pytest.mark.parametrize("change", [{"samples": 50}, {"steps": 7}])
@@ -219,7 +244,7 @@ def test_a_renamed_attack_is_a_new_column(folder):
     assert unfinished(folder) == downstream(every("evaluate", probe="pgd3"))
 
 
-MEASURED = every("evaluate") | every("certify") | every("diagnose")
+MEASURED = every("evaluate") | every("certify") | every("diagnose") | every("inspect")
 LIPSCHITZ = {cell for cell in every("train") | MEASURED if cell[1] == "lipschitz"}
 
 
@@ -245,7 +270,7 @@ def test_an_edit_of_a_module(folder, monkeypatch, module, stale):
     """The cells whose code reaches the module, what hangs on them, and nothing else."""
     pretend_edit(monkeypatch, module)
     found = unfinished(folder)
-    cells = {cell for cell in found if cell[0] in ("prepare", "train", "evaluate", "certify", "diagnose")}
+    cells = {cell for cell in found if cell[0] in ("prepare", *OF_MODELS)}
     if module == "gauntlet.evaluation.engine":
         stale = every("evaluate") | every("diagnose")
         cells = {cell for cell in cells if cell[0] != "certify"}
@@ -275,6 +300,13 @@ def test_an_edit_of_one_figure(folder, monkeypatch):
     """That figure, and the page that shows it."""
     pretend_edit(monkeypatch, "gauntlet.figures.heat_map")
     assert unfinished(folder) == {("figure", "", 0, "heat_map"), ("report", "", 0, "")}
+
+
+def test_an_edit_of_inspection(folder, monkeypatch):
+    """What it shows, the figures of that, and the page: no table hangs on it."""
+    pretend_edit(monkeypatch, "gauntlet.inspection.units")
+    drawn = {("figure", "", 0, figure) for figure in INSPECTED}
+    assert unfinished(folder) == every("inspect") | drawn | {("report", "", 0, "")}
 
 
 @pytest.mark.parametrize("module", ["gauntlet.cli", "gauntlet.paths", "gauntlet.planning", "gauntlet.errors"])
@@ -312,7 +344,7 @@ def test_the_same_model_again_changes_nothing_downstream(folder):
     assert unfinished(folder) == set()
     make(plan_in(folder), model, "other weights")
     measured = {cell for cell in MEASURED if cell[1:3] == ("ecc", 0)}
-    assert unfinished(folder) == downstream(measured, curves_too=True)
+    assert unfinished(folder) == downstream(measured, all_figures=True)
 
 
 def test_a_deleted_file_is_made_again_with_what_hangs_on_it(folder):

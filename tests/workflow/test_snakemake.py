@@ -83,8 +83,9 @@ def test_an_edit_is_planned_exactly(folder):
         "train": 2,
         "evaluate": 8 + 4,
         "diagnose": 2,
+        "inspect": 1,
         "aggregate": 1,
-        "figure": 10,
+        "figure": 14,
         "table": 1,
         "page": 1,
     }
@@ -107,9 +108,9 @@ def test_quick_plans_the_quick_form_only_and_all_the_full_form_only(tmp_path, mo
     }
     write_config(tmp_path, config)
     checkout(tmp_path)
-    made = {"prepare": 1, "aggregate": 1, "figure": 10, "table": 1, "page": 1}
-    assert planned(tmp_path, "quick") == {**made, "train": 2, "evaluate": 8, "certify": 1, "diagnose": 2}
-    assert planned(tmp_path) == {**made, "train": 6, "evaluate": 24, "certify": 2, "diagnose": 6}
+    made = {"prepare": 1, "aggregate": 1, "figure": 14, "table": 1, "page": 1}
+    assert planned(tmp_path, "quick") == {**made, "train": 2, "evaluate": 8, "certify": 1, "diagnose": 2, "inspect": 2}
+    assert planned(tmp_path) == {**made, "train": 6, "evaluate": 24, "certify": 2, "diagnose": 6, "inspect": 3}
 
 
 def test_quick_without_a_quick_form_says_so(tmp_path):

@@ -23,8 +23,9 @@ from tests.workflow.test_snakemake import ROOT
 
 pytestmark = pytest.mark.slow
 
-ALL_FIGURES = 10
-AFTER_ATTACKS = {"aggregate": 1, "figure": ALL_FIGURES - 1, "table": 1, "page": 1}
+ALL_FIGURES = 14
+OF_INSPECTIONS = 4
+AFTER_ATTACKS = {"aggregate": 1, "figure": ALL_FIGURES - 1 - OF_INSPECTIONS, "table": 1, "page": 1}
 AFTER_TRAINING = {"aggregate": 1, "figure": ALL_FIGURES, "table": 1, "page": 1}
 
 
@@ -195,19 +196,26 @@ ROWS = [
     (
         "one variant's hyperparameter",
         lambda folder: configure(folder, lambda one, _: one["variants"]["ecc"].update(training={"epochs": 2})),
-        {"train": 2, "evaluate": 8, "diagnose": 2, **AFTER_TRAINING},
+        {"train": 2, "evaluate": 8, "diagnose": 2, "inspect": 1, **AFTER_TRAINING},
     ),
     (
         "a new variant",
         lambda folder: configure(
             folder, lambda one, _: one["variants"].update(wide={"model": {"name": "cnn", "widths": [9]}})
         ),
-        {"train": 2, "evaluate": 8, "diagnose": 2, **AFTER_TRAINING},
+        {"train": 2, "evaluate": 8, "diagnose": 2, "inspect": 1, **AFTER_TRAINING},
     ),
     (
         "a new seed",
         lambda folder: configure(folder, lambda one, _: one.update(seeds=[0, 1, 2])),
-        {"train": 3, "evaluate": 12, "certify": 1, "diagnose": 3, **AFTER_TRAINING},
+        {
+            **AFTER_ATTACKS,
+            "train": 3,
+            "evaluate": 12,
+            "certify": 1,
+            "diagnose": 3,
+            "figure": ALL_FIGURES - OF_INSPECTIONS,
+        },
     ),
     (
         "a new attack",
@@ -230,7 +238,7 @@ ROWS = [
     (
         "the module of a layer",
         lambda folder: edit_module(folder, "models/lipschitz_cnn.py"),
-        {"train": 2, "evaluate": 8, "certify": 2, "diagnose": 2, **AFTER_TRAINING},
+        {"train": 2, "evaluate": 8, "certify": 2, "diagnose": 2, "inspect": 1, **AFTER_TRAINING},
     ),
     ("one figure's module", lambda folder: edit_module(folder, "figures/heat_map.py"), {"figure": 1, "page": 1}),
     ("the tables' module", lambda folder: edit_module(folder, "tables/latex.py"), {"table": 1}),
@@ -253,17 +261,17 @@ ROWS = [
     (
         "two edits",
         two_edits,
-        {"train": 2, "evaluate": 8 + 4, "diagnose": 6, **AFTER_TRAINING},
+        {"train": 2, "evaluate": 8 + 4, "diagnose": 6, "inspect": 1, **AFTER_TRAINING},
     ),
     (
         "an interrupted run, then another edit",
         interrupted_run_then_another_edit,
-        {"train": 2, "evaluate": 8 + 2, "diagnose": 2, **AFTER_TRAINING},
+        {"train": 2, "evaluate": 8 + 2, "diagnose": 2, "inspect": 1, **AFTER_TRAINING},
     ),
     (
         "a deleted file of each kind",
         delete_one_of_each,
-        {"train": 1, "evaluate": 1 + 4, "diagnose": 1, **AFTER_TRAINING},
+        {"train": 1, "evaluate": 1 + 4, "diagnose": 1, "inspect": 1, **AFTER_TRAINING},
     ),
 ]
 

@@ -8,7 +8,9 @@ from typing import Literal
 
 from gauntlet.config.schema import Experiment
 
-Stage = Literal["prepare", "train", "evaluate", "certify", "diagnose", "aggregate", "figure", "table", "report"]
+Stage = Literal[
+    "prepare", "train", "evaluate", "certify", "diagnose", "inspect", "aggregate", "figure", "table", "report"
+]
 
 _PROBE = {"prepare": "dataset", "evaluate": "attack", "certify": "certificate", "figure": "name"}
 
@@ -80,9 +82,16 @@ def diagnoses(name: str, experiment: Experiment) -> Iterator[Cell]:
             yield Cell("diagnose", name, model.variant, model.seed)
 
 
+def inspections(name: str, experiment: Experiment) -> Iterator[Cell]:
+    """List the models that figures look into, the first seed of every variant, in the order of the configuration."""
+    for variant in experiment.variants:
+        yield Cell("inspect", name, variant, experiment.seeds[0])
+
+
 def cells(name: str, experiment: Experiment) -> Iterator[Cell]:
     """List every cell of an experiment, models first."""
     yield from models(name, experiment)
     yield from evaluations(name, experiment)
     yield from certificates(name, experiment)
     yield from diagnoses(name, experiment)
+    yield from inspections(name, experiment)

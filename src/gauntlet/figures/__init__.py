@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gauntlet.figures.discovery import inputs_beside
-from gauntlet.figures.inputs import Examples, History, Inputs
+from gauntlet.figures.inputs import Examples, History, Inputs, Inspection
 from gauntlet.figures.rendering import available, draw, render
 
-__all__ = ["Examples", "History", "Inputs", "available", "draw", "inputs_beside", "render"]
+__all__ = ["Examples", "History", "Inputs", "Inspection", "available", "draw", "inputs_beside", "render"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gauntlet.aggregation import open_evaluations
-from gauntlet.figures.inputs import Examples, History, Inputs
+from gauntlet.figures.inputs import Examples, History, Inputs, Inspection
 
 _KEY = re.compile(r"([a-z]+)=(.*)")
 
@@ -30,12 +30,17 @@ def inputs_beside(evaluations: Path) -> Inputs:
         Examples(keys["variant"], int(keys["seed"]), keys["attack"], path)
         for keys, path in _found(folder, "evaluations/*/*/*/examples.safetensors")
     )
+    inspections = (
+        Inspection(keys["variant"], int(keys["seed"]), path)
+        for keys, path in _found(folder, "inspections/*/*/inspection.parquet")
+    )
     return Inputs(
         plan.variants,
         evaluations=evaluations,
         **{name: path for name, path in tables.items() if path.is_file()},
         histories=tuple(histories),
         examples=tuple(examples),
+        inspections=tuple(inspections),
         titles=plan.titles,
         attack_titles={attack.name: attack.title for attack in plan.attacks if attack.title},
     )

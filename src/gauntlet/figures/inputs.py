@@ -39,6 +39,15 @@ class Examples:
 
 
 @dataclass(frozen=True)
+class Inspection:
+    """What inspection shows of one model: a table of arrays, see `gauntlet.exhibits`."""
+
+    variant: str
+    seed: int
+    path: Path
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What an experiment left behind. `variants` decides order and colours; `classes` names the labels, if known.
 
@@ -57,6 +66,7 @@ class Inputs:
     titles: Mapping[str, str] = field(default_factory=dict)
     attack_titles: Mapping[str, str] = field(default_factory=dict)
     origins: Path | None = None
+    inspections: tuple[Inspection, ...] = ()
 
     def has(self, name: str) -> bool:
         """Tell whether an input is there."""

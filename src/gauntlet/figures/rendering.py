@@ -11,8 +11,9 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from gauntlet.aggregation import open_evaluations
+from gauntlet.aggregation import PlannedAttack, open_evaluations
 from gauntlet.errors import InputError
+from gauntlet.exhibits import read_exhibits
 from gauntlet.figures.inputs import Inputs
 from gauntlet.figures.style import Style, settings
 from gauntlet.files import write_bytes
@@ -34,11 +35,16 @@ def available(inputs: Inputs) -> list[str]:
 
 def _offers(inputs: Inputs) -> set[str]:
     """Name what the results hold for figures that only some experiments have, as the plan of a run does."""
-    if not inputs.has("evaluations"):
-        return set()
-    with open_evaluations(inputs.path("evaluations")) as evaluations:
-        transfers = any(attack.sources for attack in evaluations.plan.attacks)
-    return {*(["transfers"] if transfers else []), *(["pairs"] if len(inputs.variants) > 1 else [])}
+    attacks: tuple[PlannedAttack, ...] = ()
+    if inputs.has("evaluations"):
+        with open_evaluations(inputs.path("evaluations")) as evaluations:
+            attacks = tuple(evaluations.plan.attacks)
+    offers = {
+        "transfers": any(attack.sources for attack in attacks),
+        "pairs": len(inputs.variants) > 1,
+        "negatives": any(read_exhibits(item.path, "negative") for item in inputs.inspections),
+    }
+    return {name for name, there in offers.items() if there}
 
 
 def draw(name: str, inputs: Inputs, *, style: Style | None = None, options: Mapping[str, Any] | None = None) -> Figure:

@@ -6,7 +6,7 @@ from gauntlet import paths
 from gauntlet.config import grid
 from gauntlet.config.variants import Training
 from gauntlet.data.store import load_manifest
-from gauntlet.figures.inputs import Examples, History, Inputs
+from gauntlet.figures.inputs import Examples, History, Inputs, Inspection
 from gauntlet.planning import Plan
 from gauntlet.registry import LOSSES, Spec
 
@@ -42,6 +42,11 @@ def figure_inputs(plan: Plan, experiment: str) -> Inputs:
         examples=tuple(
             Examples(cell.variant, cell.seed, cell.probe, paths.examples(cell))
             for cell in grid.evaluations(experiment, settings)
+            if not absent or plan.is_current(cell)
+        ),
+        inspections=tuple(
+            Inspection(cell.variant, cell.seed, paths.inspection(cell))
+            for cell in grid.inspections(experiment, settings)
             if not absent or plan.is_current(cell)
         ),
         classes=load_manifest(paths.data_folder(paths.dataset_id(settings.dataset))).classes,

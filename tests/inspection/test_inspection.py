@@ -1,0 +1,256 @@
+"""What is shown of a network is what the network computes: values worked out by hand, and nothing left to chance."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gauntlet.data.negatives.overlay import Overlay
+from gauntlet.data.prepare import prepare
+from gauntlet.data.splits import Split
+from gauntlet.exhibits import INSPECTION_SCHEMA, exhibit_table, read_exhibits
+from gauntlet.inspection import inspect, training_negatives
+from gauntlet.inspection.activations import activations
+from gauntlet.inspection.classes import exciting_classes
+from gauntlet.inspection.excitation import excite
+from gauntlet.inspection.transition import transition
+from gauntlet.inspection.units import first_layer
+from gauntlet.models.activations.relog import ReLog
+from gauntlet.models.build import build
+from gauntlet.models.layers.normalization import Normalization
+from gauntlet.models.layers.ramp import Ramp
+from gauntlet.models.network import Head, LayerHead, Network
+from gauntlet.models.units.second_order import SecondOrder
+from gauntlet.registry import MODELS, Spec
+from gauntlet.results import write_table
+from gauntlet.training.loop import fit
+from gauntlet.training.settings import TrainingSettings
+
+CPU = torch.device("cpu")
+DATA = prepare(Spec("sklearn_digits"), limit={"train": 200, "test": 60})
+TRAIN, VALIDATION, TEST = (DATA.splits[name] for name in ("train", "validation", "test"))
+
+
+def network(*body: nn.Module, head: Head | None = None) -> Network:
+    """A network of these layers, on pixels as they are, in evaluation mode."""
+    return Network(
+        normalization=Normalization([0.0], [1.0]), body=nn.Sequential(*body), head=head or LayerHead(nn.Identity())
+    ).eval()
+
+
+def dense(weight: list[list[float]], bias: list[float] | None = None) -> nn.Linear:
+    """A dense layer with these weights."""
+    layer = nn.Linear(len(weight[0]), len(weight), bias=bias is not None)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(weight))
+        if bias is not None:
+            layer.bias.copy_(torch.tensor(bias))
+    return layer
+
+
+def slope(value: float) -> nn.Module:
+    """A learned activation of this slope below zero."""
+    return nn.PReLU(init=value)
+
+
+def test_a_relu_is_drawn_with_its_derivative():
+    """161 points from -4 to 4, 0 among them; one curve however often the function stands in the network."""
+    (one,) = activations(network(nn.ReLU(), nn.ReLU()), CPU)
+    x, values, slopes = one.values
+    assert (one.kind, one.name, x[0], x[80], x[-1]) == ("activation", "relu", -4, 0, 4)
+    assert np.array_equal(values, np.maximum(x, 0))
+    assert np.array_equal(slopes, x > 0)
+
+
+def test_a_relog_is_drawn_at_the_strength_it_has():
+    """Log(1 + 2x) / 2 and 1 / (1 + 2x) at full strength; another strength is another curve, with its layer's name."""
+    full, half = ReLog(beta=2.0, start=1.0), ReLog(beta=2.0, start=0.5)
+    (one,) = activations(network(full), CPU)
+    x, values, slopes = one.values[:, 81:]
+    assert np.allclose(values, np.log1p(2 * x) / 2, rtol=1e-5)
+    assert np.allclose(slopes, 1 / (1 + 2 * x), rtol=1e-5)
+    assert [one.name for one in activations(network(full, half, full), CPU)] == ["relog (body.0)", "relog (body.1)"]
+
+
+def test_learned_functions_are_drawn_by_layer():
+    """Those with equal parameters once."""
+    found = activations(network(slope(0.25), slope(0.5), slope(0.25)), CPU)
+    assert [(one.name, one.values[1, 0]) for one in found] == [("prelu (body.0)", -1.0), ("prelu (body.1)", -2.0)]
+
+
+@pytest.mark.parametrize(
+    "joining", [nn.Softmax(1), nn.GLU(1), nn.PReLU(3), nn.Softmax2d(), nn.Identity(), nn.MaxPool2d(2)]
+)
+def test_what_joins_channels_or_is_no_activation_is_left_out(joining):
+    """It is no curve."""
+    assert activations(network(joining), CPU) == []
+
+
+def test_filters_are_the_weights_of_the_first_layer_that_an_image_passes():
+    """Not of the one that was made first; 32 at most."""
+
+    class Reversed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last, self.first = nn.Conv2d(40, 2, 1), nn.Conv2d(1, 40, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x)).mean((2, 3))
+
+    body = Reversed()
+    filters = [one for one in first_layer(network(body), (1, 8, 8), CPU) if one.kind == "filter"]
+    assert [one.number for one in filters] == list(range(32))
+    assert {one.name for one in filters} == {"body.0.first"}
+    assert np.array_equal(np.stack([one.values for one in filters]), body.first.weight[:32].detach())
+
+
+def test_a_dense_layer_on_pixels_has_filters_of_the_images_shape():
+    """On anything else it has none, and its units are shown all the same; without layers there is nothing."""
+    layer = dense([[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 1.0]])
+    shown = first_layer(network(nn.Flatten(), layer), (1, 2, 2), CPU)
+    assert next(one.values.tolist() for one in shown if one.kind == "filter") == [[[1.0, 2.0], [3.0, 4.0]]]
+    pooled = first_layer(network(nn.AvgPool2d(2), nn.Flatten(), layer), (1, 4, 4), CPU)
+    assert {one.kind for one in pooled} == {"unit"}
+    assert first_layer(network(nn.Flatten()), (1, 2, 2), CPU) == []
+
+
+def test_an_exciting_image_is_the_best_of_the_ball():
+    """Along the weights by the radius, 0.25 times the root of the number of pixels, cut off at black and white."""
+    weight = [[3.0, 0.0, 0.0, 4.0], [0.0, -1.0, 0.0, 0.0]]
+    shown = first_layer(network(nn.Flatten(), dense(weight, [1.0, 2.0])), (1, 2, 2), CPU)
+    first, second = (one for one in shown if one.kind == "unit")
+    assert np.allclose(first.values, [[[0.8, 0.5], [0.5, 0.9]]], atol=1e-6)
+    assert (first.start, first.value) == (pytest.approx(4.5), pytest.approx(7.0))
+    assert np.allclose(second.values, [[[0.5, 0.0], [0.5, 0.5]]], atol=1e-6)
+    assert (second.start, second.value) == (pytest.approx(1.5), pytest.approx(2.0))
+
+
+def test_a_convolutions_unit_is_shown_on_the_pixels_that_it_sees():
+    """The middle of its map: a 3x3 window of an 8x8 image, brighter where the weight is positive."""
+    conv = nn.Conv2d(1, 2, 3, padding=1)
+    shown = first_layer(network(conv, nn.Flatten()), (1, 8, 8), CPU)
+    units = [one for one in shown if one.kind == "unit"]
+    assert {one.values.shape for one in units} == {(1, 3, 3)}
+    for one, weight in zip(units, conv.weight.detach().numpy(), strict=True):
+        assert np.array_equal(np.sign(one.values - 0.5), np.sign(weight))
+        assert one.value > one.start
+
+
+def test_a_unit_with_squared_inputs_answers_with_them():
+    """The filter is the linear part; x - x² is largest at grey, where the search begins and stays."""
+    unit = SecondOrder(dense([[1.0]], [0.0]), Ramp(start=1.0), positive=False)
+    with torch.no_grad():
+        unit.curvature.fill_(1.0)
+    filters, excited = first_layer(network(nn.Flatten(), unit), (1, 1, 1), CPU)
+    assert filters.values.tolist() == [[[1.0]]]
+    assert (excited.values.tolist(), excited.value) == ([[[0.5]]], excited.start)
+
+
+def test_no_response_falls_and_no_pixel_leaves_the_box():
+    """For responses that are not linear too; images stay in the ball."""
+    torch.manual_seed(0)
+    layer = nn.Linear(16, 6)
+    excited = excite(lambda x: (5 * layer(x.flatten(1))).sin(), 6, (1, 4, 4), values=16, device=CPU)
+    assert (excited.value >= excited.start).all()
+    assert (excited.value > excited.start).any()
+    assert (excited.images >= 0).all()
+    assert (excited.images <= 1).all()
+    assert (torch.linalg.vector_norm((excited.images - 0.5).flatten(1), dim=1) <= 0.25 * math.sqrt(16) + 1e-6).all()
+
+
+def test_each_class_has_its_own_image():
+    """Of a linear network the weights' direction; a class whose score is constant leaves grey; ten at most."""
+    rows = [[0.0] * 4, *[[float(place == number % 4) for place in range(4)] for number in range(11)]]
+    shown = exciting_classes(network(nn.Flatten(), dense(rows)), (1, 2, 2), CPU)
+    assert [one.label for one in shown] == list(range(10))
+    assert np.all(shown[0].values == 0.5)
+    assert np.allclose(shown[3].values, [[[0.5, 0.5], [1.0, 0.5]]], atol=1e-6)
+
+
+def steps(*pixels: int, labels: list[int]) -> Split:
+    """A split of images of one pixel, in steps of 1/255."""
+    return Split(torch.tensor(pixels, dtype=torch.uint8)[:, None, None, None], torch.tensor(labels))
+
+
+DARK_OR_BRIGHT = dense([[-10.0], [10.0]], [5.0, -5.0])
+
+
+def test_a_transition_leads_from_the_first_correct_image_to_the_first_of_another_class():
+    """Its ends are the network's probabilities of the two images, its middle those of their mean."""
+    one = network(nn.Flatten(), DARK_OR_BRIGHT)
+    split = steps(255, 51, 0, 204, 255, labels=[0, 0, 0, 1, 1])
+    curves, *images = transition(one, split, CPU)
+    ends = torch.tensor([51 / 255, 204 / 255])[:, None, None, None]
+    expected = one(torch.cat([ends[:1], ends.mean(0, keepdim=True), ends[1:]])).softmax(1).T
+    assert curves.values.shape == (2, 33)
+    assert np.allclose(curves.values[:, [0, 16, 32]], expected.detach(), atol=1e-6)
+    assert [image.label for image in images] == [0, None, None, None, 1]
+    assert np.allclose([image.values.item() for image in images], np.linspace(0.2, 0.8, 5))
+    assert [image.value for image in images] == [0, 0.25, 0.5, 0.75, 1]
+
+
+def test_sigmoids_need_not_sum_to_one():
+    """The head says what probabilities are."""
+    from gauntlet.models.heads.sigmoid import SigmoidHead
+
+    head = SigmoidHead(in_features=1, num_classes=2)
+    head.layers[0].load_state_dict(dense([[-10.0], [10.0]], [5.0, -5.0]).state_dict())
+    curves = transition(network(nn.Flatten(), head=head), steps(0, 255, labels=[0, 1]), CPU)[0]
+    assert curves.values[0, 0] == pytest.approx(1 / (1 + math.exp(-5)))
+
+
+@pytest.mark.parametrize("labels", [[0, 0], [1, 0], [0, 0, 1]])
+def test_without_two_correct_classes_there_is_no_transition(labels):
+    """All of one class, none right, or only one class right."""
+    pixels = [0, 255, 0][: len(labels)]
+    assert transition(network(nn.Flatten(), DARK_OR_BRIGHT), steps(*pixels, labels=labels), CPU) == []
+
+
+@pytest.mark.parametrize("batch_size", [20, 100, 1000])
+def test_negatives_are_those_that_the_training_makes(monkeypatch, batch_size):
+    """With its augmentation, order and draws, from the epoch that it begins with; of few steps, more each."""
+    settings = TrainingSettings(
+        epochs=2,
+        batch_size=batch_size,
+        negatives=Spec("overlay", {"start_epoch": 2}),
+        augmentation=(Spec("gaussian_noise", {"std": 0.1}),),
+    )
+    seen: list[Tensor] = []
+    make = Overlay.make
+    with monkeypatch.context() as watched:
+        watched.setattr(Overlay, "make", lambda *given: seen.append(make(*given)) or seen[-1])
+        model = Spec("cnn", {"widths": [2], "head": {"name": "sigmoid"}})
+        built = build(model, image_shape=(1, 8, 8), num_classes=10, mean=DATA.mean, std=DATA.std)
+        fit(built, Spec("sigmoid_bce"), TRAIN, VALIDATION, settings=settings, seed=5, device=CPU)
+    spec = settings.negatives
+    shown = training_negatives(
+        spec, TRAIN, augmentation=settings.augmentation, batch_size=batch_size, seed=5, device=CPU
+    )
+    each = math.ceil(4 / min(4, len(seen)))
+    expected = torch.cat([made[:each] for made in seen])[:4]
+    assert [(one.kind, one.name, one.number) for one in shown] == [("negative", "overlay", at) for at in range(4)]
+    assert np.array_equal(np.stack([one.values for one in shown]), expected)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS.names() if name not in ("lenet",)])
+def test_every_kind_of_network_is_inspected_to_the_same_values_again(name, tmp_path):
+    """What is written is read again; the network and the global generator are left as they were."""
+    options = {"depth": 3, "capacity": 0.05} if name == "vgg" else {}
+    model = build(Spec(name, options), image_shape=(1, 8, 8), num_classes=10, mean=DATA.mean, std=DATA.std)
+    model = model.export().eval()
+    before, state = {key: value.clone() for key, value in model.state_dict().items()}, torch.get_rng_state()
+    first = exhibit_table(inspect(model, TEST, device=CPU), experiment="e", variant=name, seed=0)
+    torch.manual_seed(1)
+    assert first.equals(exhibit_table(inspect(model, TEST, device=CPU), experiment="e", variant=name, seed=0))
+    assert first.schema == INSPECTION_SCHEMA
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert not any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())
+    write_table(tmp_path / "inspection.parquet", first, {})
+    shown = read_exhibits(tmp_path / "inspection.parquet", "class")
+    assert len(shown) == 10
+    assert {one.values.shape for one in shown} == {(1, 8, 8)}
+    torch.set_rng_state(state)
