@@ -27,10 +27,12 @@ from gauntlet.aggregation import (
 from gauntlet.certificates.check import VIOLATION_SCHEMA, violations
 from gauntlet.diagnostics.checks import CHECKS, DIAGNOSTICS_SCHEMA
 from gauntlet.diagnostics.measurements import MEASUREMENT_SCHEMA
+from gauntlet.exhibits import INSPECTION_SCHEMA
 from gauntlet.results import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA, read_table, write_table
 from gauntlet.training.history import HISTORY_SCHEMA
 
-PAGE = (Path(__file__).parents[2] / "docs" / "schema.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "schema.md").read_text()
 QUERIES = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 SCHEMAS = {
     "evaluations.parquet": EVALUATION_SCHEMA,
@@ -44,6 +46,7 @@ SCHEMAS = {
     "origins.parquet": ORIGINS_SCHEMA,
     "models/variant=V/seed=S/history.parquet": HISTORY_SCHEMA,
     "diagnostics/variant=V/seed=S/probes.parquet": MEASUREMENT_SCHEMA,
+    "inspections/variant=V/seed=S/inspection.parquet": INSPECTION_SCHEMA,
 }
 ATTACKS = (
     PlannedAttack("fgsm", "linf", synthetic.LINF),
@@ -79,6 +82,12 @@ def test_every_file_of_aggregation_has_a_section():
     """A new table is a new section."""
     made = {path.name for path in paths.aggregates("x") if path.suffix == ".parquet"}
     assert made <= set(SCHEMAS) <= set(sections())
+
+
+def test_every_schema_of_the_code_has_a_section():
+    """But that of transfers, which is no file."""
+    source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    assert len(re.findall(r"^\w+_SCHEMA = pa\.schema\($", source, flags=re.MULTILINE)) == len(SCHEMAS) + 1
 
 
 def scaled(certificates: pa.Table, factor: float) -> pa.Table:
