@@ -38,7 +38,7 @@ experiments:
     quick: {variants: {lipschitz: null}, certificates: null}
 """
 
-STAGES = ("check", "status", "prepare", "train", "predict", "evaluate", "certify", "diagnose", "aggregate")
+STAGES = ("check", "status", "prepare", "train", "predict", "evaluate", "certify", "diagnose", "inspect", "aggregate")
 ORDER = (*STAGES, "figures", "tables", "report")
 
 ELSEWHERE = {
