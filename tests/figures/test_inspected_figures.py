@@ -141,3 +141,10 @@ def test_many_variants_leave_a_page_of_paper(name, inputs, tmp_path):
     for drawn in (inputs, replace(inputs, variants=("ecc",))):
         small, large = (draw(name, drawn, style=STYLES[style]).get_size_inches() for style in ("paper", "slides"))
         assert large[0] / large[1] == pytest.approx(small[0] / small[1], rel=0.15)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_variant_that_was_not_inspected_is_named(name, inputs):
+    """It is never silently absent."""
+    figure = draw(name, replace(inputs, inspections=(inputs.inspections[0], inputs.inspections[2])))
+    assert "not inspected: ECC" in figure.get_supxlabel()
