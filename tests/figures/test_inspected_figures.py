@@ -148,3 +148,14 @@ def test_a_variant_that_was_not_inspected_is_named(name, inputs):
     """It is never silently absent."""
     figure = draw(name, replace(inputs, inspections=(inputs.inspections[0], inputs.inspections[2])))
     assert "not inspected: ECC" in figure.get_supxlabel()
+
+
+def test_of_several_seeds_the_first_is_shown(inputs, tmp_path):
+    """Whatever their order."""
+    weights = np.ones((1, 2, 2), np.float32)
+    other = only(tmp_path, replace(synthetic.exhibits("ecc")[1], values=weights)).inspections[0]
+    seeds = (replace(other, seed=1), inputs.inspections[0])
+    axes = draw("first_layer_filters", Inputs(("softmax",), inspections=seeds)).axes[0]
+    assert len(images(axes)) == 8
+    axes = draw("first_layer_filters", Inputs(("softmax",), inspections=(other, replace(seeds[1], seed=1)))).axes[0]
+    assert len(images(axes)) == 1
