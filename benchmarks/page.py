@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from safetensors.numpy import save_file
 
 sys.path += [str(Path(__file__).parents[1] / "tests" / folder) for folder in ("results", "report")]
@@ -28,6 +29,9 @@ from gauntlet.aggregation import Making, PlannedAttack, measure_attacks, origins
 from gauntlet.aggregation.attacks import VOLATILE
 from gauntlet.aggregation.origins import CIRCUMSTANCES
 from gauntlet.config.grid import Cell
+from gauntlet.diagnostics.checks import CHECKS, flags_of, judged
+from gauntlet.diagnostics.measurements import Measurement, measurement_table
+from gauntlet.exhibits import exhibit_table
 from gauntlet.figures import available, inputs_beside, render
 from gauntlet.provenance.recipes import Recipe
 from gauntlet.report import write_report
@@ -49,8 +53,9 @@ def plan_of(variants: int, attacks: int, seeds: int) -> synthetic.Plan:
     """Plan an experiment whose attacks are half in one norm and half in another, two of them of least distance."""
     grid = [("linf", LINF), ("l2", L2)]
     planned = [PlannedAttack(f"attack_{number:02}", *grid[number % 2]) for number in range(attacks - 2)]
-    planned += [PlannedAttack("least_linf", "linf", None), PlannedAttack("least_l2", "l2", None)]
     names = ["lipschitz", *(f"a_variant_with_a_name_{number:02}" for number in range(variants - 1))]
+    planned[0] = PlannedAttack("transferred", *grid[0], sources=("lipschitz",))
+    planned += [PlannedAttack("least_linf", "linf", None), PlannedAttack("least_l2", "l2", None)]
     return synthetic.plan(names, tuple(range(seeds)), planned, experiment="large")
 
 
@@ -96,10 +101,29 @@ def write_tables(folder: Path, plan: synthetic.Plan, samples: int) -> None:
             kept = place(folder / "evaluations", cell) / f"attack={cell.probe}" / "examples.safetensors"
             write_images(kept, fooled[:12].astype(np.int64))
     synthetic.combine(files, folder / "evaluations.parquet", plan=plan)
-    write_table(folder / "summary.parquet", summarise(folder / "evaluations.parquet"), plan.metadata())
+    diagnostics = pa.concat_tables([judged(measured(cell)) for cell in models])
+    write_table(folder / "diagnostics.parquet", diagnostics, {})
+    summary = summarise(folder / "evaluations.parquet", flags=flags_of(diagnostics))
+    write_table(folder / "summary.parquet", summary, plan.metadata())
+    for variant in plan.variants:
+        model = Cell("inspect", plan.experiment, variant, plan.seeds[0])
+        shown = synthetic.exhibits(variant, filters=32, side=32)
+        whose = {"experiment": plan.experiment, "variant": variant, "seed": model.seed}
+        write_table(place(folder / "inspections", model) / "inspection.parquet", exhibit_table(shown, **whose), {})
     makings = {key: Making(12.3, "gauntlet", "0.1.0") for key in plan.cells()}
     attacks = measure_attacks(folder / "evaluations.parquet", makings)
     write_table(folder / "attacks.parquet", attacks, {}, volatile=VOLATILE)
+
+
+def measured(model: Cell) -> pa.Table:
+    """Make up what diagnostics measure of a model: every check in two norms, of which a tenth fails."""
+    draw = np.random.default_rng([model.seed, sum(map(ord, model.variant))])
+    rows = [
+        Measurement(name, norm, check.fail * 1.01 if draw.random() < 0.1 else 0.0, 50, evidence="made up, " * 8)
+        for name, check in CHECKS.items()
+        for norm in ("linf", "l2")
+    ]
+    return measurement_table(rows, experiment=model.experiment, variant=model.variant, seed=model.seed)
 
 
 def place(folder: Path, cell: Cell) -> Path:

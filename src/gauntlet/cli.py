@@ -380,7 +380,10 @@ def _perform(configs: list[Path] | None, stage: str, wanted: _Wanted, force: boo
 
     config = load(_paths(configs))
     os.environ[SCRATCH] = config.execution.scratch
-    for cell in _chosen(Plan(config), stage, wanted, doing=stage):
+    chosen = _chosen(Plan(config), stage, wanted, doing=stage)
+    if stage in ("figure", "table", "report") and not (stage == "figure" and wanted.probe):
+        _warn_of_stale(Plan(config), chosen[0])
+    for cell in chosen:
         plan = Plan(config)
         if not force and plan.is_current(cell):
             log.info("%s: up to date", cell)
@@ -398,6 +401,13 @@ def _perform(configs: list[Path] | None, stage: str, wanted: _Wanted, force: boo
             module.run(plan, cell, recipe)
         else:
             module.run_shard(plan, cell, recipe, shard)
+
+
+def _warn_of_stale(plan: Plan, cell: Cell) -> None:
+    """Say that what shows the results of an experiment is made from results that an edit has overtaken."""
+    if stale := [str(other) for other in plan.unfinished(plan.upstream(cell))]:
+        named = ", ".join(stale[:3]) + (", …" if len(stale) > 3 else "")
+        log.warning("%s: made from what is stale: %s; `snakemake` makes it anew", cell, named)
 
 
 def _limit_threads(threads: int | None) -> None:

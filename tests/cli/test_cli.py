@@ -108,3 +108,19 @@ def test_cells_of_another_configuration_are_refused_by_aggregation(monkeypatch, 
     assert code == 1
     assert "6 cells were made by another configuration" in err
     assert "evaluate small variant=softmax seed=0 attack=pgd" in err
+
+
+@pytest.mark.parametrize("stage", ["figures", "tables"])
+def test_what_shows_results_says_when_an_edit_has_overtaken_them(monkeypatch, capsys, tmp_path, caplog, stage):
+    """Files that agree with each other may still be those of the configuration before the edit."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, CONFIG)
+    finish(tmp_path)
+    run(monkeypatch, capsys, stage)
+    assert "stale" not in caplog.text
+    changed = yaml.safe_load(yaml.safe_dump(CONFIG))
+    changed["experiments"]["small"]["attacks"]["pgd"]["steps"] = 4
+    write_config(tmp_path, changed)
+    run(monkeypatch, capsys, stage)
+    assert "made from what is stale: " in caplog.text
+    assert "`snakemake` makes it anew" in caplog.text

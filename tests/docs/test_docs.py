@@ -6,19 +6,22 @@ import ast
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import duckdb
 import pytest
 import yaml
+from pydantic import BaseModel
 from typer.testing import CliRunner
 
+from gauntlet import registry
 from gauntlet.cli import app
 from gauntlet.config.attacks import Attack
 from gauntlet.config.certificates import Certificate
 from gauntlet.config.loading import read_yaml
 from gauntlet.config.quick import merged
-from gauntlet.config.reference import reference
-from gauntlet.config.schema import Experiment
+from gauntlet.config.reference import SECTIONS, reference
+from gauntlet.config.schema import Config, Experiment
 from gauntlet.config.variants import Variant
 from gauntlet.diagnostics.checks import CHECKS
 from gauntlet.registry import ADVERSARIES, CERTIFICATES
@@ -51,10 +54,19 @@ def test_commands_and_their_options_exist(text):
                 assert missing == [], command
 
 
-def test_make_targets_exist():
-    """Every `make …` of the README is a target."""
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
-    assert set(re.findall(r"make ([a-z]+)\b", README)) - {"it"} <= targets
+def test_the_readme_leads_to_every_page():
+    """And each page says at its top what it is."""
+    named = set(re.findall(r"\]\(docs/(\w+\.md)\)", README))
+    assert named == {path.name for path in ROOT.glob("docs/*.md")}
+    assert [path.name for path in ROOT.glob("docs/*.md") if not path.read_text().startswith("# ")] == []
+
+
+def test_no_picture_is_left_over():
+    """Every one is shown by a page, and all together are small."""
+    pictures = list(ROOT.glob("docs/pictures/*"))
+    shown = "".join(path.read_text() for path in DOCUMENTS)
+    assert [path.name for path in pictures if path.name not in shown] == []
+    assert sum(path.stat().st_size for path in pictures) < 600_000
 
 
 def test_entries_of_the_readme_are_valid(tmp_path, monkeypatch):
@@ -92,6 +104,25 @@ def test_variants_of_the_page_on_adversarial_training_are_valid():
     assert sorted(experiment.training_of(name).adversary.name for name in variants) == ADVERSARIES.names()
 
 
+FRAGMENTS = [
+    pytest.param(block, id=f"{path.stem}-{number}")
+    for path in sorted(ROOT.glob("docs/*.md"))
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", path.read_text(), flags=re.DOTALL))
+    if not block.startswith("experiments:")
+]
+
+
+@pytest.mark.parametrize("block", FRAGMENTS)
+def test_entries_of_the_pages_are_valid(block):
+    """Keys of an experiment, or variants by name, pass the schema; a whole configuration is run by another test."""
+    entries = yaml.safe_load(block)
+    sigmoid = {"model": {"name": "mnist_cnn", "head": "sigmoid"}, "loss": "sigmoid_bce"}
+    given = entries if set(entries) <= set(Experiment.model_fields) else {"variants": entries}
+    attacks = {norm: {"name": "fgsm", "norm": norm, "epsilons": [0.1, 0.3, 1.0]} for norm in ("linf", "l2")}
+    base = {"dataset": {"source": "sklearn_digits"}, "variants": {"any": sigmoid}, "attacks": attacks}
+    Experiment.model_validate(base | given)
+
+
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
 def test_python_of_the_readme_compiles(block):
     """Snippets are whole programs."""
@@ -122,3 +153,27 @@ def test_every_check_stands_in_its_document_with_its_thresholds():
 def test_the_reference_is_that_of_the_schema():
     """docs/configuration.md is written from the code: `python -m gauntlet.config.reference > docs/configuration.md`."""
     assert (ROOT / "docs" / "configuration.md").read_text() == reference()
+
+
+def test_the_reference_has_every_section_of_the_schema_and_every_registry():
+    """A model of the configuration within another, or a new kind of component, is a new section."""
+    waiting, models = [Config], set()
+    while waiting:
+        model = waiting.pop()
+        models.add(model)
+        for info in model.model_fields.values():
+            waiting += [one for one in _models(info.annotation) if one not in models]
+    written = {model for _, model, _ in SECTIONS}
+    # What a variant trains differently has the keys of the training that all have.
+    keys = {frozenset(model.model_fields) for model in written}
+    assert [model for model in models - written if not any(set(model.model_fields) <= known for known in keys)] == []
+    assert written <= models
+    registries = {value.kind for value in vars(registry).values() if isinstance(value, registry.Registry)}
+    assert registries == {one.kind for *_, registries in SECTIONS for one in registries} | {registry.FIGURES.kind}
+
+
+def _models(annotation):
+    """Find the models that an annotation speaks of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]

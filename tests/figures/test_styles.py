@@ -11,7 +11,7 @@ from gauntlet.cli import app
 from gauntlet.errors import InputError
 from gauntlet.figures import Examples, Inputs, draw
 from gauntlet.figures.style import STYLES, style_of
-from gauntlet.stages import figure as stage
+from gauntlet.stages import from_results as stage
 
 synthetic = importlib.import_module("synthetic")
 

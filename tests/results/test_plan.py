@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
 
 import yaml
@@ -53,3 +55,11 @@ def test_attacks_that_differ_in_their_seed_only_are_repetitions(tmp_path):
     repeats = {attack.name: attack.repeats for attack in planned(tmp_path, edit).attacks}
     assert repeats["pgd"] == repeats["again"] == "pgd"
     assert {name for name, first in repeats.items() if first} == {"pgd", "again"}
+
+
+def test_queries_print_nothing():
+    """DuckDB shows how far it is wherever it takes a process for an interactive one, as it does this one."""
+    asked = "one.sql(\"SELECT current_setting('enable_progress_bar')\").fetchall()[0][0]"
+    code = f"from gauntlet.aggregation.queries import open_connection as opened\nwith opened() as one: print({asked})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -237,7 +238,7 @@ def test_doubts_and_errors_are_marked_with_their_footnotes(tmp_path):
     assert lines["softmax"].count("†") == 2
     assert "‡ gradients look masked" in texts["table.md"]
     assert "† samples with errors count as fooled" in texts["table.md"]
-    assert texts["table.tex"].count(r"$^{\ddag}$") == 2
+    assert len(re.findall(r"(?<!phantom\{)\$\^\{\\ddag\}", texts["table.tex"])) == 2
     unknown = render_tables(replace(inputs, summary=summarise(path)))
     assert "Not diagnosed: gradients may be masked." in unknown["table.md"]
 
@@ -280,16 +281,44 @@ def test_every_character_of_a_title_is_escaped(letter):
     assert written.isascii()
 
 
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="there is no LaTeX here")
-def test_the_latex_compiles(tmp_path, texts):
-    """The table and the macros, in the smallest document that has booktabs."""
+def compiled(folder, texts, macro):
+    """Compile the table and the macros in the smallest document that has booktabs; give what LaTeX says."""
+    if not shutil.which("pdflatex"):
+        # Set by .ci/run: there, a test that is not run has failed.
+        (pytest.fail if os.environ.get("GAUNTLET_TEST_LATEX") else pytest.skip)("no LaTeX: tests/tables/install.sh")
     for name in ("table.tex", "macros.tex"):
-        (tmp_path / name).write_text(texts[name])
-    head = r"\documentclass{article}\usepackage{booktabs}\input{macros}"
-    document = head + r"\begin{document}\input{table}\DigitsSoftmaxClean\end{document}"
-    (tmp_path / "paper.tex").write_text(document)
-    done = subprocess.run(["pdflatex", "-halt-on-error", "paper"], cwd=tmp_path, capture_output=True, text=True)
+        (folder / name).write_text(texts[name])
+    head = r"\documentclass{article}\usepackage{booktabs}\usepackage[margin=1in]{geometry}\input{macros}"
+    body = rf"\begin{{table}}\input{{table}}\end{{table}}\{macro}"
+    (folder / "paper.tex").write_text(rf"{head}\begin{{document}}{body}\end{{document}}")
+    done = subprocess.run(["pdflatex", "-halt-on-error", "paper"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_latex_compiles(tmp_path, texts):
+    """With titles that have every letter that is special to it."""
+    compiled(tmp_path, texts, "DigitsSoftmaxClean")
+
+
+@pytest.mark.slow
+def test_ten_columns_fit_on_a_page(tmp_path):
+    """Between margins of an inch, where names are short."""
+    attacks = [PlannedAttack(f"fgsm_{letter}", "linf", (0.1,)) for letter in "abcd"]
+    plan = synthetic.plan(attacks=(*attacks, PlannedAttack("ddn", "l2", None)))
+    texts = render_tables(inputs_of(synthetic.write_experiment(tmp_path, plan, samples=30)))
+    assert r"{@{}l" + "r" * 10 + "@{}}" in texts["table.tex"]
+    assert "Overfull" not in compiled(tmp_path, texts, "DigitsSoftmaxClean")
+
+
+def test_digits_stand_below_digits(texts):
+    """In a column where a number is marked, the others leave the room of its mark."""
+    body = texts["table.tex"].partition("\\midrule")[2].partition("\\bottomrule")[0]
+    rows = [line.removesuffix(r" \\").split(" & ")[1:] for line in body.strip().splitlines()]
+    marked = [[r"\ddag}$" in cell for cell in column] for column in zip(*rows, strict=True)]
+    assert any(map(any, marked))
+    assert all(all(column) or not any(column) for column in marked)
 
 
 def test_macros_have_legal_names_and_each_its_own(texts):
@@ -338,7 +367,7 @@ def test_tables_from_results_alone_load_no_torch(whole, tmp_path):
     code = (
         "import sys; from pathlib import Path; from gauntlet.stages.from_results import tables_from_results;"
         f"tables_from_results(Path({str(whole.evaluations)!r}), Path('out'));"
-        "assert not {'torch', 'matplotlib'} & set(sys.modules)"
+        "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -94,6 +94,8 @@ def open_connection() -> Iterator[duckdb.DuckDBPyConnection]:
     with tempfile.TemporaryDirectory(prefix="gauntlet-query-") as spill:
         settings["temp_directory"] = spill
         with duckdb.connect(config=settings) as connection:
+            # It draws a bar wherever it takes the process for an interactive one, as it does one that was spawned.
+            connection.execute("SET enable_progress_bar = false")
             yield connection
 
 

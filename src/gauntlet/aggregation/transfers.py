@@ -20,6 +20,8 @@ TRANSFERS_SCHEMA = pa.schema(
         ("wilson_high", pa.float64()),
         ("seeds", pa.int64()),
         ("missing", pa.int64()),
+        ("errors", pa.int64()),
+        ("flags", pa.string()),
     ]
 )
 """One row per transferred attack, attacked variant and budget: `robust_accuracy` of `target` under `attack`, which saw

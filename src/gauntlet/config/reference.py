@@ -29,7 +29,7 @@ from gauntlet.registry import (
 )
 from gauntlet.signatures import REQUIRED
 
-_SECTIONS = (
+SECTIONS = (
     ("The file", Config, ()),
     ("`experiments.NAME`", Experiment, ()),
     ("`dataset`", Dataset, (SOURCES,)),
@@ -58,7 +58,7 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "Unknown keys are refused. ε and distances are in pixel units of [0, 1]. Components by import path"
     yield "(`package.module:Name`) may stand wherever a name may; every Foolbox attack with a norm is `foolbox:NAME`."
-    for title, model, registries in _SECTIONS:
+    for title, model, registries in SECTIONS:
         yield from ("", f"## {title}", "", "| key | default | meaning |", "|---|---|---|")
         for name, info in model.model_fields.items():
             default = _spelled(info.get_default(call_default_factory=True), required=info.is_required())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -69,15 +68,13 @@ def diagnostics_matrix(inputs: Inputs, *, style: Style) -> Figure:
         for column, variant in enumerate(inputs.variants):
             _field(axes, column, place, _LOOKS[of.get(variant, "not_applicable")], style)
     _frame(axes, names, titles)
-    idle = len({check for check, _ in judged} - {check for check, _ in applied})
+    checks = {check for check, _ in judged}
+    idle = checks - {check for check, _ in applied}
     told = {verdict for of in applied.values() for verdict in of.values()}
     legend = "   ".join(f"{look.mark} {look.word}" for verdict, look in _LOOKS.items() if verdict in told)
-    note_below(figure, [legend, f"{idle} of {idle + _checks(applied)} checks apply to no variant"], style, wide=wide)
+    unused = [f"{len(idle)} of {len(checks)} checks apply to no variant"] if idle else []
+    note_below(figure, [legend, *unused], style, wide=wide)
     return figure
-
-
-def _checks(applied: dict[tuple[str, str], Any]) -> int:
-    return len({check for check, _ in applied})
 
 
 def _field(axes: Axes, column: int, place: int, look: _Look, style: Style) -> None:

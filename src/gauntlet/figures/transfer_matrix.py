@@ -21,6 +21,8 @@ from gauntlet.results import read_table
 
 _DARK = 0.47
 _CELL_EM = 4.4
+_LABEL_IN = 0.55
+"""What the name of the vertical axis takes: a matrix of one row is as high."""
 
 Row = dict[str, Any]
 
@@ -33,6 +35,10 @@ class _Matrix:
     epsilon: float
     rows: dict[str, dict[str, Row]]
     own: dict[str, Row]
+
+    def row(self, source: str, target: str) -> Row | None:
+        """Give what a field shows; None where no such attack was run."""
+        return self.own.get(target) if source == target else self.rows[source].get(target)
 
 
 @FIGURES.register(
@@ -62,13 +68,13 @@ def transfer_matrix(inputs: Inputs, *, style: Style) -> Figure:
     wide = needed_in > style.one_column_in or len(matrices) > 1
     columns = max(1, min(len(matrices), int(style.two_columns_in / needed_in))) if wide else 1
     lines = -(-max(1, len(matrices)) // columns)
-    height = 0.35 + lines * (0.45 + 0.24 * most + min(0.8, 0.7 * label_in / style.scale))
+    height = 0.35 + lines * (0.45 + max(_LABEL_IN, 0.24 * most) + min(0.8, 0.7 * label_in / style.scale))
     figure, panels = style.figure(lines, columns, height_in=height, wide=wide)
     for matrix, axes in zip(matrices, panels.flat, strict=False):
         _draw(axes, matrix, inputs, style, size_pt=min(style.font_pt, style.font_pt * style.two_columns_in / needed_in))
     hide_unused(list(panels.flat)[len(matrices) :])
-    lines_of = (line for matrix in matrices for line in (*matrix.rows.values(), matrix.own))
-    told = [row for line in lines_of for row in line.values()]
+    fields = ((matrix, source, target) for matrix in matrices for source in matrix.rows for target in inputs.variants)
+    told = [row for matrix, source, target in fields if (row := matrix.row(source, target))]
     note_below(figure, ["framed: the worst case on the variant itself", *flags_note(told)], style, wide=wide)
     return figure
 
@@ -106,10 +112,7 @@ def _value(row: Row | None) -> float:
 
 
 def _draw(axes: Axes, matrix: _Matrix, inputs: Inputs, style: Style, *, size_pt: float) -> None:
-    shown = [
-        [matrix.own.get(target) if source == target else line.get(target) for target in inputs.variants]
-        for source, line in matrix.rows.items()
-    ]
+    shown = [[matrix.row(source, target) for target in inputs.variants] for source in matrix.rows]
     values = np.array([[_value(row) for row in line] for line in shown])
     axes.imshow(np.ma.masked_invalid(values), cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (place, column), value in np.ndenumerate(values):
@@ -134,7 +137,7 @@ def _draw(axes: Axes, matrix: _Matrix, inputs: Inputs, style: Style, *, size_pt:
     for boundary in range(1, len(names)):
         axes.axhline(boundary - 0.5, color="white", linewidth=1)
     axes.set_title(f"{norm_label(matrix.norm)}, ε = {budget_text(matrix.epsilon)}", loc="left")
-    axes.set_ylabel("Attack made on")
+    axes.set_ylabel("Made on")
     axes.set_xlabel("Attacked")
 
 

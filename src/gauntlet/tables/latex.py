@@ -8,7 +8,12 @@ from collections.abc import Iterator, Sequence
 from gauntlet.tables import text
 from gauntlet.tables.content import Cell, Column, Content
 
+_COMFORTABLE = 7
+"""Columns that stand beside each other on a page in letters of the usual size."""
+
 _NORMS = {"linf": r"$\ell_\infty$", "l2": r"$\ell_2$", "l1": r"$\ell_1$", "l0": r"$\ell_0$"}
+
+_MARKS = {"*": "*", "†": r"\dag", "‡": r"\ddag"}
 
 _GREEK = (
     "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho varsigma sigma tau"
@@ -51,12 +56,19 @@ def escape(words: str) -> str:
 
 
 def latex_table(content: Content, *, mark: str = "") -> str:
-    """Write the table; it needs the package booktabs. `mark` stands in a comment at its head."""
+    """Write the table; it needs the package booktabs. `mark` stands in a comment at its head.
+
+    A table of many columns is set small and tight, so that ten with short names fit on a page of one column.
+    """
     columns = content.columns
+    tight = len(columns) > _COMFORTABLE
+    rows = {one: [content.cells[one, column] for column in columns] for one in content.plan.variants}
+    widest = [max(map(text.flags, column), key=len) for column in zip(*rows.values(), strict=True)]
     groups = [(norm, len(list(members))) for norm, members in itertools.groupby(columns, key=_group)]
     lines = [
         *([f"% {mark}"] if mark else []),
         r"% \usepackage{booktabs}",
+        *([r"{\footnotesize\setlength{\tabcolsep}{1.7pt}"] if tight else []),
         rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}",
         r"\toprule",
         *_heads(groups),
@@ -64,11 +76,11 @@ def latex_table(content: Content, *, mark: str = "") -> str:
         _row(["", *(_math(text.budget(column)) for column in columns)]),
         r"\midrule",
         *(
-            _row([escape(content.title(one)), *(_cell(content.cells[one, column]) for column in columns)])
-            for one in content.plan.variants
+            _row([escape(content.title(one)), *(_cell(*at, tight) for at in zip(cells, widest, strict=True))])
+            for one, cells in rows.items()
         ),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}" if tight else r"\end{tabular}",
         "",
         r"\smallskip",
         rf"{{\footnotesize {' '.join(map(escape, text.notes(content)))}\par}}",
@@ -94,11 +106,18 @@ def _heads(groups: Sequence[tuple[str, int]]) -> Iterator[str]:
         yield " ".join(rules)
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, widest: str, tight: bool) -> str:
+    """Write a field; one without marks leaves the room of the column's `widest`, so that digits stand below digits."""
     number, beside = escape(text.mean(cell)), escape(text.interval(cell))
-    marks = "".join({"*": "*", "†": r"\dag", "‡": r"\ddag"}[mark] for mark in text.flags(cell))
     shown = rf"\textbf{{{number}}}" if cell.best else number
-    return shown + (rf" {{\scriptsize {beside}}}" if beside else "") + (rf"$^{{{marks}}}$" if marks else "")
+    small = rf"{{\tiny {beside.replace(' ', '')}}}" if tight else rf" {{\scriptsize {beside}}}"
+    marks = text.flags(cell)
+    after = _marks(marks) if marks else rf"\phantom{{{_marks(widest)}}}" if widest else ""
+    return shown + (small if beside else "") + after
+
+
+def _marks(marks: str) -> str:
+    return rf"$^{{{''.join(map(_MARKS.__getitem__, marks))}}}$"
 
 
 def _math(budget: str) -> str:

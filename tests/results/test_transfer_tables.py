@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import synthetic
@@ -62,3 +63,20 @@ def test_histograms_of_confidence_count_every_sample_once(made, bins):
         values = [np.float32(one[column]) for one in rows if status in (None, one["status"])]
         np.testing.assert_array_equal(counts, np.histogram(values, bins=bins, range=(0, 1))[0])
     assert not nothing.clean.any()
+
+
+def test_a_transferred_attack_keeps_what_must_be_said_of_its_number(made):
+    """Missing cells, errors and verdicts of the diagnostics are those of the summary's row."""
+    summary = read_table(made.summary)
+    doubted = pa.array([f"doubt {number}" for number in range(summary.num_rows)])
+    failed = pa.array(range(summary.num_rows), pa.int64())
+    for name, values in (("flags", doubted), ("errors", failed)):
+        summary = summary.set_column(summary.column_names.index(name), name, values)
+    wanted = {(row["variant"], row["attack"], row["epsilon"]): row for row in summary.to_pylist()}
+    rows = transfers(summary, made.plan).to_pylist()
+    assert rows
+    for row in rows:
+        whole = wanted[row["target"], row["attack"], row["epsilon"]]
+        assert {name: row[name] for name in ("flags", "errors", "missing")} == {
+            name: whole[name] for name in ("flags", "errors", "missing")
+        }

@@ -1,0 +1,173 @@
+"""Every command of the documents is run, on a small experiment, or named here with what runs it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from gauntlet import load_model
+from gauntlet.cli import app
+from gauntlet.signatures import locate, module_file, syntax_tree
+from tests.workflow.test_snakemake import checkout, snakemake
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+PROGRAMS = ("gauntlet", "snakemake", "make", "python", "srun", "sbatch", "sinfo", "squeue", "scontrol", "tmux")
+
+SMALL = """
+experiments:
+  digits:
+    dataset: {source: sklearn_digits, limit: {train: 200, test: 20}}
+    seeds: [0]
+    diagnostics: {samples: 8, steps: 2}
+    training: {epochs: 1}
+    variants:
+      softmax: {model: {name: cnn, widths: [4]}}
+      lipschitz: {model: lipschitz_cnn, loss: hkr}
+    attacks:
+      fgsm: {name: fgsm, norm: linf, epsilons: [0.1]}
+    certificates:
+      lipschitz: {name: lipschitz}
+    quick: {variants: {lipschitz: null}, certificates: null}
+"""
+
+STAGES = ("check", "status", "prepare", "train", "predict", "evaluate", "certify", "diagnose", "aggregate")
+ORDER = (*STAGES, "figures", "tables", "report")
+
+ELSEWHERE = {
+    r"gauntlet submit\b.*": "tests/slurm/test_submit.py",
+    r"gauntlet figures .*mine:clean_bars.*": "tests/docs/test_extending_page.py",
+    r"snakemake --profile slurm\b.*": "tests/slurm/test_workflow.py",
+    r"snakemake$": "tests/workflow/test_snakemake.py",
+    r"srun --gpus=1 .*gauntlet predict": "tests/status/test_predictions.py",
+    r"srun --nodes=2 .*": "tests/slurm/test_allocation.py",
+    r"python -m gauntlet.config.reference .*": "tests/docs/test_docs.py",
+    r"make (run|test|setup|check|bench|lock)\b.*": ".ci/run",
+}
+"""What runs a command that this module does not."""
+
+OF_THE_CLUSTER = ("sinfo", "squeue", "scontrol", "tmux")
+"""Programs that are not ours."""
+
+
+def commands() -> list[str]:
+    """List the commands of all documents, without what is explained behind them."""
+    found: dict[str, None] = {}
+    program = "|".join(PROGRAMS)
+    for path in DOCUMENTS:
+        text = path.read_text()
+        blocks = re.sub(r"```(?:python|yaml).*?```", "", text, flags=re.DOTALL).replace("\\\n", " ")
+        lines = re.findall(rf"^ {{4,}}((?:{program}) .*)$", blocks, flags=re.MULTILINE)
+        quoted = re.findall(rf"`((?:{program})(?: [^`]*)?)`", blocks.replace("\n", " "))
+        for line in (*lines, *quoted):
+            for command in re.sub(r"\s#.*|\s{2,}\S.*|[.,;:]$", "", line).split("&&"):
+                found[command.strip()] = None
+    return [one for one in found if " " in one]
+
+
+COMMANDS = commands()
+
+
+def is_run_elsewhere(command: str) -> bool:
+    """Tell whether another test runs a command, or nothing can."""
+    return command.startswith(OF_THE_CLUSTER) or any(re.fullmatch(pattern, command) for pattern in ELSEWHERE)
+
+
+def of(program: str) -> list[str]:
+    """List the commands of a program that are for this module."""
+    return [one for one in COMMANDS if one.split()[0] == program and not is_run_elsewhere(one)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A clone with a configuration of seconds."""
+    place = tmp_path_factory.mktemp("clone")
+    (place / "config.yaml").write_text(SMALL)
+    (place / "experiments").symlink_to(ROOT / "experiments")
+    checkout(place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        for known in (module_file, locate, syntax_tree):
+            known.cache_clear()
+        yield place
+
+
+def test_every_command_is_accounted_for():
+    """One of another program must be named here; what is said to run it must be there."""
+    assert len(COMMANDS) > 50
+    ours = [one for program in ("gauntlet", "snakemake", "python") for one in of(program)]
+    assert [one for one in COMMANDS if not is_run_elsewhere(one) and one not in ours] == []
+    assert [place for place in ELSEWHERE.values() if not (ROOT / place).exists()] == []
+    unused = [one for one in ELSEWHERE if one != r"snakemake$" and not any(re.fullmatch(one, c) for c in COMMANDS)]
+    assert unused == []
+
+
+def spelled(command: str) -> list[str]:
+    """Put names of the small experiment where a document has placeholders."""
+    text = re.sub(r"\[[^]]*\]", "", command)
+    names = {"FILE": "config.yaml", "EXPERIMENT": "digits", "VARIANT": "softmax", "ATTACK": "fgsm"}
+    for placeholder, name in names.items():
+        text = re.sub(rf"\b{placeholder}\b", name, text)
+    text = re.sub(r"(?<= )evaluations\.parquet", "results/digits/evaluations.parquet", text)
+    return shlex.split(text)
+
+
+@pytest.mark.slow
+def test_commands_of_the_package_run(folder):
+    """In the order of the stages, each as it stands; looking at the whole comes last."""
+    every = [spelled(command) for command in of("gauntlet")]
+    every += [["gauntlet", stage] for stage in ORDER if stage not in {words[1] for words in every}]
+    last = [words for words in every if "--watch" in words]
+    for words in [*sorted((one for one in every if one not in last), key=lambda one: ORDER.index(one[1])), *last]:
+        done = CliRunner().invoke(app, words[1:])
+        assert done.exit_code == 0, f"{words}: {done.output} {done.exception}"
+    assert (folder / "figures" / "heat_map.pdf").is_file()
+    assert (folder / "tables" / "table.tex").is_file()
+    assert (folder / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_the_notebook_of_the_readme_runs(folder):
+    """A model of the results, and one of a user's own."""
+    for stage in ("prepare", "train"):
+        assert CliRunner().invoke(app, [stage]).exit_code == 0
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    given = {"model": load_model(folder / "results/digits/models/variant=softmax/seed=0")}
+    given |= {"images": torch.rand(4, 1, 8, 8), "labels": torch.arange(4)}
+    exec(next(block for block in blocks if "gauntlet.evaluate" in block), given)
+    assert given["rows"].num_rows == 4
+    assert given["network"](given["images"]).shape == (4, 10)
+
+
+@pytest.mark.slow
+def test_commands_of_snakemake_run(folder):
+    """What would make another experiment is planned only."""
+    shown = {command: spelled(command)[1:] for command in of("snakemake")}
+    assert len(shown) >= 5
+    for command, words in shown.items():
+        assert words[:2] == ["--profile", "local"], command
+        snakemake(folder, *words[2:], *(["-n"] if {"quick", "--configfile"} & set(words) else []))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", sorted({command.split()[1] for command in of("python")}))
+def test_benchmarks_take_the_options_that_documents_give_them(script):
+    """They take long; what is checked is that they start, and their options."""
+    options = {
+        word for one in of("python") if one.split()[1] == script for word in one.split() if word.startswith("--")
+    }
+    done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True)
+    assert [word for word in options if word not in done.stdout] == []
+
+
+def test_targets_of_make_exist():
+    """Those of all documents."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    assert {command.split()[1] for command in COMMANDS if command.startswith("make ")} <= targets

@@ -1,0 +1,102 @@
+"""docs/extending.md: its examples are checked, trained, attacked, certified and drawn as a user would."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from gauntlet import paths, registry
+from gauntlet.cli import app
+from gauntlet.config.grid import Cell
+from gauntlet.registry import Registry
+from gauntlet.results import read_table
+from gauntlet.signatures import locate, module_file, syntax_tree
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "extending.md").read_text()
+REGISTRIES = {name: value for name, value in vars(registry).items() if isinstance(value, Registry)}
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A folder with the page's examples in one file, and its configuration."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "mine.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)))
+    (folder / "config.yaml").write_text(re.search(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)[1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(folder)
+        # Sources are found once a process; another test may have had a module of this name.
+        for known in (module_file, locate, syntax_tree):
+            known.cache_clear()
+        yield folder
+    sys.modules.pop("mine", None)
+
+
+def gauntlet(*arguments: str) -> str:
+    """Run a command, and give what it prints."""
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == 0, f"{arguments}: {done.output} {done.exception}"
+    return done.output
+
+
+def test_every_kind_has_a_row_an_example_and_a_place():
+    """A new registry is a new section."""
+    rows = dict(re.findall(r"^\| [^|]+ \| `([A-Z]+)` \| `([^`]+)` \|", PAGE, flags=re.MULTILINE))
+    assert set(rows) == set(REGISTRIES)
+    for name, place in rows.items():
+        assert (ROOT / "src" / "gauntlet" / place).is_dir()
+        assert f"gauntlet/{place}".startswith(REGISTRIES[name].place.replace(".", "/"))
+        assert f"@{name}.register(" in PAGE or name == "MODELS"
+
+
+def test_tests_that_the_page_names_exist():
+    """What a contributed component gets for free."""
+    named = re.findall(r"`(tests/[\w/.]+)`", PAGE)
+    assert len(named) > 10
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_example_is_in_the_configuration(own):
+    """What the file defines under a decorator is named there, figures aside, and the options are what it takes."""
+    text = (own / "config.yaml").read_text()
+    examples = [
+        (line, name)
+        for line, name in re.findall(r"@([A-Z]+)\.register\(.*\n(?:class|def) (\w+)", (own / "mine.py").read_text())
+        if line != "FIGURES"
+    ]
+    assert len(examples) == len(REGISTRIES) - 2
+    assert [name for _, name in examples if f"mine:{name}" not in text] == []
+    gauntlet("check", "config.yaml")
+
+
+def test_options_of_the_examples_are_checked(own):
+    """A wrong option is refused before anything runs."""
+    wrong = yaml.safe_load((own / "config.yaml").read_text())
+    wrong["experiments"]["own"]["attacks"]["signs"]["share"] = 2.0
+    (own / "wrong.yaml").write_text(yaml.safe_dump(wrong))
+    done = CliRunner().invoke(app, ["check", "wrong.yaml"])
+    assert "attacks.signs.share" in f"{done.output} {done.exception}"
+    assert done.exit_code != 0
+
+
+@pytest.mark.slow
+def test_the_examples_are_run(own):
+    """From the data to a figure: each is called by the stage that a user would run."""
+    for stage in ("check", "prepare", "train", "evaluate", "certify"):
+        gauntlet(stage)
+    for variant in ("small", "parts", "sigmoid", "certified"):
+        assert len(read_table(paths.history(Cell("train", "own", variant, 0)))) == 2
+        rows = read_table(paths.samples(Cell("evaluate", "own", variant, 0, "signs")))
+        assert set(rows["status"].to_pylist()) <= {"adversarial", "robust", "already_wrong"}
+    radii = read_table(paths.samples(Cell("certify", "own", "certified", 0, "cube")))["radius"].to_pylist()
+    assert max(radii) > 0
+    gauntlet("aggregate")
+    command = re.search(r"^    gauntlet (figures .*mine:.*)$", PAGE, flags=re.MULTILINE)[1]
+    gauntlet(*command.split())
+    assert len(list((own / "figures").glob("*clean_bars*.png"))) == 1

@@ -1,0 +1,226 @@
+"""docs/schema.md: its tables are the schemas of the code, and its ten queries give what they say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import synthetic
+
+from gauntlet import paths
+from gauntlet.aggregation import (
+    ATTACKS_SCHEMA,
+    CERTIFIED_SCHEMA,
+    COMPARISONS_SCHEMA,
+    ORIGINS_SCHEMA,
+    SUMMARY_SCHEMA,
+    PlannedAttack,
+    PlannedCertificate,
+    measure_attacks,
+)
+from gauntlet.certificates.check import VIOLATION_SCHEMA, violations
+from gauntlet.diagnostics.checks import CHECKS, DIAGNOSTICS_SCHEMA
+from gauntlet.diagnostics.measurements import MEASUREMENT_SCHEMA
+from gauntlet.results import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA, read_table, write_table
+from gauntlet.training.history import HISTORY_SCHEMA
+
+PAGE = (Path(__file__).parents[2] / "docs" / "schema.md").read_text()
+QUERIES = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+SCHEMAS = {
+    "evaluations.parquet": EVALUATION_SCHEMA,
+    "certificates.parquet": CERTIFICATE_SCHEMA,
+    "counterexamples.parquet": VIOLATION_SCHEMA,
+    "summary.parquet": SUMMARY_SCHEMA,
+    "certified.parquet": CERTIFIED_SCHEMA,
+    "attacks.parquet": ATTACKS_SCHEMA,
+    "comparisons.parquet": COMPARISONS_SCHEMA,
+    "diagnostics.parquet": DIAGNOSTICS_SCHEMA,
+    "origins.parquet": ORIGINS_SCHEMA,
+    "models/variant=V/seed=S/history.parquet": HISTORY_SCHEMA,
+    "diagnostics/variant=V/seed=S/probes.parquet": MEASUREMENT_SCHEMA,
+}
+ATTACKS = (
+    PlannedAttack("fgsm", "linf", synthetic.LINF),
+    PlannedAttack("pgd", "linf", synthetic.LINF),
+    PlannedAttack("transfer", "linf", (0.1, 0.3), without=("softmax",), sources=("softmax",)),
+    PlannedAttack("ddn", "l2", None),
+    PlannedAttack("noise", "l2", synthetic.L2),
+)
+
+
+def spelled(kind: pa.DataType) -> str:
+    """Name a type as the page does."""
+    if pa.types.is_list(kind):
+        return f"list of {spelled(kind.value_type)}"
+    return {"float": "float32", "double": "float64"}.get(str(kind), str(kind))
+
+
+def sections() -> dict[str, str]:
+    """Cut the page at its headings of files."""
+    parts = re.split(r"^### `(.*)`$", PAGE, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("file", SCHEMAS)
+def test_every_column_stands_in_the_page_with_its_type(file):
+    """In the order of the file, with a unit or a dash, and a meaning."""
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", sections()[file], flags=re.MULTILINE)
+    assert [(name, kind) for name, kind, *_ in rows] == [(field.name, spelled(field.type)) for field in SCHEMAS[file]]
+    assert all(unit.strip() and meaning.strip() for *_, unit, meaning in rows)
+
+
+def test_every_file_of_aggregation_has_a_section():
+    """A new table is a new section."""
+    made = {path.name for path in paths.aggregates("x") if path.suffix == ".parquet"}
+    assert made <= set(SCHEMAS) <= set(sections())
+
+
+def scaled(certificates: pa.Table, factor: float) -> pa.Table:
+    """Make every radius so many times as large."""
+    place = certificates.schema.get_field_index("radius")
+    radius = pc.multiply(certificates["radius"], factor).cast(pa.float32())
+    return certificates.set_column(place, certificates.schema.field(place), radius)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Results of a made-up experiment that has what the default one has, errors included."""
+    folder = tmp_path_factory.mktemp("results")
+    plan = synthetic.plan(seeds=(0, 1, 2), attacks=ATTACKS)
+    margin = PlannedCertificate("lipschitz", "l2", "model", ("lipschitz",))
+    plan = type(plan)(plan.experiment, plan.variants, plan.seeds, plan.attacks, (margin,))
+    files = synthetic.write_evaluations(folder / "cells", plan, samples=60, errors={"pgd": 3, "ddn": 1})
+    synthetic.combine(files, folder / "evaluations.parquet", plan=plan)
+    cells = [synthetic.Cell("certify", plan.experiment, "lipschitz", seed, "lipschitz") for seed in plan.seeds]
+    certified = {cell: folder / f"certificate-{cell.seed}.parquet" for cell in cells}
+    for cell, path in certified.items():
+        # The made-up attacks in L∞ are small in L2, too.
+        write_table(path, scaled(synthetic.certificate(cell, samples=60), 0.01), {})
+    synthetic.combine(certified, folder / "certificates.parquet", plan=plan)
+    write_table(folder / "summary.parquet", synthetic.summarise(folder / "evaluations.parquet"), {})
+    write_table(folder / "attacks.parquet", measure_attacks(folder / "evaluations.parquet"), {})
+    first, second = list(CHECKS)[:2]
+    verdicts = [("ecc", 0, first, 0.3, "fail"), ("ecc", 1, first, 0.5, "fail"), ("softmax", 0, second, 0.0, "pass")]
+    told = [
+        {"experiment": "digits", "variant": variant, "seed": seed, "check": check, "norm": "linf"}
+        | {"value": value, "threshold": 0.1, "verdict": verdict, "evidence": f"{value} of them", "samples": [seed]}
+        for variant, seed, check, value, verdict in verdicts
+    ]
+    write_table(folder / "diagnostics.parquet", pa.Table.from_pylist(told, DIAGNOSTICS_SCHEMA), {})
+    return folder
+
+
+@pytest.fixture
+def ask(results, monkeypatch):
+    """Run a query of the page in the folder of the results, and give what it found."""
+    monkeypatch.chdir(results)
+
+    def run(number: int):
+        known: dict = {}
+        exec(QUERIES[number - 1], known)
+        found = known["found"]
+        return found.df() if hasattr(found, "df") else found.to_pandas() if hasattr(found, "to_pandas") else found
+
+    return run
+
+
+@pytest.fixture
+def summary(results):
+    """The summary at ε = 0.1, by variant and attack."""
+    table = read_table(results / "summary.parquet").to_pandas()
+    return table[np.isclose(table["epsilon"], 0.1)].set_index(["variant", "attack"])
+
+
+def test_there_are_ten_numbered_queries_in_three_languages():
+    """Each is headed by its number and what it is written in."""
+    headed = re.findall(r"^\*\*(\d+)\. .*\((DuckDB|Polars|pandas)\)", PAGE, flags=re.MULTILINE)
+    assert [int(number) for number, _ in headed] == list(range(1, 11))
+    assert len(QUERIES) == 10
+    assert {language for _, language in headed} == {"DuckDB", "Polars", "pandas"}
+
+
+def test_accuracies_are_those_of_the_summary(ask, summary):
+    """Queries 1, 2, 6 and 9, samples with an error counted as fooled."""
+    found = ask(1).set_index(["variant", "attack"])["robust_accuracy"]
+    assert summary["errors"].max() > 0
+    assert len(found) == 11
+    for key, accuracy in found.items():
+        assert accuracy == pytest.approx(summary["robust_accuracy"][key]), key
+    for row in ask(2).itertuples():
+        assert row.robust_accuracy == pytest.approx(summary["robust_accuracy"][row.variant, "worst:linf"])
+    for row in ask(6).itertuples():
+        told = summary.loc[(row.variant, "pgd")]
+        assert row.mean == pytest.approx(told["robust_accuracy"])
+        # Student's 97.5 % quantile with two degrees of freedom.
+        assert (told["t_high"] - told["t_low"]) / 2 == pytest.approx(4.302653 * row.std / np.sqrt(3), rel=1e-5)
+        assert row.lowest <= row.mean <= row.highest
+    for variant, row in ask(9).iterrows():
+        assert row["pgd"] == summary["robust_accuracy"][variant, "pgd"]
+        assert np.isnan(row["transfer"]) if variant == "softmax" else row["transfer"] > 0
+
+
+def test_median_distances_are_those_of_the_summary(ask, results):
+    """Query 3, of every variant and attack of the norm."""
+    told = read_table(results / "summary.parquet").to_pandas().groupby(["variant", "attack"])["median_distance"].first()
+    found = ask(3)
+    assert len(found) == 8
+    for key, value in found.items():
+        assert value == pytest.approx(told[key])
+
+
+def test_costs_are_those_of_the_table_of_attacks(ask, results):
+    """Query 5."""
+    key = ["variant", "seed", "attack"]
+    told = read_table(results / "attacks.parquet").to_pandas().set_index(key)
+    found = ask(5).set_index(key)
+    assert len(found) == len(told)
+    for name in ("forwards_per_broken", "backwards_per_broken"):
+        np.testing.assert_allclose(found[name], told[name].loc[found.index])
+
+
+def test_samples_that_all_attacks_fool(ask, results):
+    """Query 4: no row of the norm without a budget, and the largest of them."""
+    rows = pq.read_table(results / "evaluations.parquet").to_pandas()
+    rows = rows[rows["norm"] == "linf"]
+    fooled = rows.groupby("sample_hash")["epsilon"].agg(lambda budgets: budgets.notna().all())
+    found = ask(4)
+    assert 0 < len(found) < len(fooled)
+    assert set(found["sample_hash"]) == set(fooled.index[fooled])
+    largest = rows.groupby("sample_hash")["epsilon"].max()
+    assert found["needed"].tolist() == [largest[one] for one in found["sample_hash"]]
+
+
+def test_two_attacks_are_counted_together(ask, results):
+    """Query 7: every sample of every model once, and the margins are those of each attack."""
+    found = ask(7)
+    assert found.sum() == 4 * 3 * 60
+    rows = pq.read_table(results / "evaluations.parquet").to_pandas()
+    fooled = rows[(rows["attack"] == "fgsm") & (rows["epsilon"] <= np.float32(0.1))].groupby("variant").size()
+    assert found.unstack("fgsm")[True].groupby("variant").sum().to_dict() == fooled.to_dict()
+
+
+def test_refuted_certificates(ask, results, tmp_path, monkeypatch):
+    """Query 8 finds nothing where certificates hold, and what `violations` finds where they do not."""
+    assert ask(8).empty
+    false = scaled(pq.read_table(results / "certificates.parquet").replace_schema_metadata(None), 500.0)
+    evaluations = pq.read_table(results / "evaluations.parquet")
+    write_table(tmp_path / "certificates.parquet", false, {})
+    write_table(tmp_path / "evaluations.parquet", evaluations, {})
+    monkeypatch.chdir(tmp_path)
+    known: dict = {}
+    exec(QUERIES[7], known)
+    found = known["found"].df()
+    assert len(found) > 10
+    assert len(found) == len(violations(false, evaluations))
+
+
+def test_what_flags_say(ask):
+    """Query 10: one row per variant and failed check, of the gravest seed."""
+    assert ask(10)[["variant", "seed", "value", "evidence"]].to_numpy().tolist() == [["ecc", 1, 0.5, "0.5 of them"]]
+    assert isinstance(ask(10), pd.DataFrame)
