@@ -27,6 +27,7 @@ from gauntlet.aggregation import (
 from gauntlet.certificates.check import VIOLATION_SCHEMA, violations
 from gauntlet.diagnostics.checks import CHECKS, DIAGNOSTICS_SCHEMA
 from gauntlet.diagnostics.measurements import MEASUREMENT_SCHEMA
+from gauntlet.exhibits import INSPECTION_SCHEMA
 from gauntlet.results import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA, read_table, write_table
 from gauntlet.training.history import HISTORY_SCHEMA
 
@@ -44,6 +45,7 @@ SCHEMAS = {
     "origins.parquet": ORIGINS_SCHEMA,
     "models/variant=V/seed=S/history.parquet": HISTORY_SCHEMA,
     "diagnostics/variant=V/seed=S/probes.parquet": MEASUREMENT_SCHEMA,
+    "inspections/variant=V/seed=S/inspection.parquet": INSPECTION_SCHEMA,
 }
 ATTACKS = (
     PlannedAttack("fgsm", "linf", synthetic.LINF),
