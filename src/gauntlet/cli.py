@@ -382,7 +382,7 @@ def _perform(configs: list[Path] | None, stage: str, wanted: _Wanted, force: boo
     os.environ[SCRATCH] = config.execution.scratch
     chosen = _chosen(Plan(config), stage, wanted, doing=stage)
     if stage in ("figure", "table", "report") and not (stage == "figure" and wanted.probe):
-        _warn_of_stale(Plan(config), chosen[0])
+        _warn_of_stale(Plan(config), chosen)
     for cell in chosen:
         plan = Plan(config)
         if not force and plan.is_current(cell):
@@ -403,11 +403,12 @@ def _perform(configs: list[Path] | None, stage: str, wanted: _Wanted, force: boo
             module.run_shard(plan, cell, recipe, shard)
 
 
-def _warn_of_stale(plan: Plan, cell: Cell) -> None:
-    """Say that what shows the results of an experiment is made from results that an edit has overtaken."""
-    if stale := [str(other) for other in plan.unfinished(plan.upstream(cell))]:
+def _warn_of_stale(plan: Plan, cells: Iterable[Cell]) -> None:
+    """Say that cells that show results are made from results that an edit has overtaken."""
+    read = dict.fromkeys(other for cell in cells for other in plan.upstream(cell))
+    if stale := [str(cell) for cell in plan.unfinished(read)]:
         named = ", ".join(stale[:3]) + (", …" if len(stale) > 3 else "")
-        log.warning("%s: made from what is stale: %s; `snakemake` makes it anew", cell, named)
+        log.warning("made from what is stale: %s; `snakemake` makes it anew", named)
 
 
 def _limit_threads(threads: int | None) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gauntlet.results import read_table
@@ -61,6 +62,9 @@ class Exhibit:
     value: float | None = None
 
 
+_FIELDS = tuple(field.name for field in fields(Exhibit))
+
+
 def exhibit_table(exhibits: Iterable[Exhibit], *, experiment: str, variant: str, seed: int) -> pa.Table:
     """Write what is shown of one model as rows of INSPECTION_SCHEMA."""
     whose = {"experiment": experiment, "variant": variant, "seed": seed}
@@ -70,13 +74,11 @@ def exhibit_table(exhibits: Iterable[Exhibit], *, experiment: str, variant: str,
 
 def read_exhibits(path: Path, *kinds: Kind) -> list[Exhibit]:
     """Read the arrays of some kinds, in the order of the table. Raises InputError as `read_table` does."""
-    return [
-        Exhibit(
-            row["kind"],
-            row["name"],
-            np.asarray(row["values"], dtype=np.float32).reshape(row["shape"]),
-            **{key: row[key] for key in ("number", "label", "start", "value")},
-        )
-        for row in read_table(path).to_pylist()
-        if row["kind"] in kinds
-    ]
+    table = read_table(path)
+    table = table.filter(pc.is_in(table["kind"], pa.array(kinds)))
+    rows = table.select([name for name in _FIELDS if name != "values"]).to_pylist()
+    arrays = (
+        values.values.to_numpy().reshape(shape.as_py())
+        for values, shape in zip(table["values"], table["shape"], strict=True)
+    )
+    return [Exhibit(values=values, **row) for values, row in zip(arrays, rows, strict=True)]

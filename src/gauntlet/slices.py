@@ -100,11 +100,8 @@ def _inspection(cell: Cell, settings: Experiment) -> Slice:
     if training.negatives is None:
         return {}, []
     named = [(NEGATIVES, training.negatives), *((AUGMENTATIONS, spec) for spec in training.augmentation)]
-    own = {
-        "negatives": training.negatives.as_dict(),
-        "augmentation": [spec.as_dict() for spec in training.augmentation],
-        "batch_size": training.batch_size,
-    }
+    told = training.as_dict()
+    own = {"training": {key: told[key] for key in ("negatives", "augmentation", "batch_size")}}
     return own, [module for registry, spec in named for module in modules_of(registry, spec)]
 
 

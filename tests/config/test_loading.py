@@ -539,7 +539,7 @@ def test_titles_and_headline_decide_no_cell(tmp_path):
     file.write_text(yaml.safe_dump(config, sort_keys=False))
     titled = load([file]).experiments["digits"]
     assert titled.as_dict() == plain.as_dict()
-    assert plain.shown() == {}
+    assert plain.shown() == {"headline": {"linf": [0.1], "l2": [0.25]}}
     assert titled.shown() == {
         "variants": {"ecc": "Error-correcting, 100 %"},
         "attacks": {"pgd": "PGD"},

@@ -101,7 +101,13 @@ def test_a_full_disk_or_memory_costs_one_rerun_at_most(unbroken, tmp_path, fault
 
 
 @pytest.mark.parametrize(
-    "pattern", ["*/test.safetensors", "models/*/*/model.safetensors", "evaluations/*/*/*/samples.parquet"]
+    "pattern",
+    [
+        "*/test.safetensors",
+        "models/*/*/model.safetensors",
+        "evaluations/*/*/*/samples.parquet",
+        "inspections/*/*/inspection.parquet",
+    ],
 )
 def test_a_damaged_file_is_named_and_made_again_once_deleted(unbroken, tmp_path, pattern):
     """A file cut short is never used: what needs it says its name; deleted, it is made again to the same content."""

@@ -141,3 +141,21 @@ def test_many_variants_leave_a_page_of_paper(name, inputs, tmp_path):
     for drawn in (inputs, replace(inputs, variants=("ecc",))):
         small, large = (draw(name, drawn, style=STYLES[style]).get_size_inches() for style in ("paper", "slides"))
         assert large[0] / large[1] == pytest.approx(small[0] / small[1], rel=0.15)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_variant_that_was_not_inspected_is_named(name, inputs):
+    """It is never silently absent."""
+    figure = draw(name, replace(inputs, inspections=(inputs.inspections[0], inputs.inspections[2])))
+    assert "not inspected: ECC" in figure.get_supxlabel()
+
+
+def test_of_several_seeds_the_first_is_shown(inputs, tmp_path):
+    """Whatever their order."""
+    weights = np.ones((1, 2, 2), np.float32)
+    other = only(tmp_path, replace(synthetic.exhibits("ecc")[1], values=weights)).inspections[0]
+    seeds = (replace(other, seed=1), inputs.inspections[0])
+    axes = draw("first_layer_filters", Inputs(("softmax",), inspections=seeds)).axes[0]
+    assert len(images(axes)) == 8
+    axes = draw("first_layer_filters", Inputs(("softmax",), inspections=(other, replace(seeds[1], seed=1)))).axes[0]
+    assert len(images(axes)) == 1

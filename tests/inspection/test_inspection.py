@@ -140,6 +140,14 @@ def test_a_convolutions_unit_is_shown_on_the_pixels_that_it_sees():
         assert one.value > one.start
 
 
+def test_a_dense_layer_on_a_sequence_answers_in_its_middle():
+    """The third of four places, which sees the third row of the image; its weights are no image of all pixels."""
+    rows = nn.Flatten(1, 2)
+    shown = first_layer(network(rows, dense([[1.0, 0.0], [0.0, 1.0]]), nn.Flatten()), (1, 4, 2), CPU)
+    assert [one.kind for one in shown] == ["unit", "unit"]
+    assert np.array_equal(shown[0].values > 0.5, [[[True, False]]])
+
+
 def test_a_unit_with_squared_inputs_answers_with_them():
     """The filter is the linear part; x - x² is largest at grey, where the search begins and stays."""
     unit = SecondOrder(dense([[1.0]], [0.0]), Ramp(start=1.0), positive=False)
@@ -151,11 +159,17 @@ def test_a_unit_with_squared_inputs_answers_with_them():
 
 
 def test_no_response_falls_and_no_pixel_leaves_the_box():
-    """For responses that are not linear too; images stay in the ball."""
+    """For responses that are not linear too: what is kept is the best point on the way, of the ball."""
     torch.manual_seed(0)
-    layer = nn.Linear(16, 6)
-    excited = excite(lambda x: (5 * layer(x.flatten(1))).sin(), 6, (1, 4, 4), values=16, device=CPU)
-    assert (excited.value >= excited.start).all()
+    layer, seen = nn.Linear(16, 6), []
+
+    def waves(x: Tensor) -> Tensor:
+        seen.append((20 * layer(x.flatten(1))).sin())
+        return seen[-1]
+
+    excited = excite(waves, 6, (1, 4, 4), values=16, device=CPU)
+    assert torch.equal(excited.value, torch.stack([one.diagonal() for one in seen]).amax(0))
+    assert torch.allclose(waves(excited.images).diagonal(), excited.value, atol=1e-5)
     assert (excited.value > excited.start).any()
     assert (excited.images >= 0).all()
     assert (excited.images <= 1).all()

@@ -216,6 +216,19 @@ def test_negatives_decide_the_inspection_of_what_trains_on_them(folder, monkeypa
     assert unfinished(folder) == downstream(of_variant("ecc") | drawn)
 
 
+@pytest.mark.parametrize(
+    "change", [{"negatives": {"name": "overlay", "share": 0.5}}, {"batch_size": 7}, {"augmentation": ["flip"]}]
+)
+def test_what_decides_the_negatives_decides_their_inspection(folder, change):
+    """Also where the weights would turn out the same."""
+    sigmoid = {"model": {"name": "cnn", "head": "sigmoid"}, "loss": "sigmoid_bce"}
+    cell, recipes = Cell("inspect", E, "ecc", 0), []
+    for training in ({"negatives": "overlay"}, {"negatives": "overlay", **change}):
+        changed(folder, lambda one, _, own=training: one["variants"].update(ecc={**sigmoid, "training": own}))
+        recipes.append(plan_in(folder).outline(cell))
+    assert recipes[0].slice != recipes[1].slice
+
+
 def test_nothing_else_decides_an_inspection(folder):
     """Neither attacks nor the number of samples."""
     changed(folder, lambda one, _: one.update(samples=50))

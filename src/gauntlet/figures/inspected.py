@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gauntlet.exhibits import Exhibit, Kind, read_exhibits
 from gauntlet.figures.inputs import Inputs
+from gauntlet.figures.style import plain
 
 GAP = 0.12
 """Between two tiles, as a share of a tile's width."""
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Shown:
-    """The arrays of the variants that are shown, by variant; `note` says where others were left out."""
+    """The arrays of the variants that are shown, by variant; `note` says which others were left out."""
 
     of: Mapping[str, list[Exhibit]]
     note: str
@@ -40,7 +41,12 @@ def exhibits_of(inputs: Inputs, *kinds: Kind, most_variants: int, holding: bool 
         if found or not holding:
             files[variant] = found
     kept = dict(list(files.items())[:most_variants])
-    return Shown(kept, f"the first {len(kept)} of {len(files)} variants" if len(kept) < len(files) else "")
+    absent = [plain(inputs.title(name)) for name in inputs.variants if name not in first]
+    notes = (
+        f"the first {len(kept)} of {len(files)} variants" if len(kept) < len(files) else "",
+        f"not inspected: {', '.join(absent)}" if absent else "",
+    )
+    return Shown(kept, "; ".join(filter(None, notes)))
 
 
 def tile_in(width_in: float, across: int) -> float:

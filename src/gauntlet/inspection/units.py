@@ -30,7 +30,7 @@ def first_layer(network: Network, shape: Sequence[int], device: torch.device) ->
     layer = _find(network, shape, device)
     if layer is None:
         return []
-    weight = layer.weight
+    weight = layer.linear.weight.detach()
     count = min(MOST_UNITS, len(weight))
     excited = excite(layer.responses, count, shape, values=weight[0].numel(), device=device)
     images = excited.images[(..., *_seen(excited.images))]
@@ -60,22 +60,23 @@ class _Layer:
     module: nn.Conv2d | nn.Linear | SecondOrder
 
     @property
-    def weight(self) -> Tensor:
-        """The weights of its linear part, `(R, ...)`."""
-        linear = self.module.linear if isinstance(self.module, SecondOrder) else self.module
-        weight: Tensor = linear.weight
-        return weight.detach()
+    def linear(self) -> nn.Conv2d | nn.Linear:
+        """The layer itself, or the linear part of one with squared inputs."""
+        return self.module.linear if isinstance(self.module, SecondOrder) else self.module
 
     def responses(self, x: Tensor) -> Tensor:
-        """Give the responses `(B, R)` of the units to images `(B, C, H, W)`."""
+        """Give the responses `(B, R)` of the units to images `(B, C, H, W)`, in the middle of a map or a sequence."""
         passed: list[Tensor] = []
         handle = self.module.register_forward_hook(lambda module, inputs, output: passed.append(output))
         try:
             self.network(x)
         finally:
             handle.remove()
-        maps = passed[0]
-        return maps[:, :, maps.shape[2] // 2, maps.shape[3] // 2] if maps.dim() == 4 else maps
+        output = passed[0]
+        if isinstance(self.linear, nn.Conv2d):
+            return output[:, :, output.shape[2] // 2, output.shape[3] // 2]
+        places = output.reshape(len(output), -1, output.shape[-1])
+        return places[:, places.shape[1] // 2]
 
 
 def _find(network: Network, shape: Sequence[int], device: torch.device) -> _Layer | None:

@@ -104,7 +104,7 @@ def named_path(cell: Cell, path: tuple[str, ...], experiment: Experiment | None)
             parts = ["dataset", *(["source"] if rest == ("name",) else rest)]
         case "prepare", _:
             parts = ["dataset", *path]
-        case "train", "training":
+        case "train" | "inspect", "training":
             variant = experiment.variants.get(cell.variant) if experiment else None
             own = variant is not None and bool(rest) and rest[0] in variant.training.model_fields_set
             parts = [*(["variants", cell.variant] if own else []), *path]
