@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -23,10 +23,13 @@ from gauntlet.stats import (
 COUNT = st.integers(0, 80)
 CONFIDENCE = st.sampled_from([0.5, 0.9, 0.95, 0.99])
 SHARE = st.floats(0, 1)
+PATIENT = settings(deadline=None)
+"""The first call of a function of statsmodels imports more of it."""
 
 
 @pytest.mark.parametrize(("interval", "method"), [(wilson_interval, "wilson"), (clopper_pearson_interval, "beta")])
 @given(counts=st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), confidence=CONFIDENCE)
+@PATIENT
 def test_intervals_of_a_proportion(interval, method, counts, confidence):
     """Any count, also none and all."""
     expected = proportion_confint(*counts, alpha=1 - confidence, method=method)
@@ -34,6 +37,7 @@ def test_intervals_of_a_proportion(interval, method, counts, confidence):
 
 
 @given(st.lists(SHARE, min_size=2, max_size=10).filter(lambda values: np.std(values) > 1e-6), CONFIDENCE)
+@PATIENT
 def test_the_interval_of_a_mean(values, confidence):
     """Student's, over seeds."""
     expected = DescrStatsW(values).tconfint_mean(alpha=1 - confidence)
@@ -41,6 +45,7 @@ def test_the_interval_of_a_mean(values, confidence):
 
 
 @given(COUNT, COUNT, COUNT, COUNT)
+@PATIENT
 def test_mcnemars_exact_test(both, first, second, neither):
     """With one replicate the sign-flip test is it."""
     expected = mcnemar([[both, first], [second, neither]], exact=True).pvalue if first + second else 1.0
@@ -48,6 +53,7 @@ def test_mcnemars_exact_test(both, first, second, neither):
 
 
 @given(*[st.integers(1, 12)] * 4, CONFIDENCE)
+@PATIENT
 def test_newcombes_interval_without_correlation(one, not_one, other, not_other, confidence):
     """Where the two classifiers are independent, it is his interval for independent proportions (method 10)."""
     # The products of two margins are a table without correlation.
