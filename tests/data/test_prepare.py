@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from gauntlet.data.manifest import load_manifest
 from gauntlet.data.prepare import Prepared, channel_statistics, prepare
 from gauntlet.data.splits import sample_hashes, to_unit
-from gauntlet.data.store import load_manifest, load_split, write_splits
+from gauntlet.data.store import load_split, write_splits
 from gauntlet.errors import InputError
 from gauntlet.registry import Spec
 

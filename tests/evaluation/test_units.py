@@ -16,7 +16,7 @@ from gauntlet import paths
 from gauntlet.aggregation import plan_from
 from gauntlet.config import Cell
 from gauntlet.config.schema import Config
-from gauntlet.data.store import load_manifest
+from gauntlet.data.manifest import load_manifest
 from gauntlet.errors import InputError
 from gauntlet.planning import require_current_inputs
 from gauntlet.results import read_metadata, read_table

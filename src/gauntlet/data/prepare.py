@@ -9,12 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gauntlet.data.manifest import SPLITS
 from gauntlet.data.splits import RawData, Split
 from gauntlet.data.strata import divide, shuffled
 from gauntlet.errors import InputError
 from gauntlet.registry import SOURCES, Spec
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

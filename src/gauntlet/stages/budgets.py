@@ -6,7 +6,7 @@ from statistics import fmean
 
 from gauntlet import paths
 from gauntlet.config.schema import Experiment
-from gauntlet.data.store import load_manifest
+from gauntlet.data.manifest import load_manifest
 
 
 def in_pixels(settings: Experiment) -> Experiment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gauntlet import paths
 from gauntlet.config import grid
 from gauntlet.config.variants import Training
-from gauntlet.data.store import load_manifest
+from gauntlet.data.manifest import load_manifest
 from gauntlet.figures.inputs import Examples, History, Inputs, Inspection
 from gauntlet.planning import Plan
 from gauntlet.registry import LOSSES, Spec

@@ -9,7 +9,8 @@ import torch
 
 from gauntlet import paths
 from gauntlet.config import Cell
-from gauntlet.data.store import load_manifest, load_split
+from gauntlet.data.manifest import load_manifest
+from gauntlet.data.store import load_split
 from gauntlet.models.build import build
 from gauntlet.models.weights import save
 from gauntlet.planning import Plan
