@@ -1,10 +1,12 @@
 # Python that makes the virtual environment, 3.11 to 3.13.
 PYTHON ?= python3
 BIN := .venv/bin
+# What `gauntlet figures`, `tables` and `report` import when they are given a results file.
+LIGHT := duckdb jinja2 matplotlib numpy pillow pyarrow pydantic pyyaml safetensors scipy typer
 # Modules are compiled once and kept: importing torch is twice as fast then.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check bench lock setup clean
+.PHONY: run test check bench lock setup light clean
 
 run: setup ## the default experiment, to figures and report
 	$(BIN)/snakemake --profile local
@@ -19,6 +21,16 @@ setup: .venv/installed ## a virtual environment from the hash-pinned lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes envs/requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .
+	touch $@
+
+light: .light/installed ## what draws from results alone: .light/bin/gauntlet figures, tables, report FILE; no torch
+
+# The versions are those of the lock.
+.light/installed: envs/requirements.lock pyproject.toml
+	$(PYTHON) -m venv .light
+	sed -n 's/ *\\$$//; /^[a-z0-9._-]*==/p' envs/requirements.lock > .light/versions.txt
+	.light/bin/python -m pip install --quiet --disable-pip-version-check --constraint .light/versions.txt $(LIGHT)
+	.light/bin/python -m pip install --quiet --disable-pip-version-check --no-deps .
 	touch $@
 
 # The fast tests run in two processes of one thread each; the slow ones start processes of their own.
@@ -40,5 +52,5 @@ lock: ## renew envs/requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev \
 	  --custom-compile-command "make lock" pyproject.toml -o envs/requirements.lock
 
-clean: ## what runs have made, and the virtual environment
-	rm -rf .venv data results logs .snakemake
+clean: ## what runs have made, and the virtual environments
+	rm -rf .venv .light data results logs .snakemake

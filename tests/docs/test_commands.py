@@ -50,6 +50,7 @@ ELSEWHERE = {
     r"srun --nodes=2 .*": "tests/slurm/test_allocation.py",
     r"python -m gauntlet.config.reference .*": "tests/docs/test_docs.py",
     r"make (run|test|setup|check|bench|lock)\b.*": ".ci/run",
+    r"make light": "tests/report/test_light.py",
 }
 """What runs a command that this module does not."""
 

@@ -6,8 +6,6 @@ import importlib
 import random
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 
 import duckdb
@@ -160,20 +158,3 @@ def test_a_lone_results_file_has_a_page(experiment, tmp_path):
     assert alone == [one for one in numbers if one[0]["kind"] in ("worst", "single", "cell")]
     assert 'id="figure-robust_accuracy"' in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluations.parquet", "page.html"]
-
-
-@pytest.mark.slow
-def test_the_command_makes_page_and_figures_without_torch(experiment, tmp_path):
-    """`gauntlet report FILE` and `gauntlet figures FILE` where importing torch fails."""
-    folder, _, _ = experiment
-    shutil.copy(folder / "evaluations.parquet", tmp_path)
-    code = (
-        "import sys; sys.modules.update(dict.fromkeys(('torch', 'torchvision', 'foolbox')));"
-        "from gauntlet.cli import main; main()"
-    )
-    for arguments in (["report"], ["figures", "--name", "heat_map"]):
-        command = [sys.executable, "-c", code, arguments[0], "evaluations.parquet", *arguments[1:]]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    assert (tmp_path / "report.html").stat().st_size > 50_000
-    assert (tmp_path / "figures" / "heat_map.pdf").is_file()
