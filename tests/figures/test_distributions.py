@@ -75,7 +75,7 @@ def test_samples_are_paired_under_their_own_seed(made):
             before, after = _fell(made, one, norm), _fell(made, other, norm)
             later = 100 * np.mean([after[key] > before[key] for key in before])
             sooner = 100 * np.mean([after[key] < before[key] for key in before])
-            assert text.get_text() == f"+{later:.0f}\n−{sooner:.0f} %"
+            assert text.get_text() == f"+{later:.0f} %\n−{sooner:.0f} %"
 
 
 def test_lines_lead_from_budget_to_budget(made):

@@ -6,7 +6,13 @@ import copy
 from types import SimpleNamespace
 
 import pytest
+import synthetic
 
+from gauntlet.config.grid import Cell
+from gauntlet.figures import History
+from gauntlet.figures.trainings import history_of, loss_name
+from gauntlet.provenance.recipes import Recipe
+from gauntlet.results import write_table
 from gauntlet.stages import inputs
 from tests.workflow.pretend import CONFIG, plan_in, write_config
 
@@ -39,3 +45,22 @@ def test_losses_and_adversaries_are_named_with_what_tells_them_apart(tmp_path, m
         "cross_entropy, label_smoothing 0.1": ("smooth",),
         "hkr": ("lipschitz",),
     }
+
+
+def test_a_history_says_what_its_training_was(tmp_path):
+    """What the pipeline knows from the configuration, figures from results alone know from the file's own recipe."""
+    adversary = {"name": "pgd", "norm": "linf", "epsilon": 0.3, "steps": 7}
+    loss = {"name": "cross_entropy", "label_smoothing": 0.1}
+    made = Recipe("train", {"loss": loss, "training": {"adversary": adversary, "validation_adversary": None}}, {})
+    history = synthetic.history(Cell("train", "digits", "softmax", 0))
+    write_table(tmp_path / "told.parquet", history, made.metadata())
+    write_table(tmp_path / "silent.parquet", history, {})
+    assert history_of("softmax", 0, tmp_path / "told.parquet") == History(
+        "softmax", 0, tmp_path / "told.parquet", "cross_entropy, label_smoothing 0.1", "pgd linf 0.3"
+    )
+    assert history_of("softmax", 0, tmp_path / "silent.parquet") == History("softmax", 0, tmp_path / "silent.parquet")
+
+
+def test_a_loss_of_the_user_is_named_where_its_module_is_not():
+    """Results travel without the files that made them."""
+    assert loss_name({"name": "my_losses:mine", "weight": 2.0}) == "my_losses:mine, weight 2"

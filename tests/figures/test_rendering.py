@@ -89,11 +89,12 @@ def test_another_process_gives_the_same_bytes(inputs, tmp_path):
     (here,) = render("heat_map", inputs, tmp_path / "here", formats=("svg",), mark=MARK)
     code = (
         "import sys; from pathlib import Path; from gauntlet.figures import Inputs, render\n"
-        "summary, out, mark, *variants = sys.argv[1:]\n"
-        "render('heat_map', Inputs(tuple(variants), summary=Path(summary)), Path(out), formats=('svg',), mark=mark)\n"
+        "rows, summary, out, mark, *variants = sys.argv[1:]\n"
+        "inputs = Inputs(tuple(variants), Path(rows), Path(summary))\n"
+        "render('heat_map', inputs, Path(out), formats=('svg',), mark=mark)\n"
         "assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"
     )
-    arguments = [str(inputs.summary), str(tmp_path / "there"), MARK, *inputs.variants]
+    arguments = [str(inputs.evaluations), str(inputs.summary), str(tmp_path / "there"), MARK, *inputs.variants]
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, env={"PYTHONHASHSEED": "7"})
     assert (tmp_path / "there" / "heat_map.svg").read_bytes() == here.read_bytes()
 

@@ -14,16 +14,19 @@ def flagged(rows: Sequence[dict[str, Any]]) -> str:
     return "".join(mark for mark, column in _TOLD.items() if any(row.get(column) for row in rows))
 
 
-def flags_note(rows: Sequence[dict[str, Any]], *, missing: str = "cells are missing: may be too high") -> list[str]:
+def flags_note(
+    rows: Sequence[dict[str, Any]], *, missing: str = "cells are missing: may be too high", doubt: str = "too high"
+) -> list[str]:
     """Explain the marks in use, and say where no mark may mean that nobody looked.
 
-    `missing` says what missing cells mean for what is drawn.
+    `missing` says what missing cells mean for what is drawn, `doubt` what masked gradients may make of it: robust
+    accuracy too high, failures too low.
     """
     marks = flagged(rows)
     parts = {
         MISSING: f"{MISSING} {missing}",
         ERRORS: "† samples with errors count as fooled",
-        MASKED: "‡ gradients look masked: may be too high",
+        MASKED: f"{MASKED} gradients look masked: may be {doubt}",
     }
     undiagnosed = any(row.get(_TOLD[MASKED], "") is None for row in rows)
     unknown = ["not diagnosed: gradients may be masked"] if undiagnosed else []

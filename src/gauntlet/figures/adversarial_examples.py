@@ -96,7 +96,7 @@ def adversarial_examples(
     left_out = f"; the first {len(shown)} of {len(chosen)} variants" if len(chosen) > len(shown) else ""
     if shown:
         name = plain(inputs.attack_title(shown[0].attack))
-        text = f"attack: {name}; each triple: original, adversarial, signed difference (own scale)"
+        text = f"attack: {name}; each triple: original, adversarial, difference (blue darker, red brighter; own scale)"
         figure.text(*_share(figure, 0.035, 0.06, style), text + left_out, size=style.small_pt, color="#444444")
     return figure
 

@@ -82,7 +82,7 @@ def failure_against_coverage(inputs: Inputs, *, style: Style) -> Figure:
     legend_above(figure, handles, style, wide=wide)
     modest = any(attack.maximises != "confidence" for attack in shown)
     note = "confidence was not maximised: the worst may be higher" if modest else ""
-    note_below(figure, [note, *flags_note(told, missing="cells are missing")], style, wide=wide)
+    note_below(figure, [note, *flags_note(told, missing="cells are missing", doubt="too low")], style, wide=wide)
     return figure
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gauntlet.aggregation import open_evaluations
-from gauntlet.figures.inputs import Examples, History, Inputs, Inspection
+from gauntlet.figures.inputs import Examples, Inputs, Inspection
+from gauntlet.figures.trainings import history_of
 
 _KEY = re.compile(r"([a-z]+)=(.*)")
 
@@ -24,7 +25,8 @@ def inputs_beside(evaluations: Path) -> Inputs:
     names = ("summary", "certificates", "attacks", "diagnostics", "origins")
     tables: dict[str, Any] = {name: folder / f"{name}.parquet" for name in names}
     histories = (
-        History(keys["variant"], int(keys["seed"]), path) for keys, path in _found(folder, "models/*/*/history.parquet")
+        history_of(keys["variant"], int(keys["seed"]), path)
+        for keys, path in _found(folder, "models/*/*/history.parquet")
     )
     examples = (
         Examples(keys["variant"], int(keys["seed"]), keys["attack"], path)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gauntlet.aggregation import WORST_CASE, budget_text
+from gauntlet.aggregation import WORST_CASE, budget_text, open_evaluations
 from gauntlet.aggregation.notes import flagged, flags_note
 from gauntlet.figures.inputs import Inputs
 from gauntlet.figures.style import Style, norm_label, note_below, plain
@@ -35,7 +35,7 @@ class _Column:
 
 @FIGURES.register(
     "heat_map",
-    reads=("summary",),
+    reads=("evaluations", "summary"),
     title="Variants against attacks",
     caption="Robust accuracy in percent, mean over seeds, of every variant under every attack at one budget per norm; "
     "first the worst case per sample over all attacks of the norm. Blank: the attack was not run at this budget.",
@@ -43,19 +43,24 @@ class _Column:
 def heat_map(inputs: Inputs, *, style: Style, epsilon: float | None = None) -> Figure:
     """Draw one row per variant and one column per attack, grouped by norm, worst case first.
 
-    `epsilon` states the budget for every norm; by default it is, for each norm, the one that most attacks have in
-    common and, among those, at which the worst case is nearest to half of the clean accuracy, where variants differ
-    most.
+    `epsilon` states the budget for every norm; by default it is, for each norm, the first of the experiment's
+    `headline`, else the one that most attacks have in common and, among those, at which the worst case is nearest to
+    half of the clean accuracy, where variants differ most.
     """
     rows = read_table(inputs.path("summary")).to_pylist()
     variants = [name for name in inputs.variants if any(row["variant"] == name for row in rows)]
-    stated = {norm: epsilon or stated_budget(rows, norm) for norm in dict.fromkeys(row["norm"] for row in rows)}
+    with open_evaluations(inputs.path("evaluations")) as evaluations:
+        asked = evaluations.plan.headline
+    norms = dict.fromkeys(row["norm"] for row in rows)
+    stated = {norm: epsilon or (asked[norm][0] if asked.get(norm) else stated_budget(rows, norm)) for norm in norms}
     columns, groups = _columns(rows, stated, inputs)
     height = 1.3 + 0.27 * len(variants)
-    wide = len(columns) > 4
+    label_in = style.letter_em * style.small_pt / 72 * max(map(len, inputs.shown(variants)), default=0)
+    wide = len(columns) > 4 or label_in > 0.3 * style.one_column_in
     figure, panels = style.figure(1, 1, height_in=height, wide=wide)
     # What a column leaves for its numbers and its head; beyond some twenty columns the numbers shrink.
-    room_in = (0.8 * style.two_columns_in if wide else 0.6 * style.one_column_in) / len(columns)
+    width_in = style.two_columns_in if wide else style.one_column_in
+    room_in = max(0.03 * width_in, 0.87 * width_in - label_in) / len(columns)
     size_pt = min(style.font_pt, room_in * 72 / 3.4)
     axes: Axes = panels[0][0]
     image = None

@@ -79,7 +79,12 @@ def paired_budgets(inputs: Inputs, *, style: Style, most_variants: int = 8) -> F
     for norm, axes in zip(norms, panels.flat, strict=False):
         _draw(axes, norm, found[norm], inputs.shown(shown), style, room_in)
     left_out = f"the first {len(shown)} of {len(inputs.variants)} variants" if len(shown) < len(inputs.variants) else ""
-    note_below(figure, ["above: share of samples that fall later (+) and sooner (−)", left_out], style, wide=wide)
+    note_below(
+        figure,
+        ["solid, +: samples that fall later; dashed, −: sooner; above, their shares", left_out],
+        style,
+        wide=wide,
+    )
     return figure
 
 
@@ -97,7 +102,7 @@ def _draw(axes: Axes, norm: str, pairs: Sequence[_Pairs], titles: Sequence[str],
         _join(axes, place, one, scale, style)
         longer, shorter = one.share(one.after > one.before), one.share(one.after < one.before)
         axes.text(
-            place + 0.5, 1.01, f"+{longer:.0f}\n−{shorter:.0f} %", transform=axes.get_xaxis_transform(),
+            place + 0.5, 1.01, f"+{longer:.0f} %\n−{shorter:.0f} %", transform=axes.get_xaxis_transform(),
             ha="center", va="bottom", size=style.small_pt,
         )  # fmt: skip
     for place in range(len(titles)):

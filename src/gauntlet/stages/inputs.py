@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from gauntlet import paths
 from gauntlet.config import grid
-from gauntlet.config.variants import Training
 from gauntlet.data.manifest import load_manifest
 from gauntlet.figures.inputs import Examples, History, Inputs, Inspection
+from gauntlet.figures.trainings import loss_name, opponent_name
 from gauntlet.planning import Plan
-from gauntlet.registry import LOSSES, Spec
 
 
 def figure_inputs(plan: Plan, experiment: str) -> Inputs:
@@ -33,8 +32,8 @@ def figure_inputs(plan: Plan, experiment: str) -> Inputs:
                 model.variant,
                 model.seed,
                 paths.history(model),
-                _told(settings.variants[model.variant].loss),
-                _opponent(settings.training_of(model.variant)),
+                loss_name(settings.variants[model.variant].loss.as_dict()),
+                opponent_name(settings.training_of(model.variant).as_dict()),
             )
             for model in grid.models(experiment, settings)
             if not absent or plan.is_current(model)
@@ -53,23 +52,3 @@ def figure_inputs(plan: Plan, experiment: str) -> Inputs:
         titles=shown.get("variants", {}),
         attack_titles=shown.get("attacks", {}),
     )
-
-
-def _opponent(training: Training) -> str:
-    """Name what a training's history measures under attack, with norm and budget; empty where it does not."""
-    spec = training.validation_adversary or training.adversary
-    if spec is None:
-        return ""
-    told = [spec.options[key] for key in ("norm", "epsilon", "sigma") if key in spec.options]
-    return " ".join([spec.name, *map(_short, told)])
-
-
-def _told(loss: Spec) -> str:
-    """Name a loss with the options that are not its defaults: with others its values do not compare."""
-    defaults = {option.name: option.default for option in LOSSES.entry(loss.name).options or ()}
-    told = [f"{key} {_short(value)}" for key, value in loss.options.items() if value != defaults.get(key)]
-    return ", ".join([loss.name, *told])
-
-
-def _short(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
