@@ -151,5 +151,7 @@ def _parquet(path: Path, read: Callable[[], T]) -> T:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(
-            f"this is no whole parquet file ({reason})", where=str(path), remedy="delete it and run again"
+            f"this is no whole parquet file ({reason})",
+            where=str(path),
+            remedy="if a run made it, delete it and run again",
         ) from error

@@ -185,6 +185,12 @@ WRONG = [
     ((*D, "headline"), {"linf": [0.15]}, "digits.headline.linf: no attack is run at 0.15; there are 0.01, 0.03, 0.1"),
     ((*D, "headline"), {"l1": [3.0]}, "digits.headline.l1: there is no attack and no certificate in l1"),
     ((*D, "headline"), {"linf": []}, "digits.headline.linf"),
+    ((*D, "headline"), {"lnf": [0.1]}, "digits.headline.lnf: unknown key 'lnf'; there are 'l0', 'l1', 'l2' or 'linf'"),
+    (
+        (*D, "variants", "hydra-ecc"),
+        {"model": "cnn"},
+        "digits.variants.hydra-ecc: the macros of tables call it as they call 'hydra_ecc'; names differ in more",
+    ),
     ((*D, "variants", "ecc", "title"), "two\nlines", "variants.ecc.title"),
     ((*D, "attacks", "pgd", "title"), "", "attacks.pgd.title"),
     ((*D, "variants", "../evil"), {"model": "cnn"}, "variants.../evil: the name '../evil' is refused"),

@@ -205,6 +205,19 @@ def test_a_tie_at_the_top_has_no_bold(tmp_path):
     assert not any(cell.best for (_, column), cell in content.cells.items() if column.measure == "robust")
 
 
+def test_under_attack_nothing_is_bold_that_was_not_diagnosed(whole):
+    """It may be too high as a flagged number may; clean accuracy is in no such doubt."""
+    inputs = inputs_of(whole)
+    silent = inputs.summary.set_column(
+        inputs.summary.column_names.index("flags"), "flags", pa.nulls(len(inputs.summary), pa.string())
+    )
+    best = {column.measure for (_, column), cell in read_content(inputs).cells.items() if cell.best}
+    undiagnosed = replace(inputs, summary=silent)
+    left = {column.measure for (_, column), cell in read_content(undiagnosed).cells.items() if cell.best}
+    assert left == best - {"robust"} != best
+    assert "a number that was not diagnosed is not bold" in render_tables(undiagnosed)["table.md"]
+
+
 def test_what_is_missing_is_said_and_makes_nothing_bold(tmp_path):
     """A missing cell marks its number, a wholly missing one is a dash; neither column has a best number."""
     plan = synthetic.plan(attacks=ATTACKS[:4])
@@ -303,12 +316,12 @@ def test_the_latex_compiles(tmp_path, texts):
 
 
 @pytest.mark.slow
-def test_ten_columns_fit_on_a_page(tmp_path):
+def test_eleven_columns_fit_on_a_page(tmp_path):
     """Between margins of an inch, where names are short."""
-    attacks = [PlannedAttack(f"fgsm_{letter}", "linf", (0.1,)) for letter in "abcd"]
+    attacks = [PlannedAttack(f"fgsm_{letter}", "linf", (0.1,)) for letter in "abcde"]
     plan = synthetic.plan(attacks=(*attacks, PlannedAttack("ddn", "l2", None)))
     texts = render_tables(inputs_of(synthetic.write_experiment(tmp_path, plan, samples=30)))
-    assert r"{@{}l" + "r" * 10 + "@{}}" in texts["table.tex"]
+    assert r"{@{}l" + "r" * 11 + "@{}}" in texts["table.tex"]
     assert "Overfull" not in compiled(tmp_path, texts, "DigitsSoftmaxClean")
 
 

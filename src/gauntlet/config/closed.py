@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -21,10 +22,19 @@ from gauntlet.registry import (
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=64)]
 """Names become folders and job names; nothing else may stand in one."""
 
+_DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
+
 Title = Annotated[str, StringConstraints(pattern=r"^[^\s\x00-\x1f\x7f](.*[^\s\x00-\x1f\x7f])?$", max_length=80)]
 """What something is called in print: any text of one line."""
 
 Norm = Literal["l0", "l1", "l2", "linf"]
+
+
+def spelt(part: str) -> str:
+    """Spell a name or a number in letters only, as a macro of LaTeX is called: ``pgd_40`` is ``PgdFourZero``."""
+    words = re.sub(r"[0-9]", lambda digit: f" {_DIGITS[int(digit[0])]} ", part.replace(".", " point "))
+    words = re.sub(r"(?<= )e-(?= )", "e minus", words)
+    return "".join(word[0].upper() + word[1:] for word in re.findall(r"[A-Za-z]+", words))
 
 
 class Closed(BaseModel):

@@ -137,7 +137,9 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
         if details["type"] == "too_short" and details["loc"] in deeper:
             continue
         place = tuple(str(part) for part in details["loc"] if not _UNION_BRANCH.match(str(part)))
-        if place and place[-1] == "[key]":
+        if place and place[-1] == "[key]" and details["type"] == "literal_error":
+            yield place[:-1], f"unknown key '{details['input']}'; there are {details['ctx']['expected']}"
+        elif place and place[-1] == "[key]":
             yield (
                 place[:-1],
                 f"the name {details['input']!r} is refused: names are folders and job names, so lower-case letters,"

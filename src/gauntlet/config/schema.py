@@ -13,7 +13,7 @@ from pydantic import (
 
 from gauntlet.config.attacks import Attack
 from gauntlet.config.certificates import Certificate
-from gauntlet.config.closed import Closed, Name, Norm
+from gauntlet.config.closed import Closed, Name, Norm, spelt
 from gauntlet.config.cluster import Cluster
 from gauntlet.config.components import refuse
 from gauntlet.config.composition import misfits
@@ -126,6 +126,12 @@ class Experiment(Closed):
             if problem := code_problem(variant, self.dataset):
                 problems.append((("variants", name, "model", "head", "length"), problem))
         problems += [(("headline", norm), message) for norm in self.headline if (message := self._unstated(norm))]
+        for kind, names in (("variants", self.variants), ("attacks", self.attacks)):
+            owner: dict[str, str] = {}
+            for name in names:
+                if (other := owner.setdefault(spelt(name), name)) != name:
+                    clash = f"the macros of tables call it as they call '{other}'; names differ in more than - and _"
+                    problems.append(((kind, name), clash))
         for name in sorted(set(self.attacks) & set(self.certificates)):
             problems.append((("certificates", name), "an attack has this name already"))
         refuse(problems)

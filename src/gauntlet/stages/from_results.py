@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,15 +16,19 @@ from gauntlet.aggregation import (
     headline,
     norm_grids,
     open_evaluations,
+    plan_from,
     summarise,
 )
 from gauntlet.diagnostics.checks import flags_of
+from gauntlet.errors import InputError
 from gauntlet.figures import Inputs, available, inputs_beside, render
 from gauntlet.figures.style import style_of
 from gauntlet.files import write_text
 from gauntlet.report import write_report
-from gauntlet.results import read_table, write_table
+from gauntlet.results import read_metadata, read_table, write_table
 from gauntlet.tables import TableInputs, render_tables
+
+log = logging.getLogger("gauntlet")
 
 
 def draw_from_results(evaluations: Path, folder: Path, name: str | None, style: str = "paper") -> list[Path]:
@@ -32,6 +37,7 @@ def draw_from_results(evaluations: Path, folder: Path, name: str | None, style: 
     Raises InputError when the file is missing or no evaluations file, and for a style that there is not.
     """
     look = style_of(style)
+    _require_folder(folder)
     with _inputs(evaluations) as inputs:
         names = [name] if name else available(inputs)
         return [path for figure in names for path in render(figure, inputs, folder, style=look)]
@@ -43,6 +49,7 @@ def tables_from_results(evaluations: Path, folder: Path) -> list[Path]:
     Certificates and verdicts of diagnostics are taken from `certificates.parquet` and `diagnostics.parquet`, if there.
     Raises as `draw_from_results` does.
     """
+    _require_folder(folder)
     with _inputs(evaluations) as inputs:
         with open_evaluations(evaluations) as opened:
             radii = headline(opened.plan, norm_grids(opened))
@@ -58,9 +65,16 @@ def tables_from_results(evaluations: Path, folder: Path) -> list[Path]:
 
 def report_from_results(evaluations: Path, out: Path) -> None:
     """Write the page, with all figures for which the files suffice. Raises as `draw_from_results` does."""
+    if out.is_dir():
+        raise InputError("is a folder", where=str(out), remedy="name a file, such as report.html")
     with _inputs(evaluations) as inputs, tempfile.TemporaryDirectory() as scratch:
         drawn = {figure: render(figure, inputs, Path(scratch), formats=("svg",))[0] for figure in available(inputs)}
         write_report(out, inputs, figures=drawn)
+
+
+def _require_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError("is a file", where=str(folder), remedy="name a folder, which need not be there")
 
 
 @contextmanager
@@ -69,6 +83,10 @@ def _inputs(evaluations: Path) -> Iterator[Inputs]:
     with tempfile.TemporaryDirectory() as scratch:
         summary = Path(scratch) / "summary.parquet"
         beside = inputs_beside(evaluations)
+        if plan_from(read_metadata(evaluations)) is None:
+            log.warning("%s: its plan is lost; titles and headline are too, and missing cells are guessed", evaluations)
+        if not beside.has("diagnostics"):
+            log.warning("%s: no diagnostics.parquet beside it; numbers in doubt cannot be marked", evaluations)
         flags = flags_of(read_table(beside.path("diagnostics"))) if beside.has("diagnostics") else None
         write_table(summary, summarise(evaluations, flags=flags), {})
         yield replace(beside, summary=summary)

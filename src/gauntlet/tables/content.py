@@ -181,8 +181,9 @@ def _marked(column: Column, cells: dict[str, Cell], comparisons: pa.Table) -> di
         pair = [row["variant"], row["other"]]
         if best in pair and row["significant"]:
             above.update(pair)
-    # What may be too high is not said to be the best.
-    beaten = set(measured) <= above and not cells[best].flags
+    # What may be too high, as what nobody looked into may be, is not said to be the best.
+    doubtful = cells[best].flags or (column.measure == "robust" and cells[best].flags is None)
+    beaten = set(measured) <= above and not doubtful
     return {variant: replace(cell, best=beaten and variant == best) for variant, cell in cells.items()}
 
 

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from gauntlet.tables import text
 from gauntlet.tables.content import Cell, Column, Content
 
-_COMFORTABLE = 7
-"""Columns that stand beside each other on a page in letters of the usual size."""
+_SIZES = ((7, ""), (9, "footnotesize"))
+"""Up to how many columns letters of a size stand beside each other on a page; with more they are `_SMALLEST`."""
+
+_SMALLEST = "scriptsize"
 
 _NORMS = {"linf": r"$\ell_\infty$", "l2": r"$\ell_2$", "l1": r"$\ell_1$", "l0": r"$\ell_0$"}
 
@@ -58,17 +60,18 @@ def escape(words: str) -> str:
 def latex_table(content: Content, *, mark: str = "") -> str:
     """Write the table; it needs the package booktabs. `mark` stands in a comment at its head.
 
-    A table of many columns is set small and tight, so that ten with short names fit on a page of one column.
+    A table of many columns is set small and tight, so that eleven with short names fit on a page of one column.
     """
     columns = content.columns
-    tight = len(columns) > _COMFORTABLE
+    size = next((size for most, size in _SIZES if len(columns) <= most), _SMALLEST)
+    tight = bool(size)
     rows = {one: [content.cells[one, column] for column in columns] for one in content.plan.variants}
     widest = [max(map(text.flags, column), key=len) for column in zip(*rows.values(), strict=True)]
     groups = [(norm, len(list(members))) for norm, members in itertools.groupby(columns, key=_group)]
     lines = [
         *([f"% {mark}"] if mark else []),
         r"% \usepackage{booktabs}",
-        *([r"{\footnotesize\setlength{\tabcolsep}{1.7pt}"] if tight else []),
+        *([rf"{{\{size}\setlength{{\tabcolsep}}{{1.6pt}}"] if tight else []),
         rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}",
         r"\toprule",
         *_heads(groups),

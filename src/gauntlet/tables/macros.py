@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-
 from gauntlet.aggregation import SEEDS, WORST_CASE, Plan
+from gauntlet.config.closed import spelt
 from gauntlet.errors import InputError
 from gauntlet.tables import text
 from gauntlet.tables.content import Column, Content
 
-_DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 _ROBUST = "status <> 'error' AND (epsilon IS NULL OR epsilon > {epsilon}::FLOAT)"
 _MEAN = "SELECT 100 * avg(share) FROM ({shares})"
 _CERTIFIED = (
@@ -63,7 +60,7 @@ def macro_name(experiment: str, variant: str, column: Column) -> str:
     parts = [experiment, variant, name or column.measure]
     if column.norm is not None:
         parts.append(("at " if column.measure == "robust" else "radius ") + f"{column.epsilon:.6g}")
-    return "".join(word for part in parts for word in _words(part))
+    return "".join(map(spelt, parts))
 
 
 def query(plan: Plan, variant: str, column: Column) -> str:
@@ -90,14 +87,6 @@ def _attacks(plan: Plan, variant: str, column: Column) -> list[str]:
         return [attack.name for attack in here if attack.counts and variant not in attack.without]
     first = column.name.removeprefix(SEEDS)
     return [one.name for one in plan.attacks if one.repeats == first] if first != column.name else [column.name]
-
-
-def _words(part: str) -> Iterator[str]:
-    """Spell an id in words that begin with a capital."""
-    spelt = re.sub(r"[0-9]", lambda digit: f" {_DIGITS[int(digit[0])]} ", part.replace(".", " point "))
-    spelt = re.sub(r"(?<= )e-(?= )", "e minus", spelt)
-    for word in re.findall(r"[A-Za-z]+", spelt):
-        yield word[0].upper() + word[1:]
 
 
 def _quoted(name: str) -> str:

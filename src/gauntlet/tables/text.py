@@ -72,6 +72,8 @@ def notes(content: Content) -> list[str]:
     told += [f"{note}." for note in dict.fromkeys(column.note for column in content.columns) if note]
     marks = flags_note([asdict(cell) for cell in cells if cell.applies])
     told += [f"{words[0].upper()}{words[1:]}." for words in marks]
+    if any(cell.applies and cell.flags is None for cell in cells):
+        told.append("Under attack, a number that was not diagnosed is not bold.")
     if any(cell.applies and cell.accuracy is None for cell in cells):
         told.append(f"{MISSING}: every cell is missing.")
     if not all(cell.applies for cell in cells):
