@@ -73,7 +73,7 @@ def render(
     style: Style | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> list[Path]:
-    """Draw a registered figure and write `folder/name.FORMAT` for each format; returns the files.
+    """Draw a figure and write `folder/name.FORMAT` for each format; returns the files.
 
     The bytes depend on the tables and the versions of the libraries only: no time, no host, no path. `mark` stands in
     the metadata of each file, uncompressed and as it is, so that searching the raw bytes finds it.
@@ -87,7 +87,8 @@ def render(
         raise ValueError(f"unknown format {unknown[0]!r}; known: {', '.join(FORMATS)}")
     look = style or Style()
     figure = draw(name, inputs, style=look, options=options)
-    files = [folder / f"{name}.{suffix}" for suffix in wanted]
+    # A figure of the user's is named after its module too, parted by what is no part of a file's name everywhere.
+    files = [folder / f"{name.rpartition(':')[2]}.{suffix}" for suffix in wanted]
     with settings(look):
         for suffix, path in zip(wanted, files, strict=True):
             content = io.BytesIO()
