@@ -367,6 +367,33 @@ def test_paper_shows_everything(page, tmp_path):
     page.media()
 
 
+@pytest.mark.parametrize("width", [390, 1280, 1600])
+def test_the_printed_chart_fits_the_paper_and_names_its_lines(chromium, written, width):
+    """However wide the window is: no layout of the window's reaches the paper. Afterwards the chart is as before."""
+    chromium.open(written[0] / "report.html", width=width)
+    click(chromium, chromium.all("#curves-variants .list input")[1])
+    click(chromium, chromium.all("#curves-attacks input")[1])
+    assert not chromium.find("#curves-legend").is_displayed()
+    drawn = "const chart = document.querySelector('#curves-chart svg');"
+    before = chromium.ask(f"{drawn} return chart.outerHTML")
+    chromium.media(kind="print")
+    settle(chromium)
+    # In one go, as when printing: observers of sizes are not asked.
+    right, edge, inner = chromium.ask(
+        "window.dispatchEvent(new Event('beforeprint')); document.documentElement.style.width = arguments[0] + 'px';"
+        f"{drawn} return [chart.getBoundingClientRect().right, arguments[0], chart.viewBox.baseVal.width]",
+        640,  # narrower than A4
+    )
+    assert 0.9 * edge < right < edge
+    assert inner == 700  # whatever the window: letters have one size
+    legend = [one.text for one in chromium.all("#curves-legend > *")]
+    assert legend == ["softmax", "lipschitz", "L∞. 2 of 3 variants. Bold: worst case. Thin: fgsm."]
+    assert len(chromium.all("#curves-legend .swatch .mark")) == 2
+    chromium.media()
+    chromium.ask("document.documentElement.style.width = ''; window.dispatchEvent(new Event('afterprint'))")
+    assert chromium.ask(f"{drawn} return chart.outerHTML") == before
+
+
 def test_the_gallery_shows_what_is_chosen(page):
     """Images of the chosen attack and variant, each with both classes and its distance."""
     choose(page, "#gallery-controls", "attack", "cw")
