@@ -273,6 +273,26 @@ def test_a_number_leads_to_where_it_comes_from_by_keyboard(page):
     assert page.ask(focused) == held
 
 
+@pytest.mark.parametrize("kind", ["worst", "single"])
+def test_clean_accuracy_is_the_model_s_own(page, kind):
+    """Masked gradients cannot raise it, and no attack stands in its title; robust accuracy beside it has both."""
+    told = []
+    for column in ("clean", "robust"):
+        place = f"table[data-kind={kind}] th[data-q={column}]"
+        number = page.ask(
+            "const place = document.querySelector(arguments[0]).cellIndex;"
+            "return document.querySelector(arguments[1]).cells[place]",
+            place,
+            f"table[data-kind={kind}] tbody tr[data-variant=ecc]",
+        )
+        page.ask("arguments[0].click()", number)
+        told.append((page.find("#origin-title").text, "gradients look masked" in page.find("#origin").text))
+        page.press(ESCAPE)
+    assert told[0] == ("Clean accuracy: ecc", False)
+    assert told[1][0].startswith("Robust accuracy at ε = ")
+    assert told[1][1]
+
+
 @pytest.mark.parametrize("kind", ["worst", "single", "cell", "certified", "cost", "check"])
 def test_the_query_that_is_shown_gives_the_number_that_is_shown(page, written, kind):
     """Some numbers of every table: what the reader can copy runs in the folder of the results and gives the same."""
