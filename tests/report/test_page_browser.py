@@ -273,6 +273,26 @@ def test_a_number_leads_to_where_it_comes_from_by_keyboard(page):
     assert page.ask(focused) == held
 
 
+@pytest.mark.parametrize("kind", ["worst", "single"])
+def test_clean_accuracy_is_the_model_s_own(page, kind):
+    """Masked gradients cannot raise it, and no attack stands in its title; robust accuracy beside it has both."""
+    told = []
+    for column in ("clean", "robust"):
+        place = f"table[data-kind={kind}] th[data-q={column}]"
+        number = page.ask(
+            "const place = document.querySelector(arguments[0]).cellIndex;"
+            "return document.querySelector(arguments[1]).cells[place]",
+            place,
+            f"table[data-kind={kind}] tbody tr[data-variant=ecc]",
+        )
+        page.ask("arguments[0].click()", number)
+        told.append((page.find("#origin-title").text, "gradients look masked" in page.find("#origin").text))
+        page.press(ESCAPE)
+    assert told[0] == ("Clean accuracy: ecc", False)
+    assert told[1][0].startswith("Robust accuracy at ε = ")
+    assert told[1][1]
+
+
 @pytest.mark.parametrize("kind", ["worst", "single", "cell", "certified", "cost", "check"])
 def test_the_query_that_is_shown_gives_the_number_that_is_shown(page, written, kind):
     """Some numbers of every table: what the reader can copy runs in the folder of the results and gives the same."""
@@ -365,6 +385,33 @@ def test_paper_shows_everything(page, tmp_path):
     printed = page.driver.execute_cdp_cmd("Page.printToPDF", {})["data"]
     assert base64.b64decode(printed).startswith(b"%PDF")
     page.media()
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1600])
+def test_the_printed_chart_fits_the_paper_and_names_its_lines(chromium, written, width):
+    """However wide the window is: no layout of the window's reaches the paper. Afterwards the chart is as before."""
+    chromium.open(written[0] / "report.html", width=width)
+    click(chromium, chromium.all("#curves-variants .list input")[1])
+    click(chromium, chromium.all("#curves-attacks input")[1])
+    assert not chromium.find("#curves-legend").is_displayed()
+    drawn = "const chart = document.querySelector('#curves-chart svg');"
+    before = chromium.ask(f"{drawn} return chart.outerHTML")
+    chromium.media(kind="print")
+    settle(chromium)
+    # In one go, as when printing: observers of sizes are not asked.
+    right, edge, inner = chromium.ask(
+        "window.dispatchEvent(new Event('beforeprint')); document.documentElement.style.width = arguments[0] + 'px';"
+        f"{drawn} return [chart.getBoundingClientRect().right, arguments[0], chart.viewBox.baseVal.width]",
+        640,  # narrower than A4
+    )
+    assert 0.9 * edge < right < edge
+    assert inner == 700  # whatever the window: letters have one size
+    legend = [one.text for one in chromium.all("#curves-legend > *")]
+    assert legend == ["softmax", "lipschitz", "L∞. 2 of 3 variants. Bold: worst case. Thin: fgsm."]
+    assert len(chromium.all("#curves-legend .swatch .mark")) == 2
+    chromium.media()
+    chromium.ask("document.documentElement.style.width = ''; window.dispatchEvent(new Event('afterprint'))")
+    assert chromium.ask(f"{drawn} return chart.outerHTML") == before
 
 
 def test_the_gallery_shows_what_is_chosen(page):

@@ -4,6 +4,8 @@ const MARGIN = { left: 46, right: 14, top: 10, bottom: 46 };
 const FEW = 6;
 const FIRST_SHOWN = 8;
 const WIDE_RATIO = 10;
+// Pixels that A4 and Letter have between their margins, nearly; the style fits the chart to what there is.
+const PAPER_WIDTH = 700;
 
 // Markers by matplotlib's letters, as paths around the origin.
 const MARKERS = {
@@ -64,6 +66,7 @@ function startCurves() {
   const form = find("#curves-controls");
   const chart = find("#curves-chart");
   const told = find("#curves-told");
+  const legend = find("#curves-legend");
   const state = {
     norm: Object.keys(DATA.norms)[0],
     variants: new Set(DATA.variants.slice(0, FIRST_SHOWN).map((one) => one.name)),
@@ -118,14 +121,28 @@ function startCurves() {
     form.addEventListener("submit", (event) => event.preventDefault());
   }
 
-  function draw() {
+  // On paper, where the controls are left out: which lines are whose.
+  function explain(shown) {
+    const drawn = new Set(shown.map((one) => one.variant));
+    const single = new Set(shown.map((one) => one.attack).filter(Boolean));
+    const variants = DATA.variants.filter(({ name }) => drawn.has(name));
+    const some = variants.length < DATA.variants.length ? `${variants.length} of ${DATA.variants.length} variants. ` : "";
+    const bold = shown.some((one) => !one.attack) ? "Bold: worst case. " : "";
+    const thin = single.size ? `Thin: ${[...single].join(", ")}.` : "";
+    legend.replaceChildren(
+      ...variants.map(({ name }) => make("span", { class: "check" }, swatch(name), name + (masked.has(name) ? " ‡" : ""))),
+      make("p", {}, `${DATA.norms[state.norm]}. ${some}${bold}${thin}`));
+  }
+
+  function draw(room = chart.clientWidth) {
     const here = DATA.curves.filter((one) => one.norm === state.norm);
     const texts = new Map(here.flatMap((one) => one.points.map((point) => [point[0], point[1]])));
     const budgets = [...texts].sort(([a], [b]) => a - b);
     const shown = here.filter((one) => state.variants.has(one.variant) && state.attacks.has(one.attack));
     // Single attacks lie below the worst cases, which count.
     shown.sort((a, b) => (a.attack === "") - (b.attack === ""));
-    const width = Math.max(280, chart.clientWidth);
+    explain(shown);
+    const width = Math.max(280, room);
     const height = Math.min(420, Math.max(280, Math.round(width * 0.5)));
     const inner = { width: width - MARGIN.left - MARGIN.right, height: height - MARGIN.top - MARGIN.bottom };
     const place = scaleOf(budgets.map(([value]) => value));
@@ -252,4 +269,6 @@ function startCurves() {
     drawn = chart.clientWidth;
     draw();
   }).observe(chart);
+  window.addEventListener("beforeprint", () => draw(PAPER_WIDTH));
+  window.addEventListener("afterprint", () => draw());
 }

@@ -22,9 +22,11 @@ function queryOf(ids) {
 function titleOf(ids) {
   const kind = ids.kind === "cell" && ids.q === "robust" ? "Samples that withstood" : TITLES[ids.q];
   const budget = ids.budget === undefined ? "" : ` at ε = ${ids.shownBudget ?? ids.budget}`;
-  const under = ids.kind === "worst" ? "worst case over all attacks" : ids.attack ?? ids.certificate ?? ids.check;
   const of = ids.variant === undefined ? "all models" : ids.variant;
   const seed = ids.seed === undefined ? "" : `seed ${ids.seed}`;
+  // The model's own, whatever the attack.
+  if (ids.q === "clean") return `${kind}: ${[of, seed].filter(Boolean).join(", ")}`;
+  const under = ids.kind === "worst" ? "worst case over all attacks" : ids.attack ?? ids.certificate ?? ids.check;
   return `${kind}${budget}: ${[of, seed, under, DATA.norms[ids.norm]].filter(Boolean).join(", ")}`;
 }
 
@@ -106,15 +108,18 @@ function facts(ids) {
   if (!curve) return [];
   const point = ids.q === "robust" && curve.points.find((one) => String(one[0]) === String(Number(ids.budget)));
   const known = ids.q === "clean" ? curve.clean : point ? point[2] : null;
+  const doubts = ids.q === "clean" ? [] : [
+    ["†", curve.errors ? `${curve.errors} samples ended in an error and count as fooled` : null],
+    ["‡", curve.flags ? `gradients look masked: ${curve.flags.replaceAll("_", " ")}; it may be too high` : null],
+    ["diagnostics", curve.flags === null ? "none were made: gradients may be masked" : null],
+  ];
   return [
     ["exactly", known === null ? null : `${100 * known} %`],
     ["95 % interval over samples", point ? range(point[3], point[4]) : null],
     ["95 % interval over seeds", point ? range(point[5], point[6]) : null],
     ["rests on", `${curve.samples} rows of ${curve.seeds} ${curve.seeds === 1 ? "seed" : "seeds"}`],
-    ["*", curve.missing ? `${curve.missing} cells are missing; it may be too high` : null],
-    ["†", curve.errors ? `${curve.errors} samples ended in an error and count as fooled` : null],
-    ["‡", curve.flags ? `gradients look masked: ${curve.flags.replaceAll("_", " ")}; it may be too high` : null],
-    ["diagnostics", curve.flags === null ? "none were made: gradients may be masked" : null],
+    ["*", curve.missing ? `${curve.missing} cells are missing${ids.q === "clean" ? "" : "; it may be too high"}` : null],
+    ...doubts,
   ];
 }
 
