@@ -226,7 +226,7 @@ def test_curves_are_walked_with_the_keyboard(page):
     for key in (RIGHT, RIGHT, DOWN, UP):
         page.press(key)
         told.append(page.find("#curves-told").text)
-    assert "ε = 0:" in told[0]
+    assert ", clean: " in told[0]
     assert "ε = 0.03:" in told[2]
     assert all(one != other for one, other in pairwise(told))
     page.press(ENTER)
@@ -419,13 +419,24 @@ def test_the_gallery_shows_what_is_chosen(page):
     choose(page, "#gallery-controls", "attack", "cw")
     choose(page, "#gallery-controls", "variant", "ecc")
     titles = [one.text for one in page.all("#gallery-images h3")]
-    assert titles == ["ecc, seed 0"]
+    assert titles == ["ecc, cw, seed 0"]
     captions = [one.text for one in page.all("#gallery-images figcaption")]
     assert 1 <= len(captions) <= 8
     assert all(re.fullmatch(r"\d → \d L2 [\d.]+, sample \d+", one) for one in captions)
     loaded = "return [...document.querySelectorAll('#gallery-images img')].every(one => one.naturalWidth === 8)"
     settle(page)
     assert page.ask(loaded)
+
+
+def test_images_of_all_attacks_are_printed(chromium, written):
+    """Whatever is chosen; afterwards that alone is there again."""
+    chromium.open(written[0] / "report.html")
+    count = "return document.querySelectorAll('#gallery-images h3').length"
+    before = chromium.ask(count)
+    printed = chromium.ask(f"window.dispatchEvent(new Event('beforeprint')); {count}")
+    assert printed == chromium.ask("return JSON.parse(document.querySelector('#data').textContent).gallery.length")
+    assert printed > before
+    assert chromium.ask(f"window.dispatchEvent(new Event('afterprint')); {count}") == before
 
 
 def test_a_name_with_markup_stays_a_name(chromium, tmp_path):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from gauntlet.provenance import fingerprint
 from tests.workflow.pretend import CONFIG, finish, make, plan_in, write_config
 
 E = "small"
+ROOT = Path(__file__).parents[2]
 
 OF_MODELS = ("train", "evaluate", "certify", "diagnose", "inspect")
 
@@ -385,3 +388,11 @@ def test_a_stage_that_lacks_its_input_says_which_and_what_makes_it(folder):
     paths.model_manifest(model).unlink()
     with pytest.raises(GauntletError, match=r"evaluate small .* needs .*manifest\.json; run `gauntlet train`"):
         require_current_inputs(plan_in(folder), Cell("evaluate", E, "ecc", 0, "pgd"))
+
+
+def test_in_a_job_every_rule_runs_where_the_job_is():
+    """One left out would start another Snakemake in a step of its own, which a cluster may refuse."""
+    texts = [file.read_text() for file in (ROOT / "rules").glob("*.smk")]
+    rules = {name for text in texts for name in re.findall(r"^rule (\w+):", text, re.MULTILINE)}
+    block = (ROOT / "workflow" / "Snakefile").read_text().partition("    localrules:\n")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^ {8}(\w+),$", block, re.MULTILINE)) == rules

@@ -23,7 +23,7 @@ from gauntlet.diagnostics.checks import flags_of
 from gauntlet.errors import InputError
 from gauntlet.figures import Inputs, available, inputs_beside, render
 from gauntlet.figures.style import style_of
-from gauntlet.files import write_text
+from gauntlet.files import remove_leftovers, write_text
 from gauntlet.report import write_report
 from gauntlet.results import read_metadata, read_table, write_table
 from gauntlet.tables import TableInputs, render_tables
@@ -70,6 +70,7 @@ def report_from_results(evaluations: Path, out: Path) -> None:
     with _inputs(evaluations) as inputs, tempfile.TemporaryDirectory() as scratch:
         drawn = {figure: render(figure, inputs, Path(scratch), formats=("svg",))[0] for figure in available(inputs)}
         write_report(out, inputs, figures=drawn)
+    remove_leftovers(out)
 
 
 def _require_folder(folder: Path) -> None:

@@ -195,6 +195,8 @@ function startCurves() {
 
   function describe(point) {
     const { curve } = point;
+    // Without a perturbation no attack has a part in it.
+    if (point.budget === 0) return `${curve.variant}, clean: ${percent(point.share)} %`;
     const interval = point.low === null ? "" : ` (${percent(point.low)} to ${percent(point.high)})`;
     const marks = (curve.missing ? "*" : "") + (curve.errors ? "†" : "") + (curve.flags ? "‡" : "");
     return `${curve.variant}, ${curve.attack || "worst case"}, ε = ${point.shown}: ${percent(point.share)} %${marks}${interval}`;

@@ -10,6 +10,9 @@ function triple(one) {
     make("figcaption", {}, make("strong", {}, told), ` ${one.norm} ${Number(one.distance.toPrecision(3))}, sample ${one.index}`));
 }
 
+/** How many blocks are printed at the most, whichever is chosen; with more, those that are. */
+const MOST_PRINTED = 60;
+
 function startGallery() {
   const form = find("#gallery-controls");
   if (!form) return;
@@ -17,15 +20,19 @@ function startGallery() {
   const variant = select([["", "all"], ...names("variant").map((name) => [name, name])], "");
   const attack = select(names("attack").map((name) => [name, name]), DATA.gallery[0].attack);
   form.append(labelled("variant", variant), labelled("attack", attack));
-  const draw = () => {
-    const chosen = DATA.gallery.filter((one) => one.attack === attack.value && (!variant.value || one.variant === variant.value));
-    const blocks = chosen.map((one) => make("section", {},
-      make("h3", {}, `${one.variant}, seed ${one.seed}`),
+  const isChosen = (one) => one.attack === attack.value && (!variant.value || one.variant === variant.value);
+  const draw = (shown = DATA.gallery.filter(isChosen)) => {
+    const blocks = shown.map((one) => make("section", {},
+      make("h3", {}, `${one.variant}, ${one.attack}, seed ${one.seed}`),
       // Where all variants stand below each other, a few of each will do.
       make("div", { class: "triples" }, ...(variant.value ? one.images : one.images.slice(0, 3)).map(triple))));
     find("#gallery-images").replaceChildren(...(blocks.length ? blocks : [make("p", {}, "No image was kept of this attack on this variant.")]));
   };
-  form.addEventListener("input", draw);
+  form.addEventListener("input", () => draw());
+  if (DATA.gallery.length <= MOST_PRINTED) {
+    window.addEventListener("beforeprint", () => draw(DATA.gallery));
+    window.addEventListener("afterprint", () => draw());
+  }
   form.addEventListener("submit", (event) => event.preventDefault());
   draw();
 }
