@@ -30,14 +30,14 @@ import torch
 from torch import Tensor, nn
 
 import gauntlet
-from gauntlet.attacks.model import AttackModel
-from gauntlet.data.prepare import prepare
-from gauntlet.data.splits import to_unit
-from gauntlet.models.build import build
+from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.data.splits import to_unit
+from gauntlet.learning.models.build import build
+from gauntlet.learning.training.loop import fit
+from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import Spec
-from gauntlet.subject import Judge
-from gauntlet.training.loop import fit
-from gauntlet.training.settings import TrainingSettings
+from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.judge import Judge
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 import foolbox  # noqa: E402

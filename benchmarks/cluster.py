@@ -30,9 +30,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from gauntlet import paths  # noqa: E402
 from gauntlet.config import Cell  # noqa: E402
-from gauntlet.status.records import seconds  # noqa: E402
+from gauntlet.pipeline import paths  # noqa: E402
+from gauntlet.pipeline.status.logs import seconds  # noqa: E402
 from tests.slurm.cluster import Cluster, lacking  # noqa: E402
 from tests.workflow.pretend import write_config  # noqa: E402
 

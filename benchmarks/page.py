@@ -25,17 +25,17 @@ sys.path += [str(Path(__file__).parents[1] / "tests" / folder) for folder in ("r
 import browser
 import synthetic
 
-from gauntlet.aggregation import Making, PlannedAttack, measure_attacks, origins, summarise
-from gauntlet.aggregation.attacks import VOLATILE
-from gauntlet.aggregation.origins import CIRCUMSTANCES
 from gauntlet.config.grid import Cell
-from gauntlet.diagnostics.checks import CHECKS, flags_of, judged
-from gauntlet.diagnostics.measurements import Measurement, measurement_table
-from gauntlet.exhibits import exhibit_table
-from gauntlet.figures import available, inputs_beside, render
-from gauntlet.provenance.recipes import Recipe
-from gauntlet.report import write_report
-from gauntlet.results import read_table, write_table
+from gauntlet.core.parquet import read_table, write_table
+from gauntlet.core.provenance.recipes import Recipe
+from gauntlet.reporting.aggregation import Making, PlannedAttack, measure_attacks, origins, summarise
+from gauntlet.reporting.aggregation.attacks import VOLATILE
+from gauntlet.reporting.aggregation.origins import CIRCUMSTANCES
+from gauntlet.reporting.figures import available, inputs_beside, render
+from gauntlet.reporting.page import write_report
+from gauntlet.robustness.diagnostics.checks import CHECKS, flags_of, judged
+from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
+from gauntlet.robustness.inspection.arrays import exhibit_table
 
 LINF = (0.01, 0.03, 0.1, 0.2, 0.3)
 L2 = (0.25, 0.5, 1.0, 2.0, 3.0)

@@ -21,8 +21,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gauntlet import paths
-from gauntlet.aggregation import (
+from gauntlet.config.grid import Cell
+from gauntlet.core.parquet import read_columns, read_table, write_table
+from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
+from gauntlet.pipeline import paths
+from gauntlet.reporting.aggregation import (
     Making,
     Plan,
     PlannedAttack,
@@ -33,12 +36,10 @@ from gauntlet.aggregation import (
     measure_attacks,
     summarise,
 )
-from gauntlet.certificates.check import violations
-from gauntlet.config.grid import Cell
-from gauntlet.diagnostics.checks import flags_of, judged
-from gauntlet.diagnostics.comparisons import COLUMNS, GRADIENT_COLUMNS, AttackFacts, compare
-from gauntlet.diagnostics.measurements import measurement_table
-from gauntlet.results import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA, read_columns, read_table, write_table
+from gauntlet.robustness.certificates.refutation import violations
+from gauntlet.robustness.diagnostics.attack_comparisons import COLUMNS, GRADIENT_COLUMNS, AttackFacts, compare
+from gauntlet.robustness.diagnostics.checks import flags_of, judged
+from gauntlet.robustness.diagnostics.measurements import measurement_table
 
 NAME = "large"
 GRIDS = {"linf": (0.01, 0.03, 0.1, 0.2, 0.3), "l2": (0.25, 0.5, 1.0, 2.0, 3.0)}

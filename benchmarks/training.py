@@ -7,7 +7,7 @@
 `--root` holds MNIST and Fashion-MNIST as torchvision stores them, `--cifar10` the parquet tables of CIFAR-10 (JPEG).
 The plain loop is what the documents show, in PyTorch: a data set that gives one image at a time to ToTensor and
 Normalize, a DataLoader, `.item()` of loss and accuracy in every step; for source D deel-torchlip's own layers and loss.
-It runs without worker processes and with two, and the faster counts. Ours is `gauntlet.training` as a stage uses it:
+It runs without worker processes and with two, and the faster counts. Ours is `learning.training` as a stage uses it:
 images as uint8 on the device, batches and augmentation by address, an epoch's figures gathered without waiting. Both
 sides have the same network, the same initial weights, the same optimiser and the same threads of one process.
 
@@ -35,12 +35,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets, transforms
 
-from gauntlet.data.prepare import channel_statistics
-from gauntlet.data.splits import RawData
-from gauntlet.models.build import build
+from gauntlet.learning.data.prepare import channel_statistics
+from gauntlet.learning.data.splits import RawData
+from gauntlet.learning.models.build import build
+from gauntlet.learning.training.loop import Training
+from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import AUGMENTATIONS, MODELS, SOURCES, Registry, Spec
-from gauntlet.training.loop import Training
-from gauntlet.training.settings import TrainingSettings
 
 WARM_UP = 2
 WORKERS = (0, 2)

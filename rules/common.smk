@@ -2,13 +2,13 @@
 from functools import cache
 from typing import get_args
 
-from gauntlet import preloading
-from gauntlet.allocation import ON_MODELS, RESOURCES, Allocation
+from gauntlet.pipeline.cluster import fork_server as preloading
+from gauntlet.pipeline.cluster.resources import ON_MODELS, RESOURCES, Allocation
 from gauntlet.config.grid import Stage
-from gauntlet.planning import State
-from gauntlet.slurm.queue import jobs_here
-from gauntlet.slurm.site import partitions
-from gauntlet.status.costs import Costs
+from gauntlet.pipeline.staleness import State
+from gauntlet.pipeline.cluster.queue import jobs_here
+from gauntlet.pipeline.cluster.partitions import partitions
+from gauntlet.pipeline.status.costs import Costs
 
 STAGES = get_args(Stage)
 

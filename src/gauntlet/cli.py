@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gauntlet.errors import GauntletError, InputError
-from gauntlet.files import SCRATCH
-from gauntlet.preloading import hand_over
-from gauntlet.signals import orderly_exit
+from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.core.files import SCRATCH
+from gauntlet.core.signals import orderly_exit
+from gauntlet.pipeline.cluster.fork_server import hand_over
 
 if TYPE_CHECKING:
     from gauntlet.config import Cell, Config
-    from gauntlet.planning import Plan
+    from gauntlet.pipeline.staleness import Plan
 
 log = logging.getLogger("gauntlet")
 
@@ -68,7 +68,7 @@ def common(
 def check(configs: Configs = None) -> None:
     """Check configuration files: every error with its path in the file, exit 2; nothing is written."""
     from gauntlet.config import load
-    from gauntlet.planning import Plan
+    from gauntlet.pipeline.staleness import Plan
 
     plan = Plan(load(_paths(configs)))
     for name in plan.config.experiments:
@@ -94,12 +94,12 @@ def status(
     from rich.console import Console
 
     from gauntlet.config import load
-    from gauntlet.planning import Plan
-    from gauntlet.status.cells import survey
-    from gauntlet.status.rendering import as_dict, show
+    from gauntlet.pipeline.staleness import Plan
+    from gauntlet.pipeline.status.cell_states import survey
+    from gauntlet.pipeline.status.rendering import as_dict, show
 
     if watching:
-        from gauntlet.status.watching import watch
+        from gauntlet.pipeline.status.watching import watch
 
         if as_json or every:
             raise InputError("--watch shows one table", remedy="leave out --json and --every")
@@ -169,9 +169,9 @@ def predict(
     """Try each attack on a few samples of its model and predict how long it will take; no result is written."""
     _limit_threads(threads)
     from gauntlet.config import load
-    from gauntlet.planning import Plan
-    from gauntlet.stages.predict import predict_all
-    from gauntlet.status.rendering import predictions_table
+    from gauntlet.pipeline.stages.predict import predict_all
+    from gauntlet.pipeline.staleness import Plan
+    from gauntlet.pipeline.status.rendering import predictions_table
 
     plan = Plan(load(_paths(configs)))
     chosen = _chosen(plan, "evaluate", _Wanted(experiment, variant, seed, attack), doing="predict")
@@ -241,7 +241,7 @@ def figures(
 ) -> None:
     """Draw the figures."""
     if sources and sources[0].suffix == ".parquet":
-        from gauntlet.stages.from_results import draw_from_results
+        from gauntlet.reporting.from_results import draw_from_results
 
         for path in draw_from_results(sources[0], out, name, style):
             typer.echo(path)
@@ -262,7 +262,7 @@ def tables(
 ) -> None:
     """Write the tables of a paper: LaTeX with a macro per number, Markdown, CSV."""
     if sources and sources[0].suffix == ".parquet":
-        from gauntlet.stages.from_results import tables_from_results
+        from gauntlet.reporting.from_results import tables_from_results
 
         for path in tables_from_results(sources[0], out):
             typer.echo(path)
@@ -281,7 +281,7 @@ def report(
 ) -> None:
     """Write the page that shows everything."""
     if sources and sources[0].suffix == ".parquet":
-        from gauntlet.stages.from_results import report_from_results
+        from gauntlet.reporting.from_results import report_from_results
 
         report_from_results(sources[0], out)
         typer.echo(out)
@@ -303,7 +303,7 @@ def submit(
 
     The profile is `--profile slurm` if none is named.
     """
-    from gauntlet.controller import submission
+    from gauntlet.pipeline.cluster.controller import submission
 
     arguments = context.args
     if (asking or cancelling) and (arguments or (asking and cancelling)):
@@ -374,9 +374,9 @@ def _chosen(plan: Plan, stage: str, wanted: _Wanted, *, doing: str) -> list[Cell
 def _perform(configs: list[Path] | None, stage: str, wanted: _Wanted, force: bool, shard: str | None = None) -> None:
     """Make the wanted cells of one stage, or a shard of each, leaving alone those whose files answer their recipe."""
     from gauntlet.config import load
-    from gauntlet.planning import Plan, require_current_inputs
-    from gauntlet.stages.launching import is_one_of_several, launch
-    from gauntlet.stages.publishing import sweep
+    from gauntlet.pipeline.stages.outputs import sweep
+    from gauntlet.pipeline.stages.torchrun import is_one_of_several, launch
+    from gauntlet.pipeline.staleness import Plan, require_current_inputs
 
     config = load(_paths(configs))
     os.environ[SCRATCH] = config.execution.scratch
@@ -396,7 +396,7 @@ def _perform(configs: list[Path] | None, stage: str, wanted: _Wanted, force: boo
             again = ["--force"] if force else []
             launch([stage, *map(str, _paths(configs)), *ids, *again], processes, where=str(cell))
             continue
-        module = importlib.import_module(f"gauntlet.stages.{stage}")
+        module = importlib.import_module(f"gauntlet.pipeline.stages.{stage}")
         if shard is None:
             module.run(plan, cell, recipe)
         else:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gauntlet.evaluation import AttackPlan, CellIdentity, Evaluation, evaluate
 from gauntlet.registry import ATTACKS, Spec
+from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, Evaluation, evaluate
 
 
 class Affine(nn.Module):

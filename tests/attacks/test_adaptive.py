@@ -8,9 +8,9 @@ from attack_problems import Affine, Problem, affine_problem
 from torch import Tensor, nn
 from trained import trained
 
-from gauntlet.attacks.adaptive import adaptive
-from gauntlet.attacks.model import AttackModel
 from gauntlet.registry import Spec
+from gauntlet.robustness.attacks.adaptive import adaptive
+from gauntlet.robustness.attacks.base.model import AttackModel
 
 
 class Masked(nn.Module):

@@ -11,12 +11,12 @@ from attack_problems import Problem, affine_problem
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from trained import trained
 
-from gauntlet.attacks.apgd import _Halving, _Sparse, _stages, _start, _Walk, apgd
-from gauntlet.attacks.model import AttackModel
-from gauntlet.errors import InputError
-from gauntlet.geometry import Ball, distances
+from gauntlet.core.errors import InputError
+from gauntlet.core.geometry import Ball, distances
 from gauntlet.registry import Spec
-from gauntlet.subject import logit_margin
+from gauntlet.robustness.attacks.apgd import _Halving, _Sparse, _stages, _start, _Walk, apgd
+from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.judge import logit_margin
 
 BALL = Ball(torch.full((3, 1, 2, 2), 0.5), 0.1, "linf")
 

@@ -10,9 +10,9 @@ import torch
 from attack_problems import Problem, affine_problem
 from torch import Tensor
 
-from gauntlet.attacks import autoattack as module
-from gauntlet.attacks.autoattack import autoattack
-from gauntlet.attacks.model import AttackModel
+from gauntlet.robustness.attacks import autoattack as module
+from gauntlet.robustness.attacks.autoattack import autoattack
+from gauntlet.robustness.attacks.base.model import AttackModel
 
 
 def calls(version: str, classes: int, norm: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:

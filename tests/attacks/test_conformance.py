@@ -9,8 +9,8 @@ import pytest
 import torch
 from attack_problems import Problem, affine_problem
 
-from gauntlet.evaluation import AttackPlan, CellIdentity, evaluate
 from gauntlet.registry import ATTACKS, Spec
+from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate
 
 FOOLBOX: dict[str, dict[str, Any]] = {
     # Their default steps add up to 1.3 epsilon, too few to cross the ball from a random start.

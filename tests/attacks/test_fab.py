@@ -6,9 +6,9 @@ import pytest
 import torch
 from attack_problems import Problem, affine_problem
 
-from gauntlet.attacks.fab import Walk, to_hyperplane
-from gauntlet.attacks.model import AttackModel
-from gauntlet.geometry import distances
+from gauntlet.core.geometry import distances
+from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.attacks.fab import Walk, to_hyperplane
 
 RANDOM = torch.Generator().manual_seed(0)
 

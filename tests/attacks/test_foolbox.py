@@ -7,9 +7,9 @@ import torch
 from attack_problems import Problem
 from torch import Tensor, nn
 
-from gauntlet.attacks.foolbox_adapter import FoolboxAttack, adapt
-from gauntlet.attacks.foolbox_draws import PerSampleDraws
-from gauntlet.errors import InputError
+from gauntlet.core.errors import InputError
+from gauntlet.robustness.attacks.adapters.foolbox import FoolboxAttack, adapt
+from gauntlet.robustness.attacks.adapters.per_sample_draws import PerSampleDraws
 
 
 class Bright(nn.Module):
@@ -79,8 +79,8 @@ def test_our_words_become_the_classs_own(convolutional: Problem) -> None:
 
 def test_restarts_keep_the_better_result(convolutional: Problem) -> None:
     """More restarts break at least as much (bounded) and come at least as near (minimum norm)."""
-    from gauntlet.evaluation import AttackPlan, CellIdentity, evaluate
     from gauntlet.registry import Spec
+    from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate
 
     def run(name: str, norm: str, epsilons: tuple[float, ...] | None, **options: object) -> list[float]:
         plan = AttackPlan("a", Spec(name, options), norm, epsilons)

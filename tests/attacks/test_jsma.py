@@ -7,8 +7,8 @@ import torch
 from attack_problems import Problem
 from torch import Tensor, nn
 
-from gauntlet.attacks.jsma import best_pair
-from gauntlet.errors import InputError
+from gauntlet.core.errors import InputError
+from gauntlet.robustness.attacks.jsma import best_pair
 
 
 class Linear(nn.Module):

@@ -12,15 +12,15 @@ from attack_problems import Problem, affine_problem
 from scipy.optimize import linprog, minimize
 from torch import Tensor, nn
 
-from gauntlet.attacks.ascent import Attempt, on_survivors
-from gauntlet.attacks.bounded import mi_fgsm
-from gauntlet.attacks.model import AttackModel
-from gauntlet.attacks.objectives import OBJECTIVES, TARGETED_OBJECTIVES, Objective
-from gauntlet.attacks.spsa import _estimate, _signs
-from gauntlet.errors import InputError
-from gauntlet.geometry import Ball, direction, distances, scaled_to, sparse_direction
+from gauntlet.core.errors import InputError
+from gauntlet.core.geometry import Ball, direction, distances, scaled_to, sparse_direction
 from gauntlet.registry import ATTACKS
-from gauntlet.subject import logit_margin
+from gauntlet.robustness.attacks.base.ascent import Attempt, on_survivors
+from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.attacks.base.objectives import OBJECTIVES, TARGETED_OBJECTIVES, Objective
+from gauntlet.robustness.attacks.pgd import mi_fgsm
+from gauntlet.robustness.attacks.spsa import _estimate, _signs
+from gauntlet.robustness.judge import logit_margin
 
 RANDOM = torch.Generator().manual_seed(0)
 IMAGES = torch.rand(50, 2, 4, 4, generator=RANDOM)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from attack_problems import Affine, Problem, affine_problem
 
-from gauntlet.attacks import max_confidence as module
-from gauntlet.attacks.max_confidence import max_confidence
-from gauntlet.attacks.model import AttackModel
+from gauntlet.robustness.attacks import max_confidence as module
+from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.attacks.max_confidence import max_confidence
 
 
 @pytest.fixture(scope="module")

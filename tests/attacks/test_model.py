@@ -7,10 +7,10 @@ import torch
 from attack_problems import Affine, Problem, affine_problem
 from torch import Tensor, nn
 
-from gauntlet.attacks.bounded import pgd
-from gauntlet.attacks.model import AttackModel
-from gauntlet.attacks.objectives import OBJECTIVES
-from gauntlet.errors import InputError
+from gauntlet.core.errors import InputError
+from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.attacks.base.objectives import OBJECTIVES
+from gauntlet.robustness.attacks.pgd import pgd
 
 
 def test_each_use_is_booked_on_the_samples_that_caused_it(convolutional: Problem) -> None:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from attack_problems import Problem
 
-from gauntlet.attacks.model import AttackModel
-from gauntlet.attacks.noise import rubbish, salt_and_pepper_noise
+from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.attacks.noise import rubbish, salt_and_pepper_noise
 
 
 @pytest.mark.parametrize("count", [0.5, 1, 7, 40])

@@ -6,10 +6,10 @@ import pytest
 import torch
 from attack_problems import Problem, affine_problem
 
-from gauntlet.attacks.model import AttackModel
-from gauntlet.attacks.square import _Bumps, _share, _Squares, square
-from gauntlet.geometry import Ball, distances
-from gauntlet.randomness import uniform
+from gauntlet.core.geometry import Ball, distances
+from gauntlet.core.randomness import uniform
+from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.attacks.square import _Bumps, _share, _Squares, square
 
 RANDOM = torch.Generator().manual_seed(0)
 IMAGES = torch.rand(20, 3, 9, 7, generator=RANDOM)

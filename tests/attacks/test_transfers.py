@@ -10,8 +10,8 @@ import torch
 from attack_problems import affine_problem
 from torch import Tensor
 
-from gauntlet.attacks.model import AttackModel
 from gauntlet.registry import ATTACKS
+from gauntlet.robustness.attacks.base.model import AttackModel
 
 CHEAP: dict[str, dict[str, Any]] = {
     "autoattack": {"steps": 6, "queries": 30},

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from attack_problems import Problem
 
-from gauntlet.data.prepare import prepare
-from gauntlet.data.splits import to_unit
-from gauntlet.models.build import build
+from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.data.splits import to_unit
+from gauntlet.learning.models.build import build
+from gauntlet.learning.training.loop import fit
+from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import Spec
-from gauntlet.training.loop import fit
-from gauntlet.training.settings import TrainingSettings
 
 
 def trained(

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gauntlet.certificates.bounds import Verdicts
-from gauntlet.models.lipschitz_cnn import LipschitzCnn
-from gauntlet.models.network import LipschitzClaim
+from gauntlet.learning.models.lipschitz_cnn import LipschitzCnn
+from gauntlet.learning.models.network import LipschitzClaim
 from gauntlet.registry import CERTIFICATES
+from gauntlet.robustness.certificates.verdicts import Verdicts
 
 BATCHES: list[int] = []
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gauntlet.certificates import certify, certify_parts
-from gauntlet.errors import GauntletError
-from gauntlet.evaluation import CellIdentity
+from gauntlet.core.errors import GauntletError
+from gauntlet.core.schemas import CERTIFICATE_SCHEMA
 from gauntlet.registry import Spec
-from gauntlet.results import CERTIFICATE_SCHEMA
+from gauntlet.robustness.certificates import certify, certify_parts
+from gauntlet.robustness.evaluation import CellIdentity
 
 SETTINGS = {"name": "c", "norm": "l2", "identity": CellIdentity("e", "v", 0)}
 IMAGES = torch.rand(11, 1, 2, 2, generator=torch.Generator().manual_seed(0))

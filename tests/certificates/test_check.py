@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from gauntlet.certificates.check import VIOLATION_SCHEMA, violations
-from gauntlet.results import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
+from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
+from gauntlet.robustness.certificates.refutation import VIOLATION_SCHEMA, violations
 
 
 def certificate(sample: str, radius: float, **other: Any) -> dict[str, Any]:

@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gauntlet.certificates import certify
-from gauntlet.certificates.bounds import round_down
-from gauntlet.certificates.check import violations
-from gauntlet.certificates.lipschitz import lipschitz
-from gauntlet.errors import InputError
-from gauntlet.evaluation import AttackPlan, CellIdentity, evaluate
+from gauntlet.core.errors import InputError
+from gauntlet.core.schemas import CERTIFICATE_SCHEMA
 from gauntlet.registry import CERTIFICATES, Spec
-from gauntlet.results import CERTIFICATE_SCHEMA
+from gauntlet.robustness.certificates import certify
+from gauntlet.robustness.certificates.lipschitz import lipschitz
+from gauntlet.robustness.certificates.refutation import violations
+from gauntlet.robustness.certificates.verdicts import round_down
+from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate
 
 IDENTITY = CellIdentity("e", "v", 0)
 

@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gauntlet.certificates.measured import (
+from gauntlet.core.errors import GauntletError
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import LipschitzClaim
+from gauntlet.registry import Spec
+from gauntlet.robustness.certificates.lipschitz_check import (
     JACOBIANS,
     LipschitzCheck,
     check_lipschitz,
     lipschitz_check_from,
     measured_lipschitz,
 )
-from gauntlet.errors import GauntletError
-from gauntlet.models.build import build
-from gauntlet.models.network import LipschitzClaim
-from gauntlet.registry import Spec
 
 IMAGES = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 MARGIN = Spec("lipschitz")

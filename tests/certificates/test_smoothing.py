@@ -13,15 +13,15 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from gauntlet.certificates import certify
-from gauntlet.certificates.bounds import Verdicts
-from gauntlet.certificates.check import violations
-from gauntlet.certificates.smoothing import smoothing, verdicts
 from gauntlet.config.certificates import Certificate
-from gauntlet.errors import InputError
-from gauntlet.evaluation import AttackPlan, CellIdentity, evaluate
-from gauntlet.randomness import sample_keys
+from gauntlet.core.errors import InputError
+from gauntlet.core.randomness import sample_keys
 from gauntlet.registry import Spec
+from gauntlet.robustness.certificates import certify
+from gauntlet.robustness.certificates.refutation import violations
+from gauntlet.robustness.certificates.smoothing import smoothing, verdicts
+from gauntlet.robustness.certificates.verdicts import Verdicts
+from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate
 
 NORMAL = NormalDist()
 IDENTITY = CellIdentity("e", "v", 0)

@@ -9,15 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet import paths
-from gauntlet.certificates.measured import lipschitz_check_from
 from gauntlet.config import Cell
 from gauntlet.config.certificates import Certificate
-from gauntlet.errors import GauntletError, InputError, Interrupted
-from gauntlet.evaluation.finished import FinishedParts
-from gauntlet.planning import require_current_inputs
-from gauntlet.results import read_metadata, read_table, write_table
-from gauntlet.stages import aggregate, certify, diagnose, evaluate, prepare, train
+from gauntlet.core.errors import GauntletError, InputError, Interrupted
+from gauntlet.core.parquet import read_metadata, read_table, write_table
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.stages import aggregate, certify, diagnose, evaluate, prepare, train
+from gauntlet.pipeline.staleness import require_current_inputs
+from gauntlet.robustness.certificates.lipschitz_check import lipschitz_check_from
+from gauntlet.robustness.evaluation.partial_results import FinishedParts
 from tests.resume.problems import leftovers
 from tests.workflow.pretend import plan_in, write_config
 

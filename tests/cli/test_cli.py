@@ -28,7 +28,7 @@ def run(monkeypatch, capsys, *arguments):
     return caught.value.code, out, err
 
 
-@pytest.mark.parametrize("statement", ["import gauntlet", "import gauntlet.cli", "import gauntlet.planning"])
+@pytest.mark.parametrize("statement", ["import gauntlet", "import gauntlet.cli", "import gauntlet.pipeline.staleness"])
 def test_starting_loads_nothing_heavy(statement):
     """`gauntlet --help` and every start of Snakemake load neither torch nor matplotlib."""
     code = (

@@ -8,8 +8,8 @@ import pytest
 
 from gauntlet.config import Cell
 from gauntlet.config.schema import Config
-from gauntlet.errors import InputError
-from gauntlet.planning import Plan
+from gauntlet.core.errors import InputError
+from gauntlet.pipeline.staleness import Plan
 from tests.workflow.pretend import CONFIG, plan_in, write_config
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from gauntlet.config import grid
 from gauntlet.config.loading import load, read_yaml
-from gauntlet.errors import InputError
+from gauntlet.core.errors import InputError
 from gauntlet.registry import SOURCES
 
 DEFAULT = Path(__file__).parents[2] / "config.yaml"

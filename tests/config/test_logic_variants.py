@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gauntlet.config.composition import misfits
+from gauntlet.config.compatibility import misfits
 from gauntlet.config.variants import Training, Variant
 from gauntlet.registry import ACTIVATIONS, FOLDINGS, UNITS, Spec
 

@@ -8,13 +8,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from gauntlet import paths
 from gauntlet.cli import app
 from gauntlet.config import load
 from gauntlet.config.quick import expanded, merged
-from gauntlet.errors import InputError
-from gauntlet.planning import Plan
-from gauntlet.status import survey
+from gauntlet.core.errors import InputError
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.staleness import Plan
+from gauntlet.pipeline.status import survey
 from tests.workflow.pretend import CONFIG, finish, plan_in, write_config
 
 QUICK = {

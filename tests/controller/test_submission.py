@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet import locking
-from gauntlet.controller.job import environment
-from gauntlet.controller.record import Progress, Submitted, last_submitted, progress_of
-from gauntlet.controller.submission import _configs
+from gauntlet.pipeline.cluster import lock as locking
+from gauntlet.pipeline.cluster.controller.job import environment
+from gauntlet.pipeline.cluster.controller.record import Progress, Submitted, last_submitted, progress_of
+from gauntlet.pipeline.cluster.controller.submission import _configs
 from tests.workflow.pretend import CONFIG, write_config
 from tests.workflow.test_snakemake import checkout
 
@@ -57,7 +57,10 @@ def start(tmp_path, monkeypatch):
         Path("working").unlink(missing_ok=True)
         monkeypatch.setenv("SLURM_JOB_ID", "7")
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        run = "from gauntlet.controller.job import Controller; Controller(('--profile', 'slurm'), 60.0, 60.0)()"
+        run = (
+            "from gauntlet.pipeline.cluster.controller.job import Controller; "
+            "Controller(('--profile', 'slurm'), 60.0, 60.0)()"
+        )
         processes.append(subprocess.Popen([sys.executable, "-c", run], stderr=subprocess.DEVNULL))
         while not Path("working").exists() and processes[-1].poll() is None:
             pass

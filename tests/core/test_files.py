@@ -12,8 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet.errors import GauntletError
-from gauntlet.files import SCRATCH, atomic_path, canonical_json, remove_leftovers, scratch, write_bytes, write_json
+from gauntlet.core.errors import GauntletError
+from gauntlet.core.files import (
+    SCRATCH,
+    atomic_path,
+    canonical_json,
+    remove_leftovers,
+    scratch,
+    write_bytes,
+    write_json,
+)
 
 
 def test_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path):

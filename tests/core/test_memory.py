@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gauntlet.attacks.counting import Counts
-from gauntlet.errors import GauntletError
-from gauntlet.memory import BatchSize
+from gauntlet.core.batch_size import BatchSize
+from gauntlet.core.errors import GauntletError
+from gauntlet.robustness.attacks.base.query_counts import Counts
 
 CPU = torch.device("cpu")
 

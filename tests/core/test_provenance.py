@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gauntlet.provenance import fingerprint as fingerprints
-from gauntlet.provenance.recipes import Recipe, digest_mark, mark, read_marks, recipe_from
-from gauntlet.signatures import module_file, syntax_tree
+from gauntlet.core.provenance.recipes import Recipe, digest_mark, mark, read_marks, recipe_from
+from gauntlet.pipeline import fingerprint as fingerprints
+from gauntlet.registry.source_code import module_file, syntax_tree
 
 BEFORE = '''
 """Module docstring."""
@@ -74,7 +74,7 @@ def test_an_edit_of_an_imported_module_counts_and_of_another_does_not(modules):
 
 def test_a_string_that_is_no_docstring_counts():
     """Only docstrings are left out, not strings that code uses."""
-    assert fingerprints.module_hash("gauntlet.stats") != fingerprints.module_hash("gauntlet.results")
+    assert fingerprints.module_hash("gauntlet.reporting.stats") != fingerprints.module_hash("gauntlet.core.parquet")
 
 
 @pytest.mark.parametrize(

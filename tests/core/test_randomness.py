@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from gauntlet.randomness import derive_seed, generator, integers, normal, sample_keys, uniform
+from gauntlet.core.randomness import derive_seed, generator, integers, normal, sample_keys, uniform
 
 HASHES = [f"sample {number}" for number in range(400)]
 

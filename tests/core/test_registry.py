@@ -10,11 +10,11 @@ import textwrap
 import pytest
 from pydantic import ValidationError
 
-from gauntlet import registry
-from gauntlet.errors import InputError
-from gauntlet.foreign import foolbox_tags
+from gauntlet.core.errors import InputError
 from gauntlet.registry import ATTACKS, Registry
-from gauntlet.signatures import exported, locate
+from gauntlet.registry import registries as registry
+from gauntlet.registry.foolbox import foolbox_tags
+from gauntlet.registry.source_code import exported, locate
 
 REGISTRIES = {name: value for name, value in vars(registry).items() if isinstance(value, Registry)}
 COMPONENTS = [(kind, name) for kind, one in REGISTRIES.items() for name in one.names()]

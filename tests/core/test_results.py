@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet.errors import InputError
-from gauntlet.provenance.recipes import Recipe, read_marks
-from gauntlet.results import read_metadata, read_table, table_digest, write_table
+from gauntlet.core.errors import InputError
+from gauntlet.core.parquet import read_metadata, read_table, table_digest, write_table
+from gauntlet.core.provenance.recipes import Recipe, read_marks
 
 TABLE = pa.table(
     {"index": pa.array([0, 1, 2]), "epsilon": pa.array([0.1, None, 0.3], pa.float32()), "s": ["a", "b", "c"]}

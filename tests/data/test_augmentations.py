@@ -9,12 +9,12 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
-from gauntlet.data.augmentations import build_augmentation
-from gauntlet.data.augmentations.random_erasing import random_erasing
-from gauntlet.data.augmentations.random_resized_crop import random_resized_crop
-from gauntlet.data.augmentations.rotation import rotated, rotation
-from gauntlet.data.augmentations.sampling import through_frames
-from gauntlet.randomness import generator
+from gauntlet.core.randomness import generator
+from gauntlet.learning.data.augmentations import build_augmentation
+from gauntlet.learning.data.augmentations.random_erasing import random_erasing
+from gauntlet.learning.data.augmentations.random_resized_crop import random_resized_crop
+from gauntlet.learning.data.augmentations.rotation import rotated, rotation
+from gauntlet.learning.data.augmentations.sampling import through_frames
 from gauntlet.registry import Spec
 
 NOTHING = [

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gauntlet.data.augmentations import build_augmentation
-from gauntlet.data.augmentations.shift import shift
-from gauntlet.data.batches import Batches
-from gauntlet.data.splits import Split
-from gauntlet.randomness import generator
+from gauntlet.core.randomness import generator
+from gauntlet.learning.data.augmentations import build_augmentation
+from gauntlet.learning.data.augmentations.shift import shift
+from gauntlet.learning.data.batches import Batches
+from gauntlet.learning.data.splits import Split
 from gauntlet.registry import AUGMENTATIONS, Spec
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from gauntlet.data.negatives import build_negatives
-from gauntlet.data.negatives.overlay import Overlay
-from gauntlet.data.negatives.scrambling import Scrambling, scramble_blocks, scramble_pixels
-from gauntlet.errors import InputError
-from gauntlet.randomness import generator
+from gauntlet.core.errors import InputError
+from gauntlet.core.randomness import generator
+from gauntlet.learning.data.negatives import build_negatives
+from gauntlet.learning.data.negatives.overlay import Overlay
+from gauntlet.learning.data.negatives.scrambling import Scrambling, scramble_blocks, scramble_pixels
 from gauntlet.registry import NEGATIVES, Spec
 
 

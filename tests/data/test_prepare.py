@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from gauntlet.data.manifest import load_manifest
-from gauntlet.data.prepare import Prepared, channel_statistics, prepare
-from gauntlet.data.splits import sample_hashes, to_unit
-from gauntlet.data.store import load_split, write_splits
-from gauntlet.errors import InputError
+from gauntlet.core.errors import InputError
+from gauntlet.learning.data.manifest import load_manifest
+from gauntlet.learning.data.prepare import Prepared, channel_statistics, prepare
+from gauntlet.learning.data.splits import sample_hashes, to_unit
+from gauntlet.learning.data.store import load_split, write_splits
 from gauntlet.registry import Spec
 
 DIGITS = Spec("sklearn_digits")

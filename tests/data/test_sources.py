@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from gauntlet.data.prepare import prepare
-from gauntlet.data.sources.imagefolder import imagefolder
-from gauntlet.data.sources.parquet import parquet
-from gauntlet.data.sources.torchvision import torchvision
-from gauntlet.errors import InputError
+from gauntlet.core.errors import InputError
+from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.data.sources.imagefolder import imagefolder
+from gauntlet.learning.data.sources.parquet import parquet
+from gauntlet.learning.data.sources.torchvision import torchvision
 from gauntlet.registry import SOURCES, Spec
 
 REAL_DATA = os.environ.get("GAUNTLET_TEST_DATA")

@@ -7,8 +7,8 @@ import hashlib
 import pytest
 import torch
 
-from gauntlet.data.splits import Split, sample_hash, sample_hashes, to_unit
-from gauntlet.data.strata import divide, shuffled
+from gauntlet.learning.data.splits import Split, sample_hash, sample_hashes, to_unit
+from gauntlet.learning.data.strata import divide, shuffled
 
 
 def test_unit_images_span_zero_to_one_exactly() -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from gauntlet import load_model
 from gauntlet.cli import app
-from gauntlet.signatures import locate, module_file, syntax_tree
+from gauntlet.registry.source_code import locate, module_file, syntax_tree
 from tests.workflow.test_snakemake import checkout, snakemake
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,6 @@ import yaml
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from gauntlet import registry
 from gauntlet.cli import app
 from gauntlet.config.attacks import Attack
 from gauntlet.config.certificates import Certificate
@@ -23,9 +22,10 @@ from gauntlet.config.quick import merged
 from gauntlet.config.reference import SECTIONS, reference
 from gauntlet.config.schema import Config, Experiment
 from gauntlet.config.variants import Variant
-from gauntlet.diagnostics.checks import CHECKS
 from gauntlet.registry import ADVERSARIES, CERTIFICATES
-from gauntlet.signatures import locate, module_file
+from gauntlet.registry import registries as registry
+from gauntlet.registry.source_code import locate, module_file
+from gauntlet.robustness.diagnostics.checks import CHECKS
 from tests.workflow.pretend import CONFIG, finish, write_config
 
 ROOT = Path(__file__).parents[2]
@@ -131,8 +131,9 @@ def test_python_of_the_readme_compiles(block):
 
 def test_the_query_of_the_readme_runs(tmp_path, monkeypatch):
     """The query names columns and files that exist."""
-    from gauntlet import paths
-    from gauntlet.results import EVALUATION_SCHEMA, write_table
+    from gauntlet.core.parquet import write_table
+    from gauntlet.core.schemas import EVALUATION_SCHEMA
+    from gauntlet.pipeline import paths
 
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)

@@ -10,12 +10,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from gauntlet import paths, registry
 from gauntlet.cli import app
 from gauntlet.config.grid import Cell
+from gauntlet.core.parquet import read_table
+from gauntlet.pipeline import paths
 from gauntlet.registry import Registry
-from gauntlet.results import read_table
-from gauntlet.signatures import locate, module_file, syntax_tree
+from gauntlet.registry import registries as registry
+from gauntlet.registry.source_code import locate, module_file, syntax_tree
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text()

@@ -13,8 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic
 
-from gauntlet import paths
-from gauntlet.aggregation import (
+from gauntlet.core.parquet import read_table, write_table
+from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
+from gauntlet.learning.training.history import HISTORY_SCHEMA
+from gauntlet.pipeline import paths
+from gauntlet.reporting.aggregation import (
     ATTACKS_SCHEMA,
     CERTIFIED_SCHEMA,
     COMPARISONS_SCHEMA,
@@ -24,12 +27,10 @@ from gauntlet.aggregation import (
     PlannedCertificate,
     measure_attacks,
 )
-from gauntlet.certificates.check import VIOLATION_SCHEMA, violations
-from gauntlet.diagnostics.checks import CHECKS, DIAGNOSTICS_SCHEMA
-from gauntlet.diagnostics.measurements import MEASUREMENT_SCHEMA
-from gauntlet.exhibits import INSPECTION_SCHEMA
-from gauntlet.results import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA, read_table, write_table
-from gauntlet.training.history import HISTORY_SCHEMA
+from gauntlet.robustness.certificates.refutation import VIOLATION_SCHEMA, violations
+from gauntlet.robustness.diagnostics.checks import CHECKS, DIAGNOSTICS_SCHEMA
+from gauntlet.robustness.diagnostics.measurements import MEASUREMENT_SCHEMA
+from gauntlet.robustness.inspection.arrays import INSPECTION_SCHEMA
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "schema.md").read_text()

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gauntlet.attacks.max_confidence import _score
-from gauntlet.attacks.model import AttackModel
-from gauntlet.certificates import certify
-from gauntlet.evaluation import AttackPlan, CellIdentity, evaluate
-from gauntlet.models.build import build
-from gauntlet.models.network import Network
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Network
 from gauntlet.registry import Spec
-from gauntlet.subject import Judge, class_probabilities
+from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.attacks.max_confidence import _score
+from gauntlet.robustness.certificates import certify
+from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate
+from gauntlet.robustness.judge import Judge, class_probabilities
 
 IMAGES = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(12) % 10

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gauntlet.data.splits import sample_hashes
-from gauntlet.errors import AttackError, GauntletError
-from gauntlet.evaluation import AttackPlan, CellIdentity, evaluate, evaluate_parts, gather
+from gauntlet.core.errors import AttackError, GauntletError
+from gauntlet.core.schemas import EVALUATION_SCHEMA
+from gauntlet.learning.data.splits import sample_hashes
 from gauntlet.registry import ATTACKS, Spec
-from gauntlet.results import EVALUATION_SCHEMA
+from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate, evaluate_parts, gather
 
 IDENTITY = CellIdentity("digits", "softmax", 3)
 

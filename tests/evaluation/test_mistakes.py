@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from gauntlet.attacks.foolbox_adapter import _Counted
-from gauntlet.attacks.model import AttackModel
+from gauntlet.robustness.attacks.adapters.foolbox import _Counted
+from gauntlet.robustness.attacks.base.model import AttackModel
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "attacks.md").read_text()

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from gauntlet.errors import InputError
-from gauntlet.evaluation import AttackPlan, CellIdentity
-from gauntlet.evaluation import evaluate as engine
-from gauntlet.notebook import evaluate
+from gauntlet.api import evaluate
+from gauntlet.core.errors import InputError
 from gauntlet.registry import Spec
+from gauntlet.robustness.evaluation import AttackPlan, CellIdentity
+from gauntlet.robustness.evaluation import evaluate as engine
 
 BYTES = torch.randint(256, (12, 1, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 IMAGES = BYTES.float() / 255

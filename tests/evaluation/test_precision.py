@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gauntlet.evaluation import AttackPlan, precision
-from gauntlet.evaluation.precision import choose
 from gauntlet.registry import ATTACKS, Spec
+from gauntlet.robustness.evaluation import AttackPlan, precision
+from gauntlet.robustness.evaluation.precision import choose
 
 IMAGES = torch.rand(40, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 LABELS = torch.zeros(40, dtype=torch.int64)

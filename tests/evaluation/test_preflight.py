@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gauntlet.attacks.model import AttackModel
-from gauntlet.errors import GauntletError, InputError
-from gauntlet.evaluation import AttackPlan, CellIdentity, evaluate
-from gauntlet.evaluation.checks import check_gradients
+from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.registry import Spec
+from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate
+from gauntlet.robustness.evaluation.verification import check_gradients
 
 IMAGES = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])

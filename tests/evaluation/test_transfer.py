@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import gauntlet
-from gauntlet.attacks.model import AttackModel
-from gauntlet.errors import InputError
-from gauntlet.subject import mean_logits
+from gauntlet.core.errors import InputError
+from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.judge import mean_logits
 
 RANDOM = torch.Generator().manual_seed(4)
 IMAGES = torch.rand(12, 1, 4, 4, generator=RANDOM)

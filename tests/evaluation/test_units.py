@@ -12,17 +12,17 @@ import pytest
 import torch
 
 from gauntlet import evaluate as evaluate_in_notebook
-from gauntlet import paths
-from gauntlet.aggregation import plan_from
 from gauntlet.config import Cell
 from gauntlet.config.schema import Config
-from gauntlet.data.manifest import load_manifest
-from gauntlet.errors import InputError
-from gauntlet.planning import require_current_inputs
-from gauntlet.results import read_metadata, read_table
-from gauntlet.slices import Slices
-from gauntlet.stages import aggregate, diagnose, evaluate, prepare, train
-from gauntlet.stages.budgets import in_pixels
+from gauntlet.core.errors import InputError
+from gauntlet.core.parquet import read_metadata, read_table
+from gauntlet.learning.data.manifest import load_manifest
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.slices import Slices
+from gauntlet.pipeline.stages import aggregate, diagnose, evaluate, prepare, train
+from gauntlet.pipeline.stages.budgets import in_pixels
+from gauntlet.pipeline.staleness import require_current_inputs
+from gauntlet.reporting.aggregation import plan_from
 from tests.workflow.pretend import plan_in, write_config
 
 EPSILONS = [0.1, 0.4]

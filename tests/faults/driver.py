@@ -18,9 +18,10 @@ from pathlib import Path
 
 import torch
 
-from gauntlet import cli, files
-from gauntlet.attacks.model import AttackModel
-from gauntlet.training.loop import Training
+from gauntlet import cli
+from gauntlet.core import files
+from gauntlet.learning.training.loop import Training
+from gauntlet.robustness.attacks.base.model import AttackModel
 
 STAGES = ("prepare", "train", "evaluate", "certify", "diagnose", "inspect", "aggregate", "figures", "tables", "report")
 

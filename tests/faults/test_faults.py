@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
 
-from gauntlet.provenance.recipes import read_marks
-from gauntlet.results import VOLATILE_KEY, read_metadata, table_digest
-from gauntlet.tensors import tensor_digest
+from gauntlet.core.parquet import VOLATILE_KEY, read_metadata, table_digest
+from gauntlet.core.provenance.recipes import read_marks
+from gauntlet.core.tensors import tensor_digest
 from tests.workflow.pretend import write_config
 from tests.workflow.test_snakemake import TINY, checkout, planned, snakemake
 

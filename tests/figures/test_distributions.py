@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.collections import LineCollection
 
-from gauntlet.figures import Inputs, draw
+from gauntlet.reporting.figures import Inputs, draw
 
 synthetic = importlib.import_module("synthetic")
 

@@ -14,14 +14,14 @@ import pytest
 from matplotlib.colors import to_hex
 from safetensors.numpy import load_file, save_file
 
-from gauntlet.aggregation import coverage, open_evaluations, summarise
-from gauntlet.diagnostics.checks import DIAGNOSTICS_SCHEMA
-from gauntlet.errors import InputError
-from gauntlet.figures import Examples, History, Inputs, draw
-from gauntlet.figures.heat_map import stated_budget
-from gauntlet.figures.style import line_of
-from gauntlet.results import read_table, write_table
-from gauntlet.stages import from_results as stage
+from gauntlet.core.errors import InputError
+from gauntlet.core.parquet import read_table, write_table
+from gauntlet.reporting import from_results as stage
+from gauntlet.reporting.aggregation import coverage, open_evaluations, summarise
+from gauntlet.reporting.figures import Examples, History, Inputs, draw
+from gauntlet.reporting.figures.heat_map import stated_budget
+from gauntlet.reporting.figures.style import line_of
+from gauntlet.robustness.diagnostics.checks import DIAGNOSTICS_SCHEMA
 
 synthetic = importlib.import_module("synthetic")
 

@@ -9,11 +9,11 @@ import pytest
 import synthetic
 
 from gauntlet.config.grid import Cell
-from gauntlet.figures import History
-from gauntlet.figures.trainings import history_of, loss_name
-from gauntlet.provenance.recipes import Recipe
-from gauntlet.results import write_table
-from gauntlet.stages import inputs
+from gauntlet.core.parquet import write_table
+from gauntlet.core.provenance.recipes import Recipe
+from gauntlet.pipeline.stages import figure_inputs as inputs
+from gauntlet.reporting.figures import History
+from gauntlet.reporting.figures.training_names import history_of, loss_name
 from tests.workflow.pretend import CONFIG, plan_in, write_config
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gauntlet.exhibits import exhibit_table
-from gauntlet.figures import Inputs, Inspection, available, draw
-from gauntlet.figures.style import STYLES, line_of
-from gauntlet.results import write_table
+from gauntlet.core.parquet import write_table
+from gauntlet.reporting.figures import Inputs, Inspection, available, draw
+from gauntlet.reporting.figures.style import STYLES, line_of
+from gauntlet.robustness.inspection.arrays import exhibit_table
 
 synthetic = importlib.import_module("synthetic")
 

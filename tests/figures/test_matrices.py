@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gauntlet.aggregation import PlannedAttack, transfers
-from gauntlet.diagnostics.checks import CHECKS, judged
-from gauntlet.diagnostics.measurements import Measurement, measurement_table
-from gauntlet.figures import Inputs, available, draw
-from gauntlet.results import read_table, write_table
+from gauntlet.core.parquet import read_table, write_table
+from gauntlet.reporting.aggregation import PlannedAttack, transfers
+from gauntlet.reporting.figures import Inputs, available, draw
+from gauntlet.robustness.diagnostics.checks import CHECKS, judged
+from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 
 synthetic = importlib.import_module("synthetic")
 

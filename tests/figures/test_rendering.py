@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from gauntlet.aggregation import PlannedAttack
-from gauntlet.diagnostics.checks import judged
-from gauntlet.diagnostics.measurements import Measurement, measurement_table
-from gauntlet.errors import InputError
-from gauntlet.figures import Examples, History, Inputs, available, draw, inputs_beside, render
+from gauntlet.core.errors import InputError
+from gauntlet.core.parquet import write_table
 from gauntlet.registry import FIGURES
-from gauntlet.results import write_table
+from gauntlet.reporting.aggregation import PlannedAttack
+from gauntlet.reporting.figures import Examples, History, Inputs, available, draw, inputs_beside, render
+from gauntlet.robustness.diagnostics.checks import judged
+from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 
 synthetic = importlib.import_module("synthetic")
 
@@ -88,7 +88,7 @@ def test_another_process_gives_the_same_bytes(inputs, tmp_path):
     """Hash seeds and what was drawn before make no difference."""
     (here,) = render("heat_map", inputs, tmp_path / "here", formats=("svg",), mark=MARK)
     code = (
-        "import sys; from pathlib import Path; from gauntlet.figures import Inputs, render\n"
+        "import sys; from pathlib import Path; from gauntlet.reporting.figures import Inputs, render\n"
         "rows, summary, out, mark, *variants = sys.argv[1:]\n"
         "inputs = Inputs(tuple(variants), Path(rows), Path(summary))\n"
         "render('heat_map', inputs, Path(out), formats=('svg',), mark=mark)\n"

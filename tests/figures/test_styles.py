@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from gauntlet.cli import app
-from gauntlet.errors import InputError
-from gauntlet.figures import Examples, Inputs, draw
-from gauntlet.figures.style import STYLES, style_of
-from gauntlet.stages import from_results as stage
+from gauntlet.core.errors import InputError
+from gauntlet.reporting import from_results as stage
+from gauntlet.reporting.figures import Examples, Inputs, draw
+from gauntlet.reporting.figures.style import STYLES, style_of
 
 synthetic = importlib.import_module("synthetic")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from gauntlet import paths
 from gauntlet.config import Cell
-from gauntlet.exhibits import read_exhibits
-from gauntlet.planning import require_current_inputs
-from gauntlet.stages import figure, inspect, prepare, train
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.stages import figure, inspect, prepare, train
+from gauntlet.pipeline.staleness import require_current_inputs
+from gauntlet.robustness.inspection.arrays import read_exhibits
 from tests.workflow.pretend import plan_in, write_config
 
 SIGMOID = {"model": {"name": "cnn", "widths": [4], "head": "sigmoid"}, "loss": "sigmoid_bce"}

@@ -9,26 +9,27 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gauntlet.data.negatives.overlay import Overlay
-from gauntlet.data.prepare import prepare
-from gauntlet.data.splits import Split
-from gauntlet.exhibits import INSPECTION_SCHEMA, exhibit_table, read_exhibits
-from gauntlet.inspection import inspect, training_negatives
-from gauntlet.inspection.activations import activations
-from gauntlet.inspection.classes import exciting_classes
-from gauntlet.inspection.excitation import excite
-from gauntlet.inspection.transition import transition
-from gauntlet.inspection.units import first_layer
-from gauntlet.models.activations.relog import ReLog
-from gauntlet.models.build import build
-from gauntlet.models.layers.normalization import Normalization
-from gauntlet.models.layers.ramp import Ramp
-from gauntlet.models.network import Head, LayerHead, Network
-from gauntlet.models.units.second_order import SecondOrder
+from gauntlet.core.parquet import write_table
+from gauntlet.learning.data.negatives.overlay import Overlay
+from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.data.splits import Split
+from gauntlet.learning.models.activations.relog import ReLog
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.layers.normalization import Normalization
+from gauntlet.learning.models.layers.ramp import Ramp
+from gauntlet.learning.models.network import Head, LayerHead, Network
+from gauntlet.learning.models.units.second_order import SecondOrder
+from gauntlet.learning.training.loop import fit
+from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import MODELS, Spec
-from gauntlet.results import write_table
-from gauntlet.training.loop import fit
-from gauntlet.training.settings import TrainingSettings
+from gauntlet.robustness.inspection.activations import activations
+from gauntlet.robustness.inspection.arrays import INSPECTION_SCHEMA, exhibit_table, read_exhibits
+from gauntlet.robustness.inspection.classes import exciting_classes
+from gauntlet.robustness.inspection.excitation import excite
+from gauntlet.robustness.inspection.inspector import inspect
+from gauntlet.robustness.inspection.negatives import training_negatives
+from gauntlet.robustness.inspection.transition import transition
+from gauntlet.robustness.inspection.units import first_layer
 
 CPU = torch.device("cpu")
 DATA = prepare(Spec("sklearn_digits"), limit={"train": 200, "test": 60})
@@ -209,7 +210,7 @@ def test_a_transition_leads_from_the_first_correct_image_to_the_first_of_another
 
 def test_sigmoids_need_not_sum_to_one():
     """The head says what probabilities are."""
-    from gauntlet.models.heads.sigmoid import SigmoidHead
+    from gauntlet.learning.models.heads.sigmoid import SigmoidHead
 
     head = SigmoidHead(in_features=1, num_classes=2)
     head.layers[0].load_state_dict(dense([[-10.0], [10.0]], [5.0, -5.0]).state_dict())

@@ -11,12 +11,12 @@ from scipy.linalg import hadamard
 from torch import nn
 from torch.nn import functional
 
-from gauntlet.errors import InputError
-from gauntlet.losses import build_loss
-from gauntlet.models.build import build
-from gauntlet.models.codes import hadamard_code, log_probabilities
-from gauntlet.models.network import Network
-from gauntlet.models.weights import load_model, save
+from gauntlet.core.errors import InputError
+from gauntlet.learning.losses import build_loss
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.codes import hadamard_code, log_probabilities
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.models.weights import load_model, save
 from gauntlet.registry import Spec
 
 HEADS_OF_CODES = {"ecc": "hinge", "hadamard_code": "cross_entropy"}

@@ -12,21 +12,21 @@ from deel import torchlip
 from deel.torchlip.normalizers import bjorck_normalization
 from torch import Tensor, nn
 
-from gauntlet.data.prepare import Prepared, prepare
-from gauntlet.data.splits import to_unit
-from gauntlet.errors import GauntletError
-from gauntlet.models.build import build
-from gauntlet.models.constraints import Constraint
-from gauntlet.models.layers.full_sort import FullSort
-from gauntlet.models.layers.group_sort import GroupSort2
-from gauntlet.models.layers.normalization import Normalization
-from gauntlet.models.layers.pooling import L2NormPool2d, ScaledAvgPool2d
-from gauntlet.models.layers.projected import ProjectedConv2d, ProjectedLinear, orthonormalised
-from gauntlet.models.lipschitz import LipschitzNetwork, effective_weight
-from gauntlet.models.weights import load_model, save
+from gauntlet.core.errors import GauntletError
+from gauntlet.learning.data.prepare import Prepared, prepare
+from gauntlet.learning.data.splits import to_unit
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.constraints import Constraint
+from gauntlet.learning.models.layers.full_sort import FullSort
+from gauntlet.learning.models.layers.group_sort import GroupSort2
+from gauntlet.learning.models.layers.normalization import Normalization
+from gauntlet.learning.models.layers.pooling import L2NormPool2d, ScaledAvgPool2d
+from gauntlet.learning.models.layers.projected import ProjectedConv2d, ProjectedLinear, orthonormalised
+from gauntlet.learning.models.lipschitz import LipschitzNetwork, effective_weight
+from gauntlet.learning.models.weights import load_model, save
+from gauntlet.learning.training.loop import Training
+from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import MODELS, Spec
-from gauntlet.training.loop import Training
-from gauntlet.training.settings import TrainingSettings
 
 CHOICES = ("constraint", "activation", "pooling", "output")
 _OPTIONS = MODELS.entry("lipschitz_cnn").options_model.model_fields

@@ -9,16 +9,16 @@ import torch
 from deel import torchlip
 from torch import Tensor, nn
 
-from gauntlet.data.prepare import prepare
-from gauntlet.errors import GauntletError, InputError
-from gauntlet.models.build import build
-from gauntlet.models.layers.full_sort import FullSort
-from gauntlet.models.layers.group_sort import GroupSort2
-from gauntlet.models.layers.pooling import L2NormPool2d, ScaledAvgPool2d
-from gauntlet.models.lipschitz import LipschitzNetwork, effective_weight, layer_bound
+from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.layers.full_sort import FullSort
+from gauntlet.learning.models.layers.group_sort import GroupSort2
+from gauntlet.learning.models.layers.pooling import L2NormPool2d, ScaledAvgPool2d
+from gauntlet.learning.models.lipschitz import LipschitzNetwork, effective_weight, layer_bound
+from gauntlet.learning.training.loop import Training
+from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import Spec
-from gauntlet.training.loop import Training
-from gauntlet.training.settings import TrainingSettings
 
 OPTIONS: list[dict[str, Any]] = [
     {},

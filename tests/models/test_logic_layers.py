@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gauntlet.models.activations import build_activation
-from gauntlet.models.foldings import build_folding
-from gauntlet.models.layers.ramp import Ramp
-from gauntlet.models.units import build_unit
-from gauntlet.models.units.second_order import SecondOrder
+from gauntlet.learning.models.activations import build_activation
+from gauntlet.learning.models.foldings import build_folding
+from gauntlet.learning.models.layers.ramp import Ramp
+from gauntlet.learning.models.units import build_unit
+from gauntlet.learning.models.units.second_order import SecondOrder
 from gauntlet.registry import ACTIVATIONS, FOLDINGS, UNITS
 
 KINDS = ["dense", "conv"]

@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.config.variants import Variant
-from gauntlet.data.prepare import prepare
-from gauntlet.errors import InputError
-from gauntlet.models.blocks import Blocks
-from gauntlet.models.build import build
-from gauntlet.models.foldings.folding import Folding
-from gauntlet.models.layers.ramp import Ramp
-from gauntlet.models.network import Network
-from gauntlet.models.units.second_order import SecondOrder
-from gauntlet.models.weights import load_model, save
+from gauntlet.core.errors import InputError
+from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.models.blocks import Blocks
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.foldings.folding import Folding
+from gauntlet.learning.models.layers.ramp import Ramp
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.models.units.second_order import SecondOrder
+from gauntlet.learning.models.weights import load_model, save
+from gauntlet.learning.training.loop import Training
+from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import ACTIVATIONS, FOLDINGS, MODELS, UNITS, Spec
-from gauntlet.training.loop import Training
-from gauntlet.training.settings import TrainingSettings
 
 SMALL = {"mnist_cnn": {"widths": [3, 4]}, "vgg": {"depth": 4, "capacity": 0.05, "batch_norm": True}}
 COMBINED = list(itertools.product(ACTIVATIONS.names(), UNITS.names(), FOLDINGS.names()))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gauntlet.config.feasibility import views_of
+from gauntlet.config.compatibility import offered_views
 from gauntlet.config.variants import Variant
-from gauntlet.errors import InputError
-from gauntlet.models.build import build
-from gauntlet.models.network import Network
+from gauntlet.core.errors import InputError
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Network
 from gauntlet.registry import HEADS, MODELS, Spec
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
@@ -98,7 +98,7 @@ def test_lenet_has_the_layers_of_the_source() -> None:
 def test_views_are_registered_as_they_are_offered(spec: Spec) -> None:
     """A configuration's `surrogate` is checked by the tags `views`, so they name what the network has."""
     offered = set(built(spec).surrogates) - {"logits"}
-    assert set(views_of(Variant.model_validate({"model": spec.as_dict()})) or ()) == offered
+    assert set(offered_views(Variant.model_validate({"model": spec.as_dict()})) or ()) == offered
 
 
 def test_code_bits_view_is_before_the_tanh() -> None:

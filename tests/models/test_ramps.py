@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from gauntlet.data.prepare import prepare
-from gauntlet.models.build import build
-from gauntlet.models.layers.ramp import Ramp
-from gauntlet.models.network import Network
-from gauntlet.models.weights import load_model, save
+from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.layers.ramp import Ramp
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.models.weights import load_model, save
+from gauntlet.learning.training.loop import Training
+from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import Spec
-from gauntlet.training.loop import Training
-from gauntlet.training.settings import TrainingSettings
 
 OPTIONS = {
     "widths": [4, 6],

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gauntlet.errors import InputError
-from gauntlet.models.build import build
-from gauntlet.models.network import Network
-from gauntlet.models.weights import load_model, save
+from gauntlet.core.errors import InputError
+from gauntlet.core.tensors import read_header, tensor_digest
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.models.weights import load_model, save
 from gauntlet.registry import Spec
-from gauntlet.tensors import read_header, tensor_digest
 
 SPECS = [
     Spec("cnn", {"widths": [4, 8], "head": {"name": "softmax", "hidden": 8}}),

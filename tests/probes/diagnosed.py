@@ -7,9 +7,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gauntlet.losses import build_loss
-from gauntlet.models.build import build
-from gauntlet.models.network import Network
+from gauntlet.learning.losses import build_loss
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Network
 from gauntlet.registry import Spec
 
 EPSILONS = {"linf": (0.03, 0.1, 0.2), "l2": (0.5, 1.0)}

@@ -6,12 +6,12 @@ import pytest
 import torch
 from diagnosed import EPSILONS, Rounded, Saturated, Shattered, digits, trained
 
-from gauntlet.diagnostics.checks import CHECKS, judged
-from gauntlet.diagnostics.measurements import MEASUREMENT_SCHEMA
-from gauntlet.errors import InputError
-from gauntlet.evaluation import CellIdentity
-from gauntlet.probes import probe
-from gauntlet.probes.stock import instability, silent_outputs, still_moving, stock_attack
+from gauntlet.core.errors import InputError
+from gauntlet.robustness.diagnostics.checks import CHECKS, judged
+from gauntlet.robustness.diagnostics.measurements import MEASUREMENT_SCHEMA
+from gauntlet.robustness.diagnostics.plain_pgd import instability, silent_outputs, still_moving, stock_attack
+from gauntlet.robustness.diagnostics.probes import probe
+from gauntlet.robustness.evaluation import CellIdentity
 
 SAMPLES = 64
 

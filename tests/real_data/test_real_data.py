@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet import paths
 from gauntlet.config import grid, load
+from gauntlet.pipeline import paths
 from tests.workflow.test_snakemake import checkout, planned, snakemake
 
 CONFIGS = sorted(Path(__file__).parent.glob("*.yaml"))

@@ -12,15 +12,15 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from gauntlet.aggregation import measure_attacks, origins, summarise
-from gauntlet.aggregation.attacks import VOLATILE
-from gauntlet.aggregation.origins import CIRCUMSTANCES
-from gauntlet.diagnostics.checks import flags_of, judged
-from gauntlet.diagnostics.measurements import measurement_table, share
-from gauntlet.figures import Examples, Inputs, render
-from gauntlet.provenance.recipes import Recipe
-from gauntlet.report import write_report
-from gauntlet.results import read_table, write_table
+from gauntlet.core.parquet import read_table, write_table
+from gauntlet.core.provenance.recipes import Recipe
+from gauntlet.reporting.aggregation import measure_attacks, origins, summarise
+from gauntlet.reporting.aggregation.attacks import VOLATILE
+from gauntlet.reporting.aggregation.origins import CIRCUMSTANCES
+from gauntlet.reporting.figures import Examples, Inputs, render
+from gauntlet.reporting.page import write_report
+from gauntlet.robustness.diagnostics.checks import flags_of, judged
+from gauntlet.robustness.diagnostics.measurements import measurement_table, share
 
 synthetic = importlib.import_module("synthetic")
 browser = importlib.import_module("tests.report.browser")

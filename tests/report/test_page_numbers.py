@@ -11,14 +11,14 @@ from html.parser import HTMLParser
 import duckdb
 import pytest
 
-from gauntlet.aggregation import measure_attacks
-from gauntlet.aggregation.attacks import VOLATILE
-from gauntlet.figures import Examples, Inputs
-from gauntlet.report import render_report
-from gauntlet.report.gallery import read_gallery
-from gauntlet.report.queries import QUERIES
-from gauntlet.results import write_table
-from gauntlet.stages.from_results import report_from_results
+from gauntlet.core.parquet import write_table
+from gauntlet.reporting.aggregation import measure_attacks
+from gauntlet.reporting.aggregation.attacks import VOLATILE
+from gauntlet.reporting.figures import Examples, Inputs
+from gauntlet.reporting.from_results import report_from_results
+from gauntlet.reporting.page import render_report
+from gauntlet.reporting.page.gallery import read_gallery
+from gauntlet.reporting.page.queries import QUERIES
 
 synthetic = importlib.import_module("synthetic")
 

@@ -15,15 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet.aggregation import Making, Plan, PlannedAttack, combine, measure_attacks, summarise
-from gauntlet.aggregation.attacks import VOLATILE
 from gauntlet.config.grid import Cell
-from gauntlet.diagnostics.checks import flags_of, judged
-from gauntlet.diagnostics.measurements import measurement_table, share
-from gauntlet.errors import InputError
-from gauntlet.figures import Inputs, render
-from gauntlet.report import render_report, write_report
-from gauntlet.results import EVALUATION_SCHEMA, read_table, write_table
+from gauntlet.core.errors import InputError
+from gauntlet.core.parquet import read_table, write_table
+from gauntlet.core.schemas import EVALUATION_SCHEMA
+from gauntlet.reporting.aggregation import Making, Plan, PlannedAttack, combine, measure_attacks, summarise
+from gauntlet.reporting.aggregation.attacks import VOLATILE
+from gauntlet.reporting.figures import Inputs, render
+from gauntlet.reporting.page import render_report, write_report
+from gauntlet.robustness.diagnostics.checks import flags_of, judged
+from gauntlet.robustness.diagnostics.measurements import measurement_table, share
 
 synthetic = importlib.import_module("synthetic")
 

@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 from safetensors.numpy import save_file
 
-from gauntlet.aggregation import Plan, PlannedAttack, PlannedCertificate, combine, summarise
 from gauntlet.config.grid import Cell
-from gauntlet.exhibits import Exhibit, exhibit_table
-from gauntlet.figures import Inspection
-from gauntlet.results import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA, write_table
+from gauntlet.core.parquet import write_table
+from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
+from gauntlet.reporting.aggregation import Plan, PlannedAttack, PlannedCertificate, combine, summarise
+from gauntlet.reporting.figures import Inspection
+from gauntlet.robustness.inspection.arrays import Exhibit, exhibit_table
 
 NORMS = ("l0", "l1", "l2", "linf")
 VARIANTS = ("softmax", "ecc", "hydra_ecc", "lipschitz")

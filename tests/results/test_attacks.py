@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic
 
-from gauntlet.aggregation import ATTACKS_SCHEMA, Making, PlannedAttack, combine, measure_attacks
-from gauntlet.aggregation.attacks import VOLATILE
-from gauntlet.results import EVALUATION_SCHEMA, read_table, write_table
+from gauntlet.core.parquet import read_table, write_table
+from gauntlet.core.schemas import EVALUATION_SCHEMA
+from gauntlet.reporting.aggregation import ATTACKS_SCHEMA, Making, PlannedAttack, combine, measure_attacks
+from gauntlet.reporting.aggregation.attacks import VOLATILE
 
 INF = np.inf
 WRONG = "wrong"

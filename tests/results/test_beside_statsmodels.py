@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
-from gauntlet.stats import (
+from gauntlet.reporting.stats import (
     clopper_pearson_interval,
     holm,
     paired_interval,

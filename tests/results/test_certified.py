@@ -8,12 +8,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet.aggregation import CERTIFIED_SCHEMA, certified_accuracies, markdown_table, summarise
-from gauntlet.aggregation.certified import radius_grid
-from gauntlet.aggregation.plan import plan_from
-from gauntlet.errors import InputError
-from gauntlet.results import CERTIFICATE_SCHEMA, read_metadata, write_table
-from gauntlet.stats import t_interval, wilson_interval
+from gauntlet.core.errors import InputError
+from gauntlet.core.parquet import read_metadata, write_table
+from gauntlet.core.schemas import CERTIFICATE_SCHEMA
+from gauntlet.reporting.aggregation import CERTIFIED_SCHEMA, certified_accuracies, summarise
+from gauntlet.reporting.aggregation.certified import radius_grid
+from gauntlet.reporting.aggregation.design import plan_from
+from gauntlet.reporting.stats import t_interval, wilson_interval
+from gauntlet.reporting.tables.summary_text import markdown_table
 
 synthetic = importlib.import_module("synthetic")
 

@@ -8,10 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic
 
-from gauntlet.aggregation import combine, combined, plan_from, verify
 from gauntlet.config.grid import Cell
-from gauntlet.errors import GauntletError, InputError
-from gauntlet.results import read_metadata, read_table, write_table
+from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.core.parquet import read_metadata, read_table, write_table
+from gauntlet.reporting.aggregation import combination as combined
+from gauntlet.reporting.aggregation import combine, plan_from, verify
 
 PLAN = synthetic.plan(variants=("softmax", "ecc"), seeds=(0, 1), attacks=synthetic.ATTACKS[:2])
 

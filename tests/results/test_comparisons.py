@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic
 
-from gauntlet.aggregation import PlannedAttack, certified_accuracies, compare_variants, comparisons
 from gauntlet.config.grid import Cell
-from gauntlet.results import read_table
-from gauntlet.stats import holm, paired_interval, sign_flip_test, t_interval
+from gauntlet.core.parquet import read_table
+from gauntlet.reporting.aggregation import PlannedAttack, certified_accuracies, compare_variants, comparisons
+from gauntlet.reporting.stats import holm, paired_interval, sign_flip_test, t_interval
 
 ATTACKS = (
     PlannedAttack("fgsm", "linf", synthetic.LINF, without=("ecc",), sources=("ecc",)),

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic
 
-from gauntlet.aggregation import combine, coverage, open_evaluations
+from gauntlet.reporting.aggregation import combine, coverage, open_evaluations
 
 
 @pytest.mark.parametrize("errors", [0, 7])
@@ -40,7 +40,7 @@ def test_saturated_confidences_share_a_point(tmp_path):
     for name in ("clean_confidence", "adversarial_confidence"):
         place = rows.schema.get_field_index(name)
         rows = rows.set_column(place, rows.schema.field(name), [np.ones(50, np.float32)])
-    from gauntlet.results import write_table
+    from gauntlet.core.parquet import write_table
 
     write_table(tmp_path / "cell.parquet", rows, {})
     combine({cell: tmp_path / "cell.parquet"}, tmp_path / "evaluations.parquet", plan=plan)

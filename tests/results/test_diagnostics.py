@@ -5,12 +5,12 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from gauntlet.aggregation import masked_variants, percent
-from gauntlet.aggregation.notes import flagged, flags_note
-from gauntlet.diagnostics.checks import CHECKS, DIAGNOSTICS_SCHEMA, flags_in, flags_of, judged, worst
-from gauntlet.diagnostics.comparisons import AttackFacts, compare
-from gauntlet.diagnostics.measurements import inapplicable, measurement_table, share
-from gauntlet.errors import InputError
+from gauntlet.core.errors import InputError
+from gauntlet.reporting.footnotes import flagged, flags_note
+from gauntlet.reporting.formatting import masked_variants, percent
+from gauntlet.robustness.diagnostics.attack_comparisons import AttackFacts, compare
+from gauntlet.robustness.diagnostics.checks import CHECKS, DIAGNOSTICS_SCHEMA, flags_in, flags_of, judged, worst
+from gauntlet.robustness.diagnostics.measurements import inapplicable, measurement_table, share
 
 SAMPLES = 100
 FGSM = AttackFacts("fgsm", "linf", steps=1, epsilons=(0.1, 0.2))

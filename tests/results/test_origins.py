@@ -7,11 +7,11 @@ import json
 import pyarrow as pa
 import pytest
 
-from gauntlet.aggregation import ORIGINS_SCHEMA, origins
 from gauntlet.config.grid import Cell
-from gauntlet.errors import InputError
-from gauntlet.provenance.recipes import Recipe, scan
-from gauntlet.results import read_metadata, write_table
+from gauntlet.core.errors import InputError
+from gauntlet.core.parquet import read_metadata, write_table
+from gauntlet.core.provenance.recipes import Recipe, scan
+from gauntlet.reporting.aggregation import ORIGINS_SCHEMA, origins
 
 CELL = Cell("evaluate", "digits", "softmax", 1, "pgd")
 
@@ -19,7 +19,7 @@ CELL = Cell("evaluate", "digits", "softmax", 1, "pgd")
 def test_a_cell_is_told_with_recipe_configuration_inputs_and_commit(tmp_path):
     """All is read from the file itself; the ids stand in columns, and not in the slice."""
     slice_ = {"experiment": "digits", "variant": "softmax", "seed": 1, "name": "pgd", "attack": {"steps": 40}}
-    recipe = Recipe("evaluate", slice_, {"gauntlet.attacks": "12"}, {"data/manifest.json": "sha256:34"})
+    recipe = Recipe("evaluate", slice_, {"gauntlet.robustness.attacks": "12"}, {"data/manifest.json": "sha256:34"})
     made = {**recipe.metadata(), "gauntlet.commit": "c0ffee", "gauntlet.dirty": "true", "gauntlet.seconds": "1.5"}
     write_table(tmp_path / "samples.parquet", pa.table({"index": [1]}), made)
     table = origins({CELL: tmp_path / "samples.parquet"})

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from gauntlet.stats import holm, odds_ratio, paired_interval, seed_effects, sign_flip_test, t_interval
+from gauntlet.reporting.stats import holm, odds_ratio, paired_interval, seed_effects, sign_flip_test, t_interval
 
 COUNT = st.integers(0, 60)
 

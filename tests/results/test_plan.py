@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from gauntlet.aggregation import plan_from, plan_of
 from gauntlet.config.loading import load, read_yaml
+from gauntlet.reporting.aggregation import plan_from, plan_of
 
 DEFAULT = Path(__file__).parents[2] / "config.yaml"
 
@@ -60,6 +60,7 @@ def test_attacks_that_differ_in_their_seed_only_are_repetitions(tmp_path):
 def test_queries_print_nothing():
     """DuckDB shows how far it is wherever it takes a process for an interactive one, as it does this one."""
     asked = "one.sql(\"SELECT current_setting('enable_progress_bar')\").fetchall()[0][0]"
-    code = f"from gauntlet.aggregation.queries import open_connection as opened\nwith opened() as one: print({asked})"
+    code = "from gauntlet.reporting.aggregation.queries import open_connection as opened\n"
+    code += f"with opened() as one: print({asked})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from gauntlet.stats import clopper_pearson_interval, t_interval, wilson_interval
+from gauntlet.reporting.stats import clopper_pearson_interval, t_interval, wilson_interval
 
 COUNTS = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 CONFIDENCES = st.sampled_from([0.5, 0.9, 0.95, 0.999])

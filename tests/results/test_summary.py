@@ -11,10 +11,11 @@ import pytest
 import synthetic
 from scipy import stats as reference
 
-from gauntlet.aggregation import PlannedAttack, combine, summarise
 from gauntlet.config.grid import Cell
-from gauntlet.errors import InputError
-from gauntlet.results import EVALUATION_SCHEMA, write_table
+from gauntlet.core.errors import InputError
+from gauntlet.core.parquet import write_table
+from gauntlet.core.schemas import EVALUATION_SCHEMA
+from gauntlet.reporting.aggregation import PlannedAttack, combine, summarise
 
 GRID = (0.1, 0.2, 0.3)
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 import synthetic
 
-from gauntlet.aggregation import SUMMARY_SCHEMA, combine, csv_table, markdown_table, summarise
+from gauntlet.reporting.aggregation import SUMMARY_SCHEMA, combine, summarise
+from gauntlet.reporting.tables.summary_text import csv_table, markdown_table
 
 PLAN = synthetic.plan()
 

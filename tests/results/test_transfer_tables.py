@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic
 
-from gauntlet.aggregation import PlannedAttack, confidence, open_evaluations, transfers
-from gauntlet.results import read_table
+from gauntlet.core.parquet import read_table
+from gauntlet.reporting.aggregation import PlannedAttack, confidence, open_evaluations, transfers
 
 VARIANTS = synthetic.VARIANTS[:3]
 ATTACKS = (

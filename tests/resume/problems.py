@@ -10,13 +10,13 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gauntlet import paths
 from gauntlet.config import Cell
-from gauntlet.models.weights import load_manifest
+from gauntlet.core.parquet import read_table
+from gauntlet.core.tensors import read_header
+from gauntlet.learning.models.weights import load_manifest
+from gauntlet.learning.training.history import VOLATILE
+from gauntlet.pipeline import paths
 from gauntlet.registry import LOSSES
-from gauntlet.results import read_table
-from gauntlet.tensors import read_header
-from gauntlet.training.history import VOLATILE
 
 MODEL = Cell("train", "tiny", "softmax", 0)
 ATTACK = Cell("evaluate", "tiny", "softmax", 0, "pgd")
@@ -44,8 +44,8 @@ CONFIG = {
 # The command with smaller parts and a checkpoint at every step: seconds of work offer as many instants as hours.
 EAGER = """
 import sys
-from gauntlet.evaluation import pieces
-from gauntlet.training.checkpoints import Checkpoints
+from gauntlet.robustness.evaluation import shards as pieces
+from gauntlet.learning.training.checkpoints import Checkpoints
 pieces.PART_SIZES["cpu"] = 16
 Checkpoints.due = lambda self: True
 from gauntlet.cli import main

@@ -13,12 +13,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gauntlet.errors import InputError, Interrupted
-from gauntlet.evaluation import AttackPlan, CellIdentity, evaluate_parts, gather
-from gauntlet.evaluation.finished import FinishedParts
-from gauntlet.evaluation.pieces import Shard, pieces, remaining
+from gauntlet.core.errors import InputError, Interrupted
+from gauntlet.core.signals import STOPPING, StopRequest
 from gauntlet.registry import Spec
-from gauntlet.signals import STOPPING, StopRequest
+from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate_parts, gather
+from gauntlet.robustness.evaluation.partial_results import FinishedParts
+from gauntlet.robustness.evaluation.shards import Shard, pieces, remaining
 
 DRAWS = torch.Generator().manual_seed(0)
 IMAGES = torch.rand((23, 1, 4, 4), generator=DRAWS)

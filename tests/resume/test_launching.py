@@ -16,12 +16,13 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from gauntlet import paths
 from gauntlet.config.schema import Execution
-from gauntlet.errors import GauntletError, InputError, Interrupted
-from gauntlet.results import read_table
-from gauntlet.stages import launching, processes
-from gauntlet.training.sharing import LOST
+from gauntlet.core.errors import GauntletError, InputError, Interrupted
+from gauntlet.core.parquet import read_table
+from gauntlet.learning.training.data_parallel import LOST
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.stages import process_group as processes
+from gauntlet.pipeline.stages import torchrun as launching
 from tests.resume.problems import CONFIG, MODEL, finish, start
 from tests.workflow.pretend import write_config
 

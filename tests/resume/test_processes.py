@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from gauntlet import paths
-from gauntlet.results import read_table
+from gauntlet.core.parquet import read_table
+from gauntlet.pipeline import paths
 from tests.resume.problems import ATTACK, CONFIG, MODEL, attack_outcome, finish, leftovers, model_outcome, start
 from tests.workflow.pretend import write_config
 

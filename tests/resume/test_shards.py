@@ -8,9 +8,9 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet import paths
 from gauntlet.config import Cell
-from gauntlet.planning import State
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.staleness import State
 from tests.resume.problems import leftovers
 from tests.workflow.pretend import CONFIG, finish, plan_in, write_config
 from tests.workflow.test_snakemake import TINY, checkout, planned, snakemake

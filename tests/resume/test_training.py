@@ -16,18 +16,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from gauntlet import files
-from gauntlet.data.prepare import prepare
-from gauntlet.errors import GauntletError, Interrupted
-from gauntlet.models.build import build
+from gauntlet.core import files
+from gauntlet.core.errors import GauntletError, Interrupted
+from gauntlet.core.signals import StopRequest
+from gauntlet.core.tensors import tensor_digest
+from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.models.build import build
+from gauntlet.learning.training import checkpoints as module
+from gauntlet.learning.training.checkpoints import Checkpoints
+from gauntlet.learning.training.history import VOLATILE
+from gauntlet.learning.training.loop import Training, fit
+from gauntlet.learning.training.settings import Recovery, TrainingSettings
 from gauntlet.registry import Spec
-from gauntlet.signals import StopRequest
-from gauntlet.tensors import tensor_digest
-from gauntlet.training import checkpoints as module
-from gauntlet.training.checkpoints import Checkpoints
-from gauntlet.training.history import VOLATILE
-from gauntlet.training.loop import Training, fit
-from gauntlet.training.settings import Recovery, TrainingSettings
 
 DATA = prepare(Spec("sklearn_digits"), limit={"train": 400, "test": 100})
 SPLITS = DATA.splits["train"], DATA.splits["validation"]

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from gauntlet import paths
 from gauntlet.config import Cell
-from gauntlet.slurm.site import minutes
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.cluster.partitions import minutes
 from tests.slurm.cluster import Cluster
 from tests.workflow.pretend import write_config
 from tests.workflow.test_snakemake import checkout

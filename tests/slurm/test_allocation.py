@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from gauntlet.allocation import Allocation
 from gauntlet.config import Cell
 from gauntlet.config.schema import Execution
-from gauntlet.errors import InputError
-from gauntlet.slurm import site
-from gauntlet.slurm.queue import Job, after
-from gauntlet.slurm.site import VARIABLE, Partition, minutes, partitions
+from gauntlet.core.errors import InputError
+from gauntlet.pipeline.cluster import partitions as site
+from gauntlet.pipeline.cluster.partitions import VARIABLE, Partition, minutes, partitions
+from gauntlet.pipeline.cluster.queue import Job, after
+from gauntlet.pipeline.cluster.resources import Allocation
 
 TRAIN = Cell("train", "small", "softmax", 0)
 ATTACK = Cell("evaluate", "small", "softmax", 0, "pgd")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet.slurm.commands import STAND_INS
-from gauntlet.slurm.sacct import MEMORY
-from gauntlet.slurm.states import QUEUED
+from gauntlet.pipeline.cluster.commands import STAND_INS
+from gauntlet.pipeline.cluster.job_states import QUEUED
+from gauntlet.pipeline.cluster.sacct import MEMORY
 from tests.slurm.plugin import Looking
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]

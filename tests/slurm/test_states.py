@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from gauntlet.slurm import sacct, states
-from gauntlet.slurm.states import LOOKS, LOOKS_WITHOUT_ACCOUNTS, Witnesses, judge
+from gauntlet.pipeline.cluster import job_states as states
+from gauntlet.pipeline.cluster import sacct
+from gauntlet.pipeline.cluster.job_states import LOOKS, LOOKS_WITHOUT_ACCOUNTS, Witnesses, judge
 
 
 def told(queue, accounts, *, has_accounts=True):

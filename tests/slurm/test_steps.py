@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from gauntlet import paths
-from gauntlet.results import read_metadata
+from gauntlet.core.parquet import read_metadata
+from gauntlet.pipeline import paths
 from tests.resume.problems import MODEL, finish
 from tests.resume.test_launching import configured, outcome
 

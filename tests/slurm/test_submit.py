@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gauntlet import paths
-from gauntlet.controller.record import last_submitted, progress_of
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.cluster.controller.record import last_submitted, progress_of
 from tests.slurm.run import told, wait_for
 from tests.workflow.pretend import write_config
 from tests.workflow.test_snakemake import TINY, checkout

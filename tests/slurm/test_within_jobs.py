@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet import paths, preloading
 from gauntlet.config import Cell
-from gauntlet.preloading import VARIABLE
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.cluster import fork_server as preloading
+from gauntlet.pipeline.cluster.fork_server import VARIABLE
 from tests.faults.test_faults import digests
 from tests.workflow.pretend import write_config
 from tests.workflow.test_snakemake import TINY, checkout
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.slow
 # Starts the process as a job's Snakemake does, says where it listens, and stays until its input ends.
 JOB = f"""
 import os, sys
-from gauntlet import preloading
+from gauntlet.pipeline.cluster import fork_server as preloading
 preloading.start(1)
 print(os.environ["{VARIABLE}"], flush=True)
 sys.stdin.read()
@@ -267,7 +268,7 @@ def test_a_cell_that_shares_its_job_is_a_fork(trained, others, forked):
     cell = told(trained, by="waiting")
     try:
         parent = Path(f"/proc/{cell[1]}/cmdline").read_text()
-        assert ("gauntlet.preloading" in parent) == forked
+        assert ("gauntlet.pipeline.cluster.fork_server" in parent) == forked
     finally:
         os.kill(cell[0], signal.SIGKILL)
         job.wait(60)

@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import synthetic
 
-from gauntlet import paths
-from gauntlet.aggregation import PlannedAttack
 from gauntlet.config.grid import Cell
-from gauntlet.diagnostics.measurements import measurement_table, share
-from gauntlet.files import write_bytes, write_json, write_text
-from gauntlet.planning import Plan
-from gauntlet.provenance.circumstances import Stopwatch
-from gauntlet.provenance.digests import digest_json
-from gauntlet.provenance.recipes import DIGEST_KEY, digest_mark, mark
-from gauntlet.results import write_table
+from gauntlet.core.files import write_bytes, write_json, write_text
+from gauntlet.core.parquet import write_table
+from gauntlet.core.provenance.digests import digest_json
+from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark, mark
+from gauntlet.core.provenance.run_metadata import Stopwatch
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.staleness import Plan
+from gauntlet.reporting.aggregation import PlannedAttack
+from gauntlet.robustness.diagnostics.measurements import measurement_table, share
 from tests.workflow.pretend import plan_in
 
 SECONDS = {"prepare": 2.0, "train": 600.0, "evaluate": 60.0, "certify": 5.0, "diagnose": 3.0}

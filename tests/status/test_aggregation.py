@@ -9,17 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet import paths
-from gauntlet.aggregation.attacks import VOLATILE
 from gauntlet.config import Cell
 from gauntlet.config.schema import Experiment
-from gauntlet.diagnostics.measurements import measurement_table, share
-from gauntlet.errors import GauntletError, InputError
-from gauntlet.planning import State, require_current_inputs
-from gauntlet.provenance.environment import versions
-from gauntlet.results import read_metadata, read_table, write_table
-from gauntlet.stages import aggregate
-from gauntlet.status import Progress, survey
+from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.core.parquet import read_metadata, read_table, write_table
+from gauntlet.core.provenance.environment import versions
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.stages import aggregate
+from gauntlet.pipeline.staleness import State, require_current_inputs
+from gauntlet.pipeline.status import Progress, survey
+from gauntlet.reporting.aggregation.attacks import VOLATILE
+from gauntlet.robustness.diagnostics.measurements import measurement_table, share
 from tests.status.forge import SECONDS, SMALL, finish, make
 from tests.workflow.pretend import plan_in, write_config
 

@@ -11,11 +11,11 @@ from dataclasses import asdict, replace
 import psutil
 import pytest
 
-from gauntlet import locking
-from gauntlet.errors import GauntletError
+from gauntlet.core.errors import GauntletError
+from gauntlet.pipeline.cluster import lock as locking
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from gauntlet import locking\n"
+    "import sys, time; from pathlib import Path; from gauntlet.pipeline.cluster import lock as locking\n"
     "locking.acquire(Path(sys.argv[1])); print('held', flush=True); time.sleep(float(sys.argv[2]))"
 )
 

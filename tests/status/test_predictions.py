@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from gauntlet import paths
 from gauntlet.cli import app
 from gauntlet.config import Cell
-from gauntlet.evaluation.pieces import pieces
-from gauntlet.provenance import fingerprint
-from gauntlet.stages import predict
-from gauntlet.status import survey
-from gauntlet.status.predictions import Prediction, predicted
+from gauntlet.pipeline import fingerprint, paths
+from gauntlet.pipeline.stages import predict
+from gauntlet.pipeline.status import survey
+from gauntlet.pipeline.status.predictions import Prediction, predicted
+from gauntlet.robustness.evaluation.shards import pieces
 from tests.workflow.pretend import plan_in, write_config
 
 FGSM, PGD = (Cell("evaluate", "tiny", "softmax", 0, name) for name in ("fgsm", "pgd"))
@@ -186,5 +185,7 @@ def test_cells_without_a_model_are_named_and_done_ones_are_left_alone(folder):
 @pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "certify", "aggregate", "figure", "table", "report"])
 def test_no_result_depends_on_how_durations_are_predicted(stage):
     """No stage reaches the modules that predict."""
-    reached = fingerprint.fingerprint([f"gauntlet.stages.{stage}"])
-    assert not [name for name in reached if name.startswith(("gauntlet.stages.predict", "gauntlet.status"))]
+    reached = fingerprint.fingerprint([f"gauntlet.pipeline.stages.{stage}"])
+    assert not [
+        name for name in reached if name.startswith(("gauntlet.pipeline.stages.predict", "gauntlet.pipeline.status"))
+    ]

@@ -12,8 +12,8 @@ import pytest
 
 from gauntlet.config import Cell
 from gauntlet.config.grid import Stage
-from gauntlet.slurm.queue import Job, parse
-from gauntlet.status.queue import Queue, comment_of, of_cells
+from gauntlet.pipeline.cluster.queue import Job, parse
+from gauntlet.pipeline.status.job_queue import Queue, comment_of, of_cells
 
 HERE = Path("/cluster/project/work")
 RECORDED = """\

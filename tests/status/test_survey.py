@@ -11,11 +11,12 @@ import time
 
 import pytest
 
-from gauntlet import locking, paths
 from gauntlet.config import Cell
-from gauntlet.provenance import environment, fingerprint
-from gauntlet.status import Progress, survey
-from gauntlet.status.rendering import as_dict
+from gauntlet.core.provenance import environment
+from gauntlet.pipeline import fingerprint, paths
+from gauntlet.pipeline.cluster import lock as locking
+from gauntlet.pipeline.status import Progress, survey
+from gauntlet.pipeline.status.rendering import as_dict
 from tests.status.forge import SECONDS, SMALL, finish, make
 from tests.workflow.pretend import plan_in, write_config
 
@@ -105,12 +106,12 @@ def test_a_changed_module_is_named(folder, monkeypatch):
     """An edit of an attack's module is told of its cells alone."""
     real = fingerprint.module_hash
     monkeypatch.setattr(
-        fingerprint, "module_hash", lambda name: "edited" if name == "gauntlet.attacks.noise" else real(name)
+        fingerprint, "module_hash", lambda name: "edited" if name == "gauntlet.robustness.attacks.noise" else real(name)
     )
     monkeypatch.setattr(fingerprint, "_fingerprint", fingerprint._fingerprint.__wrapped__)
     found = told(folder)
     noise = Cell("evaluate", "small", "softmax", 0, "noise")
-    assert found[noise] == (Progress.STALE, ["code changed: gauntlet.attacks.noise"])
+    assert found[noise] == (Progress.STALE, ["code changed: gauntlet.robustness.attacks.noise"])
     assert PGD not in found
 
 
@@ -219,7 +220,11 @@ def test_a_running_cell_is_told_while_a_controller_lives(folder):
 def another_torch(monkeypatch):
     """Let another torch be installed."""
     now = {**environment.environment(), "torch": "99.0"}
-    for module in ("gauntlet.provenance.environment", "gauntlet.planning", "gauntlet.status.cells"):
+    for module in (
+        "gauntlet.core.provenance.environment",
+        "gauntlet.pipeline.staleness",
+        "gauntlet.pipeline.status.cell_states",
+    ):
         monkeypatch.setattr(f"{module}.environment", lambda: now)
 
 

@@ -7,9 +7,9 @@ import os
 import subprocess
 import sys
 
-from gauntlet import paths
 from gauntlet.config import Cell
-from gauntlet.results import read_table
+from gauntlet.core.parquet import read_table
+from gauntlet.pipeline import paths
 from tests.status.forge import SMALL
 from tests.workflow.pretend import plan_in, write_config
 

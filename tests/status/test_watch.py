@@ -11,13 +11,14 @@ import time
 import pytest
 from rich.console import Console
 
-from gauntlet import locking, paths
 from gauntlet.config import Cell
-from gauntlet.progress import last_told
-from gauntlet.slurm.queue import Job
-from gauntlet.status import Progress, watching
-from gauntlet.status.board import coloured, plain
-from gauntlet.status.queue import Queue, comment_of
+from gauntlet.core.progress import last_told
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.cluster import lock as locking
+from gauntlet.pipeline.cluster.queue import Job
+from gauntlet.pipeline.status import Progress, watching
+from gauntlet.pipeline.status.board import coloured, plain
+from gauntlet.pipeline.status.job_queue import Queue, comment_of
 from tests.status.forge import SMALL, finish, make
 from tests.workflow.pretend import plan_in, write_config
 

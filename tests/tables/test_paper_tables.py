@@ -18,7 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 import synthetic
 
-from gauntlet.aggregation import (
+from gauntlet.core.errors import InputError
+from gauntlet.core.parquet import write_table
+from gauntlet.core.schemas import EVALUATION_SCHEMA
+from gauntlet.reporting.aggregation import (
     PlannedAttack,
     certified_accuracies,
     combine,
@@ -27,14 +30,12 @@ from gauntlet.aggregation import (
     open_evaluations,
     summarise,
 )
-from gauntlet.aggregation.certified import CERTIFIED_SCHEMA
-from gauntlet.aggregation.headline import headline
-from gauntlet.errors import InputError
-from gauntlet.results import EVALUATION_SCHEMA, write_table
-from gauntlet.stages.from_results import tables_from_results
-from gauntlet.tables import FILES, Column, TableInputs, read_content, render_tables
-from gauntlet.tables.latex import escape
-from gauntlet.tables.macros import macro_name
+from gauntlet.reporting.aggregation.certified import CERTIFIED_SCHEMA
+from gauntlet.reporting.aggregation.headline import headline
+from gauntlet.reporting.from_results import tables_from_results
+from gauntlet.reporting.tables import FILES, Column, TableInputs, read_content, render_tables
+from gauntlet.reporting.tables.latex import escape
+from gauntlet.reporting.tables.macros import macro_name
 
 ATTACKS = (
     PlannedAttack("fgsm", "linf", synthetic.LINF, without=("ecc",), title="FGSM, 100 % & <more>_{x}"),
@@ -378,7 +379,7 @@ def test_attacks_without_a_column_are_named(texts):
 def test_tables_from_results_alone_load_no_torch(whole, tmp_path):
     """One evaluations.parquet and what lies beside it give the table, in another folder, as a program of its own."""
     code = (
-        "import sys; from pathlib import Path; from gauntlet.stages.from_results import tables_from_results;"
+        "import sys; from pathlib import Path; from gauntlet.reporting.from_results import tables_from_results;"
         f"tables_from_results(Path({str(whole.evaluations)!r}), Path('out'));"
         "assert 'torch' not in sys.modules"
     )

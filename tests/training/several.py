@@ -12,16 +12,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from gauntlet.data.splits import Split
-from gauntlet.errors import GauntletError
-from gauntlet.models.build import build
-from gauntlet.models.network import Network
+from gauntlet.core.errors import GauntletError
+from gauntlet.learning.data.splits import Split
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.training.checkpoints import Checkpoints
+from gauntlet.learning.training.data_parallel import Sharing
+from gauntlet.learning.training.history import VOLATILE
+from gauntlet.learning.training.loop import Training
+from gauntlet.learning.training.settings import Recovery, TrainingSettings
 from gauntlet.registry import Spec
-from gauntlet.training.checkpoints import Checkpoints
-from gauntlet.training.history import VOLATILE
-from gauntlet.training.loop import Training
-from gauntlet.training.settings import Recovery, TrainingSettings
-from gauntlet.training.sharing import Sharing
 
 PROCESSES = 3
 SHAPE = (1, 8, 8)

@@ -10,23 +10,23 @@ import torch
 from torch import nn
 
 import gauntlet
-from gauntlet.data.prepare import Prepared, prepare
-from gauntlet.data.splits import to_unit
-from gauntlet.errors import GauntletError
-from gauntlet.geometry import distances
-from gauntlet.losses import build_loss
-from gauntlet.models.build import build
-from gauntlet.models.heads import build_head
-from gauntlet.models.layers.normalization import Normalization
-from gauntlet.models.network import Network
+from gauntlet.core.errors import GauntletError
+from gauntlet.core.geometry import distances
+from gauntlet.core.tensors import tensor_digest
+from gauntlet.learning.data.prepare import Prepared, prepare
+from gauntlet.learning.data.splits import to_unit
+from gauntlet.learning.losses import build_loss
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.heads import build_head
+from gauntlet.learning.models.layers.normalization import Normalization
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.training.adversaries.pgd import Pgd
+from gauntlet.learning.training.adversaries.trades import Trades, divergence
+from gauntlet.learning.training.adversary import build_adversary, draw_keys
+from gauntlet.learning.training.history import VOLATILE
+from gauntlet.learning.training.loop import Fitted, Training, fit
+from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import ADVERSARIES, Spec
-from gauntlet.tensors import tensor_digest
-from gauntlet.training.adversaries.pgd import Pgd
-from gauntlet.training.adversaries.trades import Trades, divergence
-from gauntlet.training.adversary import build_adversary, draw_keys
-from gauntlet.training.history import VOLATILE
-from gauntlet.training.loop import Fitted, Training, fit
-from gauntlet.training.settings import TrainingSettings
 
 SMALL = Spec("cnn", {"widths": [8, 8], "head": {"name": "softmax", "hidden": 16}})
 PLAIN = TrainingSettings(epochs=8, batch_size=32, optimizer=Spec("adam", {"lr": 3e-3}))

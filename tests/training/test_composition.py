@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from gauntlet.config.composition import misfits
+from gauntlet.config.compatibility import misfits
 from gauntlet.config.variants import Training as Settings
 from gauntlet.config.variants import Variant
-from gauntlet.data.prepare import prepare
-from gauntlet.models.build import build
+from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.models.build import build
+from gauntlet.learning.training.loop import Training
+from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import ACTIVATIONS, FOLDINGS, HEADS, LOSSES, NEGATIVES, REGULARIZERS, UNITS, Spec
-from gauntlet.training.loop import Training
-from gauntlet.training.settings import TrainingSettings
 
 DATA = prepare(Spec("sklearn_digits"), limit={"train": 100, "test": 40})
 SMALL_BLOCKS = {"scrambling": {"blocks": [3]}}

@@ -10,19 +10,19 @@ from deel import torchlip
 from torch import Tensor
 from torch.nn import functional
 
-from gauntlet.data.prepare import prepare
-from gauntlet.data.splits import to_unit
-from gauntlet.losses import Loss, build_loss
-from gauntlet.losses.cross_entropy import cross_entropy
-from gauntlet.losses.hinge import hinge
-from gauntlet.losses.hkr import hkr, one_against_rest_hinge
-from gauntlet.losses.hkr_torchlip import hkr_torchlip
-from gauntlet.losses.kantorovich import kantorovich_rubinstein
-from gauntlet.models.build import build
-from gauntlet.models.network import Network
+from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.data.splits import to_unit
+from gauntlet.learning.losses import Loss, build_loss
+from gauntlet.learning.losses.cross_entropy import cross_entropy
+from gauntlet.learning.losses.hinge import hinge
+from gauntlet.learning.losses.hkr import hkr, one_against_rest_hinge
+from gauntlet.learning.losses.hkr_torchlip import hkr_torchlip
+from gauntlet.learning.losses.kantorovich import kantorovich_rubinstein
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.training.loop import fit
+from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import HEADS, LOSSES, MODELS, Spec
-from gauntlet.training.loop import fit
-from gauntlet.training.settings import TrainingSettings
 
 
 def network(head: str = "softmax") -> Network:

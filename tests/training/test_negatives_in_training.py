@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from gauntlet.data.negatives import build_negatives
-from gauntlet.data.prepare import prepare
-from gauntlet.losses import Loss, build_loss
-from gauntlet.models.build import build
-from gauntlet.models.network import Network
-from gauntlet.randomness import generator
+from gauntlet.core.randomness import generator
+from gauntlet.learning.data.negatives import build_negatives
+from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.losses import Loss, build_loss
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.training.adversary import Adversary
+from gauntlet.learning.training.loop import fit
+from gauntlet.learning.training.objective import Objective
+from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import NEGATIVES, Spec
-from gauntlet.training.adversary import Adversary
-from gauntlet.training.loop import fit
-from gauntlet.training.objective import Objective
-from gauntlet.training.settings import TrainingSettings
 
 DATA = prepare(Spec("sklearn_digits"), limit={"train": 400, "test": 100})
 SPLITS = DATA.splits["train"], DATA.splits["validation"]

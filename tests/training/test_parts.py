@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gauntlet.models.build import build
-from gauntlet.models.heads import build_head
-from gauntlet.models.network import Network
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.heads import build_head
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.training import objective as parts
+from gauntlet.learning.training.objective import outputs_in_parts
 from gauntlet.registry import Spec
-from gauntlet.training import parts
-from gauntlet.training.parts import outputs_in_parts
 
 COUNT = 10
 

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 import torch
 
-from gauntlet.data.prepare import prepare
-from gauntlet.data.splits import Split
-from gauntlet.errors import GauntletError
-from gauntlet.models.build import build
-from gauntlet.models.network import Network
+from gauntlet.core.errors import GauntletError
+from gauntlet.core.tensors import tensor_digest
+from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.data.splits import Split
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.training.checkpoints import Checkpoints
+from gauntlet.learning.training.history import VOLATILE
+from gauntlet.learning.training.loop import Fitted, Training, fit
+from gauntlet.learning.training.settings import Recovery, TrainingSettings
 from gauntlet.registry import Spec
-from gauntlet.tensors import tensor_digest
-from gauntlet.training.checkpoints import Checkpoints
-from gauntlet.training.history import VOLATILE
-from gauntlet.training.loop import Fitted, Training, fit
-from gauntlet.training.settings import Recovery, TrainingSettings
 
 DATA = prepare(Spec("sklearn_digits"), limit={"train": 400, "test": 100})
 SPLITS = DATA.splits["train"], DATA.splits["validation"]

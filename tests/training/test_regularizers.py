@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parametrizations
 
-from gauntlet.data.prepare import prepare
-from gauntlet.models.build import build
-from gauntlet.models.layers.normalization import Normalization
-from gauntlet.models.network import LayerHead, Network
+from gauntlet.core.tensors import tensor_digest
+from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.layers.normalization import Normalization
+from gauntlet.learning.models.network import LayerHead, Network
+from gauntlet.learning.training.loop import Training, fit
+from gauntlet.learning.training.regularizers import build_regularizer, layers
+from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import REGULARIZERS, Spec
-from gauntlet.tensors import tensor_digest
-from gauntlet.training.loop import Training, fit
-from gauntlet.training.regularizers import build_regularizer, layers
-from gauntlet.training.settings import TrainingSettings
 
 DATA = prepare(Spec("sklearn_digits"), limit={"train": 400, "test": 100})
 SPLITS = DATA.splits["train"], DATA.splits["validation"]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from gauntlet.learning.training.data_parallel import Sharing
 from gauntlet.registry import LOSSES
-from gauntlet.training.sharing import Sharing
 from tests.training import several
 
 

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from gauntlet.losses import build_loss
-from gauntlet.models.build import build
-from gauntlet.models.network import Network
+from gauntlet.learning.losses import build_loss
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Network
 from gauntlet.registry import LOSSES, Spec
 
 SIGMOID = [name for name in LOSSES.names() if "sigmoid" in LOSSES.entry(name).tags.get("outputs", ())]

@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from gauntlet.data.prepare import Prepared, prepare
-from gauntlet.data.splits import Split, to_unit
-from gauntlet.errors import GauntletError, InputError
-from gauntlet.models.build import build
-from gauntlet.models.network import Network
+from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.core.tensors import tensor_digest
+from gauntlet.learning.data.prepare import Prepared, prepare
+from gauntlet.learning.data.splits import Split, to_unit
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.training.history import HISTORY_SCHEMA, VOLATILE, Epoch
+from gauntlet.learning.training.loop import Training, fit
+from gauntlet.learning.training.optimizers import build_optimizer
+from gauntlet.learning.training.schedules import build_schedule
+from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import OPTIMIZERS, Spec
-from gauntlet.tensors import tensor_digest
-from gauntlet.training.history import HISTORY_SCHEMA, VOLATILE, Epoch
-from gauntlet.training.loop import Training, fit
-from gauntlet.training.optimizers import build_optimizer
-from gauntlet.training.schedules import build_schedule
-from gauntlet.training.settings import TrainingSettings
 
 SMALL = {"widths": [4, 4], "head": {"name": "softmax", "hidden": 8}}
 QUICK = TrainingSettings(epochs=3, batch_size=64)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import yaml
 
-from gauntlet import paths
 from gauntlet.config import load
 from gauntlet.config.grid import Cell
-from gauntlet.files import write_json, write_text
-from gauntlet.planning import Plan
-from gauntlet.provenance.recipes import digest_mark, mark
+from gauntlet.core.files import write_json, write_text
+from gauntlet.core.provenance.recipes import digest_mark, mark
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.staleness import Plan
 
 CONFIG = {
     "experiments": {

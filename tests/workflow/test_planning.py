@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet import paths
 from gauntlet.config import Cell
-from gauntlet.errors import GauntletError
-from gauntlet.planning import State, require_current_inputs
-from gauntlet.provenance import fingerprint
+from gauntlet.core.errors import GauntletError
+from gauntlet.pipeline import fingerprint, paths
+from gauntlet.pipeline.staleness import State, require_current_inputs
 from tests.workflow.pretend import CONFIG, finish, make, plan_in, write_config
 
 E = "small"
@@ -214,7 +213,7 @@ def test_negatives_decide_the_inspection_of_what_trains_on_them(folder, monkeypa
     changed(folder, lambda one, _: one["variants"].update(ecc={**sigmoid, "training": {"negatives": "overlay"}}))
     assert "negative_examples" in plan_in(folder).figures(E)
     finish(folder)
-    pretend_edit(monkeypatch, "gauntlet.data.negatives.overlay")
+    pretend_edit(monkeypatch, "gauntlet.learning.data.negatives.overlay")
     drawn = {("figure", "", 0, "negative_examples")}
     assert unfinished(folder) == downstream(of_variant("ecc") | drawn)
 
@@ -267,19 +266,19 @@ LIPSCHITZ = {cell for cell in every("train") | MEASURED if cell[1] == "lipschitz
 @pytest.mark.parametrize(
     ("module", "stale"),
     [
-        ("gauntlet.attacks.noise", every("evaluate", probe="noise")),
-        ("gauntlet.attacks.foolbox_adapter", every("evaluate", probe="ddn")),
-        ("gauntlet.evaluation.engine", MEASURED),
+        ("gauntlet.robustness.attacks.noise", every("evaluate", probe="noise")),
+        ("gauntlet.robustness.attacks.adapters.foolbox", every("evaluate", probe="ddn")),
+        ("gauntlet.robustness.evaluation.evaluator", MEASURED),
         (
-            "gauntlet.attacks.bounded",
+            "gauntlet.robustness.attacks.pgd",
             every("evaluate", probe="fgsm") | every("evaluate", probe="pgd") | every("diagnose"),
         ),
-        ("gauntlet.probes.stock", every("diagnose")),
-        ("gauntlet.diagnostics.checks", set()),
-        ("gauntlet.models.lipschitz_cnn", LIPSCHITZ),
-        ("gauntlet.certificates.lipschitz", every("certify")),
-        ("gauntlet.aggregation.summary", set()),
-        ("gauntlet.training.loop", every("train") | MEASURED),
+        ("gauntlet.robustness.diagnostics.plain_pgd", every("diagnose")),
+        ("gauntlet.robustness.diagnostics.checks", set()),
+        ("gauntlet.learning.models.lipschitz_cnn", LIPSCHITZ),
+        ("gauntlet.robustness.certificates.lipschitz", every("certify")),
+        ("gauntlet.reporting.aggregation.summary", set()),
+        ("gauntlet.learning.training.loop", every("train") | MEASURED),
     ],
 )  # fmt: skip
 def test_an_edit_of_a_module(folder, monkeypatch, module, stale):
@@ -287,7 +286,7 @@ def test_an_edit_of_a_module(folder, monkeypatch, module, stale):
     pretend_edit(monkeypatch, module)
     found = unfinished(folder)
     cells = {cell for cell in found if cell[0] in ("prepare", *OF_MODELS)}
-    if module == "gauntlet.evaluation.engine":
+    if module == "gauntlet.robustness.evaluation.evaluator":
         stale = every("evaluate") | every("diagnose")
         cells = {cell for cell in cells if cell[0] != "certify"}
     assert cells == stale
@@ -308,24 +307,26 @@ def test_an_adversary_decides_the_variants_that_train_against_it(folder, monkeyp
     changed(folder, lambda one, _: one["variants"]["softmax"].update(training={key: adversary}))
     for module, stale in (("gaussian", set()), ("trades", downstream(ours))):
         with monkeypatch.context() as edited:
-            pretend_edit(edited, f"gauntlet.training.adversaries.{module}")
+            pretend_edit(edited, f"gauntlet.learning.training.adversaries.{module}")
             assert unfinished(folder) == stale
 
 
 def test_an_edit_of_one_figure(folder, monkeypatch):
     """That figure, and the page that shows it."""
-    pretend_edit(monkeypatch, "gauntlet.figures.heat_map")
+    pretend_edit(monkeypatch, "gauntlet.reporting.figures.heat_map")
     assert unfinished(folder) == {("figure", "", 0, "heat_map"), ("report", "", 0, "")}
 
 
 def test_an_edit_of_inspection(folder, monkeypatch):
     """What it shows, the figures of that, and the page: no table hangs on it."""
-    pretend_edit(monkeypatch, "gauntlet.inspection.units")
+    pretend_edit(monkeypatch, "gauntlet.robustness.inspection.units")
     drawn = {("figure", "", 0, figure) for figure in INSPECTED}
     assert unfinished(folder) == every("inspect") | drawn | {("report", "", 0, "")}
 
 
-@pytest.mark.parametrize("module", ["gauntlet.cli", "gauntlet.paths", "gauntlet.planning", "gauntlet.errors"])
+@pytest.mark.parametrize(
+    "module", ["gauntlet.cli", "gauntlet.pipeline.paths", "gauntlet.pipeline.staleness", "gauntlet.core.errors"]
+)
 def test_an_edit_of_what_decides_no_bytes(folder, monkeypatch, module):
     """Modules that decide where and whether work is done make nothing stale."""
     pretend_edit(monkeypatch, module)

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 import gauntlet
-from gauntlet import paths
 from gauntlet.config import Cell
-from gauntlet.data.splits import to_unit
-from gauntlet.data.store import load_split
-from gauntlet.results import read_table
+from gauntlet.core.parquet import read_table
+from gauntlet.learning.data.splits import to_unit
+from gauntlet.learning.data.store import load_split
+from gauntlet.pipeline import paths
 from tests.workflow.pretend import CONFIG, finish, plan_in, write_config
 
 ROOT = Path(__file__).parents[2]

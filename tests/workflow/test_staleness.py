@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet import paths
 from gauntlet.config import Cell
+from gauntlet.pipeline import paths
 from tests.workflow.pretend import CONFIG, finish, make, plan_in, write_config
 from tests.workflow.test_snakemake import ROOT
 
@@ -111,8 +111,8 @@ def edit_docstrings(folder):
 def switch_away_and_back(folder):
     edit_module(folder, "attacks/noise.py")
     assert planned(folder)["evaluate"] == 6
-    file = folder / "src/gauntlet/attacks/noise.py"
-    file.write_text((ROOT / "src/gauntlet/attacks/noise.py").read_text())
+    file = folder / "src/gauntlet/robustness/attacks/noise.py"
+    file.write_text((ROOT / "src/gauntlet/robustness/attacks/noise.py").read_text())
 
 
 def set_execution(folder):

@@ -9,17 +9,12 @@ from pydantic import (
     model_validator,
 )
 
-from gauntlet.config.closed import Closed, Title, flattened
+from gauntlet.config.base import Closed, Title, flattened
+from gauntlet.config.compatibility import certificate_problems
 from gauntlet.config.components import refuse
-from gauntlet.config.feasibility import certificate_problems
 from gauntlet.config.variants import Variant
-from gauntlet.registry import (
-    CERTIFICATES,
-    MODELS,
-    Seed,
-    Spec,
-)
-from gauntlet.signatures import class_attribute, locate
+from gauntlet.registry import CERTIFICATES, MODELS, Seed, Spec
+from gauntlet.registry.source_code import class_attribute, locate
 
 
 class Certificate(Closed):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from gauntlet.config.closed import Closed
+from gauntlet.config.base import Closed
 from gauntlet.registry import PositiveInt
 
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.,@+-]+$")]

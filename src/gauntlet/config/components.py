@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gauntlet.errors import InputError, nearest
+from gauntlet.core.errors import InputError, nearest
 from gauntlet.registry import Entry, Registry, Spec
 
 Location = tuple[str | int, ...]

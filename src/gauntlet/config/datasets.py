@@ -8,14 +8,9 @@ from pydantic import (
     Field,
 )
 
-from gauntlet.config.closed import Closed, flattened
+from gauntlet.config.base import Closed, flattened
 from gauntlet.config.components import field
-from gauntlet.registry import (
-    SOURCES,
-    OpenFraction,
-    PositiveInt,
-    Seed,
-)
+from gauntlet.registry import SOURCES, OpenFraction, PositiveInt, Seed
 
 
 class Limit(Closed):

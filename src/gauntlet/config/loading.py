@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from gauntlet.config.components import describe
 from gauntlet.config.quick import KEY, Forms, expanded
 from gauntlet.config.schema import Config
-from gauntlet.errors import InputError, InputErrors, nearest
+from gauntlet.core.errors import InputError, InputErrors, nearest
 
 Problem = tuple[tuple[str, ...], str]
 """A place in the file, and what is wrong there."""

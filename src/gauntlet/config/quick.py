@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gauntlet.config.components import Location
-from gauntlet.errors import nearest
+from gauntlet.core.errors import nearest
 
 KEY = "quick"
 

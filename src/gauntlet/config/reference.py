@@ -27,7 +27,7 @@ from gauntlet.registry import (
     SOURCES,
     Registry,
 )
-from gauntlet.signatures import REQUIRED
+from gauntlet.registry.source_code import REQUIRED
 
 SECTIONS = (
     ("The file", Config, ()),

@@ -12,23 +12,16 @@ from pydantic import (
 )
 
 from gauntlet.config.attacks import Attack
+from gauntlet.config.base import Closed, Name, Norm, spelt
 from gauntlet.config.certificates import Certificate
-from gauntlet.config.closed import Closed, Name, Norm, spelt
 from gauntlet.config.cluster import Cluster
+from gauntlet.config.compatibility import code_problem, misfits, surrogate_problem, targets_problem
 from gauntlet.config.components import refuse
-from gauntlet.config.composition import misfits
 from gauntlet.config.datasets import Dataset
-from gauntlet.config.feasibility import code_problem, surrogate_problem, targets_problem
 from gauntlet.config.quick import quick_name
 from gauntlet.config.variants import Training, Variant
-from gauntlet.errors import nearest
-from gauntlet.registry import (
-    CERTIFICATES,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    Seed,
-)
+from gauntlet.core.errors import nearest
+from gauntlet.registry import CERTIFICATES, NonNegativeInt, PositiveFloat, PositiveInt, Seed
 
 
 class Diagnostics(Closed):

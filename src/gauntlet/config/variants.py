@@ -13,9 +13,9 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from gauntlet.config.closed import Closed, Title
+from gauntlet.config.base import Closed, Title
 from gauntlet.config.components import component, field, refuse, split, under
-from gauntlet.errors import InputError
+from gauntlet.core.errors import InputError
 from gauntlet.registry import (
     ADVERSARIES,
     AUGMENTATIONS,

@@ -1,5 +1,0 @@
-"""Certificates: radii within which no perturbation changes the prediction, and the check against every attack."""
-
-from gauntlet.certificates.engine import certify, certify_parts
-
-__all__ = ["certify", "certify_parts"]

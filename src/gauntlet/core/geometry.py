@@ -1,0 +1,172 @@
+"""Distances, and the balls that bound a perturbation: projection and random points, always inside the box [0, 1]."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from gauntlet.core.randomness import normal, uniform
+
+NORMS = ("l0", "l1", "l2", "linf")
+
+SPARSE_SHARE = 0.05
+"""Of the entries of a gradient, the share that a step in L1 moves."""
+
+
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """Reshape `(B,)` so that it broadcasts against `(B, ...)`."""
+    return values.reshape(-1, *[1] * (like.dim() - 1))
+
+
+def distances(perturbation: Tensor) -> dict[str, Tensor]:
+    """Measure each perturbation `(B, ...)` in the four norms, in pixel units: name to float64 `(B,)`."""
+    flat = perturbation.detach().flatten(1).to(torch.float64)
+    size = flat.abs()
+    return {
+        "l0": (flat != 0).sum(1).to(torch.float64),
+        "l1": size.sum(1),
+        "l2": torch.linalg.vector_norm(flat, dim=1),
+        "linf": size.amax(1) if flat.shape[1] else flat.new_zeros(len(flat)),
+    }
+
+
+def direction(gradient: Tensor, norm: str) -> Tensor:
+    """Turn a gradient `(B, ...)` into a unit step of ascent; where it is zero, the step is zero.
+
+    L-infinity and L2: the steepest. L1: the steepest would move one entry only, and is slow; the step is spread over
+    the largest entries, SPARSE_SHARE of them (Tramer and Boneh 2019, arXiv:1904.13000).
+    """
+    if norm == "linf":
+        return gradient.sign()
+    if norm == "l1":
+        entries = math.prod(gradient.shape[1:])
+        count = max(1, math.ceil(SPARSE_SHARE * entries))
+        return sparse_direction(gradient, torch.full((len(gradient),), count, device=gradient.device))
+    # A gradient's scale is arbitrary: dividing by its largest entry first keeps the squares from underflowing.
+    largest = gradient.flatten(1).abs().amax(1)
+    scaled = gradient / per_sample(torch.where(largest > 0, largest, 1.0), gradient)
+    length = torch.linalg.vector_norm(scaled.flatten(1), dim=1)
+    return scaled / per_sample(torch.where(length > 0, length, 1.0), gradient)
+
+
+def sparse_direction(gradient: Tensor, counts: Tensor) -> Tensor:
+    """Spread a step of size one in L1 evenly over the `counts` (int64 `(B,)`, one or more) largest entries, by sign.
+
+    All entries as large as the last of these move too, so that no order decides among equals.
+    """
+    flat = gradient.flatten(1)
+    size = flat.abs()
+    smallest = size.sort(1, descending=True).values.gather(1, counts[:, None] - 1)
+    signs = torch.where(size >= smallest, flat.sign(), 0.0)
+    return (signs / signs.abs().sum(1, keepdim=True).clamp(min=1.0)).reshape(gradient.shape)
+
+
+class Ball:
+    """The points within `epsilon` of each origin `(B, ...)` in a norm, cut with the box [0, 1]."""
+
+    def __init__(self, origin: Tensor, epsilon: float, norm: str) -> None:
+        self.origin, self.epsilon, self.norm = origin, epsilon, norm
+        if norm == "linf":
+            self.low, self.high = (origin - epsilon).clamp_(min=0.0), (origin + epsilon).clamp_(max=1.0)
+
+    def select(self, rows: Tensor) -> Ball:
+        """Keep the balls of some samples: `rows` is int64 `(A,)`."""
+        kept = Ball.__new__(Ball)
+        kept.origin, kept.epsilon, kept.norm = self.origin[rows], self.epsilon, self.norm
+        if self.norm == "linf":
+            kept.low, kept.high = self.low[rows], self.high[rows]
+        return kept
+
+    def project(self, x: Tensor) -> Tensor:
+        """Move points `(B, ...)` into ball and box.
+
+        L-infinity and L1: to the nearest such point. L2: to the ball first, then to the box: clipping moves no pixel
+        away from its origin, which lies in the box, so the point stays in the ball.
+        """
+        if self.norm == "linf":
+            return torch.clamp(x, self.low, self.high)
+        change = x - self.origin
+        if self.norm == "l1":
+            shrunk = change.sign() * _shrunk(change.abs(), self._room(change), self.epsilon)
+            return (self.origin + shrunk).clamp_(0.0, 1.0)
+        length = torch.linalg.vector_norm(change.flatten(1), dim=1)
+        factor = (self.epsilon / length.clamp(min=torch.finfo(x.dtype).tiny)).clamp_(max=1.0)
+        return (self.origin + change * per_sample(factor, x)).clamp_(0.0, 1.0)
+
+    def direction(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """Give the unit step of ascent at points x; in L1 among the entries that the box lets move."""
+        if self.norm == "l1":
+            gradient = torch.where(((gradient > 0) & (x < 1)) | ((gradient < 0) & (x > 0)), gradient, 0.0)
+        return direction(gradient, self.norm)
+
+    def leap(self, gradient: Tensor) -> Tensor:
+        """Go from the origin by `epsilon` along the gradient.
+
+        In L1 this is the point of ball and box where the linear function is largest: the largest entries go to the
+        box's edge, one after the other, until the budget is spent.
+        """
+        if self.norm != "l1":
+            return self.project(self.origin + self.epsilon * direction(gradient, self.norm))
+        flat, room = gradient.flatten(1), self._room(gradient).flatten(1)
+        order = flat.abs().argsort(dim=1, descending=True, stable=True)
+        wanted = room.gather(1, order)
+        spent_before = wanted.cumsum(1) - wanted
+        taken = torch.minimum((self.epsilon - spent_before).clamp_(min=0.0), wanted)
+        step = torch.zeros_like(flat).scatter_(1, order, taken).reshape(gradient.shape) * gradient.sign()
+        return self.project(self.origin + step)
+
+    def random_point(self, keys: Tensor, *, stream: str) -> Tensor:
+        """Draw one point per ball `(B, ...)`, sample b from `keys[b]` alone.
+
+        L-infinity: uniform in ball and box. L1 and L2: uniform in the ball, then clipped to the box.
+        """
+        shape, dtype = self.origin.shape[1:], self.origin.dtype
+        if self.norm == "linf":
+            return self.low + (self.high - self.low) * uniform(keys, shape, stream=stream, dtype=dtype)
+        if self.norm == "l1":
+            step = _uniform_in_l1(keys, math.prod(shape), stream=f"{stream}:direction").to(dtype)
+            return (self.origin + self.epsilon * step.reshape(-1, *shape)).clamp_(0.0, 1.0)
+        way = direction(normal(keys, shape, stream=f"{stream}:direction", dtype=dtype), "l2")
+        radius = uniform(keys, (1,), stream=f"{stream}:radius", dtype=dtype)[:, 0] ** (1 / math.prod(shape))
+        return (self.origin + way * per_sample(self.epsilon * radius, way)).clamp_(0.0, 1.0)
+
+    def _room(self, way: Tensor) -> Tensor:
+        """How far each entry of the origin can go up (where `way` is positive) or down before the box ends."""
+        return torch.where(way > 0, 1 - self.origin, self.origin)
+
+
+def _shrunk(size: Tensor, room: Tensor, epsilon: float) -> Tensor:
+    """Project sizes onto {0 <= s <= room, sum(s) <= epsilon}, sample by sample: all `(B, ...)`, none negative.
+
+    The nearest point is clamp(size - t, 0, room) for the smallest t >= 0 that meets the budget. Its sum is piecewise
+    linear and falls in t: an entry begins to count below t = size and is full below t = size - room. With these
+    2 D places sorted, running sums find the piece that meets the budget. The problem: Croce and Hein 2021,
+    arXiv:2103.01208.
+    """
+    size, room, shape = size.flatten(1), room.flatten(1), size.shape
+    places, order = torch.cat([size, size - room], 1).sort(dim=1, descending=True)
+    rising = torch.where(order < size.shape[1], 1, -1).cumsum(1)[:, :-1]
+    sums = ((places[:, :-1] - places[:, 1:]) * rising).cumsum(1)  # the sum at t = places[:, 1:]
+    piece = (sums <= epsilon).sum(1, keepdim=True).clamp_(max=sums.shape[1] - 1)
+    slope = rising.gather(1, piece).clamp_(min=1)
+    shift = (places.gather(1, piece + 1) + (sums.gather(1, piece) - epsilon) / slope).clamp_(min=0.0)
+    return torch.minimum((size - shift).clamp_(min=0.0), room).reshape(shape)
+
+
+def _uniform_in_l1(keys: Tensor, entries: int, *, stream: str) -> Tensor:
+    """Draw `(B, entries)` float64 uniform in the unit ball of L1.
+
+    Laplace variables over the sum of their sizes and of one more (Barthe et al. 2005, arXiv:math/0503650).
+    """
+    half = 2.0**-24
+    even = uniform(keys, (entries + 1,), stream=stream, low=half - 1, high=half + 1, dtype=torch.float64)
+    laplace = -even.sign() * torch.log1p(-even.abs())
+    return laplace[:, :-1] / laplace.abs().sum(1, keepdim=True)
+
+
+def scaled_to(noise: Tensor, epsilon: float, norm: str) -> Tensor:
+    """Scale each noise image `(B, ...)` to size `epsilon` in the norm."""
+    size = distances(noise)[norm].to(noise.dtype)
+    return noise * per_sample(epsilon / size.clamp(min=torch.finfo(noise.dtype).tiny), noise)

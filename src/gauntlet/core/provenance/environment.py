@@ -1,0 +1,54 @@
+"""The environment that code runs in: the lock and the installed versions that decide results besides our own code."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from gauntlet.core.provenance.digests import digest_json
+
+RECORDED = ("gauntlet", "torch", "torchvision", "numpy", "foolbox", "deel-torchlip", "pyarrow", "scikit-learn")
+
+LOCK = Path("envs") / "requirements.lock"
+
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
+
+
+def versions() -> dict[str, str]:
+    """Map each recorded package that is installed to its version."""
+    return {name: found for name in RECORDED if (found := _version(name))}
+
+
+@cache
+def environment() -> Mapping[str, str]:
+    """Describe the environment: Python, the recorded packages, and a hash of the lock's pins where a lock is found.
+
+    Our own version is left out: fingerprints tell what our code does. The lock is the one of the checkout that the
+    code runs from, else the one below the working folder; comments and hashes in it do not matter.
+    """
+    own = {name: found for name, found in versions().items() if name != "gauntlet"}
+    lock = next((path for path in _locks() if path.is_file()), None)
+    pins = dict(_PIN.findall(lock.read_text(encoding="utf-8"))) if lock else None
+    python = ".".join(platform.python_version_tuple()[:2])
+    return {"python": python, **own, **({"lock": digest_json(pins)[:16]} if pins is not None else {})}
+
+
+def environment_digest() -> str:
+    """Hash the environment."""
+    return f"sha256:{digest_json(dict(environment()))}"
+
+
+def _locks() -> Iterator[Path]:
+    yield Path(__file__).resolve().parents[4] / LOCK
+    yield LOCK
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

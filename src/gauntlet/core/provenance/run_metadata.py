@@ -1,0 +1,60 @@
+"""The circumstances of a file's making: versions, machine state, time. They are recorded and decide nothing."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from gauntlet.core.files import canonical_json
+from gauntlet.core.provenance.environment import environment, environment_digest, versions
+from gauntlet.core.provenance.recipes import ENVIRONMENT_NAME, PACKAGES_NAME, environment_mark
+
+
+class Stopwatch:
+    """Measures the wall time of the work that makes a file."""
+
+    def __init__(self) -> None:
+        self._start_s = time.monotonic()
+
+    def circumstances(self, **more: str) -> dict[str, str]:
+        """Describe how the work was done: seconds, peak memory, versions, commit, and whatever the stage adds."""
+        entries = {
+            "seconds": f"{time.monotonic() - self._start_s:.3f}",
+            "peak_memory_bytes": str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+            "versions": ", ".join(f"{name} {found}" for name, found in versions().items()),
+            ENVIRONMENT_NAME: environment_mark(environment_digest()),
+            PACKAGES_NAME: canonical_json(dict(environment())),
+            **_commit(),
+            **more,
+        }
+        return {f"gauntlet.{key}": value for key, value in entries.items()}
+
+
+def _commit() -> dict[str, str]:
+    """Name the commit of the checkout the code runs from, and whether files differ from it."""
+    folder = Path(__file__).parent
+    try:
+        head = _git(folder, "rev-parse", "HEAD")
+        return {
+            "commit": head,
+            "dirty": str(bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))).lower(),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": "unknown", "dirty": "unknown"}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+def command_line() -> str:
+    """The command that is running, as it was typed."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

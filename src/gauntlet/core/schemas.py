@@ -1,0 +1,69 @@
+"""Schemas of the tables that stages exchange.
+
+A row describes one sample of one cell; `index` is the position in the split, `sample_hash` the content of the image,
+so that runs join by content. Distances are in pixel units of [0, 1].
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+EVALUATION_SCHEMA = pa.schema(
+    [
+        ("experiment", pa.string()),
+        ("variant", pa.string()),
+        ("seed", pa.int64()),
+        ("attack", pa.string()),
+        ("norm", pa.string()),
+        ("index", pa.int64()),
+        ("label", pa.int32()),
+        ("clean_prediction", pa.int32()),
+        ("adversarial_prediction", pa.int32()),
+        ("epsilon", pa.float32()),
+        ("l0", pa.float32()),
+        ("l1", pa.float32()),
+        ("l2", pa.float32()),
+        ("linf", pa.float32()),
+        ("clean_confidence", pa.float32()),
+        ("adversarial_confidence", pa.float32()),
+        ("forwards", pa.int64()),
+        ("backwards", pa.int64()),
+        ("zero_gradients", pa.int64()),
+        ("nonfinite_gradients", pa.int64()),
+        ("status", pa.string()),
+        ("sample_hash", pa.string()),
+    ]
+)
+"""One row per sample of one (variant, seed, attack).
+
+`epsilon` is the smallest budget, in the attack's norm, at which the sample is known to be fooled: 0 if it is
+misclassified as it is, the measured distance for minimum-norm attacks, the smallest grid value for bounded ones, null
+if never. `forwards` and `backwards` are passes of the networks that the attack saw; `zero_gradients` and
+`nonfinite_gradients` say how many of its gradients at this sample were zero throughout or not finite. `status` is
+adversarial, robust, already_wrong or error; an error never counts as robust.
+"""
+
+CERTIFICATE_SCHEMA = pa.schema(
+    [
+        ("experiment", pa.string()),
+        ("variant", pa.string()),
+        ("seed", pa.int64()),
+        ("certificate", pa.string()),
+        ("norm", pa.string()),
+        ("index", pa.int64()),
+        ("label", pa.int32()),
+        ("clean_prediction", pa.int32()),
+        ("clean_confidence", pa.float32()),
+        ("radius", pa.float32()),
+        ("status", pa.string()),
+        ("sample_hash", pa.string()),
+    ]
+)
+"""One row per sample of one (variant, seed, certificate); `radius` is rounded down, 0 unless `status` is certified.
+
+`status` is certified, abstained or already_wrong. `clean_prediction` and `clean_confidence` (the largest probability:
+of softmax, or of the sigmoids of a network that has those) are the model's; for a certificate of a classifier of its
+own, such as `smoothing`, they are that classifier's, with prediction -1 where it abstains, and the confidence is what
+the certificate documents: for `smoothing` the lower bound of the class's probability under noise. Status goes by that
+prediction.
+"""

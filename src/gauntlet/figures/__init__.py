@@ -1,9 +1,0 @@
-"""Figures: one a file, each a function from tables to a matplotlib figure; drawing needs no network and no data set."""
-
-from __future__ import annotations
-
-from gauntlet.figures.discovery import inputs_beside
-from gauntlet.figures.inputs import Examples, History, Inputs, Inspection
-from gauntlet.figures.rendering import available, draw, render
-
-__all__ = ["Examples", "History", "Inputs", "Inspection", "available", "draw", "inputs_beside", "render"]

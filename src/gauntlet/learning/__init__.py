@@ -1,0 +1,1 @@
+"""Data, networks, losses and training."""

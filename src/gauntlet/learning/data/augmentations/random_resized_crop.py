@@ -1,0 +1,31 @@
+"""Random crops, resized to the whole image."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from gauntlet.learning.data.augmentations.sampling import through_frames
+from gauntlet.registry import AUGMENTATIONS, Fraction
+
+_LOG_RATIO = math.log(4 / 3)
+
+
+@AUGMENTATIONS.register("random_resized_crop", source="Szegedy et al. 2015, arXiv:1409.4842, section 6")
+def random_resized_crop(images: Tensor, generator: torch.Generator, *, scale: Fraction = 0.9) -> Tensor:
+    """Cut a window of at least the share `scale` of each image's area, at any place, and resize it to the image's size.
+
+    The share is uniform in [scale, 1]; the window's aspect ratio, relative to the image's, log-uniform in [3/4, 4/3]
+    as far as the window fits.
+    """
+    draws = torch.rand((4, len(images)), generator=generator, device=images.device, dtype=images.dtype)
+    area = scale + (1 - scale) * draws[0]
+    reach = (-area.log()).clamp(max=_LOG_RATIO)
+    ratio = (reach * (2 * draws[1] - 1)).exp()
+    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    maps = torch.zeros((len(images), 2, 3), device=images.device, dtype=images.dtype)
+    maps[:, 0, 0], maps[:, 0, 2] = width, (1 - width) * (2 * draws[2] - 1)
+    maps[:, 1, 1], maps[:, 1, 2] = height, (1 - height) * (2 * draws[3] - 1)
+    return through_frames(images, maps, outside="border")

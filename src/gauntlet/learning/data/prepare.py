@@ -1,0 +1,123 @@
+"""From a source to the split that an experiment stores: train, validation and test, and what describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gauntlet.core.errors import InputError
+from gauntlet.learning.data.manifest import SPLITS
+from gauntlet.learning.data.splits import RawData, Split
+from gauntlet.learning.data.strata import divide, shuffled
+from gauntlet.registry import SOURCES, Spec
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set ready to store: `splits` by name, `mean` and `std` per channel of the training images in [0, 1]."""
+
+    splits: Mapping[str, Split]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def prepare(
+    source: Spec,
+    *,
+    validation: float | Literal["half_of_test"] = 0.2,
+    test: float = 0.2,
+    limit: Mapping[str, int | None] | None = None,
+    seed: int = 0,
+) -> Prepared:
+    """Read a source and split it.
+
+    `validation` is the share of the training images that is held out, or half of the test images; a source that has a
+    validation split of its own keeps it unless half of the test images is asked for. `test` is the share held out for
+    testing where the source has no test split. `limit` keeps at most so many images for ``train`` (training and
+    validation together) and ``test``. Every choice keeps the classes' shares, and is decided by `seed` and what it is
+    for, so a limit does not change which images are test images. Each split is stored in random order: its first n
+    images are a fair draw.
+
+    Raises InputError for a source that cannot be read and for splits that would be empty or lack a class.
+    """
+    raw: RawData = SOURCES.load(source.name)(**source.options)
+    _check(raw, source.name)
+    train, held = raw.train, raw.validation
+    if raw.test is None:
+        train, tested = _hold_out(train, round(len(train) * test), "test", seed)
+    else:
+        tested = raw.test
+    limits = limit or {}
+    train = _limited(train, limits.get("train"), "limit_train", seed)
+    tested = _limited(tested, limits.get("test"), "limit_test", seed)
+    if validation == "half_of_test":
+        tested, held = _hold_out(tested, len(tested) // 2, "validation", seed)
+    elif held is None:
+        train, held = _hold_out(train, round(len(train) * validation), "validation", seed)
+    else:
+        held = _limited(held, limits.get("train"), "limit_validation", seed)
+    splits = dict(zip(SPLITS, (train, held, tested), strict=True))
+    splits = {name: split.select(shuffled(len(split), seed, "order", name)) for name, split in splits.items()}
+    _check_splits(splits, raw.classes, source.name)
+    mean, std = channel_statistics(splits["train"].images)
+    return Prepared(splits, raw.classes, mean, std)
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Compute mean and standard deviation per channel of uint8 images `(N, C, H, W)`, in [0, 1], exactly.
+
+    A constant channel gets the standard deviation 1, so that dividing by it changes nothing.
+    """
+    means, deviations = [], []
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    for channel in range(images.shape[1]):
+        # Counting grey levels is exact and needs no float copy of the images.
+        counts = torch.bincount(images[:, channel].flatten(), minlength=256).double()
+        mean = float((counts * levels).sum() / counts.sum())
+        variance = float((counts * (levels - mean) ** 2).sum() / counts.sum())
+        means.append(mean)
+        deviations.append(variance**0.5 or 1.0)
+    return tuple(means), tuple(deviations)
+
+
+def _hold_out(split: Split, count: int, purpose: str, seed: int) -> tuple[Split, Split]:
+    rest, chosen = divide(split.labels, count, seed, purpose)
+    return split.select(rest), split.select(chosen)
+
+
+def _limited(split: Split, count: int | None, purpose: str, seed: int) -> Split:
+    if count is None or count >= len(split):
+        return split
+    return split.select(divide(split.labels, count, seed, purpose)[1])
+
+
+def _check(raw: RawData, where: str) -> None:
+    shapes = {split.image_shape for split in (raw.train, raw.test, raw.validation) if split is not None}
+    if len(shapes) > 1:
+        remedy = "set `size:` so that all become one size"
+        raise InputError(f"the splits have images of different shapes {sorted(shapes)}", where=where, remedy=remedy)
+    for split in (raw.train, raw.test, raw.validation):
+        if (
+            split is not None
+            and len(split)
+            and not 0 <= int(split.labels.min()) <= int(split.labels.max()) < len(raw.classes)
+        ):
+            low, high = int(split.labels.min()), int(split.labels.max())
+            problem = f"labels run from {low} to {high} but there are {len(raw.classes)} classes"
+            raise InputError(problem, where=where, remedy="labels must be 0 … number of classes - 1")
+
+
+def _check_splits(splits: Mapping[str, Split], classes: tuple[str, ...], where: str) -> None:
+    for name, split in splits.items():
+        if len(split) == 0:
+            problem = f"the {name} split would be empty"
+            raise InputError(problem, where=where, remedy="raise `limit:` or change `validation:` and `test:`")
+    absent = sorted(set(range(len(classes))) - set(splits["train"].labels.tolist()))
+    if absent:
+        names = ", ".join(classes[label] for label in absent)
+        raise InputError(f"no training image of class {names}", where=where, remedy="raise `limit: {train: …}`")

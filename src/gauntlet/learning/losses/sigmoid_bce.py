@@ -1,0 +1,20 @@
+"""The binary cross-entropy of sigmoid outputs."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from gauntlet.learning.losses.targets import propositions
+from gauntlet.learning.models.network import Network
+from gauntlet.registry import LOSSES
+
+
+@LOSSES.register("sigmoid_bce", outputs=("sigmoid",), source="Le 2019, journal of logic-inspired networks")
+def sigmoid_bce(network: Network, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Mean over classes of the binary cross-entropy; outputs are logits `(B, K)`; returns `(B,)`.
+
+    A label of -1 is of no class, all targets 0.
+    """
+    targets = propositions(labels, outputs)
+    return functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(dim=1)

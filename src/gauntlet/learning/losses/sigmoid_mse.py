@@ -1,0 +1,21 @@
+"""The squared error of sigmoid outputs."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gauntlet.learning.losses.targets import propositions
+from gauntlet.learning.models.network import Network
+from gauntlet.registry import LOSSES, PositiveFloat
+
+
+@LOSSES.register("sigmoid_mse", outputs=("sigmoid",), source="Le 2019, journal of logic-inspired networks")
+def sigmoid_mse(network: Network, outputs: Tensor, labels: Tensor, *, positive_weight: PositiveFloat = 1.0) -> Tensor:
+    """Mean over classes of w (sigmoid(o) - t)^2, w = `positive_weight` for the label's class (t = 1), 1 for the others.
+
+    Outputs are logits `(B, K)`; a label of -1 is of no class, all targets 0; returns `(B,)`. The source's weights are
+    9 for ten classes, and 19 where as many negative images are trained on.
+    """
+    targets = propositions(labels, outputs)
+    errors = (outputs.sigmoid() - targets).square()
+    return ((1 + (positive_weight - 1) * targets) * errors).mean(dim=1)

@@ -1,0 +1,22 @@
+"""Maxout."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gauntlet.learning.models.foldings.folding import Folding
+from gauntlet.registry import FOLDINGS, PositiveInt
+
+
+@FOLDINGS.register("maxout", source="Goodfellow et al. 2013, arXiv:1302.4389")
+class Maxout(Folding):
+    """The largest of `pieces` outputs: the layer before is so many times as wide."""
+
+    def __init__(self, *, pieces: PositiveInt = 4) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, pieces * C, ...)` to `(B, C, ...)`."""
+        pieces: Tensor = x.unflatten(1, (-1, self.pieces))
+        return pieces.amax(2)

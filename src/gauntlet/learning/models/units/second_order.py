@@ -1,0 +1,55 @@
+"""Units with squared inputs: what elliptical and quadratic ones share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gauntlet.learning.models.layers.ramp import Ramp
+from gauntlet.learning.models.units.unit import Unit
+from gauntlet.registry import NonNegativeFloat, PositiveFloat
+
+GAMMA = 1.0
+
+
+class SecondOrder(nn.Module):
+    """W x + b - a V (x * x) + a gamma, with gamma = 1 and a the strength of the ramp; `positive` takes |V| for V.
+
+    `linear` holds W and b, dense or as a convolution; V, of the shape of W, is `curvature`.
+    """
+
+    def __init__(self, linear: nn.Conv2d | nn.Linear, ramp: Ramp, *, positive: bool) -> None:
+        super().__init__()
+        self.linear, self.ramp, self.positive = linear, ramp, positive
+        self.curvature = nn.Parameter(torch.empty_like(linear.weight))
+        # |V| is 1 / fan_in on average, so that for inputs of mean square 1 it takes away what gamma adds: as the ramp
+        # rises, the response neither sinks below the activation's threshold for all inputs nor rises above it.
+        nn.init.uniform_(self.curvature, -2 / linear.weight[0].numel(), 2 / linear.weight[0].numel())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map what `linear` takes to what it gives."""
+        linear, strength = self.linear, self.ramp()
+        weight = self.curvature.abs() if self.positive else self.curvature
+        if isinstance(linear, nn.Linear):
+            curved = functional.linear(x * x, weight)
+        else:
+            curved = functional.conv2d(
+                x * x, weight, None, linear.stride, linear.padding, linear.dilation, linear.groups
+            )
+        response: Tensor = linear(x) + strength * (GAMMA - curved)
+        return response
+
+
+class SecondOrderUnit(Unit):
+    """Makes layers with squared inputs; the subclass says whether V is taken as |V|."""
+
+    positive: bool
+
+    def __init__(self, *, start: float = 0.0, increment: NonNegativeFloat = 0.001, stop: PositiveFloat = 1.0) -> None:
+        self.start, self.increment, self.stop = start, increment, stop
+
+    def wrap(self, linear: nn.Conv2d | nn.Linear) -> nn.Module:
+        """Make a layer with the weights and biases of `linear` as W and b, and a ramp of its own."""
+        ramp = Ramp(start=self.start, increment=self.increment, stop=self.stop)
+        return SecondOrder(linear, ramp, positive=self.positive)

@@ -1,0 +1,99 @@
+"""VGG for small images, with layers of the logic-inspired experiments where they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
+
+from torch import nn
+
+from gauntlet.core.errors import InputError
+from gauntlet.learning.models.blocks import Blocks
+from gauntlet.learning.models.heads import build_head
+from gauntlet.learning.models.layers.normalization import input_layer
+from gauntlet.learning.models.network import Network
+from gauntlet.registry import MODELS, NonNegativeInt, PositiveFloat
+
+WIDTHS: Mapping[int, tuple[tuple[int, ...], ...]] = MappingProxyType(
+    {
+        3: ((64,), (128,), (256,), (), ()),
+        4: ((64,), (128,), (256, 256), (), ()),
+        11: ((64,), (128,), (256, 256), (512, 512), (512, 512)),
+        13: ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512)),
+        16: ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)),
+        19: ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512)),
+    }
+)
+"""Widths of the convolutions before each of the five poolings; 3 and 4 are the journal's miniatures of 11."""
+
+BATCH_NORM_MOMENTUM = 0.01
+"""The journal's: running statistics that change slowly."""
+
+
+@MODELS.register(
+    "vgg",
+    parts=("head", "activation", "unit", "folding"),
+    part_options={"head": {"hidden": 0}},
+    source="Simonyan and Zisserman 2015, arXiv:1409.1556; Le 2019, journal of logic-inspired networks",
+)
+class Vgg(Network):
+    """Conv3x3 with padding and activation, maxpool2 after each of five groups; flatten, and a head: dense(K).
+
+    `depth` counts as the papers do: the published networks have two dense layers more than this form for small images.
+    Layers are numbered from 0, the convolutions in order and then the head; `activation`, `unit` and `folding` apply
+    to those from `first_modified` to `last_modified` (the head where it is not given), the others are linear with relu.
+    `capacity` multiplies the widths of the convolutions. With `batch_norm` each activation is normalised by its batch.
+    A map of one row or column is not pooled further, so that images of any size are taken. `normalize: false` leaves
+    pixels in [0, 1].
+    """
+
+    def __init__(
+        self,
+        *,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        head: Mapping[str, Any] | None = None,
+        activation: Mapping[str, Any] | None = None,
+        unit: Mapping[str, Any] | None = None,
+        folding: Mapping[str, Any] | None = None,
+        depth: Literal[3, 4, 11, 13, 16, 19] = 16,
+        batch_norm: bool = False,
+        capacity: PositiveFloat = 1.0,
+        first_modified: NonNegativeInt = 0,
+        last_modified: NonNegativeInt | None = None,
+        normalize: bool = True,
+    ) -> None:
+        before, height, width = image_shape
+        output = sum(map(len, WIDTHS[depth]))
+        last = output if last_modified is None else last_modified
+        if not first_modified <= last <= output:
+            problem = f"vgg of depth {depth} has layers 0 to {output}, none from {first_modified} to {last} of them"
+            raise InputError(problem, where="model.first_modified", remedy="choose 0 <= first <= last <= the head's")
+        # Those biases make the size of what is passed on unstable: sixteen layers without normalisation would explode.
+        plain = Blocks()
+        modified = Blocks(unit=unit, folding=folding, activation=activation, centred=batch_norm)
+        kinds = [modified if first_modified <= number <= last else plain for number in range(output + 1)]
+        layers: list[nn.Module] = []
+        number, moment = 0, 1.0
+        for group in WIDTHS[depth]:
+            for published in group:
+                after, blocks = max(1, int(published * capacity)), kinds[number]
+                conv = blocks.conv(before, after, 3)
+                blocks.initialize(conv, moment)
+                layers += [*conv, blocks.activation()]
+                if batch_norm:
+                    # After the activation, as in the journal: its units then answer to what they see unscaled.
+                    layers.append(nn.BatchNorm2d(after, momentum=BATCH_NORM_MOMENTUM))
+                number, moment, before = number + 1, 1.0 if batch_norm else blocks.moment, after
+            if min(height, width) > 1:
+                layers.append(nn.MaxPool2d(2))
+                height, width = height // 2, width // 2
+        in_features = before * height * width
+        built = build_head(head, in_features=in_features, num_classes=num_classes, layer=kinds[-1].dense)
+        kinds[-1].initialize(built, moment)
+        super().__init__(
+            normalization=input_layer(mean, std, normalize=normalize), body=nn.Sequential(*layers), head=built
+        )

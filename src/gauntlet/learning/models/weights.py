@@ -1,0 +1,128 @@
+"""Networks on disk: weights as safetensors beside a manifest that says what to build and holds the weights' digest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from gauntlet.core.errors import InputError
+from gauntlet.core.files import write_json
+from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark
+from gauntlet.core.tensors import read_tensors, tensor_digest, write_tensors
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Description, Network
+from gauntlet.registry import MODELS, PARTS, Registry, Spec
+
+FORMAT = 1
+_REMEDY = "train it again"
+
+
+def save(network: Network, folder: Path, metadata: Mapping[str, str] | None = None) -> str:
+    """Write a network that `build` made, exported to plain layers, and return the digest of its weights.
+
+    ``model.safetensors`` carries `metadata`; ``manifest.json`` is written last and carries no time and no host, so
+    the same network gives the same manifest. Raises ValueError for a network that `build` did not make.
+    """
+    plain = network.export()
+    if plain.description is None:
+        raise ValueError("only a network made by gauntlet.learning.models.build can be saved")
+    tensors = dict(plain.state_dict())
+    digest = tensor_digest(tensors)
+    # Beside what made them the weights say which they are: a manifest of others is noticed without hashing them.
+    own = {DIGEST_KEY: digest_mark(digest.removeprefix("sha256:"))}
+    write_tensors(folder / "model.safetensors", tensors, {**(metadata or {}), **own})
+    description = plain.description
+    manifest = {
+        "format": FORMAT,
+        "digest": digest,
+        "architecture": description.architecture.as_dict(),
+        "image_shape": list(description.image_shape),
+        "num_classes": description.num_classes,
+        "mean": list(description.mean),
+        "std": list(description.std),
+        "exported": description.exported,
+    }
+    write_json(folder / "manifest.json", manifest)
+    return digest
+
+
+def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Network:
+    """Read a network that `save` wrote, in evaluation mode, on `device`.
+
+    Raises InputError that names the file when one is missing, damaged, a pickle, or does not fit the manifest.
+    """
+    folder = Path(folder)
+    description, digest = load_manifest(folder)
+    path = folder / "model.safetensors"
+    tensors = read_tensors(path, expected_digest=digest, remedy=_REMEDY)
+    network = build(
+        description.architecture,
+        image_shape=description.image_shape,
+        num_classes=description.num_classes,
+        mean=description.mean,
+        std=description.std,
+    ).eval()
+    if description.exported:
+        network = network.export()
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    got = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if wanted != got:
+        differing = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))
+        problem = f"the weights do not fit {description.architecture.name}: {', '.join(differing[:3])}"
+        raise InputError(problem, where=str(path), remedy=_REMEDY)
+    network.load_state_dict(tensors)
+    return network.to(device).eval()
+
+
+def load_manifest(folder: Path) -> tuple[Description, str]:
+    """Read what a stored network is, and the digest of its weights. Raises InputError as `load_model` does."""
+    path = folder / "manifest.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        channels, height, width = (int(size) for size in content["image_shape"])
+        mean, std = (tuple(float(value) for value in content[key]) for key in ("mean", "std"))
+        description = Description(
+            _checked(content["architecture"]),
+            (channels, height, width),
+            int(content["num_classes"]),
+            mean,
+            std,
+            bool(content["exported"]),
+        )
+        digest = str(content["digest"])
+        known = content["format"] == FORMAT
+    except FileNotFoundError as error:
+        raise InputError("the file is missing", where=str(path), remedy="run `gauntlet train`") from error
+    except InputError as error:
+        raise InputError(error.problem, where=str(path), remedy=error.remedy) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError("is no manifest of a stored network", where=str(path), remedy=_REMEDY) from error
+    if not known:
+        raise InputError("was written by another version", where=str(path), remedy=_REMEDY)
+    return description, digest
+
+
+def _checked(architecture: Mapping[str, Any]) -> Spec:
+    """Check an architecture against the registries: a file from a stranger decides nothing beyond them."""
+    options = dict(architecture)
+    name = str(options.pop("name"))
+    parts = {key: dict(options.pop(key)) for key in MODELS.entry(name).tags.get("parts", ()) if key in options}
+    checked = _options(MODELS, name, options)
+    for key, part in parts.items():
+        part_name = str(part.pop("name"))
+        checked[key] = {"name": part_name, **_options(PARTS[key][0], part_name, part)}
+    return Spec(name, checked)
+
+
+def _options(registry: Registry, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return dict(registry.entry(name).options_model.model_validate(options).model_dump(mode="json"))
+    except ValidationError as error:
+        details = error.errors()[0]
+        place = ".".join(str(part) for part in details["loc"])
+        raise InputError(f"{registry.kind} {name}, option {place}: {details['msg']}", remedy=_REMEDY) from error

@@ -1,0 +1,33 @@
+"""Max-fit, the journal's "strictening": max-margin that also pushes biases down."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.training.regularizers import Regularizer, layers, total
+from gauntlet.learning.training.regularizers.max_margin import MaxMargin
+from gauntlet.registry import REGULARIZERS, NonNegativeFloat, PositiveInt
+
+
+@REGULARIZERS.register("max_fit", source="source C, methods")
+class MaxFit(Regularizer):
+    """The sum over layers of l1 x mean |w| + l2 x mean w² + bias x mean(b), the bias with its sign.
+
+    A layer without a bias has no last term. The penalty has no lower bound: biases fall as long as the loss lets them.
+    """
+
+    def __init__(
+        self,
+        *,
+        l1: NonNegativeFloat = 0.01,
+        l2: NonNegativeFloat = 0.0,
+        bias: NonNegativeFloat = 0.01,
+        start_epoch: PositiveInt = 1,
+    ) -> None:
+        self.margin, self.bias, self.start_epoch = MaxMargin(l1=l1, l2=l2), bias, start_epoch
+
+    def penalty(self, network: Network) -> Tensor:
+        """Give the penalty `()`."""
+        biases = (self.bias * bias.mean() for _, bias in layers(network) if bias is not None)
+        return self.margin.penalty(network) + total(biases)

@@ -1,0 +1,26 @@
+"""Max-margin: small weights in every layer, whatever its size."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.training.regularizers import Regularizer, layers, total
+from gauntlet.registry import REGULARIZERS, NonNegativeFloat, PositiveInt
+
+
+@REGULARIZERS.register("max_margin", source="source C, methods")
+class MaxMargin(Regularizer):
+    """The sum over layers of l1 x mean |w| + l2 x mean w².
+
+    Means per layer: a small layer counts as much as a large one.
+    """
+
+    def __init__(
+        self, *, l1: NonNegativeFloat = 0.01, l2: NonNegativeFloat = 0.0, start_epoch: PositiveInt = 1
+    ) -> None:
+        self.l1, self.l2, self.start_epoch = l1, l2, start_epoch
+
+    def penalty(self, network: Network) -> Tensor:
+        """Give the penalty `()`."""
+        return total(self.l1 * weight.abs().mean() + self.l2 * weight.square().mean() for weight, _ in layers(network))

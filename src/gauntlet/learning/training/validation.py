@@ -1,0 +1,56 @@
+"""How good a network is on the validation split, clean and under an adversary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gauntlet.learning.data.splits import Split, to_unit
+from gauntlet.learning.losses import Loss
+from gauntlet.learning.losses.kantorovich import kantorovich_rubinstein
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.training.adversary import Adversary
+
+EVALUATION_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The training loss and the accuracy of a split, and the Kantorovich-Rubinstein term where the loss has one."""
+
+    loss: float
+    accuracy: float
+    kr: float | None
+
+
+@torch.no_grad()
+def clean_figures(network: Network, loss: Loss, split: Split, *, has_kr: bool = False) -> Figures:
+    """Evaluate a network in evaluation mode on the images of a split."""
+    parts = [network.outputs(to_unit(images)) for images in split.images.split(EVALUATION_BATCH)]
+    return _figures(network, loss, torch.cat(parts), split.labels, has_kr=has_kr)
+
+
+@torch.no_grad()
+def robust_figures(
+    network: Network, loss: Loss, split: Split, adversary: Adversary, *, keys: Tensor, batch_size: int
+) -> Figures:
+    """Evaluate a network in evaluation mode on the images of a split as an adversary perturbs them, at full strength.
+
+    `keys`, int64 `(N,)`, are the samples' draws. Loss is the training loss of the perturbed images, whatever else the
+    adversary's objective holds, so that it means the same for all.
+    """
+    parts = []
+    # A step's own batch size: the gradients that the adversary needs are then sure to fit in memory.
+    for rows in torch.arange(len(split), device=split.labels.device).split(batch_size):
+        images, labels = to_unit(split.images[rows]), split.labels[rows]
+        parts.append(network.outputs(adversary.perturb(network, loss, images, labels, keys=keys[rows])))
+    return _figures(network, loss, torch.cat(parts), split.labels)
+
+
+def _figures(network: Network, loss: Loss, outputs: Tensor, labels: Tensor, *, has_kr: bool = False) -> Figures:
+    # A batch statistic is one of the whole split; the mean over batches of another size would be another number.
+    value = float(loss(network, outputs, labels).mean())
+    accuracy = float((network.decode(outputs).argmax(dim=1) == labels).double().mean())
+    return Figures(value, accuracy, float(kantorovich_rubinstein(outputs, labels)) if has_kr else None)

@@ -1,0 +1,1 @@
+"""The graph of cells, staleness, paths, stages, status and the cluster."""

@@ -1,0 +1,138 @@
+"""Fingerprints of code: which modules a cell reaches by import, and a hash of what each of them does.
+
+The hash of a module is taken over its syntax tree without docstrings, so that comments, docstrings and formatting do
+not matter, and it is the same under every supported Python. Modules that decide where and whether work is done, never
+what comes out of it, are left out (INFRASTRUCTURE); so are installed packages, whose versions are the environment's.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from gauntlet.registry.source_code import module_file, syntax_tree
+
+INFRASTRUCTURE = (
+    "gauntlet.cli",
+    "gauntlet.config",
+    "gauntlet.core.errors",
+    "gauntlet.core.files",
+    "gauntlet.core.progress",
+    "gauntlet.core.provenance",
+    "gauntlet.core.signals",
+    "gauntlet.learning.training.checkpoints",
+    "gauntlet.pipeline.cluster.lock",
+    "gauntlet.pipeline.paths",
+    "gauntlet.pipeline.slices",
+    "gauntlet.pipeline.stages.outputs",
+    "gauntlet.pipeline.stages.torchrun",
+    "gauntlet.pipeline.staleness",
+    "gauntlet.pipeline.status",
+    "gauntlet.registry",
+    "gauntlet.robustness.evaluation.partial_results",
+)
+
+
+def fingerprint(roots: Iterable[str]) -> Mapping[str, str]:
+    """Map every own module reached by import from `roots` to the hash of what it does."""
+    return _fingerprint(frozenset(roots))
+
+
+@cache
+def _fingerprint(roots: frozenset[str]) -> Mapping[str, str]:
+    reached: set[str] = set()
+    waiting = [name for root in roots for name in _with_parents(root)]
+    while waiting:
+        module = waiting.pop()
+        if module in reached or _left_out(module):
+            continue
+        reached.add(module)
+        waiting.extend(imported(module))
+    return MappingProxyType({module: module_hash(module) for module in sorted(reached)})
+
+
+@cache
+def imported(module: str) -> frozenset[str]:
+    """List the own modules that a module imports anywhere in its text, late imports and parent packages included."""
+    file = module_file(module)
+    found: set[str] = set()
+    for node in ast.walk(syntax_tree(file)) if file else ():
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = _base(module, file, node)
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        found.update(parent for name in names for parent in _with_parents(name))
+    return frozenset(name for name in found if _is_own(name))
+
+
+@cache
+def module_hash(module: str) -> str:
+    """Hash what a module does: its syntax tree without docstrings."""
+    file = module_file(module)
+    digest = hashlib.sha256()
+    for part in _canonical(syntax_tree(file)) if file else ():
+        digest.update(part.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
+
+
+def _canonical(node: Any) -> Iterator[str]:
+    """Spell a syntax tree; empty fields are left out, since newer Pythons add new ones."""
+    if isinstance(node, ast.AST):
+        yield f"({type(node).__name__}"
+        for name, value in ast.iter_fields(node):
+            if name == "body" and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                value = value[1:] if ast.get_docstring(node, clean=False) is not None else value
+            if value is not None and value != [] and name not in ("ctx", "kind", "type_comment"):
+                yield f" {name}="
+                yield from _canonical(value)
+        yield ")"
+    elif isinstance(node, list):
+        yield "["
+        for item in node:
+            yield from _canonical(item)
+            yield ","
+        yield "]"
+    else:
+        yield f"{type(node).__name__}:{node!r}"
+
+
+def _with_parents(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+def _base(module: str, file: Path | None, node: ast.ImportFrom) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = module.split(".")
+    is_package = file is not None and file.name == "__init__.py"
+    parts = parts[: len(parts) - node.level + (1 if is_package else 0)]
+    return ".".join([*parts, *([node.module] if node.module else [])])
+
+
+@cache
+def _is_own(module: str) -> bool:
+    """Tell own code (ours, and a user's outside the installed packages) from the environment's."""
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names:
+        return False
+    file = module_file(module)
+    if file is None or top == "gauntlet":
+        return file is not None
+    installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib")}
+    return not any(folder in file.resolve().parents for folder in installed)
+
+
+def _left_out(module: str) -> bool:
+    # The package's own __init__ only re-exports; following it would make every cell use everything.
+    return module == "gauntlet" or any(module == name or module.startswith(f"{name}.") for name in INFRASTRUCTURE)

@@ -1,0 +1,118 @@
+"""Stage `certify`: one certificate of one model, a row per sample."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from gauntlet.config import Cell
+from gauntlet.core.parquet import write_table
+from gauntlet.core.progress import progress
+from gauntlet.core.provenance.recipes import Recipe
+from gauntlet.core.provenance.run_metadata import Stopwatch
+from gauntlet.core.schemas import CERTIFICATE_SCHEMA
+from gauntlet.core.signals import StopRequest
+from gauntlet.learning.data.splits import to_unit
+from gauntlet.learning.data.store import load_split
+from gauntlet.learning.models.weights import load_model
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.stages.device import describe_device, open_device
+from gauntlet.pipeline.stages.outputs import sweep, withdraw
+from gauntlet.pipeline.staleness import Plan
+from gauntlet.robustness.certificates import certify_parts
+from gauntlet.robustness.certificates.lipschitz_check import LipschitzCheck, check_lipschitz
+from gauntlet.robustness.evaluation import CellIdentity, EvaluationPart
+from gauntlet.robustness.evaluation.partial_results import FinishedParts
+from gauntlet.robustness.evaluation.shards import PART_SIZES, remaining
+
+log = logging.getLogger("gauntlet")
+
+KEEP_EVERY_S = 10.0
+"""Seconds of work after which what is finished is kept: rows of a certificate may take milliseconds or minutes."""
+
+
+def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
+    """Certify the test images of one model and publish the rows, going on after those that are finished.
+
+    Raises Interrupted at a request to stop, GauntletError when the images refute the Lipschitz constant that the model
+    claims.
+    """
+    watch = Stopwatch()
+    device = open_device(plan.config.execution)
+    with StopRequest(str(cell)) as stop:
+        rows, checked = _certified(plan, cell, recipe, device, stop)
+        made = {**recipe.metadata(), **watch.circumstances(device=describe_device(device), precision="float32")}
+        made |= checked.metadata() if checked else {}
+        withdraw(cell)
+        write_table(paths.samples(cell), rows, made)
+        sweep(cell)
+    counts = ", ".join(f"{count['counts']} {count['values']}" for count in rows["status"].value_counts().to_pylist())
+    log.info("%s: %s, mean radius %.4f in %s", cell, counts, pc.mean(rows["radius"]).as_py(), rows["norm"][0].as_py())
+    if checked:
+        log.info("%s: Lipschitz constant %.6g claimed, %.6g measured", cell, checked.claimed, checked.measured)
+
+
+def _certified(
+    plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, stop: StopRequest
+) -> tuple[pa.Table, LipschitzCheck | None]:
+    """Give the rows of all samples, keeping them on disk from time to time while there are more to come.
+
+    And the Lipschitz constant, measured before anything is certified, where the certificate rests on one.
+    """
+    settings = plan.experiment(cell.experiment)
+    certificate = settings.certificates[cell.probe]
+    split = load_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
+    images, labels = to_unit(split.images[: settings.samples]), split.labels[: settings.samples]
+    kept = FinishedParts(paths.partial(cell, recipe.string), recipe=recipe.string, schema=CERTIFICATE_SCHEMA)
+    parts = kept.load()
+    left = remaining([(0, len(images))], [(part.start, part.stop) for part in parts])
+    done = len(images) - sum(stop - start for start, stop in left)
+    if done:
+        log.info("%s: %d of %d samples are finished already", cell, done, len(images))
+    with progress(str(cell), len(images), "samples") as report:
+        report.advance(done)
+        network = load_model(paths.model_folder(cell.model), device=device)
+        batch_size = PART_SIZES.get(device.type, 256)
+        checked = check_lipschitz(network, images, certificate.certificate, batch_size=batch_size, where=str(cell))
+        waiting: list[pa.Table] = []
+        since_s = time.monotonic()
+        for rows in certify_parts(
+            network,
+            images,
+            labels,
+            certificate.certificate,
+            name=cell.probe,
+            norm=certificate.norm,
+            identity=CellIdentity(cell.experiment, cell.variant, cell.seed),
+            seed=certificate.seed,
+            device=device,
+            batch_size=batch_size,
+            pieces=left,
+        ):
+            waiting.append(rows)
+            done += len(rows)
+            report.advance(len(rows))
+            if done < len(images) and (stop.requested or time.monotonic() - since_s > KEEP_EVERY_S):
+                for part in _joined(waiting):
+                    kept.save(part)
+                    parts.append(part)
+                waiting, since_s = [], time.monotonic()
+                if stop.requested:
+                    raise stop.interruption(f"{done} of {len(images)} samples are kept")
+    ordered = sorted([*parts, *_joined(waiting)], key=lambda part: part.start)
+    return pa.concat_tables([part.rows for part in ordered]).combine_chunks(), checked
+
+
+def _joined(tables: list[pa.Table]) -> list[EvaluationPart]:
+    """Join rows into as few parts as have no gap in them."""
+    rows = pa.concat_tables([CERTIFICATE_SCHEMA.empty_table(), *tables])
+    index = rows["index"].to_pylist()
+    starts = [row for row in range(len(index)) if row == 0 or index[row] != index[row - 1] + 1]
+    return [
+        EvaluationPart(index[a], index[b - 1] + 1, rows.slice(a, b - a).combine_chunks(), {})
+        for a, b in zip(starts, [*starts[1:], len(index)], strict=True)
+    ]

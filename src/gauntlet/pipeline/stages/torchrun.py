@@ -1,0 +1,90 @@
+"""Several processes for one training on this machine, by torchrun; this one watches over them and loads no torch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from gauntlet.core.errors import GauntletError
+from gauntlet.core.signals import StopRequest
+
+PREFIX = "gauntlet: "
+"""What begins the message of a process that failed."""
+
+_SECONDARY = "another process of this training ended"
+_GRACE_S = 60.0
+
+
+def is_one_of_several(environ: Mapping[str, str] = os.environ) -> bool:
+    """Tell whether this process was started beside others: by torchrun, or by srun as a step of several tasks."""
+    return "WORLD_SIZE" in environ or int(environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+
+
+def launch(arguments: Sequence[str], processes: int, *, where: str) -> None:
+    """Run the `gauntlet` command in so many processes until all have ended.
+
+    A request to stop is handed on. Raises GauntletError with the message of the process that failed first, after
+    torchrun has ended the others; Interrupted at a request to stop.
+    """
+    runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environ = dict(os.environ)
+    if threads := environ.get("OMP_NUM_THREADS"):
+        environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(max(1, int(threads) // processes)))
+    messages: list[str] = []
+    with StopRequest(where, grace_s=_GRACE_S) as stop:
+        # A session of its own: a terminal's Ctrl-C reaches this process alone, which hands it on once.
+        child = subprocess.Popen(
+            [*runner, "-m", "gauntlet", *arguments], stderr=subprocess.PIPE, env=environ, start_new_session=True
+        )
+        listener = threading.Thread(target=_listen, args=(child, messages), daemon=True)
+        listener.start()
+        try:
+            _wait(child, stop)
+        finally:
+            _end(child)
+        listener.join(timeout=5.0)
+        if child.returncode and stop.requested:
+            raise stop.interruption("what its processes had finished is kept")
+    if child.returncode:
+        told = [message for message in messages if _SECONDARY not in message] or messages
+        problem = told[0] if told else f"{where}: one of {processes} processes ended without a message"
+        raise GauntletError(problem)
+
+
+def _wait(child: subprocess.Popen[bytes], stop: StopRequest) -> None:
+    handed_on = False
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=0.2)
+            return
+        if stop.requested and not handed_on:
+            # Of the signals that may come, torchrun hands on this one.
+            child.send_signal(signal.SIGTERM)
+            handed_on = True
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Leave no process behind, whatever ends this one: torchrun ends its own when it is asked to, not when killed."""
+    if child.poll() is None:
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=_GRACE_S)
+        child.kill()
+
+
+def _listen(child: subprocess.Popen[bytes], messages: list[str]) -> None:
+    """Pass on what the processes write; their last words are told once, at the end."""
+    assert child.stderr is not None
+    with child.stderr as stream:
+        for line in stream:
+            text = line.decode("utf-8", "replace")
+            if text.startswith(PREFIX):
+                messages.append(text.removeprefix(PREFIX).strip())
+            else:
+                sys.stderr.write(text)
+                sys.stderr.flush()

@@ -1,0 +1,120 @@
+"""Stage `train`: one variant with one seed, from the stored split to weights, manifest and history."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import nullcontext
+
+import torch
+
+from gauntlet.config import Cell
+from gauntlet.core.parquet import write_table
+from gauntlet.core.progress import Silent, progress
+from gauntlet.core.provenance.recipes import Recipe
+from gauntlet.core.provenance.run_metadata import Stopwatch
+from gauntlet.core.signals import StopRequest
+from gauntlet.learning.data.manifest import load_manifest
+from gauntlet.learning.data.store import load_split
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.weights import save
+from gauntlet.learning.training.checkpoints import Checkpoints
+from gauntlet.learning.training.data_parallel import Sharing
+from gauntlet.learning.training.history import VOLATILE, Epoch
+from gauntlet.learning.training.loop import fit
+from gauntlet.learning.training.settings import Recovery, TrainingSettings
+from gauntlet.learning.training.state import TrainingState
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.stages.outputs import sweep, withdraw
+from gauntlet.pipeline.stages.process_group import describe_processes, open_processes
+from gauntlet.pipeline.staleness import Plan
+
+log = logging.getLogger("gauntlet")
+
+
+def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
+    """Train one model and publish it, from its last checkpoint where there is one.
+
+    Of several processes that share the training only the first writes. Raises GauntletError when training fails,
+    Interrupted at a request to stop.
+    """
+    training = plan.experiment(cell.experiment).training_of(cell.variant)
+    with open_processes(plan.config.execution, training.gpus) as (device, sharing):
+        _train(plan, cell, recipe, device, sharing)
+
+
+def _train(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, sharing: Sharing | None) -> None:
+    watch = Stopwatch()
+    settings = plan.experiment(cell.experiment)
+    variant, training = settings.variants[cell.variant], settings.training_of(cell.variant)
+    writes = sharing is None or sharing.rank == 0
+    folder = paths.data_folder(paths.dataset_id(settings.dataset))
+    data = load_manifest(folder)
+    network = build(
+        variant.model,
+        image_shape=data.image_shape,
+        num_classes=data.num_classes,
+        mean=data.mean,
+        std=data.std,
+        seed=cell.seed,
+    )
+    checkpoints = Checkpoints(paths.partial(cell, recipe.string) / "training.checkpoint", recipe=recipe.string)
+    with StopRequest(str(cell)) as stop:
+        with progress(str(cell), training.epochs, "epochs") if writes else nullcontext(Silent()) as report:
+
+            def on_epoch(epoch: Epoch) -> None:
+                report.advance(1, _told(epoch))
+
+            fitted = fit(
+                network,
+                variant.loss,
+                load_split(folder, "train"),
+                load_split(folder, "validation"),
+                settings=TrainingSettings(
+                    epochs=training.epochs,
+                    batch_size=training.batch_size,
+                    optimizer=training.optimizer,
+                    schedule=training.schedule,
+                    warmup_epochs=training.warmup_epochs,
+                    regularizers=tuple(training.regularizers),
+                    patience=training.patience,
+                    augmentation=tuple(training.augmentation),
+                    negatives=training.negatives,
+                    adversary=training.adversary,
+                    validation_adversary=training.validation_adversary,
+                    recovery=None if training.recovery is None else Recovery(**training.recovery.model_dump()),
+                ),
+                seed=cell.seed,
+                device=device,
+                on_epoch=on_epoch,
+                resume=_resumed(cell, checkpoints, sharing),
+                checkpoints=checkpoints if writes else None,
+                stop=stop,
+                sharing=sharing,
+            )
+        if not writes:
+            return
+        devices = describe_processes(device, sharing)
+        made = {**recipe.metadata(), **watch.circumstances(device=devices, precision="float32")}
+        withdraw(cell)
+        write_table(paths.history(cell), fitted.history, made, volatile=VOLATILE)
+        save(fitted.network, paths.model_folder(cell), made)
+        sweep(cell)
+    log.info("%s: best epoch %d of %d", cell, fitted.best_epoch, len(fitted.history))
+
+
+def _told(epoch: Epoch) -> str:
+    if epoch.validation_loss is None:
+        return "collapsed"
+    told = f"validation loss {epoch.validation_loss:.4f}, accuracy {epoch.validation_accuracy:.4f}"
+    robust = epoch.robust_validation_accuracy
+    under_attack = "" if robust is None else f", {robust:.4f} under attack"
+    return f"{told}{under_attack}{', collapsed' if epoch.collapsed else ''}"
+
+
+def _resumed(cell: Cell, checkpoints: Checkpoints, sharing: Sharing | None) -> TrainingState | None:
+    """Read where to go on from; all processes go on from what the first one reads."""
+    state = checkpoints.load() if sharing is None or sharing.rank == 0 else None
+    state = state if sharing is None else sharing.first(state)
+    if state is not None:
+        log.info("%s: goes on from epoch %d, step %d", cell, state.epochs + 1, state.step)
+    return state

@@ -1,7 +1,0 @@
-"""The report: one HTML file with the numbers, figures and provenance of an experiment."""
-
-from __future__ import annotations
-
-from gauntlet.report.rendering import render_report, write_report
-
-__all__ = ["render_report", "write_report"]

@@ -1,0 +1,1 @@
+"""Statistics, aggregation, figures, tables and the page: from results to a paper, without torch."""

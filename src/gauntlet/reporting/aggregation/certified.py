@@ -1,0 +1,166 @@
+"""Certified accuracies with intervals: the share of samples that provably keep their right class within a radius."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gauntlet.core.errors import InputError
+from gauntlet.core.parquet import read_metadata
+from gauntlet.reporting.aggregation.design import Plan, PlannedCertificate, plan_from
+from gauntlet.reporting.aggregation.queries import open_connection
+from gauntlet.reporting.stats import t_interval, wilson_interval
+
+CERTIFIED_SCHEMA = pa.schema(
+    [
+        ("experiment", pa.string()),
+        ("variant", pa.string()),
+        ("certificate", pa.string()),
+        ("norm", pa.string()),
+        ("certifies", pa.string()),
+        ("radius", pa.float64()),
+        ("seeds", pa.int64()),
+        ("samples", pa.int64()),
+        ("certified_accuracy", pa.float64()),
+        ("wilson_low", pa.float64()),
+        ("wilson_high", pa.float64()),
+        ("t_low", pa.float64()),
+        ("t_high", pa.float64()),
+        ("abstained", pa.float64()),
+        ("median_radius", pa.float64()),
+        ("lipschitz_claimed", pa.float64()),
+        ("lipschitz_measured", pa.float64()),
+        ("missing", pa.int64()),
+    ]
+)
+"""One row per variant, certificate and radius.
+
+`certified_accuracy` is the mean over seeds of the share of all samples whose right class is certified with at least
+`radius`, in `norm`, in pixel units; at radius 0: that are certified at all. It is the accuracy of what `certifies`
+names: the model, or a classifier made from it ("smoothed"). `wilson_*` bound it over samples (pooled over seeds), `t_*`
+over seeds (null with fewer than two, and free to reach beyond 0 and 1), both at 95 %. `abstained` is the mean share of
+samples with that status, `median_radius` the median over the certified ones. `lipschitz_claimed` is the L2
+constant that the certificate rests on and `lipschitz_measured` the largest that test images show, each the largest over
+seeds; null for a certificate that rests on none.
+`seeds` and `samples` (pooled over seeds) count what went in, `missing` the cells that did not; shares are null where
+nothing did. The radii of a norm are multiples of one step, up to the largest radius of any of its certificates.
+"""
+
+_MOST_STEPS = 10
+
+# A row falls into bucket k when k of its norm's radii are at most its own: it is certified at those.
+_COUNTS = """
+    SELECT variant, certificate, seed, len(list_filter(grid, lambda step: step <= radius::DOUBLE)) AS bucket,
+        status, count(*) AS samples
+    FROM rows JOIN (SELECT unnest($norms::VARCHAR[]) AS norm, unnest($grids::DOUBLE[][]) AS grid) USING (norm)
+    GROUP BY ALL ORDER BY ALL
+"""
+_MEDIANS = """
+    SELECT variant, certificate, median(radius) AS median FROM rows WHERE status = 'certified' GROUP BY ALL
+"""
+_LARGEST = "SELECT norm, max(radius) AS largest FROM rows GROUP BY norm"
+
+
+def certified_accuracies(
+    path: Path,
+    *,
+    constants: Mapping[tuple[str, str], tuple[float, float]] | None = None,
+    radii: Mapping[str, Sequence[float]] | None = None,
+) -> pa.Table:
+    """Summarise a combined certificates file into rows of CERTIFIED_SCHEMA, in the order of its plan.
+
+    `constants` gives the claimed and measured Lipschitz constants of (variant, certificate), where there are any,
+    `radii` what is stated in a norm beside the radii of `radius_grid`.
+
+    Raises InputError when the file is missing, damaged or no certificates file.
+    """
+    plan = plan_from(read_metadata(path))
+    if plan is None:
+        raise InputError("the file does not say what was planned", where=str(path), remedy="aggregate again")
+    with open_connection() as connection:
+        try:
+            connection.read_parquet(str(path), hive_partitioning=False).create_view("rows")
+            largest = dict(connection.sql(_LARGEST).fetchall())
+            more = radii or {}
+            grids = {norm: sorted({*radius_grid(value), *more.get(norm, ())}) for norm, value in largest.items()}
+            parameters = {"norms": list(grids), "grids": list(grids.values())}
+            counts = connection.sql(_COUNTS, params=parameters).to_arrow_table().to_pylist()
+            medians = connection.sql(_MEDIANS).fetchall()
+        except duckdb.Error as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"this is no certificates file ({reason})", where=str(path)) from error
+    median_of = {(variant, certificate): median for variant, certificate, median in medians}
+    of_cell: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in counts:
+        of_cell.setdefault((row["variant"], row["certificate"]), []).append(row)
+    rows = []
+    for certificate, variant in itertools.product(plan.certificates, plan.variants):
+        if variant in certificate.variants:
+            key, grid = (variant, certificate.name), grids.get(certificate.norm, [0.0])
+            claimed, measured = (constants or {}).get(key, (None, None))
+            head = _head(plan, certificate, variant) | {"median_radius": median_of.get(key)}
+            head |= {"lipschitz_claimed": claimed, "lipschitz_measured": measured}
+            rows += [head | row for row in _accuracies(of_cell.get(key, []), grid, len(plan.seeds))]
+    return pa.Table.from_pylist(rows, schema=CERTIFIED_SCHEMA)
+
+
+def radius_grid(largest: float) -> list[float]:
+    """Give the radii at which certified accuracy is stated: 0, and multiples of 1, 2.5 or 5 times a power of ten.
+
+    At most ten beyond 0, the last one at most `largest`: 0, 0.25, 0.5, … where radii reach up to 2.5.
+    """
+    if not largest > 0:
+        return [0.0]
+    power = math.floor(math.log10(largest)) - 1
+    steps = (float(f"{factor}e{power + more}") for more in range(3) for factor in (1, 2.5, 5))
+    step = next(step for step in steps if largest / step < _MOST_STEPS + 1)
+    return [float(f"{number * step:.12g}") for number in range(math.floor(largest / step) + 1)]
+
+
+def _head(plan: Plan, certificate: PlannedCertificate, variant: str) -> dict[str, Any]:
+    return {
+        "experiment": plan.experiment,
+        "variant": variant,
+        "certificate": certificate.name,
+        "norm": certificate.norm,
+        "certifies": certificate.certifies,
+    }
+
+
+def _accuracies(counts: list[dict[str, Any]], grid: Sequence[float], planned: int) -> list[dict[str, Any]]:
+    """Turn counts per (seed, bucket, status) into one row per radius."""
+    if not counts:
+        return [{"radius": radius, "seeds": 0, "samples": 0, "missing": planned} for radius in grid]
+    seed, bucket, samples = (np.array([row[key] for row in counts]) for key in ("seed", "bucket", "samples"))
+    status = np.array([row["status"] for row in counts])
+    of_seed = seed[None] == np.unique(seed)[:, None]  # (seeds, counts)
+    total: NDArray[Any] = (of_seed * samples).sum(1)
+    reach = (bucket[None] > np.arange(len(grid))[:, None]) & (status == "certified")  # (radii, counts)
+    certified = (of_seed[:, None] * reach[None] * samples).sum(2)  # (seeds, radii)
+    accuracy = certified / total[:, None]
+    low, high = wilson_interval(certified.sum(0), total.sum())
+    t_low, t_high = t_interval(accuracy, axis=0)
+    abstained = float(((of_seed * (status == "abstained") * samples).sum(1) / total).mean())
+    return [
+        {
+            "radius": radius,
+            "seeds": len(total),
+            "samples": int(total.sum()),
+            "certified_accuracy": float(accuracy[:, number].mean()),
+            "wilson_low": float(low[number]),
+            "wilson_high": float(high[number]),
+            "t_low": None if np.isnan(t_low[number]) else float(t_low[number]),
+            "t_high": None if np.isnan(t_high[number]) else float(t_high[number]),
+            "abstained": abstained,
+            "missing": planned - len(total),
+        }
+        for number, radius in enumerate(grid)
+    ]

@@ -1,0 +1,165 @@
+"""Every sample of every cell in one parquet file, streamed: at most one cell and one row group are in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from gauntlet.config.grid import Cell
+from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.core.files import atomic_path
+from gauntlet.core.parquet import read_metadata, read_table, table_digest
+from gauntlet.core.provenance.recipes import digest_mark
+from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
+from gauntlet.reporting.aggregation.design import Plan
+
+STREAM_DIGEST_KEY = "gauntlet.stream_digest"
+ROW_GROUP_ROWS = 1 << 17
+
+_STATUSES = {
+    "attack": ("adversarial", "robust", "already_wrong", "error"),
+    "certificate": ("certified", "abstained", "already_wrong"),
+}
+
+
+def combine(
+    files: Mapping[Cell, Path],
+    out: Path,
+    *,
+    plan: Plan,
+    metadata: Mapping[str, str] | None = None,
+    allow_missing: bool = False,
+) -> list[Cell]:
+    """Write the rows of all cells into one file: cells as `files` orders them, samples by index. Returns missing cells.
+
+    The cells are all evaluations or all certificates of one experiment. Each file's digest is verified, and that it
+    holds the cell it is named for. The result carries the plan, `metadata`, and a digest over its row groups.
+
+    Raises GauntletError that names the missing cells unless `allow_missing`, InputError for a file that holds another
+    cell, a sample twice, impossible values, or other samples than the cells before it.
+    """
+    missing = [cell for cell, path in files.items() if not path.is_file()]
+    if missing and not allow_missing:
+        raise GauntletError(
+            f"{len(missing)} of {len(files)} cells are missing: {_listed(missing)}",
+            where=plan.experiment,
+            remedy="make them, or set `allow_missing: true`",
+        )
+    stages = {cell.stage for cell in files}
+    schema = CERTIFICATE_SCHEMA if stages == {"certify"} else EVALUATION_SCHEMA
+    if len(stages) > 1 or {cell.experiment for cell in files} - {plan.experiment}:
+        raise GauntletError("cells of several kinds or experiments cannot be combined", where=str(out))
+    noted = schema.with_metadata({**(metadata or {}), **plan.metadata()})
+    present = {cell: path for cell, path in files.items() if path.is_file()}
+    with atomic_path(out) as temporary, pq.ParquetWriter(temporary, noted, compression="zstd") as writer:
+        digest = hashlib.sha256()
+        for group in _row_groups(_checked_cells(present, schema), schema):
+            writer.write_table(group.cast(noted), row_group_size=ROW_GROUP_ROWS)
+            digest.update(table_digest(group).encode())
+        writer.add_key_value_metadata({STREAM_DIGEST_KEY: digest_mark(digest.hexdigest())})
+    return missing
+
+
+def verify(path: Path) -> None:
+    """Check a combined file against the digest it carries, one row group at a time.
+
+    Raises InputError when the file is missing, damaged, or its values are not those that were written.
+    """
+    read_metadata(path)  # refuses a missing file or one that is no parquet, in plain words
+    digest = hashlib.sha256()
+    try:
+        with pq.ParquetFile(path) as file:
+            recorded = (file.metadata.metadata or {}).get(STREAM_DIGEST_KEY.encode(), b"").decode()
+            for number in range(file.num_row_groups):
+                digest.update(table_digest(file.read_row_group(number)).encode())
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"the file is damaged ({reason})", where=str(path), remedy="aggregate again") from error
+    if recorded != digest_mark(digest.hexdigest()):
+        raise InputError("the values are not those that were written", where=str(path), remedy="aggregate again")
+
+
+def _checked_cells(files: Mapping[Cell, Path], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Read the cells one after the other, each verified on its own and against the samples of the first."""
+    reference: tuple[str, Path] | None = None
+    for cell, path in files.items():
+        table = read_table(path)
+        _check_cell(table, schema, cell, path)
+        table = table.take(pc.sort_indices(table, sort_keys=[("index", "ascending")]))
+        samples = table_digest(table.select(["index", "label", "sample_hash"]))
+        if reference is None:
+            reference = samples, path
+        elif samples != reference[0]:
+            raise InputError(
+                f"it holds other samples than {reference[1]}", where=str(path), remedy="make both from the same data"
+            )
+        yield table
+
+
+def _row_groups(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Regroup rows into full row groups, so that many small cells do not make many small groups."""
+    waiting = schema.empty_table()
+    for table in tables:
+        waiting = pa.concat_tables([waiting, table])
+        while len(waiting) >= ROW_GROUP_ROWS:
+            yield waiting.slice(0, ROW_GROUP_ROWS).combine_chunks()
+            waiting = waiting.slice(ROW_GROUP_ROWS)
+    if len(waiting):
+        yield waiting.combine_chunks()
+
+
+def _check_cell(table: pa.Table, schema: pa.Schema, cell: Cell, path: Path) -> None:
+    where, remedy = str(path), "delete the file and run again"
+    if table.schema != schema:
+        raise InputError("the columns are not those of this version", where=where, remedy=remedy)
+    if not len(table):
+        raise InputError("there are no rows", where=where, remedy=remedy)
+    probe = "certificate" if schema is CERTIFICATE_SCHEMA else "attack"
+    wanted = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, probe: cell.probe}
+    for column, value in wanted.items():
+        found = table[column].unique().to_pylist()
+        if found != [value]:
+            shown = ", ".join(map(str, found[:3]))
+            raise InputError(f"{column} is {shown}, not {value}: this is another cell", where=where, remedy=remedy)
+    if len(table["norm"].unique()) != 1:
+        raise InputError("the rows disagree on the norm", where=where, remedy=remedy)
+    if pc.count_distinct(table["index"], mode="all").as_py() != len(table):
+        raise InputError("a sample is there twice", where=where, remedy=remedy)
+    unknown = sorted({str(value) for value in table["status"].unique().to_pylist()} - set(_STATUSES[probe]))
+    if unknown:
+        raise InputError(f"unknown status '{unknown[0]}'", where=where, remedy=remedy)
+    if probe == "attack":
+        _check_budgets(table, where, remedy)
+    elif not _holds(pc.and_(pc.is_finite(table["radius"]), pc.greater_equal(table["radius"], 0.0))):
+        raise InputError("a radius is negative, infinite or not a number", where=where, remedy=remedy)
+
+
+def _check_budgets(table: pa.Table, where: str, remedy: str) -> None:
+    """Refuse budgets that contradict the status: NaN compares as greater than every ε and would count as robust."""
+    epsilon, status = table["epsilon"], table["status"]
+    finite = pc.and_(pc.is_finite(epsilon), pc.greater_equal(epsilon, 0.0))
+    fooled = pc.and_(pc.is_valid(epsilon), finite)
+    consistent = pc.case_when(
+        pc.make_struct(pc.equal(status, "error"), pc.equal(status, "robust"), pc.equal(status, "already_wrong")),
+        pa.array([True] * len(table)),
+        pc.is_null(epsilon),
+        pc.and_(fooled, pc.equal(epsilon, 0.0)),
+        fooled,
+    )
+    if not _holds(consistent):
+        raise InputError("an epsilon contradicts its row's status", where=where, remedy=remedy)
+
+
+def _holds(condition: pa.ChunkedArray) -> bool:
+    """Tell whether a condition is true in every row; null is not true."""
+    return bool(pc.all(pc.fill_null(condition, False)).as_py())
+
+
+def _listed(cells: list[Cell], most: int = 8) -> str:
+    shown = "; ".join(str(cell) for cell in cells[:most])
+    return shown if len(cells) <= most else f"{shown}; and {len(cells) - most} more"

@@ -1,0 +1,179 @@
+"""What an experiment set out to measure, carried inside its results: they are read without the configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gauntlet.core.errors import InputError
+from gauntlet.core.files import canonical_json
+from gauntlet.registry import ATTACKS
+
+if TYPE_CHECKING:
+    from gauntlet.config.schema import Experiment
+
+PLAN_KEY = "gauntlet.plan"
+
+
+@dataclass(frozen=True)
+class PlannedAttack:
+    """A column of the results: `epsilons` is the grid of a bounded attack, None where distances are measured.
+
+    `without` names the variants that it is not run on: a transfer has no cell on the variant that it comes from.
+    `maximises` names what an attack maximises beyond fooling the model, such as confidence in a wrong class. `counts`
+    is false where its images are no perturbations, so that it has no part in a worst case. `title` is what it is called
+    in print, if not by its name. `sources` are the variants whose models it sees in place of the one it attacks.
+    `repeats` names the first attack that it is the same as but for its seed: itself where there are others, None where
+    it stands alone. `noise` says that its images are drawn at random.
+    """
+
+    name: str
+    norm: str
+    epsilons: tuple[float, ...] | None
+    without: tuple[str, ...] = ()
+    maximises: str | None = None
+    counts: bool = True
+    title: str | None = None
+    sources: tuple[str, ...] = ()
+    repeats: str | None = None
+    noise: bool = False
+
+
+@dataclass(frozen=True)
+class PlannedCertificate:
+    """A certificate of some variants.
+
+    `certifies` is "model", or names the classifier made from the model that the radii are about.
+    """
+
+    name: str
+    norm: str
+    certifies: str
+    variants: tuple[str, ...]
+    title: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The grid of one experiment, in the order in which tables and figures show it.
+
+    `titles` says what variants are called in print, where not by their names; `headline` at which budgets, by norm, the
+    tables of a paper state accuracies, where that was asked for.
+    """
+
+    experiment: str
+    variants: tuple[str, ...]
+    seeds: tuple[int, ...]
+    attacks: tuple[PlannedAttack, ...]
+    certificates: tuple[PlannedCertificate, ...] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
+    headline: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """The norms in use, in order of first appearance."""
+        return tuple(dict.fromkeys(attack.norm for attack in self.attacks))
+
+    def attacks_in(self, norm: str) -> tuple[PlannedAttack, ...]:
+        """The attacks that measure their budget in `norm`."""
+        return tuple(attack for attack in self.attacks if attack.norm == norm)
+
+    @property
+    def of_others(self) -> tuple[str, ...]:
+        """The certificates of other classifiers than the attacked models: their radii bound no attack's distance."""
+        return tuple(one.name for one in self.certificates if one.certifies != "model")
+
+    def cells(self) -> Iterator[tuple[str, int, str]]:
+        """List every planned (variant, seed, attack)."""
+        for variant in self.variants:
+            for seed in self.seeds:
+                for attack in self.attacks:
+                    if variant not in attack.without:
+                        yield variant, seed, attack.name
+
+    def metadata(self) -> dict[str, str]:
+        """Give the entry that a results file carries."""
+        return {PLAN_KEY: canonical_json(asdict(self))}
+
+
+def plan_of(name: str, experiment: Experiment) -> Plan:
+    """Read the plan of an experiment from its configuration."""
+    variants = tuple(experiment.variants)
+    repeats = _repeats(experiment)
+    attacks = (
+        PlannedAttack(
+            key,
+            attack.norm,
+            attack.epsilons,
+            tuple(one for one in variants if not attack.applies_to(one, variants)),
+            ATTACKS.entry(attack.attack.name).tags.get("maximises"),
+            ATTACKS.entry(attack.attack.name).tags.get("access") != "none",
+            attack.title,
+            attack.transfer_from or (),
+            repeats.get(key),
+            ATTACKS.entry(attack.attack.name).tags.get("search") == "random",
+        )
+        for key, attack in experiment.attacks.items()
+    )
+    certificates = (
+        PlannedCertificate(
+            key,
+            one.norm,
+            one.certifies,
+            tuple(variant for variant, settings in experiment.variants.items() if one.applies_to(settings)),
+            one.title,
+        )
+        for key, one in experiment.certificates.items()
+    )
+    headline: dict[str, tuple[float, ...]] = dict(experiment.headline.items())
+    titles = {key: one.title for key, one in experiment.variants.items() if one.title}
+    return Plan(name, variants, tuple(experiment.seeds), tuple(attacks), tuple(certificates), titles, headline)
+
+
+def _repeats(experiment: Experiment) -> dict[str, str]:
+    """Map each attack of which there is another that differs in its seed only to the first of them."""
+    alike: dict[str, list[str]] = {}
+    for key, attack in experiment.attacks.items():
+        alike.setdefault(canonical_json({**attack.as_dict(), "seed": None}), []).append(key)
+    return {key: names[0] for names in alike.values() if len(names) > 1 for key in names}
+
+
+def plan_from(metadata: Mapping[str, str]) -> Plan | None:
+    """Rebuild the plan that a file's metadata holds; None where it holds none.
+
+    Raises InputError when what it holds is no plan.
+    """
+    if PLAN_KEY not in metadata:
+        return None
+    try:
+        plain: dict[str, Any] = json.loads(metadata[PLAN_KEY])
+        attacks = tuple(
+            PlannedAttack(
+                item["name"],
+                item["norm"],
+                item["epsilons"] and tuple(item["epsilons"]),
+                tuple(item.get("without", ())),
+                item.get("maximises"),
+                item.get("counts", True),
+                item.get("title"),
+                tuple(item.get("sources", ())),
+                item.get("repeats"),
+                item.get("noise", False),
+            )
+            for item in plain["attacks"]
+        )
+        certificates = tuple(
+            PlannedCertificate(
+                item["name"], item["norm"], item["certifies"], tuple(item["variants"]), item.get("title")
+            )
+            for item in plain["certificates"]
+        )
+        headline = {norm: tuple(values) for norm, values in plain.get("headline", {}).items()}
+        variants, seeds = tuple(plain["variants"]), tuple(plain["seeds"])
+        return Plan(
+            plain["experiment"], variants, seeds, attacks, certificates, dict(plain.get("titles", {})), headline
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError("the file's plan cannot be read", remedy="aggregate again") from error

@@ -1,0 +1,155 @@
+"""Accuracies with intervals: every attack and, as the headline, the worst case over all attacks of one norm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gauntlet.reporting.aggregation.queries import WORST_CASE, Evaluations, attack_grid, norm_grids, open_evaluations
+from gauntlet.reporting.stats import t_interval, wilson_interval
+from gauntlet.robustness.diagnostics.checks import Flags, flags_in
+
+SUMMARY_SCHEMA = pa.schema(
+    [
+        ("experiment", pa.string()),
+        ("variant", pa.string()),
+        ("attack", pa.string()),
+        ("norm", pa.string()),
+        ("epsilon", pa.float64()),
+        ("attacks", pa.int64()),
+        ("seeds", pa.int64()),
+        ("samples", pa.int64()),
+        ("clean_accuracy", pa.float64()),
+        ("robust_accuracy", pa.float64()),
+        ("wilson_low", pa.float64()),
+        ("wilson_high", pa.float64()),
+        ("t_low", pa.float64()),
+        ("t_high", pa.float64()),
+        ("median_distance", pa.float64()),
+        ("errors", pa.int64()),
+        ("missing", pa.int64()),
+        ("flags", pa.string()),
+    ]
+)
+"""One row per variant, attack and budget; `attack` is "worst:NORM" for the worst case over the attacks of a norm.
+
+`robust_accuracy` is the mean over seeds of the share of samples that no budget up to `epsilon` fooled; error rows
+count as fooled. `wilson_*` bound it over samples (pooled over seeds), `t_*` over seeds (null with fewer than two, and
+free to reach beyond 0 and 1), both at 95 %. `clean_accuracy` is the mean over seeds on the same samples.
+`median_distance` is the median size of the adversarial perturbation, in the norm, over the samples that were fooled
+at any budget; in the worst case over the smallest one of each sample. `attacks`, `seeds`, `samples` (rows pooled over
+seeds) and `errors` count what went in, `missing` the cells that did not; accuracies are null where nothing did.
+`flags` names the checks of gradient masking that a model of the variant fails in this norm, joined by commas: the
+accuracy may be too high. It is empty where none fails, and null where nothing is known of the models' gradients.
+"""
+
+# Budgets are rounded to float32, as the rows' are: as a double, 0.1 is smaller than the 0.1 that a row holds.
+# A row falls into bucket k when k of its name's budgets are smaller than the one that broke it: it survives those.
+_COUNTS = """
+    SELECT name, seed, len(list_filter(grid, lambda budget: budget < broken)) AS bucket, count(*) AS samples,
+        count_if(clean) AS clean, count_if(error) AS errors
+    FROM outcomes JOIN (SELECT unnest($names::VARCHAR[]) AS name, unnest($grids::FLOAT[][]) AS grid) USING (name)
+    WHERE variant = $variant GROUP BY ALL ORDER BY ALL
+"""
+_MEDIANS = "SELECT name, median(distance) AS median FROM outcomes WHERE variant = $variant GROUP BY name"
+
+
+def summarise(path: Path, *, flags: Flags | None = None) -> pa.Table:
+    """Summarise a combined evaluations file into rows of SUMMARY_SCHEMA, in the order of its plan, worst case first.
+
+    `flags` is what diagnostics found, None where there are none.
+
+    Raises InputError when the file is missing, damaged or no evaluations file.
+    """
+    with open_evaluations(path) as evaluations:
+        grids = norm_grids(evaluations)
+        budgets = {f"{WORST_CASE}{norm}": grid for norm, grid in grids.items()}
+        budgets |= {attack.name: attack_grid(attack, grids) for attack in evaluations.plan.attacks}
+        rows: list[dict[str, Any]] = []
+        for variant in evaluations.plan.variants:
+            found = _variant_rows(evaluations, variant, budgets)
+            for row in found:
+                told = None if flags is None else ", ".join(flags_in(flags, variant, row["norm"]))
+                rows.append(row | {"flags": told})
+    return pa.Table.from_pylist(rows, schema=SUMMARY_SCHEMA)
+
+
+def _variant_rows(
+    evaluations: Evaluations, variant: str, budgets: dict[str, tuple[float, ...]]
+) -> list[dict[str, Any]]:
+    """Summarise one variant, so that memory does not grow with their number."""
+    plan = evaluations.plan
+    held = evaluations.query("SELECT DISTINCT seed, attack FROM evaluations WHERE variant = $variant", variant=variant)
+    present = set(zip(held["seed"].to_pylist(), held["attack"].to_pylist(), strict=True))
+    measured = _measure(evaluations, variant, budgets)
+    rows: list[dict[str, Any]] = []
+    for norm in plan.norms:
+        here = [attack for attack in plan.attacks_in(norm) if variant not in attack.without]
+        members, counting = [attack.name for attack in here], [attack.name for attack in here if attack.counts]
+        for name, over in [(f"{WORST_CASE}{norm}", counting), *((member, [member]) for member in members)]:
+            counts = {
+                "attacks": sum(any((seed, member) in present for seed in plan.seeds) for member in over),
+                "missing": sum((seed, member) not in present for seed in plan.seeds for member in over),
+            }
+            head = {"experiment": plan.experiment, "variant": variant, "attack": name, "norm": norm, **counts}
+            rows += [head | row for row in measured.get(name, _nothing(budgets[name]))]
+    return rows
+
+
+def _measure(
+    evaluations: Evaluations, variant: str, budgets: dict[str, tuple[float, ...]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Give the rows of every attack and worst case of one variant that was measured, by name."""
+    grids = [list(grid) for grid in budgets.values()]
+    counts = evaluations.query(_COUNTS, names=list(budgets), grids=grids, variant=variant)
+    medians = evaluations.query(_MEDIANS, variant=variant).to_pydict()
+    median_of = dict(zip(medians["name"], medians["median"], strict=True))
+    columns = {column: np.asarray(counts[column].to_pylist()) for column in counts.column_names}
+    rows = {}
+    for name in median_of:
+        mine = {key: column[columns["name"] == name] for key, column in columns.items()}
+        rows[name] = _accuracies(mine, budgets[name], median_of[name])
+    return rows
+
+
+def _accuracies(counts: dict[str, NDArray[Any]], grid: Sequence[float], median: float | None) -> list[dict[str, Any]]:
+    """Turn counts per (seed, bucket) into one row per budget."""
+    seeds = np.unique(counts["seed"])
+    of_seed = counts["seed"][None] == seeds[:, None]  # (seeds, counts)
+    samples = (of_seed * counts["samples"]).sum(1)
+    survive = counts["bucket"][None] > np.arange(len(grid))[:, None]  # (budgets, counts)
+    robust = (of_seed[:, None] * survive[None] * counts["samples"]).sum(2)  # (seeds, budgets)
+    accuracy = robust / samples[:, None]
+    low, high = wilson_interval(robust.sum(0), samples.sum())
+    t_low, t_high = t_interval(accuracy, axis=0)
+    clean = float(((of_seed * counts["clean"]).sum(1) / samples).mean())
+    return [
+        {
+            "epsilon": float(epsilon),
+            "seeds": len(seeds),
+            "samples": int(samples.sum()),
+            "clean_accuracy": clean,
+            "robust_accuracy": float(accuracy[:, number].mean()),
+            "wilson_low": float(low[number]),
+            "wilson_high": float(high[number]),
+            "t_low": _known(t_low[number]),
+            "t_high": _known(t_high[number]),
+            "median_distance": median,
+            "errors": int(counts["errors"].sum()),
+        }
+        for number, epsilon in enumerate(grid)
+    ]
+
+
+def _nothing(grid: Sequence[float]) -> list[dict[str, Any]]:
+    """The rows of an attack whose every cell is missing."""
+    return [{"epsilon": float(epsilon), "seeds": 0, "samples": 0, "errors": 0} for epsilon in grid]
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

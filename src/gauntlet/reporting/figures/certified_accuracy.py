@@ -1,0 +1,146 @@
+"""Certified accuracy against the radius."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from gauntlet.registry import FIGURES
+from gauntlet.reporting.aggregation import WORST_CASE, Evaluations, Plan, PlannedCertificate, open_evaluations
+from gauntlet.reporting.figures.inputs import Inputs
+from gauntlet.reporting.figures.style import (
+    Style,
+    hide_unused,
+    legend_above,
+    legend_rows,
+    line_of,
+    norm_label,
+    note_below,
+    plain,
+)
+
+_STEPS = 200
+
+# A row falls into bucket k when its value reaches the first k steps beyond 0; nothing beyond the axis is told apart.
+_CERTIFIED = """
+    SELECT variant, seed, count(*) AS samples,
+        CASE WHEN status = 'certified' THEN least(floor(radius / $step), $steps)::INT ELSE -1 END AS bucket
+    FROM read_parquet($certificates, hive_partitioning = false) WHERE certificate = $name GROUP BY ALL
+"""
+_UNFOOLED = """
+    SELECT variant, seed, count(*) AS samples,
+        CASE WHEN broken = 0 THEN -1 ELSE least(ceil(broken / $step) - 1, $steps)::INT END AS bucket
+    FROM outcomes WHERE name = $name GROUP BY ALL
+"""
+_LARGEST = """
+    SELECT max(radius) AS largest FROM read_parquet($certificates, hive_partitioning = false) WHERE certificate = $name
+"""
+
+Curves = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One certificate's curves.
+
+    At each `radius` (R,), per variant, in percent (seeds, R): what is certified, and what no attack fooled.
+    """
+
+    certificate: PlannedCertificate
+    radius: NDArray[np.float64]
+    certified: Curves
+    unfooled: Curves
+
+
+@FIGURES.register(
+    "certified_accuracy",
+    reads=("certificates",),
+    may_read=("evaluations",),
+    title="Certified accuracy against the radius",
+    caption="Share of all test samples whose right class is certified against every perturbation smaller than the "
+    "radius: mean over seeds, band from the lowest to the highest seed. Thin, where the certificate is about the model "
+    "itself: share that no attack of the norm fooled within the radius.",
+)
+def certified_accuracy(inputs: Inputs, *, style: Style) -> Figure:
+    """Draw one panel per certificate, one falling step curve per variant; the radius is in pixel units of [0, 1].
+
+    A smoothed classifier is not the model that was attacked, so that its panels have no curves of attacks.
+    """
+    with open_evaluations(inputs.path("evaluations")) as evaluations:
+        plan = evaluations.plan
+        panels = [_panel(evaluations, one, str(inputs.path("certificates"))) for one in plan.certificates]
+    names = [name for name in inputs.variants if any(name in panel.certified for panel in panels)]
+    columns = 2 if len(panels) in (2, 4) else min(3, max(1, len(panels)))
+    rows, wide = max(1, -(-len(panels) // columns)), columns > 1
+    height = 0.55 + 1.9 * rows + style.legend_row_in * legend_rows(inputs.shown(names), style, wide=wide)[1]
+    figure, grid = style.figure(rows, columns, height_in=height, wide=wide, sharey=True)
+    handles: dict[str, Any] = {}
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        for variant in (name for name in inputs.variants if name in panel.certified):
+            handles[variant] = _draw(axes, panel, variant, line_of(inputs.variants, variant), style)
+        _label(axes, panel)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("Certified accuracy (%)")
+    grid[0][0].set_ylim(-2, 102)
+    hide_unused(grid.flat[len(panels) :])
+    legend_above(figure, {inputs.title(name): handles[name] for name in names}, style, wide=wide)
+    note_below(figure, _notes(plan, panels), style, wide=wide)
+    return figure
+
+
+def _panel(evaluations: Evaluations, certificate: PlannedCertificate, path: str) -> _Panel:
+    named = {"name": certificate.name, "certificates": path}
+    (largest,) = evaluations.query(_LARGEST, **named)["largest"].to_pylist()
+    scale = {"step": 1.06 * (largest or 1.0) / _STEPS, "steps": _STEPS}
+    certified = _cumulated(evaluations.query(_CERTIFIED, **named, **scale).to_pydict())
+    unfooled: Curves = {}
+    if certificate.certifies == "model":
+        unfooled = _cumulated(evaluations.query(_UNFOOLED, name=f"{WORST_CASE}{certificate.norm}", **scale).to_pydict())
+    return _Panel(certificate, scale["step"] * np.arange(_STEPS + 1, dtype=np.float64), certified, unfooled)
+
+
+def _cumulated(table: dict[str, list[Any]]) -> Curves:
+    """Turn counts per (variant, seed, bucket) into shares that reach each step, in percent, a row per seed."""
+    variant, seed, bucket, samples = (np.asarray(table[key]) for key in ("variant", "seed", "bucket", "samples"))
+    curves: dict[str, list[NDArray[np.float64]]] = {}
+    for name, number in sorted(set(zip(table["variant"], table["seed"], strict=True))):
+        mine = (variant == name) & (seed == number)
+        counts = np.bincount(bucket[mine] + 1, weights=samples[mine], minlength=_STEPS + 2)
+        curves.setdefault(name, []).append(100 * counts[::-1].cumsum()[::-1][1:] / counts.sum())
+    return {name: np.stack(rows) for name, rows in curves.items()}
+
+
+def _draw(axes: Axes, panel: _Panel, variant: str, look: dict[str, Any], style: Style) -> Any:
+    radius, shares = panel.radius, panel.certified[variant]
+    if variant in panel.unfooled:
+        thin = look | {"marker": "", "linewidth": 0.5 * style.line_pt, "alpha": 0.7}
+        axes.plot(radius, panel.unfooled[variant].mean(0), **thin, drawstyle="steps-post", zorder=2)
+    # Between two steps stands the lower value: a certificate may shrink in print, never grow.
+    axes.fill_between(radius, shares.min(0), shares.max(0), step="pre", color=look["color"], alpha=0.15, linewidth=0)
+    # Markers stand far apart: they tell lines from one another, not radii.
+    apart = (_STEPS // 16, _STEPS // 8)
+    return axes.plot(radius, shares.mean(0), **look, drawstyle="steps-pre", markevery=apart, zorder=3)[0]
+
+
+def _label(axes: Axes, panel: _Panel) -> None:
+    name, certifies = panel.certificate.title or panel.certificate.name, panel.certificate.certifies
+    axes.set_title(plain(name if certifies == "model" else f"{name} ({certifies} classifier)"), loc="left")
+    axes.set_xlabel(f"Radius in {norm_label(panel.certificate.norm)} (pixel units of [0, 1])")
+    axes.set_xlim(0, panel.radius[-1])
+
+
+def _notes(plan: Plan, panels: list[_Panel]) -> list[str]:
+    """Say what bands and thin lines are, where there are any, and how many cells are missing."""
+    band = "band: lowest to highest seed" if len(plan.seeds) > 1 else ""
+    thin = "thin: no attack fooled the model within the radius" if any(panel.unfooled for panel in panels) else ""
+    missing = sum(
+        len(plan.seeds) - len(panel.certified.get(variant, ()))
+        for panel in panels
+        for variant in panel.certificate.variants
+    )
+    return [band, thin, f"{missing} cells are missing" if missing else ""]

@@ -1,0 +1,116 @@
+"""How sure every variant is of clean images, of adversarial ones, and of noise (source C's figure)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from gauntlet.core.parquet import read_table
+from gauntlet.registry import FIGURES
+from gauntlet.reporting.aggregation import Evaluations, Plan, PlannedAttack, confidence, open_evaluations
+from gauntlet.reporting.figures.inputs import Inputs
+from gauntlet.reporting.figures.strongest import strongest
+from gauntlet.reporting.figures.style import PALETTE, Style, hide_unused, legend_above, legend_rows, note_below, plain
+
+_BINS = 20
+_COLUMNS = 4
+
+Histograms = dict[str, NDArray[np.int64]]
+
+
+@FIGURES.register(
+    "confidence",
+    reads=("evaluations", "summary"),
+    title="Confidence in clean images, adversarial images and noise",
+    caption="Distribution of the confidence in the class given: for all clean images, for the adversarial images of "
+    "the attack that is named, and for images of noise where an experiment has them; pooled over seeds. A model that "
+    "could be trusted would be unsure of the latter two.",
+)
+def confidence_histograms(inputs: Inputs, *, style: Style, most_variants: int = 16) -> Figure:
+    """Draw one panel per variant with a histogram for each kind of image, in percent of the images of that kind.
+
+    The attack is the first that maximises confidence, without one the bounded attack under which the fewest samples
+    stand; the noise is the first attack whose images are no perturbations, else the first that draws them at random.
+    """
+    rows = read_table(inputs.path("summary")).to_pylist()
+    with open_evaluations(inputs.path("evaluations")) as evaluations:
+        attack, noise = _chosen(evaluations.plan, rows)
+        found = {name: _histograms(evaluations, name, attack, noise) for name in inputs.variants}
+    variants = [name for name, one in found.items() if one][:most_variants]
+    kinds = [kind for kind in _LOOKS if any(kind in found[name] for name in variants)]
+    columns = max(1, min(_COLUMNS, len(variants)))
+    wide = columns > 1
+    lines = -(-max(1, len(variants)) // columns)
+    height = 0.55 + 1.45 * lines + style.legend_row_in * legend_rows(kinds, style, wide=wide)[1]
+    figure, panels = style.figure(lines, columns, height_in=height, wide=wide, sharex=True, sharey=True)
+    handles: dict[str, Any] = {}
+    for variant, axes in zip(variants, panels.flat, strict=False):
+        for kind, counts in found[variant].items():
+            handles[kind] = _draw(axes, counts, kind, style)
+        axes.set_title(plain(inputs.title(variant)), loc="left")
+        axes.tick_params(labelbottom=True)
+    hide_unused(list(panels.flat)[max(1, len(variants)) :])
+    panels[0][0].set_xlim(0, 1)
+    panels[0][0].set_ylim(bottom=0)
+    panels[0][0].set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    for axes in panels[:, 0]:
+        axes.set_ylabel("Images (%)")
+    for axes in list(panels.flat)[max(0, len(variants) - columns) : len(variants)]:
+        axes.set_xlabel("Confidence")
+    legend_above(figure, {kind: handles[kind] for kind in kinds}, style, wide=wide)
+    measured = sum(map(bool, found.values()))
+    note_below(
+        figure,
+        [
+            f"adversarial: {plain(attack.title or attack.name)}" if attack else "",
+            f"noise: {plain(noise.title or noise.name)}" if noise else "",
+            "" if attack is None or attack.maximises == "confidence" else "confidence was not maximised",
+            f"the first {len(variants)} of {measured} variants" if len(variants) < measured else "",
+        ],
+        style,
+        wide=wide,
+    )
+    return figure
+
+
+_LOOKS: dict[str, dict[str, Any]] = {
+    "clean": {"fill": True, "facecolor": "#d4d4d4", "edgecolor": "#8a8a8a", "linewidth": 0.6},
+    "adversarial": {"color": PALETTE[1], "linestyle": "-"},
+    "noise": {"color": PALETTE[0], "linestyle": (0, (2.5, 1.2))},
+}
+
+
+def _chosen(plan: Plan, rows: Sequence[dict[str, Any]]) -> tuple[PlannedAttack | None, PlannedAttack | None]:
+    """Choose the attack and the noise that are shown, where there are any."""
+    noises = sorted(
+        (attack for attack in plan.attacks if attack.noise or not attack.counts), key=lambda one: one.counts
+    )
+    searching = [attack for attack in plan.attacks if attack not in noises]
+    sure = [attack for attack in searching if attack.maximises == "confidence"] or strongest(searching, rows)
+    return next(iter(sure), None), next(iter(noises), None)
+
+
+def _histograms(
+    evaluations: Evaluations, variant: str, attack: PlannedAttack | None, noise: PlannedAttack | None
+) -> Histograms:
+    """Count images by confidence; a kind of which there are none is left out."""
+    found: Histograms = {}
+    for one, kind in ((attack, "adversarial"), (noise, "noise")):
+        if one is not None:
+            counts = confidence(evaluations, variant, one.name, bins=_BINS)
+            found.setdefault("clean", counts.clean)
+            # Every image of noise is one; of an attack those that failed are clean ones, or nearly.
+            found[kind] = counts.fooled if kind == "adversarial" else counts.fooled + counts.withstood
+    return {kind: found[kind] for kind in _LOOKS if kind in found and found[kind].any()}
+
+
+def _draw(axes: Axes, counts: NDArray[np.int64], kind: str, style: Style) -> Any:
+    share = 100 * counts / counts.sum()
+    edges = np.linspace(0, 1, len(counts) + 1)
+    look = {"linewidth": 0.9 * style.line_pt, "zorder": 2 + list(_LOOKS).index(kind), **_LOOKS[kind]}
+    return axes.stairs(share, edges, **look)

@@ -1,0 +1,148 @@
+"""How every variant withstands attacks that were made on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import Normal, Stroke
+
+from gauntlet.core.parquet import read_table
+from gauntlet.registry import FIGURES
+from gauntlet.reporting.aggregation import WORST_CASE, Plan, headline, norm_grids, open_evaluations, transfers
+from gauntlet.reporting.figures.inputs import Inputs
+from gauntlet.reporting.figures.style import Style, hide_unused, norm_label, note_below, plain
+from gauntlet.reporting.footnotes import flagged, flags_note
+from gauntlet.reporting.formatting import budget_text
+
+_DARK = 0.47
+_CELL_EM = 4.4
+_LABEL_IN = 0.55
+"""What the name of the vertical axis takes: a matrix of one row is as high."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Matrix:
+    """One panel: `rows` maps what stands at its left to the row of each target that has one; `own` is the diagonal."""
+
+    norm: str
+    epsilon: float
+    rows: dict[str, dict[str, Row]]
+    own: dict[str, Row]
+
+    def row(self, source: str, target: str) -> Row | None:
+        """Give what a field shows; None where no such attack was run."""
+        return self.own.get(target) if source == target else self.rows[source].get(target)
+
+
+@FIGURES.register(
+    "transfer_matrix",
+    reads=("evaluations", "summary"),
+    needs=("transfers",),
+    title="Transfer of attacks between variants",
+    caption="Robust accuracy in percent, mean over seeds, of the variant of a column under attacks made on the variant "
+    "of a row, of several attacks the lowest. Framed: the worst case over all attacks on the variant itself. A dash: "
+    "no such attack was run.",
+)
+def transfer_matrix(inputs: Inputs, *, style: Style) -> Figure:
+    """Draw one matrix per norm: attacked variants in columns, the models that the attack saw in rows.
+
+    The budget is the headline budget of the norm, or the nearest one that transferred attacks were run at.
+    """
+    rows = read_table(inputs.path("summary"))
+    with open_evaluations(inputs.path("evaluations")) as evaluations:
+        plan = evaluations.plan
+        stated = headline(plan, norm_grids(evaluations))
+    matrices = _matrices(transfers(rows, plan).to_pylist(), rows.to_pylist(), plan, stated, inputs)
+    most = max((len(matrix.rows) for matrix in matrices), default=1)
+    titles = inputs.shown()
+    cell_in = _CELL_EM * style.small_pt / 72
+    label_in = style.letter_em * style.small_pt / 72 * max(map(len, titles))
+    needed_in = label_in + 0.3 + cell_in * len(titles)
+    wide = needed_in > style.one_column_in or len(matrices) > 1
+    columns = max(1, min(len(matrices), int(style.two_columns_in / needed_in))) if wide else 1
+    lines = -(-max(1, len(matrices)) // columns)
+    height = 0.35 + lines * (0.45 + max(_LABEL_IN, 0.24 * most) + min(0.8, 0.7 * label_in / style.scale))
+    figure, panels = style.figure(lines, columns, height_in=height, wide=wide)
+    for matrix, axes in zip(matrices, panels.flat, strict=False):
+        _draw(axes, matrix, inputs, style, size_pt=min(style.font_pt, style.font_pt * style.two_columns_in / needed_in))
+    hide_unused(list(panels.flat)[len(matrices) :])
+    fields = ((matrix, source, target) for matrix in matrices for source in matrix.rows for target in inputs.variants)
+    told = [row for matrix, source, target in fields if (row := matrix.row(source, target))]
+    note_below(figure, ["framed: the worst case on the variant itself", *flags_note(told)], style, wide=wide)
+    return figure
+
+
+def _matrices(
+    found: Sequence[Row], rows: Sequence[Row], plan: Plan, stated: dict[str, tuple[float, ...]], inputs: Inputs
+) -> list[_Matrix]:
+    attacks = {attack.name: attack for attack in plan.attacks}
+    matrices = []
+    for norm in dict.fromkeys(row["norm"] for row in found):
+        here = [row for row in found if row["norm"] == norm]
+        epsilon = min(sorted({row["epsilon"] for row in here}), key=lambda value: abs(value - stated[norm][0]))
+        # Attacks on one model share its row; one on several models has a row of its own.
+        singles = [name for name in inputs.variants if any(attacks[row["attack"]].sources == (name,) for row in here)]
+        lines: dict[str, dict[str, Row]] = {name: {} for name in singles}
+        for row in (one for one in here if np.isclose(one["epsilon"], epsilon)):
+            attack = attacks[row["attack"]]
+            sources = attack.sources
+            line = lines.setdefault(sources[0] if len(sources) == 1 else attack.title or attack.name, {})
+            before = line.get(row["target"])
+            if before is None or _value(row) < _value(before) or np.isnan(_value(before)):
+                line[row["target"]] = row
+        own = {
+            row["variant"]: row
+            for row in rows
+            if row["attack"] == f"{WORST_CASE}{norm}" and np.isclose(row["epsilon"], epsilon)
+        }
+        matrices.append(_Matrix(norm, epsilon, lines, own))
+    return matrices
+
+
+def _value(row: Row | None) -> float:
+    value = None if row is None else row["robust_accuracy"]
+    return np.nan if value is None else float(value)
+
+
+def _draw(axes: Axes, matrix: _Matrix, inputs: Inputs, style: Style, *, size_pt: float) -> None:
+    shown = [[matrix.row(source, target) for target in inputs.variants] for source in matrix.rows]
+    values = np.array([[_value(row) for row in line] for line in shown])
+    axes.imshow(np.ma.masked_invalid(values), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for (place, column), value in np.ndenumerate(values):
+        row = shown[place][column]
+        text = "–" if np.isnan(value) else f"{100 * value:.1f}{flagged([row]) if row else ''}"
+        color = "white" if value < _DARK else "black"
+        axes.text(column, place, text, ha="center", va="center", size=size_pt, color=color)
+    for place, source in enumerate(matrix.rows):
+        if source in inputs.variants:
+            corner = inputs.variants.index(source) - 0.44, place - 0.42
+            axes.add_patch(_frame(corner))
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    names = [inputs.title(name) if name in inputs.variants else name for name in matrix.rows]
+    axes.set_yticks(range(len(names)), [plain(name) for name in names])
+    axes.set_xticks(
+        range(len(inputs.variants)), map(plain, inputs.shown()), rotation=35, ha="right", rotation_mode="anchor"
+    )
+    for boundary in range(1, len(inputs.variants)):
+        axes.axvline(boundary - 0.5, color="white", linewidth=1)
+    for boundary in range(1, len(names)):
+        axes.axhline(boundary - 0.5, color="white", linewidth=1)
+    axes.set_title(f"{norm_label(matrix.norm)}, ε = {budget_text(matrix.epsilon)}", loc="left")
+    axes.set_ylabel("Made on")
+    axes.set_xlabel("Attacked")
+
+
+def _frame(corner: tuple[float, float]) -> Rectangle:
+    """Make the frame of a field of the diagonal: black within white shows on every colour."""
+    around = [Stroke(linewidth=2.2, foreground="white"), Normal()]
+    return Rectangle(corner, 0.88, 0.84, fill=False, edgecolor="black", linewidth=1, path_effects=around)

@@ -1,0 +1,7 @@
+"""The report: one HTML file with the numbers, figures and provenance of an experiment."""
+
+from __future__ import annotations
+
+from gauntlet.reporting.page.rendering import render_report, write_report
+
+__all__ = ["render_report", "write_report"]

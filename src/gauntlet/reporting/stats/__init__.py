@@ -1,0 +1,28 @@
+"""The statistics behind the numbers that tables and figures show; plain numpy, vectorised, pure functions."""
+
+from __future__ import annotations
+
+from gauntlet.reporting.stats.intervals import (
+    CONFIDENCE,
+    Interval,
+    clopper_pearson_interval,
+    t_interval,
+    wilson_interval,
+)
+from gauntlet.reporting.stats.multiplicity import holm
+from gauntlet.reporting.stats.pairs import odds_ratio, paired_interval, sign_flip_test
+from gauntlet.reporting.stats.seeds import SeedEffects, seed_effects
+
+__all__ = [
+    "CONFIDENCE",
+    "Interval",
+    "SeedEffects",
+    "clopper_pearson_interval",
+    "holm",
+    "odds_ratio",
+    "paired_interval",
+    "seed_effects",
+    "sign_flip_test",
+    "t_interval",
+    "wilson_interval",
+]

@@ -1,0 +1,70 @@
+"""The accuracies that no results file states: of clean images, and of attacks repeated with several seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gauntlet.reporting.aggregation import SEEDS, Evaluations
+from gauntlet.reporting.stats import seed_effects, wilson_interval
+
+_CLEAN = """
+    SELECT seed, count(*) AS samples, count_if(clean) AS right
+    FROM (SELECT seed, index, bool_and(clean) AS clean FROM evaluations WHERE variant = $variant GROUP BY ALL)
+    GROUP BY seed ORDER BY seed
+"""
+_REPEATED = """
+    SELECT seed, attack, count(*) AS samples, count_if(broken > $epsilon::FLOAT) AS right,
+        count_if(status = 'error') AS errors
+    FROM evaluations WHERE variant = $variant AND list_contains($attacks::VARCHAR[], attack)
+    GROUP BY ALL ORDER BY ALL
+"""
+
+Row = Mapping[str, Any]
+
+
+def clean_numbers(evaluations: Evaluations, variant: str) -> dict[str, Any]:
+    """Give the clean accuracy of a variant: a sample counts as right if it is in the rows of every attack."""
+    rows = evaluations.query(_CLEAN, variant=variant).to_pylist()
+    planned = len(evaluations.plan.seeds) if any(cell[0] == variant for cell in evaluations.plan.cells()) else 0
+    return {**_accuracy(rows, 1), "missing": max(planned - len(rows), 0), "errors": 0, "flags": ""}
+
+
+def repeated_numbers(evaluations: Evaluations, variant: str, first: str, epsilon: float) -> dict[str, Any]:
+    """Give the accuracy of a variant under an attack and its repetitions with other seeds, at one budget.
+
+    The mean and its interval are over the training seeds for which every repetition is there; the worst case over all
+    of them is no mean, and is the norm's worst case to tell.
+    """
+    attacks = [attack.name for attack in evaluations.plan.attacks if attack.repeats == first]
+    rows = evaluations.query(_REPEATED, variant=variant, attacks=attacks, epsilon=epsilon).to_pylist()
+    whole = [row for row in rows if sum(row["seed"] == other["seed"] for other in rows) == len(attacks)]
+    missing = len(evaluations.plan.seeds) * len(attacks) - len(rows)
+    return {**_accuracy(whole, len(attacks)), "missing": missing, "errors": sum(row["errors"] for row in whole)}
+
+
+def is_repeated(name: str) -> bool:
+    """Tell whether a name stands for an attack and its repetitions."""
+    return name.startswith(SEEDS)
+
+
+def _accuracy(rows: Sequence[Row], draws: int) -> dict[str, Any]:
+    """Turn counts per training seed and attack seed, in this order, into an accuracy with its intervals."""
+    if not rows:
+        return {"accuracy": None, "seeds": 0, "samples": 0}
+    samples, right = (np.asarray([row[key] for row in rows], np.float64) for key in ("samples", "right"))
+    effects = seed_effects((right / samples).reshape(-1, draws))
+    low, high = wilson_interval(right.sum(), samples.sum())
+    told = {
+        "accuracy": effects.mean,
+        "t_low": effects.low,
+        "t_high": effects.high,
+        "wilson_low": low,
+        "wilson_high": high,
+        "training_std": effects.training_std,
+        "attack_std": effects.attack_std,
+    }
+    known = {key: None if np.isnan(value) else float(value) for key, value in told.items()}
+    return {**known, "seeds": len(rows) // draws, "attack_seeds": draws, "samples": int(samples.sum())}

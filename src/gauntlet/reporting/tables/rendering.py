@@ -1,0 +1,20 @@
+"""All tables of an experiment as text, by the name of their files."""
+
+from __future__ import annotations
+
+from gauntlet.reporting.tables.content import TableInputs, read_content
+from gauntlet.reporting.tables.latex import latex_table
+from gauntlet.reporting.tables.macros import macros
+from gauntlet.reporting.tables.markdown import csv_cells, markdown
+
+FILES = ("table.tex", "macros.tex", "table.md", "table.csv")
+
+
+def render_tables(inputs: TableInputs, *, mark: str = "") -> dict[str, str]:
+    """Render every file of FILES; the text depends on the inputs alone. `mark` stands at the head of LaTeX files.
+
+    Raises InputError when the evaluations are missing or damaged, or when two numbers would have the same macro.
+    """
+    content = read_content(inputs)
+    texts = (latex_table(content, mark=mark), macros(content, mark=mark), markdown(content), csv_cells(content))
+    return dict(zip(FILES, texts, strict=True))

@@ -1,0 +1,1 @@
+"""Attacks, evaluation, certificates, diagnostics and inspection of trained models."""

@@ -1,0 +1,1 @@
+"""The model as attacks see it, and the parts that attacks share."""

@@ -1,0 +1,67 @@
+"""Checks that trust nobody: of gradients before an attack runs, and of every image that an attack returns."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from gauntlet.core.batch_size import is_out_of_memory
+from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.core.geometry import distances
+from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.attacks.base.objectives import OBJECTIVES
+
+BOX_TOLERANCE = 1e-6
+BALL_RELATIVE, BALL_ABSOLUTE = 1e-5, 1e-6
+
+
+def check_gradients(model: AttackModel, x: Tensor) -> None:
+    """Check on a few images `(B, C, H, W)` that gradients exist, and are neither zero nor not finite on all of them.
+
+    On some of them they may be: that is counted in every row, and diagnosed. Where memory ends, fewer images are asked.
+    Raises InputError, which names the model's other views, and GauntletError when memory does not do for one image.
+    """
+    predictions = model.judge(x).argmax(1)
+    model.start_counting(len(x))
+    try:
+        gradient = model.gradients(x, predictions, OBJECTIVES["margin"]).gradient
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            if len(x) == 1:
+                raise GauntletError("out of memory with one image", remedy="use a device with more memory") from error
+            check_gradients(model, x[: len(x) // 2])
+            return
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"the model has no gradient ({reason})", remedy=_elsewhere(model)) from error
+    count = int((model.counts.of["nonfinite_gradients"] > 0).sum())
+    if count == len(x):
+        raise InputError(f"the model's gradient is not finite on all of {len(x)} images", remedy=_elsewhere(model))
+    if not gradient.any():
+        raise InputError(f"the model's gradient is zero on all of {len(x)} images", remedy=_elsewhere(model))
+
+
+def _elsewhere(model: AttackModel) -> str:
+    offered = [name for name in getattr(model.network, "surrogates", {}) if name not in ("logits", model.surrogate)]
+    if offered:
+        return f"take gradients elsewhere, surrogate: {' | '.join(offered)}, or use an attack without gradients"
+    return "use an attack without gradients"
+
+
+def broken_promises(x: Tensor, returned: Tensor, *, norm: str, epsilon: float | None) -> dict[int, str]:
+    """Say what is wrong with returned images `(B, C, H, W)`: row to reason.
+
+    Each must be finite, in [0, 1] within 1e-6, and, for a bounded attack, no farther than epsilon (1 + 1e-5) + 1e-6.
+    """
+    flat = returned.flatten(1)
+    finite = flat.isfinite().all(1)
+    boxed = ((flat >= -BOX_TOLERANCE) & (flat <= 1 + BOX_TOLERANCE)).all(1)
+    size = distances(returned - x)[norm]
+    limit = float("inf") if epsilon is None else epsilon * (1 + BALL_RELATIVE) + BALL_ABSOLUTE
+    reasons: dict[int, str] = {}
+    for row in (~(finite & boxed & (size <= limit))).nonzero()[:, 0].tolist():
+        if not finite[row]:
+            reasons[row] = "it has values that are not finite"
+        elif not boxed[row]:
+            reasons[row] = f"its values lie in [{float(flat[row].min()):g}, {float(flat[row].max()):g}]"
+        else:
+            reasons[row] = f"its {norm} distance {float(size[row]):g} exceeds epsilon {epsilon:g}"
+    return reasons

@@ -1,0 +1,1 @@
+"""Inspection of trained models: activations, filters and the images that excite units and classes."""

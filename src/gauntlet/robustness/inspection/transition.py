@@ -1,0 +1,55 @@
+"""The straight line between two images of different classes, and what the network makes of it."""
+
+from __future__ import annotations
+
+import torch
+
+from gauntlet.learning.data.splits import Split, to_unit
+from gauntlet.learning.models.network import Network
+from gauntlet.robustness.inspection.arrays import Exhibit
+from gauntlet.robustness.judge import Judge, class_probabilities
+
+POINTS = 33
+IMAGES = 5
+
+_BATCH = 256
+
+
+@torch.no_grad()
+def transition(network: Network, test: Split, device: torch.device) -> list[Exhibit]:
+    """Give the probability of every class at 33 points between two test images, and five images of the way.
+
+    The images are the first that is classified correctly and the first such of another class; nothing is given where
+    there are no two.
+    """
+    ends = _pair(network, test, device)
+    if ends is None:
+        return []
+    first, last = to_unit(test.images[list(ends)]).to(device)
+    shares = torch.linspace(0, 1, POINTS, device=device)
+    line = torch.lerp(first, last, shares[:, None, None, None])
+    probabilities = class_probabilities(network, network(line)).T.cpu()
+    labels = dict(zip((0, IMAGES - 1), test.labels[list(ends)].tolist(), strict=True))
+    every = (POINTS - 1) // (IMAGES - 1)
+    return [
+        Exhibit("transition", "probabilities", probabilities.numpy()),
+        *(
+            Exhibit("step", "", line[place].cpu().numpy(), number, label=labels.get(number), value=float(shares[place]))
+            for number, place in enumerate(range(0, POINTS, every))
+        ),
+    ]
+
+
+def _pair(network: Network, test: Split, device: torch.device) -> tuple[int, int] | None:
+    """Find the first two images that are classified correctly and differ in class."""
+    judge = Judge(network, device=device)
+    first: int | None = None
+    for start in range(0, len(test), _BATCH):
+        part = slice(start, start + _BATCH)
+        predictions = judge.logits(to_unit(test.images[part])).argmax(1).cpu()
+        for row in (predictions == test.labels[part]).nonzero().flatten().tolist():
+            if first is None:
+                first = start + row
+            elif test.labels[start + row] != test.labels[first]:
+                return first, start + row
+    return None
