@@ -30,12 +30,12 @@ from gauntlet.core.parquet import read_table, write_table
 from gauntlet.core.provenance.recipes import Recipe
 from gauntlet.reporting.aggregation import Making, PlannedAttack, measure_attacks, origins, summarise
 from gauntlet.reporting.aggregation.attacks import VOLATILE
-from gauntlet.reporting.aggregation.origins import CIRCUMSTANCES
+from gauntlet.reporting.aggregation.origins import RUN_METADATA
 from gauntlet.reporting.figures import available, inputs_beside, render
 from gauntlet.reporting.page import write_report
 from gauntlet.robustness.diagnostics.checks import CHECKS, flags_of, judged
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
-from gauntlet.robustness.inspection.arrays import exhibit_table
+from gauntlet.robustness.inspection.arrays import array_table
 
 LINF = (0.01, 0.03, 0.1, 0.2, 0.3)
 L2 = (0.25, 0.5, 1.0, 2.0, 3.0)
@@ -61,8 +61,8 @@ def plan_of(variants: int, attacks: int, seeds: int) -> synthetic.Plan:
 
 def with_recipe(path: Path, cell: Cell) -> None:
     """Give a cell's file the metadata that a real one carries."""
-    ids = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.probe}
-    attack = {"name": "pgd", "norm": "linf", "epsilons": LINF, "steps": 40, "restarts": 2, "loss": cell.probe}
+    ids = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.name}
+    attack = {"name": "pgd", "norm": "linf", "epsilons": LINF, "steps": 40, "restarts": 2, "loss": cell.name}
     modules = {f"gauntlet.module_{number}": "0123456789abcdef" for number in range(60)}
     inputs = {f"results/large/models/variant={cell.variant}/seed={cell.seed}/manifest.json": "sha256:" + "0" * 64}
     made = {"gauntlet.commit": "c0ffee" * 6 + "beef", "gauntlet.dirty": "false", "gauntlet.seconds": "12.345"}
@@ -88,7 +88,7 @@ def write_tables(folder: Path, plan: synthetic.Plan, samples: int) -> None:
         write_table(path, synthetic.history(cell), {})
     for cell, path in {**histories, **files}.items():
         with_recipe(path, cell)
-    write_table(folder / "origins.parquet", origins({**histories, **files}), {}, volatile=CIRCUMSTANCES)
+    write_table(folder / "origins.parquet", origins({**histories, **files}), {}, volatile=RUN_METADATA)
     certified = {}
     for cell in models:
         certificate = Cell("certify", plan.experiment, cell.variant, cell.seed, "smooth")
@@ -98,7 +98,7 @@ def write_tables(folder: Path, plan: synthetic.Plan, samples: int) -> None:
     for cell, path in files.items():
         if cell.seed == plan.seeds[0]:
             fooled = np.flatnonzero(np.asarray(read_table(path)["status"].to_pylist()) == "adversarial")
-            kept = place(folder / "evaluations", cell) / f"attack={cell.probe}" / "examples.safetensors"
+            kept = place(folder / "evaluations", cell) / f"attack={cell.name}" / "examples.safetensors"
             write_images(kept, fooled[:12].astype(np.int64))
     synthetic.combine(files, folder / "evaluations.parquet", plan=plan)
     diagnostics = pa.concat_tables([judged(measured(cell)) for cell in models])
@@ -107,9 +107,9 @@ def write_tables(folder: Path, plan: synthetic.Plan, samples: int) -> None:
     write_table(folder / "summary.parquet", summary, plan.metadata())
     for variant in plan.variants:
         model = Cell("inspect", plan.experiment, variant, plan.seeds[0])
-        shown = synthetic.exhibits(variant, filters=32, side=32)
+        shown = synthetic.arrays(variant, filters=32, side=32)
         whose = {"experiment": plan.experiment, "variant": variant, "seed": model.seed}
-        write_table(place(folder / "inspections", model) / "inspection.parquet", exhibit_table(shown, **whose), {})
+        write_table(place(folder / "inspections", model) / "inspection.parquet", array_table(shown, **whose), {})
     makings = {key: Making(12.3, "gauntlet", "0.1.0") for key in plan.cells()}
     attacks = measure_attacks(folder / "evaluations.parquet", makings)
     write_table(folder / "attacks.parquet", attacks, {}, volatile=VOLATILE)

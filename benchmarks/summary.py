@@ -131,7 +131,7 @@ def rows_of(cell: Cell, norm: str, columns: dict, schema: pa.Schema) -> pa.Table
     samples = len(columns["label"])
     ids = {"experiment": NAME, "variant": cell.variant, "seed": cell.seed, "norm": norm}
     probe = "certificate" if cell.stage == "certify" else "attack"
-    same = {name: pa.repeat(value, samples) for name, value in {**ids, probe: cell.probe}.items()}
+    same = {name: pa.repeat(value, samples) for name, value in {**ids, probe: cell.name}.items()}
     every = columns | same
     return pa.table([pa.array(every[field.name]).cast(field.type, safe=False) for field in schema], schema=schema)
 
@@ -162,7 +162,7 @@ def diagnose() -> None:
     facts = {one.name: AttackFacts(one.name, one.norm, steps=10, epsilons=one.epsilons) for one in ATTACKS}
     for model in models():
         columns = (*COLUMNS, *GRADIENT_COLUMNS.values())
-        rows = [(facts[cell.probe], read_columns(paths.samples(cell), columns)) for cell in evaluated(model)]
+        rows = [(facts[cell.name], read_columns(paths.samples(cell), columns)) for cell in evaluated(model)]
         tables.append(measurement_table(compare(rows), experiment=NAME, variant=model.variant, seed=model.seed))
     write_table(paths.diagnostics(NAME), judged(pa.concat_tables(tables)), {})
 

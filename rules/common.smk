@@ -39,7 +39,7 @@ def quick_products(wildcards):
 
 def cell_of(stage, wildcards):
     """The cell that a job's wildcards name."""
-    probes = (
+    names = (
         wildcards.get(name) for name in ("dataset", "attack", "certificate", "figure")
     )
     ids = (
@@ -47,7 +47,7 @@ def cell_of(stage, wildcards):
         wildcards.get("variant", ""),
         int(wildcards.get("seed", 0)),
     )
-    cell = Cell(stage, *ids, next((probe for probe in probes if probe is not None), ""))
+    cell = Cell(stage, *ids, next((name for name in names if name is not None), ""))
     if workflow.is_main_process and cell not in planned():
         refuse(
             f"{cell}: nothing in {' '.join(CONFIGS)} makes this; `gauntlet status --every` names what there is"
@@ -126,7 +126,7 @@ def shards_of(cell):
     """Into how many jobs the work of a cell is split."""
     if cell.stage != "evaluate":
         return 1
-    return PLAN.experiment(cell.experiment).attacks[cell.probe].shards
+    return PLAN.experiment(cell.experiment).attacks[cell.name].shards
 
 
 def processes_of(cell):

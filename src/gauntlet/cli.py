@@ -120,7 +120,7 @@ def prepare(
     force: ForceOption = False,
 ) -> None:
     """Fetch, split and store the data sets."""
-    _perform(configs, "prepare", _Wanted(experiment, probe=dataset), force)
+    _perform(configs, "prepare", _Wanted(experiment, name=dataset), force)
 
 
 @app.command()
@@ -248,7 +248,7 @@ def figures(
         return
     if style != "paper":
         raise InputError(f"figures of a configuration are for paper, not {style}", remedy="name evaluations.parquet")
-    _perform(sources, "figure", _Wanted(experiment, probe=name), force)
+    _perform(sources, "figure", _Wanted(experiment, name=name), force)
 
 
 @app.command()
@@ -347,17 +347,17 @@ class _Wanted:
     experiment: str | None = None
     variant: str | None = None
     seed: int | None = None
-    probe: str | None = None
+    name: str | None = None
 
     def experiments(self, config: Config, stage: str) -> Iterable[str]:
         """List the experiments that are meant; a data set by its name may belong to any."""
         if self.experiment is None:
-            return config.experiments if stage == "prepare" and self.probe else config.full_forms
+            return config.experiments if stage == "prepare" and self.name else config.full_forms
         return [name for name in config.experiments if name == self.experiment]
 
     def __call__(self, cell: Cell) -> bool:
         return (
-            self.variant in (None, cell.variant) and self.seed in (None, cell.seed) and self.probe in (None, cell.probe)
+            self.variant in (None, cell.variant) and self.seed in (None, cell.seed) and self.name in (None, cell.name)
         )
 
 
@@ -381,7 +381,7 @@ def _perform(configs: list[Path] | None, stage: str, wanted: _Wanted, force: boo
     config = load(_paths(configs))
     os.environ[SCRATCH] = config.execution.scratch
     chosen = _chosen(Plan(config), stage, wanted, doing=stage)
-    if stage in ("figure", "table", "report") and not (stage == "figure" and wanted.probe):
+    if stage in ("figure", "table", "report") and not (stage == "figure" and wanted.name):
         _warn_of_stale(Plan(config), chosen)
     for cell in chosen:
         plan = Plan(config)

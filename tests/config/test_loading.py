@@ -516,7 +516,7 @@ def test_a_transfer_from_each_is_one_attack_per_variant(tmp_path):
     experiment = config.experiments["digits"]
     named = [f"pgd_from_{variant}" for variant in experiment.variants]
     assert list(experiment.attacks) == ["fgsm", *named, "adaptive", "transfer", "spsa", "ddn", "noise"]
-    found = {(cell.variant, cell.probe) for cell in grid.evaluations("digits", experiment) if "pgd_from_" in cell.probe}
+    found = {(cell.variant, cell.name) for cell in grid.evaluations("digits", experiment) if "pgd_from_" in cell.name}
     assert found == {(v, f"pgd_from_{s}") for v in experiment.variants for s in experiment.variants if v != s}
     config = load([edited(tmp_path, (*D, "attacks", "pgd", "transfer_from"), ["ecc", "softmax"])])
     attack = config.experiments["digits"].attacks["pgd"]

@@ -158,7 +158,7 @@ def test_no_cell_reads_the_other_forms_files(folder):
     for name in plan.config.experiments:
         read = {maker for cell in plan.cells_of(name) for maker in plan.upstream(cell)}
         assert {maker.experiment for maker in read} == {name, ""}
-        assert {maker.probe for maker in read if not maker.experiment} == {plan.data_cell(name).probe}
+        assert {maker.name for maker in read if not maker.experiment} == {plan.data_cell(name).name}
 
 
 def test_status_is_silent_about_quick_forms_that_nobody_began(folder):
@@ -196,12 +196,12 @@ def test_data_are_prepared_for_the_form_that_is_named(folder, caplog):
     """By experiment, or by the data set's own name; without either for the full form."""
     finish(folder)
     plan = plan_in(folder)
-    full, quick = (plan.data_cell(name).probe for name in ("small", "small_quick"))
+    full, quick = (plan.data_cell(name).name for name in ("small", "small_quick"))
     for arguments, wanted in ([], full), (["--experiment", "small_quick"], quick), (["--dataset", quick], quick):
         caplog.clear()
         with caplog.at_level("INFO"):
             assert CliRunner().invoke(app, ["prepare", *arguments]).exit_code == 0
-        assert [record.args[0].probe for record in caplog.records if "up to date" in record.msg] == [wanted]
+        assert [record.args[0].name for record in caplog.records if "up to date" in record.msg] == [wanted]
 
 
 def test_check_counts_both_forms(folder):

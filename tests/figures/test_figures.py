@@ -46,7 +46,7 @@ def inputs(tmp_path_factory):
 def gapped(tmp_path_factory):
     """The same kind of experiment with a missing cell."""
     plan = synthetic.plan(("softmax", "ecc"), (0, 1), synthetic.ATTACKS[:2])
-    absent = [cell for cell in synthetic.cells(plan) if (cell.variant, cell.seed, cell.probe) == ("ecc", 0, "pgd")]
+    absent = [cell for cell in synthetic.cells(plan) if (cell.variant, cell.seed, cell.name) == ("ecc", 0, "pgd")]
     return _inputs(synthetic.write_experiment(tmp_path_factory.mktemp("gapped"), plan, samples=80, absent=absent))
 
 

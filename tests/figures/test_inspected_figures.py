@@ -11,7 +11,7 @@ import pytest
 from gauntlet.core.parquet import write_table
 from gauntlet.reporting.figures import Inputs, Inspection, available, draw
 from gauntlet.reporting.figures.style import STYLES, line_of
-from gauntlet.robustness.inspection.arrays import exhibit_table
+from gauntlet.robustness.inspection.arrays import array_table
 
 synthetic = importlib.import_module("synthetic")
 
@@ -26,10 +26,10 @@ def inputs(tmp_path_factory):
     return Inputs(VARIANTS, inspections=found, titles={"ecc": "ECC"}, classes=tuple("abcdefghij"))
 
 
-def only(tmp_path, *exhibits):
+def only(tmp_path, *arrays):
     """Inputs of one variant of which these arrays are shown."""
     path = tmp_path / "inspection.parquet"
-    write_table(path, exhibit_table(exhibits, experiment="digits", variant="softmax", seed=0), {})
+    write_table(path, array_table(arrays, experiment="digits", variant="softmax", seed=0), {})
     return Inputs(("softmax",), inspections=(Inspection("softmax", 0, path),))
 
 
@@ -62,7 +62,7 @@ def test_one_function_of_all_variants_is_one_line(inputs):
 
 def test_functions_that_differ_name_the_variants_that_have_them(inputs, tmp_path):
     """Also where their names are the same."""
-    (relu,) = [one for one in synthetic.exhibits("ecc") if one.kind == "activation"]
+    (relu,) = [one for one in synthetic.arrays("ecc") if one.kind == "activation"]
     leaky = replace(relu, values=relu.values * np.float32(0.5))
     other = only(tmp_path, leaky).inspections[0]
     figure = draw("activation_functions", replace(inputs, inspections=(other, *inputs.inspections[1:])))
@@ -72,7 +72,7 @@ def test_functions_that_differ_name_the_variants_that_have_them(inputs, tmp_path
 def test_filters_are_grey_where_the_weight_is_zero(inputs, tmp_path):
     """Black and white are the largest weight of the variant in size."""
     weights = np.array([[[0.0, 2.0], [-1.0, 1.0]]], np.float32)
-    one, half = (replace(synthetic.exhibits("ecc")[1], values=scale * weights) for scale in (1, 0.5))
+    one, half = (replace(synthetic.arrays("ecc")[1], values=scale * weights) for scale in (1, 0.5))
     axes = draw("first_layer_filters", only(tmp_path, one, half)).axes[0]
     assert np.allclose(images(axes)[0], [[0.5, 1.0], [0.25, 0.75]])
     assert np.allclose(images(axes)[1], [[0.5, 0.75], [0.375, 0.625]])
@@ -90,7 +90,7 @@ def test_a_model_without_filters_says_so(tmp_path):
 def test_what_excites_a_unit_stands_below_its_weights(inputs):
     """Eight units, then the classes by name."""
     axes = draw("unit_patterns", inputs).axes[0]
-    drawn, shown = images(axes), synthetic.exhibits("softmax")
+    drawn, shown = images(axes), synthetic.arrays("softmax")
     assert len(drawn) == 8 + 8 + 10
     units = [one.values[0] for one in shown if one.kind == "unit"]
     assert all(np.array_equal(image, unit) for image, unit in zip(drawn[8:16], units, strict=True))
@@ -101,7 +101,7 @@ def test_what_excites_a_unit_stands_below_its_weights(inputs):
 def test_classes_have_colours(tmp_path):
     """Three channels are colour; of any other number the mean is shown."""
     pixels = np.random.default_rng(0).uniform(0, 1, (3, 4, 4)).astype(np.float32)
-    shown = next(one for one in synthetic.exhibits("ecc") if one.kind == "class")
+    shown = next(one for one in synthetic.arrays("ecc") if one.kind == "class")
     coloured, mixed = replace(shown, values=pixels), replace(shown, values=pixels[:2])
     drawn = images(draw("unit_patterns", only(tmp_path, coloured, mixed)).axes[0])
     assert np.array_equal(drawn[0], pixels.transpose(1, 2, 0))
@@ -153,7 +153,7 @@ def test_a_variant_that_was_not_inspected_is_named(name, inputs):
 def test_of_several_seeds_the_first_is_shown(inputs, tmp_path):
     """Whatever their order."""
     weights = np.ones((1, 2, 2), np.float32)
-    other = only(tmp_path, replace(synthetic.exhibits("ecc")[1], values=weights)).inspections[0]
+    other = only(tmp_path, replace(synthetic.arrays("ecc")[1], values=weights)).inspections[0]
     seeds = (replace(other, seed=1), inputs.inspections[0])
     axes = draw("first_layer_filters", Inputs(("softmax",), inspections=seeds)).axes[0]
     assert len(images(axes)) == 8

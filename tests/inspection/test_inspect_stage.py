@@ -8,7 +8,7 @@ from gauntlet.config import Cell
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages import figure, inspect, prepare, train
 from gauntlet.pipeline.staleness import require_current_inputs
-from gauntlet.robustness.inspection.arrays import read_exhibits
+from gauntlet.robustness.inspection.arrays import read_arrays
 from tests.workflow.pretend import plan_in, write_config
 
 SIGMOID = {"model": {"name": "cnn", "widths": [4], "head": "sigmoid"}, "loss": "sigmoid_bce"}
@@ -40,9 +40,7 @@ def folder(tmp_path_factory):
 
 def make(folder, stage, *names):
     """Make the cells of a stage that are not current, or those of some names."""
-    for cell in [
-        cell for cell in plan_in(folder).cells() if cell.stage == stage and (cell.probe in names or not names)
-    ]:
+    for cell in [cell for cell in plan_in(folder).cells() if cell.stage == stage and (cell.name in names or not names)]:
         plan = plan_in(folder)
         if not plan.is_current(cell):
             STAGES[stage].run(plan, cell, require_current_inputs(plan, cell))
@@ -54,8 +52,8 @@ def test_the_first_seed_of_every_variant_is_inspected(folder, monkeypatch):
     cells = [cell for cell in plan_in(folder).cells() if cell.stage == "inspect"]
     assert cells == [Cell("inspect", "tiny", variant, 3) for variant in ("plain", "negative")]
     assert all(plan_in(folder).is_current(cell) for cell in cells)
-    assert [len(read_exhibits(paths.inspection(cell), "negative")) for cell in cells] == [0, 4]
-    assert [len(read_exhibits(paths.inspection(cell), "filter", "unit", "class")) for cell in cells] == [18, 18]
+    assert [len(read_arrays(paths.inspection(cell), "negative")) for cell in cells] == [0, 4]
+    assert [len(read_arrays(paths.inspection(cell), "filter", "unit", "class")) for cell in cells] == [18, 18]
 
 
 def test_the_same_model_gives_the_same_digest(folder, monkeypatch):

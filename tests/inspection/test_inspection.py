@@ -23,7 +23,7 @@ from gauntlet.learning.training.loop import fit
 from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import MODELS, Spec
 from gauntlet.robustness.inspection.activations import activations
-from gauntlet.robustness.inspection.arrays import INSPECTION_SCHEMA, exhibit_table, read_exhibits
+from gauntlet.robustness.inspection.arrays import INSPECTION_SCHEMA, array_table, read_arrays
 from gauntlet.robustness.inspection.classes import exciting_classes
 from gauntlet.robustness.inspection.excitation import excite
 from gauntlet.robustness.inspection.inspector import inspect
@@ -258,14 +258,14 @@ def test_every_kind_of_network_is_inspected_to_the_same_values_again(name, tmp_p
     model = build(Spec(name, options), image_shape=(1, 8, 8), num_classes=10, mean=DATA.mean, std=DATA.std)
     model = model.export().eval()
     before, state = {key: value.clone() for key, value in model.state_dict().items()}, torch.get_rng_state()
-    first = exhibit_table(inspect(model, TEST, device=CPU), experiment="e", variant=name, seed=0)
+    first = array_table(inspect(model, TEST, device=CPU), experiment="e", variant=name, seed=0)
     torch.manual_seed(1)
-    assert first.equals(exhibit_table(inspect(model, TEST, device=CPU), experiment="e", variant=name, seed=0))
+    assert first.equals(array_table(inspect(model, TEST, device=CPU), experiment="e", variant=name, seed=0))
     assert first.schema == INSPECTION_SCHEMA
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())
     write_table(tmp_path / "inspection.parquet", first, {})
-    shown = read_exhibits(tmp_path / "inspection.parquet", "class")
+    shown = read_arrays(tmp_path / "inspection.parquet", "class")
     assert len(shown) == 10
     assert {one.values.shape for one in shown} == {(1, 8, 8)}
     torch.set_rng_state(state)

@@ -16,7 +16,7 @@ from gauntlet.core.parquet import read_table, write_table
 from gauntlet.core.provenance.recipes import Recipe
 from gauntlet.reporting.aggregation import measure_attacks, origins, summarise
 from gauntlet.reporting.aggregation.attacks import VOLATILE
-from gauntlet.reporting.aggregation.origins import CIRCUMSTANCES
+from gauntlet.reporting.aggregation.origins import RUN_METADATA
 from gauntlet.reporting.figures import Examples, Inputs, render
 from gauntlet.reporting.page import write_report
 from gauntlet.robustness.diagnostics.checks import flags_of, judged
@@ -47,12 +47,12 @@ def written(tmp_path_factory):
     write_table(folder / "attacks.parquet", measure_attacks(made.evaluations), {}, volatile=VOLATILE)
     files = {}
     for cell in synthetic.cells(plan):
-        path = folder / "cells" / cell.variant / str(cell.seed) / f"{cell.probe}.parquet"
+        path = folder / "cells" / cell.variant / str(cell.seed) / f"{cell.name}.parquet"
         if cell != absent:
-            recipe = Recipe("evaluate", {"attack": {"name": cell.probe, "steps": 40}}, {})
+            recipe = Recipe("evaluate", {"attack": {"name": cell.name, "steps": 40}}, {})
             write_table(path, read_table(path), {**recipe.metadata(), "gauntlet.commit": COMMIT})
             files[cell] = path
-    write_table(folder / "origins.parquet", origins(files), {}, volatile=CIRCUMSTANCES)
+    write_table(folder / "origins.parquet", origins(files), {}, volatile=RUN_METADATA)
     inputs = Inputs(
         plan.variants,
         made.evaluations,

@@ -17,7 +17,7 @@ from gauntlet.core.parquet import write_table
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
 from gauntlet.reporting.aggregation import Plan, PlannedAttack, PlannedCertificate, combine, summarise
 from gauntlet.reporting.figures import Inspection
-from gauntlet.robustness.inspection.arrays import Exhibit, exhibit_table
+from gauntlet.robustness.inspection.arrays import InspectedArray, array_table
 
 NORMS = ("l0", "l1", "l2", "linf")
 VARIANTS = ("softmax", "ecc", "hydra_ecc", "lipschitz")
@@ -177,8 +177,8 @@ def write_evaluations(
     attacks = {attack.name: attack for attack in of.attacks}
     files: dict[Cell, Path] = {}
     for cell in cells(of):
-        files[cell] = folder / cell.variant / str(cell.seed) / f"{cell.probe}.parquet"
-        rows = evaluation(cell, attacks[cell.probe], samples=samples, errors=(errors or {}).get(cell.probe, 0))
+        files[cell] = folder / cell.variant / str(cell.seed) / f"{cell.name}.parquet"
+        rows = evaluation(cell, attacks[cell.name], samples=samples, errors=(errors or {}).get(cell.name, 0))
         write_table(files[cell], rows, {})
     return files
 
@@ -234,7 +234,7 @@ def write_experiment(folder: Path, of: Plan, *, samples: int = 200, absent: Sequ
     )
 
 
-def exhibits(variant: str, *, filters: int = 8, side: int = 8) -> list[Exhibit]:
+def arrays(variant: str, *, filters: int = 8, side: int = 8) -> list[InspectedArray]:
     """Show what inspection would: a relu, filters, exciting images, negatives of one variant, and a transition."""
     draw = np.random.default_rng([_number(variant), 11])
     image = partial(draw.uniform, 0, 1, (1, side, side))
@@ -242,13 +242,19 @@ def exhibits(variant: str, *, filters: int = 8, side: int = 8) -> list[Exhibit]:
     shares = np.linspace(0, 1, 33)
     ends = np.stack([1 - shares, shares, *[0 * shares] * 8])
     shown = [
-        Exhibit("activation", "relu", np.stack([x, np.maximum(x, 0), x > 0])),
-        *(Exhibit("filter", "body.0", draw.normal(0, 1, (1, 3, 3)), number) for number in range(filters)),
-        *(Exhibit("unit", "body.0", draw.uniform(0, 1, (1, 3, 3)), number, None, 0, 1) for number in range(filters)),
-        *(Exhibit("class", "logits", image(), number, number, 0, 1) for number in range(10)),
-        *(Exhibit("negative", "overlay", image(), number) for number in range(4) if variant != "softmax"),
-        Exhibit("transition", "probabilities", ends),
-        *(Exhibit("step", "", image(), number, {0: 0, 4: 1}.get(number), value=number / 4) for number in range(5)),
+        InspectedArray("activation", "relu", np.stack([x, np.maximum(x, 0), x > 0])),
+        *(InspectedArray("filter", "body.0", draw.normal(0, 1, (1, 3, 3)), number) for number in range(filters)),
+        *(
+            InspectedArray("unit", "body.0", draw.uniform(0, 1, (1, 3, 3)), number, None, 0, 1)
+            for number in range(filters)
+        ),
+        *(InspectedArray("class", "logits", image(), number, number, 0, 1) for number in range(10)),
+        *(InspectedArray("negative", "overlay", image(), number) for number in range(4) if variant != "softmax"),
+        InspectedArray("transition", "probabilities", ends),
+        *(
+            InspectedArray("step", "", image(), number, {0: 0, 4: 1}.get(number), value=number / 4)
+            for number in range(5)
+        ),
     ]
     return [replace(one, values=one.values.astype(np.float32)) for one in shown]
 
@@ -258,7 +264,7 @@ def write_inspections(folder: Path, variants: Sequence[str]) -> tuple[Inspection
     found = tuple(Inspection(variant, 0, folder / variant / "inspection.parquet") for variant in variants)
     for one in found:
         whose = {"experiment": "digits", "variant": one.variant, "seed": one.seed}
-        write_table(one.path, exhibit_table(exhibits(one.variant), **whose), {})
+        write_table(one.path, array_table(arrays(one.variant), **whose), {})
     return found
 
 
@@ -291,7 +297,7 @@ def _identity(cell: Cell, probe: str, norm: str, samples: int) -> dict[str, obje
         "experiment": cell.experiment,
         "variant": cell.variant,
         "seed": cell.seed,
-        probe: cell.probe,
+        probe: cell.name,
         "norm": norm,
     }
     rows: dict[str, object] = {name: [value] * samples for name, value in constant.items()}

@@ -57,7 +57,7 @@ def _measure(folder, attacks, cells, makings=None, variants=("v",), seeds=(0,)):
     plan = synthetic.plan(variants, seeds, attacks)
     files = {}
     for cell in synthetic.cells(plan):
-        key = cell.variant, cell.seed, cell.probe
+        key = cell.variant, cell.seed, cell.name
         files[cell] = folder / f"{'-'.join(map(str, key))}.parquet"
         if key in cells:
             write_table(files[cell], cells[key](plan, *key), {})

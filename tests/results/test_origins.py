@@ -25,7 +25,7 @@ def test_a_cell_is_told_with_recipe_configuration_inputs_and_commit(tmp_path):
     table = origins({CELL: tmp_path / "samples.parquet"})
     assert table.schema == ORIGINS_SCHEMA
     (row,) = table.to_pylist()
-    assert (row["stage"], row["variant"], row["seed"], row["probe"]) == ("evaluate", "softmax", 1, "pgd")
+    assert (row["stage"], row["variant"], row["seed"], row["name"]) == ("evaluate", "softmax", 1, "pgd")
     assert row["recipe"] == recipe.string
     assert f"gauntlet-digest:{row['digest']}" == read_metadata(tmp_path / "samples.parquet")["gauntlet.digest"]
     assert json.loads(row["slice"]) == {"attack": {"steps": 40}}

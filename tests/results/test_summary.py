@@ -24,8 +24,8 @@ def _write(folder, plan, tables):
     """Combine given cell tables; keys are (variant, seed, attack), and what has no table is missing."""
     files = {}
     for cell in synthetic.cells(plan):
-        files[cell] = folder / f"{cell.variant}-{cell.seed}-{cell.probe}.parquet"
-        table = tables.get((cell.variant, cell.seed, cell.probe))
+        files[cell] = folder / f"{cell.variant}-{cell.seed}-{cell.name}.parquet"
+        table = tables.get((cell.variant, cell.seed, cell.name))
         if table is not None:
             write_table(files[cell], table, {})
     combine(files, folder / "evaluations.parquet", plan=plan, allow_missing=True)

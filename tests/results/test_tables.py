@@ -20,7 +20,7 @@ def summary(tmp_path_factory):
     """The summary of an experiment in which one cell is missing and one attack had errors."""
     folder = tmp_path_factory.mktemp("tables")
     files = synthetic.write_evaluations(folder, PLAN, samples=50, errors={"noise": 2})
-    next(path for cell, path in files.items() if cell.probe == "pgd").unlink()
+    next(path for cell, path in files.items() if cell.name == "pgd").unlink()
     combine(files, folder / "evaluations.parquet", plan=PLAN, allow_missing=True)
     return summarise(folder / "evaluations.parquet")
 

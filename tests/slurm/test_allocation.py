@@ -123,7 +123,7 @@ def test_cells_known_to_be_short_share_jobs():
     """What is not known to be short, is split, or prepares or combines has a job of its own."""
     short = allocation(seconds=lambda cell: 20.0)
     assert [short.group(cell) for cell in (TRAIN, ATTACK, TABLE)] == ["trainings", "cells", None]
-    assert short.group(Cell("figure", "small", probe="robust_accuracy")) == "figures"
+    assert short.group(Cell("figure", "small", name="robust_accuracy")) == "figures"
     assert allocation().group(ATTACK) is None
     assert allocation({"cluster": {"minutes": 5}}).group(ATTACK) == "cells"
     assert allocation(seconds=lambda cell: 20.0, shards=lambda cell: 2).group(ATTACK) is None

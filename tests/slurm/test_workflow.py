@@ -181,7 +181,7 @@ def test_a_job_that_always_fails_is_tried_as_often_as_the_profile_says_and_then_
     limits = [job.minutes for job in run.jobs("cells")]
     retries = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["retries"]
     assert limits == [limits[0] * 2**attempt for attempt in range(retries + 1)]
-    unmade = {(cell.stage, cell.probe) for cell, count in made.counts.items() if not count}
+    unmade = {(cell.stage, cell.name) for cell, count in made.counts.items() if not count}
     assert unmade == {("evaluate", "broken"), ("aggregate", "")}
     assert max(made.counts.values()) == 1, "what was finished in a job that failed is not done again"
     status = subprocess.run([sys.executable, "-m", "gauntlet", "status"], cwd=folder, capture_output=True, text=True)

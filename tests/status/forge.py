@@ -55,7 +55,7 @@ def make(plan: Plan, cell: Cell, content: str = "") -> None:
     """Write the files of one cell as its stage would."""
     recipe = plan.recipe(cell)
     assert recipe is not None
-    made = {**recipe.metadata(), **Stopwatch().circumstances()}
+    made = {**recipe.metadata(), **Stopwatch().run_metadata()}
     made["gauntlet.seconds"] = str(SECONDS.get(cell.stage, 1.0))
     digest = digest_json([str(cell), content])
     for path in reversed(paths.products(cell)):
@@ -79,8 +79,8 @@ def safetensors(metadata: dict[str, str]) -> bytes:
 def table(plan: Plan, cell: Cell, path: Path) -> pa.Table:
     """Draw the rows of a cell that is evaluated or certified; of others something."""
     if cell.stage == "evaluate":
-        attack = plan.experiment(cell.experiment).attacks[cell.probe]
-        planned = PlannedAttack(cell.probe, attack.norm, attack.epsilons)
+        attack = plan.experiment(cell.experiment).attacks[cell.name]
+        planned = PlannedAttack(cell.name, attack.norm, attack.epsilons)
         return synthetic.evaluation(cell, planned, samples=20)
     if cell.stage == "certify":
         drawn = synthetic.certificate(cell, samples=20)

@@ -251,7 +251,7 @@ def test_figures_and_page_do_without_what_was_left_out(folder):
     whole = plan_in(folder).recipe(Cell("report", "small"))
     paths.samples(CERTIFICATE).unlink()
     assert plan_in(folder).recipe(Cell("report", "small")) != whole
-    curves = Cell("figure", "small", probe="training_curves")
+    curves = Cell("figure", "small", name="training_curves")
     paths.history(MODELS[0]).unlink()
     assert paths.history(MODELS[0]) not in plan_in(folder).gathered(curves)
     assert plan_in(folder).recipe(curves) is not None
@@ -276,7 +276,7 @@ def test_every_cell_is_told_with_its_origin(folder):
     paths.samples(CERTIFICATE).unlink()
     run(folder)
     rows = read_table(paths.origins("small")).to_pylist()
-    found = {Cell(row["stage"], "small", row["variant"], row["seed"], row["probe"] or ""): row for row in rows}
+    found = {Cell(row["stage"], "small", row["variant"], row["seed"], row["name"] or ""): row for row in rows}
     plan = plan_in(folder)
     kept = set(plan.gathered(AGGREGATE).values())
     assert set(found) == kept | {cell.model for cell in kept}

@@ -87,11 +87,11 @@ def test_a_comment_that_could_mean_two_cells_is_of_neither():
 def test_comments_name_rules_and_wildcards_as_the_rules_have_them(stage):
     """The order of wildcards is that of a rule's first output, and the rule is the one that runs the stage."""
     cells = {
-        "prepare": Cell("prepare", probe="PROBE"),
+        "prepare": Cell("prepare", name="PROBE"),
         "aggregate": Cell("aggregate", "EXPERIMENT"),
         "table": Cell("table", "EXPERIMENT"),
         "report": Cell("report", "EXPERIMENT"),
-        "figure": Cell("figure", "EXPERIMENT", probe="PROBE"),
+        "figure": Cell("figure", "EXPERIMENT", name="PROBE"),
     }
     probe = "PROBE" if stage in ("evaluate", "certify") else ""
     cell = cells.get(stage) or Cell(stage, "EXPERIMENT", "VARIANT", 7, probe)

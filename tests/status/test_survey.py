@@ -151,7 +151,7 @@ def test_a_file_of_another_cell_is_stale(folder):
 
 def test_figures_say_that_they_were_made_otherwise(folder):
     """A figure carries the string alone."""
-    figure = Cell("figure", "small", probe="robust_accuracy")
+    figure = Cell("figure", "small", name="robust_accuracy")
     path = paths.figure("small", "robust_accuracy", "pdf")
     path.write_text(path.read_text().replace("sha256:", "sha256:0000", 1)[:90] + " ")
     assert told(folder)[figure][1] == ["made from other inputs, settings or code"]
@@ -285,7 +285,7 @@ def test_the_command_speaks_plainly_and_to_machines_without_torch(folder):
         "experiment": "small",
         "variant": "softmax",
         "seed": 0,
-        "probe": "pgd",
+        "name": "pgd",
         "state": "stale",
         "changes": [
             {

@@ -223,7 +223,7 @@ def test_what_is_missing_is_said_and_makes_nothing_bold(tmp_path):
     """A missing cell marks its number, a wholly missing one is a dash; neither column has a best number."""
     plan = synthetic.plan(attacks=ATTACKS[:4])
     gone = {("softmax", 0, "spsa"), *(("ecc", seed, "spsa") for seed in plan.seeds)}
-    absent = [cell for cell in synthetic.cells(plan) if (cell.variant, cell.seed, cell.probe) in gone]
+    absent = [cell for cell in synthetic.cells(plan) if (cell.variant, cell.seed, cell.name) in gone]
     made = synthetic.write_experiment(tmp_path, plan, samples=50, absent=absent)
     content, text = read_content(inputs_of(made)), render_tables(inputs_of(made))["table.md"]
     spsa = next(column for column in content.columns if column.name == "spsa")

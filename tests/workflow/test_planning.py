@@ -33,8 +33,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def unfinished(folder):
-    """Say which cells a run would make: stage, variant, seed, probe."""
-    return {(cell.stage, cell.variant, cell.seed, cell.probe) for cell in plan_in(folder).unfinished()}
+    """Say which cells a run would make: stage, variant, seed, name."""
+    return {(cell.stage, cell.variant, cell.seed, cell.name) for cell in plan_in(folder).unfinished()}
 
 
 def changed(folder, edit):
@@ -67,12 +67,12 @@ def downstream(cells, *, all_figures=False):
 def every(stage, **ids):
     """List the cells of a stage with given ids, in the small experiment."""
     variants = [ids["variant"]] if "variant" in ids else ["softmax", "ecc", "lipschitz"]
-    probes = {"certify": ["lipschitz"], "evaluate": ["fgsm", "pgd", "ddn", "noise"]}.get(stage, [""])
-    probes = [ids["probe"]] if "probe" in ids else probes
+    names = {"certify": ["lipschitz"], "evaluate": ["fgsm", "pgd", "ddn", "noise"]}.get(stage, [""])
+    names = [ids["name"]] if "name" in ids else names
     seeds = (0,) if stage == "inspect" else (0, 1)
     if stage == "certify":
         variants = [variant for variant in variants if variant == "lipschitz"]
-    return {(stage, variant, seed, probe) for variant in variants for seed in seeds for probe in probes}
+    return {(stage, variant, seed, name) for variant in variants for seed in seeds for name in names}
 
 
 def of_variant(variant):
@@ -142,11 +142,11 @@ def test_a_removed_variant(folder):
 def test_a_new_attack_and_a_new_epsilon(folder):
     """The cells of that attack, the probes where a norm has other budgets than before, and what is made of all."""
     changed(folder, lambda one, _: one["attacks"].update(bim={"name": "bim", "norm": "l2", "epsilons": [0.5]}))
-    assert unfinished(folder) == downstream(every("evaluate", probe="bim"))
+    assert unfinished(folder) == downstream(every("evaluate", name="bim"))
     changed(folder, lambda one, _: one["attacks"].update(bim={"name": "bim", "norm": "l2", "epsilons": [1.0]}))
-    assert unfinished(folder) == downstream(every("evaluate", probe="bim") | every("diagnose"))
+    assert unfinished(folder) == downstream(every("evaluate", name="bim") | every("diagnose"))
     changed(folder, lambda one, _: one["attacks"]["pgd"].update(epsilons=[0.1, 0.2]))
-    assert unfinished(folder) == downstream(every("evaluate", probe="pgd"))
+    assert unfinished(folder) == downstream(every("evaluate", name="pgd"))
 
 
 @pytest.mark.parametrize("execution", [{"device": "cpu"}, {"attack_batch_size": 7}, {"precision": "float32"}])
@@ -174,7 +174,7 @@ def test_two_values_swapped_count(folder):
         one["attacks"]["fgsm"]["epsilons"], one["attacks"]["pgd"]["epsilons"] = [0.1], [0.1, 0.2]
 
     changed(folder, edit)
-    assert unfinished(folder) == downstream(every("evaluate", probe="fgsm") | every("evaluate", probe="pgd"))
+    assert unfinished(folder) == downstream(every("evaluate", name="fgsm") | every("evaluate", name="pgd"))
 
 
 def test_a_transfer_hangs_on_the_models_it_comes_from(folder):
@@ -184,7 +184,7 @@ def test_a_transfer_hangs_on_the_models_it_comes_from(folder):
         one["attacks"]["transfer"] = {"name": "pgd", "norm": "linf", "epsilons": [0.1], "transfer_from": "ecc"}
 
     changed(folder, transfer)
-    cells = every("evaluate", probe="transfer") - every("evaluate", probe="transfer", variant="ecc")
+    cells = every("evaluate", name="transfer") - every("evaluate", name="transfer", variant="ecc")
     cells |= {("figure", "", 0, "transfer_matrix")}
     assert unfinished(folder) == downstream(cells)
     finish(folder)
@@ -256,7 +256,7 @@ def test_without_diagnostics_or_attacks_nothing_is_probed(folder):
 def test_a_renamed_attack_is_a_new_column(folder):
     """Names stand in the rows, so a renamed attack is made anew."""
     changed(folder, lambda one, _: one["attacks"].update(pgd3=one["attacks"].pop("pgd")))
-    assert unfinished(folder) == downstream(every("evaluate", probe="pgd3"))
+    assert unfinished(folder) == downstream(every("evaluate", name="pgd3"))
 
 
 MEASURED = every("evaluate") | every("certify") | every("diagnose") | every("inspect")
@@ -266,12 +266,12 @@ LIPSCHITZ = {cell for cell in every("train") | MEASURED if cell[1] == "lipschitz
 @pytest.mark.parametrize(
     ("module", "stale"),
     [
-        ("gauntlet.robustness.attacks.noise", every("evaluate", probe="noise")),
-        ("gauntlet.robustness.attacks.adapters.foolbox", every("evaluate", probe="ddn")),
+        ("gauntlet.robustness.attacks.noise", every("evaluate", name="noise")),
+        ("gauntlet.robustness.attacks.adapters.foolbox", every("evaluate", name="ddn")),
         ("gauntlet.robustness.evaluation.evaluator", MEASURED),
         (
             "gauntlet.robustness.attacks.pgd",
-            every("evaluate", probe="fgsm") | every("evaluate", probe="pgd") | every("diagnose"),
+            every("evaluate", name="fgsm") | every("evaluate", name="pgd") | every("diagnose"),
         ),
         ("gauntlet.robustness.diagnostics.plain_pgd", every("diagnose")),
         ("gauntlet.robustness.diagnostics.checks", set()),
@@ -347,7 +347,7 @@ def test_the_same_data_again_changes_nothing_downstream(folder):
     data = next(cell for cell in plan_in(folder).cells() if cell.stage == "prepare")
     for path in paths.products(data):
         path.unlink()
-    assert ("prepare", "", 0, data.probe) in unfinished(folder)
+    assert ("prepare", "", 0, data.name) in unfinished(folder)
     make(plan_in(folder), data)
     assert unfinished(folder) == set()
     make(plan_in(folder), data, "other pixels")

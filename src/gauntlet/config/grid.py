@@ -12,14 +12,14 @@ Stage = Literal[
     "prepare", "train", "evaluate", "certify", "diagnose", "inspect", "aggregate", "figure", "table", "report"
 ]
 
-_PROBE = {"prepare": "dataset", "evaluate": "attack", "certify": "certificate", "figure": "name"}
+_NAMED_AFTER = {"prepare": "dataset", "evaluate": "attack", "certify": "certificate", "figure": "name"}
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
     """One unit of work and what it makes: a stored data set, a model, what one attack says of it, and so on.
 
-    `probe` is what distinguishes the cells of one stage beyond experiment, variant and seed: the data set, the attack,
+    `name` is what distinguishes the cells of one stage beyond experiment, variant and seed: the data set, the attack,
     the certificate or the figure. Ids that a stage has no use for are empty.
     """
 
@@ -27,14 +27,14 @@ class Cell:
     experiment: str = ""
     variant: str = ""
     seed: int = 0
-    probe: str = ""
+    name: str = ""
 
     def __str__(self) -> str:
         parts = [self.stage, self.experiment]
         if self.variant:
             parts += [f"variant={self.variant}", f"seed={self.seed}"]
-        if self.stage in _PROBE:
-            parts += [f"{_PROBE[self.stage]}={self.probe}"]
+        if self.stage in _NAMED_AFTER:
+            parts += [f"{_NAMED_AFTER[self.stage]}={self.name}"]
         return " ".join(part for part in parts if part)
 
     @property
@@ -71,7 +71,7 @@ def sources(cell: Cell, experiment: Experiment) -> list[Cell]:
 
     They have the same training seed as the attacked one.
     """
-    variants = experiment.attacks[cell.probe].sources(cell.variant, experiment.variants)
+    variants = experiment.attacks[cell.name].sources(cell.variant, experiment.variants)
     return [Cell("train", cell.experiment, variant, cell.seed) for variant in variants]
 
 

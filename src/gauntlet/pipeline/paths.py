@@ -84,7 +84,7 @@ def samples(cell: Cell) -> Path:
     """One row per sample of an attack or a certificate on one model."""
     folder, key = {"evaluate": ("evaluations", "attack"), "certify": ("certificates", "certificate")}[cell.stage]
     model = experiment_folder(cell.experiment) / folder / f"variant={cell.variant}" / f"seed={cell.seed}"
-    return model / f"{key}={cell.probe}" / "samples.parquet"
+    return model / f"{key}={cell.name}" / "samples.parquet"
 
 
 @cache
@@ -112,7 +112,7 @@ def products(cell: Cell) -> tuple[Path, ...]:
     """Every file that a cell makes. The first is the one that says what made it, and is written last."""
     match cell.stage:
         case "prepare":
-            return (*(data_file(cell.probe, split) for split in SPLITS), data_manifest(cell.probe))
+            return (*(data_file(cell.name, split) for split in SPLITS), data_manifest(cell.name))
         case "train":
             return model_weights(cell), model_manifest(cell), history(cell)
         case "evaluate":
@@ -126,7 +126,7 @@ def products(cell: Cell) -> tuple[Path, ...]:
         case "aggregate":
             return tuple(aggregates(cell.experiment))
         case "figure":
-            return tuple(figure(cell.experiment, cell.probe, suffix) for suffix in FIGURE_FORMATS)
+            return tuple(figure(cell.experiment, cell.name, suffix) for suffix in FIGURE_FORMATS)
         case "table":
             return tuple(paper_table(cell.experiment, name) for name in TABLE_FILES)
         case "report":
@@ -213,7 +213,7 @@ def partial(cell: Cell, string: str) -> Path:
 
 def log(cell: Cell) -> Path:
     """The log of a cell's last attempt."""
-    ids = [cell.stage, cell.variant, str(cell.seed) if cell.variant else "", cell.probe]
+    ids = [cell.stage, cell.variant, str(cell.seed) if cell.variant else "", cell.name]
     return LOGS / (cell.experiment or "data") / (".".join(part for part in ids if part) + ".log")
 
 

@@ -43,7 +43,7 @@ class Slices:
         if cell.stage == "train":
             own, components = _training(cell, settings)
             return {**own, "seed": cell.seed}, network + components
-        names = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.probe}
+        names = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.name}
         if cell.stage == "inspect":
             own, components = _inspection(cell, settings)
             return {**names, **own}, network + components
@@ -55,8 +55,8 @@ class Slices:
     def _evaluation(self, cell: Cell, settings: Experiment) -> Slice:
         seen = grid.sources(cell, settings)
         modules = [module for model in seen for module in self._network(model.experiment, model.variant)]
-        attack = settings.attacks[cell.probe].attack
-        own = {"examples": settings.examples, "attack": self._attack(cell.experiment, cell.probe)}
+        attack = settings.attacks[cell.name].attack
+        own = {"examples": settings.examples, "attack": self._attack(cell.experiment, cell.name)}
         return own, modules + modules_of(ATTACKS, attack)
 
     def _network_modules(self, experiment: str, variant: str) -> list[str]:
@@ -84,7 +84,7 @@ def _training(cell: Cell, settings: Experiment) -> Slice:
 
 
 def _certificate(cell: Cell, settings: Experiment) -> Slice:
-    certificate = settings.certificates[cell.probe]
+    certificate = settings.certificates[cell.name]
     return {"certificate": certificate.as_dict()}, modules_of(CERTIFICATES, certificate.certificate)
 
 

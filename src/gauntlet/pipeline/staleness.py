@@ -86,7 +86,7 @@ class Plan:
         settings = self.experiment(experiment)
         yield from grid.cells(experiment, settings)
         yield Cell("aggregate", experiment)
-        yield from (Cell("figure", experiment, probe=figure) for figure in self.figures(experiment))
+        yield from (Cell("figure", experiment, name=figure) for figure in self.figures(experiment))
         yield Cell("table", experiment)
         yield Cell("report", experiment)
 
@@ -127,8 +127,8 @@ class Plan:
     def find(self, cell: Cell) -> Cell:
         """Check that a cell is one of this configuration's. Raises InputError that names the nearest id."""
         if cell.stage == "prepare":
-            if cell.probe not in self.datasets:
-                raise InputError(f"no data set '{cell.probe}'", remedy=nearest(cell.probe, self.datasets))
+            if cell.name not in self.datasets:
+                raise InputError(f"no data set '{cell.name}'", remedy=nearest(cell.name, self.datasets))
             return cell
         every = list(self.cells_of(cell.experiment))
         if cell not in every:
@@ -145,13 +145,13 @@ class Plan:
     def data_cell(self, experiment: str) -> Cell:
         """The cell that stores an experiment's data set."""
         if experiment not in self._data_cells:
-            self._data_cells[experiment] = Cell("prepare", probe=paths.dataset_id(self.experiment(experiment).dataset))
+            self._data_cells[experiment] = Cell("prepare", name=paths.dataset_id(self.experiment(experiment).dataset))
         return self._data_cells[experiment]
 
     def _read_by(self, cell: Cell) -> dict[Path, Cell]:
         name, settings = cell.experiment, self.experiment(cell.experiment)
         aggregate, stored = Cell("aggregate", name), self.data_cell(name)
-        data = {paths.data_manifest(stored.probe): stored}
+        data = {paths.data_manifest(stored.name): stored}
         match cell.stage:
             case "train":
                 return data
@@ -165,15 +165,15 @@ class Plan:
                 probed = {paths.probes(model): model for model in grid.diagnoses(name, settings)}
                 return {**{paths.samples(probe): probe for probe in samples}, **probed}
             case "figure":
-                tags, has = FIGURES.entry(cell.probe).tags, self._tables(name)
+                tags, has = FIGURES.entry(cell.name).tags, self._tables(name)
                 tables = [*tags["reads"], *(table for table in tags.get("may_read", ()) if table in has)]
                 return {path: maker for table in tables for path, maker in self._table(name, table).items()}
             case "table":
                 made = (paths.evaluations, paths.certificates, paths.summary, paths.certified, paths.comparisons)
                 return {path(name): aggregate for path in made}
             case _:
-                figures = [Cell("figure", name, probe=figure) for figure in self.figures(name)]
-                drawn = {paths.figure(name, figure.probe, "svg"): figure for figure in figures}
+                figures = [Cell("figure", name, name=figure) for figure in self.figures(name)]
+                drawn = {paths.figure(name, figure.name, "svg"): figure for figure in figures}
                 tables = [path for path in paths.aggregates(name) if path.suffix not in UNMARKED]
                 return {**dict.fromkeys(tables, aggregate), **drawn}
 
@@ -289,7 +289,7 @@ class Plan:
         slice_, components = self._slice(cell)
         if self.config.strict_environment:
             slice_ = {**slice_, "environment": dict(environment())}
-        ids = ("modules", cell.stage, cell.experiment, cell.variant, cell.probe)
+        ids = ("modules", cell.stage, cell.experiment, cell.variant, cell.name)
         modules = self._once(ids, lambda: fingerprint([f"gauntlet.pipeline.stages.{cell.stage}", *components]))
         if cell.stage in ("aggregate", "report"):
             inputs = {"cells": f"sha256:{digest_json(inputs)}"}
@@ -298,7 +298,7 @@ class Plan:
     def _slice(self, cell: Cell) -> tuple[dict[str, Any], list[str]]:
         """Cut out what of the configuration decides a cell, and list the modules of the components it names."""
         if cell.stage == "prepare":
-            dataset = self.datasets[cell.probe]
+            dataset = self.datasets[cell.name]
             return dataset.as_dict(), modules_of(SOURCES, dataset.source)
         settings = self.experiment(cell.experiment)
         if cell.stage == "aggregate":
@@ -315,7 +315,7 @@ class Plan:
             titles = {kind: named for kind, named in settings.shown().items() if kind != "headline"}
             told = {"titles": digest_json(titles)} if titles else {}
             return {"experiment": cell.experiment, "variants": list(settings.variants), **told}, [
-                FIGURES.entry(cell.probe).module
+                FIGURES.entry(cell.name).module
             ]
         if cell.stage == "report":
             settings_digest = digest_json(settings.as_dict())

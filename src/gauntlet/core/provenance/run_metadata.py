@@ -20,7 +20,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self._start_s = time.monotonic()
 
-    def circumstances(self, **more: str) -> dict[str, str]:
+    def run_metadata(self, **more: str) -> dict[str, str]:
         """Describe how the work was done: seconds, peak memory, versions, commit, and whatever the stage adds."""
         entries = {
             "seconds": f"{time.monotonic() - self._start_s:.3f}",

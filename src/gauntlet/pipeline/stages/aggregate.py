@@ -36,7 +36,7 @@ from gauntlet.reporting.aggregation import (
     summarise,
 )
 from gauntlet.reporting.aggregation.attacks import VOLATILE
-from gauntlet.reporting.aggregation.origins import CIRCUMSTANCES
+from gauntlet.reporting.aggregation.origins import RUN_METADATA
 from gauntlet.reporting.tables.summary_text import csv_table, markdown_table
 from gauntlet.robustness.certificates.lipschitz_check import lipschitz_check_from
 from gauntlet.robustness.certificates.refutation import violations
@@ -70,7 +70,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     of_others = [key for key, one in settings.certificates.items() if one.certifies != "model"]
     attacks, certificates = ([one for one in files if one in present] for files in (attacked, certified))
     _refuse_violations(cell, attacks, certificates, of_others)
-    made = {**recipe.metadata(), **watch.circumstances()}
+    made = {**recipe.metadata(), **watch.run_metadata()}
     planned = plan_of(name, settings)
     withdraw(cell)
     for files, out, schema in (
@@ -82,10 +82,10 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
             combine(kept, out, plan=planned, metadata=made)
         else:
             write_table(out, schema.empty_table(), {**made, **planned.metadata()})
-    makings = {(one.variant, one.seed, one.probe): _making(plan, one) for one in attacked if one in present}
+    makings = {(one.variant, one.seed, one.name): _making(plan, one) for one in attacked if one in present}
     measured = measure_attacks(paths.evaluations(name), makings)
     write_table(paths.attacks(name), measured, {**made, **planned.metadata()}, volatile=VOLATILE)
-    write_table(paths.origins(name), origins(_sources(present)), {**made, **planned.metadata()}, volatile=CIRCUMSTANCES)
+    write_table(paths.origins(name), origins(_sources(present)), {**made, **planned.metadata()}, volatile=RUN_METADATA)
     diagnostics = _diagnosed(name, settings, present)
     write_table(paths.diagnostics(name), diagnostics, {**made, **planned.metadata()})
     summary = summarise(paths.evaluations(name), flags=flags_of(diagnostics))
@@ -97,7 +97,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     compared = compare_variants(paths.evaluations(name), paths.certificates(name), certified=certified_accuracy)
     write_table(paths.comparisons(name), compared, {**made, **planned.metadata()})
     write_text(paths.table(name, "md"), markdown_table(summary, certified=certified_accuracy, missing=left_out))
-    said = {**recipe.metadata(), **watch.circumstances(), **planned.metadata()}
+    said = {**recipe.metadata(), **watch.run_metadata(), **planned.metadata()}
     write_table(paths.certified(name), certified_accuracy, said)
     write_table(paths.summary(name), summary, said)
     without = f", without {len(left_out)} that are missing or stale" if left_out else ""
@@ -140,7 +140,7 @@ def _diagnosed(name: str, settings: Experiment, present: Container[Cell]) -> pa.
         facts = {attack: attack_facts(attack, settings, model.variant) for attack in settings.attacks}
         cells = [Cell("evaluate", name, model.variant, model.seed, attack) for attack in settings.attacks]
         columns = (*COLUMNS, *GRADIENT_COLUMNS.values())
-        rows = [(facts[one.probe], read_columns(paths.samples(one), columns)) for one in cells if one in present]
+        rows = [(facts[one.name], read_columns(paths.samples(one), columns)) for one in cells if one in present]
         found = compare(rows)
         tables.append(measurement_table(found, experiment=name, variant=model.variant, seed=model.seed))
     return judged(pa.concat_tables(tables))
@@ -158,7 +158,7 @@ def _sources(present: Iterable[Cell]) -> dict[Cell, Path]:
 
 def _making(plan: Plan, cell: Cell) -> Making:
     """Read from a cell's file how it was made; the time of one whose shards worked elsewhere is not known."""
-    settings = plan.experiment(cell.experiment).attacks[cell.probe]
+    settings = plan.experiment(cell.experiment).attacks[cell.name]
     made = read_metadata(paths.samples(cell))
     library = ATTACKS.library(settings.attack.name)
     versions = dict(pair.split(" ", 1) for pair in made.get(VERSIONS_KEY, "").split(", ") if " " in pair)
@@ -170,7 +170,7 @@ def _constants(cells: Iterable[Cell]) -> dict[tuple[str, str], tuple[float, floa
     """Read claimed and measured Lipschitz constants: per variant and certificate the largest over seeds."""
     found: dict[tuple[str, str], tuple[float, float]] = {}
     for cell in cells:
-        key, checked = (cell.variant, cell.probe), lipschitz_check_from(read_metadata(paths.samples(cell)))
+        key, checked = (cell.variant, cell.name), lipschitz_check_from(read_metadata(paths.samples(cell)))
         if checked is not None:
             claimed, measured = found.get(key, (0.0, 0.0))
             found[key] = max(claimed, checked.claimed), max(measured, checked.measured)

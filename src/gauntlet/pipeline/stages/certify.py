@@ -45,7 +45,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     device = open_device(plan.config.execution)
     with StopRequest(str(cell)) as stop:
         rows, checked = _certified(plan, cell, recipe, device, stop)
-        made = {**recipe.metadata(), **watch.circumstances(device=describe_device(device), precision="float32")}
+        made = {**recipe.metadata(), **watch.run_metadata(device=describe_device(device), precision="float32")}
         made |= checked.metadata() if checked else {}
         withdraw(cell)
         write_table(paths.samples(cell), rows, made)
@@ -64,7 +64,7 @@ def _certified(
     And the Lipschitz constant, measured before anything is certified, where the certificate rests on one.
     """
     settings = plan.experiment(cell.experiment)
-    certificate = settings.certificates[cell.probe]
+    certificate = settings.certificates[cell.name]
     split = load_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
     images, labels = to_unit(split.images[: settings.samples]), split.labels[: settings.samples]
     kept = FinishedParts(paths.partial(cell, recipe.string), recipe=recipe.string, schema=CERTIFICATE_SCHEMA)
@@ -85,7 +85,7 @@ def _certified(
             images,
             labels,
             certificate.certificate,
-            name=cell.probe,
+            name=cell.name,
             norm=certificate.norm,
             identity=CellIdentity(cell.experiment, cell.variant, cell.seed),
             seed=certificate.seed,

@@ -39,6 +39,6 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
         device=device,
     )
     withdraw(cell)
-    made = {**recipe.metadata(), **watch.circumstances(device=describe_device(device), precision="float32")}
+    made = {**recipe.metadata(), **watch.run_metadata(device=describe_device(device), precision="float32")}
     write_table(paths.probes(cell), rows, made)
     log.info("%s: %d measurements", cell, len(rows))

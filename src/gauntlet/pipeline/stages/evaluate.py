@@ -56,7 +56,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
         _refuse_errors(cell, evaluation)
         made = {
             **recipe.metadata(),
-            **watch.circumstances(device=describe_device(device), precision=_precision(plan, cell, device)),
+            **watch.run_metadata(device=describe_device(device), precision=_precision(plan, cell, device)),
         }
         examples = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in evaluation.examples.items()}
         withdraw(cell)
@@ -89,9 +89,9 @@ def attacked_images(plan: Plan, cell: Cell) -> tuple[Tensor, Tensor]:
 
 def attack_plan(plan: Plan, cell: Cell) -> AttackPlan:
     """Tell the attack of a cell as its evaluation is asked for it, budgets in pixels."""
-    attack = in_pixels(plan.experiment(cell.experiment)).attacks[cell.probe]
+    attack = in_pixels(plan.experiment(cell.experiment)).attacks[cell.name]
     return AttackPlan(
-        cell.probe, attack.attack, attack.norm, attack.epsilons, attack.surrogate, attack.draws, attack.seed
+        cell.name, attack.attack, attack.norm, attack.epsilons, attack.surrogate, attack.draws, attack.seed
     )
 
 
@@ -118,7 +118,7 @@ def _attacked(
 ) -> list[EvaluationPart]:
     """Give every part of a cell, or those that one shard still had to do, keeping each as it is finished."""
     settings, execution = plan.experiment(cell.experiment), plan.config.execution
-    shards = settings.attacks[cell.probe].shards
+    shards = settings.attacks[cell.name].shards
     images, labels = attacked_images(plan, cell)
     kept = FinishedParts(paths.partial(cell, recipe.string), recipe=recipe.string)
     parts = kept.load()

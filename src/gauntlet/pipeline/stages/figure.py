@@ -18,6 +18,6 @@ log = logging.getLogger("gauntlet")
 def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     """Draw one figure of an experiment."""
     withdraw(cell)
-    folder = paths.figure(cell.experiment, cell.probe, "pdf").parent
-    files = render(cell.probe, figure_inputs(plan, cell.experiment), folder, mark=mark(recipe.string))
+    folder = paths.figure(cell.experiment, cell.name, "pdf").parent
+    files = render(cell.name, figure_inputs(plan, cell.experiment), folder, mark=mark(recipe.string))
     log.info("%s: %s", cell, ", ".join(str(path) for path in files))

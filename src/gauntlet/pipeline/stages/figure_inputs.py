@@ -39,7 +39,7 @@ def figure_inputs(plan: Plan, experiment: str) -> Inputs:
             if not absent or plan.is_current(model)
         ),
         examples=tuple(
-            Examples(cell.variant, cell.seed, cell.probe, paths.examples(cell))
+            Examples(cell.variant, cell.seed, cell.name, paths.examples(cell))
             for cell in grid.evaluations(experiment, settings)
             if not absent or plan.is_current(cell)
         ),

@@ -14,7 +14,7 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages.device import describe_device, open_device
 from gauntlet.pipeline.stages.outputs import withdraw
 from gauntlet.pipeline.staleness import Plan
-from gauntlet.robustness.inspection.arrays import exhibit_table
+from gauntlet.robustness.inspection.arrays import array_table
 from gauntlet.robustness.inspection.inspector import inspect
 from gauntlet.robustness.inspection.negatives import training_negatives
 
@@ -28,10 +28,10 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     device = open_device(plan.config.execution)
     folder = paths.data_folder(paths.dataset_id(settings.dataset))
     network = load_model(paths.model_folder(cell.model), device=device)
-    exhibits = inspect(network, load_split(folder, "test"), device=device)
+    arrays = inspect(network, load_split(folder, "test"), device=device)
     training = settings.training_of(cell.variant)
     if training.negatives is not None:
-        exhibits += training_negatives(
+        arrays += training_negatives(
             training.negatives,
             load_split(folder, "train"),
             augmentation=training.augmentation,
@@ -40,7 +40,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
             device=device,
         )
     withdraw(cell)
-    made = {**recipe.metadata(), **watch.circumstances(device=describe_device(device), precision="float32")}
-    table = exhibit_table(exhibits, experiment=cell.experiment, variant=cell.variant, seed=cell.seed)
+    made = {**recipe.metadata(), **watch.run_metadata(device=describe_device(device), precision="float32")}
+    table = array_table(arrays, experiment=cell.experiment, variant=cell.variant, seed=cell.seed)
     write_table(paths.inspection(cell), table, made)
     log.info("%s: %d arrays", cell, len(table))

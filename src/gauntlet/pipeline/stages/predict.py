@@ -105,7 +105,7 @@ def predict(
         ends_s.append(clock() - began_s)
         if part.errors:
             raise GauntletError(part.errors[0], where=str(cell))
-    shards = plan.experiment(cell.experiment).attacks[cell.probe].shards
+    shards = plan.experiment(cell.experiment).attacks[cell.name].shards
     wanted = pieces(len(images), part_size=PART_SIZES.get(device.type, 256), shards=shards)
     return Prediction(
         recipe=recipe.string,

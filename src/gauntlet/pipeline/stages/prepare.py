@@ -19,7 +19,7 @@ log = logging.getLogger("gauntlet")
 def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     """Fetch, split and store one data set."""
     watch = Stopwatch()
-    dataset = plan.datasets[cell.probe]
+    dataset = plan.datasets[cell.name]
     prepared = prepare(
         dataset.source,
         validation=dataset.validation,
@@ -28,6 +28,6 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
         seed=dataset.seed,
     )
     withdraw(cell)
-    manifest = write_splits(paths.data_folder(cell.probe), prepared, {**recipe.metadata(), **watch.circumstances()})
+    manifest = write_splits(paths.data_folder(cell.name), prepared, {**recipe.metadata(), **watch.run_metadata()})
     sizes = ", ".join(f"{count} {name}" for name, count in manifest.sizes.items())
     log.info("%s: %s images", cell, sizes)

@@ -94,7 +94,7 @@ def _train(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, sharing
         if not writes:
             return
         devices = describe_processes(device, sharing)
-        made = {**recipe.metadata(), **watch.circumstances(device=devices, precision="float32")}
+        made = {**recipe.metadata(), **watch.run_metadata(device=devices, precision="float32")}
         withdraw(cell)
         write_table(paths.history(cell), fitted.history, made, volatile=VOLATILE)
         save(fitted.network, paths.model_folder(cell), made)

@@ -105,7 +105,7 @@ def _tables(board: Board) -> Iterator[list[list[Entry]]]:
 
 
 def _column(cell: Cell) -> str:
-    return cell.probe or cell.stage
+    return cell.name or cell.stage
 
 
 def _entry(standings: Sequence[Standing]) -> Entry:

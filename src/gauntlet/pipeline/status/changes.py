@@ -111,7 +111,7 @@ def named_path(cell: Cell, path: tuple[str, ...], experiment: Experiment | None)
         case "train", "model" | "loss":
             parts = ["variants", cell.variant, *path]
         case ("evaluate", "attack") | ("certify", "certificate"):
-            parts = [f"{head}s", cell.probe, *(rest[1:] if rest[:1] == (head,) else rest)]
+            parts = [f"{head}s", cell.name, *(rest[1:] if rest[:1] == (head,) else rest)]
         case _:
             parts = list(path)
     return ".".join(parts)

@@ -18,9 +18,9 @@ ASKED = 5
 
 # From the most to the least alike.
 _KINDS: tuple[Callable[[Cell], Any], ...] = (
-    lambda cell: (cell.stage, cell.experiment, cell.variant, cell.probe),
-    lambda cell: (cell.stage, cell.experiment, cell.probe),
-    lambda cell: (cell.stage, cell.probe),
+    lambda cell: (cell.stage, cell.experiment, cell.variant, cell.name),
+    lambda cell: (cell.stage, cell.experiment, cell.name),
+    lambda cell: (cell.stage, cell.name),
     lambda cell: (cell.stage,),
 )
 

@@ -50,7 +50,7 @@ def of_cells(jobs: Iterable[Job], cells: Iterable[Cell]) -> tuple[dict[Cell, lis
 
 def comment_of(cell: Cell) -> str:
     """Spell the comment that the executor plugin gives the job of a cell."""
-    wildcards = [cell.experiment, cell.variant, str(cell.seed) if cell.variant else "", cell.probe]
+    wildcards = [cell.experiment, cell.variant, str(cell.seed) if cell.variant else "", cell.name]
     return f"rule_{_RULES.get(cell.stage, cell.stage)}_wildcards_{'_'.join(part for part in wildcards if part)}"
 
 

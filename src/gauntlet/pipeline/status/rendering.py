@@ -202,7 +202,7 @@ def _cell(status: CellStatus) -> dict[str, Any]:
         "experiment": cell.experiment or None,
         "variant": cell.variant or None,
         "seed": cell.seed if cell.variant else None,
-        "probe": cell.probe or None,
+        "name": cell.name or None,
         "state": status.progress.value,
         "changes": [_change(change) for change in status.changes],
         "lacking": [str(path) for path in status.lacking],

@@ -120,7 +120,7 @@ def _check_cell(table: pa.Table, schema: pa.Schema, cell: Cell, path: Path) -> N
     if not len(table):
         raise InputError("there are no rows", where=where, remedy=remedy)
     probe = "certificate" if schema is CERTIFICATE_SCHEMA else "attack"
-    wanted = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, probe: cell.probe}
+    wanted = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, probe: cell.name}
     for column, value in wanted.items():
         found = table[column].unique().to_pylist()
         if found != [value]:

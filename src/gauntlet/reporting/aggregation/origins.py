@@ -18,7 +18,7 @@ ORIGINS_SCHEMA = pa.schema(
         ("stage", pa.string()),
         ("variant", pa.string()),
         ("seed", pa.int64()),
-        ("probe", pa.string()),
+        ("name", pa.string()),
         ("recipe", pa.string()),
         ("digest", pa.string()),
         ("slice", pa.string()),
@@ -32,13 +32,13 @@ ORIGINS_SCHEMA = pa.schema(
 )
 """One row per model (`stage` is train), attack (evaluate), certificate (certify) and probe (diagnose) that is there.
 
-`probe` names the attack or the certificate. `recipe` is the string that stands for everything that decides the cell,
+`name` names the attack or the certificate. `recipe` is the string that stands for everything that decides the cell,
 `digest` that of its rows (of a model: of its history), null where the file does not say. `slice` is what of the
 configuration decides it and `inputs` the digests of what it read, both JSON. `commit`, `dirty`, `finished` (UTC),
 `seconds` and `versions` are the circumstances.
 """
 
-CIRCUMSTANCES = ("commit", "dirty", "finished", "seconds", "versions")
+RUN_METADATA = ("commit", "dirty", "finished", "seconds", "versions")
 """Columns that differ from making to making, and so decide no digest."""
 
 _IDS = ("experiment", "variant", "seed", "name")
@@ -62,7 +62,7 @@ def _row(cell: Cell, made: Mapping[str, str]) -> dict[str, object]:
         "stage": cell.stage,
         "variant": cell.variant,
         "seed": cell.seed,
-        "probe": cell.probe,
+        "name": cell.name,
         "recipe": _unmarked(made.get(CELL_KEY)),
         "digest": _unmarked(made.get(DIGEST_KEY)),
         "slice": canonical_json(slice_),

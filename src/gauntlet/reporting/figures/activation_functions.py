@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.inputs import Inputs
 from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_of, note_below, plain
-from gauntlet.reporting.figures.tiles import exhibits_of, say_none
-from gauntlet.robustness.inspection.arrays import Exhibit
+from gauntlet.reporting.figures.tiles import arrays_of, say_none
+from gauntlet.robustness.inspection.arrays import InspectedArray
 
 _NAMED = 3
 _MARKS = 8
@@ -27,8 +27,8 @@ _MARKS = 8
 )
 def activation_functions(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 24) -> Figure:
     """Draw the functions in one panel and their derivatives in another."""
-    shown = exhibits_of(inputs, "activation", most_variants=most_variants)
-    curves: dict[bytes, tuple[Exhibit, list[str]]] = {}
+    shown = arrays_of(inputs, "activation", most_variants=most_variants)
+    curves: dict[bytes, tuple[InspectedArray, list[str]]] = {}
     for variant, found in shown.of.items():
         for one in found:
             curves.setdefault(one.name.encode() + one.values.tobytes(), (one, []))[1].append(variant)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.inputs import Inputs
 from gauntlet.reporting.figures.style import Style, hide_unused, note_below, plain
-from gauntlet.reporting.figures.tiles import as_grey, draw_tiles, exhibits_of, in_lines, say_none, tile_in
+from gauntlet.reporting.figures.tiles import arrays_of, as_grey, draw_tiles, in_lines, say_none, tile_in
 
 _ACROSS = 8
 
@@ -21,7 +21,7 @@ _ACROSS = 8
 )
 def first_layer_filters(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 8) -> Figure:
     """Draw one panel per variant, eight filters beside each other."""
-    shown = exhibits_of(inputs, "filter", most_variants=most_variants)
+    shown = arrays_of(inputs, "filter", most_variants=most_variants)
     lines = {variant: in_lines(as_grey([one.values for one in found]), _ACROSS) for variant, found in shown.of.items()}
     columns = min(2, max(1, len(lines)))
     wide = columns > 1

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.inputs import Inputs
 from gauntlet.reporting.figures.style import Style, hide_unused, line_of, note_below, plain
-from gauntlet.reporting.figures.tiles import draw_tiles, exhibits_of, say_none
-from gauntlet.robustness.inspection.arrays import Exhibit
+from gauntlet.reporting.figures.tiles import arrays_of, draw_tiles, say_none
+from gauntlet.robustness.inspection.arrays import InspectedArray
 
 _COLUMNS = 4
 _TOLD = 0.2
@@ -29,7 +29,7 @@ _TOLD = 0.2
 )
 def image_transition(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 12) -> Figure:
     """Draw one panel per variant, the images above it."""
-    shown = exhibits_of(inputs, "transition", "step", most_variants=most_variants)
+    shown = arrays_of(inputs, "transition", "step", most_variants=most_variants)
     columns = min(_COLUMNS, max(1, len(shown.of)))
     wide = columns > 1
     rows = -(-len(shown.of) // columns) or 1
@@ -60,7 +60,7 @@ def image_transition(inputs: Inputs, *, style: Style, most_variants: PositiveInt
     return figure
 
 
-def _draw(axes: Axes, one: Exhibit, ends: Sequence[int], inputs: Inputs, style: Style) -> None:
+def _draw(axes: Axes, one: InspectedArray, ends: Sequence[int], inputs: Inputs, style: Style) -> None:
     share = np.linspace(0, 1, one.values.shape[1])
     told = [label for label, values in enumerate(one.values) if label in ends or values.max() >= _TOLD]
     # The two ends come first, so that they look alike whatever classes they are.

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.inputs import Inputs
 from gauntlet.reporting.figures.style import Style, hide_unused, note_below, plain
-from gauntlet.reporting.figures.tiles import draw_tiles, exhibits_of, tile_in
-from gauntlet.robustness.inspection.arrays import Exhibit
+from gauntlet.reporting.figures.tiles import arrays_of, draw_tiles, tile_in
+from gauntlet.robustness.inspection.arrays import InspectedArray
 
 _ACROSS = 4
 
@@ -25,8 +25,8 @@ _ACROSS = 4
 )
 def negative_examples(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 16) -> Figure:
     """Draw one panel per set of negatives: four beside each other."""
-    shown = exhibits_of(inputs, "negative", most_variants=most_variants, holding=True)
-    groups: dict[tuple[bytes, ...], tuple[list[Exhibit], list[str]]] = {}
+    shown = arrays_of(inputs, "negative", most_variants=most_variants, holding=True)
+    groups: dict[tuple[bytes, ...], tuple[list[InspectedArray], list[str]]] = {}
     for variant, found in shown.of.items():
         groups.setdefault(tuple(one.values.tobytes() for one in found), (found, []))[1].append(variant)
     columns = min(2, max(1, len(groups)))

@@ -17,7 +17,7 @@ from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import PlannedAttack, open_evaluations
 from gauntlet.reporting.figures.inputs import Inputs
 from gauntlet.reporting.figures.style import Style, settings
-from gauntlet.robustness.inspection.arrays import read_exhibits
+from gauntlet.robustness.inspection.arrays import read_arrays
 
 FORMATS = ("pdf", "svg", "png")
 _MARKABLE = re.compile(r"[ !-%'*-;=?-\[\]-~]*")  # printable ASCII less what a format escapes
@@ -42,7 +42,7 @@ def _offers(inputs: Inputs) -> set[str]:
     offers = {
         "transfers": any(attack.sources for attack in attacks),
         "pairs": len(inputs.variants) > 1,
-        "negatives": any(read_exhibits(item.path, "negative") for item in inputs.inspections),
+        "negatives": any(read_arrays(item.path, "negative") for item in inputs.inspections),
     }
     return {name for name, there in offers.items() if there}
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gauntlet.reporting.figures.inputs import Inputs
 from gauntlet.reporting.figures.style import plain
-from gauntlet.robustness.inspection.arrays import Exhibit, Kind, read_exhibits
+from gauntlet.robustness.inspection.arrays import InspectedArray, Kind, read_arrays
 
 GAP = 0.12
 """Between two tiles, as a share of a tile's width."""
@@ -25,19 +25,19 @@ T = TypeVar("T")
 class Shown:
     """The arrays of the variants that are shown, by variant; `note` says which others were left out."""
 
-    of: Mapping[str, list[Exhibit]]
+    of: Mapping[str, list[InspectedArray]]
     note: str
 
 
-def exhibits_of(inputs: Inputs, *kinds: Kind, most_variants: int, holding: bool = False) -> Shown:
+def arrays_of(inputs: Inputs, *kinds: Kind, most_variants: int, holding: bool = False) -> Shown:
     """Read the arrays of some kinds of the first seed of every variant that was inspected, and keep the first variants.
 
     With `holding` only variants are kept that have any.
     """
-    files: dict[str, list[Exhibit]] = {}
+    files: dict[str, list[InspectedArray]] = {}
     first = {item.variant: item for item in sorted(inputs.inspections, key=lambda item: -item.seed)}
     for variant in (name for name in inputs.variants if name in first):
-        found = read_exhibits(first[variant].path, *kinds)
+        found = read_arrays(first[variant].path, *kinds)
         if found or not holding:
             files[variant] = found
     kept = dict(list(files.items())[:most_variants])

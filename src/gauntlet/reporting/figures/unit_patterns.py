@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.inputs import Inputs
 from gauntlet.reporting.figures.style import Style, hide_unused, note_below, plain
-from gauntlet.reporting.figures.tiles import as_grey, draw_tiles, exhibits_of, tile_in
-from gauntlet.robustness.inspection.arrays import Exhibit
+from gauntlet.reporting.figures.tiles import arrays_of, as_grey, draw_tiles, tile_in
+from gauntlet.robustness.inspection.arrays import InspectedArray
 
 _ACROSS = 10
 _LABEL_IN = 0.5
@@ -27,7 +27,7 @@ _LABEL_IN = 0.5
 )
 def unit_patterns(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 10) -> Figure:
     """Draw one panel per variant: up to eight units with their weights above what excites them, and ten classes."""
-    shown = exhibits_of(inputs, "filter", "unit", "class", most_variants=most_variants)
+    shown = arrays_of(inputs, "filter", "unit", "class", most_variants=most_variants)
     columns = min(2, max(1, len(shown.of)))
     wide = columns > 1
     rows = -(-len(shown.of) // columns) or 1
@@ -47,7 +47,7 @@ def unit_patterns(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 
     return figure
 
 
-def _draw(axes: Axes, found: Sequence[Exhibit], inputs: Inputs, *, upright: bool) -> None:
+def _draw(axes: Axes, found: Sequence[InspectedArray], inputs: Inputs, *, upright: bool) -> None:
     units, classes = ([one for one in found if one.kind == kind] for kind in ("unit", "class"))
     weights = as_grey([one.values for one in found if one.kind == "filter"])[: len(units)]
     lines = {"weights": weights, "unit": [one.values for one in units], "class": [one.values for one in classes]}

@@ -19,7 +19,7 @@ from gauntlet.reporting.page.queries import QUERIES
 _INTERVALS = ("wilson_low", "wilson_high", "t_low", "t_high")
 _COUNTS = ("samples", "seeds", "missing", "errors", "flags")
 _SHARED = ("slice", "inputs", "commit", "dirty", "versions")
-_OWN = ("stage", "variant", "seed", "probe", "recipe", "digest", "finished", "seconds")
+_OWN = ("stage", "variant", "seed", "name", "recipe", "digest", "finished", "seconds")
 
 
 def as_json(value: Any) -> str:

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from gauntlet.learning.models.network import Network
 from gauntlet.registry import ACTIVATIONS, parts_of
-from gauntlet.robustness.inspection.arrays import Exhibit
+from gauntlet.robustness.inspection.arrays import InspectedArray
 
 LIMIT = 4.0
 _HALF = 80
 """Points on either side of 0."""
 
 
-def activations(network: Network, device: torch.device) -> list[Exhibit]:
+def activations(network: Network, device: torch.device) -> list[InspectedArray]:
     """Draw each distinct activation function once: x in [-4, 4], f(x), and f'(x) by autograd.
 
     Looked at are modules of torch's activations, of those that are registered, and of the one that the model names.
@@ -32,7 +32,7 @@ def activations(network: Network, device: torch.device) -> list[Exhibit]:
             alike = found.setdefault(type(function).__name__.lower(), {})
             alike.setdefault(curve.numpy().tobytes(), (layer, curve))
     return [
-        Exhibit("activation", name if len(alike) == 1 else f"{name} ({layer})", curve.numpy())
+        InspectedArray("activation", name if len(alike) == 1 else f"{name} ({layer})", curve.numpy())
         for name, alike in found.items()
         for layer, curve in alike.values()
     ]

@@ -50,7 +50,7 @@ INSPECTION_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, eq=False)
-class Exhibit:
+class InspectedArray:
     """One array of an inspection; see KINDS and INSPECTION_SCHEMA."""
 
     kind: Kind
@@ -62,17 +62,17 @@ class Exhibit:
     value: float | None = None
 
 
-_FIELDS = tuple(field.name for field in fields(Exhibit))
+_FIELDS = tuple(field.name for field in fields(InspectedArray))
 
 
-def exhibit_table(exhibits: Iterable[Exhibit], *, experiment: str, variant: str, seed: int) -> pa.Table:
+def array_table(arrays: Iterable[InspectedArray], *, experiment: str, variant: str, seed: int) -> pa.Table:
     """Write what is shown of one model as rows of INSPECTION_SCHEMA."""
     whose = {"experiment": experiment, "variant": variant, "seed": seed}
-    rows = [{**whose, **vars(one), "shape": one.values.shape, "values": one.values.ravel()} for one in exhibits]
+    rows = [{**whose, **vars(one), "shape": one.values.shape, "values": one.values.ravel()} for one in arrays]
     return pa.Table.from_pylist(rows, schema=INSPECTION_SCHEMA)
 
 
-def read_exhibits(path: Path, *kinds: Kind) -> list[Exhibit]:
+def read_arrays(path: Path, *kinds: Kind) -> list[InspectedArray]:
     """Read the arrays of some kinds, in the order of the table. Raises InputError as `read_table` does."""
     table = read_table(path)
     table = table.filter(pc.is_in(table["kind"], pa.array(kinds)))
@@ -81,4 +81,4 @@ def read_exhibits(path: Path, *kinds: Kind) -> list[Exhibit]:
         values.values.to_numpy().reshape(shape.as_py())
         for values, shape in zip(table["values"], table["shape"], strict=True)
     )
-    return [Exhibit(values=values, **row) for values, row in zip(arrays, rows, strict=True)]
+    return [InspectedArray(values=values, **row) for values, row in zip(arrays, rows, strict=True)]

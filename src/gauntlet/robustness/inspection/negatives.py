@@ -12,14 +12,14 @@ from gauntlet.learning.data.batches import Batches
 from gauntlet.learning.data.negatives import build_negatives
 from gauntlet.learning.data.splits import Split
 from gauntlet.registry import Spec
-from gauntlet.robustness.inspection.arrays import Exhibit
+from gauntlet.robustness.inspection.arrays import InspectedArray
 
 SHOWN = 4
 
 
 def training_negatives(
     spec: Spec, train: Split, *, augmentation: Sequence[Spec], batch_size: int, seed: int, device: torch.device
-) -> list[Exhibit]:
+) -> list[InspectedArray]:
     """Make the first negatives that a training with these settings sees: one of each of the first four steps.
 
     They are those of the first epoch that has any, with the draws of that training; on another kind of device than it
@@ -33,4 +33,4 @@ def training_negatives(
     for step, (images, labels) in zip(range(SHOWN), batches.epoch(epoch), strict=False):
         draws = generator("train", seed, "negatives", epoch, step, device=device)
         made += negatives.make(images, labels, draws)[:each].cpu()
-    return [Exhibit("negative", spec.name, image.numpy(), number) for number, image in enumerate(made[:SHOWN])]
+    return [InspectedArray("negative", spec.name, image.numpy(), number) for number, image in enumerate(made[:SHOWN])]

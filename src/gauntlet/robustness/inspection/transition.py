@@ -6,7 +6,7 @@ import torch
 
 from gauntlet.learning.data.splits import Split, to_unit
 from gauntlet.learning.models.network import Network
-from gauntlet.robustness.inspection.arrays import Exhibit
+from gauntlet.robustness.inspection.arrays import InspectedArray
 from gauntlet.robustness.judge import Judge, class_probabilities
 
 POINTS = 33
@@ -16,7 +16,7 @@ _BATCH = 256
 
 
 @torch.no_grad()
-def transition(network: Network, test: Split, device: torch.device) -> list[Exhibit]:
+def transition(network: Network, test: Split, device: torch.device) -> list[InspectedArray]:
     """Give the probability of every class at 33 points between two test images, and five images of the way.
 
     The images are the first that is classified correctly and the first such of another class; nothing is given where
@@ -32,9 +32,11 @@ def transition(network: Network, test: Split, device: torch.device) -> list[Exhi
     labels = dict(zip((0, IMAGES - 1), test.labels[list(ends)].tolist(), strict=True))
     every = (POINTS - 1) // (IMAGES - 1)
     return [
-        Exhibit("transition", "probabilities", probabilities.numpy()),
+        InspectedArray("transition", "probabilities", probabilities.numpy()),
         *(
-            Exhibit("step", "", line[place].cpu().numpy(), number, label=labels.get(number), value=float(shares[place]))
+            InspectedArray(
+                "step", "", line[place].cpu().numpy(), number, label=labels.get(number), value=float(shares[place])
+            )
             for number, place in enumerate(range(0, POINTS, every))
         ),
     ]

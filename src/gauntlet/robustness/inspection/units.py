@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.units.second_order import SecondOrder
-from gauntlet.robustness.inspection.arrays import Exhibit
+from gauntlet.robustness.inspection.arrays import InspectedArray
 from gauntlet.robustness.inspection.excitation import GREY, excite
 
 MOST_FILTERS = 32
@@ -19,7 +19,7 @@ MOST_UNITS = 8
 _LAYERS = (nn.Conv2d, nn.Linear, SecondOrder)
 
 
-def first_layer(network: Network, shape: Sequence[int], device: torch.device) -> list[Exhibit]:
+def first_layer(network: Network, shape: Sequence[int], device: torch.device) -> list[InspectedArray]:
     """Show the weights of the first 32 units of the first layer, and what excites the first 8, for images (C, H, W).
 
     The layer is the first convolution or dense layer that an image passes. A unit responds before folding and
@@ -36,9 +36,9 @@ def first_layer(network: Network, shape: Sequence[int], device: torch.device) ->
     images = excited.images[(..., *_seen(excited.images))]
     filters = _as_images(weight[:MOST_FILTERS], shape)
     return [
-        *(Exhibit("filter", layer.name, one.cpu().numpy(), number) for number, one in enumerate(filters)),
+        *(InspectedArray("filter", layer.name, one.cpu().numpy(), number) for number, one in enumerate(filters)),
         *(
-            Exhibit(
+            InspectedArray(
                 "unit",
                 layer.name,
                 image.cpu().numpy(),

@@ -44,12 +44,12 @@ const origins = (() => {
 function cellsBehind(ids) {
   const stage = { certified: "certify", check: "diagnose" }[ids.kind] ?? "evaluate";
   const attacks = ids.kind === "worst" ? new Set(attacksOn(ids.variant, ids.norm).map((one) => one.name)) : null;
-  const probe = ids.attack ?? ids.certificate;
+  const name = ids.attack ?? ids.certificate;
   const wanted = (row) =>
     (ids.variant === undefined || row.variant === ids.variant) &&
     (ids.seed === undefined || row.seed === Number(ids.seed));
   const measured = origins().filter(
-    (row) => row.stage === stage && wanted(row) && (attacks ? attacks.has(row.probe) : !probe || row.probe === probe));
+    (row) => row.stage === stage && wanted(row) && (attacks ? attacks.has(row.name) : !name || row.name === name));
   const models = new Set(measured.map((row) => `${row.seed} ${row.variant}`));
   return [...origins().filter((row) => row.stage === "train" && models.has(`${row.seed} ${row.variant}`)), ...measured];
 }
@@ -57,9 +57,9 @@ function cellsBehind(ids) {
 const word = (value) => (/^[\w.:+-]+$/.test(value) ? value : `'${String(value).replaceAll("'", "'\\''")}'`);
 
 function commandOf(row) {
-  const probe = { evaluate: ` --attack ${word(row.probe)}`, certify: ` --certificate ${word(row.probe)}` }[row.stage] ?? "";
+  const option = { evaluate: ` --attack ${word(row.name)}`, certify: ` --certificate ${word(row.name)}` }[row.stage] ?? "";
   const ids = `--experiment ${word(DATA.experiment)} --variant ${word(row.variant)} --seed ${row.seed}`;
-  return `gauntlet ${row.stage} ${ids}${probe} --force`;
+  return `gauntlet ${row.stage} ${ids}${option} --force`;
 }
 
 const committed = (commit, dirty) => (commit ? commit + (dirty === "true" ? ", with changes that were not committed" : "") : "unknown");
@@ -73,8 +73,8 @@ function entries(pairs) {
 }
 
 function cellDetails(row, open) {
-  const probe = row.stage === "evaluate" || row.stage === "certify" ? row.probe : { train: "the model", diagnose: "probes" }[row.stage];
-  const details = make("details", { open }, make("summary", {}, `${row.variant}, seed ${row.seed}: ${probe}`));
+  const title = row.stage === "evaluate" || row.stage === "certify" ? row.name : { train: "the model", diagnose: "probes" }[row.stage];
+  const details = make("details", { open }, make("summary", {}, `${row.variant}, seed ${row.seed}: ${title}`));
   const fill = () => {
     if (details.childElementCount > 1) return;
     const json = (value) => make("pre", { tabindex: 0 }, JSON.stringify(value, null, 1));
