@@ -11,10 +11,11 @@ from pydantic import (
     model_validator,
 )
 
-from gauntlet.config.base import Closed, Name, Norm, Title, flattened
+from gauntlet.config.base import Closed, Name, Title, flattened
 from gauntlet.config.compatibility import attack_problems
 from gauntlet.config.components import refuse
 from gauntlet.core.errors import InputError
+from gauntlet.core.norms import Norm
 from gauntlet.registry import ATTACKS, PositiveFloat, PositiveInt, Seed, Spec
 
 _NO_BUDGET = "pixels are in [0, 1], so a budget above 1 in linf is none"

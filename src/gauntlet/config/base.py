@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -23,8 +23,6 @@ _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight
 
 Title = Annotated[str, StringConstraints(pattern=r"^[^\s\x00-\x1f\x7f](.*[^\s\x00-\x1f\x7f])?$", max_length=80)]
 """What something is called in print: any text of one line."""
-
-Norm = Literal["l0", "l1", "l2", "linf"]
 
 
 def spelt(part: str) -> str:

@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from gauntlet.config.attacks import Attack
-from gauntlet.config.base import Closed, Name, Norm, spelt
+from gauntlet.config.base import Closed, Name, spelt
 from gauntlet.config.certificates import Certificate
 from gauntlet.config.cluster import Cluster
 from gauntlet.config.compatibility import code_problem, misfits, surrogate_problem, targets_problem
@@ -21,6 +21,7 @@ from gauntlet.config.datasets import Dataset
 from gauntlet.config.quick import quick_name
 from gauntlet.config.variants import Training, Variant
 from gauntlet.core.errors import nearest
+from gauntlet.core.norms import Norm
 from gauntlet.registry import CERTIFICATES, NonNegativeInt, PositiveFloat, PositiveInt, Seed
 
 

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from gauntlet.core.randomness import normal, uniform
 
-NORMS = ("l0", "l1", "l2", "linf")
-
 SPARSE_SHARE = 0.05
 """Of the entries of a gradient, the share that a step in L1 moves."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from gauntlet.core.norms import NORMS
+
 EVALUATION_SCHEMA = pa.schema(
     [
         ("experiment", pa.string()),
@@ -20,10 +22,7 @@ EVALUATION_SCHEMA = pa.schema(
         ("clean_prediction", pa.int32()),
         ("adversarial_prediction", pa.int32()),
         ("epsilon", pa.float32()),
-        ("l0", pa.float32()),
-        ("l1", pa.float32()),
-        ("l2", pa.float32()),
-        ("linf", pa.float32()),
+        *((norm, pa.float32()) for norm in NORMS),
         ("clean_confidence", pa.float32()),
         ("adversarial_confidence", pa.float32()),
         ("forwards", pa.int64()),
