@@ -22,7 +22,7 @@ rule aggregate:
     threads: 1
     resources:
         **asks("aggregate", rule="aggregate"),
-        turn=1,
+        slot=1,
     params:
         configs=CONFIGS,
     shell:

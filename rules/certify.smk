@@ -17,7 +17,7 @@ rule certify:
     threads: 1
     resources:
         **asks("certify", rule="certify"),
-        turn=1,
+        slot=1,
     params:
         configs=CONFIGS,
     shell:

@@ -16,7 +16,7 @@ rule prepare:
     threads: 1
     resources:
         **asks("prepare", rule="prepare"),
-        turn=1,
+        slot=1,
     params:
         configs=CONFIGS,
     shell:

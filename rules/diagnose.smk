@@ -17,7 +17,7 @@ rule diagnose:
     threads: 1
     resources:
         **asks("diagnose", rule="diagnose"),
-        turn=1,
+        slot=1,
     params:
         configs=CONFIGS,
     shell:

@@ -20,7 +20,7 @@ rule evaluate:
     threads: 1
     resources:
         **asks("evaluate", rule="evaluate"),
-        turn=1,
+        slot=1,
     params:
         configs=CONFIGS,
     shell:
@@ -51,7 +51,7 @@ rule shard:
     threads: 1
     resources:
         **asks("evaluate", rule="shard"),
-        turn=1,
+        slot=1,
     params:
         configs=CONFIGS,
     shell:

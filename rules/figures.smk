@@ -17,7 +17,7 @@ rule figure:
     threads: 1
     resources:
         **asks("figure", rule="figure"),
-        turn=1,
+        slot=1,
     params:
         configs=CONFIGS,
     shell:

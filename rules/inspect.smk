@@ -17,7 +17,7 @@ rule inspect:
     threads: 1
     resources:
         **asks("inspect", rule="inspect"),
-        turn=1,
+        slot=1,
     params:
         configs=CONFIGS,
     shell:

@@ -15,7 +15,7 @@ rule page:
     threads: 1
     resources:
         **asks("report", rule="page"),
-        turn=1,
+        slot=1,
     params:
         configs=CONFIGS,
     shell:

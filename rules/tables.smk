@@ -18,7 +18,7 @@ rule table:
     threads: 1
     resources:
         **asks("table", rule="table"),
-        turn=1,
+        slot=1,
     params:
         configs=CONFIGS,
     shell:

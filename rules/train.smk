@@ -23,7 +23,7 @@ rule train:
     threads: lambda wildcards: processes_of(cell_of("train", wildcards))
     resources:
         **asks("train", rule="train"),
-        turn=1,
+        slot=1,
     params:
         configs=CONFIGS,
     shell:

@@ -231,7 +231,7 @@ def job_of(folder, *attacks):
     line = f"""
         --snakefile workflow/Snakefile --allowed-rules evaluate --cores all --attempt 1 --force --retries 0 --no-hooks
         --target-files-omit-workdir-adjustment --max-inventory-time 0 --nolock --ignore-incomplete --keep-incomplete
-        --rerun-triggers mtime params input --latency-wait 30 --scheduler greedy --set-resource-scopes turn=local
+        --rerun-triggers mtime params input --latency-wait 30 --scheduler greedy --set-resource-scopes slot=local
         --mode remote --executor slurm-jobstep --jobs 1
         --target-jobs {" ".join(f"evaluate:experiment=small,variant=softmax,seed=0,attack={name}" for name in attacks)}
     """
