@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.registry import ATTACKS, Spec
-from gauntlet.robustness.evaluation import AttackPlan, precision
+from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate, precision
 from gauntlet.robustness.evaluation.precision import choose
 
 IMAGES = torch.rand(40, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -44,6 +44,14 @@ def test_attacks_that_need_only_directions_run_in_bfloat16_where_gradients_agree
     """A plain network bears it; one whose gradients vanish in bfloat16 does not."""
     assert chosen("pgd", Saturating(0.01)) == "bfloat16"
     assert chosen("pgd", Saturating(3.0)) == "float32"
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(0.01, "bfloat16"), (3.0, "float32")])
+def test_an_evaluation_states_the_precision_that_it_chose(scale: float, expected: str) -> None:
+    """Nobody has to choose again to record it."""
+    network, plan = Saturating(scale).eval(), AttackPlan("a", Spec("pgd", {"steps": 1}), "linf", (0.1,))
+    labels = network(IMAGES).argmax(1)
+    assert evaluate(network, IMAGES, labels, plan, identity=CellIdentity()).precision == expected
 
 
 @pytest.mark.parametrize("name", ATTACKS.names())

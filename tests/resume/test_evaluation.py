@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -54,6 +55,7 @@ def test_parts_come_back_as_they_were(tmp_path, keep):
     assert [(part.start, part.stop) for part in back] == PARTS
     assert outcome(back) == outcome(parts)
     assert [part.rows.schema for part in back] == [part.rows.schema for part in parts]
+    assert {part.precision for part in back} == {"float32"}
     for one, other in zip(back, parts, strict=True):
         assert {k: (v.dtype, v.shape) for k, v in one.examples.items()} == {
             k: (v.dtype, v.shape) for k, v in other.examples.items()
@@ -94,8 +96,15 @@ def test_a_part_in_which_samples_went_wrong_is_not_kept(tmp_path):
     """A retry attacks those samples again instead of remembering a failure."""
     part = attacked(PARTS[:1])[0]
     with pytest.raises(ValueError, match="not finished"):
-        FinishedParts(tmp_path, recipe="r").save(type(part)(0, 5, part.rows, {}, ("sample 3: it is too far",)))
+        FinishedParts(tmp_path, recipe="r").save(replace(part, errors=("sample 3: it is too far",)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_precision_of_every_part_is_recorded():
+    """Shards that worked on different devices may have chosen differently."""
+    first, second = attacked(PARTS[:2])
+    assert gather([first, second]).precision == "float32"
+    assert gather([first, replace(second, precision="bfloat16")]).precision == "bfloat16, float32"
 
 
 @given(

@@ -113,6 +113,6 @@ def _joined(tables: list[pa.Table]) -> list[EvaluationPart]:
     index = rows["index"].to_pylist()
     starts = [row for row in range(len(index)) if row == 0 or index[row] != index[row - 1] + 1]
     return [
-        EvaluationPart(index[a], index[b - 1] + 1, rows.slice(a, b - a).combine_chunks(), {})
+        EvaluationPart(index[a], index[b - 1] + 1, rows.slice(a, b - a).combine_chunks(), {}, "float32")
         for a, b in zip(starts, [*starts[1:], len(index)], strict=True)
     ]

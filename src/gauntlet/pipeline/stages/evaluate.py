@@ -26,7 +26,6 @@ from gauntlet.pipeline.stages.budgets import in_pixels
 from gauntlet.pipeline.stages.device import describe_device, open_device
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
 from gauntlet.pipeline.staleness import Plan
-from gauntlet.robustness.attacks.base.model import Precision
 from gauntlet.robustness.evaluation import (
     AttackPlan,
     CellIdentity,
@@ -36,7 +35,6 @@ from gauntlet.robustness.evaluation import (
     gather,
 )
 from gauntlet.robustness.evaluation.partial_results import FinishedParts
-from gauntlet.robustness.evaluation.precision import choose
 from gauntlet.robustness.evaluation.shards import PART_SIZES, Shard, pieces, remaining
 
 log = logging.getLogger("gauntlet")
@@ -56,7 +54,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
         _refuse_errors(cell, evaluation)
         made = {
             **recipe.metadata(),
-            **watch.run_metadata(device=describe_device(device), precision=_precision(plan, cell, device)),
+            **watch.run_metadata(device=describe_device(device), precision=evaluation.precision),
         }
         examples = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in evaluation.examples.items()}
         withdraw(cell)
@@ -104,13 +102,6 @@ def source_models(plan: Plan, cell: Cell, device: torch.device) -> list[Network]
 def identity_of(cell: Cell) -> CellIdentity:
     """Tell whose rows and draws a cell's are."""
     return CellIdentity(cell.experiment, cell.variant, cell.seed)
-
-
-def _precision(plan: Plan, cell: Cell, device: torch.device) -> Precision:
-    """Say which precision the attack's passes run in, as the evaluator chooses it."""
-    seen = source_models(plan, cell, device) or [load_model(paths.model_folder(cell.model), device=device)]
-    asked = plan.config.execution.precision
-    return choose(asked, attack_plan(plan, cell), seen[0], *attacked_images(plan, cell), device=device)
 
 
 def _attacked(

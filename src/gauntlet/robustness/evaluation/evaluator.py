@@ -60,7 +60,8 @@ def gather(parts: list[EvaluationPart], *, keep_examples: int = 32) -> Evaluatio
     ordered = sorted(parts, key=lambda part: part.start)
     errors = tuple(error for part in ordered for error in part.errors)[:_ERRORS_TOLD]
     rows = pa.concat_tables([part.rows for part in ordered]).combine_chunks()
-    return Evaluation(rows, select([part.examples for part in ordered], keep_examples), errors)
+    precision = ", ".join(sorted({part.precision for part in ordered}))
+    return Evaluation(rows, precision, select([part.examples for part in ordered], keep_examples), errors)
 
 
 def evaluate_parts(
@@ -102,16 +103,17 @@ def evaluate_parts(
     for one in (network, *sources):
         check_eval_mode(one)
         check_logits(Judge(one, device=place, batch_size=size, draws=attack.draws), probes, y)
+    chosen_precision = choose(precision, attack, sources[0] if sources else network, images, y, device=place)
     model = AttackModel(
         network,
         device=place,
-        precision=choose(precision, attack, sources[0] if sources else network, images, y, device=place),
+        precision=chosen_precision,
         surrogate=attack.surrogate,
         sources=sources,
         draws=attack.draws,
         batch_size=size,
     )
-    runner = Runner(model, component, attack, whole=tags.get("batching") == "attack")
+    runner = Runner(model, component, attack, precision=chosen_precision, whole=tags.get("batching") == "attack")
     if access == "gradient":
         checks.check_gradients(model, probes.to(model.dtype))
     if pieces is None:
@@ -124,8 +126,10 @@ def evaluate_parts(
 class Runner:
     """Calls an attack on any number of samples, in batches, and halves them when memory runs out."""
 
-    def __init__(self, model: AttackModel, component: Callable[..., Any], plan: AttackPlan, *, whole: bool) -> None:
-        self.model, self.component, self.plan, self.whole = model, component, plan, whole
+    def __init__(
+        self, model: AttackModel, component: Callable[..., Any], plan: AttackPlan, *, precision: str, whole: bool
+    ) -> None:
+        self.model, self.component, self.plan, self.precision, self.whole = model, component, plan, precision, whole
         parameters = inspect.signature(component).parameters
         self.accepts = lambda name: name in parameters
 
@@ -195,7 +199,7 @@ def _part(
         left = state.record(left, points, logits, counted, sorted(reasons), plan=plan, epsilon=epsilon)
     table, examples = state.rows(first, hashes, identity, plan)
     kept = candidates(examples, keep_examples) if keep_examples else {}
-    return EvaluationPart(first, first + len(images), table, kept, tuple(errors[:_ERRORS_TOLD]))
+    return EvaluationPart(first, first + len(images), table, kept, runner.precision, tuple(errors[:_ERRORS_TOLD]))
 
 
 class _State:

@@ -38,7 +38,7 @@ class FinishedParts:
             raise ValueError("a part in which samples went wrong is not finished")
         table, images = self._files(part.start, part.stop)
         examples = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in part.examples.items()}
-        written = {"recipe": self.recipe, "examples": tensor_digest(examples)}
+        written = {"recipe": self.recipe, "examples": tensor_digest(examples), "precision": part.precision}
         write_tensors(images, examples)
         write_table(table, part.rows, {_PART_KEY: json.dumps(written)})
 
@@ -69,7 +69,7 @@ class FinishedParts:
         table, images = self._files(start, stop)
         try:
             written = json.loads(read_metadata(table).get(_PART_KEY, ""))
-            recipe, examples_digest = written["recipe"], written["examples"]
+            recipe, examples_digest, precision = written["recipe"], written["examples"], written["precision"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError("this is no finished part", where=str(table)) from error
         rows = read_table(table)
@@ -77,7 +77,8 @@ class FinishedParts:
         if recipe != self.recipe or not whole:
             raise InputError("this is a part of another evaluation", where=str(table))
         examples = read_tensors(images, expected_digest=examples_digest, remedy="")
-        return EvaluationPart(start, stop, rows, {name: tensor.numpy() for name, tensor in examples.items()})
+        arrays = {name: tensor.numpy() for name, tensor in examples.items()}
+        return EvaluationPart(start, stop, rows, arrays, precision)
 
     def _files(self, start: int, stop: int) -> tuple[Path, Path]:
         table = self.folder / f"part-{start:09d}-{stop:09d}.parquet"

@@ -31,24 +31,27 @@ class AttackPlan:
 
 @dataclass(frozen=True)
 class EvaluationPart:
-    """The finished samples [start, stop): their rows, candidates for the examples to keep, and what went wrong."""
+    """Results for the samples [start, stop): rows, candidates for the examples to keep, precision and errors."""
 
     start: int
     stop: int
     rows: pa.Table
     examples: dict[str, np.ndarray]
+    precision: str
     errors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All rows of EVALUATION_SCHEMA in the order of the split, the examples kept, and what went wrong.
+    """All rows of EVALUATION_SCHEMA in the order of the split, with precision, examples and errors.
 
+    `precision` is that of the attack's passes; where parts differ (shards on different devices), it lists each.
     `examples` maps original and adversarial (float32 `(n, C, H, W)`), index (int64), label, clean_prediction,
     adversarial_prediction (int32), epsilon, distance and ratio (float32) to one entry per example, by index. `errors`
     has one line per sample with status error, at most ten; where it is not empty, nothing may be published.
     """
 
     rows: pa.Table
+    precision: str
     examples: dict[str, np.ndarray] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
