@@ -30,11 +30,11 @@ import torch
 from torch import Tensor, nn
 
 import gauntlet
+from gauntlet.config.variants import Training
 from gauntlet.learning.data.prepare import prepare
 from gauntlet.learning.data.splits import to_unit
 from gauntlet.learning.models.build import build
 from gauntlet.learning.training.loop import fit
-from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import Spec
 from gauntlet.robustness.attacks.base.model import AttackModel
 from gauntlet.robustness.judge import Judge
@@ -149,7 +149,7 @@ def trained(root: str, count: int) -> tuple[nn.Module, Tensor, Tensor]:
         mean=data.mean,
         std=data.std,
     )
-    settings = TrainingSettings(epochs=2, batch_size=64)
+    settings = Training(epochs=2, batch_size=64)
     train, validation, test = (data.splits[name] for name in ("train", "validation", "test"))
     fitted = fit(network, Spec("cross_entropy"), train, validation, settings=settings, seed=0)
     return fitted.network.eval(), to_unit(test.images[:count]), test.labels[:count]

@@ -35,11 +35,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets, transforms
 
+from gauntlet.config.variants import Training
 from gauntlet.learning.data.prepare import channel_statistics
 from gauntlet.learning.data.splits import RawData
 from gauntlet.learning.models.build import build
-from gauntlet.learning.training.loop import Training
-from gauntlet.learning.training.settings import TrainingSettings
+from gauntlet.learning.training.loop import TrainingRun
 from gauntlet.registry import AUGMENTATIONS, MODELS, SOURCES, Registry, Spec
 
 WARM_UP = 2
@@ -59,7 +59,7 @@ class Case:
     data: str
     model: Spec
     loss: Spec
-    settings: TrainingSettings
+    settings: Training
     layers: Callable[[], nn.Module]
     criterion: Callable[[], nn.Module]
     adam: dict[str, Any] = field(default_factory=dict)
@@ -142,16 +142,16 @@ def _noise(image: Tensor) -> Tensor:
     return (image + 0.3 * torch.randn_like(image)).clamp(0, 1)
 
 
-_AMSGRAD = TrainingSettings(batch_size=64, optimizer=Spec("adam", {"lr": 1e-3, "amsgrad": True}))
-_AUGMENTED = TrainingSettings(
+_AMSGRAD = Training(batch_size=64, optimizer=Spec("adam", {"lr": 1e-3, "amsgrad": True}))
+_AUGMENTED = Training(
     batch_size=64,
     optimizer=_AMSGRAD.optimizer,
-    augmentation=(
+    augmentation=[
         Spec("random_resized_crop", {"scale": 0.9}),
         Spec("rotation", {"degrees": 10.0}),
         Spec("gaussian_noise", {"std": 0.3}),
         Spec("random_erasing", {"smallest": 0.01, "largest": 0.05}),
-    ),
+    ],
 )
 _JOURNAL = {
     "transform": (transforms.RandomResizedCrop(28, scale=(0.9, 1.0)), transforms.RandomRotation(10)),
@@ -161,7 +161,7 @@ _JOURNAL = {
 CASES = {
     "lenet_cifar10": Case(
         *(3, 200, "cifar10", Spec("lenet"), Spec("cross_entropy")),
-        *(TrainingSettings(batch_size=50), lenet, nn.CrossEntropyLoss),
+        *(Training(batch_size=50), lenet, nn.CrossEntropyLoss),
     ),
     "mnist_cnn": Case(
         *(3, 200, "MNIST", Spec("mnist_cnn"), Spec("cross_entropy"), _AMSGRAD, mnist_cnn, nn.CrossEntropyLoss),
@@ -174,7 +174,7 @@ CASES = {
     ),
     "hkr_fashion_mnist": Case(
         *(2, 15, "FashionMNIST", Spec("lipschitz_cnn"), Spec("hkr")),
-        TrainingSettings(batch_size=4096, optimizer=Spec("adam", {"lr": 1e-4})),
+        Training(batch_size=4096, optimizer=Spec("adam", {"lr": 1e-4})),
         *(torchlip_cnn, OneHotHkr),
         adam={"lr": 1e-4},
         normalize=False,
@@ -234,7 +234,7 @@ class Ours:
         mean, std = channel_statistics(raw.train.images)
         shape = raw.train.image_shape
         network = build(case.model, image_shape=shape, num_classes=10, mean=mean, std=std, seed=seed)
-        self.run = Training(network, case.loss, raw.train, raw.test, settings=case.settings, seed=seed)
+        self.run = TrainingRun(network, case.loss, raw.train, raw.test, settings=case.settings, seed=seed)
         self.start = self.run.state()
 
     def steps(self, count: int) -> Iterator[None]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from attack_problems import Problem
 
+from gauntlet.config.variants import Training
 from gauntlet.learning.data.prepare import prepare
 from gauntlet.learning.data.splits import to_unit
 from gauntlet.learning.models.build import build
 from gauntlet.learning.training.loop import fit
-from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import Spec
 
 
@@ -31,6 +31,6 @@ def trained(
         mean=data.mean,
         std=data.std,
     )
-    settings = TrainingSettings(epochs=epochs, batch_size=64)
+    settings = Training(epochs=epochs, batch_size=64)
     fitted = fit(network, Spec(loss), data.splits["train"], data.splits["validation"], settings=settings, seed=0)
     return Problem(fitted.network.eval(), to_unit(split.images), split.labels)

@@ -20,7 +20,7 @@ import torch
 
 from gauntlet import cli
 from gauntlet.core import files
-from gauntlet.learning.training.loop import Training
+from gauntlet.learning.training.loop import TrainingRun
 from gauntlet.robustness.attacks.base.model import AttackModel
 
 STAGES = ("prepare", "train", "evaluate", "certify", "diagnose", "inspect", "aggregate", "figures", "tables", "report")
@@ -64,7 +64,7 @@ def watched(owner: type, name: str, **raises: Exception) -> None:
 watched(Path, "replace", enospc=OSError(errno.ENOSPC, "No space left on device"))
 watched(Path, "unlink")
 watched(files.os, "fsync", enospc=OSError(errno.ENOSPC, "No space left on device"))
-watched(Training, "_step")
+watched(TrainingRun, "_step")
 watched(AttackModel, "logits", oom=torch.OutOfMemoryError("out of memory, injected"))
 watched(AttackModel, "gradients", oom=torch.OutOfMemoryError("out of memory, injected"))
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gauntlet.config.variants import Training
 from gauntlet.core.parquet import write_table
 from gauntlet.learning.data.negatives.overlay import Overlay
 from gauntlet.learning.data.prepare import prepare
@@ -20,7 +21,6 @@ from gauntlet.learning.models.layers.ramp import Ramp
 from gauntlet.learning.models.network import Head, LayerHead, Network
 from gauntlet.learning.models.units.second_order import SecondOrder
 from gauntlet.learning.training.loop import fit
-from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import MODELS, Spec
 from gauntlet.robustness.inspection.activations import activations
 from gauntlet.robustness.inspection.arrays import INSPECTION_SCHEMA, array_table, read_arrays
@@ -228,11 +228,11 @@ def test_without_two_correct_classes_there_is_no_transition(labels):
 @pytest.mark.parametrize("batch_size", [20, 100, 1000])
 def test_negatives_are_those_that_the_training_makes(monkeypatch, batch_size):
     """With its augmentation, order and draws, from the epoch that it begins with; of few steps, more each."""
-    settings = TrainingSettings(
+    settings = Training(
         epochs=2,
         batch_size=batch_size,
         negatives=Spec("overlay", {"start_epoch": 2}),
-        augmentation=(Spec("gaussian_noise", {"std": 0.1}),),
+        augmentation=[Spec("gaussian_noise", {"std": 0.1})],
     )
     seen: list[Tensor] = []
     make = Overlay.make

@@ -12,6 +12,7 @@ from deel import torchlip
 from deel.torchlip.normalizers import bjorck_normalization
 from torch import Tensor, nn
 
+from gauntlet.config.variants import Training
 from gauntlet.core.errors import GauntletError
 from gauntlet.learning.data.prepare import Prepared, prepare
 from gauntlet.learning.data.splits import to_unit
@@ -24,8 +25,7 @@ from gauntlet.learning.models.layers.pooling import L2NormPool2d, ScaledAvgPool2
 from gauntlet.learning.models.layers.projected import ProjectedConv2d, ProjectedLinear, orthonormalised
 from gauntlet.learning.models.lipschitz import LipschitzNetwork, effective_weight
 from gauntlet.learning.models.weights import load_model, save
-from gauntlet.learning.training.loop import Training
-from gauntlet.learning.training.settings import TrainingSettings
+from gauntlet.learning.training.loop import TrainingRun
 from gauntlet.registry import MODELS, Spec
 
 CHOICES = ("constraint", "activation", "pooling", "output")
@@ -40,13 +40,13 @@ def few() -> Prepared:
     return prepare(Spec("sklearn_digits"), limit={"train": 400, "test": 60})
 
 
-def training(few: Prepared, options: dict[str, Any], *, device: str = "cpu") -> Training:
+def training(few: Prepared, options: dict[str, Any], *, device: str = "cpu") -> TrainingRun:
     """A run on a small network."""
     spec = Spec("lipschitz_cnn", {"widths": [4, 6], "hidden": 8, **options})
     network = build(spec, image_shape=(1, 8, 8), num_classes=10, mean=few.mean, std=few.std)
-    settings = TrainingSettings(epochs=3, batch_size=64, optimizer=Spec("adam", {"lr": 0.02}))
+    settings = Training(epochs=3, batch_size=64, optimizer=Spec("adam", {"lr": 0.02}))
     splits = few.splits["train"], few.splits["validation"]
-    return Training(network, Spec("hkr"), *splits, settings=settings, seed=0, device=device)
+    return TrainingRun(network, Spec("hkr"), *splits, settings=settings, seed=0, device=device)
 
 
 def singular_values(layer: nn.Module) -> Tensor:

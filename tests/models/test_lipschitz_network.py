@@ -9,6 +9,7 @@ import torch
 from deel import torchlip
 from torch import Tensor, nn
 
+from gauntlet.config.variants import Training
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.learning.data.prepare import prepare
 from gauntlet.learning.models.build import build
@@ -16,8 +17,7 @@ from gauntlet.learning.models.layers.full_sort import FullSort
 from gauntlet.learning.models.layers.group_sort import GroupSort2
 from gauntlet.learning.models.layers.pooling import L2NormPool2d, ScaledAvgPool2d
 from gauntlet.learning.models.lipschitz import LipschitzNetwork, effective_weight, layer_bound
-from gauntlet.learning.training.loop import Training
-from gauntlet.learning.training.settings import TrainingSettings
+from gauntlet.learning.training.loop import TrainingRun
 from gauntlet.registry import Spec
 
 OPTIONS: list[dict[str, Any]] = [
@@ -41,8 +41,8 @@ def trained(options: dict[str, Any], *, steps: int = 25) -> LipschitzNetwork:
     train, validation = data.splits["train"], data.splits["validation"]
     spec = Spec("lipschitz_cnn", options)
     network = build(spec, image_shape=train.image_shape, num_classes=10, mean=data.mean, std=data.std)
-    settings = TrainingSettings(epochs=10, batch_size=64, optimizer=Spec("adam", {"lr": 0.02}))
-    run = Training(network, Spec("hkr"), train, validation, settings=settings, seed=0)
+    settings = Training(epochs=10, batch_size=64, optimizer=Spec("adam", {"lr": 0.02}))
+    run = TrainingRun(network, Spec("hkr"), train, validation, settings=settings, seed=0)
     while steps > 0:
         run.run_steps(min(steps, 15))
         steps -= 15

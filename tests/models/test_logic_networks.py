@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gauntlet.config.variants import Variant
+from gauntlet.config.variants import Training, Variant
 from gauntlet.core.errors import InputError
 from gauntlet.learning.data.prepare import prepare
 from gauntlet.learning.models.blocks import Blocks
@@ -20,8 +20,7 @@ from gauntlet.learning.models.layers.ramp import Ramp
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.units.second_order import SecondOrder
 from gauntlet.learning.models.weights import load_model, save
-from gauntlet.learning.training.loop import Training
-from gauntlet.learning.training.settings import TrainingSettings
+from gauntlet.learning.training.loop import TrainingRun
 from gauntlet.registry import ACTIVATIONS, FOLDINGS, MODELS, UNITS, Spec
 
 SMALL = {"mnist_cnn": {"widths": [3, 4]}, "vgg": {"depth": 4, "capacity": 0.05, "batch_norm": True}}
@@ -207,8 +206,8 @@ def test_elliptical_maxout_with_relog_learns(head: str, loss: str) -> None:
         "folding": {"name": "maxout", "pieces": 4},
     }
     network = build(Spec("mnist_cnn", options), image_shape=(1, 8, 8), num_classes=10, mean=data.mean, std=data.std)
-    settings = TrainingSettings(epochs=4, batch_size=64, optimizer=Spec("adam", {"lr": 3e-3, "amsgrad": True}))
-    run = Training(network, Spec(loss), data.splits["train"], data.splits["validation"], settings=settings, seed=0)
+    settings = Training(epochs=4, batch_size=64, optimizer=Spec("adam", {"lr": 3e-3, "amsgrad": True}))
+    run = TrainingRun(network, Spec(loss), data.splits["train"], data.splits["validation"], settings=settings, seed=0)
     epochs = [run.run_epoch() for _ in range(4)]
     assert all(float(module()) == 1.0 for module in network.modules() if isinstance(module, Ramp))
     assert epochs[-1].train_loss < 0.5 * epochs[0].train_loss

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from gauntlet.config.variants import Training
 from gauntlet.learning.data.prepare import prepare
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.layers.ramp import Ramp
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.weights import load_model, save
-from gauntlet.learning.training.loop import Training
-from gauntlet.learning.training.settings import TrainingSettings
+from gauntlet.learning.training.loop import TrainingRun
 from gauntlet.registry import Spec
 
 OPTIONS = {
@@ -70,8 +70,8 @@ def test_rounding_does_not_gather() -> None:
 def test_every_step_of_training_advances_all_ramps() -> None:
     """The loop calls `after_step` after each optimiser step; evaluation advances none."""
     data = prepare(Spec("sklearn_digits"))
-    settings = TrainingSettings(epochs=3, batch_size=64, optimizer=Spec("adam", {"lr": 1e-3}))
-    run = Training(
+    settings = Training(epochs=3, batch_size=64, optimizer=Spec("adam", {"lr": 1e-3}))
+    run = TrainingRun(
         built(), Spec("cross_entropy"), data.splits["train"], data.splits["validation"], settings=settings, seed=0
     )
     assert steps(run.network) == [0] * 5
@@ -95,8 +95,8 @@ def test_interrupted_training_goes_on_at_its_strength() -> None:
     """A state taken between two steps leads a new run to the same weights and counts, to the bit."""
     data = prepare(Spec("sklearn_digits"))
     splits = data.splits["train"], data.splits["validation"]
-    settings = TrainingSettings(epochs=2, batch_size=200, optimizer=Spec("adam", {"lr": 1e-3}))
-    whole, again = (Training(built(), Spec("cross_entropy"), *splits, settings=settings, seed=0) for _ in range(2))
+    settings = Training(epochs=2, batch_size=200, optimizer=Spec("adam", {"lr": 1e-3}))
+    whole, again = (TrainingRun(built(), Spec("cross_entropy"), *splits, settings=settings, seed=0) for _ in range(2))
     whole.run_steps(3)
     again.restore(whole.state())
     for run in (whole, again):

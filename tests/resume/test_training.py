@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import itertools
 import logging
@@ -10,12 +11,12 @@ import os
 import pickle
 import random
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from gauntlet.config.variants import Recovery, Training
 from gauntlet.core import files
 from gauntlet.core.errors import GauntletError, Interrupted
 from gauntlet.core.signals import StopRequest
@@ -25,14 +26,14 @@ from gauntlet.learning.models.build import build
 from gauntlet.learning.training import checkpoints as module
 from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.history import VOLATILE
-from gauntlet.learning.training.loop import Training, fit
-from gauntlet.learning.training.settings import Recovery, TrainingSettings
+from gauntlet.learning.training.loop import TrainingRun, fit
 from gauntlet.registry import Spec
+from tests.support.settings import replace
 
 DATA = prepare(Spec("sklearn_digits"), limit={"train": 400, "test": 100})
 SPLITS = DATA.splits["train"], DATA.splits["validation"]
 HEAD = {"name": "softmax", "hidden": 8}
-QUICK = TrainingSettings(epochs=3, batch_size=64)
+QUICK = Training(epochs=3, batch_size=64)
 RUNS = {
     "softmax with adam": (
         Spec("cnn", {"widths": [4, 4], "head": HEAD}),
@@ -51,7 +52,7 @@ RUNS = {
             QUICK,
             optimizer=Spec("sgd", {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
             schedule=Spec("cosine"),
-            augmentation=(Spec("shift", {"pixels": 1}), Spec("gaussian_noise", {"std": 0.1})),
+            augmentation=[Spec("shift", {"pixels": 1}), Spec("gaussian_noise", {"std": 0.1})],
         ),
     ),
     "a collapse, with all that makes a step": (
@@ -60,8 +61,8 @@ RUNS = {
         replace(
             QUICK,
             schedule=Spec("tests.resume.problems:burst"),
-            regularizers=(Spec("l2", {"strength": 1e-3}), Spec("max_fit", {"start_epoch": 3})),
-            augmentation=tuple(Spec(name) for name in ("random_resized_crop", "rotation", "random_erasing")),
+            regularizers=[Spec("l2", {"strength": 1e-3}), Spec("max_fit", {"start_epoch": 3})],
+            augmentation=[Spec(name) for name in ("random_resized_crop", "rotation", "random_erasing")],
             negatives=Spec("overlay", {"share": 0.3}),
             recovery=Recovery(samples=50, frozen_epochs=1),
         ),
@@ -108,14 +109,14 @@ def outcome(fitted):
 
 def at_step(monkeypatch, act, *numbers):
     """Do something after the given steps of all runs together, counted from 1."""
-    count, real = itertools.count(1), Training._step
+    count, real = itertools.count(1), TrainingRun._step
 
     def step(self, images, labels):
         real(self, images, labels)
         if next(count) in numbers:
             act()
 
-    monkeypatch.setattr(Training, "_step", step)
+    monkeypatch.setattr(TrainingRun, "_step", step)
 
 
 def stopped_by(number):
@@ -200,7 +201,7 @@ def test_checkpoints_are_due_by_the_clock(tmp_path, monkeypatch):
 def _some_state():
     spec, loss, settings = RUNS["softmax with adam"]
     network = build(spec, image_shape=DATA.splits["train"].image_shape, num_classes=10, mean=DATA.mean, std=DATA.std)
-    run = Training(network, loss, *SPLITS, settings=settings, seed=0)
+    run = TrainingRun(network, loss, *SPLITS, settings=settings, seed=0)
     run.run_steps(3)
     return run.state()
 
@@ -265,7 +266,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(tmp_path, monk
 
     monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(GauntletError, match=r"c: the disk is full; free space and run again") as caught:
-        kept.save(replace(state, step=2))
+        kept.save(dataclasses.replace(state, step=2))
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
     assert (tmp_path / "c").read_bytes() == before
@@ -298,7 +299,7 @@ def test_a_loss_that_is_not_finite_is_never_kept(tmp_path, monkeypatch):
     """At the time of a checkpoint the run fails at once, and the checkpoint before stays."""
     kept = Checkpoints(tmp_path / "c", recipe="r")
     monkeypatch.setattr(kept, "due", lambda: True)
-    real = Training._step
+    real = TrainingRun._step
     calls = itertools.count(1)
 
     def step(self, images, labels):
@@ -306,7 +307,7 @@ def test_a_loss_that_is_not_finite_is_never_kept(tmp_path, monkeypatch):
         if next(calls) == 3:
             self.tally.losses[-1] = torch.tensor(float("nan"))
 
-    monkeypatch.setattr(Training, "_step", step)
+    monkeypatch.setattr(TrainingRun, "_step", step)
     with pytest.raises(GauntletError, match="training loss became nan in epoch 1, step 3 of 5"):
         train("softmax with adam", checkpoints=kept)
     assert _position(kept) == (0, 2)
@@ -318,7 +319,7 @@ def test_epochs_behind_a_state_are_reported_again(caplog):
     seen = []
     spec, loss, settings = RUNS["softmax with adam"]
     network = build(spec, image_shape=DATA.splits["train"].image_shape, num_classes=10, mean=DATA.mean, std=DATA.std)
-    run = Training(network, loss, *SPLITS, settings=settings, seed=0)
+    run = TrainingRun(network, loss, *SPLITS, settings=settings, seed=0)
     run.run_epoch()
     train("softmax with adam", resume=run.state(), on_epoch=lambda epoch: seen.append(epoch.epoch))
     assert seen == [1, 2, 3]

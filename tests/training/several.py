@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from gauntlet.config.variants import Recovery, Training
 from gauntlet.core.errors import GauntletError
 from gauntlet.learning.data.splits import Split
 from gauntlet.learning.models.build import build
@@ -19,9 +20,9 @@ from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.data_parallel import Sharing
 from gauntlet.learning.training.history import VOLATILE
-from gauntlet.learning.training.loop import Training
-from gauntlet.learning.training.settings import Recovery, TrainingSettings
+from gauntlet.learning.training.loop import TrainingRun
 from gauntlet.registry import Spec
+from tests.support.settings import replace
 
 PROCESSES = 3
 SHAPE = (1, 8, 8)
@@ -34,13 +35,13 @@ def attached(network: Network, outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 # Four steps an epoch, the last of two images: one of three processes has no share of it.
-SETTINGS = TrainingSettings(epochs=2, batch_size=16, optimizer=Spec("sgd", {"lr": 0.05, "momentum": 0.9}))
+SETTINGS = Training(epochs=2, batch_size=16, optimizer=Spec("sgd", {"lr": 0.05, "momentum": 0.9}))
 CNN = Spec("cnn", {"widths": [4, 4], "head": {"name": "softmax", "hidden": 8}})
 SIGMOID = Spec("cnn", {"widths": [4, 4], "head": {"name": "sigmoid"}})
 ECC = Spec("cnn", {"widths": [4, 4], "head": {"name": "ecc"}})
 LIPSCHITZ = Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8})
 ENTROPY = Spec("cross_entropy")
-RUNS: dict[str, tuple[Spec, Spec, TrainingSettings]] = {
+RUNS: dict[str, tuple[Spec, Spec, Training]] = {
     "cross-entropy": (CNN, ENTROPY, SETTINGS),
     "adam": (CNN, ENTROPY, replace(SETTINGS, optimizer=Spec("adam", {"lr": 1e-2}))),
     "hinge of codes": (ECC, Spec("hinge"), SETTINGS),
@@ -55,8 +56,8 @@ RUNS: dict[str, tuple[Spec, Spec, TrainingSettings]] = {
         ENTROPY,
         replace(
             SETTINGS,
-            regularizers=(Spec("l2", {"strength": 0.1}),),
-            augmentation=(Spec("shift", {"pixels": 1}), Spec("gaussian_noise", {"std": 0.1})),
+            regularizers=[Spec("l2", {"strength": 0.1})],
+            augmentation=[Spec("shift", {"pixels": 1}), Spec("gaussian_noise", {"std": 0.1})],
         ),
     ),
     "a loss that reads weights": (CNN, Spec("tests.training.several:attached"), SETTINGS),
@@ -83,15 +84,15 @@ def split(count: int, seed: int) -> Split:
     return Split(images, torch.randint(10, (count,), generator=draws))
 
 
-def training(name: str, sharing: Sharing | None = None) -> Training:
+def training(name: str, sharing: Sharing | None = None) -> TrainingRun:
     """Set a training up, in float64, so that all that differs by more than rounding is wrong."""
     model, loss, settings = RUNS[name]
     network = build(model, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5]).double()
     count = 300 if settings.batch_size > 256 else 50
-    return Training(network, loss, split(count, 0), split(25, 1), settings=settings, seed=0, sharing=sharing)
+    return TrainingRun(network, loss, split(count, 0), split(25, 1), settings=settings, seed=0, sharing=sharing)
 
 
-def finish(run: Training) -> dict[str, Any]:
+def finish(run: TrainingRun) -> dict[str, Any]:
     """Train to the end and give what came of it."""
     while not run.finished:
         run.run_epoch()
@@ -99,7 +100,7 @@ def finish(run: Training) -> dict[str, Any]:
     return {"weights": run.result().network.state_dict(), "history": told}
 
 
-def half_way(run: Training) -> Training:
+def half_way(run: TrainingRun) -> TrainingRun:
     """Train into the second epoch."""
     run.run_epoch()
     run.run_steps(2)

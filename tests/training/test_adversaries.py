@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 import gauntlet
+from gauntlet.config.variants import Training
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.geometry import distances
 from gauntlet.core.tensors import tensor_digest
@@ -24,12 +24,12 @@ from gauntlet.learning.training.adversaries.pgd import Pgd
 from gauntlet.learning.training.adversaries.trades import Trades, divergence
 from gauntlet.learning.training.adversary import build_adversary, draw_keys
 from gauntlet.learning.training.history import VOLATILE
-from gauntlet.learning.training.loop import Fitted, Training, fit
-from gauntlet.learning.training.settings import TrainingSettings
+from gauntlet.learning.training.loop import Fitted, TrainingRun, fit
 from gauntlet.registry import ADVERSARIES, Spec
+from tests.support.settings import replace
 
 SMALL = Spec("cnn", {"widths": [8, 8], "head": {"name": "softmax", "hidden": 16}})
-PLAIN = TrainingSettings(epochs=8, batch_size=32, optimizer=Spec("adam", {"lr": 3e-3}))
+PLAIN = Training(epochs=8, batch_size=32, optimizer=Spec("adam", {"lr": 3e-3}))
 CROSS_ENTROPY = build_loss(Spec("cross_entropy"))
 BOUNDED = [name for name in ADVERSARIES.names() if "norm" in ADVERSARIES.entry(name).options_model.model_fields]
 
@@ -197,7 +197,7 @@ def test_training_repeats_itself_and_differs_from_plain_training(few: Prepared, 
     settings = replace(PLAIN, epochs=2, adversary=spec_of(name))
     splits = few.splits["train"], few.splits["validation"]
 
-    def run(settings: TrainingSettings, seed: int = 0) -> tuple[str, list[dict[str, float]]]:
+    def run(settings: Training, seed: int = 0) -> tuple[str, list[dict[str, float]]]:
         fitted = fit(built(few), Spec("cross_entropy"), *splits, settings=settings, seed=seed)
         return tensor_digest(fitted.network.state_dict()), fitted.history.drop_columns(list(VOLATILE)).to_pylist()
 
@@ -226,7 +226,7 @@ def test_a_run_taken_up_anywhere_ends_in_the_same_bytes(few: Prepared, name: str
         fitted = fit(copy.deepcopy(start), loss, *splits, settings=settings, seed=0, **how)
         return tensor_digest(fitted.network.state_dict()), fitted.history.drop_columns(list(VOLATILE)).to_pylist()
 
-    stopped = Training(copy.deepcopy(start), Spec("cross_entropy"), *splits, settings=settings, seed=0)
+    stopped = TrainingRun(copy.deepcopy(start), Spec("cross_entropy"), *splits, settings=settings, seed=0)
     for _ in range(steps // stopped.batches.steps):
         stopped.run_epoch()
     stopped.run_steps(steps % stopped.batches.steps)
@@ -241,7 +241,7 @@ def test_a_validation_adversary_measures_and_changes_nothing(few: Prepared, oppo
     settings = replace(PLAIN, epochs=3, adversary=adversary)
     splits = few.splits["train"], few.splits["validation"]
 
-    def run(settings: TrainingSettings) -> Fitted:
+    def run(settings: Training) -> Fitted:
         torch.manual_seed(0)
         return fit(with_statistics(few), Spec("cross_entropy"), *splits, settings=settings, seed=0)
 
@@ -302,7 +302,7 @@ def test_every_step_has_its_own_draws_and_strength(few: Prepared, monkeypatch: p
     """Budgets grow within an epoch and keys never repeat; validation sees one set of draws, at full strength."""
     settings = replace(PLAIN, epochs=2, batch_size=50, adversary=spec_of("gaussian", warmup_epochs=1))
     splits = few.splits["train"], few.splits["validation"]
-    run = Training(built(few), Spec("cross_entropy"), *splits, settings=settings, seed=0)
+    run = TrainingRun(built(few), Spec("cross_entropy"), *splits, settings=settings, seed=0)
     seen: list[tuple[bool, float, tuple[int, ...]]] = []
     real = run.adversary.perturb
 
@@ -379,7 +379,7 @@ def test_other_losses_are_trained_against_their_own_ascent(few: Prepared, model:
 
 def test_a_robust_loss_that_is_not_finite_is_told_apart(few: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says that it was the validation under attack."""
-    run = Training(
+    run = TrainingRun(
         built(few),
         Spec("cross_entropy"),
         few.splits["train"],

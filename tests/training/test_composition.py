@@ -9,12 +9,10 @@ import pytest
 import torch
 
 from gauntlet.config.compatibility import misfits
-from gauntlet.config.variants import Training as Settings
-from gauntlet.config.variants import Variant
+from gauntlet.config.variants import Training, Variant
 from gauntlet.learning.data.prepare import prepare
 from gauntlet.learning.models.build import build
-from gauntlet.learning.training.loop import Training
-from gauntlet.learning.training.settings import TrainingSettings
+from gauntlet.learning.training.loop import TrainingRun
 from gauntlet.registry import ACTIVATIONS, FOLDINGS, HEADS, LOSSES, NEGATIVES, REGULARIZERS, UNITS, Spec
 
 DATA = prepare(Spec("sklearn_digits"), limit={"train": 100, "test": 40})
@@ -56,7 +54,7 @@ def test_a_variant_is_refused_with_its_place_or_makes_a_step(
     variant = Variant(model={"name": "mnist_cnn", "widths": [2, 2], **names}, loss=loss)
     drawn = None if negatives == "none" else {"name": negatives, **SMALL_BLOCKS.get(negatives, {})}
     regularizers = [] if regularizer == "none" else [regularizer]
-    settings = Settings(negatives=drawn, regularizers=regularizers)
+    settings = Training(negatives=drawn, regularizers=regularizers)
     refused = [str(place[0]) for place, _ in misfits(variant, settings)]
     key = expected(activation, unit, folding, head, loss, negatives)
     assert (key in refused) if key else not refused
@@ -64,12 +62,12 @@ def test_a_variant_is_refused_with_its_place_or_makes_a_step(
         return
     network = build(variant.model, image_shape=(1, 8, 8), num_classes=10, mean=DATA.mean, std=DATA.std, seed=0)
     before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
-    run = Training(
+    run = TrainingRun(
         network,
         variant.loss,
         DATA.splits["train"],
         DATA.splits["validation"],
-        settings=TrainingSettings(
+        settings=Training(
             epochs=1,
             batch_size=16,
             optimizer=Spec("adam", {"lr": 0.01}),

@@ -10,6 +10,7 @@ from deel import torchlip
 from torch import Tensor
 from torch.nn import functional
 
+from gauntlet.config.variants import Training
 from gauntlet.learning.data.prepare import prepare
 from gauntlet.learning.data.splits import to_unit
 from gauntlet.learning.losses import Loss, build_loss
@@ -21,7 +22,6 @@ from gauntlet.learning.losses.kantorovich import kantorovich_rubinstein
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.loop import fit
-from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import HEADS, LOSSES, MODELS, Spec
 
 
@@ -124,7 +124,7 @@ def test_the_history_of_a_loss_with_a_kr_term_holds_it(name: str) -> None:
     spec = Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8})
     model = build(spec, image_shape=(1, 8, 8), num_classes=10, mean=data.mean, std=data.std)
     train, validation = data.splits["train"], data.splits["validation"]
-    fitted = fit(model, Spec(name), train, validation, settings=TrainingSettings(epochs=1), seed=0)
+    fitted = fit(model, Spec(name), train, validation, settings=Training(epochs=1), seed=0)
     (row,) = fitted.history.to_pylist()
     with torch.no_grad():
         outputs = fitted.network(to_unit(validation.images))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
 
+from gauntlet.config.variants import Training
 from gauntlet.core.randomness import generator
 from gauntlet.learning.data.negatives import build_negatives
 from gauntlet.learning.data.prepare import prepare
@@ -17,13 +16,13 @@ from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.adversary import Adversary
 from gauntlet.learning.training.loop import fit
 from gauntlet.learning.training.objective import Objective
-from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import NEGATIVES, Spec
+from tests.support.settings import replace
 
 DATA = prepare(Spec("sklearn_digits"), limit={"train": 400, "test": 100})
 SPLITS = DATA.splits["train"], DATA.splits["validation"]
 SQUARES = Spec("tests.resume.problems:squares")
-STILL = TrainingSettings(epochs=2, batch_size=64, optimizer=Spec("sgd", {"lr": 1e-30}))
+STILL = Training(epochs=2, batch_size=64, optimizer=Spec("sgd", {"lr": 1e-30}))
 
 
 def built() -> Network:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from gauntlet.config.variants import Recovery, Training
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.tensors import tensor_digest
 from gauntlet.learning.data.prepare import prepare
@@ -19,14 +19,14 @@ from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.history import VOLATILE
-from gauntlet.learning.training.loop import Fitted, Training, fit
-from gauntlet.learning.training.settings import Recovery, TrainingSettings
+from gauntlet.learning.training.loop import Fitted, TrainingRun, fit
 from gauntlet.registry import Spec
+from tests.support.settings import replace
 
 DATA = prepare(Spec("sklearn_digits"), limit={"train": 400, "test": 100})
 SPLITS = DATA.splits["train"], DATA.splits["validation"]
 RECOVERY = Recovery(samples=200, frozen_epochs=2)
-SETTINGS = TrainingSettings(epochs=8, batch_size=32, optimizer=Spec("adam", {"lr": 0.01}), recovery=RECOVERY)
+SETTINGS = Training(epochs=8, batch_size=32, optimizer=Spec("adam", {"lr": 0.01}), recovery=RECOVERY)
 STEPS = 10
 
 
@@ -46,19 +46,19 @@ def ramped(seed: int = 0) -> Network:
 
 def spoil(monkeypatch: pytest.MonkeyPatch, *places: tuple[int, int], value: float = 0.0) -> None:
     """Set all weights to a value after the given steps (epoch and step from 1)."""
-    real = Training._step
+    real = TrainingRun._step
 
-    def step(self: Training, images: torch.Tensor, labels: torch.Tensor) -> None:
+    def step(self: TrainingRun, images: torch.Tensor, labels: torch.Tensor) -> None:
         real(self, images, labels)
         if (self.epochs + 1, self.step + 1) in places:
             with torch.no_grad():
                 for parameter in self.network.parameters():
                     parameter.fill_(value)
 
-    monkeypatch.setattr(Training, "_step", step)
+    monkeypatch.setattr(TrainingRun, "_step", step)
 
 
-def trained(settings: TrainingSettings = SETTINGS, **how: Any) -> Fitted:
+def trained(settings: Training = SETTINGS, **how: Any) -> Fitted:
     """Train the network with ramps."""
     return fit(ramped(), Spec("cross_entropy"), *SPLITS, settings=settings, seed=0, **how)
 
@@ -76,7 +76,7 @@ def test_a_collapse_is_gone_back_behind_and_recorded(
 ) -> None:
     """Weights lost in epoch 4, by its first or its last step: those of epoch 3 come back, the ramp stops for two."""
     spoil(monkeypatch, (4, step), value=value)
-    run = Training(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
+    run = TrainingRun(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
     states = []
     for _ in range(8):
         run.run_epoch()
@@ -104,7 +104,7 @@ def test_a_collapse_is_gone_back_behind_and_recorded(
 def test_a_collapse_right_after_a_collapse_goes_back_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is gone back to is not worn by the epoch that went on from it."""
     spoil(monkeypatch, (4, 2), (5, 9))
-    run = Training(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
+    run = TrainingRun(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
     states = []
     for _ in range(6):
         run.run_epoch()
@@ -118,7 +118,7 @@ def test_a_collapse_right_after_a_collapse_goes_back_to_the_same(monkeypatch: py
 
 def test_a_collapsed_epoch_is_never_the_one_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even where its validation loss is the lowest so far: the training was judged to have lost its way."""
-    run = Training(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
+    run = TrainingRun(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
     run.run_epoch()
     assert run.guard is not None
     monkeypatch.setattr(run.guard, "collapse", lambda accuracy, trouble: "so judged")
@@ -134,14 +134,14 @@ def test_a_collapsed_epoch_is_never_the_one_that_is_kept(monkeypatch: pytest.Mon
 def test_epochs_after_a_collapse_draw_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """The batches that led into it do not come again: epoch 5 is not epoch 4 once more."""
     seen: list[tuple[int, torch.Tensor]] = []
-    real = Training._step
+    real = TrainingRun._step
 
-    def step(self: Training, images: torch.Tensor, labels: torch.Tensor) -> None:
+    def step(self: TrainingRun, images: torch.Tensor, labels: torch.Tensor) -> None:
         real(self, images, labels)
         if self.step == 0:
             seen.append((self.epochs, labels.clone()))
 
-    monkeypatch.setattr(Training, "_step", step)
+    monkeypatch.setattr(TrainingRun, "_step", step)
     spoil(monkeypatch, (4, 2))
     trained()
     assert [epoch for epoch, _ in seen] == list(range(8))
@@ -158,8 +158,8 @@ def test_recovery_changes_nothing_where_nothing_collapses() -> None:
 
 def test_the_accuracy_is_that_of_the_same_training_images_every_time() -> None:
     """Unaugmented, in evaluation, after the epoch: it can be measured again on the sample."""
-    noisy = replace(SETTINGS, augmentation=(Spec("gaussian_noise", {"std": 0.5}),))
-    run = Training(ramped(), Spec("cross_entropy"), *SPLITS, settings=noisy, seed=0)
+    noisy = replace(SETTINGS, augmentation=[Spec("gaussian_noise", {"std": 0.5})])
+    run = TrainingRun(ramped(), Spec("cross_entropy"), *SPLITS, settings=noisy, seed=0)
     assert run.guard is not None
     sample: Split = run.guard.sample
     assert len(sample) == 200
@@ -173,7 +173,7 @@ def test_the_accuracy_is_that_of_the_same_training_images_every_time() -> None:
 def test_a_first_epoch_that_is_not_finite_goes_back_to_the_first_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no good epoch yet, but there is a beginning."""
     spoil(monkeypatch, (1, 3), value=float("nan"))
-    run = Training(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
+    run = TrainingRun(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
     before = tensor_digest(run.network.state_dict())
     run.run_epoch()
     assert run.history[0].collapsed
@@ -196,16 +196,16 @@ def test_a_run_interrupted_in_or_after_a_collapse_ends_in_the_same_bytes(
     assert [row["collapsed"] for row in unbroken[2]].count(True) == 2
     kept, done = Checkpoints(tmp_path / "c", recipe="r"), [0]
     monkeypatch.setattr(kept, "due", lambda: done[0] == steps)
-    real = Training._step
+    real = TrainingRun._step
 
-    def step(self: Training, images: torch.Tensor, labels: torch.Tensor) -> None:
+    def step(self: TrainingRun, images: torch.Tensor, labels: torch.Tensor) -> None:
         if done[0] == steps:
             raise KeyboardInterrupt
         real(self, images, labels)
         done[0] += 1
 
     with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
-        patched.setattr(Training, "_step", step)
+        patched.setattr(TrainingRun, "_step", step)
         trained(checkpoints=kept)
     state = kept.load()
     assert state is not None
@@ -216,13 +216,13 @@ def test_a_run_interrupted_in_or_after_a_collapse_ends_in_the_same_bytes(
 
 def test_a_state_without_recovery_is_passed_by(caplog: pytest.LogCaptureFixture) -> None:
     """A run with recovery does not go on from one that kept nothing to go back to."""
-    run = Training(ramped(), Spec("cross_entropy"), *SPLITS, settings=replace(SETTINGS, recovery=None), seed=0)
+    run = TrainingRun(ramped(), Spec("cross_entropy"), *SPLITS, settings=replace(SETTINGS, recovery=None), seed=0)
     run.run_steps(3)
     assert outcome(trained(resume=run.state())) == outcome(trained())
     assert "does not fit" in caplog.text
 
 
-def aborted(settings: TrainingSettings, message: str) -> None:
+def aborted(settings: Training, message: str) -> None:
     """Train to the error."""
     with pytest.raises(GauntletError, match=message) as caught:
         trained(settings)
@@ -232,9 +232,9 @@ def aborted(settings: TrainingSettings, message: str) -> None:
 def test_a_collapse_under_the_regularizers_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the start of the last of them on; before it there is a way back."""
     spoil(monkeypatch, (4, 2))
-    late = (Spec("l2", {"start_epoch": 1}), Spec("max_fit", {"start_epoch": 5}))
+    late = [Spec("l2", {"start_epoch": 1}), Spec("max_fit", {"start_epoch": 5})]
     assert trained(replace(SETTINGS, regularizers=late)).history["collapsed"].to_pylist().count(True) == 1
-    on = (Spec("l2", {"start_epoch": 1}), Spec("max_fit", {"start_epoch": 4}))
+    on = [Spec("l2", {"start_epoch": 1}), Spec("max_fit", {"start_epoch": 4})]
     said = r"collapsed in epoch 4: accuracy on 200 .* with the regularizers on since epoch 4; weaken .*start_epoch"
     aborted(replace(SETTINGS, regularizers=on), said)
 
@@ -257,8 +257,12 @@ def test_a_run_that_only_collapsed_is_the_end() -> None:
 @pytest.mark.parametrize("threshold", [0.5, 1.0])
 def test_the_threshold_is_a_share_of_the_last_good_accuracy(threshold: float) -> None:
     """Equal to it is not below it."""
-    run = Training(
-        ramped(), Spec("cross_entropy"), *SPLITS, settings=replace(SETTINGS, recovery=Recovery(threshold)), seed=0
+    run = TrainingRun(
+        ramped(),
+        Spec("cross_entropy"),
+        *SPLITS,
+        settings=replace(SETTINGS, recovery=Recovery(threshold=threshold)),
+        seed=0,
     )
     assert run.guard is not None
     run.guard.keep(1, 0.8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,20 +10,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import parametrizations
 
+from gauntlet.config.variants import Training
 from gauntlet.core.tensors import tensor_digest
 from gauntlet.learning.data.prepare import prepare
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.network import LayerHead, Network
-from gauntlet.learning.training.loop import Training, fit
+from gauntlet.learning.training.loop import TrainingRun, fit
 from gauntlet.learning.training.regularizers import build_regularizer, layers
-from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import REGULARIZERS, Spec
+from tests.support.settings import replace
 
 DATA = prepare(Spec("sklearn_digits"), limit={"train": 400, "test": 100})
 SPLITS = DATA.splits["train"], DATA.splits["validation"]
 SMALL = Spec("cnn", {"widths": [4], "head": {"name": "softmax", "hidden": 8}})
-QUICK = TrainingSettings(epochs=3, batch_size=64)
+QUICK = Training(epochs=3, batch_size=64)
 
 
 def by_hand() -> Network:
@@ -111,26 +111,26 @@ def test_behind_a_parametrisation_the_weight_in_use_is_penalised() -> None:
 def test_a_step_computes_constrained_weights_once() -> None:
     """Penalised or not, a spectral network's vectors of power iteration go the same way in a step."""
 
-    def after_a_step(regularizers: tuple[Spec, ...]) -> dict[str, Tensor]:
+    def after_a_step(regularizers: list[Spec]) -> dict[str, Tensor]:
         network = built(Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8}))
         settings = replace(QUICK, optimizer=Spec("sgd", {"lr": 1e-30}), regularizers=regularizers)
-        Training(network, Spec("hkr"), *SPLITS, settings=settings, seed=0).run_steps(1)
+        TrainingRun(network, Spec("hkr"), *SPLITS, settings=settings, seed=0).run_steps(1)
         return dict(network.named_buffers())
 
-    plain, penalised = after_a_step(()), after_a_step((Spec("l1"), Spec("max_fit")))
+    plain, penalised = after_a_step([]), after_a_step([Spec("l1"), Spec("max_fit")])
     assert plain
     assert all(torch.equal(buffer, penalised[name]) for name, buffer in plain.items())
 
 
 def test_a_regularizer_sets_in_at_its_epoch() -> None:
     """Before it nothing differs; from then on the penalty is recorded beside the loss, several as their sum."""
-    late = (Spec("max_fit", {"l1": 1.0, "start_epoch": 3}),)
-    both = (*late, Spec("l2", {"strength": 0.1, "start_epoch": 2}))
+    late = [Spec("max_fit", {"l1": 1.0, "start_epoch": 3})]
+    both = [*late, Spec("l2", {"strength": 0.1, "start_epoch": 2})]
     rows = {
         name: fit(
             built(), Spec("cross_entropy"), *SPLITS, settings=replace(QUICK, regularizers=specs), seed=0
         ).history.to_pylist()
-        for name, specs in {"none": (), "late": late, "both": both}.items()
+        for name, specs in {"none": [], "late": late, "both": both}.items()
     }
     assert [row["penalty"] for row in rows["none"]] == [None] * 3
     assert [row["penalty"] is None for row in rows["late"]] == [True, True, False]
@@ -147,7 +147,7 @@ def test_the_recorded_loss_is_without_the_penalty() -> None:
     spec = Spec("max_margin", {"l1": 5.0})
     network = built()
     penalty = build_regularizer(spec).penalty(network).item()
-    with_it = fit(network, Spec("cross_entropy"), *SPLITS, settings=replace(still, regularizers=(spec,)), seed=0)
+    with_it = fit(network, Spec("cross_entropy"), *SPLITS, settings=replace(still, regularizers=[spec]), seed=0)
     without = fit(built(), Spec("cross_entropy"), *SPLITS, settings=still, seed=0)
     assert with_it.history["train_loss"] == without.history["train_loss"]
     assert with_it.history["penalty"].to_pylist() == [pytest.approx(penalty)]
@@ -160,7 +160,7 @@ def test_training_makes_the_penalty_smaller(name: str) -> None:
     spec = Spec(name, {option: 1.0 for option in model.model_fields if option != "start_epoch"})
     networks = [
         fit(built(), Spec("cross_entropy"), *SPLITS, settings=replace(QUICK, regularizers=specs), seed=0).network
-        for specs in ((), (spec,))
+        for specs in ([], [spec])
     ]
     plain, regularised = (build_regularizer(spec).penalty(network).item() for network in networks)
     assert regularised < plain

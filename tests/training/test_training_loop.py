@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from gauntlet.config.variants import Training
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.tensors import tensor_digest
 from gauntlet.learning.data.prepare import Prepared, prepare
@@ -17,22 +17,22 @@ from gauntlet.learning.data.splits import Split, to_unit
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.history import HISTORY_SCHEMA, VOLATILE, Epoch
-from gauntlet.learning.training.loop import Training, fit
+from gauntlet.learning.training.loop import TrainingRun, fit
 from gauntlet.learning.training.optimizers import build_optimizer
 from gauntlet.learning.training.schedules import build_schedule
-from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.registry import OPTIMIZERS, Spec
+from tests.support.settings import replace
 
 SMALL = {"widths": [4, 4], "head": {"name": "softmax", "hidden": 8}}
-QUICK = TrainingSettings(epochs=3, batch_size=64)
+QUICK = Training(epochs=3, batch_size=64)
 VARIANTS = {
-    "softmax": (Spec("cnn"), Spec("cross_entropy"), TrainingSettings()),
-    "ecc": (Spec("cnn", {"head": {"name": "ecc"}}), Spec("hinge"), TrainingSettings()),
-    "hydra_ecc": (Spec("cnn", {"head": {"name": "ecc", "heads": 4}}), Spec("hinge"), TrainingSettings()),
+    "softmax": (Spec("cnn"), Spec("cross_entropy"), Training()),
+    "ecc": (Spec("cnn", {"head": {"name": "ecc"}}), Spec("hinge"), Training()),
+    "hydra_ecc": (Spec("cnn", {"head": {"name": "ecc", "heads": 4}}), Spec("hinge"), Training()),
     "lipschitz": (
         Spec("lipschitz_cnn"),
         Spec("hkr"),
-        TrainingSettings(epochs=40, optimizer=Spec("adam", {"lr": 1e-2})),
+        Training(epochs=40, optimizer=Spec("adam", {"lr": 1e-2})),
     ),
 }
 
@@ -91,7 +91,7 @@ def test_training_lowers_the_loss_and_reports_every_epoch(few: Prepared) -> None
 
 def test_validation_figures_are_those_of_the_returned_network(few: Prepared) -> None:
     """The best epoch's row can be computed again from the network that was returned: it was kept and restored."""
-    settings = TrainingSettings(epochs=12, batch_size=32, optimizer=Spec("adam", {"lr": 0.03}))
+    settings = Training(epochs=12, batch_size=32, optimizer=Spec("adam", {"lr": 0.03}))
     fitted = fit(
         built(few), Spec("cross_entropy"), few.splits["train"], few.splits["validation"], settings=settings, seed=1
     )
@@ -109,7 +109,7 @@ def test_validation_figures_are_those_of_the_returned_network(few: Prepared) -> 
 
 def test_patience_ends_a_run_that_no_longer_improves(few: Prepared) -> None:
     """So many epochs after the best one the run ends; without patience it runs to its end."""
-    settings = TrainingSettings(epochs=40, batch_size=32, optimizer=Spec("adam", {"lr": 0.03}), patience=3)
+    settings = Training(epochs=40, batch_size=32, optimizer=Spec("adam", {"lr": 0.03}), patience=3)
     splits = few.splits["train"], few.splits["validation"]
     fitted = fit(built(few), Spec("cross_entropy"), *splits, settings=settings, seed=1)
     assert len(fitted.history) == fitted.best_epoch + 3 < 40
@@ -119,7 +119,7 @@ def test_patience_ends_a_run_that_no_longer_improves(few: Prepared) -> None:
 def test_same_seed_gives_the_same_bytes_and_another_seed_others(few: Prepared, name: str) -> None:
     """Weights and history, times aside, are a function of data, settings and seed; global state plays no part."""
     spec, loss, _ = VARIANTS[name]
-    settings = replace(QUICK, epochs=2, augmentation=(Spec("shift", {"pixels": 1}),))
+    settings = replace(QUICK, epochs=2, augmentation=[Spec("shift", {"pixels": 1})])
 
     def run(seed: int, global_seed: int) -> tuple[str, object]:
         torch.manual_seed(global_seed)
@@ -142,11 +142,11 @@ def test_a_run_taken_up_between_any_two_steps_ends_in_the_same_bytes(
         "lipschitz": (Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8}), Spec("hkr")),
         "dropout": (Spec("user_networks:Plain", {"dropout": 0.3}), Spec("cross_entropy")),
     }[name]
-    settings = replace(QUICK, augmentation=(Spec("gaussian_noise"),), schedule=Spec("cosine"))
+    settings = replace(QUICK, augmentation=[Spec("gaussian_noise")], schedule=Spec("cosine"))
     splits = few.splits["train"], few.splits["validation"]
 
-    def fresh(seed: int) -> Training:
-        return Training(built(few, spec, seed=seed), loss, *splits, settings=settings, seed=0)
+    def fresh(seed: int) -> TrainingRun:
+        return TrainingRun(built(few, spec, seed=seed), loss, *splits, settings=settings, seed=0)
 
     unbroken = fit(built(few, spec), loss, *splits, settings=settings, seed=0)
     stopped = fresh(0)
@@ -173,7 +173,7 @@ def test_training_leaves_the_global_random_state_alone(few: Prepared) -> None:
 
 def test_loss_that_is_not_finite_is_told_with_epoch_step_and_remedy(few: Prepared) -> None:
     """An absurd learning rate ends in one line, not in a model of NaNs."""
-    settings = TrainingSettings(epochs=30, batch_size=64, optimizer=Spec("sgd", {"lr": 1e9}))
+    settings = Training(epochs=30, batch_size=64, optimizer=Spec("sgd", {"lr": 1e9}))
     with pytest.raises(GauntletError, match=r"loss became (nan|inf) in epoch \d+, .*step.*training\.optimizer\.lr"):
         fit(built(few), Spec("cross_entropy"), few.splits["train"], few.splits["validation"], settings=settings, seed=0)
 
@@ -241,7 +241,7 @@ def test_augmentation_reaches_the_training_images_only(few: Prepared) -> None:
     """With noise on the training images the network differs; its validation figures are of the clean images."""
     splits = few.splits["train"], few.splits["validation"]
     plain = fit(built(few), Spec("cross_entropy"), *splits, settings=QUICK, seed=0)
-    noisy = replace(QUICK, augmentation=(Spec("gaussian_noise", {"std": 0.3}),))
+    noisy = replace(QUICK, augmentation=[Spec("gaussian_noise", {"std": 0.3})])
     augmented = fit(built(few), Spec("cross_entropy"), *splits, settings=noisy, seed=0)
     assert tensor_digest(plain.network.state_dict()) != tensor_digest(augmented.network.state_dict())
     row = augmented.history.to_pylist()[augmented.best_epoch - 1]

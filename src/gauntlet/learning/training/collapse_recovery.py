@@ -17,7 +17,7 @@ from gauntlet.core.errors import GauntletError
 from gauntlet.learning.data.splits import Split
 from gauntlet.learning.losses import Loss
 from gauntlet.learning.models.network import Network
-from gauntlet.learning.training.settings import Recovery
+from gauntlet.learning.training.settings import RecoverySettings
 from gauntlet.learning.training.state import RecoveryState, snapshot
 from gauntlet.learning.training.validation import clean_figures
 
@@ -37,7 +37,7 @@ class Guard:
 
     def __init__(
         self,
-        settings: Recovery,
+        settings: RecoverySettings,
         network: Network,
         optimizer: Optimizer,
         loss: Loss,

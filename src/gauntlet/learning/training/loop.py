@@ -69,14 +69,16 @@ def fit(
     """Train `network` and give it back with its best weights.
 
     The same arguments on the same machine and number of threads give the same bytes. `on_epoch` is called after each
-    epoch, and first for each that `resume`, a state that `Training.state` gave, has behind it. A state that does not
+    epoch, and first for each that `resume`, a state that `TrainingRun.state` gave, has behind it. A state that does not
     fit the network is told and passed by. `checkpoints` keeps the state whenever it is due, and when `stop` is
     requested. With `sharing` all its processes call this with the same arguments, but one of them alone has
     `checkpoints`; they share every batch, and give the same network. Raises GauntletError when the loss is not finite,
     when a collapse is not recovered from, or when memory runs out; Interrupted at a request to stop.
     """
     try:
-        run = Training(network, loss, train, validation, settings=settings, seed=seed, device=device, sharing=sharing)
+        run = TrainingRun(
+            network, loss, train, validation, settings=settings, seed=seed, device=device, sharing=sharing
+        )
         if resume is not None and run.fits(resume):
             run.restore(resume)
             for epoch in run.history:
@@ -95,7 +97,7 @@ def fit(
 
 
 def _finish(
-    run: Training,
+    run: TrainingRun,
     *,
     on_epoch: Callable[[Epoch], None] | None,
     checkpoints: Checkpoints | None,
@@ -126,7 +128,7 @@ def _tell(on_epoch: Callable[[Epoch], None] | None, epoch: Epoch) -> None:
         on_epoch(epoch)
 
 
-class Training:
+class TrainingRun:
     """A training run that can be stopped between any two steps and taken up again."""
 
     def __init__(

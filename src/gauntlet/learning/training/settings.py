@@ -1,46 +1,80 @@
-"""What decides a training run besides network, loss, data and seed."""
+"""Settings that the training loop reads; `gauntlet.config.variants.Training` has all of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import Protocol
 
 from gauntlet.registry import Spec
 
 
-@dataclass(frozen=True)
-class Recovery:
-    """When an epoch counts as collapsed, and what is done then.
+class RecoverySettings(Protocol):
+    """Settings of the recovery from collapsed epochs."""
 
-    Collapsed: the accuracy on `samples` training images is below `threshold` times that after the last good epoch, or
-    a loss was not finite. Ramps stand still for `frozen_epochs` after it; one more than `max_collapses` is the end.
-    """
+    @property
+    def threshold(self) -> float:
+        """Share of the accuracy after the last good epoch below which an epoch has collapsed."""
 
-    threshold: float = 0.5
-    samples: int = 1000
-    frozen_epochs: int = 5
-    max_collapses: int = 3
+    @property
+    def samples(self) -> int:
+        """Number of training images on which that accuracy is measured."""
+
+    @property
+    def frozen_epochs(self) -> int:
+        """Number of epochs after a collapse in which ramps are frozen."""
+
+    @property
+    def max_collapses(self) -> int:
+        """Number of collapses after which one more fails the training."""
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How a network is trained.
+class TrainingSettings(Protocol):
+    """Settings of a training run other than network, loss, data and seed."""
 
-    `epochs` at most, collapsed ones included; `batch_size` images a step; the learning rate follows `schedule`, and
-    rises in the first `warmup_epochs`; `patience` epochs without a lower validation loss end the run (None: never).
-    `augmentation` is applied in order to every training batch, then `adversary` if there is one; `negatives` are made
-    of the augmented images. With an adversary, the validation loss that decides is the one under attack.
-    `validation_adversary` decides nothing: the validation split is measured under it after every epoch.
-    """
+    @property
+    def epochs(self) -> int:
+        """Maximum number of epochs, collapsed ones included."""
 
-    epochs: int = 30
-    batch_size: int = 128
-    optimizer: Spec = field(default_factory=lambda: Spec("adam"))
-    schedule: Spec = field(default_factory=lambda: Spec("constant"))
-    warmup_epochs: int = 0
-    regularizers: tuple[Spec, ...] = ()
-    patience: int | None = None
-    augmentation: tuple[Spec, ...] = ()
-    negatives: Spec | None = None
-    adversary: Spec | None = None
-    validation_adversary: Spec | None = None
-    recovery: Recovery | None = None
+    @property
+    def batch_size(self) -> int:
+        """Images per step."""
+
+    @property
+    def optimizer(self) -> Spec:
+        """Optimizer of all trainable parameters."""
+
+    @property
+    def schedule(self) -> Spec:
+        """Learning rate schedule, per epoch."""
+
+    @property
+    def warmup_epochs(self) -> int:
+        """Number of first epochs in which the learning rate rises linearly."""
+
+    @property
+    def regularizers(self) -> Sequence[Spec]:
+        """Penalties on the weights, added to the loss of each step."""
+
+    @property
+    def patience(self) -> int | None:
+        """Number of epochs without a lower validation loss after which training stops; None: never."""
+
+    @property
+    def augmentation(self) -> Sequence[Spec]:
+        """Augmentations of each training batch, in order."""
+
+    @property
+    def negatives(self) -> Spec | None:
+        """Negative examples, made from the augmented images."""
+
+    @property
+    def adversary(self) -> Spec | None:
+        """Adversary of the augmented images; the validation loss under it selects the epoch that is kept."""
+
+    @property
+    def validation_adversary(self) -> Spec | None:
+        """Adversary under which the validation split is also measured after every epoch; it selects nothing."""
+
+    @property
+    def recovery(self) -> RecoverySettings | None:
+        """Recovery from collapsed epochs; None: a non-finite loss fails the training."""

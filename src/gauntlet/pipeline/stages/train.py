@@ -21,7 +21,6 @@ from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.data_parallel import Sharing
 from gauntlet.learning.training.history import VOLATILE, Epoch
 from gauntlet.learning.training.loop import fit
-from gauntlet.learning.training.settings import Recovery, TrainingSettings
 from gauntlet.learning.training.state import TrainingState
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
@@ -69,20 +68,7 @@ def _train(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, sharing
                 variant.loss,
                 load_split(folder, "train"),
                 load_split(folder, "validation"),
-                settings=TrainingSettings(
-                    epochs=training.epochs,
-                    batch_size=training.batch_size,
-                    optimizer=training.optimizer,
-                    schedule=training.schedule,
-                    warmup_epochs=training.warmup_epochs,
-                    regularizers=tuple(training.regularizers),
-                    patience=training.patience,
-                    augmentation=tuple(training.augmentation),
-                    negatives=training.negatives,
-                    adversary=training.adversary,
-                    validation_adversary=training.validation_adversary,
-                    recovery=None if training.recovery is None else Recovery(**training.recovery.model_dump()),
-                ),
+                settings=training,
                 seed=cell.seed,
                 device=device,
                 on_epoch=on_epoch,
