@@ -13,8 +13,8 @@ from gauntlet.core.randomness import generator
 from gauntlet.learning.data.augmentations import build_augmentation
 from gauntlet.learning.data.augmentations.random_erasing import random_erasing
 from gauntlet.learning.data.augmentations.random_resized_crop import random_resized_crop
-from gauntlet.learning.data.augmentations.rotation import rotated, rotation
-from gauntlet.learning.data.augmentations.sampling import through_frames
+from gauntlet.learning.data.augmentations.rotation import rotate, rotation
+from gauntlet.learning.data.augmentations.sampling import affine_sample
 from gauntlet.registry import Spec
 
 NOTHING = [
@@ -49,7 +49,7 @@ def test_without_strength_nothing_changes(spec: Spec) -> None:
 def test_rotation_is_torchvisions(height: int, width: int, degrees: float) -> None:
     """The same image as torchvision's own bilinear rotation, whatever the image's shape."""
     images = noise(2, height, width)
-    ours = rotated(images, torch.tensor([math.radians(degrees)] * 2))
+    ours = rotate(images, torch.tensor([math.radians(degrees)] * 2))
     theirs = reference.rotate(images, degrees, interpolation=InterpolationMode.BILINEAR)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
@@ -73,11 +73,11 @@ def test_a_frame_of_half_the_size_shows_what_is_worked_out_by_hand() -> None:
     maps = torch.tensor([[[0.5, 0.0, -0.5], [0.0, 0.5, -0.5]]])
     inner = 0.75 * 0.75 * 0 + 0.75 * 0.25 * 0.4 + 0.25 * 0.75 * 0.8 + 0.25 * 0.25 * 0.2
     expected = [[0.0, 0.25 * 0.4], [0.25 * 0.8, inner]]
-    assert through_frames(images, maps, outside="border").reshape(2, 2).tolist() == [
+    assert affine_sample(images, maps, outside="border").reshape(2, 2).tolist() == [
         pytest.approx(row) for row in expected
     ]
     dark = [[0.0, 0.75 * 0.25 * 0.4], [0.75 * 0.25 * 0.8, inner]]
-    assert through_frames(images, maps, outside="zeros").reshape(2, 2).tolist() == [pytest.approx(row) for row in dark]
+    assert affine_sample(images, maps, outside="zeros").reshape(2, 2).tolist() == [pytest.approx(row) for row in dark]
 
 
 def test_rounding_makes_no_pixel_brighter_than_white() -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gauntlet.core.errors import InputError
-from gauntlet.learning.data.manifest import load_manifest
-from gauntlet.learning.data.prepare import Prepared, channel_statistics, prepare
+from gauntlet.learning.data.manifest import load_data_manifest
+from gauntlet.learning.data.prepare import PreparedData, channel_statistics, prepare
 from gauntlet.learning.data.splits import sample_hashes, to_unit
 from gauntlet.learning.data.store import load_split, write_splits
 from gauntlet.registry import Spec
@@ -19,19 +19,19 @@ DIGITS = Spec("sklearn_digits")
 
 
 @pytest.fixture(scope="module")
-def digits() -> Prepared:
+def digits() -> PreparedData:
     """The digits as the default experiment splits them."""
     return prepare(DIGITS)
 
 
 @pytest.fixture
-def stored(digits: Prepared, tmp_path: Path) -> Path:
+def stored(digits: PreparedData, tmp_path: Path) -> Path:
     """A folder with the digits written to it."""
     write_splits(tmp_path / "digits", digits)
     return tmp_path / "digits"
 
 
-def test_digits_are_all_there_once(digits: Prepared) -> None:
+def test_digits_are_all_there_once(digits: PreparedData) -> None:
     """The three splits together are the 1797 digits, at the shares asked for, on the full range of grey levels."""
     sizes = {name: len(split) for name, split in digits.splits.items()}
     assert sizes == {"train": 1150, "validation": 288, "test": 359}
@@ -40,7 +40,7 @@ def test_digits_are_all_there_once(digits: Prepared) -> None:
     assert sorted(set(images.unique().tolist())) == [round(level * 255 / 16) for level in range(17)]
 
 
-def test_classes_keep_their_share_in_every_split(digits: Prepared) -> None:
+def test_classes_keep_their_share_in_every_split(digits: PreparedData) -> None:
     """No class has more than one image above or below its share."""
     everything = torch.cat([split.labels for split in digits.splits.values()])
     share = torch.bincount(everything) / len(everything)
@@ -48,14 +48,14 @@ def test_classes_keep_their_share_in_every_split(digits: Prepared) -> None:
         assert ((torch.bincount(split.labels) - share * len(split)).abs() <= 1.6).all()
 
 
-def test_another_seed_gives_another_split_and_the_same_seed_the_same(digits: Prepared) -> None:
+def test_another_seed_gives_another_split_and_the_same_seed_the_same(digits: PreparedData) -> None:
     """The split is a function of the seed."""
     again, other = prepare(DIGITS, seed=0), prepare(DIGITS, seed=1)
     assert torch.equal(again.splits["test"].images, digits.splits["test"].images)
     assert not torch.equal(other.splits["test"].images, digits.splits["test"].images)
 
 
-def test_a_limit_keeps_test_images_test_images(digits: Prepared) -> None:
+def test_a_limit_keeps_test_images_test_images(digits: PreparedData) -> None:
     """What a limit leaves comes from the same side of the split, so a quick run tests on nothing it trained on."""
     small = prepare(DIGITS, limit={"train": 200, "test": 50})
     assert {name: len(split) for name, split in small.splits.items()} == {"train": 160, "validation": 40, "test": 50}
@@ -73,7 +73,7 @@ def test_half_of_test_divides_the_test_images_and_leaves_training_whole() -> Non
     }
 
 
-def test_channel_statistics_are_those_of_the_unit_images(digits: Prepared) -> None:
+def test_channel_statistics_are_those_of_the_unit_images(digits: PreparedData) -> None:
     """Mean and deviation equal torch's on the float images; a constant channel gets the deviation 1."""
     images = digits.splits["train"].images
     assert digits.mean[0] == pytest.approx(to_unit(images).mean().item(), abs=1e-6)
@@ -95,9 +95,9 @@ def test_useless_splits_are_refused(options: dict[str, object], message: str) ->
         prepare(DIGITS, **options)  # type: ignore[arg-type]
 
 
-def test_stored_split_comes_back_whole(digits: Prepared, stored: Path) -> None:
+def test_stored_split_comes_back_whole(digits: PreparedData, stored: Path) -> None:
     """What was written is read, labels and pixels, and the manifest describes it."""
-    manifest = load_manifest(stored)
+    manifest = load_data_manifest(stored)
     assert manifest.image_shape == (1, 8, 8)
     assert manifest.num_classes == 10
     assert (manifest.mean, manifest.std) == (digits.mean, digits.std)
@@ -108,7 +108,7 @@ def test_stored_split_comes_back_whole(digits: Prepared, stored: Path) -> None:
         assert manifest.sizes[name] == len(split)
 
 
-def test_same_data_gives_the_same_bytes(digits: Prepared, stored: Path, tmp_path: Path) -> None:
+def test_same_data_gives_the_same_bytes(digits: PreparedData, stored: Path, tmp_path: Path) -> None:
     """Preparing again writes equal files, the metadata of the big ones included."""
     made_by = {"versions": "a", "config": "b", "another": "c"}
     write_splits(tmp_path / "one", digits, made_by)
@@ -149,7 +149,7 @@ def test_damaged_manifest_is_refused(stored: Path, content: str) -> None:
     """A manifest that holds something else is named."""
     (stored / "manifest.json").write_text(content)
     with pytest.raises(InputError, match=r"manifest\.json"):
-        load_manifest(stored)
+        load_data_manifest(stored)
 
 
 def test_edited_manifest_is_refused(stored: Path) -> None:
@@ -157,7 +157,7 @@ def test_edited_manifest_is_refused(stored: Path) -> None:
     path = stored / "manifest.json"
     path.write_text(path.read_text().replace('"num_classes": 10', '"num_classes": 11'))
     with pytest.raises(InputError, match="was edited"):
-        load_manifest(stored)
+        load_data_manifest(stored)
 
 
 def test_missing_folder_says_what_to_run(tmp_path: Path) -> None:

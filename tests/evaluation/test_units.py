@@ -16,7 +16,7 @@ from gauntlet.config import Cell
 from gauntlet.config.schema import Config
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_metadata, read_table
-from gauntlet.learning.data.manifest import load_manifest
+from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.slices import Slices
 from gauntlet.pipeline.stages import aggregate, diagnose, evaluate, prepare, train
@@ -84,7 +84,7 @@ def _there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def std() -> float:
     """The deviation of the stored training images, mean over channels."""
     dataset = Config.model_validate(CONFIG).experiments["units"].dataset
-    return float(np.mean(load_manifest(paths.data_folder(paths.dataset_id(dataset))).std))
+    return float(np.mean(load_data_manifest(paths.data_folder(paths.dataset_id(dataset))).std))
 
 
 def test_rows_hold_pixels() -> None:

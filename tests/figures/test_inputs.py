@@ -31,7 +31,7 @@ def test_losses_and_adversaries_are_named_with_what_tells_them_apart(tmp_path, m
     }
     write_config(tmp_path, config)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(inputs, "load_manifest", lambda _: SimpleNamespace(classes=()))
+    monkeypatch.setattr(inputs, "load_data_manifest", lambda _: SimpleNamespace(classes=()))
     told = inputs.figure_inputs(plan_in(tmp_path), "small")
     assert {one.variant: one.opponent for one in told.histories} == {
         "plain": "",

@@ -16,7 +16,7 @@ from gauntlet.learning.losses import build_loss
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.codes import hadamard_code, log_probabilities
 from gauntlet.learning.models.network import Network
-from gauntlet.learning.models.weights import load_model, save
+from gauntlet.learning.models.weights import load_model, save_model
 from gauntlet.registry import Spec
 
 HEADS_OF_CODES = {"ecc": "hinge", "hadamard_code": "cross_entropy"}
@@ -183,7 +183,7 @@ def test_code_bits_view_is_before_the_tanh(name: str) -> None:
 def test_a_network_with_a_code_is_the_same_after_saving(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
     """Options and code come back, in either precision."""
     network = built(name, length=32, heads=2, power=2.0, max_probability=0.9)
-    save(network, tmp_path)
+    save_model(network, tmp_path)
     x = torch.rand(4, 1, 8, 8, dtype=dtype)
     loaded = load_model(tmp_path).to(dtype)
     assert loaded(x).dtype == dtype

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from gauntlet.config.variants import Training
 from gauntlet.core.errors import GauntletError
-from gauntlet.learning.data.prepare import Prepared, prepare
+from gauntlet.learning.data.prepare import PreparedData, prepare
 from gauntlet.learning.data.splits import to_unit
 from gauntlet.learning.models.build import build
-from gauntlet.learning.models.constraints import Constraint
+from gauntlet.learning.models.constraints import ConstrainedLayers
 from gauntlet.learning.models.layers.full_sort import FullSort
 from gauntlet.learning.models.layers.group_sort import GroupSort2
 from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.layers.pooling import L2NormPool2d, ScaledAvgPool2d
-from gauntlet.learning.models.layers.projected import ProjectedConv2d, ProjectedLinear, orthonormalised
+from gauntlet.learning.models.layers.projected import ProjectedConv2d, ProjectedLinear, orthonormalize
 from gauntlet.learning.models.lipschitz import LipschitzNetwork, effective_weight
-from gauntlet.learning.models.weights import load_model, save
+from gauntlet.learning.models.weights import load_model, save_model
 from gauntlet.learning.training.loop import TrainingRun
 from gauntlet.registry import MODELS, Spec
 
@@ -35,12 +35,12 @@ COMBINATIONS = [dict(zip(CHOICES, values, strict=True)) for values in itertools.
 
 
 @pytest.fixture(scope="module")
-def few() -> Prepared:
+def few() -> PreparedData:
     """A part of the digits."""
     return prepare(Spec("sklearn_digits"), limit={"train": 400, "test": 60})
 
 
-def training(few: Prepared, options: dict[str, Any], *, device: str = "cpu") -> TrainingRun:
+def training(few: PreparedData, options: dict[str, Any], *, device: str = "cpu") -> TrainingRun:
     """A run on a small network."""
     spec = Spec("lipschitz_cnn", {"widths": [4, 6], "hidden": 8, **options})
     network = build(spec, image_shape=(1, 8, 8), num_classes=10, mean=few.mean, std=few.std)
@@ -55,7 +55,7 @@ def singular_values(layer: nn.Module) -> Tensor:
 
 
 @pytest.mark.parametrize("options", COMBINATIONS, ids=lambda options: "-".join(options.values()))
-def test_export_and_storage_keep_every_combination(few: Prepared, tmp_path: Path, options: dict[str, str]) -> None:
+def test_export_and_storage_keep_every_combination(few: PreparedData, tmp_path: Path, options: dict[str, str]) -> None:
     """After some steps plain layers, loaded ones too, give the same outputs: to the last bit in the same layout."""
     run = training(few, options)
     run.run_steps(4)
@@ -65,7 +65,7 @@ def test_export_and_storage_keep_every_combination(few: Prepared, tmp_path: Path
     x = to_unit(few.splits["test"].images)
     with torch.no_grad():
         outputs, exported = network(x), network.export()
-        save(network, tmp_path)
+        save_model(network, tmp_path)
         loaded = load_model(tmp_path)
         assert {type(layer) for layer in exported.modules()} & {nn.Conv2d, nn.Linear} == {nn.Conv2d, nn.Linear}
         assert torch.equal(exported(x), outputs)
@@ -80,7 +80,7 @@ def test_export_and_storage_keep_every_combination(few: Prepared, tmp_path: Path
 
 
 @pytest.mark.parametrize("output", ["joint", "disjoint"])
-def test_export_is_that_of_torchlip(few: Prepared, output: str) -> None:
+def test_export_is_that_of_torchlip(few: PreparedData, output: str) -> None:
     """The library's own export of the same layers gives the same logits, to float32's rounding."""
     run = training(few, {"output": output})
     run.run_steps(4)
@@ -96,7 +96,7 @@ def test_export_is_that_of_torchlip(few: Prepared, output: str) -> None:
 
 
 @pytest.mark.parametrize("output", ["joint", "disjoint"])
-def test_a_projected_network_is_constrained_from_the_start_and_after_every_step(few: Prepared, output: str) -> None:
+def test_a_projected_network_is_constrained_from_the_start_and_after_every_step(few: PreparedData, output: str) -> None:
     """The optimiser breaks the constraint, `after_step` mends it; the loop calls it."""
     run = training(few, {"constraint": "projection", "output": output})
     network = run.network
@@ -117,7 +117,7 @@ def test_a_projected_network_is_constrained_from_the_start_and_after_every_step(
     assert constant() < 1 + 1e-5
 
 
-def test_a_projected_training_goes_on_to_the_same_bits(few: Prepared) -> None:
+def test_a_projected_training_goes_on_to_the_same_bits(few: PreparedData) -> None:
     """Projection has no state of its own: what a checkpoint holds is enough."""
     whole, part, rest = (training(few, {"constraint": "projection"}) for _ in range(3))
     whole.run_steps(5)
@@ -131,11 +131,11 @@ def test_a_projected_training_goes_on_to_the_same_bits(few: Prepared) -> None:
 def test_orthonormalisation_by_hand() -> None:
     """diag(4, 2) is divided by 4; a step of Björck's takes s to 1.5 s - 0.5 s^3; many end at the identity."""
     matrix = torch.diag(torch.tensor([4.0, 2.0], dtype=torch.float64))
-    divided = orthonormalised(matrix, 0, 1e-12, 1e-12)
+    divided = orthonormalize(matrix, 0, 1e-12, 1e-12)
     assert torch.allclose(divided, torch.diag(torch.tensor([1.0, 0.5], dtype=torch.float64)))
-    once = orthonormalised(matrix, 1, 1e-12, 1e-12)
+    once = orthonormalize(matrix, 1, 1e-12, 1e-12)
     assert torch.allclose(once, torch.diag(torch.tensor([1.0, 0.6875], dtype=torch.float64)))
-    assert torch.allclose(orthonormalised(matrix, 15, 1e-12, 1e-12), torch.eye(2, dtype=torch.float64))
+    assert torch.allclose(orthonormalize(matrix, 15, 1e-12, 1e-12), torch.eye(2, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("shape", [(5, 12), (12, 5), (6, 6)])
@@ -143,10 +143,10 @@ def test_orthonormalisation_gives_the_nearest_orthonormal_matrix(shape: tuple[in
     """The polar factor U V', whatever the shape, and the same whatever the global random state."""
     u, _, v = torch.linalg.svd(torch.randn(shape, generator=torch.Generator().manual_seed(0)), full_matrices=False)
     spread = u @ torch.diag(torch.linspace(0.3, 2.0, min(shape))) @ v
-    found = orthonormalised(spread, 40, 1e-6, 1e-3)
+    found = orthonormalize(spread, 40, 1e-6, 1e-3)
     assert torch.allclose(found, u @ v, atol=1e-5)
     torch.rand(3)
-    assert torch.equal(orthonormalised(spread, 40, 1e-6, 1e-3), found)
+    assert torch.equal(orthonormalize(spread, 40, 1e-6, 1e-3), found)
 
 
 def test_projected_layers_by_hand() -> None:
@@ -162,7 +162,7 @@ def test_projected_layers_by_hand() -> None:
 
 def test_frobenius_layers_by_hand() -> None:
     """The whole matrix has norm 1, and a kernel 1/3; where outputs stand alone, every row has."""
-    kind = Constraint("frobenius")
+    kind = ConstrainedLayers("frobenius")
     for layer, expected in (
         (kind.dense(2, 2), [[0.6, 0.0], [0.0, 0.8]]),
         (kind.disjoint(2, 2), [[1.0, 0.0], [0.0, 1.0]]),
@@ -177,7 +177,7 @@ def test_frobenius_layers_by_hand() -> None:
 def test_so_many_iterations_of_bjorck_are_made(iterations: int) -> None:
     """The weight of a spectral layer is the library's own function of what the power iteration divides by."""
     torch.manual_seed(0)
-    layer = Constraint(bjorck_iterations=iterations, eps_bjorck=1e-9).dense(12, 8)
+    layer = ConstrainedLayers(bjorck_iterations=iterations, eps_bjorck=1e-9).dense(12, 8)
     with torch.no_grad():
         layer.parametrizations.weight.original.copy_(torch.randn(8, 12))  # type: ignore[union-attr]
         weight = layer.weight
@@ -192,7 +192,7 @@ def test_without_bjorck_only_the_largest_singular_value_is_1() -> None:
     """And with it all are."""
     for iterations, least, most in ((0, 0.0, 0.5), (15, 0.99, 1.01)):
         torch.manual_seed(0)
-        layer = Constraint(bjorck_iterations=iterations).dense(12, 8)
+        layer = ConstrainedLayers(bjorck_iterations=iterations).dense(12, 8)
         with torch.no_grad():
             layer.parametrizations.weight.original.copy_(torch.diag(torch.linspace(0.3, 2, 12))[:8])  # type: ignore[union-attr]
             for _ in range(60):
@@ -205,7 +205,7 @@ def test_without_bjorck_only_the_largest_singular_value_is_1() -> None:
 def test_default_layers_are_those_of_torchlip() -> None:
     """The same draws give the same weights as the library's layers made by hand."""
     torch.manual_seed(0)
-    ours = [Constraint().convolution(2, 4), Constraint().dense(8, 4), Constraint().disjoint(8, 4)]
+    ours = [ConstrainedLayers().convolution(2, 4), ConstrainedLayers().dense(8, 4), ConstrainedLayers().disjoint(8, 4)]
     torch.manual_seed(0)
     theirs = [
         torchlip.SpectralConv2d(2, 4, 3, padding="same"),
@@ -240,11 +240,11 @@ def test_gradients_of_activations_and_poolings(layer: nn.Module) -> None:
     assert layer(x).dtype == torch.float64
 
 
-KINDS = [Constraint(kind) for kind in get_args(_OPTIONS["constraint"].annotation)]
+KINDS = [ConstrainedLayers(kind) for kind in get_args(_OPTIONS["constraint"].annotation)]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
-def test_constrained_layers_have_gradients_in_float64(kind: Constraint) -> None:
+def test_constrained_layers_have_gradients_in_float64(kind: ConstrainedLayers) -> None:
     """With respect to the input and to the parameter behind the weight, in evaluation for those with a state."""
     torch.manual_seed(0)
     dense, convolution = kind.dense(4, 3).double().eval(), kind.convolution(2, 2).double().eval()
@@ -284,7 +284,7 @@ def test_no_layer_moves_two_points_apart(layer: nn.Module, scale: float) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
-def test_single_outputs_are_1_lipschitz_and_not_less(kind: Constraint) -> None:
+def test_single_outputs_are_1_lipschitz_and_not_less(kind: ConstrainedLayers) -> None:
     """Each row of disjoint heads has norm 1."""
     torch.manual_seed(0)
     weight = effective_weight(kind.disjoint(16, 10))
@@ -293,7 +293,7 @@ def test_single_outputs_are_1_lipschitz_and_not_less(kind: Constraint) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("options", COMBINATIONS, ids=lambda options: "-".join(options.values()))
-def test_devices_agree(few: Prepared, options: dict[str, str]) -> None:
+def test_devices_agree(few: PreparedData, options: dict[str, str]) -> None:
     """The same steps on a GPU give the same network to float32's rounding, still within its constraint."""
     outputs = []
     for device in ("cpu", "cuda"):
@@ -315,8 +315,8 @@ def test_a_network_with_a_layer_without_a_proof_claims_nothing(layer: nn.Module)
     """Whatever stands in it beside constrained layers: asking for the constant is refused, with the layer's name."""
     network = LipschitzNetwork(
         normalization=Normalization([0.0], [1.0]),
-        body=nn.Sequential(Constraint().convolution(1, 1), layer, nn.Flatten()),
-        last=Constraint().dense(64, 10),
+        body=nn.Sequential(ConstrainedLayers().convolution(1, 1), layer, nn.Flatten()),
+        last=ConstrainedLayers().dense(64, 10),
         output="joint",
     )
     with pytest.raises(GauntletError, match=f"nothing is known of .* {type(layer).__name__}"):

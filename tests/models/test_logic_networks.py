@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from gauntlet.config.variants import Training, Variant
 from gauntlet.core.errors import InputError
 from gauntlet.learning.data.prepare import prepare
-from gauntlet.learning.models.blocks import Blocks
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.foldings.folding import Folding
+from gauntlet.learning.models.layer_factory import LayerFactory
 from gauntlet.learning.models.layers.ramp import Ramp
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.units.second_order import SecondOrder
-from gauntlet.learning.models.weights import load_model, save
+from gauntlet.learning.models.weights import load_model, save_model
 from gauntlet.learning.training.loop import TrainingRun
 from gauntlet.registry import ACTIVATIONS, FOLDINGS, MODELS, UNITS, Spec
 
@@ -155,7 +155,7 @@ def test_parts_compose_and_are_stored_with_the_weights(
         assert parameter.grad.isfinite().all()
     for _ in range(300):
         network.after_step()
-    save(network.eval(), tmp_path)
+    save_model(network.eval(), tmp_path)
     x = images(5)
     assert torch.equal(load_model(tmp_path)(x), network(x))
 
@@ -181,13 +181,13 @@ def test_first_weights_keep_the_size_of_what_they_pass_on() -> None:
 )
 def test_moment_is_the_mean_square_after_the_activation(parts: dict[str, Any], moment: float) -> None:
     """One half after relu; of the largest of four normal values three times that, less with their mean taken away."""
-    assert Blocks(**parts).moment == pytest.approx(moment, abs=0.03)
+    assert LayerFactory(**parts).moment == pytest.approx(moment, abs=0.03)
 
 
 def test_folded_layers_start_with_a_mean_of_zero() -> None:
     """Biases are minus the mean of a fold; without folding they are 0."""
-    conv = Blocks(folding={"name": "maxout"}).conv(1, 64, 5)
-    Blocks(folding={"name": "maxout"}).initialize(conv, 1.0)
+    conv = LayerFactory(folding={"name": "maxout"}).conv(1, 64, 5)
+    LayerFactory(folding={"name": "maxout"}).initialize(conv, 1.0)
     assert conv(torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))).mean().abs() < 0.1
     assert all((layer.bias == 0).all() for layer in weighted(built("mnist_cnn")) if layer.bias is not None)
 

@@ -12,7 +12,7 @@ from gauntlet.learning.data.prepare import prepare
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.layers.ramp import Ramp
 from gauntlet.learning.models.network import Network
-from gauntlet.learning.models.weights import load_model, save
+from gauntlet.learning.models.weights import load_model, save_model
 from gauntlet.learning.training.loop import TrainingRun
 from gauntlet.registry import Spec
 
@@ -112,7 +112,7 @@ def test_weights_carry_the_strength_that_they_were_trained_at(tmp_path: Path) ->
     for _ in range(40):
         network.after_step()
     network.ramps_frozen = True
-    save(network.eval(), tmp_path)
+    save_model(network.eval(), tmp_path)
     loaded = load_model(tmp_path)
     x = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert steps(loaded) == [40] * 5

@@ -13,7 +13,7 @@ from gauntlet.core.errors import InputError
 from gauntlet.core.tensors import read_header, tensor_digest
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
-from gauntlet.learning.models.weights import load_model, save
+from gauntlet.learning.models.weights import load_model, save_model
 from gauntlet.registry import Spec
 
 SPECS = [
@@ -41,7 +41,7 @@ def built(spec: Spec) -> Network:
 def test_loaded_network_gives_the_same_bits(spec: Spec, tmp_path: Path) -> None:
     """Saved, exported on the way, and loaded again, a network has the same outputs and the same claim."""
     network = built(spec)
-    save(network, tmp_path)
+    save_model(network, tmp_path)
     loaded = load_model(tmp_path)
     x = torch.rand(20, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(loaded(x), network(x))
@@ -54,18 +54,18 @@ def test_loaded_network_gives_the_same_bits(spec: Spec, tmp_path: Path) -> None:
 def test_same_network_gives_the_same_bytes(spec: Spec, tmp_path: Path) -> None:
     """Weights and manifest are a function of the network; what made it stands in the weights' file only."""
     made = {"seed": "0", "config": "{}", "versions": "x"}
-    digest = save(built(spec), tmp_path / "one", made)
-    assert save(built(spec), tmp_path / "two", dict(reversed(made.items()))) == digest
+    digest = save_model(built(spec), tmp_path / "one", made)
+    assert save_model(built(spec), tmp_path / "two", dict(reversed(made.items()))) == digest
     for name in ("manifest.json", "model.safetensors"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    save(built(spec), tmp_path / "three", {"seed": "another"})
+    save_model(built(spec), tmp_path / "three", {"seed": "another"})
     assert (tmp_path / "three" / "manifest.json").read_bytes() == (tmp_path / "one" / "manifest.json").read_bytes()
     assert read_header(tmp_path / "one" / "model.safetensors").items() >= made.items()
 
 
 def test_what_is_stored_is_the_exported_network(tmp_path: Path) -> None:
     """Constrained layers are stored as plain ones: one weight each, and nothing of how it was constrained."""
-    save(built(SPECS[2]), tmp_path)
+    save_model(built(SPECS[2]), tmp_path)
     stored = load_file(tmp_path / "model.safetensors")
     assert {name for name in stored if "normalization" not in name} == {
         *(f"body.{layer}.{part}" for layer in (0, 3, 7) for part in ("weight", "bias")),
@@ -75,8 +75,8 @@ def test_what_is_stored_is_the_exported_network(tmp_path: Path) -> None:
 
 def test_saving_a_loaded_network_changes_nothing(tmp_path: Path) -> None:
     """Load and save is the identity, for an exported network too."""
-    save(built(SPECS[2]), tmp_path / "one")
-    save(load_model(tmp_path / "one"), tmp_path / "two")
+    save_model(built(SPECS[2]), tmp_path / "one")
+    save_model(load_model(tmp_path / "one"), tmp_path / "two")
     assert (tmp_path / "one" / "model.safetensors").read_bytes() == (
         tmp_path / "two" / "model.safetensors"
     ).read_bytes()
@@ -85,7 +85,7 @@ def test_saving_a_loaded_network_changes_nothing(tmp_path: Path) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a stored network."""
-    save(built(SPECS[0]), tmp_path)
+    save_model(built(SPECS[0]), tmp_path)
     return tmp_path
 
 
@@ -160,4 +160,4 @@ def test_a_network_that_was_not_built_here_cannot_be_saved(tmp_path: Path) -> No
     network = built(SPECS[0])
     network.description = None
     with pytest.raises(ValueError, match="build"):
-        save(network, tmp_path)
+        save_model(network, tmp_path)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from gauntlet.config import Cell
 from gauntlet.core.parquet import read_table
 from gauntlet.core.tensors import read_header
-from gauntlet.learning.models.weights import load_manifest
+from gauntlet.learning.models.weights import load_model_manifest
 from gauntlet.learning.training.history import VOLATILE
 from gauntlet.pipeline import paths
 from gauntlet.registry import LOSSES
@@ -84,7 +84,7 @@ def finish(folder: Path, *arguments: str) -> str:
 def model_outcome() -> tuple[object, ...]:
     """Everything that a training decides: weights, manifest, history without the columns measured anew."""
     folder = paths.model_folder(MODEL)
-    return load_manifest(folder), read_table(paths.history(MODEL)).drop_columns(list(VOLATILE)).to_pylist()
+    return load_model_manifest(folder), read_table(paths.history(MODEL)).drop_columns(list(VOLATILE)).to_pylist()
 
 
 def attack_outcome() -> tuple[object, ...]:

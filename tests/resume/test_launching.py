@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from gauntlet.config.schema import Execution
 from gauntlet.core.errors import GauntletError, InputError, Interrupted
 from gauntlet.core.parquet import read_table
-from gauntlet.learning.training.data_parallel import LOST
+from gauntlet.learning.training.data_parallel import PROCESS_LOST
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages import process_group as processes
 from gauntlet.pipeline.stages import torchrun as launching
@@ -61,7 +61,7 @@ def test_the_threads_of_a_job_are_shared_too(torchrun, monkeypatch, tmp_path, th
 def test_the_message_of_the_process_that_failed_is_told(torchrun, capsys):
     """Not that of those who only noticed; what else they wrote is passed on."""
     torchrun(
-        f"echo 'gauntlet: {LOST}; its own message says why' >&2; echo epoch 1 >&2\n"
+        f"echo 'gauntlet: {PROCESS_LOST}; its own message says why' >&2; echo epoch 1 >&2\n"
         "echo 'gauntlet: memory ran out; lower it' >&2; exit 1"
     )
     with pytest.raises(GauntletError, match=r"^memory ran out; lower it$"):
@@ -95,7 +95,7 @@ def test_a_request_to_stop_is_handed_on_and_its_children_are_waited_for(torchrun
 
 def test_the_words_of_those_who_noticed_are_known():
     """The launcher loads no torch, and so has them a second time."""
-    assert launching._SECONDARY == LOST
+    assert launching._SECONDARY == PROCESS_LOST
 
 
 @pytest.mark.parametrize(

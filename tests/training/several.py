@@ -18,7 +18,7 @@ from gauntlet.learning.data.splits import Split
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.checkpoints import Checkpoints
-from gauntlet.learning.training.data_parallel import Sharing
+from gauntlet.learning.training.data_parallel import DataParallelGroup
 from gauntlet.learning.training.history import VOLATILE
 from gauntlet.learning.training.loop import TrainingRun
 from gauntlet.registry import Spec
@@ -84,12 +84,12 @@ def split(count: int, seed: int) -> Split:
     return Split(images, torch.randint(10, (count,), generator=draws))
 
 
-def training(name: str, sharing: Sharing | None = None) -> TrainingRun:
+def training(name: str, processes: DataParallelGroup | None = None) -> TrainingRun:
     """Set a training up, in float64, so that all that differs by more than rounding is wrong."""
     model, loss, settings = RUNS[name]
     network = build(model, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5]).double()
     count = 300 if settings.batch_size > 256 else 50
-    return TrainingRun(network, loss, split(count, 0), split(25, 1), settings=settings, seed=0, sharing=sharing)
+    return TrainingRun(network, loss, split(count, 0), split(25, 1), settings=settings, seed=0, processes=processes)
 
 
 def finish(run: TrainingRun) -> dict[str, Any]:
@@ -112,36 +112,36 @@ def checkpoints(folder: Path, of: str) -> Checkpoints:
     return Checkpoints(folder / f"{of}.checkpoint", recipe="none")
 
 
-def refusal(module: nn.Module, sharing: Sharing) -> str:
+def refusal(module: nn.Module, processes: DataParallelGroup) -> str:
     """Say why a network with such a layer is not shared."""
     network = build(CNN, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5])
     network.body.append(module)
     try:
-        sharing.attach(network)
+        processes.attach(network)
     except GauntletError as error:
         return str(error)
     return ""
 
 
-def drifted(sharing: Sharing) -> str:
+def drifted(processes: DataParallelGroup) -> str:
     """Say what is said when one process's weights are others."""
     network = build(CNN, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5])
-    sharing.check(network)
-    if sharing.rank == 1:
+    processes.check_weights(network)
+    if processes.rank == 1:
         with torch.no_grad():
             next(iter(network.parameters())).view(-1)[0] += 1e-6
     try:
-        sharing.check(network)
+        processes.check_weights(network)
     except GauntletError as error:
         return str(error)
     return ""
 
 
-def lost(sharing: Sharing) -> str:
+def lost(processes: DataParallelGroup) -> str:
     """Say what is said when a process is gone in the midst of a training."""
-    run = training("cross-entropy", sharing)
+    run = training("cross-entropy", processes)
     run.run_steps(1)
-    if sharing.rank == sharing.count - 1:
+    if processes.rank == processes.world_size - 1:
         os._exit(1)
     try:
         run.run_epoch()
@@ -153,22 +153,22 @@ def lost(sharing: Sharing) -> str:
 def main(folder: Path) -> None:
     """Do everything that is tested, and let the first process keep what came of it."""
     dist.init_process_group("gloo")
-    sharing = Sharing()
-    found: dict[str, Any] = {"runs": {name: finish(training(name, sharing)) for name in RUNS}}
-    taken_up = training(TAKEN_UP, sharing)
-    state = sharing.first(checkpoints(folder, "one").load() if sharing.rank == 0 else None)
+    processes = DataParallelGroup()
+    found: dict[str, Any] = {"runs": {name: finish(training(name, processes)) for name in RUNS}}
+    taken_up = training(TAKEN_UP, processes)
+    state = processes.broadcast(checkpoints(folder, "one").load() if processes.rank == 0 else None)
     assert state is not None
     taken_up.restore(state)
     found["taken up"] = finish(taken_up)
-    stopped = half_way(training(TAKEN_UP, sharing)).live_state()
-    found["any"] = [sharing.any(sharing.rank == 1), sharing.any(False)]
+    stopped = half_way(training(TAKEN_UP, processes)).live_state()
+    found["any"] = [processes.any(processes.rank == 1), processes.any(False)]
     found["refusals"] = {
-        type(module).__name__: refusal(module, sharing)
+        type(module).__name__: refusal(module, processes)
         for module in (nn.BatchNorm2d(4), nn.Dropout(), nn.Dropout2d(), nn.ReLU())
     }
-    found["drifted"] = drifted(sharing)
-    found["lost"] = lost(sharing)
-    if sharing.rank == 0:
+    found["drifted"] = drifted(processes)
+    found["lost"] = lost(processes)
+    if processes.rank == 0:
         checkpoints(folder, "several").save(stopped)
         torch.save(found, folder / "found.pt")
     # Orderly ends wait for all, and one is gone.

@@ -13,7 +13,7 @@ from gauntlet.config.variants import Training
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.geometry import distances
 from gauntlet.core.tensors import tensor_digest
-from gauntlet.learning.data.prepare import Prepared, prepare
+from gauntlet.learning.data.prepare import PreparedData, prepare
 from gauntlet.learning.data.splits import to_unit
 from gauntlet.learning.losses import build_loss
 from gauntlet.learning.models.build import build
@@ -24,7 +24,7 @@ from gauntlet.learning.training.adversaries.pgd import Pgd
 from gauntlet.learning.training.adversaries.trades import Trades, divergence
 from gauntlet.learning.training.adversary import build_adversary, draw_keys
 from gauntlet.learning.training.history import VOLATILE
-from gauntlet.learning.training.loop import Fitted, TrainingRun, fit
+from gauntlet.learning.training.loop import TrainingResult, TrainingRun, fit
 from gauntlet.registry import ADVERSARIES, Spec
 from tests.support.settings import replace
 
@@ -42,24 +42,24 @@ def spec_of(name: str, **options: object) -> Spec:
 
 
 @pytest.fixture(scope="module")
-def digits() -> Prepared:
+def digits() -> PreparedData:
     """Half of the digits."""
     return prepare(Spec("sklearn_digits"), limit={"train": 900, "test": 200})
 
 
 @pytest.fixture(scope="module")
-def few() -> Prepared:
+def few() -> PreparedData:
     """A few of the digits, for tests of the mechanism."""
     return prepare(Spec("sklearn_digits"), limit={"train": 250, "test": 100})
 
 
-def built(data: Prepared, spec: Spec = SMALL) -> Network:
+def built(data: PreparedData, spec: Spec = SMALL) -> Network:
     """A network for the data."""
     shape = data.splits["train"].image_shape
     return build(spec, image_shape=shape, num_classes=10, mean=data.mean, std=data.std, seed=0)
 
 
-def trained(data: Prepared, adversary: Spec | None, *, epochs: int = 8) -> Network:
+def trained(data: PreparedData, adversary: Spec | None, *, epochs: int = 8) -> Network:
     """A network trained on the data."""
     settings = replace(PLAIN, epochs=epochs, adversary=adversary)
     splits = data.splits["train"], data.splits["validation"]
@@ -67,12 +67,12 @@ def trained(data: Prepared, adversary: Spec | None, *, epochs: int = 8) -> Netwo
 
 
 @pytest.fixture(scope="module")
-def plain(digits: Prepared) -> Network:
+def plain(digits: PreparedData) -> Network:
     """A network trained without an adversary."""
     return trained(digits, None)
 
 
-def batch(data: Prepared) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def batch(data: PreparedData) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Images, labels and keys."""
     split = data.splits["test"]
     return to_unit(split.images), split.labels, draw_keys(len(split), "test", device="cpu")
@@ -80,7 +80,7 @@ def batch(data: Prepared) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("name", BOUNDED)
-def test_images_lie_in_the_ball_and_in_the_box(digits: Prepared, plain: Network, name: str, norm: str) -> None:
+def test_images_lie_in_the_ball_and_in_the_box(digits: PreparedData, plain: Network, name: str, norm: str) -> None:
     """At full and at half strength; the ball is used up, so that the bound is no accident."""
     images, labels, keys = batch(digits)
     adversary = build_adversary(spec_of(name, norm=norm, epsilon=0.2))
@@ -96,7 +96,7 @@ def test_images_lie_in_the_ball_and_in_the_box(digits: Prepared, plain: Network,
 
 
 @pytest.mark.parametrize("name", ADVERSARIES.names())
-def test_the_loss_rises(digits: Prepared, plain: Network, name: str) -> None:
+def test_the_loss_rises(digits: PreparedData, plain: Network, name: str) -> None:
     """Every adversary's images are harder for a trained network than the clean ones."""
     images, labels, keys = batch(digits)
     adversary = build_adversary(spec_of(name))
@@ -106,7 +106,7 @@ def test_the_loss_rises(digits: Prepared, plain: Network, name: str) -> None:
     assert after > 1.2 * before
 
 
-def test_more_steps_raise_the_loss_further(digits: Prepared, plain: Network) -> None:
+def test_more_steps_raise_the_loss_further(digits: PreparedData, plain: Network) -> None:
     """FGSM from a random start beats the start alone, and PGD beats FGSM."""
     images, labels, keys = batch(digits)
     losses = []
@@ -121,7 +121,7 @@ def test_more_steps_raise_the_loss_further(digits: Prepared, plain: Network) -> 
     assert losses[0] < losses[-1] / 2
 
 
-def with_statistics(data: Prepared) -> Network:
+def with_statistics(data: PreparedData) -> Network:
     """A network with batch normalisation, dropout and one frozen layer."""
     body = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.2))
     body[0].requires_grad_(False)
@@ -132,7 +132,7 @@ def with_statistics(data: Prepared) -> Network:
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("kind", ["statistics", "lipschitz"])
 @pytest.mark.parametrize("name", ADVERSARIES.names())
-def test_the_inner_loop_leaves_no_trace_on_the_network(few: Prepared, name: str, kind: str, mode: str) -> None:
+def test_the_inner_loop_leaves_no_trace_on_the_network(few: PreparedData, name: str, kind: str, mode: str) -> None:
     """No gradient, no drift of running statistics or power iterations, the same mode, the same frozen parameters."""
     network = with_statistics(few) if kind == "statistics" else built(few, Spec("lipschitz_cnn", {"widths": [4, 4]}))
     network.train(mode == "train")
@@ -150,7 +150,7 @@ def test_the_inner_loop_leaves_no_trace_on_the_network(few: Prepared, name: str,
 
 
 @pytest.mark.parametrize(("name", "expected"), [("pgd", True), ("fgsm", True), ("trades", False)])
-def test_the_inner_loop_runs_in_the_mode_of_its_source(few: Prepared, name: str, expected: bool) -> None:
+def test_the_inner_loop_runs_in_the_mode_of_its_source(few: PreparedData, name: str, expected: bool) -> None:
     """Madry's and Wong's inner loops see batch statistics, TRADES's the running ones."""
     network, seen = with_statistics(few).train(), set()
     network.body.register_forward_hook(lambda module, *_: seen.add(module.training))
@@ -159,7 +159,7 @@ def test_the_inner_loop_runs_in_the_mode_of_its_source(few: Prepared, name: str,
     assert seen == {expected}
 
 
-def test_a_step_that_fails_leaves_the_network_as_it_was(few: Prepared) -> None:
+def test_a_step_that_fails_leaves_the_network_as_it_was(few: PreparedData) -> None:
     """An error inside, such as memory that runs out, does not leave parameters frozen."""
     network = built(few).train()
     images, labels, keys = batch(few)
@@ -174,7 +174,7 @@ def test_a_step_that_fails_leaves_the_network_as_it_was(few: Prepared) -> None:
 
 
 @pytest.mark.parametrize("name", ADVERSARIES.names())
-def test_draws_are_a_function_of_keys(few: Prepared, name: str) -> None:
+def test_draws_are_a_function_of_keys(few: PreparedData, name: str) -> None:
     """The same keys give the same images whatever the global state, other keys others, each sample by its own."""
     network = built(few).eval()
     images, labels, keys = batch(few)
@@ -192,7 +192,7 @@ def test_draws_are_a_function_of_keys(few: Prepared, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ADVERSARIES.names())
-def test_training_repeats_itself_and_differs_from_plain_training(few: Prepared, name: str) -> None:
+def test_training_repeats_itself_and_differs_from_plain_training(few: PreparedData, name: str) -> None:
     """The same seed gives the same bytes; the history has figures under attack, lower than the clean ones or equal."""
     settings = replace(PLAIN, epochs=2, adversary=spec_of(name))
     splits = few.splits["train"], few.splits["validation"]
@@ -214,7 +214,7 @@ def test_training_repeats_itself_and_differs_from_plain_training(few: Prepared, 
 
 @pytest.mark.parametrize("steps", [0, 3, 8, 11])
 @pytest.mark.parametrize("name", ADVERSARIES.names())
-def test_a_run_taken_up_anywhere_ends_in_the_same_bytes(few: Prepared, name: str, steps: int) -> None:
+def test_a_run_taken_up_anywhere_ends_in_the_same_bytes(few: PreparedData, name: str, steps: int) -> None:
     """With batch statistics and dropout, while the budget still grows."""
     settings = replace(PLAIN, epochs=2, adversary=spec_of(name, warmup_epochs=2))
     splits = few.splits["train"], few.splits["validation"]
@@ -234,14 +234,14 @@ def test_a_run_taken_up_anywhere_ends_in_the_same_bytes(few: Prepared, name: str
 
 
 @pytest.mark.parametrize("opposed", [False, True], ids=["plain", "adversarial"])
-def test_a_validation_adversary_measures_and_changes_nothing(few: Prepared, opposed: bool) -> None:
+def test_a_validation_adversary_measures_and_changes_nothing(few: PreparedData, opposed: bool) -> None:
     """Weights, epoch and clean figures are those without it; the columns under attack are computed again here."""
     adversary = spec_of("gaussian", sigma=0.1) if opposed else None
     measured = spec_of("fgsm", epsilon=0.1, random_start=False)
     settings = replace(PLAIN, epochs=3, adversary=adversary)
     splits = few.splits["train"], few.splits["validation"]
 
-    def run(settings: Training) -> Fitted:
+    def run(settings: Training) -> TrainingResult:
         torch.manual_seed(0)
         return fit(with_statistics(few), Spec("cross_entropy"), *splits, settings=settings, seed=0)
 
@@ -262,7 +262,7 @@ def test_a_validation_adversary_measures_and_changes_nothing(few: Prepared, oppo
 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])
-def test_without_a_random_start_the_first_step_is_from_the_image(few: Prepared, name: str) -> None:
+def test_without_a_random_start_the_first_step_is_from_the_image(few: PreparedData, name: str) -> None:
     """FGSM by hand: the image plus epsilon times the sign of the training loss's gradient; no draw plays a part."""
     network, images, labels = built(few).eval(), to_unit(few.splits["test"].images), few.splits["test"].labels
     single = {"steps": 1, "step_size": 0.1} if name == "pgd" else {}
@@ -276,7 +276,7 @@ def test_without_a_random_start_the_first_step_is_from_the_image(few: Prepared, 
         assert torch.allclose(found, expected, atol=1e-6)
 
 
-def test_the_epoch_that_is_kept_is_the_best_under_attack(few: Prepared) -> None:
+def test_the_epoch_that_is_kept_is_the_best_under_attack(few: PreparedData) -> None:
     """Not the one with the lowest clean loss; its row can be computed again from the network that is returned."""
     adversary = spec_of("pgd", epsilon=0.15, steps=3)
     settings = replace(PLAIN, epochs=25, batch_size=16, optimizer=Spec("adam", {"lr": 0.01}), adversary=adversary)
@@ -298,7 +298,7 @@ def test_strength_grows_over_the_epochs_of_warm_up() -> None:
     assert Pgd(epsilon=0.3).strength(0) == 1
 
 
-def test_every_step_has_its_own_draws_and_strength(few: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_step_has_its_own_draws_and_strength(few: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
     """Budgets grow within an epoch and keys never repeat; validation sees one set of draws, at full strength."""
     settings = replace(PLAIN, epochs=2, batch_size=50, adversary=spec_of("gaussian", warmup_epochs=1))
     splits = few.splits["train"], few.splits["validation"]
@@ -322,7 +322,7 @@ def test_every_step_has_its_own_draws_and_strength(few: Prepared, monkeypatch: p
     assert held_out[0][0] == 1
 
 
-def test_divergence_and_objective_of_trades_are_the_published_ones(few: Prepared) -> None:
+def test_divergence_and_objective_of_trades_are_the_published_ones(few: PreparedData) -> None:
     """KL(p || q) of p = (3/4, 1/4), q = (1/2, 1/2) is 3/4 ln 3/2 + 1/4 ln 1/2; the total is CE + beta KL."""
     clean, moved = torch.tensor([[3.0, 1.0]]).log(), torch.tensor([[7.0, 7.0]])
     assert divergence(clean, moved).item() == pytest.approx(
@@ -340,7 +340,7 @@ def test_divergence_and_objective_of_trades_are_the_published_ones(few: Prepared
     assert torch.equal(outputs, clean.expand(2, 2))
 
 
-def test_trades_reaches_the_network_through_both_terms(few: Prepared) -> None:
+def test_trades_reaches_the_network_through_both_terms(few: PreparedData) -> None:
     """The gradient of the divergence flows through the clean outputs too, as published."""
     network = built(few).eval()
     images, labels, keys = batch(few)
@@ -363,7 +363,7 @@ def test_trades_reaches_the_network_through_both_terms(few: Prepared) -> None:
         (Spec("lipschitz_cnn", {"widths": [4, 4]}), "hkr"),
     ],
 )
-def test_other_losses_are_trained_against_their_own_ascent(few: Prepared, model: Spec, loss: str) -> None:
+def test_other_losses_are_trained_against_their_own_ascent(few: PreparedData, model: Spec, loss: str) -> None:
     """PGD raises the hinge of code bits and the batch statistic of HKR, and training lowers them."""
     images, labels, keys = batch(few)
     function, network = build_loss(Spec(loss)), built(few, model)
@@ -377,7 +377,7 @@ def test_other_losses_are_trained_against_their_own_ascent(few: Prepared, model:
     assert losses[-1] < losses[0]
 
 
-def test_a_robust_loss_that_is_not_finite_is_told_apart(few: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_robust_loss_that_is_not_finite_is_told_apart(few: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message says that it was the validation under attack."""
     run = TrainingRun(
         built(few),
@@ -395,7 +395,7 @@ def test_a_robust_loss_that_is_not_finite_is_told_apart(few: Prepared, monkeypat
 
 
 @pytest.mark.parametrize("name", BOUNDED)
-def test_a_network_trained_against_an_adversary_withstands_pgd(digits: Prepared, plain: Network, name: str) -> None:
+def test_a_network_trained_against_an_adversary_withstands_pgd(digits: PreparedData, plain: Network, name: str) -> None:
     """Robust accuracy under the package's own attack, with more steps, is far above the plain network's."""
     robust = trained(digits, spec_of(name, epsilon=0.2, warmup_epochs=3), epochs=12)
     split = digits.splits["test"]

@@ -15,7 +15,7 @@ from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.adversary import Adversary
 from gauntlet.learning.training.loop import fit
-from gauntlet.learning.training.objective import Objective
+from gauntlet.learning.training.objective import TrainingObjective
 from gauntlet.registry import NEGATIVES, Spec
 from tests.support.settings import replace
 
@@ -42,7 +42,7 @@ def test_a_steps_loss_is_that_of_images_and_negatives_together(name: str) -> Non
     options = {"blocks": [3]} if name == "scrambling" else {}
     spec, network, (images, labels) = Spec(name, {"share": 0.5, **options}), built(), batch()
     loss = build_loss(SQUARES)
-    terms = Objective(network, loss, None, replace(STILL, negatives=spec), seed=7, steps=5).terms(
+    terms = TrainingObjective(network, loss, None, replace(STILL, negatives=spec), seed=7, steps=5).step_loss(
         images, labels, epoch=3, step=2
     )
     made = build_negatives(spec).make(images, labels, generator("train", 7, "negatives", 3, 2))
@@ -100,7 +100,7 @@ def test_the_adversary_leaves_the_negatives_alone() -> None:
     """It perturbs the images, all of a class; the negatives stand behind them, made of the images before."""
     adversary, (images, labels) = Watching(), batch()
     settings = replace(STILL, negatives=Spec("overlay", {"share": 0.2}))
-    terms = Objective(built(), build_loss(SQUARES), adversary, settings, seed=0, steps=5).terms(
+    terms = TrainingObjective(built(), build_loss(SQUARES), adversary, settings, seed=0, steps=5).step_loss(
         images, labels, epoch=0, step=0
     )
     assert adversary.seen == [(20, int(labels.min()))]

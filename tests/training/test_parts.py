@@ -12,7 +12,7 @@ from gauntlet.learning.models.build import build
 from gauntlet.learning.models.heads import build_head
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training import objective as parts
-from gauntlet.learning.training.objective import outputs_in_parts
+from gauntlet.learning.training.objective import outputs_in_chunks
 from gauntlet.registry import Spec
 
 COUNT = 10
@@ -21,7 +21,7 @@ COUNT = 10
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of four images."""
-    monkeypatch.setattr(parts, "PART", 4)
+    monkeypatch.setattr(parts, "CHUNK", 4)
 
 
 def built(spec: Spec) -> Network:
@@ -38,7 +38,7 @@ def sizes_seen(network: Network, batch: Tensor) -> list[int]:
     """How many images each pass through the network's normalisation had."""
     seen: list[int] = []
     network.normalization.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    outputs_in_parts(network, batch)
+    outputs_in_chunks(network, batch)
     return seen
 
 
@@ -69,7 +69,7 @@ def test_outputs_and_gradients_are_those_of_the_whole_batch(name: str) -> None:
     whole = built(Spec(name))
     parted, batch = copy.deepcopy(whole), images()
     direction = torch.randn(COUNT, 10, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    expected, outputs = whole.outputs(batch), outputs_in_parts(parted, batch)
+    expected, outputs = whole.outputs(batch), outputs_in_chunks(parted, batch)
     torch.testing.assert_close(outputs, expected, rtol=0, atol=1e-12)
     for result in (expected, outputs):
         (result * direction).sum().backward()
@@ -84,9 +84,9 @@ def test_weights_behind_a_parametrisation_are_computed_once() -> None:
     network = built(Spec("lipschitz_cnn"))
     computed: list[int] = []
     network.body[0].parametrizations.weight[0].register_forward_hook(lambda *_: computed.append(1))  # type: ignore[index,union-attr]
-    outputs_in_parts(network, images())
+    outputs_in_chunks(network, images())
     assert len(computed) == 1
-    outputs_in_parts(network, images())
+    outputs_in_chunks(network, images())
     assert len(computed) == 2
 
 

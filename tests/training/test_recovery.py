@@ -19,7 +19,7 @@ from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.history import VOLATILE
-from gauntlet.learning.training.loop import Fitted, TrainingRun, fit
+from gauntlet.learning.training.loop import TrainingResult, TrainingRun, fit
 from gauntlet.registry import Spec
 from tests.support.settings import replace
 
@@ -58,12 +58,12 @@ def spoil(monkeypatch: pytest.MonkeyPatch, *places: tuple[int, int], value: floa
     monkeypatch.setattr(TrainingRun, "_step", step)
 
 
-def trained(settings: Training = SETTINGS, **how: Any) -> Fitted:
+def trained(settings: Training = SETTINGS, **how: Any) -> TrainingResult:
     """Train the network with ramps."""
     return fit(ramped(), Spec("cross_entropy"), *SPLITS, settings=settings, seed=0, **how)
 
 
-def outcome(fitted: Fitted) -> tuple[object, ...]:
+def outcome(fitted: TrainingResult) -> tuple[object, ...]:
     """Everything that a run decides."""
     history = fitted.history.drop_columns(list(VOLATILE)).to_pylist()
     return tensor_digest(fitted.network.state_dict()), fitted.best_epoch, history
@@ -120,8 +120,8 @@ def test_a_collapsed_epoch_is_never_the_one_that_is_kept(monkeypatch: pytest.Mon
     """Not even where its validation loss is the lowest so far: the training was judged to have lost its way."""
     run = TrainingRun(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
     run.run_epoch()
-    assert run.guard is not None
-    monkeypatch.setattr(run.guard, "collapse", lambda accuracy, trouble: "so judged")
+    assert run.recovery is not None
+    monkeypatch.setattr(run.recovery, "collapse_reason", lambda accuracy, trouble: "so judged")
     run.run_epoch()
     first, second = (epoch.validation_loss for epoch in run.history)
     assert first is not None
@@ -160,8 +160,8 @@ def test_the_accuracy_is_that_of_the_same_training_images_every_time() -> None:
     """Unaugmented, in evaluation, after the epoch: it can be measured again on the sample."""
     noisy = replace(SETTINGS, augmentation=[Spec("gaussian_noise", {"std": 0.5})])
     run = TrainingRun(ramped(), Spec("cross_entropy"), *SPLITS, settings=noisy, seed=0)
-    assert run.guard is not None
-    sample: Split = run.guard.sample
+    assert run.recovery is not None
+    sample: Split = run.recovery.sample
     assert len(sample) == 200
     train = {image.numpy().tobytes() for image in SPLITS[0].images}
     assert all(image.numpy().tobytes() in train for image in sample.images)
@@ -264,7 +264,7 @@ def test_the_threshold_is_a_share_of_the_last_good_accuracy(threshold: float) ->
         settings=replace(SETTINGS, recovery=Recovery(threshold=threshold)),
         seed=0,
     )
-    assert run.guard is not None
-    run.guard.keep(1, 0.8)
-    assert run.guard.collapse(0.8 * threshold, None) is None
-    assert run.guard.collapse(0.8 * threshold - 1e-9, None) is not None
+    assert run.recovery is not None
+    run.recovery.record_good_epoch(1, 0.8)
+    assert run.recovery.collapse_reason(0.8 * threshold, None) is None
+    assert run.recovery.collapse_reason(0.8 * threshold - 1e-9, None) is not None

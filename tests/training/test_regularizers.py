@@ -17,7 +17,7 @@ from gauntlet.learning.models.build import build
 from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.network import LayerHead, Network
 from gauntlet.learning.training.loop import TrainingRun, fit
-from gauntlet.learning.training.regularizers import build_regularizer, layers
+from gauntlet.learning.training.regularizers import build_regularizer, weights_and_biases
 from gauntlet.registry import REGULARIZERS, Spec
 from tests.support.settings import replace
 
@@ -89,7 +89,7 @@ def test_gradients_are_right_in_float64(name: str) -> None:
 def test_layers_of_a_users_network_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Convolution and dense layer of a class that knows nothing of this package; its batch norm is none."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "models"))
-    shapes = [tuple(weight.shape) for weight, _ in layers(built(Spec("user_networks:Plain")))]
+    shapes = [tuple(weight.shape) for weight, _ in weights_and_biases(built(Spec("user_networks:Plain")))]
     assert shapes == [(4, 1, 3, 3), (10, 16)]
 
 
@@ -97,7 +97,7 @@ def test_a_frozen_layer_does_not_count() -> None:
     """What is not trained cannot be made smaller."""
     network = by_hand()
     network.head.layer.weight.requires_grad_(False)
-    assert [tuple(weight.shape) for weight, _ in layers(network)] == [(2, 1, 1, 1)]
+    assert [tuple(weight.shape) for weight, _ in weights_and_biases(network)] == [(2, 1, 1, 1)]
 
 
 def test_behind_a_parametrisation_the_weight_in_use_is_penalised() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gauntlet.learning.training.data_parallel import Sharing
+from gauntlet.learning.training.data_parallel import DataParallelGroup
 from gauntlet.registry import LOSSES
 from tests.training import several
 
@@ -109,9 +109,9 @@ def test_a_process_that_dies_ends_the_others_with_an_error(found):
 @pytest.mark.parametrize(("total", "count"), [(10, 3), (2, 3), (16, 4), (7, 1)])
 def test_shares_cover_a_batch_evenly(total, count):
     """Each row once, in order, sizes that differ by one at most."""
-    sharing = object.__new__(Sharing)
-    sharing.count = count
-    shares = [sharing.rows(total, rank) for rank in range(count)]
+    processes = object.__new__(DataParallelGroup)
+    processes.world_size = count
+    shares = [processes.rows(total, rank) for rank in range(count)]
     assert [row for share in shares for row in range(share.start, share.stop)] == list(range(total))
     sizes = [share.stop - share.start for share in shares]
     assert max(sizes) - min(sizes) <= 1

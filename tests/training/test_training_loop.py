@@ -12,11 +12,11 @@ from torch import nn
 from gauntlet.config.variants import Training
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.tensors import tensor_digest
-from gauntlet.learning.data.prepare import Prepared, prepare
+from gauntlet.learning.data.prepare import PreparedData, prepare
 from gauntlet.learning.data.splits import Split, to_unit
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
-from gauntlet.learning.training.history import HISTORY_SCHEMA, VOLATILE, Epoch
+from gauntlet.learning.training.history import HISTORY_SCHEMA, VOLATILE, EpochRecord
 from gauntlet.learning.training.loop import TrainingRun, fit
 from gauntlet.learning.training.optimizers import build_optimizer
 from gauntlet.learning.training.schedules import build_schedule
@@ -38,18 +38,18 @@ VARIANTS = {
 
 
 @pytest.fixture(scope="module")
-def digits() -> Prepared:
+def digits() -> PreparedData:
     """The digits."""
     return prepare(Spec("sklearn_digits"))
 
 
 @pytest.fixture(scope="module")
-def few() -> Prepared:
+def few() -> PreparedData:
     """A quarter of the digits, for tests of the mechanism."""
     return prepare(Spec("sklearn_digits"), limit={"train": 400, "test": 100})
 
 
-def built(data: Prepared, spec: Spec | None = None, *, seed: int = 0) -> Network:
+def built(data: PreparedData, spec: Spec | None = None, *, seed: int = 0) -> Network:
     """A network for the data."""
     shape = data.splits["train"].image_shape
     return build(spec or Spec("cnn", SMALL), image_shape=shape, num_classes=10, mean=data.mean, std=data.std, seed=seed)
@@ -63,7 +63,7 @@ def accuracy(network: Network, split: Split) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), [("softmax", 0.95), ("ecc", 0.95), ("hydra_ecc", 0.95), ("lipschitz", 0.9)])
-def test_default_variants_learn_the_digits(digits: Prepared, name: str, least: float) -> None:
+def test_default_variants_learn_the_digits(digits: PreparedData, name: str, least: float) -> None:
     """The default experiment's networks reach their accuracy on the test split, exported."""
     spec, loss, settings = VARIANTS[name]
     fitted = fit(
@@ -72,9 +72,9 @@ def test_default_variants_learn_the_digits(digits: Prepared, name: str, least: f
     assert accuracy(fitted.network.export().eval(), digits.splits["test"]) >= least
 
 
-def test_training_lowers_the_loss_and_reports_every_epoch(few: Prepared) -> None:
+def test_training_lowers_the_loss_and_reports_every_epoch(few: PreparedData) -> None:
     """One row per epoch with the columns of the schema; losses fall; the KR columns stand only where there is one."""
-    seen: list[Epoch] = []
+    seen: list[EpochRecord] = []
     splits = few.splits["train"], few.splits["validation"]
     fitted = fit(built(few), Spec("cross_entropy"), *splits, settings=QUICK, seed=0, on_epoch=seen.append)
     rows = fitted.history.to_pylist()
@@ -89,7 +89,7 @@ def test_training_lowers_the_loss_and_reports_every_epoch(few: Prepared) -> None
     assert all(row["kr"] > 0 and row["train_kr"] > 0 for row in lipschitz.history.to_pylist()[1:])
 
 
-def test_validation_figures_are_those_of_the_returned_network(few: Prepared) -> None:
+def test_validation_figures_are_those_of_the_returned_network(few: PreparedData) -> None:
     """The best epoch's row can be computed again from the network that was returned: it was kept and restored."""
     settings = Training(epochs=12, batch_size=32, optimizer=Spec("adam", {"lr": 0.03}))
     fitted = fit(
@@ -107,7 +107,7 @@ def test_validation_figures_are_those_of_the_returned_network(few: Prepared) -> 
     )
 
 
-def test_patience_ends_a_run_that_no_longer_improves(few: Prepared) -> None:
+def test_patience_ends_a_run_that_no_longer_improves(few: PreparedData) -> None:
     """So many epochs after the best one the run ends; without patience it runs to its end."""
     settings = Training(epochs=40, batch_size=32, optimizer=Spec("adam", {"lr": 0.03}), patience=3)
     splits = few.splits["train"], few.splits["validation"]
@@ -116,7 +116,7 @@ def test_patience_ends_a_run_that_no_longer_improves(few: Prepared) -> None:
 
 
 @pytest.mark.parametrize("name", ["softmax", "hydra_ecc", "lipschitz"])
-def test_same_seed_gives_the_same_bytes_and_another_seed_others(few: Prepared, name: str) -> None:
+def test_same_seed_gives_the_same_bytes_and_another_seed_others(few: PreparedData, name: str) -> None:
     """Weights and history, times aside, are a function of data, settings and seed; global state plays no part."""
     spec, loss, _ = VARIANTS[name]
     settings = replace(QUICK, epochs=2, augmentation=[Spec("shift", {"pixels": 1})])
@@ -134,7 +134,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(few: Prepared, n
 @pytest.mark.parametrize("steps", [0, 3, 5, 8])
 @pytest.mark.parametrize("name", ["lipschitz", "dropout"])
 def test_a_run_taken_up_between_any_two_steps_ends_in_the_same_bytes(
-    few: Prepared, name: str, steps: int, monkeypatch: pytest.MonkeyPatch
+    few: PreparedData, name: str, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped after some steps, in or between epochs, and gone on with by a fresh process: nothing differs."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "models"))
@@ -163,7 +163,7 @@ def test_a_run_taken_up_between_any_two_steps_ends_in_the_same_bytes(
     assert kept[0] == kept[1]
 
 
-def test_training_leaves_the_global_random_state_alone(few: Prepared) -> None:
+def test_training_leaves_the_global_random_state_alone(few: PreparedData) -> None:
     """A notebook's own draws are the same whether it trained something or not."""
     network = built(few)
     before = torch.get_rng_state()
@@ -171,14 +171,14 @@ def test_training_leaves_the_global_random_state_alone(few: Prepared) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_loss_that_is_not_finite_is_told_with_epoch_step_and_remedy(few: Prepared) -> None:
+def test_loss_that_is_not_finite_is_told_with_epoch_step_and_remedy(few: PreparedData) -> None:
     """An absurd learning rate ends in one line, not in a model of NaNs."""
     settings = Training(epochs=30, batch_size=64, optimizer=Spec("sgd", {"lr": 1e9}))
     with pytest.raises(GauntletError, match=r"loss became (nan|inf) in epoch \d+, .*step.*training\.optimizer\.lr"):
         fit(built(few), Spec("cross_entropy"), few.splits["train"], few.splits["validation"], settings=settings, seed=0)
 
 
-def test_first_step_with_a_broken_loss_is_named(few: Prepared) -> None:
+def test_first_step_with_a_broken_loss_is_named(few: PreparedData) -> None:
     """The step in the message is the first whose loss was not finite."""
     network = built(few)
     calls = 0
@@ -228,7 +228,7 @@ def test_schedules_have_their_values(spec: Spec, warmup_epochs: int, rates: list
     assert [schedule(epoch, 4) for epoch in range(4)] == pytest.approx(rates)
 
 
-def test_the_history_shows_the_learning_rate_of_the_schedule(few: Prepared) -> None:
+def test_the_history_shows_the_learning_rate_of_the_schedule(few: PreparedData) -> None:
     """The rates of a run's epochs are those of its schedule."""
     settings = replace(QUICK, schedule=Spec("cosine"))
     fitted = fit(
@@ -237,7 +237,7 @@ def test_the_history_shows_the_learning_rate_of_the_schedule(few: Prepared) -> N
     assert fitted.history["learning_rate"].to_pylist() == pytest.approx([1e-3, 0.75e-3, 0.25e-3])
 
 
-def test_augmentation_reaches_the_training_images_only(few: Prepared) -> None:
+def test_augmentation_reaches_the_training_images_only(few: PreparedData) -> None:
     """With noise on the training images the network differs; its validation figures are of the clean images."""
     splits = few.splits["train"], few.splits["validation"]
     plain = fit(built(few), Spec("cross_entropy"), *splits, settings=QUICK, seed=0)

@@ -22,7 +22,7 @@ class Progress(Protocol):
         ...
 
 
-class Silent:
+class NullProgress:
     """Reports nothing: for library use and tests."""
 
     def advance(self, amount: int = 1, note: str = "") -> None:

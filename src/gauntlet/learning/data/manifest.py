@@ -18,7 +18,7 @@ REMEDY = "delete the folder and run `gauntlet prepare` again"
 
 
 @dataclass(frozen=True)
-class Manifest:
+class DataManifest:
     """What a stored split holds: `digests` and `sizes` per split, the images' shape, classes and channel statistics.
 
     `digest` stands for all of it, pixels included.
@@ -38,13 +38,13 @@ class Manifest:
         return len(self.classes)
 
 
-def load_manifest(folder: Path) -> Manifest:
+def load_data_manifest(folder: Path) -> DataManifest:
     """Read the manifest of a stored split. Raises InputError when it is missing, damaged or was edited."""
     path = folder / "manifest.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         digest = content.pop("digest")
-        manifest = Manifest(
+        manifest = DataManifest(
             digest,
             {name: content["splits"][name]["digest"] for name in SPLITS},
             {name: content["splits"][name]["n"] for name in SPLITS},
@@ -57,11 +57,11 @@ def load_manifest(folder: Path) -> Manifest:
         raise InputError("the file is missing", where=str(path), remedy="run `gauntlet prepare`") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError("is no manifest of a stored split", where=str(path), remedy=REMEDY) from error
-    if content.get("format") != FORMAT or content_digest(content) != digest:
+    if content.get("format") != FORMAT or manifest_digest(content) != digest:
         raise InputError("was edited, or written by another version", where=str(path), remedy=REMEDY)
     return manifest
 
 
-def content_digest(content: Mapping[str, Any]) -> str:
+def manifest_digest(content: Mapping[str, Any]) -> str:
     """Give the digest of a manifest's content, itself left out."""
     return f"sha256:{hashlib.sha256(canonical_json(content).encode()).hexdigest()}"

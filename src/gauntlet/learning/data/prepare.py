@@ -17,7 +17,7 @@ from gauntlet.registry import SOURCES, Spec
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """A data set ready to store: `splits` by name, `mean` and `std` per channel of the training images in [0, 1]."""
 
     splits: Mapping[str, Split]
@@ -33,7 +33,7 @@ def prepare(
     test: float = 0.2,
     limit: Mapping[str, int | None] | None = None,
     seed: int = 0,
-) -> Prepared:
+) -> PreparedData:
     """Read a source and split it.
 
     `validation` is the share of the training images that is held out, or half of the test images; a source that has a
@@ -65,7 +65,7 @@ def prepare(
     splits = {name: split.select(shuffled(len(split), seed, "order", name)) for name, split in splits.items()}
     _check_splits(splits, raw.classes, source.name)
     mean, std = channel_statistics(splits["train"].images)
-    return Prepared(splits, raw.classes, mean, std)
+    return PreparedData(splits, raw.classes, mean, std)
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -9,12 +9,12 @@ from typing import Any
 from gauntlet.core.errors import InputError
 from gauntlet.core.files import write_json
 from gauntlet.core.tensors import read_tensors, tensor_digest, write_tensors
-from gauntlet.learning.data.manifest import FORMAT, REMEDY, SPLITS, Manifest, content_digest, load_manifest
-from gauntlet.learning.data.prepare import Prepared
+from gauntlet.learning.data.manifest import FORMAT, REMEDY, SPLITS, DataManifest, load_data_manifest, manifest_digest
+from gauntlet.learning.data.prepare import PreparedData
 from gauntlet.learning.data.splits import Split
 
 
-def write_splits(folder: Path, prepared: Prepared, metadata: Mapping[str, str] | None = None) -> Manifest:
+def write_splits(folder: Path, prepared: PreparedData, metadata: Mapping[str, str] | None = None) -> DataManifest:
     """Write the splits and, last, their manifest.
 
     The manifest carries no time and no host; `metadata` stands in the big files.
@@ -33,13 +33,13 @@ def write_splits(folder: Path, prepared: Prepared, metadata: Mapping[str, str] |
         "mean": list(prepared.mean),
         "std": list(prepared.std),
     }
-    write_json(folder / "manifest.json", {**content, "digest": content_digest(content)})
-    return load_manifest(folder)
+    write_json(folder / "manifest.json", {**content, "digest": manifest_digest(content)})
+    return load_data_manifest(folder)
 
 
 def load_split(folder: Path, name: str) -> Split:
     """Read one split. Raises InputError when a file is missing or damaged, or is not the one its manifest names."""
-    manifest = load_manifest(folder)
+    manifest = load_data_manifest(folder)
     if name not in manifest.digests:
         raise InputError(f"there is no split '{name}'", where=str(folder), remedy=f"known: {', '.join(SPLITS)}")
     path = folder / f"{name}.safetensors"

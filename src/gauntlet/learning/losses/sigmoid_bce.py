@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from gauntlet.learning.losses.targets import propositions
+from gauntlet.learning.losses.targets import binary_targets
 from gauntlet.learning.models.network import Network
 from gauntlet.registry import LOSSES
 
@@ -16,5 +16,5 @@ def sigmoid_bce(network: Network, outputs: Tensor, labels: Tensor) -> Tensor:
 
     A label of -1 is of no class, all targets 0.
     """
-    targets = propositions(labels, outputs)
+    targets = binary_targets(labels, outputs)
     return functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(dim=1)

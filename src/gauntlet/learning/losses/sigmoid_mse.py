@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gauntlet.learning.losses.targets import propositions
+from gauntlet.learning.losses.targets import binary_targets
 from gauntlet.learning.models.network import Network
 from gauntlet.registry import LOSSES, PositiveFloat
 
@@ -16,6 +16,6 @@ def sigmoid_mse(network: Network, outputs: Tensor, labels: Tensor, *, positive_w
     Outputs are logits `(B, K)`; a label of -1 is of no class, all targets 0; returns `(B,)`. The source's weights are
     9 for ten classes, and 19 where as many negative images are trained on.
     """
-    targets = propositions(labels, outputs)
+    targets = binary_targets(labels, outputs)
     errors = (outputs.sigmoid() - targets).square()
     return ((1 + (positive_weight - 1) * targets) * errors).mean(dim=1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.randomness import derive_seed
 from gauntlet.learning.models.layers.normalization import Normalization
-from gauntlet.learning.models.network import Description, Head, Network
+from gauntlet.learning.models.network import Head, Network, NetworkDescription
 from gauntlet.registry import MODELS, PARTS, Spec, part_of
 
 
@@ -34,7 +34,7 @@ def build(
     Raises InputError for what is no class of modules, cannot be constructed, or gives outputs of another shape.
     """
     channels, height, width = image_shape
-    description = Description(model, (channels, height, width), num_classes, tuple(mean), tuple(std))
+    description = NetworkDescription(model, (channels, height, width), num_classes, tuple(mean), tuple(std))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed("train", seed, "weights"))
         network = _construct(description)
@@ -43,7 +43,7 @@ def build(
     return network
 
 
-def _construct(description: Description) -> Network:
+def _construct(description: NetworkDescription) -> Network:
     name = description.architecture.name
     factory = MODELS.load(name)
     if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):

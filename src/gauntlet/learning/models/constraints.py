@@ -13,7 +13,7 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Constraint:
+class ConstrainedLayers:
     """Makes the layers of one kind of constraint.
 
     ``spectral``: the weight is a function of a free parameter, computed in every pass: divided by its largest singular

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gauntlet.core.errors import InputError
-from gauntlet.learning.models.constraints import Constraint
+from gauntlet.learning.models.constraints import ConstrainedLayers
 from gauntlet.learning.models.layers.full_sort import FullSort
 from gauntlet.learning.models.layers.group_sort import GroupSort2
 from gauntlet.learning.models.layers.normalization import Normalization
@@ -65,7 +65,7 @@ class LipschitzCnn(LipschitzNetwork):
             raise InputError(problem, where="model.widths", remedy="use even numbers")
         sort, pool = _ACTIVATIONS[activation], _POOLINGS[pooling]
         first, second = widths
-        kept = Constraint(constraint, bjorck_iterations, eps_bjorck, eps_spectral)
+        kept = ConstrainedLayers(constraint, bjorck_iterations, eps_bjorck, eps_spectral)
         body = nn.Sequential(
             kept.convolution(channels, first),
             sort(),

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from gauntlet.core.errors import InputError
-from gauntlet.learning.models.blocks import Blocks
 from gauntlet.learning.models.heads import build_head
+from gauntlet.learning.models.layer_factory import LayerFactory
 from gauntlet.learning.models.layers.normalization import input_layer
 from gauntlet.learning.models.network import Network
 from gauntlet.registry import MODELS, PositiveInt
@@ -48,7 +48,7 @@ class MnistCnn(Network):
         channels, height, width = image_shape
         if min(height, width) < SMALLEST_SIDE:
             raise InputError(f"needs images of 4x4 pixels, these are {height}x{width}", where="model.name")
-        blocks = Blocks(unit=unit, folding=folding, activation=activation)
+        blocks = LayerFactory(unit=unit, folding=folding, activation=activation)
         layers: list[nn.Module] = []
         for number, (before, after) in enumerate(pairwise((channels, *widths))):
             conv = blocks.conv(before, after, 5)

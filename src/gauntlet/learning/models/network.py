@@ -16,7 +16,7 @@ View = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Description:
+class NetworkDescription:
     """What a network is built from: enough to build it again and put stored weights in.
 
     `mean` and `std` are the data's, per channel in [0, 1]; `exported` says that constrained layers became plain ones.
@@ -91,7 +91,7 @@ class Network(nn.Module):
     advances; it is not stored with the weights.
     """
 
-    description: Description | None = None
+    description: NetworkDescription | None = None
     ramps_frozen: bool = False
 
     def __init__(self, *, normalization: nn.Module, body: nn.Module, head: Head) -> None:

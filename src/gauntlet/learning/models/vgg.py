@@ -9,8 +9,8 @@ from typing import Any, Literal
 from torch import nn
 
 from gauntlet.core.errors import InputError
-from gauntlet.learning.models.blocks import Blocks
 from gauntlet.learning.models.heads import build_head
+from gauntlet.learning.models.layer_factory import LayerFactory
 from gauntlet.learning.models.layers.normalization import input_layer
 from gauntlet.learning.models.network import Network
 from gauntlet.registry import MODELS, NonNegativeInt, PositiveFloat
@@ -73,8 +73,8 @@ class Vgg(Network):
             problem = f"vgg of depth {depth} has layers 0 to {output}, none from {first_modified} to {last} of them"
             raise InputError(problem, where="model.first_modified", remedy="choose 0 <= first <= last <= the head's")
         # Those biases make the size of what is passed on unstable: sixteen layers without normalisation would explode.
-        plain = Blocks()
-        modified = Blocks(unit=unit, folding=folding, activation=activation, centred=batch_norm)
+        plain = LayerFactory()
+        modified = LayerFactory(unit=unit, folding=folding, activation=activation, centred=batch_norm)
         kinds = [modified if first_modified <= number <= last else plain for number in range(output + 1)]
         layers: list[nn.Module] = []
         number, moment = 0, 1.0

@@ -15,14 +15,14 @@ from gauntlet.core.files import write_json
 from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark
 from gauntlet.core.tensors import read_tensors, tensor_digest, write_tensors
 from gauntlet.learning.models.build import build
-from gauntlet.learning.models.network import Description, Network
+from gauntlet.learning.models.network import Network, NetworkDescription
 from gauntlet.registry import MODELS, PARTS, Registry, Spec
 
 FORMAT = 1
 _REMEDY = "train it again"
 
 
-def save(network: Network, folder: Path, metadata: Mapping[str, str] | None = None) -> str:
+def save_model(network: Network, folder: Path, metadata: Mapping[str, str] | None = None) -> str:
     """Write a network that `build` made, exported to plain layers, and return the digest of its weights.
 
     ``model.safetensors`` carries `metadata`; ``manifest.json`` is written last and carries no time and no host, so
@@ -52,12 +52,12 @@ def save(network: Network, folder: Path, metadata: Mapping[str, str] | None = No
 
 
 def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Network:
-    """Read a network that `save` wrote, in evaluation mode, on `device`.
+    """Read a network that `save_model` wrote, in evaluation mode, on `device`.
 
     Raises InputError that names the file when one is missing, damaged, a pickle, or does not fit the manifest.
     """
     folder = Path(folder)
-    description, digest = load_manifest(folder)
+    description, digest = load_model_manifest(folder)
     path = folder / "model.safetensors"
     tensors = read_tensors(path, expected_digest=digest, remedy=_REMEDY)
     network = build(
@@ -79,14 +79,14 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Networ
     return network.to(device).eval()
 
 
-def load_manifest(folder: Path) -> tuple[Description, str]:
+def load_model_manifest(folder: Path) -> tuple[NetworkDescription, str]:
     """Read what a stored network is, and the digest of its weights. Raises InputError as `load_model` does."""
     path = folder / "manifest.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         channels, height, width = (int(size) for size in content["image_shape"])
         mean, std = (tuple(float(value) for value in content[key]) for key in ("mean", "std"))
-        description = Description(
+        description = NetworkDescription(
             _checked(content["architecture"]),
             (channels, height, width),
             int(content["num_classes"]),

@@ -59,7 +59,7 @@ def draw_keys(count: int, *address: str | int, device: str | torch.device) -> Te
 
 
 @contextmanager
-def undisturbed(network: Network, *, training: bool) -> Iterator[None]:
+def without_side_effects(network: Network, *, training: bool) -> Iterator[None]:
     """Use a network without leaving a trace.
 
     Inside, it is in training or evaluation mode, its parameters need no gradient, and weights behind a

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from gauntlet.core.errors import InputError
 from gauntlet.core.files import atomic_path
-from gauntlet.learning.training.history import Epoch
-from gauntlet.learning.training.state import Best, RecoveryState, Tally, TrainingState
+from gauntlet.learning.training.history import EpochRecord
+from gauntlet.learning.training.state import BestEpoch, RecoveryState, Tally, TrainingState
 
 log = logging.getLogger("gauntlet")
 
@@ -107,8 +107,8 @@ def _state(plain: dict[str, Any]) -> TrainingState:
         plain["step"],
         plain["weights"],
         plain["optimizer"],
-        None if plain["best"] is None else Best(**plain["best"]),
-        [Epoch(**epoch) for epoch in plain["history"]],
+        None if plain["best"] is None else BestEpoch(**plain["best"]),
+        [EpochRecord(**epoch) for epoch in plain["history"]],
         Tally(
             losses=_unbound(tally["losses"]),
             penalties=_unbound(tally["penalties"]),

@@ -19,16 +19,16 @@ from gauntlet.learning.losses import Loss
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.settings import RecoverySettings
 from gauntlet.learning.training.state import RecoveryState, snapshot
-from gauntlet.learning.training.validation import clean_figures
+from gauntlet.learning.training.validation import clean_metrics
 
 log = logging.getLogger("gauntlet")
 
 
-class NotFinite(GauntletError):
+class NonFiniteLoss(GauntletError):
     """A loss that is not finite; an epoch that has one is a collapse where recovery is on, else the end."""
 
 
-class Guard:
+class CollapseRecovery:
     """Tells whether an epoch collapsed, and keeps what a collapse goes back to.
 
     `sample` are the training images that accuracy is measured on. From epoch `regularized_from` on (None: never) a
@@ -55,9 +55,9 @@ class Guard:
 
     def accuracy(self) -> float:
         """Measure the network, in evaluation mode, on the sample."""
-        return clean_figures(self.network, self.loss, self.sample).accuracy
+        return clean_metrics(self.network, self.loss, self.sample).accuracy
 
-    def collapse(self, accuracy: float, trouble: NotFinite | None) -> str | None:
+    def collapse_reason(self, accuracy: float, trouble: NonFiniteLoss | None) -> str | None:
         """Say how the epoch that led to this accuracy collapsed; None where it did not."""
         if trouble is not None:
             return trouble.problem
@@ -66,7 +66,7 @@ class Guard:
             return None
         return f"accuracy on {len(self.sample)} training images fell from {last:.4f} to {accuracy:.4f}"
 
-    def keep(self, epoch: int, accuracy: float) -> None:
+    def record_good_epoch(self, epoch: int, accuracy: float) -> None:
         """Keep what a good epoch, counted from 1, has come to."""
         self.state.weights, self.state.optimizer = snapshot(self.network), copy.deepcopy(self.optimizer.state_dict())
         self.state.epoch, self.state.accuracy = epoch, accuracy

@@ -21,20 +21,20 @@ from torch.nn.modules.dropout import _DropoutNd
 from gauntlet.core.errors import GauntletError
 from gauntlet.learning.models.network import Network
 
-LOST = "another process of this training ended"
+PROCESS_LOST = "another process of this training ended"
 """What is said by those who did not fail themselves."""
 
 T = TypeVar("T")
 
 
-class Sharing:
+class DataParallelGroup:
     """The processes of torch's default group, of which this is number `rank` of `count`.
 
     Everything here is done by all of them together, in the same order. Raises GauntletError where one is no more.
     """
 
     def __init__(self) -> None:
-        self.rank, self.count = dist.get_rank(), dist.get_world_size()
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
 
     def attach(self, network: Network) -> None:
         """Share the passes of a network: its raw outputs are of all rows, its gradients of the own rows, times `count`.
@@ -55,15 +55,15 @@ class Sharing:
     def rows(self, total: int, rank: int | None = None) -> slice:
         """Say which rows of a batch a process takes, this one if not said which; sizes differ by one at most."""
         rank = self.rank if rank is None else rank
-        return slice(total * rank // self.count, total * (rank + 1) // self.count)
+        return slice(total * rank // self.world_size, total * (rank + 1) // self.world_size)
 
-    def average(self, parameters: Iterable[nn.Parameter]) -> None:
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace gradients by their means over the processes: by those of the whole batch."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         with _together():
             dist.all_reduce(flat)
-        flat /= self.count
+        flat /= self.world_size
         for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
@@ -74,7 +74,7 @@ class Sharing:
             dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return bool(flag)
 
-    def first(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Give what the first process has."""
         values: list[Any] = [value]
         with _together():
@@ -82,7 +82,7 @@ class Sharing:
         given: T = values[0]
         return given
 
-    def check(self, network: Network) -> None:
+    def check_weights(self, network: Network) -> None:
         """Raise GauntletError if the processes' weights are no longer the same, to the last bit."""
         sums = torch.stack([tensor.detach().double().sum() for tensor in network.state_dict().values()])
         low = sums.nan_to_num().cpu()
@@ -111,17 +111,17 @@ class _Gathered(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, sharing: Sharing, total: int) -> Tensor:
+    def forward(ctx: Any, own: Tensor, processes: DataParallelGroup, total: int) -> Tensor:
         """Gather `(B, ...)` from the own rows; all shares are padded to the largest."""
-        rows = sharing.rows(total)
-        ctx.rows, ctx.factor, ctx.shape = rows, sharing.count, own.shape
-        count, largest = rows.stop - rows.start, -(-total // sharing.count)
+        rows = processes.rows(total)
+        ctx.rows, ctx.factor, ctx.shape = rows, processes.world_size, own.shape
+        count, largest = rows.stop - rows.start, -(-total // processes.world_size)
         padded = own.new_zeros(largest, *own.shape[1:])
         padded[:count] = own[:count]
-        parts = [torch.empty_like(padded) for _ in range(sharing.count)]
+        parts = [torch.empty_like(padded) for _ in range(processes.world_size)]
         with _together():
             dist.all_gather(parts, padded)
-        shares = (sharing.rows(total, rank) for rank in range(sharing.count))
+        shares = (processes.rows(total, rank) for rank in range(processes.world_size))
         return torch.cat([part[: share.stop - share.start] for part, share in zip(parts, shares, strict=True)])
 
     @staticmethod
@@ -145,4 +145,4 @@ def _together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise GauntletError(LOST, remedy="its own message says why") from error
+        raise GauntletError(PROCESS_LOST, remedy="its own message says why") from error

@@ -34,7 +34,7 @@ VOLATILE = ("steps_per_second", "seconds")
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochRecord:
     """What is recorded of one epoch.
 
     The training figures are those of the batches as they were trained on, with the weights changing meanwhile; the
@@ -68,6 +68,6 @@ class Epoch:
     seconds: float
 
 
-def history_table(epochs: Sequence[Epoch]) -> pa.Table:
+def history_table(epochs: Sequence[EpochRecord]) -> pa.Table:
     """Make the table of a run's epochs."""
     return pa.Table.from_pylist([asdict(epoch) for epoch in epochs], schema=HISTORY_SCHEMA)

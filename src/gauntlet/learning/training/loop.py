@@ -28,22 +28,22 @@ from gauntlet.learning.losses.kantorovich import kantorovich_rubinstein
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.adversary import Adversary, build_adversary, draw_keys
 from gauntlet.learning.training.checkpoints import Checkpoints
-from gauntlet.learning.training.collapse_recovery import Guard, NotFinite
-from gauntlet.learning.training.data_parallel import Sharing
-from gauntlet.learning.training.history import Epoch, history_table
-from gauntlet.learning.training.objective import Objective
+from gauntlet.learning.training.collapse_recovery import CollapseRecovery, NonFiniteLoss
+from gauntlet.learning.training.data_parallel import DataParallelGroup
+from gauntlet.learning.training.history import EpochRecord, history_table
+from gauntlet.learning.training.objective import TrainingObjective
 from gauntlet.learning.training.optimizers import build_optimizer
 from gauntlet.learning.training.schedules import build_schedule
 from gauntlet.learning.training.settings import TrainingSettings
-from gauntlet.learning.training.state import Best, Tally, TrainingState, Weights, snapshot
-from gauntlet.learning.training.validation import Figures, clean_figures, robust_figures
+from gauntlet.learning.training.state import BestEpoch, Tally, TrainingState, Weights, snapshot
+from gauntlet.learning.training.validation import Metrics, clean_metrics, robust_metrics
 from gauntlet.registry import LOSSES, Spec
 
 log = logging.getLogger("gauntlet")
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainingResult:
     """A trained network in evaluation mode with the weights of its best epoch (from 1), and the history of the run."""
 
     network: Network
@@ -60,24 +60,24 @@ def fit(
     settings: TrainingSettings,
     seed: int,
     device: str | torch.device = "cpu",
-    on_epoch: Callable[[Epoch], None] | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
     resume: TrainingState | None = None,
     checkpoints: Checkpoints | None = None,
     stop: StopRequest | None = None,
-    sharing: Sharing | None = None,
-) -> Fitted:
+    processes: DataParallelGroup | None = None,
+) -> TrainingResult:
     """Train `network` and give it back with its best weights.
 
     The same arguments on the same machine and number of threads give the same bytes. `on_epoch` is called after each
     epoch, and first for each that `resume`, a state that `TrainingRun.state` gave, has behind it. A state that does not
     fit the network is told and passed by. `checkpoints` keeps the state whenever it is due, and when `stop` is
-    requested. With `sharing` all its processes call this with the same arguments, but one of them alone has
+    requested. With `processes` all its processes call this with the same arguments, but one of them alone has
     `checkpoints`; they share every batch, and give the same network. Raises GauntletError when the loss is not finite,
     when a collapse is not recovered from, or when memory runs out; Interrupted at a request to stop.
     """
     try:
         run = TrainingRun(
-            network, loss, train, validation, settings=settings, seed=seed, device=device, sharing=sharing
+            network, loss, train, validation, settings=settings, seed=seed, device=device, processes=processes
         )
         if resume is not None and run.fits(resume):
             run.restore(resume)
@@ -91,20 +91,20 @@ def fit(
         remedy = "lower `training.batch_size`, or use a device with more memory"
         raise GauntletError(problem, remedy=remedy) from error
     finally:
-        if sharing is not None:
-            sharing.detach(network)
+        if processes is not None:
+            processes.detach(network)
     return run.result()
 
 
 def _finish(
     run: TrainingRun,
     *,
-    on_epoch: Callable[[Epoch], None] | None,
+    on_epoch: Callable[[EpochRecord], None] | None,
     checkpoints: Checkpoints | None,
     stop: StopRequest | None,
 ) -> None:
     def agreed(wanted: bool) -> bool:
-        return wanted if run.sharing is None else run.sharing.any(wanted)
+        return wanted if run.processes is None else run.processes.any(wanted)
 
     def pause() -> bool:
         return agreed((stop is not None and stop.requested) or (checkpoints is not None and checkpoints.due()))
@@ -112,7 +112,7 @@ def _finish(
     while not run.finished:
         run.run_steps(pause=pause)
         if pause():
-            if run.guard is None:
+            if run.recovery is None:
                 run.check_losses()
             if checkpoints is not None:
                 checkpoints.save(run.live_state())
@@ -123,7 +123,7 @@ def _finish(
             _tell(on_epoch, run.run_epoch())
 
 
-def _tell(on_epoch: Callable[[Epoch], None] | None, epoch: Epoch) -> None:
+def _tell(on_epoch: Callable[[EpochRecord], None] | None, epoch: EpochRecord) -> None:
     if on_epoch is not None:
         on_epoch(epoch)
 
@@ -141,13 +141,13 @@ class TrainingRun:
         settings: TrainingSettings,
         seed: int,
         device: str | torch.device = "cpu",
-        sharing: Sharing | None = None,
+        processes: DataParallelGroup | None = None,
     ) -> None:
         # Channels last is the faster layout for convolutions; it changes no value that is stored.
         self.network = network.to(device).to(memory_format=torch.channels_last).train()
-        self.sharing = sharing
-        if sharing is not None:
-            sharing.attach(self.network)
+        self.processes = processes
+        if processes is not None:
+            processes.attach(self.network)
         self.loss, self.has_kr = build_loss(loss), bool(LOSSES.entry(loss.name).tags.get("kr"))
         self.adversary = None if settings.adversary is None else build_adversary(settings.adversary)
         measured = settings.validation_adversary
@@ -162,13 +162,13 @@ class TrainingRun:
         self.optimizer = build_optimizer(settings.optimizer, trainable)
         self.base_lr: float = self.optimizer.param_groups[0]["lr"]
         self.schedule = build_schedule(settings.schedule, warmup_epochs=settings.warmup_epochs)
-        self.objective = Objective(
+        self.objective = TrainingObjective(
             self.network, self.loss, self.adversary, settings, seed=seed, steps=self.batches.steps
         )
-        self.guard = self._guard()
+        self.recovery = self._build_recovery()
         self.epochs, self.step = 0, 0
-        self.best: Best | None = None
-        self.history: list[Epoch] = []
+        self.best: BestEpoch | None = None
+        self.history: list[EpochRecord] = []
         self.tally = Tally()
 
     @property
@@ -186,7 +186,7 @@ class TrainingRun:
         """Say where the run stands in its own tensors, which the next step changes."""
         weights = {name: tensor.detach() for name, tensor in self.network.state_dict().items()}
         optimizer = self.optimizer.state_dict()
-        recovery = None if self.guard is None else self.guard.state
+        recovery = None if self.recovery is None else self.recovery.state
         return TrainingState(self.epochs, self.step, weights, optimizer, self.best, self.history, self.tally, recovery)
 
     def fits(self, state: TrainingState) -> bool:
@@ -199,7 +199,7 @@ class TrainingRun:
             and [len(group["params"]) for group in state.optimizer["param_groups"]] == sizes
             and len(state.history) == state.epochs
             and len(state.tally.losses) == state.step <= self.batches.steps
-            and (state.recovery is None) == (self.guard is None)
+            and (state.recovery is None) == (self.recovery is None)
         )
         if not fits:
             log.warning("the checkpoint does not fit the network, training starts anew")
@@ -212,17 +212,17 @@ class TrainingRun:
         self.optimizer.load_state_dict(state.optimizer)
         self.epochs, self.step = state.epochs, state.step
         self.best, self.history, self.tally = state.best, state.history, state.tally
-        if self.guard is not None and state.recovery is not None:
-            self.guard.state = state.recovery
+        if self.recovery is not None and state.recovery is not None:
+            self.recovery.state = state.recovery
 
-    def run_epoch(self) -> Epoch:
+    def run_epoch(self) -> EpochRecord:
         """Make the remaining steps of the present epoch, then validate; where it collapsed, go back.
 
         Raises GauntletError for a non-finite loss without recovery, and for a collapse that is not recovered from.
         """
         self.run_steps()
-        if self.sharing is not None:
-            self.sharing.check(self.network)
+        if self.processes is not None:
+            self.processes.check_weights(self.network)
         start_s, number = time.perf_counter(), self.epochs + 1
         train_loss, train_accuracy, train_kr, penalty = self._training_figures()
         self.network.eval()
@@ -230,17 +230,19 @@ class TrainingRun:
         try:
             self.check_losses()
             clean, robust, decisive = self._validation_figures()
-        except NotFinite as error:
-            if self.guard is None:
+        except NonFiniteLoss as error:
+            if self.recovery is None:
                 raise
             trouble = error
-        accuracy = None if self.guard is None else self.guard.accuracy()
+        accuracy = None if self.recovery is None else self.recovery.accuracy()
         self.network.train()
-        collapse = None if self.guard is None or accuracy is None else self.guard.collapse(accuracy, trouble)
+        collapse = (
+            None if self.recovery is None or accuracy is None else self.recovery.collapse_reason(accuracy, trouble)
+        )
         if not collapse and decisive is not None and (self.best is None or decisive < self.best.validation_loss):
-            self.best = Best(number, decisive, snapshot(self.network))
+            self.best = BestEpoch(number, decisive, snapshot(self.network))
         training_s = self.tally.seconds
-        epoch = Epoch(
+        epoch = EpochRecord(
             epoch=number,
             train_loss=train_loss,
             train_accuracy=train_accuracy,
@@ -261,11 +263,11 @@ class TrainingRun:
         )
         self.history.append(epoch)
         self.epochs, self.step, self.tally = number, 0, Tally()
-        if self.guard is not None and accuracy is not None:
+        if self.recovery is not None and accuracy is not None:
             if collapse is None:
-                self.guard.keep(number, accuracy)
+                self.recovery.record_good_epoch(number, accuracy)
             else:
-                self.guard.go_back(number, collapse)
+                self.recovery.go_back(number, collapse)
         return epoch
 
     def run_steps(self, count: int | None = None, *, pause: Callable[[], bool] | None = None) -> None:
@@ -273,7 +275,7 @@ class TrainingRun:
         start_s = time.perf_counter()
         for group in self.optimizer.param_groups:
             group["lr"] = self.base_lr * self.schedule(self.epochs, self.settings.epochs)
-        self.network.ramps_frozen = self.guard is not None and self.guard.ramps_frozen(self.epochs + 1)
+        self.network.ramps_frozen = self.recovery is not None and self.recovery.ramps_frozen(self.epochs + 1)
         end = self.batches.steps if count is None else min(self.batches.steps, self.step + count)
         cuda = [self.device] if self.device.type == "cuda" else []
         # Seeding every device's generator takes as long as a small layer.
@@ -292,7 +294,7 @@ class TrainingRun:
             torch.cuda.synchronize(self.device)
         self.tally.seconds += time.perf_counter() - start_s
 
-    def result(self) -> Fitted:
+    def result(self) -> TrainingResult:
         """Give the network with its best weights, in evaluation mode."""
         if self.best is None and self.history:
             raise GauntletError("training collapsed in every epoch", remedy="lower `training.optimizer.lr`")
@@ -300,14 +302,14 @@ class TrainingRun:
             raise ValueError("no epoch has been run")
         self.network.eval()
         self.network.load_state_dict(self.best.weights)
-        return Fitted(self.network, self.best.epoch, history_table(self.history))
+        return TrainingResult(self.network, self.best.epoch, history_table(self.history))
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
-        terms = self.objective.terms(images, labels, epoch=self.epochs, step=self.step)
+        terms = self.objective.step_loss(images, labels, epoch=self.epochs, step=self.step)
         self.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
-        if self.sharing is not None:
-            self.sharing.average(self.network.parameters())
+        if self.processes is not None:
+            self.processes.average_gradients(self.network.parameters())
         self.optimizer.step()
         self.network.after_step()
         # Nothing here waits for the device: figures are gathered as tensors and read once an epoch.
@@ -341,9 +343,9 @@ class TrainingRun:
         penalty = torch.stack(tally.penalties).double().mean() if tally.penalties else None
         return _finite(loss), correct / float(sizes.sum()), _finite(kr), _finite(penalty)
 
-    def _validation_figures(self) -> tuple[Figures, Figures | None, float]:
+    def _validation_figures(self) -> tuple[Metrics, Metrics | None, float]:
         """Measure the validation split, clean and under attack, and give the loss that decides which epoch is kept."""
-        clean = clean_figures(self.network, self.loss, self.validation, has_kr=self.has_kr)
+        clean = clean_metrics(self.network, self.loss, self.validation, has_kr=self.has_kr)
         opposed = None if self.adversary is None else self._robust_figures(self.adversary)
         robust = opposed if self.validation_adversary is None else self._robust_figures(self.validation_adversary)
         for figures, kind in ((clean, "validation"), (opposed, "robust validation"), (robust, "robust validation")):
@@ -351,19 +353,19 @@ class TrainingRun:
                 self._refuse(figures.loss, "after its last step", kind)
         return clean, robust, (opposed or clean).loss
 
-    def _robust_figures(self, adversary: Adversary) -> Figures:
+    def _robust_figures(self, adversary: Adversary) -> Metrics:
         """Measure the validation split under an adversary, which draws the same in every epoch."""
         keys = draw_keys(len(self.validation), "train", self.seed, "adversary", "validation", device=self.device)
         size = self.settings.batch_size
-        return robust_figures(self.network, self.loss, self.validation, adversary, keys=keys, batch_size=size)
+        return robust_metrics(self.network, self.loss, self.validation, adversary, keys=keys, batch_size=size)
 
     def _refuse(self, loss: float, step: str, kind: str) -> None:
         problem = f"the {kind} loss became {loss} in epoch {self.epochs + 1}, {step}"
         lr = self.optimizer.param_groups[0]["lr"]
         remedy = f"lower the learning rate (`training.optimizer.lr`, now {lr:g}) or change the loss"
-        raise NotFinite(problem, remedy=remedy)
+        raise NonFiniteLoss(problem, remedy=remedy)
 
-    def _guard(self) -> Guard | None:
+    def _build_recovery(self) -> CollapseRecovery | None:
         recovery = self.settings.recovery
         if recovery is None:
             return None
@@ -371,7 +373,7 @@ class TrainingRun:
         rows = order[: recovery.samples].to(self.device)
         sample = Split(self.batches.images[rows], self.batches.labels[rows])
         since = self.objective.regularized_from
-        return Guard(recovery, self.network, self.optimizer, self.loss, sample, regularized_from=since)
+        return CollapseRecovery(recovery, self.network, self.optimizer, self.loss, sample, regularized_from=since)
 
 
 def _finite(value: Tensor | None) -> float | None:

@@ -17,12 +17,12 @@ from gauntlet.learning.training.adversary import Adversary, draw_keys
 from gauntlet.learning.training.regularizers import build_regularizer
 from gauntlet.learning.training.settings import TrainingSettings
 
-PART = 256
+CHUNK = 256
 """Images a part: a step of 4096 takes 0.4 times as long in parts of 256 as in one (`benchmarks/training.py`)."""
 
 
 @dataclass(frozen=True)
-class Terms:
+class StepLoss:
     """What a step minimises is `loss` `()` plus `penalty` `()`, None where no regulariser is on.
 
     `outputs` `(B, ...)` are the raw outputs of the step's images, its negatives left out.
@@ -38,7 +38,7 @@ class Terms:
         return self.loss if self.penalty is None else self.loss + self.penalty
 
 
-class Objective:
+class TrainingObjective:
     """Makes a step's terms: the adversary's images, then the negatives beside them, then loss and penalties.
 
     Negatives are made of the images as they were before the adversary, and it does not touch them.
@@ -63,7 +63,7 @@ class Objective:
         """The epoch, from 1, by which all regularisers have set in; None where there is none."""
         return max((regularizer.start_epoch for regularizer in self.regularizers), default=None)
 
-    def terms(self, images: Tensor, labels: Tensor, *, epoch: int, step: int) -> Terms:
+    def step_loss(self, images: Tensor, labels: Tensor, *, epoch: int, step: int) -> StepLoss:
         """Give the terms of a step, both counted from 0, for images `(B, C, H, W)` in [0, 1] and labels `(B,)`."""
         perturbed, count = self._perturbed(images, labels, epoch, step), len(labels)
         if self.negatives is not None and epoch + 1 >= self.negatives.start_epoch:
@@ -75,12 +75,12 @@ class Objective:
         # What a parametrised layer computes with and what is penalised are then one tensor, computed once.
         with parametrize.cached() if active else nullcontext():
             if self.adversary is None or perturbed is None:
-                outputs = outputs_in_parts(self.network, images)
+                outputs = outputs_in_chunks(self.network, images)
                 loss = self.loss(self.network, outputs, labels).mean()
             else:
                 loss, outputs = self.adversary.objective(self.network, self.loss, images, perturbed, labels)
             penalties = [regularizer.penalty(self.network) for regularizer in active]
-        return Terms(loss, torch.stack(penalties).sum() if penalties else None, outputs[:count])
+        return StepLoss(loss, torch.stack(penalties).sum() if penalties else None, outputs[:count])
 
     def _perturbed(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> Tensor | None:
         if self.adversary is None:
@@ -90,13 +90,13 @@ class Objective:
         return self.adversary.perturb(self.network, self.loss, images, labels, keys=keys, strength=strength)
 
 
-def outputs_in_parts(network: Network, images: Tensor) -> Tensor:
+def outputs_in_chunks(network: Network, images: Tensor) -> Tensor:
     """Map images `(B, C, H, W)` to the head's raw outputs, as `network.outputs` does; the graph reaches all parts.
 
     On the CPU alone, and only where a network says that its samples do not depend on each other. Weights behind a
     parametrisation are computed once for all parts.
     """
-    if images.device.type != "cpu" or len(images) <= PART or not network.samples_are_independent:
+    if images.device.type != "cpu" or len(images) <= CHUNK or not network.samples_are_independent:
         return network.outputs(images)
     with parametrize.cached():
-        return torch.cat([network.outputs(part) for part in images.split(PART)])
+        return torch.cat([network.outputs(part) for part in images.split(CHUNK)])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gauntlet.learning.training.history import Epoch
+from gauntlet.learning.training.history import EpochRecord
 
 Weights = dict[str, Tensor]
 
@@ -20,7 +20,7 @@ def snapshot(module: nn.Module) -> Weights:
 
 
 @dataclass
-class Best:
+class BestEpoch:
     """The weights with the lowest validation loss so far (under the adversary, if any), and of which epoch (from 1)."""
 
     epoch: int
@@ -74,8 +74,8 @@ class TrainingState:
     step: int
     weights: Weights
     optimizer: dict[str, Any]
-    best: Best | None
-    history: list[Epoch]
+    best: BestEpoch | None
+    history: list[EpochRecord]
     tally: Tally
     recovery: RecoveryState | None = None
 
@@ -96,7 +96,7 @@ def _moved(value: Any, device: torch.device) -> Any:
         return {key: _moved(item, device) for key, item in value.items()}
     if isinstance(value, list):
         return [_moved(item, device) for item in value]
-    if isinstance(value, TrainingState | Best | Tally | RecoveryState):
+    if isinstance(value, TrainingState | BestEpoch | Tally | RecoveryState):
         for name, item in vars(value).items():
             setattr(value, name, _moved(item, device))
     return value

@@ -17,7 +17,7 @@ EVALUATION_BATCH = 1000
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """The training loss and the accuracy of a split, and the Kantorovich-Rubinstein term where the loss has one."""
 
     loss: float
@@ -26,16 +26,16 @@ class Figures:
 
 
 @torch.no_grad()
-def clean_figures(network: Network, loss: Loss, split: Split, *, has_kr: bool = False) -> Figures:
+def clean_metrics(network: Network, loss: Loss, split: Split, *, has_kr: bool = False) -> Metrics:
     """Evaluate a network in evaluation mode on the images of a split."""
     parts = [network.outputs(to_unit(images)) for images in split.images.split(EVALUATION_BATCH)]
     return _figures(network, loss, torch.cat(parts), split.labels, has_kr=has_kr)
 
 
 @torch.no_grad()
-def robust_figures(
+def robust_metrics(
     network: Network, loss: Loss, split: Split, adversary: Adversary, *, keys: Tensor, batch_size: int
-) -> Figures:
+) -> Metrics:
     """Evaluate a network in evaluation mode on the images of a split as an adversary perturbs them, at full strength.
 
     `keys`, int64 `(N,)`, are the samples' draws. Loss is the training loss of the perturbed images, whatever else the
@@ -49,8 +49,8 @@ def robust_figures(
     return _figures(network, loss, torch.cat(parts), split.labels)
 
 
-def _figures(network: Network, loss: Loss, outputs: Tensor, labels: Tensor, *, has_kr: bool = False) -> Figures:
+def _figures(network: Network, loss: Loss, outputs: Tensor, labels: Tensor, *, has_kr: bool = False) -> Metrics:
     # A batch statistic is one of the whole split; the mean over batches of another size would be another number.
     value = float(loss(network, outputs, labels).mean())
     accuracy = float((network.decode(outputs).argmax(dim=1) == labels).double().mean())
-    return Figures(value, accuracy, float(kantorovich_rubinstein(outputs, labels)) if has_kr else None)
+    return Metrics(value, accuracy, float(kantorovich_rubinstein(outputs, labels)) if has_kr else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 
 from gauntlet.config.schema import Experiment
-from gauntlet.learning.data.manifest import load_manifest
+from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.pipeline import paths
 
 
@@ -17,6 +17,6 @@ def in_pixels(settings: Experiment) -> Experiment:
     """
     if all(attack.units == "pixels" for attack in settings.attacks.values()):
         return settings
-    std = fmean(load_manifest(paths.data_folder(paths.dataset_id(settings.dataset))).std)
+    std = fmean(load_data_manifest(paths.data_folder(paths.dataset_id(settings.dataset))).std)
     attacks = {name: attack.in_pixels(std, where=f"attacks.{name}") for name, attack in settings.attacks.items()}
     return settings.model_copy(update={"attacks": attacks})

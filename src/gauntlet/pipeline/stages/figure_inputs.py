@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gauntlet.config import grid
-from gauntlet.learning.data.manifest import load_manifest
+from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.staleness import Plan
 from gauntlet.reporting.figures.inputs import Examples, History, Inputs, Inspection
@@ -48,7 +48,7 @@ def figure_inputs(plan: Plan, experiment: str) -> Inputs:
             for cell in grid.inspections(experiment, settings)
             if not absent or plan.is_current(cell)
         ),
-        classes=load_manifest(paths.data_folder(paths.dataset_id(settings.dataset))).classes,
+        classes=load_data_manifest(paths.data_folder(paths.dataset_id(settings.dataset))).classes,
         titles=shown.get("variants", {}),
         attack_titles=shown.get("attacks", {}),
     )

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from gauntlet.config.schema import Execution
 from gauntlet.core.errors import InputError
-from gauntlet.learning.training.data_parallel import Sharing
+from gauntlet.learning.training.data_parallel import DataParallelGroup
 from gauntlet.pipeline.stages.device import describe_device, open_device
 from gauntlet.pipeline.stages.torchrun import is_one_of_several
 
@@ -22,13 +22,13 @@ _PATIENCE = datetime.timedelta(minutes=10)
 
 
 @contextmanager
-def open_processes(execution: Execution, processes: int) -> Iterator[tuple[torch.device, Sharing | None]]:
+def open_processes(execution: Execution, count: int) -> Iterator[tuple[torch.device, DataParallelGroup | None]]:
     """Give the device to work on, and the group where this process is one of several.
 
     A training for one process is never shared, whatever started it; one for several is shared by as many as were
     started. Raises InputError when there are fewer GPUs than processes.
     """
-    if processes == 1 or not is_one_of_several():
+    if count == 1 or not is_one_of_several():
         yield open_device(execution), None
         return
     if "WORLD_SIZE" not in os.environ:
@@ -37,17 +37,17 @@ def open_processes(execution: Execution, processes: int) -> Iterator[tuple[torch
     # Flags and objects travel between the hosts' memories whatever the device: no step waits for the GPU to send them.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=_PATIENCE)
-    sharing = Sharing()
-    if sharing.rank:
+    processes = DataParallelGroup()
+    if processes.rank:
         logging.getLogger("gauntlet").setLevel(logging.WARNING)
-    yield device, sharing
+    yield device, processes
     # After a failure the others may be gone, and an orderly end would wait for them.
     dist.destroy_process_group()
 
 
-def describe_processes(device: torch.device, sharing: Sharing | None) -> str:
+def describe_processes(device: torch.device, processes: DataParallelGroup | None) -> str:
     """Name the devices, as metadata records them."""
-    return describe_device(device) if sharing is None else f"{sharing.count} x {describe_device(device)}"
+    return describe_device(device) if processes is None else f"{processes.world_size} x {describe_device(device)}"
 
 
 def _export_environment() -> None:

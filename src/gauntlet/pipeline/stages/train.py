@@ -9,17 +9,17 @@ import torch
 
 from gauntlet.config import Cell
 from gauntlet.core.parquet import write_table
-from gauntlet.core.progress import Silent, progress
+from gauntlet.core.progress import NullProgress, progress
 from gauntlet.core.provenance.recipes import Recipe
 from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.core.signals import StopRequest
-from gauntlet.learning.data.manifest import load_manifest
+from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.learning.data.store import load_split
 from gauntlet.learning.models.build import build
-from gauntlet.learning.models.weights import save
+from gauntlet.learning.models.weights import save_model
 from gauntlet.learning.training.checkpoints import Checkpoints
-from gauntlet.learning.training.data_parallel import Sharing
-from gauntlet.learning.training.history import VOLATILE, Epoch
+from gauntlet.learning.training.data_parallel import DataParallelGroup
+from gauntlet.learning.training.history import VOLATILE, EpochRecord
 from gauntlet.learning.training.loop import fit
 from gauntlet.learning.training.state import TrainingState
 from gauntlet.pipeline import paths
@@ -37,17 +37,17 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     Interrupted at a request to stop.
     """
     training = plan.experiment(cell.experiment).training_of(cell.variant)
-    with open_processes(plan.config.execution, training.gpus) as (device, sharing):
-        _train(plan, cell, recipe, device, sharing)
+    with open_processes(plan.config.execution, training.gpus) as (device, processes):
+        _train(plan, cell, recipe, device, processes)
 
 
-def _train(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, sharing: Sharing | None) -> None:
+def _train(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, processes: DataParallelGroup | None) -> None:
     watch = Stopwatch()
     settings = plan.experiment(cell.experiment)
     variant, training = settings.variants[cell.variant], settings.training_of(cell.variant)
-    writes = sharing is None or sharing.rank == 0
+    writes = processes is None or processes.rank == 0
     folder = paths.data_folder(paths.dataset_id(settings.dataset))
-    data = load_manifest(folder)
+    data = load_data_manifest(folder)
     network = build(
         variant.model,
         image_shape=data.image_shape,
@@ -58,9 +58,9 @@ def _train(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, sharing
     )
     checkpoints = Checkpoints(paths.partial(cell, recipe.string) / "training.checkpoint", recipe=recipe.string)
     with StopRequest(str(cell)) as stop:
-        with progress(str(cell), training.epochs, "epochs") if writes else nullcontext(Silent()) as report:
+        with progress(str(cell), training.epochs, "epochs") if writes else nullcontext(NullProgress()) as report:
 
-            def on_epoch(epoch: Epoch) -> None:
+            def on_epoch(epoch: EpochRecord) -> None:
                 report.advance(1, _told(epoch))
 
             fitted = fit(
@@ -72,23 +72,23 @@ def _train(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, sharing
                 seed=cell.seed,
                 device=device,
                 on_epoch=on_epoch,
-                resume=_resumed(cell, checkpoints, sharing),
+                resume=_resumed(cell, checkpoints, processes),
                 checkpoints=checkpoints if writes else None,
                 stop=stop,
-                sharing=sharing,
+                processes=processes,
             )
         if not writes:
             return
-        devices = describe_processes(device, sharing)
+        devices = describe_processes(device, processes)
         made = {**recipe.metadata(), **watch.run_metadata(device=devices, precision="float32")}
         withdraw(cell)
         write_table(paths.history(cell), fitted.history, made, volatile=VOLATILE)
-        save(fitted.network, paths.model_folder(cell), made)
+        save_model(fitted.network, paths.model_folder(cell), made)
         sweep(cell)
     log.info("%s: best epoch %d of %d", cell, fitted.best_epoch, len(fitted.history))
 
 
-def _told(epoch: Epoch) -> str:
+def _told(epoch: EpochRecord) -> str:
     if epoch.validation_loss is None:
         return "collapsed"
     told = f"validation loss {epoch.validation_loss:.4f}, accuracy {epoch.validation_accuracy:.4f}"
@@ -97,10 +97,10 @@ def _told(epoch: Epoch) -> str:
     return f"{told}{under_attack}{', collapsed' if epoch.collapsed else ''}"
 
 
-def _resumed(cell: Cell, checkpoints: Checkpoints, sharing: Sharing | None) -> TrainingState | None:
+def _resumed(cell: Cell, checkpoints: Checkpoints, processes: DataParallelGroup | None) -> TrainingState | None:
     """Read where to go on from; all processes go on from what the first one reads."""
-    state = checkpoints.load() if sharing is None or sharing.rank == 0 else None
-    state = state if sharing is None else sharing.first(state)
+    state = checkpoints.load() if processes is None or processes.rank == 0 else None
+    state = state if processes is None else processes.broadcast(state)
     if state is not None:
         log.info("%s: goes on from epoch %d, step %d", cell, state.epochs + 1, state.step)
     return state

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from gauntlet.core.batch_size import is_out_of_memory
 from gauntlet.core.errors import GauntletError
-from gauntlet.core.progress import Progress, Silent
+from gauntlet.core.progress import NullProgress, Progress
 from gauntlet.core.randomness import sample_keys
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA
 from gauntlet.learning.data.splits import sample_hashes
@@ -52,7 +52,7 @@ def certify(
 
     `settings` are those of `certify_parts`. Raises as it does.
     """
-    report, parts = progress or Silent(), []
+    report, parts = progress or NullProgress(), []
     for rows in certify_parts(network, images, labels, certificate, **settings):
         parts.append(rows)
         report.advance(len(rows))

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from gauntlet.learning.data.augmentations.sampling import through_frames
+from gauntlet.learning.data.augmentations.sampling import affine_sample
 from gauntlet.registry import AUGMENTATIONS, Fraction
 
 _LOG_RATIO = math.log(4 / 3)
@@ -28,4 +28,4 @@ def random_resized_crop(images: Tensor, generator: torch.Generator, *, scale: Fr
     maps = torch.zeros((len(images), 2, 3), device=images.device, dtype=images.dtype)
     maps[:, 0, 0], maps[:, 0, 2] = width, (1 - width) * (2 * draws[2] - 1)
     maps[:, 1, 1], maps[:, 1, 2] = height, (1 - height) * (2 * draws[3] - 1)
-    return through_frames(images, maps, outside="border")
+    return affine_sample(images, maps, outside="border")

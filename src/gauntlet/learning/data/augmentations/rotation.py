@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from gauntlet.learning.data.augmentations.sampling import through_frames
+from gauntlet.learning.data.augmentations.sampling import affine_sample
 from gauntlet.registry import AUGMENTATIONS, NonNegativeFloat
 
 
@@ -15,10 +15,10 @@ from gauntlet.registry import AUGMENTATIONS, NonNegativeFloat
 def rotation(images: Tensor, generator: torch.Generator, *, degrees: NonNegativeFloat = 10.0) -> Tensor:
     """Turn each image about its centre by up to `degrees` either way; what comes in from outside is black."""
     draws = torch.rand(len(images), generator=generator, device=images.device, dtype=images.dtype)
-    return rotated(images, math.radians(degrees) * (2 * draws - 1))
+    return rotate(images, math.radians(degrees) * (2 * draws - 1))
 
 
-def rotated(images: Tensor, angles: Tensor) -> Tensor:
+def rotate(images: Tensor, angles: Tensor) -> Tensor:
     """Turn images `(B, C, H, W)` counter-clockwise by angles `(B,)` in radians, bilinearly."""
     height, width = images.shape[2:]
     cosine, sine = angles.cos(), angles.sin()
@@ -26,4 +26,4 @@ def rotated(images: Tensor, angles: Tensor) -> Tensor:
     # A place is measured in half widths and half heights; an angle is one only where both have the same unit.
     maps[:, 0, 0], maps[:, 0, 1] = cosine, -sine * (height / width)
     maps[:, 1, 0], maps[:, 1, 1] = sine * (width / height), cosine
-    return through_frames(images, maps, outside="zeros")
+    return affine_sample(images, maps, outside="zeros")

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def through_frames(images: Tensor, maps: Tensor, *, outside: Literal["zeros", "border"]) -> Tensor:
+def affine_sample(images: Tensor, maps: Tensor, *, outside: Literal["zeros", "border"]) -> Tensor:
     """Sample images `(B, C, H, W)` in [0, 1] through maps `(B, 2, 3)`, bilinearly; returns the same shape in [0, 1].
 
     Map b takes a place (x, y, 1) of the result to a place of image b; both span [-1, 1] from edge to edge of an image.

@@ -38,7 +38,7 @@ def build_negatives(spec: Spec) -> Negatives:
     return negatives
 
 
-def drawn(count: int, total: int, generator: torch.Generator) -> Tensor:
+def sample_rows(count: int, total: int, generator: torch.Generator) -> Tensor:
     """Draw `count` of `total` rows on the generator's device, int64 `(count,)`: all equally often, some once more."""
     order = torch.randperm(total, generator=generator, device=generator.device)
     return order.repeat(-(-count // total))[:count]

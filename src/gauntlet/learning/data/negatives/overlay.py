@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gauntlet.learning.data.negatives import Negatives, drawn
+from gauntlet.learning.data.negatives import Negatives, sample_rows
 from gauntlet.registry import NEGATIVES, Fraction, PositiveFloat, PositiveInt
 
 
@@ -22,7 +22,7 @@ class Overlay(Negatives):
 
     def make(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Make overlays `(count(B), C, H, W)`."""
-        first = drawn(self.count(len(images)), len(images), generator)
+        first = sample_rows(self.count(len(images)), len(images), generator)
         differs = labels[first][:, None] != labels[None, :]
         draws = torch.rand(differs.shape, generator=generator, device=images.device)
         second = draws.where(differs, -1).argmax(dim=1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gauntlet.core.errors import InputError
-from gauntlet.learning.data.negatives import Negatives, drawn
+from gauntlet.learning.data.negatives import Negatives, sample_rows
 from gauntlet.registry import NEGATIVES, PositiveFloat, PositiveInt
 
 
@@ -41,7 +41,7 @@ class Scrambling(Negatives):
                 raise InputError(problem, where="training.negatives.blocks", remedy="use smaller blocks")
         # The seed is a number of this batch alone, and reading it does not wait for the device.
         way = self.ways[generator.initial_seed() % len(self.ways)]
-        chosen = images[drawn(self.count(len(images)), len(images), generator)]
+        chosen = images[sample_rows(self.count(len(images)), len(images), generator)]
         return scramble_pixels(chosen, generator) if way is None else scramble_blocks(chosen, way, generator)
 
 

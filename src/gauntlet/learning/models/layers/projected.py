@@ -13,7 +13,7 @@ EPS = 1e-3
 """The change below which its iterations end."""
 
 Orthonormal = tuple[int, float, float]
-"""The settings of `orthonormalised`: iterations, eps_bjorck, eps_spectral."""
+"""The settings of `orthonormalize`: iterations, eps_bjorck, eps_spectral."""
 
 
 class ProjectedConv2d(nn.Conv2d):
@@ -32,7 +32,7 @@ class ProjectedConv2d(nn.Conv2d):
     @torch.no_grad()
     def project(self) -> None:
         """Replace the kernel by one that the constraint allows."""
-        matrix = orthonormalised(self.weight.flatten(1), *self.orthonormal)
+        matrix = orthonormalize(self.weight.flatten(1), *self.orthonormal)
         self.weight.copy_(matrix.reshape_as(self.weight) / math.sqrt(math.prod(self.kernel_size)))
 
 
@@ -54,10 +54,10 @@ class ProjectedLinear(nn.Linear):
         if self.orthonormal is None:
             self.weight.div_(self.weight.norm(dim=1, keepdim=True))
         else:
-            self.weight.copy_(orthonormalised(self.weight, *self.orthonormal))
+            self.weight.copy_(orthonormalize(self.weight, *self.orthonormal))
 
 
-def orthonormalised(matrix: Tensor, iterations: int, eps_bjorck: float, eps_spectral: float) -> Tensor:
+def orthonormalize(matrix: Tensor, iterations: int, eps_bjorck: float, eps_spectral: float) -> Tensor:
     """Divide a matrix `(M, N)` by its largest singular value, then pull all of them to 1 by Björck's iteration.
 
     At most `iterations` of these, ended by a change below `eps_bjorck`; with 0 the matrix is divided only. It is a

@@ -10,7 +10,7 @@ from gauntlet.core.geometry import Ball
 from gauntlet.learning.losses import Loss
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.adversaries.ascent import ascend
-from gauntlet.learning.training.adversary import Adversary, undisturbed
+from gauntlet.learning.training.adversary import Adversary, without_side_effects
 from gauntlet.registry import ADVERSARIES, NonNegativeInt, PositiveFloat, PositiveInt
 
 
@@ -42,7 +42,7 @@ class Pgd(Adversary):
         """Give images of higher loss in the ball and in [0, 1]."""
         ball = Ball(images, strength * self.epsilon, self.norm)
         start = ball.random_point(keys, stream="start") if self.random_start else images
-        with undisturbed(network, training=network.training):
+        with without_side_effects(network, training=network.training):
             return ascend(
                 # The sum: a mean would scale small gradients down towards underflow.
                 lambda x: loss(network, network.outputs(x), labels).sum(),

@@ -13,7 +13,7 @@ from gauntlet.core.randomness import normal
 from gauntlet.learning.losses import Loss
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.adversaries.ascent import ascend
-from gauntlet.learning.training.adversary import Adversary, undisturbed
+from gauntlet.learning.training.adversary import Adversary, without_side_effects
 from gauntlet.registry import ADVERSARIES, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 _START_STD = 1e-3
@@ -48,7 +48,7 @@ class Trades(Adversary):
         # At the clean image itself the divergence has no gradient.
         noise = normal(keys, images.shape[1:], stream="start", dtype=images.dtype)
         start = ball.project(images + _START_STD * noise)
-        with undisturbed(network, training=False):
+        with without_side_effects(network, training=False):
             with torch.no_grad():
                 clean = network.outputs(images)
             return ascend(

@@ -27,7 +27,7 @@ def build_regularizer(spec: Spec) -> Regularizer:
     return regularizer
 
 
-def layers(network: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
+def weights_and_biases(network: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Give weight and bias of every layer that regularisers are about.
 
     A layer is any module, a user's own too, with a tensor `weight` of two or more dimensions that is trained: dense
@@ -43,7 +43,7 @@ def layers(network: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
             yield weight, _trained(module, "bias")
 
 
-def total(parts: Iterator[Tensor]) -> Tensor:
+def sum_penalties(parts: Iterator[Tensor]) -> Tensor:
     """Add up scalars; 0 where there is none."""
     found = list(parts)
     return torch.stack(found).sum() if found else torch.zeros(())

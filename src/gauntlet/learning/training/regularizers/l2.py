@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gauntlet.learning.models.network import Network
-from gauntlet.learning.training.regularizers import Regularizer, layers, total
+from gauntlet.learning.training.regularizers import Regularizer, sum_penalties, weights_and_biases
 from gauntlet.registry import REGULARIZERS, NonNegativeFloat, PositiveInt
 
 
@@ -21,4 +21,4 @@ class L2(Regularizer):
 
     def penalty(self, network: Network) -> Tensor:
         """Give the penalty `()`."""
-        return self.strength * total(weight.square().sum() for weight, _ in layers(network))
+        return self.strength * sum_penalties(weight.square().sum() for weight, _ in weights_and_biases(network))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gauntlet.learning.models.network import Network
-from gauntlet.learning.training.regularizers import Regularizer, layers, total
+from gauntlet.learning.training.regularizers import Regularizer, sum_penalties, weights_and_biases
 from gauntlet.learning.training.regularizers.max_margin import MaxMargin
 from gauntlet.registry import REGULARIZERS, NonNegativeFloat, PositiveInt
 
@@ -29,5 +29,5 @@ class MaxFit(Regularizer):
 
     def penalty(self, network: Network) -> Tensor:
         """Give the penalty `()`."""
-        biases = (self.bias * bias.mean() for _, bias in layers(network) if bias is not None)
-        return self.margin.penalty(network) + total(biases)
+        biases = (self.bias * bias.mean() for _, bias in weights_and_biases(network) if bias is not None)
+        return self.margin.penalty(network) + sum_penalties(biases)

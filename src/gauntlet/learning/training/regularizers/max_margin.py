@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gauntlet.learning.models.network import Network
-from gauntlet.learning.training.regularizers import Regularizer, layers, total
+from gauntlet.learning.training.regularizers import Regularizer, sum_penalties, weights_and_biases
 from gauntlet.registry import REGULARIZERS, NonNegativeFloat, PositiveInt
 
 
@@ -23,4 +23,7 @@ class MaxMargin(Regularizer):
 
     def penalty(self, network: Network) -> Tensor:
         """Give the penalty `()`."""
-        return total(self.l1 * weight.abs().mean() + self.l2 * weight.square().mean() for weight, _ in layers(network))
+        return sum_penalties(
+            self.l1 * weight.abs().mean() + self.l2 * weight.square().mean()
+            for weight, _ in weights_and_biases(network)
+        )

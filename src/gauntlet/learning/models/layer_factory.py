@@ -17,7 +17,7 @@ from gauntlet.learning.models.units import build_unit
 _DRAWS = 2**14
 
 
-class Blocks:
+class LayerFactory:
     """Makes layers of one kind; without arguments linear ones with relu.
 
     Arguments are mappings of `name` and options. A layer is as many times as wide as its folding has pieces; the
