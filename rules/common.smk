@@ -2,12 +2,12 @@
 from functools import cache
 from typing import get_args
 
-from gauntlet.pipeline.cluster import fork_server as preloading
-from gauntlet.pipeline.cluster.resources import ON_MODELS, RESOURCES, Allocation
+from gauntlet.pipeline.cluster import fork_server
+from gauntlet.pipeline.cluster.resources import ON_MODELS, RESOURCE_NAMES, JobResources
 from gauntlet.config.grid import Stage
 from gauntlet.pipeline.staleness import State
-from gauntlet.pipeline.cluster.queue import jobs_here
-from gauntlet.pipeline.cluster.partitions import partitions
+from gauntlet.pipeline.cluster.queue import snakemake_jobs
+from gauntlet.pipeline.cluster.partitions import list_partitions
 from gauntlet.pipeline.status.costs import Costs
 
 STAGES = get_args(Stage)
@@ -107,7 +107,7 @@ def load_libraries():
     """Let a process load them for all cells of this job; one cell alone loads them itself."""
     asked = PLAN.config.execution.cluster.preload
     if asked and len(workflow.dag_settings.target_jobs) > 1:
-        preloading.start(threads=1)
+        fork_server.start(threads=1)
 
 
 def shard_marks(cell):
@@ -139,17 +139,17 @@ def processes_of(cell):
 @cache
 def allocation():
     """What jobs ask for, decided once a run; jobs see the same partitions and need to know no durations."""
-    there = partitions()
+    there = list_partitions()
     if not there or not workflow.is_main_process:
-        return Allocation(PLAN.config.execution, there, gpus=processes_of)
-    return Allocation(
+        return JobResources(PLAN.config.execution, there, gpus=processes_of)
+    return JobResources(
         PLAN.config.execution,
         there,
         seconds=Costs(PLAN).of,
         shards=shards_of,
         gpus=processes_of,
-        sharing=workflow.group_settings.group_components,
-        outlived=jobs_here(),
+        group_sizes=workflow.group_settings.group_components,
+        earlier_jobs=snakemake_jobs(),
     )
 
 
@@ -172,12 +172,12 @@ def asks(stage, rule):
 
         return value
 
-    return {name: function(name) for name in RESOURCES}
+    return {name: function(name) for name in RESOURCE_NAMES}
 
 
 def company(stage):
     """Make the group function of a stage: what is short shares jobs, on a cluster; within a job there are no groups."""
-    if not workflow.is_main_process or not partitions():
+    if not workflow.is_main_process or not list_partitions():
         return None
 
     def group(wildcards):

@@ -16,7 +16,7 @@ import typer
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.files import SCRATCH
 from gauntlet.core.signals import orderly_exit
-from gauntlet.pipeline.cluster.fork_server import hand_over
+from gauntlet.pipeline.cluster.fork_server import run_in_fork
 
 if TYPE_CHECKING:
     from gauntlet.config import Cell, Config
@@ -311,7 +311,7 @@ def submit(
             "--status and --cancel stand alone", remedy="they speak of what was submitted from this folder"
         )
     if asking:
-        typer.echo(submission.situation() or "no controller was submitted from this folder")
+        typer.echo(submission.controller_status() or "no controller was submitted from this folder")
     elif cancelling:
         typer.echo(f"cancelled: {', '.join(submission.cancel()) or 'nothing, no job was there'}")
     else:
@@ -324,7 +324,7 @@ def main() -> None:
     # A user's own classes are named by import path and stand where the command is run.
     sys.path.insert(0, str(Path.cwd()))
     try:
-        hand_over(sys.argv[1:])
+        run_in_fork("gauntlet", sys.argv[1:])
         with orderly_exit():
             app()
     except GauntletError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet.pipeline.cluster import lock as locking
-from gauntlet.pipeline.cluster.controller.job import environment
-from gauntlet.pipeline.cluster.controller.record import Progress, Submitted, last_submitted, progress_of
-from gauntlet.pipeline.cluster.controller.submission import _configs
+from gauntlet.pipeline.cluster import lock
+from gauntlet.pipeline.cluster.controller.job import child_environment
+from gauntlet.pipeline.cluster.controller.record import ControllerRecord, Submission, last_submission, read_record
+from gauntlet.pipeline.cluster.controller.submission import _config_files
 from tests.workflow.pretend import CONFIG, write_config
 from tests.workflow.test_snakemake import checkout
 
@@ -56,7 +57,7 @@ def start(tmp_path, monkeypatch):
         (tmp_path / "snakemake.py").write_text(SNAKEMAKE.format(seconds=seconds, code=code))
         Path("working").unlink(missing_ok=True)
         monkeypatch.setenv("SLURM_JOB_ID", "7")
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
         run = (
             "from gauntlet.pipeline.cluster.controller.job import Controller; "
             "Controller(('--profile', 'slurm'), 60.0, 60.0)()"
@@ -83,7 +84,7 @@ def test_a_run_that_ends_ends_the_job_with_its_exit_code(start, code):
     process = start(seconds=0, code=code)
     process.wait()
     assert process.returncode == code
-    assert progress_of("7").end.endswith(f"Snakemake's exit code {code}")
+    assert read_record("7").end.endswith(f"Snakemake's exit code {code}")
     assert not requeued()
 
 
@@ -95,7 +96,7 @@ def test_near_its_limit_it_drains_and_queues_itself_again_and_the_next_start_unl
     assert process.returncode == 0
     assert Path("drained").exists()
     assert requeued()
-    assert progress_of("7").end.endswith("queued again")
+    assert read_record("7").end.endswith("requeued")
     again = start(seconds=0)
     again.wait()
     assert Path("calls").read_text().splitlines() == [
@@ -103,7 +104,7 @@ def test_near_its_limit_it_drains_and_queues_itself_again_and_the_next_start_unl
         "--profile slurm --unlock",
         "--profile slurm",
     ]
-    assert len(progress_of("7").starts) == 2
+    assert len(read_record("7").starts) == 2
 
 
 def test_a_run_that_comes_to_its_end_while_it_drains_is_not_started_again(start):
@@ -126,7 +127,7 @@ def test_sigterm_is_followed_by_another_start_only_when_slurm_preempts(start, pr
 def test_snakemake_knows_nothing_of_the_job_but_whose_child_it_is():
     """Jobs would inherit the controller's own memory and time as options."""
     inherited = {"SLURM_JOB_ID": "7", "SBATCH_MEM": "1", "SUBMITIT_EXECUTOR": "slurm", "SLURM_CONF": "a", "HOME": "b"}
-    assert environment("7", inherited) == {"SLURM_CONF": "a", "HOME": "b", locking.JOB_VARIABLE: "7"}
+    assert child_environment("7", inherited) == {"SLURM_CONF": "a", "HOME": "b", lock.JOB_VARIABLE: "7"}
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_snakemake_knows_nothing_of_the_job_but_whose_child_it_is():
     ],
 )
 def test_configuration_files_are_found_among_snakemakes_arguments(arguments, wanted):
-    assert _configs(arguments) == [Path(one) for one in wanted]
+    assert _config_files(arguments) == [Path(one) for one in wanted]
 
 
 def run(*arguments):
@@ -151,7 +152,7 @@ def test_without_slurm_or_with_a_wrong_configuration_nothing_is_sent_off(tmp_pat
     write_config(tmp_path, CONFIG)
     commands(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    for arguments, told in (((), "there is no SLURM here"), (("--configfile", "none.yaml"), "none.yaml")):
+    for arguments, told in (((), "SLURM is not installed on this host"), (("--configfile", "none.yaml"), "none.yaml")):
         done = run(*arguments)
         assert done.returncode == 2
         assert told in done.stderr
@@ -171,16 +172,16 @@ def test_a_controller_that_was_killed_is_told_so(tmp_path, monkeypatch):
     """With the last lines of its log."""
     monkeypatch.chdir(tmp_path)
     commands(tmp_path, monkeypatch, squeue="#!/bin/sh\necho '8|RUNNING|None'\n")
-    sent = Submitted("7", ("--profile", "slurm"), "2026-11-21T12:00:00Z")
+    sent = Submission(job="7", arguments=("--profile", "slurm"), at="2026-11-21T12:00:00Z")
     sent.write()
-    assert last_submitted() == sent
-    Progress().started("n1").write("7")
+    assert last_submission() == sent
+    ControllerRecord().started("n1").write("7")
     sent.log.write_text("slurmstepd: error: Detected 1 oom-kill event\n")
     told = run("--status").stdout
     assert "job 7, ended" in told
     assert "killed, or its node failed" in told
     assert "oom-kill" in told
-    Submitted("8", (), "2026-11-21T12:00:00Z").write()
+    Submission(job="8", arguments=(), at="2026-11-21T12:00:00Z").write()
     assert "job 8, RUNNING" in run("--status").stdout
     commands(tmp_path, monkeypatch, squeue="#!/bin/sh\necho 'squeue: error: timed out' >&2; exit 1\n")
     done = run("--status")
@@ -189,15 +190,15 @@ def test_a_controller_that_was_killed_is_told_so(tmp_path, monkeypatch):
 
 def test_a_lock_of_an_earlier_start_of_the_same_job_or_of_a_job_that_is_over_is_taken_over(tmp_path, monkeypatch):
     """On whatever machine that was; one of a job that goes on is not."""
-    other = {**vars(locking.this_process()), "host": "elsewhere", "job": "7"}
-    (tmp_path / locking.NAME).write_text(json.dumps(other))
+    other = {**vars(lock.current_holder()), "host": "elsewhere", "job": "7"}
+    (tmp_path / lock.NAME).write_text(json.dumps(other))
     commands(tmp_path, monkeypatch, squeue="#!/bin/sh\necho 7\n")
-    assert not locking.holder(tmp_path).is_dead
-    monkeypatch.setenv(locking.JOB_VARIABLE, "7")
-    assert locking.holder(tmp_path).is_dead
-    assert locking.acquire(tmp_path).job == "7"
-    monkeypatch.delenv(locking.JOB_VARIABLE)
-    (tmp_path / locking.NAME).write_text(json.dumps(other))
+    assert not lock.holder(tmp_path).is_dead
+    monkeypatch.setenv(lock.JOB_VARIABLE, "7")
+    assert lock.holder(tmp_path).is_dead
+    assert lock.acquire(tmp_path).job == "7"
+    monkeypatch.delenv(lock.JOB_VARIABLE)
+    (tmp_path / lock.NAME).write_text(json.dumps(other))
     for answer, dead in (("echo 8", True), ("echo 8; exit 1", False)):
         commands(tmp_path, monkeypatch, squeue=f"#!/bin/sh\n{answer}\n")
-        assert locking.holder(tmp_path).is_dead is dead
+        assert lock.holder(tmp_path).is_dead is dead

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from gauntlet.config import Cell
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.cluster.partitions import minutes
+from gauntlet.pipeline.cluster.partitions import parse_minutes
 from tests.slurm.cluster import Cluster
 from tests.workflow.pretend import write_config
 from tests.workflow.test_snakemake import checkout
@@ -83,7 +83,7 @@ class Run:
         ask = ["squeue", "--states=all", "--noheader", "--sort=i", "--format=%i|%T|%k|%E|%l|%Z"]
         lines = [line.split("|") for line in self.slurm.ask(*ask).splitlines()]
         here = [line[:5] for line in lines if Path(line[5]) == self.folder]
-        found = [Job(number, now, comment, waits, minutes(limit)) for number, now, comment, waits, limit in here]
+        found = [Job(number, now, comment, waits, parse_minutes(limit)) for number, now, comment, waits, limit in here]
         wanted = tuple(f"rule_{kind}" for kind in kinds)
         return [job for job in found if job.kind.startswith(wanted) and state in ("", job.state)]
 

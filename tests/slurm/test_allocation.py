@@ -7,10 +7,10 @@ import pytest
 from gauntlet.config import Cell
 from gauntlet.config.schema import Execution
 from gauntlet.core.errors import InputError
-from gauntlet.pipeline.cluster import partitions as site
-from gauntlet.pipeline.cluster.partitions import VARIABLE, Partition, minutes, partitions
-from gauntlet.pipeline.cluster.queue import Job, after
-from gauntlet.pipeline.cluster.resources import Allocation
+from gauntlet.pipeline.cluster import partitions
+from gauntlet.pipeline.cluster.partitions import PARTITIONS_VARIABLE, Partition, list_partitions, parse_minutes
+from gauntlet.pipeline.cluster.queue import Job, dependency_option
+from gauntlet.pipeline.cluster.resources import JobResources
 
 TRAIN = Cell("train", "small", "softmax", 0)
 ATTACK = Cell("evaluate", "small", "softmax", 0, "pgd")
@@ -19,35 +19,35 @@ SINFO = "cpu*|up|90|2-00:00:00|(null)\nfew|up|2|1:00:00|gpu:a100:4\nmany|up|5|30
 
 
 def allocation(execution=None, *, there=None, **known):
-    cluster = partitions({VARIABLE: SINFO}) if there is None else there
-    return Allocation(Execution.model_validate(execution or {}), cluster, **known)
+    cluster = list_partitions({PARTITIONS_VARIABLE: SINFO}) if there is None else there
+    return JobResources(Execution.model_validate(execution or {}), cluster, **known)
 
 
 def test_partitions_are_read_as_sinfo_lists_them():
     """One of several lines counts once; one that takes no jobs is left out."""
-    assert partitions({VARIABLE: SINFO}) == (
-        Partition("cpu", 90, is_default=True, minutes=2880),
-        Partition("few", 2, has_gpus=True, minutes=60),
-        Partition("many", 14, has_gpus=True, minutes=30),
+    assert list_partitions({PARTITIONS_VARIABLE: SINFO}) == (
+        Partition("cpu", 90, is_default=True, max_minutes=2880),
+        Partition("few", 2, has_gpus=True, max_minutes=60),
+        Partition("many", 14, has_gpus=True, max_minutes=30),
     )
 
 
 def test_a_partition_that_is_not_there_is_refused_before_any_job(monkeypatch):
     """With the name that was meant; any name passes where nothing is known of partitions."""
-    monkeypatch.setattr(site, "real", lambda name: name)
-    monkeypatch.setenv(VARIABLE, SINFO)
-    site.require(None, "cpu", "few,many")
-    with pytest.raises(InputError, match="no partition 'mny' takes jobs here; did you mean 'many'"):
-        site.require("few,mny")
-    monkeypatch.setenv(VARIABLE, "")
-    site.require("anything")
+    monkeypatch.setattr(partitions, "find_command", lambda name: name)
+    monkeypatch.setenv(PARTITIONS_VARIABLE, SINFO)
+    partitions.require_partitions(None, "cpu", "few,many")
+    with pytest.raises(InputError, match="no partition 'mny' accepts jobs here; did you mean 'many'"):
+        partitions.require_partitions("few,mny")
+    monkeypatch.setenv(PARTITIONS_VARIABLE, "")
+    partitions.require_partitions("anything")
 
 
 @pytest.mark.parametrize(
     ("limit", "wanted"), [("2-03:04:05", 3064), ("1:00:00", 60), ("30:00", 30), ("infinite", None), ("n/a", None)]
 )
 def test_time_limits_are_read_as_slurm_prints_them(limit, wanted):
-    assert minutes(limit) == wanted
+    assert parse_minutes(limit) == wanted
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_each_attempt_gets_more_memory_and_twice_the_time_up_to_what_is_allowed(
 
 def test_cells_that_share_a_job_ask_together_for_no_more_than_is_allowed():
     """Their times are added."""
-    shared = allocation(seconds=lambda cell: 240.0, sharing={"cells": 8})
+    shared = allocation(seconds=lambda cell: 240.0, group_sizes={"cells": 8})
     assert shared.of(ATTACK, 1).runtime == 30 // 8
     assert shared.of(Cell("report", "small"), 1).runtime == 18
-    short = (Partition("cpu", 3, is_default=True, minutes=60),)
+    short = (Partition("cpu", 3, is_default=True, max_minutes=60),)
     assert allocation(there=short).of(Cell("report", "small"), 1).runtime == 5
 
 
@@ -135,8 +135,8 @@ def test_a_cell_waits_for_the_job_that_a_dead_controller_left_on_it():
     comment = "rule_evaluate_wildcards_small_softmax_0_pgd"
     comments = (comment, comment + "2", "rule_cells_evaluate", "rule_train_x")
     left = [Job(str(number), "RUNNING", "", one) for number, one in enumerate(comments, 1)]
-    assert allocation(outlived=left).of(ATTACK, 1, comment).slurm_extra == "--dependency=afterany:1:3"
-    assert allocation(outlived=left).of(TRAIN, 1, "rule_train_y").slurm_extra == ""
-    shared = allocation(outlived=left, seconds=lambda cell: 20.0)
+    assert allocation(earlier_jobs=left).of(ATTACK, 1, comment).slurm_extra == "--dependency=afterany:1:3"
+    assert allocation(earlier_jobs=left).of(TRAIN, 1, "rule_train_y").slurm_extra == ""
+    shared = allocation(earlier_jobs=left, seconds=lambda cell: 20.0)
     assert shared.of(ATTACK, 1, comment).slurm_extra == "--dependency=afterany:1:2:3"
-    assert after([]) == ""
+    assert dependency_option([]) == ""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet.pipeline.cluster.commands import STAND_INS
-from gauntlet.pipeline.cluster.job_states import QUEUED
-from gauntlet.pipeline.cluster.sacct import MEMORY
+from gauntlet.pipeline.cluster.commands import REPLACEMENTS
+from gauntlet.pipeline.cluster.job_states import ACTIVE_STATES
+from gauntlet.pipeline.cluster.sacct import MISSES_FOLDER
 from tests.slurm.plugin import Looking
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
@@ -30,7 +30,7 @@ exec {squeue} $(echo "$*" | sed 's/--states=all//')
 def plugin(slurm, tmp_path, monkeypatch, request):
     """The plugin, on a PATH as the Snakefile makes it; the queue, the accounts, or both know what has ended."""
     monkeypatch.chdir(tmp_path)
-    places = [str(STAND_INS), str(Path(sys.executable).parent), os.environ["PATH"]]
+    places = [str(REPLACEMENTS), str(Path(sys.executable).parent), os.environ["PATH"]]
     if request.param == "queue":
         monkeypatch.setenv("SLURM_CONF", str(slurm.without_accounts))
     if request.param == "accounts":
@@ -74,7 +74,7 @@ def reaches(slurm, job, *wanted):
 
     def there():
         now = state(slurm, job)
-        return now in wanted and (now in QUEUED or f"\n{job}|{now}" in f"\n{account()}")
+        return now in wanted and (now in ACTIVE_STATES or f"\n{job}|{now}" in f"\n{account()}")
 
     deadline_s = time.monotonic() + 60
     while not there():
@@ -153,8 +153,8 @@ def test_a_cluster_that_does_not_answer_loses_no_job(slurm, plugin, submit):
 def test_a_job_that_slurm_has_forgotten_has_failed_at_the_second_look(plugin):
     """It was seen once, and then the controller lost its state."""
     plugin.watch("4000000")
-    MEMORY.mkdir(parents=True)
-    (MEMORY / f"{RUN}.json").write_text(json.dumps({"4000000": 0}))
+    MISSES_FOLDER.mkdir(parents=True)
+    (MISSES_FOLDER / f"{RUN}.json").write_text(json.dumps({"4000000": 0}))
     assert plugin.look() == {"4000000": "waited for"}
     assert plugin.look() == {"4000000": "failed"}
 

@@ -6,13 +6,12 @@ import json
 
 import pytest
 
-from gauntlet.pipeline.cluster import job_states as states
-from gauntlet.pipeline.cluster import sacct
-from gauntlet.pipeline.cluster.job_states import LOOKS, LOOKS_WITHOUT_ACCOUNTS, Witnesses, judge
+from gauntlet.pipeline.cluster import job_states, sacct
+from gauntlet.pipeline.cluster.job_states import MAX_MISSES, MAX_MISSES_WITHOUT_SACCT, ReportedStates, merge_states
 
 
-def told(queue, accounts, *, has_accounts=True):
-    return judge(Witnesses(queue, accounts, has_accounts), {})[0]
+def told(queue, accounts, *, has_accounting=True):
+    return merge_states(ReportedStates(queue, accounts, has_accounting), {})[0]
 
 
 @pytest.mark.parametrize(
@@ -43,38 +42,38 @@ def test_a_job_is_told_by_whoever_knows_best(queue, accounts, state):
 
 def test_of_a_state_with_a_reason_the_first_word_counts(monkeypatch):
     """The accounts name who cancelled a job; the plugin knows the bare word only."""
-    monkeypatch.setattr(states, "rows", lambda *command: [])
+    monkeypatch.setattr(job_states, "query_rows", lambda *command: [])
     answer = type("Done", (), {"stdout": "7|CANCELLED by 1000\n", "stderr": "", "returncode": 0})
-    monkeypatch.setattr(states, "ask", lambda *command: answer)
-    monkeypatch.setattr(states, "real", lambda name: f"/usr/bin/{name}")
-    assert judge(states.ask_both("run"), {})[0] == {"7": "CANCELLED"}
+    monkeypatch.setattr(job_states, "run_command", lambda *command: answer)
+    monkeypatch.setattr(job_states, "find_command", lambda name: f"/usr/bin/{name}")
+    assert merge_states(job_states.query_states("run"), {})[0] == {"7": "CANCELLED"}
 
 
 @pytest.mark.parametrize(
-    ("accounts", "has_accounts", "looks"),
+    ("accounts", "has_accounting", "looks"),
     [
-        ({}, True, LOOKS),
-        (None, False, LOOKS),
-        ({"7": "RUNNING"}, True, LOOKS),
-        (None, True, LOOKS_WITHOUT_ACCOUNTS),
+        ({}, True, MAX_MISSES),
+        (None, False, MAX_MISSES),
+        ({"7": "RUNNING"}, True, MAX_MISSES),
+        (None, True, MAX_MISSES_WITHOUT_SACCT),
     ],
 )
-def test_a_job_that_nobody_knows_any_more_is_failed_and_not_waited_for(accounts, has_accounts, looks):
+def test_a_job_that_nobody_knows_any_more_is_failed_and_not_waited_for(accounts, has_accounting, looks):
     """At the second look; later while accounts that may know do not answer."""
-    _, unseen = judge(Witnesses({"7": "RUNNING"}, accounts, has_accounts), {})
+    _, unseen = merge_states(ReportedStates({"7": "RUNNING"}, accounts, has_accounting), {})
     for look in range(1, looks + 1):
-        found, unseen = judge(Witnesses({}, accounts, has_accounts), unseen)
+        found, unseen = merge_states(ReportedStates({}, accounts, has_accounting), unseen)
         assert found == ({"7": "FAILED"} if look == looks else {})
 
 
 def test_a_silent_queue_loses_no_job():
     """However long it does not answer; what is seen again counts from the start."""
-    _, unseen = judge(Witnesses({"7": "RUNNING"}, None, False), {})
+    _, unseen = merge_states(ReportedStates({"7": "RUNNING"}, None, False), {})
     for _ in range(20):
-        found, unseen = judge(Witnesses(None, None, False), unseen)
+        found, unseen = merge_states(ReportedStates(None, None, False), unseen)
         assert found == {}
-    _, unseen = judge(Witnesses({}, None, False), unseen)
-    _, unseen = judge(Witnesses({"7": "RUNNING"}, None, False), unseen)
+    _, unseen = merge_states(ReportedStates({}, None, False), unseen)
+    _, unseen = merge_states(ReportedStates({"7": "RUNNING"}, None, False), unseen)
     assert unseen == {"7": 0}
 
 
@@ -82,18 +81,20 @@ def test_the_command_answers_the_plugin_in_its_form_and_never_fails(tmp_path, mo
     """Every job of the run; nothing and no failure when both witnesses, or the disk, fail."""
     monkeypatch.chdir(tmp_path)
     question = ["-X", "--parsable2", "--format=JobIdRaw,State", "--starttime", "2026-11-19T10:00", "--name", "run-1"]
-    monkeypatch.setattr(sacct, "ask_both", lambda run: Witnesses({"7": "RUNNING", "8": "TIMEOUT"}, None, False))
+    monkeypatch.setattr(
+        sacct, "query_states", lambda run: ReportedStates({"7": "RUNNING", "8": "TIMEOUT"}, None, False)
+    )
     assert sacct.main(question) == 0
     assert capsys.readouterr().out == "7|RUNNING\n8|TIMEOUT\n"
-    assert json.loads((sacct.MEMORY / "run-1.json").read_text()) == {"7": 0}
-    monkeypatch.setattr(sacct, "ask_both", lambda run: Witnesses(None, None))
+    assert json.loads((sacct.MISSES_FOLDER / "run-1.json").read_text()) == {"7": 0}
+    monkeypatch.setattr(sacct, "query_states", lambda run: ReportedStates(None, None))
     assert sacct.main(question) == 0
     assert capsys.readouterr().out == ""
 
     def broken(run):
         raise OSError("no more processes")
 
-    monkeypatch.setattr(sacct, "ask_both", broken)
+    monkeypatch.setattr(sacct, "query_states", broken)
     assert sacct.main(question) == 0
 
 
@@ -105,7 +106,7 @@ def test_other_questions_go_to_slurms_own_command(monkeypatch, capsys):
         code, out = next(value for key, value in answers.items() if key in " ".join(arguments))
         return type("Done", (), {"stdout": out, "stderr": "", "returncode": code})
 
-    monkeypatch.setattr(sacct, "ask", ask)
+    monkeypatch.setattr(sacct, "run_command", ask)
     assert sacct.main(["-j", "7.0", "--format=Reason", "--noheader"]) == 0
     assert capsys.readouterr().out == "None\n"
     assert sacct.main(["-j", "7", "-n", "-X", "-o", "nodelist%-256"]) == 0

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.cluster.controller.record import last_submitted, progress_of
+from gauntlet.pipeline.cluster.controller.record import last_submission, read_record
 from tests.slurm.run import told, wait_for
 from tests.workflow.pretend import write_config
 from tests.workflow.test_snakemake import TINY, checkout
@@ -63,7 +63,7 @@ def submit():
     quick = ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"]
     done = gauntlet("submit", *quick, str(paths.summary("small")))
     assert done.returncode == 0, done.stderr
-    return last_submitted().job
+    return last_submission().job
 
 
 def nudge(slurm, job):
@@ -81,7 +81,7 @@ def finishes(slurm, job, folder):
 
     def over():
         nudge(slurm, job)
-        return "exit code" in (end := progress_of(job).end) and end
+        return "exit code" in (end := read_record(job).end) and end
 
     try:
         end = wait_for(over, folder, seconds=300)
@@ -103,12 +103,12 @@ def test_a_controller_queues_itself_again_before_its_limit_waits_for_its_jobs_an
 
     def waits():
         nudge(slurm, job)
-        return "waiting for 1 jobs that outlived the last start" in last_submitted().log.read_text()
+        return "waiting for 1 jobs of an earlier start" in last_submission().log.read_text()
 
     wait_for(waits, folder, seconds=300)
     Path("go").touch()
     finishes(slurm, job, folder)
-    assert len(progress_of(job).starts) >= 2
+    assert len(read_record(job).starts) >= 2
     # One process for each of two models, whoever waited for them.
     assert len(list(folder.glob("begun/*"))) == 2, "nothing was computed twice"
     assert "ended" in gauntlet("submit", "--status").stdout
@@ -120,10 +120,10 @@ def test_a_controller_that_is_preempted_is_queued_again_and_finishes(slurm, fold
     wait_for(lambda: list(folder.glob("begun/*")), folder, seconds=120)
     whole = ["--partition=urgent", f"--cpus-per-task={slurm.ask('sinfo', '-h', '-o', '%c', '-p', 'urgent')}"]
     slurm.ask("sbatch", *whole, "--mem=10", "--output=/dev/null", "--wrap=true")
-    wait_for(lambda: progress_of(job).end.endswith("queued again"), folder, seconds=90)
+    wait_for(lambda: read_record(job).end.endswith("requeued"), folder, seconds=90)
     Path("go").touch()
     finishes(slurm, job, folder)
-    assert len(progress_of(job).starts) >= 2
+    assert len(read_record(job).starts) >= 2
 
 
 def test_cancelling_ends_the_controller_and_the_jobs_of_its_cells(slurm, folder):

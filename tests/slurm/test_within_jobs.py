@@ -16,8 +16,8 @@ import pytest
 
 from gauntlet.config import Cell
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.cluster import fork_server as preloading
-from gauntlet.pipeline.cluster.fork_server import VARIABLE
+from gauntlet.pipeline.cluster import fork_server
+from gauntlet.pipeline.cluster.fork_server import SERVER_VARIABLE
 from tests.faults.test_faults import digests
 from tests.workflow.pretend import write_config
 from tests.workflow.test_snakemake import TINY, checkout
@@ -27,9 +27,9 @@ pytestmark = pytest.mark.slow
 # Starts the process as a job's Snakemake does, says where it listens, and stays until its input ends.
 JOB = f"""
 import os, sys
-from gauntlet.pipeline.cluster import fork_server as preloading
-preloading.start(1)
-print(os.environ["{VARIABLE}"], flush=True)
+from gauntlet.pipeline.cluster import fork_server
+fork_server.start(1)
+print(os.environ["{SERVER_VARIABLE}"], flush=True)
 sys.stdin.read()
 """
 
@@ -72,7 +72,7 @@ def trained(tmp_path_factory):
 def begun():
     """Begin a job; give the process that a job's Snakemake is, and what it adds to the variables of its cells."""
     holder = subprocess.Popen([sys.executable, "-c", JOB], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    return holder, {VARIABLE: holder.stdout.readline().strip()}
+    return holder, {SERVER_VARIABLE: holder.stdout.readline().strip()}
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +188,7 @@ def test_an_edit_between_two_cells_is_run(trained, job):
 
 def test_another_number_of_threads_and_a_lost_process_are_done_without(trained, job, tmp_path):
     """Threads are set before the libraries are loaded, and decide the last bits."""
-    for variables, threads in ((job, "2"), ({VARIABLE: str(tmp_path)}, "1")):
+    for variables, threads in ((job, "2"), ({SERVER_VARIABLE: str(tmp_path)}, "1")):
         asked = attack(trained, "nothing", threads=threads, **variables)
         assert asked.wait() == 0
         assert told(trained)[0] == asked.pid
@@ -208,9 +208,9 @@ def test_where_the_process_cannot_be_started_nothing_fails(tmp_path, monkeypatch
     if place != "missing":
         (tmp_path / place).mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / place))
-    monkeypatch.delenv(VARIABLE, raising=False)
-    preloading.start(1)
-    assert VARIABLE not in os.environ
+    monkeypatch.delenv(SERVER_VARIABLE, raising=False)
+    fork_server.start(1)
+    assert SERVER_VARIABLE not in os.environ
 
 
 def test_the_process_ends_with_the_job_however_that_ends(trained):

@@ -6,17 +6,16 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, replace
 
 import psutil
 import pytest
 
 from gauntlet.core.errors import GauntletError
-from gauntlet.pipeline.cluster import lock as locking
+from gauntlet.pipeline.cluster import lock
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from gauntlet.pipeline.cluster import lock as locking\n"
-    "locking.acquire(Path(sys.argv[1])); print('held', flush=True); time.sleep(float(sys.argv[2]))"
+    "import sys, time; from pathlib import Path; from gauntlet.pipeline.cluster import lock\n"
+    "lock.acquire(Path(sys.argv[1])); print('held', flush=True); time.sleep(float(sys.argv[2]))"
 )
 
 
@@ -29,8 +28,8 @@ def hold(folder, seconds=60.0):
 
 def forge(folder, **changes):
     """Write a lock that says something else than the truth about this process."""
-    lying = replace(locking.this_process(), **changes)
-    (folder / locking.NAME).write_text(json.dumps(asdict(lying)))
+    lying = lock.current_holder().model_copy(update=changes)
+    (folder / lock.NAME).write_text(json.dumps(lying.model_dump()))
     return lying
 
 
@@ -38,13 +37,13 @@ def test_a_living_holder_is_named_and_a_killed_one_succeeded(tmp_path):
     """Another process's lock is refused with all that is known of it, until that process is dead."""
     process = hold(tmp_path)
     with pytest.raises(GauntletError, match=rf"process {process.pid} of .* on .*; wait for it, or stop it") as refused:
-        locking.acquire(tmp_path)
+        lock.acquire(tmp_path)
     assert refused.value.exit_code == 1
     process.kill()
     process.communicate()
-    mine = locking.acquire(tmp_path)
-    assert locking.holder(tmp_path) == mine
-    locking.release(tmp_path, mine)
+    mine = lock.acquire(tmp_path)
+    assert lock.holder(tmp_path) == mine
+    lock.release(tmp_path, mine)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -58,24 +57,24 @@ def test_a_reused_process_id_is_no_holder(tmp_path):
     """The same number with another start time is another process."""
     parent = psutil.Process(os.getppid())
     forge(tmp_path, pid=parent.pid, born_s=parent.create_time() - 1000)
-    locking.release(tmp_path, locking.acquire(tmp_path))
+    lock.release(tmp_path, lock.acquire(tmp_path))
     forge(tmp_path, pid=parent.pid, born_s=parent.create_time())
     with pytest.raises(GauntletError, match="another run"):
-        locking.acquire(tmp_path)
+        lock.acquire(tmp_path)
 
 
 def test_of_another_machine_nothing_is_assumed(tmp_path):
     """A lock from elsewhere stands, and the message says what to do if it is certain that nobody is there."""
     forge(tmp_path, host="node17", pid=2**22 - 1)
-    with pytest.raises(GauntletError, match=r"look on node17\), delete this file"):
-        locking.acquire(tmp_path)
+    with pytest.raises(GauntletError, match=r"check on node17\), delete this file"):
+        lock.acquire(tmp_path)
 
 
 def test_a_damaged_lock_is_told(tmp_path):
     """What cannot be read is not taken for nothing."""
-    (tmp_path / locking.NAME).write_text("{")
+    (tmp_path / lock.NAME).write_text("{")
     with pytest.raises(GauntletError, match="cannot be read; delete it"):
-        locking.acquire(tmp_path)
+        lock.acquire(tmp_path)
 
 
 def test_of_many_only_one_wins(tmp_path):
@@ -89,7 +88,7 @@ def test_of_many_only_one_wins(tmp_path):
 
 def test_a_lock_that_is_no_longer_mine_is_left_alone(tmp_path):
     """Giving back looks at who holds it."""
-    mine = locking.acquire(tmp_path)
+    mine = lock.acquire(tmp_path)
     other = forge(tmp_path, host="node17")
-    locking.release(tmp_path, mine)
-    assert locking.holder(tmp_path) == other
+    lock.release(tmp_path, mine)
+    assert lock.holder(tmp_path) == other

@@ -12,7 +12,7 @@ import pytest
 
 from gauntlet.config import Cell
 from gauntlet.config.grid import Stage
-from gauntlet.pipeline.cluster.queue import Job, parse
+from gauntlet.pipeline.cluster.queue import Job, parse_jobs
 from gauntlet.pipeline.status.job_queue import Queue, comment_of, of_cells
 
 HERE = Path("/cluster/project/work")
@@ -30,7 +30,7 @@ MODEL = Cell("train", "small", "softmax", 0)
 
 def test_the_recorded_queue_is_read():
     """State, reason and comment of the jobs of this folder; another clone's are not ours."""
-    jobs = parse(RECORDED, HERE)
+    jobs = parse_jobs(RECORDED, HERE)
     assert [job.id for job in jobs] == ["3", "5", "4", "1", "2"]
     assert jobs[0] == Job("3", "PENDING", "Resources", "rule_evaluate_wildcards_small_softmax_0_pgd")
     assert [str(job) for job in jobs[2:4]] == ["PENDING (JobHeldUser)", "RUNNING"]
@@ -49,7 +49,7 @@ def test_the_recorded_queue_is_read():
 )
 def test_lines_of_another_form_are_passed_over(line):
     """What the site prints beside the queue, and jobs without a comment."""
-    assert parse(f"{line}\n{RECORDED}", HERE) == parse(RECORDED, HERE)
+    assert parse_jobs(f"{line}\n{RECORDED}", HERE) == parse_jobs(RECORDED, HERE)
 
 
 def test_a_folder_may_be_spelt_through_a_link(tmp_path):
@@ -57,14 +57,14 @@ def test_a_folder_may_be_spelt_through_a_link(tmp_path):
     folder = tmp_path / "a|b"
     folder.mkdir()
     (tmp_path / "link").symlink_to(folder)
-    assert len(parse(f"1|RUNNING|None|rule_x|{tmp_path / 'link'}\n2|RUNNING|None|rule_x|{folder}", folder)) == 2
+    assert len(parse_jobs(f"1|RUNNING|None|rule_x|{tmp_path / 'link'}\n2|RUNNING|None|rule_x|{folder}", folder)) == 2
 
 
 def test_jobs_are_told_by_their_comments():
     """A shard's job is its cell's; a group's is nobody's."""
     held = Cell("evaluate", "small", "lipschitz", 0, "noise")
     sharded = Cell("evaluate", "small", "softmax", 1, "pgd")
-    found, others = of_cells(parse(RECORDED, HERE), [MODEL, PGD, held, sharded])
+    found, others = of_cells(parse_jobs(RECORDED, HERE), [MODEL, PGD, held, sharded])
     assert {cell: [job.id for job in jobs] for cell, jobs in found.items()} == {
         PGD: ["3"],
         held: ["4"],

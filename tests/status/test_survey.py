@@ -14,7 +14,7 @@ import pytest
 from gauntlet.config import Cell
 from gauntlet.core.provenance import environment
 from gauntlet.pipeline import fingerprint, paths
-from gauntlet.pipeline.cluster import lock as locking
+from gauntlet.pipeline.cluster import lock
 from gauntlet.pipeline.status import Progress, survey
 from gauntlet.pipeline.status.rendering import as_dict
 from tests.status.forge import SECONDS, SMALL, finish, make
@@ -204,7 +204,7 @@ def test_a_failed_attempt_is_told_with_its_last_line(folder):
 def test_a_running_cell_is_told_while_a_controller_lives(folder):
     """A log written since a living run started, without an error at its end, is that of a running cell."""
     paths.samples(PGD).unlink()
-    mine = locking.acquire(paths.RESULTS)
+    mine = lock.acquire(paths.RESULTS)
     log = paths.log(PGD)
     log.parent.mkdir(parents=True)
     log.write_text("evaluate: 3 of 20 samples")
@@ -213,7 +213,7 @@ def test_a_running_cell_is_told_while_a_controller_lives(folder):
     status = next(status for status in found.cells if status.cell == PGD)
     assert (status.progress, status.last_line) == (Progress.RUNNING, "evaluate: 3 of 20 samples")
     assert found.controller == mine
-    locking.release(paths.RESULTS, mine)
+    lock.release(paths.RESULTS, mine)
     assert told(folder)[PGD][0] is Progress.MISSING
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from gauntlet.config import Cell
 from gauntlet.core.progress import last_told
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.cluster import lock as locking
+from gauntlet.pipeline.cluster import lock
 from gauntlet.pipeline.cluster.queue import Job
 from gauntlet.pipeline.status import Progress, watching
 from gauntlet.pipeline.status.board import coloured, plain
@@ -82,12 +82,12 @@ def test_the_table_has_a_row_per_variant_and_a_column_per_probe(folder):
 def test_a_running_cell_shows_its_share_and_what_is_left_of_it(folder):
     """Read from the last line of progress in its log, less the time since that was written."""
     remove(PGD)
-    mine = locking.acquire(paths.RESULTS)
+    mine = lock.acquire(paths.RESULTS)
     try:
         write_log(PGD, "x: 0/20 samples, 0 s left\nx: 5/20 samples, 30 s left, loss 1\nkept what is done\n")
         board = board_of(folder)
     finally:
-        locking.release(paths.RESULTS, mine)
+        lock.release(paths.RESULTS, mine)
     assert row(board, "softmax")["pgd"] == "1/2 done, 1 running, 25 %, 30 s"
     assert "a run is going on" in plain(board)
     (status,) = board.survey.having(Progress.RUNNING)
@@ -181,11 +181,11 @@ def test_elsewhere_than_on_a_terminal_each_change_is_said_once(folder, monkeypat
     )
     monkeypatch.setattr(watching.time, "sleep", lambda seconds: next(happens)())
     console = Console(width=200, file=io.StringIO(), force_terminal=False)
-    mine = locking.acquire(paths.RESULTS)
+    mine = lock.acquire(paths.RESULTS)
     try:
         watching.watch(lambda: plan_in(folder), console, interval_s=1.0)
     finally:
-        locking.release(paths.RESULTS, mine)
+        lock.release(paths.RESULTS, mine)
     text = console.file.getvalue()
     lines = [line.split(" ", 1)[1] for line in text.splitlines() if line[2:3] == ":"]
     assert lines[0] == f"{PGD}: running"

@@ -140,7 +140,7 @@ def test_without_slurm_nothing_is_tried(folder, monkeypatch):
     (folder / "slurm").symlink_to("profiles/slurm")
     done = snakemake(folder, "--profile", "slurm", "--forcerun", "page", check=False)
     assert done.returncode == 2
-    assert "there is no SLURM here" in done.stderr
+    assert "SLURM is not installed on this host" in done.stderr
 
 
 def test_a_wrong_configuration_is_told_in_one_line(folder):

@@ -1,1 +1,1 @@
-"""What SLURM's commands are asked, and a stand-in for the one that Snakemake's plugin takes at its word."""
+"""SLURM: its commands, partitions and queue, the resources of jobs, the controller job, and a replacement `sacct`."""

@@ -1,4 +1,4 @@
-"""SLURM's own commands, with limits on how long they may take."""
+"""SLURM commands, run with a time limit."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ import shutil
 import subprocess
 from pathlib import Path
 
-STAND_INS = Path(__file__).parent / "bin"
-"""Commands that are found instead of SLURM's where this folder stands first on PATH."""
+REPLACEMENTS = Path(__file__).parent / "bin"
+"""Folder of commands that replace SLURM's own while it comes first on PATH."""
 
-LONGEST_S = 20.0
-
-
-def real(name: str) -> str | None:
-    """Find a command of SLURM's, past our stand-ins; None where it is not installed."""
-    places = [place for place in os.get_exec_path() if Path(place) != STAND_INS]
-    return shutil.which(name, path=os.pathsep.join(places))
+TIMEOUT_S = 20.0
 
 
-def ask(name: str, *arguments: str) -> subprocess.CompletedProcess[str] | None:
-    """Run a command of SLURM's; None where it is not installed or does not answer in time."""
-    command = real(name)
+def find_command(name: str) -> str | None:
+    """Return the path of SLURM's own command, ignoring our replacements; None if it is not installed."""
+    folders = [folder for folder in os.get_exec_path() if Path(folder) != REPLACEMENTS]
+    return shutil.which(name, path=os.pathsep.join(folders))
+
+
+def run_command(name: str, *arguments: str) -> subprocess.CompletedProcess[str] | None:
+    """Run a SLURM command; return None if it is not installed or does not answer in time."""
+    command = find_command(name)
     if command is None:
         return None
     try:
         return subprocess.run(
-            [command, *arguments], capture_output=True, text=True, errors="replace", timeout=LONGEST_S, check=False
+            [command, *arguments], capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False
         )
     except (subprocess.TimeoutExpired, OSError):
         return None
 
 
-def rows(name: str, *arguments: str) -> list[list[str]] | None:
-    """Run a command that prints columns parted by ``|``; None where it failed."""
-    done = ask(name, *arguments)
-    if done is None or done.returncode:
+def query_rows(name: str, *arguments: str) -> list[list[str]] | None:
+    """Run a SLURM command that prints columns separated by ``|`` and return its rows; None if it failed."""
+    result = run_command(name, *arguments)
+    if result is None or result.returncode:
         return None
-    return [line.strip().split("|") for line in done.stdout.splitlines() if line.strip()]
+    return [line.strip().split("|") for line in result.stdout.splitlines() if line.strip()]

@@ -1,10 +1,10 @@
-"""One process of a job that loads the libraries, and is forked for each of the job's cells.
+"""Fork server of a SLURM job: a process with the libraries loaded, forked once for each cell of the job.
 
-Loading torch takes longer than a small cell does. Where cells share a job, Snakemake's process starts one that imports
-the libraries and waits; `gauntlet STAGE` then asks that for a fork of itself, which runs the command as if it had been
-started in its place: same arguments, folder, variables and streams. So each cell still has a process, a log and an end
-of its own. Only what is installed is loaded beforehand: modules of which fingerprints are taken are read by each cell
-anew, as the fingerprints are. Nothing that a fork could not use is touched before: no GPU, no pool of threads.
+Loading torch takes longer than a small cell. Where cells share a job, Snakemake's process starts a server that imports
+the libraries and waits; `gauntlet STAGE` then asks it for a fork, which runs the command as if it had been started
+instead: same arguments, folder, environment variables and streams. So each cell still has its own process, log and exit
+code. The server loads installed packages only: modules that fingerprints cover are imported by each fork, so that an
+edit between two cells is both run and fingerprinted. It opens no GPU and starts no thread pool, which forks cannot use.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import importlib
 import json
 import logging
 import os
+import runpy
 import select
 import shutil
 import signal
@@ -31,10 +32,10 @@ from typing import Any, NamedTuple, NoReturn
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.signals import STOPPING
 
-VARIABLE = "GAUNTLET_PRELOADED"
-"""Names the folder of the socket at which the process listens; the socket's name is its number of threads."""
+SERVER_VARIABLE = "GAUNTLET_FORK_SERVER"
+"""Holds the folder of the server's socket; the socket is named by the server's number of threads."""
 
-# The third and fourth are loaded by torch and pyarrow when they are first used.
+# torch and pyarrow import the third and fourth when they first need them.
 LIBRARIES = (
     "torch",
     "pyarrow.parquet",
@@ -44,17 +45,18 @@ LIBRARIES = (
     "safetensors.torch",
 )
 
-# A fork has no thread but the one that forked, and Arrow's memory would have one for its housekeeping.
-_ALONE = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+# Only the forking thread survives a fork, and Arrow's allocator would start one for its housekeeping.
+_WITHOUT_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 
-_WORD = 8
-_LOOK_S = 1.0
-_SHORT_S = 0.02
+_INTEGER_BYTES = 8
+_PARENT_POLL_S = 1.0
+_FORK_POLL_S = 0.02
 
 
 class Request(NamedTuple):
-    """A command that a fork is to run: its arguments, folder and variables, and its three standard streams."""
+    """A command to run: module, arguments, folder and environment variables, and its three standard streams."""
 
+    module: str
     arguments: list[str]
     folder: str
     variables: dict[str, str]
@@ -62,13 +64,13 @@ class Request(NamedTuple):
 
 
 def start(threads: int) -> None:
-    """Start the process that loads the libraries, for commands with so many threads that this process starts.
+    """Start a server for the commands of this process that use `threads` threads; it ends with this process.
 
-    It ends with this process. Without it commands do their work themselves, so that nothing here can fail a job.
+    Commands run on their own where the server cannot be started, so nothing here makes a job fail.
     """
     count = str(threads)
-    environment = {**os.environ, **_ALONE, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
-    # No room for a folder, or so long a path that no socket has it.
+    environment = {**os.environ, **_WITHOUT_THREADS, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+    # The disk may be full, or the path longer than a socket's may be.
     with suppress(OSError), socket.socket(socket.AF_UNIX) as listener:
         folder = tempfile.mkdtemp(prefix="gauntlet-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -77,45 +79,44 @@ def start(threads: int) -> None:
         server = subprocess.Popen([sys.executable, "-m", __name__], stdin=listener.fileno(), env=environment)
         atexit.register(server.wait)
         atexit.register(server.kill)
-        os.environ[VARIABLE] = folder
+        os.environ[SERVER_VARIABLE] = folder
 
 
-def hand_over(arguments: Sequence[str]) -> None:
-    """Have a command run by a fork of the process that has loaded the libraries, and exit as that does.
+def run_in_fork(module: str, arguments: Sequence[str]) -> None:
+    """Run `python -m MODULE ARGUMENTS` in a fork of the server, and exit as the fork does.
 
-    Returns where there is no such process, or none with the command's number of threads, on which results depend.
-    Raises GauntletError when that process is lost on the way.
+    Returns if there is no server with the command's number of threads, which results depend on by rounding. Raises
+    GauntletError when the server is lost meanwhile.
     """
-    if VARIABLE not in os.environ or "--threads" not in arguments[:-1]:
+    if SERVER_VARIABLE not in os.environ or "--threads" not in arguments[:-1]:
         return
     variables = dict(os.environ)
-    at = Path(variables.pop(VARIABLE), arguments[arguments.index("--threads") + 1])
-    content = json.dumps([arguments, str(Path.cwd()), variables]).encode()
+    address = Path(variables.pop(SERVER_VARIABLE), arguments[arguments.index("--threads") + 1])
+    content = json.dumps([module, list(arguments), str(Path.cwd()), variables]).encode()
     with socket.socket(socket.AF_UNIX) as connection:
         try:
-            connection.connect(str(at))
-            socket.send_fds(connection, [len(content).to_bytes(_WORD)], [0, 1, 2])
+            connection.connect(str(address))
+            socket.send_fds(connection, [len(content).to_bytes(_INTEGER_BYTES)], [0, 1, 2])
             connection.sendall(content)
-            fork = _received(connection)
+            fork = _receive_integer(connection)
         except (OSError, EOFError):
             return
         try:
-            _leave_as(fork, connection)
+            _exit_as(fork, connection)
         except EOFError as error:
-            problem = "the process that had loaded the libraries is gone"
-            raise GauntletError(problem, remedy="run the same command again") from error
+            raise GauntletError("the fork server of this job has ended", remedy="run the same command again") from error
 
 
-def _leave_as(fork: int, connection: socket.socket) -> NoReturn:
-    """Pass signals on to the fork, and leave with its exit code, or by the signal that killed it."""
+def _exit_as(fork: int, connection: socket.socket) -> NoReturn:
+    """Forward signals to the fork, and exit with its exit code or by the signal that killed it."""
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
+    def forward(number: int, frame: FrameType | None) -> None:
         with suppress(ProcessLookupError):
             os.kill(fork, number)
 
     for number in STOPPING:
-        signal.signal(number, pass_on)
-    code = os.waitstatus_to_exitcode(_received(connection))
+        signal.signal(number, forward)
+    code = os.waitstatus_to_exitcode(_receive_integer(connection))
     if code < 0:
         if -code != signal.SIGKILL:
             signal.signal(-code, signal.SIG_DFL)
@@ -123,31 +124,31 @@ def _leave_as(fork: int, connection: socket.socket) -> NoReturn:
     sys.exit(code)
 
 
-def _received(connection: socket.socket) -> int:
-    word = connection.recv(_WORD, socket.MSG_WAITALL)
-    if not word:
+def _receive_integer(connection: socket.socket) -> int:
+    content = connection.recv(_INTEGER_BYTES, socket.MSG_WAITALL)
+    if not content:
         raise EOFError
-    return int.from_bytes(word)
+    return int.from_bytes(content)
 
 
 def serve(listener: socket.socket) -> Request | None:
-    """Load the libraries, then wait for commands; returns in the fork that is to run one, with what is to be run.
+    """Load the libraries and fork for each request until the parent process has ended.
 
-    In the process itself it returns nothing, when that which started it is gone.
+    Returns the request in the fork that is to run it, and None in the server itself.
     """
     for number in STOPPING:
-        # They are for the cells: a job's processes are all sent the signal, and this one ends with the job.
+        # SLURM signals all processes of a job: these signals are for the cells, and the server ends with its parent.
         signal.signal(number, signal.SIG_IGN)
     gc.disable()
     for library in LIBRARIES:
         with suppress(ImportError):
             importlib.import_module(library)
-    # None of it will be garbage, and looking for some would copy in each fork every page that is looked at.
+    # The libraries never become garbage, and a collection in a fork would copy every page that it visits.
     gc.freeze()
     gc.enable()
     parent = os.getppid()
     while os.getppid() == parent:
-        if select.select([listener], [], [], _LOOK_S)[0]:
+        if select.select([listener], [], [], _PARENT_POLL_S)[0]:
             connection, _ = listener.accept()
             with connection, suppress(OSError):
                 if request := _answer(connection):
@@ -156,30 +157,30 @@ def serve(listener: socket.socket) -> Request | None:
 
 
 def _answer(connection: socket.socket) -> Request | None:
-    """Fork for one command, give what it is in the fork; the fork is killed when the command is."""
-    length, streams, _, _ = socket.recv_fds(connection, _WORD, 3)
+    """Fork for one request and return it in the fork; kill the fork if the waiting command is killed."""
+    length, streams, _, _ = socket.recv_fds(connection, _INTEGER_BYTES, 3)
     content = connection.recv(int.from_bytes(length), socket.MSG_WAITALL)
     fork = os.fork()
     if not fork:
-        arguments, folder, variables = json.loads(content)
-        return Request(arguments, folder, variables, streams)
+        module, arguments, folder, variables = json.loads(content)
+        return Request(module, arguments, folder, variables, streams)
     for stream in streams:
         os.close(stream)
     with suppress(OSError):
-        connection.sendall(fork.to_bytes(_WORD))
+        connection.sendall(fork.to_bytes(_INTEGER_BYTES))
     ended = status = 0
     while not ended:
-        if select.select([connection], [], [], _SHORT_S)[0]:
+        if select.select([connection], [], [], _FORK_POLL_S)[0]:
             os.kill(fork, signal.SIGKILL)
         ended, status = os.waitpid(fork, os.WNOHANG)
-    connection.sendall(status.to_bytes(_WORD))
+    connection.sendall(status.to_bytes(_INTEGER_BYTES))
     return None
 
 
 def _run(request: Request) -> NoReturn:
-    """Run a command in the place of the process that was started for it.
+    """Run a request in this process and exit.
 
-    Ends without taking the libraries down one by one, which takes longer than a small cell.
+    Exits without finalizing the interpreter, which with these libraries takes longer than a small cell.
     """
     code: Any = 1
     try:
@@ -191,8 +192,8 @@ def _run(request: Request) -> NoReturn:
         os.chdir(request.folder)
         os.environ.clear()
         os.environ.update(request.variables)
-        sys.argv = ["gauntlet", *request.arguments]
-        importlib.import_module("gauntlet.cli").main()
+        sys.argv = [request.module, *request.arguments]
+        runpy.run_module(request.module, run_name="__main__")
         code = 0
     except SystemExit as ending:
         code = ending.code or 0
@@ -206,9 +207,9 @@ def _run(request: Request) -> NoReturn:
 
 
 if __name__ == "__main__":
-    listening = socket.socket(fileno=0)
-    asked = serve(listening)
-    if asked is not None:
-        # Its place is taken by the command's standard input.
-        listening.detach()
-        _run(asked)
+    server_socket = socket.socket(fileno=0)
+    received = serve(server_socket)
+    if received is not None:
+        # The command's standard input replaces descriptor 0.
+        server_socket.detach()
+        _run(received)

@@ -1,9 +1,8 @@
-"""What became of jobs, from two witnesses that each forget or fall silent: the controller's queue and the accounts.
+"""Job states merged from `squeue` and `sacct`; either may lose jobs or fail to answer.
 
-Snakemake's plugin believes what it is told, waits for ever for a job in a state that it does not know or that nobody
-tells, and drops all its jobs when the one command that it asks fails. So it is told one of the states it knows, and a
-job that nobody knows any more is called failed at the second look: trying again costs little, since a cell that was
-finished after all is left as it is.
+snakemake-executor-plugin-slurm waits forever for a job whose state it does not know or is not given, and forgets all of
+its jobs when its one status command fails. It is therefore given only states that it knows. A job that is missing from
+both sources is reported as failed at the second poll: a retry costs little, since a finished cell is not run again.
 """
 
 from __future__ import annotations
@@ -11,83 +10,85 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gauntlet.pipeline.cluster.commands import ask, real, rows
+from gauntlet.pipeline.cluster.commands import find_command, query_rows, run_command
 
-QUEUED = frozenset(
+ACTIVE_STATES = frozenset(
     """
     PENDING RUNNING SUSPENDED COMPLETING CONFIGURING STAGE_OUT SIGNALING STOPPED RESIZING POWER_UP_NODE
     REQUEUED REQUEUE_FED REQUEUE_HOLD SPECIAL_EXIT RESV_DEL_HOLD
     """.split()  # noqa: SIM905 - fifteen words read better than fifteen literals
 )
-"""States of jobs that SLURM has not done with."""
+"""States of jobs that have not ended."""
 
-_FINAL = frozenset(
+_FINAL_STATES = frozenset(
     ("COMPLETED", "BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
 )
-"""Final states that the plugin knows; the others are told as CANCELLED."""
+"""Final states that the plugin knows; any other is reported as CANCELLED."""
 
-_MAYBE_QUEUED_AGAIN = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED"})
-"""States in the accounts that SLURM may follow by queueing the job again; only the queue tells whether it did."""
+_STATES_BEFORE_REQUEUE = frozenset({"PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "REVOKED"})
+"""States in the accounting after which SLURM may requeue a job; only `squeue` shows whether it did."""
 
-LOOKS = 2
-"""Looks at which a job that was known is unknown to both before it counts as lost."""
+MAX_MISSES = 2
+"""Polls in a row at which both sources lack a known job before it counts as lost."""
 
-LOOKS_WITHOUT_ACCOUNTS = 10
-"""The same while there are accounts that do not answer: they may know when they are back."""
+MAX_MISSES_WITHOUT_SACCT = 10
+"""The same while there is accounting but `sacct` does not answer: it may still know the job."""
 
 
 @dataclass(frozen=True)
-class Witnesses:
-    """What each witness says of a run's jobs, by id; None of one that did not answer."""
+class ReportedStates:
+    """States of a run's jobs by job id, from each source; None for a source that did not answer."""
 
-    queue: Mapping[str, str] | None
-    accounts: Mapping[str, str] | None
-    has_accounts: bool = True
+    squeue: Mapping[str, str] | None
+    sacct: Mapping[str, str] | None
+    has_accounting: bool = True
 
 
-def ask_both(run: str) -> Witnesses:
-    """Ask for all jobs of a run, by the name that they share."""
-    queue = rows("squeue", "--noheader", "--states=all", f"--name={run}", "--format=%i|%T")
+def query_states(run: str) -> ReportedStates:
+    """Query both sources for all jobs of a run, by their common job name."""
+    queue = query_rows("squeue", "--noheader", "--states=all", f"--name={run}", "--format=%i|%T")
     columns = ("--parsable2", "--noheader", "--format=JobIDRaw,State")
-    done = ask("sacct", "--allocations", *columns, "--starttime=now-2days", f"--name={run}")
-    kept = real("sacct") is not None and not (done and "accounting storage is disabled" in done.stderr.lower())
-    answered = kept and done is not None and done.returncode == 0
-    accounts = [line.split("|") for line in done.stdout.splitlines()] if answered and done else None
-    return Witnesses(_states(queue), _states(accounts), kept)
+    result = run_command("sacct", "--allocations", *columns, "--starttime=now-2days", f"--name={run}")
+    is_disabled = result is not None and "accounting storage is disabled" in result.stderr.lower()
+    has_accounting = find_command("sacct") is not None and not is_disabled
+    answered = has_accounting and result is not None and result.returncode == 0
+    accounting = [line.split("|") for line in result.stdout.splitlines()] if answered and result else None
+    return ReportedStates(_states_by_id(queue), _states_by_id(accounting), has_accounting)
 
 
-def judge(said: Witnesses, unseen: Mapping[str, int]) -> tuple[dict[str, str], dict[str, int]]:
-    """Say the state of each job in a word that the plugin knows, and how often each open job was looked for in vain.
+def merge_states(reported: ReportedStates, misses: Mapping[str, int]) -> tuple[dict[str, str], dict[str, int]]:
+    """Return the state of each job as the plugin spells it, and the number of polls that missed each open job.
 
-    `unseen` is what the last look gave; jobs of which nothing certain is known are left out, and so waited for.
+    `misses` is the second value of the previous poll. A job without a certain state is left out of the states, so that
+    the plugin keeps waiting for it.
     """
-    queue, accounts = said.queue, said.accounts or {}
-    found = {job: state for job, state in accounts.items() if _is_certain(state, queue)}
-    found |= queue or {}
-    told = {job: _plain(state) for job, state in found.items()}
-    counts = dict.fromkeys((job for job, state in found.items() if state in QUEUED), 0)
-    limit = LOOKS_WITHOUT_ACCOUNTS if said.has_accounts and said.accounts is None else LOOKS
-    for job in {*unseen, *accounts} - set(found):
-        # A silent queue tells nothing: the job may well be there.
-        counts[job] = unseen.get(job, 0) + (queue is not None)
+    queue, accounting = reported.squeue, reported.sacct or {}
+    certain = {job: state for job, state in accounting.items() if _is_certain(state, queue)}
+    certain |= queue or {}
+    states = {job: _known_to_plugin(state) for job, state in certain.items()}
+    counts = dict.fromkeys((job for job, state in certain.items() if state in ACTIVE_STATES), 0)
+    limit = MAX_MISSES_WITHOUT_SACCT if reported.has_accounting and reported.sacct is None else MAX_MISSES
+    for job in {*misses, *accounting} - set(certain):
+        # Without an answer from squeue the job may well be in the queue.
+        counts[job] = misses.get(job, 0) + (queue is not None)
         if counts[job] >= limit:
-            told[job] = "FAILED"
-    return told, counts
+            states[job] = "FAILED"
+    return states, counts
 
 
 def _is_certain(state: str, queue: Mapping[str, str] | None) -> bool:
-    """Tell whether the accounts' word is enough for a job that the queue does not show."""
+    """Return whether the accounting alone decides the state of a job that `squeue` does not list."""
     if queue is None:
-        return state not in _MAYBE_QUEUED_AGAIN
-    return state not in QUEUED
+        return state not in _STATES_BEFORE_REQUEUE
+    return state not in ACTIVE_STATES
 
 
-def _plain(state: str) -> str:
-    return state if state in QUEUED or state in _FINAL else "CANCELLED"
+def _known_to_plugin(state: str) -> str:
+    return state if state in ACTIVE_STATES or state in _FINAL_STATES else "CANCELLED"
 
 
-def _states(found: list[list[str]] | None) -> dict[str, str] | None:
-    """Map ids to states; of ``CANCELLED by 1000`` the first word is the state."""
-    if found is None:
+def _states_by_id(rows: list[list[str]] | None) -> dict[str, str] | None:
+    """Map job ids to states; in ``CANCELLED by 1000`` the first word is the state."""
+    if rows is None:
         return None
-    return {row[0].strip(): row[1].split()[0] for row in found if len(row) > 1 and row[1].strip()}
+    return {row[0].strip(): row[1].split()[0] for row in rows if len(row) > 1 and row[1].strip()}

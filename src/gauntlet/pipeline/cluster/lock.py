@@ -1,44 +1,34 @@
-"""One controller at a time on one results folder: a lock that says who holds it, and that a dead holder gives up."""
+"""Lock of a results folder: one controller at a time, named in the lock file; the lock of a dead holder is replaced."""
 
 from __future__ import annotations
 
 import atexit
 import fcntl
-import json
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from getpass import getuser
 from pathlib import Path
 
-import psutil
-
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.files import write_json
+from gauntlet.core.processes import ProcessIdentity
 from gauntlet.core.provenance.run_metadata import command_line
-from gauntlet.pipeline.cluster.commands import rows
+from gauntlet.pipeline.cluster.commands import query_rows
 
 NAME = ".lock"
 
 JOB_VARIABLE = "GAUNTLET_CONTROLLER_JOB"
-"""Names the SLURM job that a process is a child of; nothing of a job outlives it."""
-
-_TOLERANCE_S = 2.0
+"""Holds the id of the controller's SLURM job in its child processes, which end with the job."""
 
 
-@dataclass(frozen=True)
-class Holder:
-    """The process that holds a lock; `born_s` is when it started (seconds since 1970), so that a reused id is told.
+class Holder(ProcessIdentity):
+    """The process that holds a lock.
 
-    `job` is the SLURM job of a controller, which may have been started anew on another machine.
+    `job` is the SLURM job of a controller, which SLURM may have restarted on another host.
     """
 
-    host: str
-    pid: int
-    born_s: float
     user: str
     started: str
     command: str
@@ -48,103 +38,89 @@ class Holder:
         return f"process {self.pid} of {self.user} on {self.host}, since {self.started}: {self.command}"
 
     @property
-    def is_here(self) -> bool:
-        """Tell whether it runs, or ran, on this machine."""
-        return self.host == socket.gethostname()
-
-    @property
     def is_dead(self) -> bool:
-        """Tell whether it is known to be gone; of another machine's process only its SLURM job tells."""
-        if not self.is_here:
-            return self.job != "" and (self.job == os.environ.get(JOB_VARIABLE) or _is_over(self.job, self.user))
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.born_s) <= _TOLERANCE_S
-            return not same or process.status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
-        except psutil.AccessDenied:
-            return False
+        """Whether the process is known to have ended; on another host only its SLURM job can show that."""
+        if (is_alive := self.is_alive) is not None:
+            return not is_alive
+        return self.job != "" and (self.job == os.environ.get(JOB_VARIABLE) or _has_left_queue(self.job, self.user))
 
 
-def this_process() -> Holder:
-    """Describe the process that is running."""
-    born_s = psutil.Process().create_time()
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Holder(
-        socket.gethostname(), os.getpid(), born_s, _user(), now, command_line(), os.environ.get(JOB_VARIABLE, "")
-    )
+def current_holder() -> Holder:
+    """Describe the current process as the holder of a lock."""
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    job = os.environ.get(JOB_VARIABLE, "")
+    return Holder.current(user=_user(), started=started, command=command_line(), job=job)
 
 
 def holder(folder: Path) -> Holder | None:
-    """Say who holds the lock of a folder, dead or alive; None where nobody does.
+    """Return the holder of a folder's lock, dead or alive; None without a lock.
 
-    Raises GauntletError when the lock cannot be read.
+    Raises GauntletError when the lock file cannot be read.
     """
     path = folder / NAME
     try:
-        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+        return Holder.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         remedy = "delete it if no other run uses this folder"
         raise GauntletError("the lock cannot be read", where=str(path), remedy=remedy) from error
 
 
 def acquire(folder: Path) -> Holder:
-    """Take the lock of a results folder until this process ends, or `release`.
+    """Acquire the lock of a results folder until this process ends, or `release`.
 
-    A lock whose process is dead, on this machine, is taken over. Raises GauntletError that names the holder otherwise.
+    The lock of a process known to be dead is replaced. Raises GauntletError that names the holder otherwise.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path, mine = folder / NAME, this_process()
-    with _alone(folder):
-        other = holder(folder)
-        if other and other.is_dead:
+    path, current = folder / NAME, current_holder()
+    with _exclusive(folder):
+        previous = holder(folder)
+        if previous and previous.is_dead:
             path.unlink(missing_ok=True)
-        if not _create(path, mine):
+        if not _create(path, current):
             other = holder(folder)
-            if other is None or (other.pid, other.host) != (mine.pid, mine.host):
+            if other is None or (other.pid, other.host) != (current.pid, current.host):
                 raise _refusal(path, other)
-    atexit.register(release, folder, mine)
-    return mine
+    atexit.register(release, folder, current)
+    return current
 
 
-def release(folder: Path, mine: Holder) -> None:
-    """Give a lock back; one that is no longer `mine`, or was inherited by a child process, is left alone."""
-    if os.getpid() != mine.pid:
+def release(folder: Path, held: Holder) -> None:
+    """Release a lock, unless another process holds it now or this process is a fork of the holder."""
+    if os.getpid() != held.pid:
         return
     try:
-        with _alone(folder):
-            if holder(folder) == mine:
+        with _exclusive(folder):
+            if holder(folder) == held:
                 (folder / NAME).unlink(missing_ok=True)
     except (OSError, GauntletError):
-        # At exit nothing better can be done: the next run on this machine finds the holder dead.
+        # At exit nothing more can be done: the next run on this host finds the holder dead.
         return
 
 
 def _refusal(path: Path, other: Holder | None) -> GauntletError:
     if other is None:
-        return GauntletError("another run took the lock this moment", where=str(path), remedy="try again")
+        return GauntletError("another run acquired the lock at this moment", where=str(path), remedy="try again")
     remedy = "wait for it, or stop it"
-    if not other.is_here:
-        remedy += f"; if it is gone for certain (look on {other.host}), delete this file"
-    return GauntletError(f"another run works on this folder ({other})", where=str(path), remedy=remedy)
+    if not other.is_local:
+        remedy += f"; if it is certainly gone (check on {other.host}), delete this file"
+    return GauntletError(f"another run uses this folder ({other})", where=str(path), remedy=remedy)
 
 
-def _create(path: Path, mine: Holder) -> bool:
-    """Make the lock file with its content at once, or leave the one that is there; tells whether it was made.
+def _create(path: Path, current: Holder) -> bool:
+    """Create the lock file with its content in one step; return False if there is one already.
 
-    A hard link is atomic across machines, too, where the file systems of clusters let several of them write.
+    A hard link is atomic across hosts too, where a cluster's file system lets several of them write.
     """
-    draft = path.with_name(f"{NAME}.{mine.host}.{mine.pid}")
-    write_json(draft, asdict(mine))
+    draft = path.with_name(f"{NAME}.{current.host}.{current.pid}")
+    write_json(draft, current.model_dump())
     try:
         path.hardlink_to(draft)
     except FileExistsError:
         return False
     except OSError:
-        # No hard links here: a reader may then find the lock empty for a moment, and refuses.
+        # No hard links on this file system: a reader may find the lock empty for a moment, and refuses.
         try:
             with path.open("x", encoding="utf-8") as stream:
                 stream.write(draft.read_text(encoding="utf-8"))
@@ -156,11 +132,11 @@ def _create(path: Path, mine: Holder) -> bool:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep this machine's other processes out while a dead holder's lock is exchanged for one's own."""
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Exclude other processes of this host while a dead holder's lock is replaced."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        # Some network file systems lock no folders; what is left is a race of microseconds after a crash.
+        # Some network file systems cannot lock folders; that leaves a race of microseconds after a crash.
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -168,9 +144,9 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _is_over(job: str, user: str) -> bool:
-    found = rows("squeue", "--noheader", f"--user={user}", "--format=%i")
-    return found is not None and [job] not in found
+def _has_left_queue(job: str, user: str) -> bool:
+    rows = query_rows("squeue", "--noheader", f"--user={user}", "--format=%i")
+    return rows is not None and [job] not in rows
 
 
 def _user() -> str:

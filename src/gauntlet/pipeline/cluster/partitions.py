@@ -1,4 +1,4 @@
-"""What a cluster offers: its partitions, as `sinfo` lists them, asked once a run."""
+"""SLURM partitions, as `sinfo` lists them, queried once per run."""
 
 from __future__ import annotations
 
@@ -8,68 +8,68 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 
 from gauntlet.core.errors import InputError, nearest
-from gauntlet.pipeline.cluster.commands import ask, real
+from gauntlet.pipeline.cluster.commands import find_command, run_command
 
-VARIABLE = "GAUNTLET_PARTITIONS"
-"""What `sinfo` said, handed on to the jobs: they must come to the same decisions, and are many."""
+PARTITIONS_VARIABLE = "GAUNTLET_PARTITIONS"
+"""Holds the output of `sinfo` for the jobs of a run: they must decide as the controller does, and do not query it."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition; `minutes` is the longest that a job may ask for, None if any time."""
+    """A partition; `max_minutes` is its time limit, None without one."""
 
     name: str
     nodes: int
     is_default: bool = False
     has_gpus: bool = False
-    minutes: int | None = None
+    max_minutes: int | None = None
 
 
-def partitions(environment: MutableMapping[str, str] = os.environ) -> tuple[Partition, ...]:
-    """List the partitions that take jobs; empty where there is no SLURM, or it does not answer."""
-    if VARIABLE not in environment:
-        done = ask("sinfo", "--noheader", "--format=%P|%a|%D|%l|%G")
-        environment[VARIABLE] = done.stdout.strip() if done and done.returncode == 0 else ""
-    return _merged([line.split("|") for line in environment[VARIABLE].splitlines()])
+def list_partitions(environment: MutableMapping[str, str] = os.environ) -> tuple[Partition, ...]:
+    """List the partitions that accept jobs; empty if SLURM is not installed or does not answer."""
+    if PARTITIONS_VARIABLE not in environment:
+        result = run_command("sinfo", "--noheader", "--format=%P|%a|%D|%l|%G")
+        environment[PARTITIONS_VARIABLE] = result.stdout.strip() if result and result.returncode == 0 else ""
+    return _merge([line.split("|") for line in environment[PARTITIONS_VARIABLE].splitlines()])
 
 
-def require(*names: str | None) -> None:
-    """Make sure that jobs can be submitted, to each of the named partitions (several parted by commas).
+def require_partitions(*names: str | None) -> None:
+    """Check that jobs can be submitted, to each of the named partitions (several separated by commas).
 
-    Raises InputError where not: each job would be tried as often as one that fails.
+    Raises InputError otherwise: Snakemake would retry the submission of every job.
     """
-    if real("sbatch") is None:
-        remedy = "go where SLURM's commands are, or use `--profile local`"
-        raise InputError("there is no SLURM here", where="sbatch", remedy=remedy)
-    known = [one.name for one in partitions()]
-    for name in (one for several in names if several for one in several.split(",")):
+    if find_command("sbatch") is None:
+        remedy = "run this on a host with SLURM installed, or use `--profile local`"
+        raise InputError("SLURM is not installed on this host", where="sbatch", remedy=remedy)
+    known = [partition.name for partition in list_partitions()]
+    for name in (name for names_of_key in names if names_of_key for name in names_of_key.split(",")):
         if known and name not in known:
             where = "execution.cluster"
-            raise InputError(f"no partition '{name}' takes jobs here", where=where, remedy=nearest(name, known))
+            raise InputError(f"no partition '{name}' accepts jobs here", where=where, remedy=nearest(name, known))
 
 
-def _merged(lines: list[list[str]]) -> tuple[Partition, ...]:
-    """Make one partition of its lines: one for each kind of node."""
-    found: dict[str, Partition] = {}
-    for starred, state, nodes, limit, gres in (line for line in lines if len(line) == 5):
-        name = starred.rstrip("*")
-        before = found.get(name, Partition(name, 0))
-        if state == "up":
-            found[name] = Partition(
+def _merge(rows: list[list[str]]) -> tuple[Partition, ...]:
+    """Merge the rows of each partition: `sinfo` prints one per kind of node."""
+    merged: dict[str, Partition] = {}
+    for starred_name, availability, nodes, limit, gres in (row for row in rows if len(row) == 5):
+        name = starred_name.rstrip("*")
+        previous = merged.get(name, Partition(name, 0))
+        if availability == "up":
+            merged[name] = Partition(
                 name,
-                before.nodes + int(nodes),
-                starred.endswith("*"),
-                before.has_gpus or re.search(r"\bgpu\b", gres) is not None,
-                minutes(limit),
+                previous.nodes + int(nodes),
+                starred_name.endswith("*"),
+                previous.has_gpus or re.search(r"\bgpu\b", gres) is not None,
+                parse_minutes(limit),
             )
-    return tuple(found.values())
+    return tuple(merged.values())
 
 
-def minutes(limit: str) -> int | None:
-    """Read a time limit as SLURM prints it (``[DAYS-]HOURS:MINUTES:SECONDS``); None for no limit."""
+def parse_minutes(limit: str) -> int | None:
+    """Parse a time limit as SLURM prints it (``[DAYS-]HOURS:MINUTES:SECONDS``) into minutes; None for no limit."""
     days, _, clock = limit.rpartition("-")
     parts = clock.split(":")
     if not all(part.isdigit() for part in [days or "0", *parts]):
         return None
-    hours, whole, _ = ([0, 0, 0] + [int(part) for part in parts])[-3:]
-    return int(days or 0) * 24 * 60 + hours * 60 + whole
+    hours, minutes, _ = ([0, 0, 0] + [int(part) for part in parts])[-3:]
+    return int(days or 0) * 24 * 60 + hours * 60 + minutes

@@ -1,4 +1,4 @@
-"""Jobs of this folder that are in the queue, among them those that outlived the controller that submitted them."""
+"""Jobs in SLURM's queue that were submitted from this folder, those of an earlier controller included."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gauntlet.pipeline.cluster.commands import ask
+from gauntlet.pipeline.cluster.commands import run_command
 
-QUESTION = ("--noheader", f"--user={os.getuid()}", "--format=%i|%T|%r|%k|%Z")
-"""Asks for identifier, state, reason, comment and folder; the folder last, since it alone may hold a bar."""
+SQUEUE_OPTIONS = ("--noheader", f"--user={os.getuid()}", "--format=%i|%T|%r|%k|%Z")
+"""Columns job id, state, reason, comment and working folder; the folder is last because it may contain a bar."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job in the queue: its state as SLURM spells it, such as PENDING, and why it waits, empty without a reason.
+    """A job in the queue: its SLURM state, such as PENDING, and the reason why it waits, empty without one.
 
-    Snakemake's plugin writes the rule and its wildcards into the `comment`.
+    The SLURM plugin writes the rule and its wildcards into the `comment`.
     """
 
     id: str
@@ -29,25 +29,26 @@ class Job:
         return f"{self.state} ({self.reason})" if self.reason else self.state
 
 
-def jobs_here() -> list[Job]:
-    """List the user's jobs, waiting or running, that Snakemake submitted from the current folder."""
-    done = ask("squeue", *QUESTION)
-    found = parse(done.stdout, Path.cwd()) if done and done.returncode == 0 else []
-    return [job for job in found if job.comment.startswith("rule_")]
+def snakemake_jobs() -> list[Job]:
+    """List the user's jobs, pending or running, that Snakemake submitted from the current folder."""
+    result = run_command("squeue", *SQUEUE_OPTIONS)
+    jobs = parse_jobs(result.stdout, Path.cwd()) if result and result.returncode == 0 else []
+    return [job for job in jobs if job.comment.startswith("rule_")]
 
 
-def parse(text: str, folder: Path) -> list[Job]:
-    """Read what `squeue` printed of the jobs that work in a folder; a line of another form is passed over."""
-    # The folder may be spelt through a link: file systems of clusters often have two names.
-    jobs, here = [], os.path.realpath(folder)
+def parse_jobs(text: str, folder: Path) -> list[Job]:
+    """Parse the output of `squeue` into the jobs whose working folder is `folder`; malformed lines are skipped."""
+    # Cluster file systems often have two names, so that the folder may be spelled through a link.
+    jobs, real_folder = [], os.path.realpath(folder)
     for line in text.splitlines():
-        identifier, state, reason, comment, at = [*line.strip().split("|", 4), "", "", "", ""][:5]
-        if at and comment not in ("", "(null)") and state.isupper() and here in (at, os.path.realpath(at)):
-            jobs.append(Job(identifier, state, "" if reason in ("None", "(null)") else reason, comment))
+        job_id, state, reason, comment, job_folder = [*line.strip().split("|", 4), "", "", "", ""][:5]
+        is_complete = job_folder and comment not in ("", "(null)") and state.isupper()
+        if is_complete and real_folder in (job_folder, os.path.realpath(job_folder)):
+            jobs.append(Job(job_id, state, "" if reason in ("None", "(null)") else reason, comment))
     return jobs
 
 
-def after(jobs: Iterable[Job]) -> str:
-    """Write the option that lets a new job start only after others have ended, however they do."""
+def dependency_option(jobs: Iterable[Job]) -> str:
+    """Return the `sbatch` option that starts a job only after other jobs have ended, in whatever state."""
     ids = ":".join(job.id for job in jobs)
     return f"--dependency=afterany:{ids}" if ids else ""

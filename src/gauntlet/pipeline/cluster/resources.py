@@ -1,4 +1,4 @@
-"""What the job of a cell asks SLURM for: memory, time, a GPU, a partition, and company."""
+"""Resources of each cell's SLURM job (memory, time, GPUs, partition), its job group and its dependencies."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from types import MappingProxyType
 from gauntlet.config.grid import Cell
 from gauntlet.config.schema import Execution
 from gauntlet.pipeline.cluster.partitions import Partition
-from gauntlet.pipeline.cluster.queue import Job, after
+from gauntlet.pipeline.cluster.queue import Job, dependency_option
 
 ON_MODELS = ("train", "evaluate", "certify", "diagnose", "inspect")
-"""Stages that compute with a network; they use a GPU where there is one."""
+"""Stages that compute with a network; they use a GPU if there is one."""
 
 _LIGHT_MB = 2000
 _LIGHT_MINUTES = {"prepare": 60, "aggregate": 60, "figure": 15, "table": 15, "report": 15}
 
-_MARGIN = 2.0
-"""How much longer a cell may take than the cell that it was estimated from: nodes differ, and are shared."""
+_SAFETY_FACTOR = 2.0
+"""Requested time over expected time: nodes differ and are shared."""
 
-_STARTING_MINUTES = 10
-"""A start of Snakemake, and the imports, from a file system that may be slow."""
+_STARTUP_MINUTES = 10
+"""Time for a start of Snakemake and the imports, from a file system that may be slow."""
 
-_FIGURES = 12
-"""Figures, tables and pages that may share a job: all that hang on one page."""
+_FIGURES_PER_JOB = 12
+"""Figures, tables and pages that may share a job: about as many as one page depends on."""
 
 _GROUPS = {
     "train": "trainings",
@@ -39,19 +39,19 @@ _GROUPS = {
     "table": "figures",
     "report": "figures",
 }
-"""What short cells of a stage share jobs with; the profile says how many go into one."""
+"""Job group of each stage's short cells; `group-components` in the profile sets how many share a job."""
 
 _RULES = {
     "trainings": ("train",),
     "cells": ("evaluate", "shard", "certify", "diagnose", "inspect"),
     "figures": ("figure", "table", "page"),
 }
-"""The rules whose jobs make the cells of a group."""
+"""Rules of each job group."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The resources of one job, as Snakemake's plugin names them; what is empty is not asked for."""
+class Resources:
+    """Resources of one job, as the SLURM plugin names them; an empty value requests nothing."""
 
     mem_mb: int
     runtime: int
@@ -62,16 +62,16 @@ class Asked:
     slurm_extra: str = ""
 
 
-RESOURCES = tuple(field.name for field in fields(Asked))
-"""The names of what a job asks for."""
+RESOURCE_NAMES = tuple(field.name for field in fields(Resources))
 
 
-class Allocation:
-    """Decides for every cell of a run, from the configuration, the partitions, and what is known of durations.
+class JobResources:
+    """Resources and job group of every cell, from the configuration, the partitions and known durations.
 
-    `seconds` gives what making a cell is known or predicted to take, None if unknown; `shards` how many jobs share its
-    work, `gpus` how many GPUs each of them uses, `sharing` how many cells of a group share one. `outlived` are jobs of
-    an earlier controller that are still in the queue: a cell's new job starts after the old one, and finds it done.
+    `seconds` returns the known or predicted duration of a cell (None if unknown), `shards` the number of jobs that
+    share its work, `gpus` the GPUs of each of them. `group_sizes` are the cells per job of each job group.
+    `earlier_jobs` are jobs of an earlier controller that are still in the queue: a cell's new job starts after its old
+    one and finds the cell done.
     """
 
     def __init__(
@@ -82,96 +82,97 @@ class Allocation:
         seconds: Callable[[Cell], float | None] = lambda cell: None,
         shards: Callable[[Cell], int] = lambda cell: 1,
         gpus: Callable[[Cell], int] = lambda cell: 1,
-        sharing: Mapping[str, int] = MappingProxyType({}),
-        outlived: Iterable[Job] = (),
+        group_sizes: Mapping[str, int] = MappingProxyType({}),
+        earlier_jobs: Iterable[Job] = (),
     ) -> None:
-        self._device, self._asked = execution.device, execution.cluster
+        self._device, self._cluster = execution.device, execution.cluster
         self._partitions, self._seconds, self._shards, self._gpus = tuple(partitions), seconds, shards, gpus
-        self._sharing = {"figures": _FIGURES, **sharing}
-        self._outlived = tuple(outlived)
+        self._group_sizes = {"figures": _FIGURES_PER_JOB, **group_sizes}
+        self._earlier_jobs = tuple(earlier_jobs)
 
     @cached_property
     def uses_gpus(self) -> bool:
-        """Whether work on models is given GPUs: they are asked for, or not ruled out and there."""
+        """Whether stages that compute with a network request GPUs."""
         if self._device == "auto":
-            return self._asked.gpu_partition is not None or any(one.has_gpus for one in self._partitions)
+            has_gpus = any(partition.has_gpus for partition in self._partitions)
+            return self._cluster.gpu_partition is not None or has_gpus
         return self._device.startswith("cuda")
 
-    def of(self, cell: Cell, attempt: int, comment: str = "") -> Asked:
-        """Say what the job of a cell asks for at its first, second, … attempt: memory grows evenly, time doubles.
+    def of(self, cell: Cell, attempt: int, comment: str = "") -> Resources:
+        """Return the resources of a cell's job at attempt 1, 2, …: memory grows linearly, time doubles.
 
-        `comment` is what the plugin will write beside the job.
+        `comment` is the job comment that the plugin will write.
         """
         on_model = cell.stage in ON_MODELS
         gpu = on_model and self.uses_gpus
         partition = self.partition(gpu=gpu)
-        return Asked(
-            mem_mb=(self._asked.memory_mb if on_model else _LIGHT_MB) * attempt,
-            runtime=min(self._minutes(cell) * 2 ** (attempt - 1), self._longest(cell, partition)),
+        return Resources(
+            mem_mb=(self._cluster.memory_mb if on_model else _LIGHT_MB) * attempt,
+            runtime=min(self._minutes(cell) * 2 ** (attempt - 1), self._max_minutes(cell, partition)),
             gpu=self._gpus(cell) if gpu else 0,
-            gpu_model=(self._asked.gpu_model or "") if gpu else "",
+            gpu_model=(self._cluster.gpu_model or "") if gpu else "",
             slurm_partition=partition,
-            slurm_account=self._asked.account or "",
-            slurm_extra=after(self._before(cell, comment)),
+            slurm_account=self._cluster.account or "",
+            slurm_extra=dependency_option(self._dependencies(cell, comment)),
         )
 
-    def controller(self) -> Asked:
-        """Say what the job of the controller itself asks for."""
-        partition = self._asked.controller_partition or self.partition(gpu=False)
-        return Asked(
-            mem_mb=self._asked.controller_memory_mb,
-            runtime=min(self._asked.controller_minutes, self._limit(partition)),
+    def of_controller(self) -> Resources:
+        """Return the resources of the controller's own job."""
+        partition = self._cluster.controller_partition or self.partition(gpu=False)
+        return Resources(
+            mem_mb=self._cluster.controller_memory_mb,
+            runtime=min(self._cluster.controller_minutes, self._time_limit(partition)),
             slurm_partition=partition,
-            slurm_account=self._asked.account or "",
+            slurm_account=self._cluster.account or "",
         )
 
     def partition(self, *, gpu: bool) -> str:
-        """Name the partition of jobs with or without a GPU; empty for the cluster's default."""
+        """Return the partition of jobs with or without a GPU; empty for the cluster's default."""
         if not gpu:
-            return self._asked.partition or ""
-        if self._asked.gpu_partition:
-            return self._asked.gpu_partition
-        having = [one for one in self._partitions if one.has_gpus]
-        if not having or any(one.is_default for one in having):
+            return self._cluster.partition or ""
+        if self._cluster.gpu_partition:
+            return self._cluster.gpu_partition
+        gpu_partitions = [partition for partition in self._partitions if partition.has_gpus]
+        if not gpu_partitions or any(partition.is_default for partition in gpu_partitions):
             return ""
-        return max(having, key=lambda one: one.nodes).name
+        return max(gpu_partitions, key=lambda partition: partition.nodes).name
 
     def group(self, cell: Cell) -> str | None:
-        """Name the group whose cells share jobs that a cell belongs to; None for one with a job of its own."""
-        longest = self._asked.group_minutes
+        """Return the job group of a cell; None for a cell that has a job to itself."""
+        longest = self._cluster.group_minutes
         if cell.stage in ("figure", "table", "report"):
             return _GROUPS[cell.stage] if longest else None
         if cell.stage not in ON_MODELS or self._shards(cell) > 1 or self._gpus(cell) > 1:
             return None
         seconds = self._seconds(cell)
-        expected = self._asked.minutes if seconds is None else seconds / 60
+        expected = self._cluster.minutes if seconds is None else seconds / 60
         return _GROUPS[cell.stage] if expected <= longest else None
 
     def _minutes(self, cell: Cell) -> int:
         seconds = self._seconds(cell)
         if seconds is not None:
-            return math.ceil(_MARGIN * seconds / 60 / self._shards(cell)) + _STARTING_MINUTES
-        return _LIGHT_MINUTES.get(cell.stage, self._asked.minutes)
+            return math.ceil(_SAFETY_FACTOR * seconds / 60 / self._shards(cell)) + _STARTUP_MINUTES
+        return _LIGHT_MINUTES.get(cell.stage, self._cluster.minutes)
 
-    def _longest(self, cell: Cell, partition: str) -> int:
-        """Give the time that a cell may ask for; the times of cells that share a job are added."""
-        shortest = min(self._asked.max_minutes or sys.maxsize, self._limit(partition))
-        return max(1, shortest // self._sharing.get(self.group(cell) or "", 1))
+    def _max_minutes(self, cell: Cell, partition: str) -> int:
+        """Return the longest time that a cell may request; Snakemake adds the times of a group job's cells."""
+        limit = min(self._cluster.max_minutes or sys.maxsize, self._time_limit(partition))
+        return max(1, limit // self._group_sizes.get(self.group(cell) or "", 1))
 
-    def _limit(self, partition: str) -> int:
-        """Give a partition's limit, in minutes: SLURM leaves a job that asks for more in the queue for ever."""
-        names = partition.split(",") if partition else [one.name for one in self._partitions if one.is_default]
-        limits = (one.minutes for one in self._partitions if one.name in names)
+    def _time_limit(self, partition: str) -> int:
+        """Return a partition's limit in minutes: SLURM never starts a job that requests more."""
+        names = partition.split(",") if partition else [other.name for other in self._partitions if other.is_default]
+        limits = (other.max_minutes for other in self._partitions if other.name in names)
         return min((limit for limit in limits if limit is not None), default=sys.maxsize)
 
-    def _before(self, cell: Cell, comment: str) -> list[Job]:
-        """List the jobs of an earlier controller that may be making a cell.
+    def _dependencies(self, cell: Cell, comment: str) -> list[Job]:
+        """List the jobs of an earlier controller that may be running a cell.
 
-        Which cells are in a group is not written beside its job, and all cells of a group must ask for the same: those
-        that share jobs now wait for all jobs on their stages, the others for their own and for those that are shared.
+        A group job's comment does not name its cells, and all cells of a group must request the same: a cell in a group
+        waits for all jobs of the group's stages, any other cell for its own job and for group jobs.
         """
-        kind = _GROUPS.get(cell.stage)
-        if kind is None:
-            return [job for job in self._outlived if job.comment == comment]
-        prefixes = (f"rule_{kind}_", *(f"rule_{rule}_" for rule in _RULES[kind] if self.group(cell)))
-        return [job for job in self._outlived if job.comment == comment or job.comment.startswith(prefixes)]
+        group = _GROUPS.get(cell.stage)
+        if group is None:
+            return [job for job in self._earlier_jobs if job.comment == comment]
+        prefixes = (f"rule_{group}_", *(f"rule_{rule}_" for rule in _RULES[group] if self.group(cell)))
+        return [job for job in self._earlier_jobs if job.comment == comment or job.comment.startswith(prefixes)]

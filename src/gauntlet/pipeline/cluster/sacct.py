@@ -1,7 +1,7 @@
-"""What is run as `sacct` by Snakemake's plugin: its question after all jobs of a run is answered by both witnesses.
+"""The `sacct` that Snakemake's SLURM plugin calls: job states of a run from both `squeue` and SLURM's `sacct`.
 
-The plugin takes the command from PATH, so that this needs no change of it. Every other question goes to SLURM's own
-`sacct`, and one that this refuses is answered by nothing, as where no accounts are kept.
+The plugin finds the command on PATH, so it needs no change. Every other query is passed on to SLURM's own `sacct`; if
+that fails, nothing is printed, as on a cluster without accounting.
 """
 
 from __future__ import annotations
@@ -14,44 +14,45 @@ from contextlib import suppress
 from pathlib import Path
 
 from gauntlet.core.files import write_json
-from gauntlet.pipeline.cluster.commands import ask
-from gauntlet.pipeline.cluster.job_states import ask_both, judge
+from gauntlet.pipeline.cluster.commands import run_command
+from gauntlet.pipeline.cluster.job_states import merge_states, query_states
 
-MEMORY = Path(".snakemake/slurm_states")
-"""How often jobs were looked for in vain, a file a run, in the folder that the controller works in."""
+MISSES_FOLDER = Path(".snakemake/slurm_states")
+"""Folder of one JSON file per run with the misses of each job, in the controller's working folder."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Answer one call of `sacct`; the exit code is 0 whatever happens, since another one loses every job."""
+    """Answer one call of `sacct`. Always return 0: after any other exit code the plugin forgets every job."""
     try:
         sys.stdout.write(_answer(arguments))
-    except Exception:  # Whatever it is: no answer is better than a refusal.
+    except Exception:  # An empty answer makes the plugin wait; a failure makes it lose its jobs.
         traceback.print_exc()
     return 0
 
 
 def _answer(arguments: Sequence[str]) -> str:
-    run = run_asked_for(arguments)
+    run = requested_run(arguments)
     if run is None:
-        done = ask("sacct", *arguments)
-        return done.stdout if done and done.returncode == 0 else ""
-    memory = MEMORY / f"{run}.json"
-    told, unseen = judge(ask_both(run), _remembered(memory))
+        result = run_command("sacct", *arguments)
+        return result.stdout if result and result.returncode == 0 else ""
+    misses_file = MISSES_FOLDER / f"{run}.json"
+    states, misses = merge_states(query_states(run), _read_misses(misses_file))
     with suppress(OSError):
-        write_json(memory, unseen)
-    return "".join(f"{job}|{state}\n" for job, state in told.items())
+        write_json(misses_file, misses)
+    return "".join(f"{job}|{state}\n" for job, state in states.items())
 
 
-def run_asked_for(arguments: Sequence[str]) -> str | None:
-    """Name the run whose jobs' states are asked for; None where something else is asked."""
+def requested_run(arguments: Sequence[str]) -> str | None:
+    """Return the name of the run whose job states are queried; None for any other query."""
     options = " ".join(arguments).replace("=", " ").split()
-    asks_states = "--format" in options and options[options.index("--format") + 1].lower() == "jobidraw,state"
-    return options[options.index("--name") + 1] if asks_states and "--name" in options else None
+    is_state_query = "--format" in options and options[options.index("--format") + 1].lower() == "jobidraw,state"
+    return options[options.index("--name") + 1] if is_state_query and "--name" in options else None
 
 
-def _remembered(memory: Path) -> dict[str, int]:
+def _read_misses(path: Path) -> dict[str, int]:
+    # Without pydantic, whose import would take longer than the queries.
     try:
-        return {str(job): int(count) for job, count in json.loads(memory.read_text(encoding="utf-8")).items()}
+        return {str(job): int(count) for job, count in json.loads(path.read_text(encoding="utf-8")).items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
 

@@ -18,7 +18,7 @@ from gauntlet.core.progress import last_told
 from gauntlet.core.provenance.environment import environment, environment_digest
 from gauntlet.core.provenance.recipes import PACKAGES_KEY, recipe_from
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.cluster import lock as locking
+from gauntlet.pipeline.cluster import lock
 from gauntlet.pipeline.staleness import Plan, State
 from gauntlet.pipeline.status import logs as records
 from gauntlet.pipeline.status.changes import ABSENT, Change, compare
@@ -68,7 +68,7 @@ class Survey:
 
     cells: tuple[CellStatus, ...]
     environments: tuple[OtherEnvironment, ...] = ()
-    controller: locking.Holder | None = None
+    controller: lock.Holder | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     def having(self, *progress: Progress) -> list[CellStatus]:
@@ -113,7 +113,7 @@ def explain(plan: Plan, cell: Cell) -> list[Change]:
     return [Change("unknown", f"{path} does not belong to the other files") for path in others] + found
 
 
-def _status(plan: Plan, cell: Cell, costs: Costs, controller: locking.Holder | None, is_running: bool) -> CellStatus:
+def _status(plan: Plan, cell: Cell, costs: Costs, controller: lock.Holder | None, is_running: bool) -> CellStatus:
     state = plan.state(cell)
     if state is State.CURRENT:
         return CellStatus(cell, Progress.DONE)
@@ -141,7 +141,7 @@ def _share(cell: Cell) -> tuple[float | None, float | None]:
     return (None, None) if told is None else (told.done / max(told.total, 1), max(0.0, told.left_s - max(0.0, age_s)))
 
 
-def _attempt(cell: Cell, controller: locking.Holder | None) -> tuple[Progress | None, str]:
+def _attempt(cell: Cell, controller: lock.Holder | None) -> tuple[Progress | None, str]:
     """Tell from a cell's log, if that is newer than its files, whether the last attempt failed or goes on."""
     log = paths.log(cell)
     try:
@@ -166,10 +166,10 @@ def _seconds_of(stamp: str) -> float:
         return 0.0
 
 
-def _controller() -> locking.Holder | None:
+def _controller() -> lock.Holder | None:
     """Find the run that works on the results, unless it is known to be dead."""
     try:
-        holder = locking.holder(paths.RESULTS)
+        holder = lock.holder(paths.RESULTS)
     except GauntletError:
         return None
     return None if holder is None or holder.is_dead else holder

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from gauntlet.config.grid import Cell
-from gauntlet.pipeline.cluster.commands import real
-from gauntlet.pipeline.cluster.queue import QUESTION, Job, parse
+from gauntlet.pipeline.cluster.commands import find_command
+from gauntlet.pipeline.cluster.queue import SQUEUE_OPTIONS, Job, parse_jobs
 
 INTERVAL_S = 30.0
 """A workload manager has thousands of users: it is asked no more often than this."""
@@ -64,7 +64,7 @@ class Queue:
         self.folder, self.interval_s, self.patience_s = folder, interval_s, patience_s
         self.jobs: list[Job] = []
         self.problem = ""
-        self._command = real("squeue")
+        self._command = find_command("squeue")
         self._asked_s = -float("inf")
         self._asking: tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]] | None = None
 
@@ -87,7 +87,7 @@ class Queue:
         self._asked_s = now_s
         # Files, not pipes: an answer of any length never blocks the one who answers.
         answer, complaint = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
-        command = [str(self._command), *QUESTION]
+        command = [str(self._command), *SQUEUE_OPTIONS]
         try:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=answer, stderr=complaint)
         except OSError as error:
@@ -106,7 +106,7 @@ class Queue:
         elif process.returncode != 0:
             self.problem = _last_line(_content(complaint)) or f"squeue: exit code {process.returncode}"
         else:
-            self.jobs, self.problem = parse(_content(answer), self.folder), ""
+            self.jobs, self.problem = parse_jobs(_content(answer), self.folder), ""
         self._end()
 
     def _end(self) -> None:

@@ -1,1 +1,1 @@
-"""Snakemake as a small SLURM job of its own: sent off, looked at, cancelled, and queued again near its time limit."""
+"""The controller as a SLURM job: Snakemake in a job that requeues itself before its time limit."""

@@ -1,7 +1,7 @@
-"""What the controller's job does: Snakemake as a child process, drained before the time limit, then queued again.
+"""The controller's job: Snakemake as a child process, stopped before the time limit, then requeued.
 
-Snakemake that is asked to stop by SIGTERM submits nothing more and waits for its jobs. Those that take longer than
-there is time outlive it, and are waited for at the next start: nothing is computed twice, and nothing is lost.
+At SIGTERM Snakemake submits nothing more and waits for its jobs. Jobs that take longer than the time that is left keep
+running after the controller, whose next start waits for them: no cell is computed twice and no result is lost.
 """
 
 from __future__ import annotations
@@ -19,138 +19,138 @@ from datetime import datetime
 from typing import NoReturn
 
 from gauntlet.core.signals import StopRequest
-from gauntlet.pipeline.cluster.commands import ask
-from gauntlet.pipeline.cluster.controller.record import Progress, progress_of
+from gauntlet.pipeline.cluster.commands import run_command
+from gauntlet.pipeline.cluster.controller.record import ControllerRecord, read_record
 from gauntlet.pipeline.cluster.lock import JOB_VARIABLE
-from gauntlet.pipeline.cluster.queue import jobs_here
+from gauntlet.pipeline.cluster.queue import snakemake_jobs
 
-WARNING = signal.SIGUSR2
-"""What SLURM sends some time before the limit."""
+WARNING_SIGNAL = signal.SIGUSR2
+"""The signal that SLURM sends some time before the limit."""
 
-_TERM_S = 20.0
-"""Seconds to drain in after SIGTERM: SLURM sends SIGKILL 30 s after it, unless it is configured otherwise."""
+_KILL_WAIT_S = 20.0
+"""Seconds for Snakemake to stop after SIGTERM: SLURM's default is to send SIGKILL after 30 s (KillWait)."""
 
-_RESERVE_S = 15.0
-"""Seconds before the limit that are left for queueing the job again."""
+_REQUEUE_S = 15.0
+"""Seconds before the time limit that are reserved for requeueing the job."""
 
-_LOOK_S = 0.5
+_POLL_S = 0.5
 
-_PAUSE_S = 10.0
-"""Seconds between two looks at the queue for jobs that outlived a start."""
+_QUEUE_POLL_S = 10.0
+"""Seconds between two queries of the queue for jobs of an earlier start."""
 
-_OF_THE_JOB = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")
-"""What SLURM and submitit tell the job by; jobs that it submits would inherit it as options of theirs."""
+_JOB_PREFIXES = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")
+"""Prefixes of the variables that describe a job to SLURM and submitit; jobs submitted from it would inherit them."""
 
 
 @dataclass(frozen=True)
 class Controller:
-    """Runs `snakemake ARGUMENTS` until it ends by itself, over as many starts of the job as that takes.
+    """Runs `snakemake ARGUMENTS` to its end, over as many starts of the job as that takes.
 
-    The job gets SIGUSR2 `warning_s` seconds before its limit. At a later start, jobs that outlived the one before are
-    waited for, at most `patience_s` seconds; the new jobs of their cells start after those that are left.
+    The job receives SIGUSR2 `warning_s` seconds before its time limit. A later start waits for the jobs of earlier ones
+    for at most `max_wait_s` seconds; the new jobs of cells whose old jobs still run then depend on these.
     """
 
     arguments: tuple[str, ...]
     warning_s: float
-    patience_s: float
+    max_wait_s: float
 
     def __call__(self) -> NoReturn:
-        """Do one start's share. Ends the process, with Snakemake's exit code where Snakemake came to an end."""
+        """Run one start of the job and exit, with Snakemake's exit code if Snakemake ended by itself."""
         job = os.environ["SLURM_JOB_ID"]
-        # Here an alarm would interrupt a drain; how long that may take is decided below.
+        # An alarm must not interrupt Snakemake's stop, whose time limit is set below.
         with StopRequest("the controller", grace_s=10 * 24 * 3600) as stop:
-            progress = progress_of(job).started(socket.gethostname())
-            progress.write(job)
-            how, code = self._work(job, stop, progress)
-            progress.ended(how).write(job)
-            _say(how)
-            # Not out of the block by itself: the signal would be sent once more, to submitit's handlers.
+            record = read_record(job).started(socket.gethostname())
+            record.write(job)
+            end, code = self._run(job, stop, record)
+            record.ended(end).write(job)
+            _log(end)
+            # Leaving the block without an exception would send the signal once more, to submitit's handlers.
             raise SystemExit(code)
 
-    def _work(self, job: str, stop: StopRequest, progress: Progress) -> tuple[str, int]:
-        """Run Snakemake to its end or a request to stop; gives how that was, and the exit code of this start."""
+    def _run(self, job: str, stop: StopRequest, record: ControllerRecord) -> tuple[str, int]:
+        """Run Snakemake to its end or to a stop request; return how it ended and the exit code of this start."""
         command = [sys.executable, "-m", "snakemake", *self.arguments]
-        environ = environment(job)
-        if len(progress.starts) > 1:
-            self._wait_for_jobs(stop)
-            _say("unlocking")
+        environ = child_environment(job)
+        if len(record.starts) > 1:
+            self._wait_for_earlier_jobs(stop)
+            _log("unlocking")
             subprocess.run([*command, "--unlock"], env=environ, check=False)
-        _say(" ".join(command))
-        child = subprocess.Popen(command, env=environ)
-        while child.poll() is None and not stop.requested:
-            time.sleep(_LOOK_S)
-        if stop.received is None or stop.received is WARNING:
-            if child.returncode is None:
-                _drain(child, (_seconds_left(job) or self.warning_s) - _RESERVE_S)
-            # Snakemake that was asked to stop exits with 1; with 0 only if there was nothing left to do.
-            if stop.received is None or child.returncode == 0:
-                return f"Snakemake's exit code {child.returncode}", child.returncode
-            return _queue_again(job)
-        # SIGKILL follows soon, and sooner than anybody says: first what matters.
-        how, code = _queue_again(job) if _is_preempted(job) else (f"stopped by {stop.received.name}", 1)
-        progress.ended(how).write(job)
-        _drain(child, _TERM_S)
-        return how, code
+        _log(" ".join(command))
+        snakemake = subprocess.Popen(command, env=environ)
+        while snakemake.poll() is None and not stop.requested:
+            time.sleep(_POLL_S)
+        if stop.received is None or stop.received is WARNING_SIGNAL:
+            if snakemake.returncode is None:
+                _stop(snakemake, (_seconds_left(job) or self.warning_s) - _REQUEUE_S)
+            # After SIGTERM Snakemake exits with 1, and with 0 only if no job was left to run.
+            if stop.received is None or snakemake.returncode == 0:
+                return f"Snakemake's exit code {snakemake.returncode}", snakemake.returncode
+            return _requeue(job)
+        # SIGKILL follows within seconds, so requeue and write the record before stopping Snakemake.
+        end, code = _requeue(job) if _is_preempted(job) else (f"stopped by {stop.received.name}", 1)
+        record.ended(end).write(job)
+        _stop(snakemake, _KILL_WAIT_S)
+        return end, code
 
-    def _wait_for_jobs(self, stop: StopRequest) -> None:
-        deadline_s = time.monotonic() + self.patience_s
-        said = 0
-        while (left := jobs_here()) and not stop.requested and time.monotonic() < deadline_s:
-            if len(left) != said:
-                _say(
-                    f"waiting for {len(left)} jobs that outlived the last start: {' '.join(job.id for job in left[:8])}"
-                )
-                said = len(left)
-            end_s = time.monotonic() + _PAUSE_S
-            while time.monotonic() < end_s and not stop.requested:
-                time.sleep(_LOOK_S)
+    def _wait_for_earlier_jobs(self, stop: StopRequest) -> None:
+        deadline_s = time.monotonic() + self.max_wait_s
+        logged = 0
+        while (jobs := snakemake_jobs()) and not stop.requested and time.monotonic() < deadline_s:
+            if len(jobs) != logged:
+                _log(f"waiting for {len(jobs)} jobs of an earlier start: {' '.join(job.id for job in jobs[:8])}")
+                logged = len(jobs)
+            next_query_s = time.monotonic() + _QUEUE_POLL_S
+            while time.monotonic() < next_query_s and not stop.requested:
+                time.sleep(_POLL_S)
 
 
-def environment(job: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Make Snakemake's environment from the job's: nothing of the job itself, but whose child it is."""
-    kept = {name: value for name, value in environ.items() if name == "SLURM_CONF" or not name.startswith(_OF_THE_JOB)}
-    return kept | {JOB_VARIABLE: job}
+def child_environment(job: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment for Snakemake: the job's without the variables that describe it, and with its id."""
+    inherited = {
+        name: value for name, value in environ.items() if name == "SLURM_CONF" or not name.startswith(_JOB_PREFIXES)
+    }
+    return inherited | {JOB_VARIABLE: job}
 
 
-def _drain(child: subprocess.Popen[bytes], seconds: float) -> None:
-    """Ask Snakemake to end, and end it when there is no more time; its jobs go on."""
-    _say(f"no more jobs; {seconds:.0f} s for those that run")
-    child.terminate()
+def _stop(snakemake: subprocess.Popen[bytes], seconds: float) -> None:
+    """Terminate Snakemake, and kill it after `seconds`; its jobs continue."""
+    _log(f"submitting no more jobs; waiting {seconds:.0f} s for those that run")
+    snakemake.terminate()
     try:
-        child.wait(max(1.0, seconds))
+        snakemake.wait(max(1.0, seconds))
     except subprocess.TimeoutExpired:
-        _say("jobs that still run go on, and are waited for at the next start")
-        child.kill()
-        child.wait()
+        _log("the remaining jobs continue; the next start waits for them")
+        snakemake.kill()
+        snakemake.wait()
 
 
-def _queue_again(job: str) -> tuple[str, int]:
-    """Have SLURM start the job again; gives how that went, and the exit code of this start."""
-    done = ask("scontrol", "requeue", job)
-    if done is not None and done.returncode == 0:
-        return "queued again", 0
-    reason = done.stderr.strip() if done else "no answer"
-    return f"could not be queued again ({reason}); `gauntlet submit` with the same arguments goes on", 1
+def _requeue(job: str) -> tuple[str, int]:
+    """Requeue the job; return how that ended and the exit code of this start."""
+    result = run_command("scontrol", "requeue", job)
+    if result is not None and result.returncode == 0:
+        return "requeued", 0
+    reason = result.stderr.strip() if result else "no answer"
+    return f"could not be requeued ({reason}); `gauntlet submit` with the same arguments continues the run", 1
 
 
 def _is_preempted(job: str) -> bool:
-    """Tell whether SLURM ends a job in favour of another: SIGTERM alone also comes of `scancel`."""
-    return _shown(job, "PreemptTime") is not None
+    """Return whether SLURM ends the job to run another; `scancel` sends SIGTERM too."""
+    return _job_field(job, "PreemptTime") is not None
 
 
 def _seconds_left(job: str) -> float | None:
-    """Give the time that a job has, which SLURM shortens when it preempts; None where it does not answer."""
-    end = _shown(job, "EndTime")
+    """Return the seconds to the job's end, which preemption brings forward; None if SLURM does not answer."""
+    end = _job_field(job, "EndTime")
     return None if end is None else (datetime.fromisoformat(end) - datetime.now()).total_seconds()
 
 
-def _shown(job: str, name: str) -> str | None:
-    """Give what SLURM shows of a job under some name; None where it shows nothing, or does not answer."""
-    done = ask("scontrol", "show", "job", job)
-    found = re.search(rf"\b{name}=(\S+)", done.stdout) if done else None
-    return found[1] if found and found[1] not in ("None", "Unknown") else None
+def _job_field(job: str, name: str) -> str | None:
+    """Return a field of `scontrol show job`; None if it has no value or SLURM does not answer."""
+    result = run_command("scontrol", "show", "job", job)
+    match = re.search(rf"\b{name}=(\S+)", result.stdout) if result else None
+    return match[1] if match and match[1] not in ("None", "Unknown") else None
 
 
-def _say(what: str) -> None:
-    sys.stderr.write(f"gauntlet: {what}\n")
+def _log(message: str) -> None:
+    sys.stderr.write(f"gauntlet: {message}\n")
     sys.stderr.flush()

@@ -1,20 +1,36 @@
-"""What is known of the controller's job: who sent it off with what, and what it says of itself as it goes."""
+"""Records of the controller's job: its submission, written on the login node, and its starts, written by the job."""
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Self
 
+from pydantic import BaseModel, ConfigDict
+
+from gauntlet.core.errors import GauntletError
 from gauntlet.core.files import write_json
 from gauntlet.pipeline import paths
 
 
-@dataclass(frozen=True)
-class Submitted:
-    """A controller that was sent off: its job, and what Snakemake is given. Written where it was sent off."""
+class _Record(BaseModel):
+    """A small JSON file."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Read a record; None if there is none. Raises GauntletError when the file is damaged."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise GauntletError("the file is damaged", where=str(path), remedy="delete it") from error
+
+
+class Submission(_Record):
+    """A submitted controller: its SLURM job, the arguments of Snakemake, and the time."""
 
     job: str
     arguments: tuple[str, ...]
@@ -22,57 +38,51 @@ class Submitted:
 
     @property
     def log(self) -> Path:
-        """Where the job writes, at every start."""
+        """The job's log, of all its starts."""
         return paths.CONTROLLER / f"{self.job}_0_log.out"
 
     def write(self) -> None:
-        """Keep it; the newest is the one that is spoken of."""
-        write_json(paths.CONTROLLER / "submitted.json", asdict(self))
+        """Write the record; it replaces that of an earlier controller."""
+        write_json(_submission_file(), self.model_dump())
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a controller has come: each start with its time and host, and how it ended. Written by its job."""
+class ControllerRecord(_Record):
+    """The starts of a controller's job, each with time and host, and how the last one ended."""
 
     starts: tuple[str, ...] = ()
     end: str = ""
 
     def write(self, job: str) -> None:
-        """Keep it beside the job's log."""
-        write_json(_progress_file(job), asdict(self))
+        """Write the record of a job, next to its log."""
+        write_json(_record_file(job), self.model_dump())
 
-    def started(self, host: str) -> Progress:
-        """Note another start."""
-        return replace(self, starts=(*self.starts, f"{now()} on {host}"), end="")
+    def started(self, host: str) -> ControllerRecord:
+        """Return the record with another start."""
+        return ControllerRecord(starts=(*self.starts, f"{utc_now()} on {host}"))
 
-    def ended(self, how: str) -> Progress:
-        """Note the end."""
-        return replace(self, end=f"{now()}: {how}")
-
-
-def last_submitted() -> Submitted | None:
-    """Give the controller that was last sent off from this folder; None if there was none."""
-    found = _read(paths.CONTROLLER / "submitted.json")
-    return Submitted(found["job"], tuple(found["arguments"]), found["at"]) if found else None
+    def ended(self, how: str) -> ControllerRecord:
+        """Return the record with an end."""
+        return ControllerRecord(starts=self.starts, end=f"{utc_now()}: {how}")
 
 
-def progress_of(job: str) -> Progress:
-    """Give what a controller says of itself; nothing before its first start."""
-    found = _read(_progress_file(job))
-    return Progress(tuple(found["starts"]), found["end"]) if found else Progress()
+def last_submission() -> Submission | None:
+    """Return the last submission from this folder; None if there was none."""
+    return Submission.read(_submission_file())
 
 
-def now() -> str:
-    """Spell the time as records do."""
+def read_record(job: str) -> ControllerRecord:
+    """Return the record of a controller's job; an empty one before its first start."""
+    return ControllerRecord.read(_record_file(job)) or ControllerRecord()
+
+
+def utc_now() -> str:
+    """Return the current time as ISO 8601, in UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def _progress_file(job: str) -> Path:
+def _submission_file() -> Path:
+    return paths.CONTROLLER / "submitted.json"
+
+
+def _record_file(job: str) -> Path:
     return paths.CONTROLLER / f"{job}.json"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}

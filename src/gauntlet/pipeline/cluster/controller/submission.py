@@ -1,4 +1,4 @@
-"""Sending the controller off as a SLURM job, asking after it, and cancelling it with the jobs of its cells."""
+"""Submission of the controller as a SLURM job, its status, and its cancellation with the jobs of its cells."""
 
 from __future__ import annotations
 
@@ -15,183 +15,193 @@ from pathlib import Path
 from gauntlet.config import load
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.cluster import lock as locking
-from gauntlet.pipeline.cluster.commands import ask, real
-from gauntlet.pipeline.cluster.controller.job import WARNING, Controller
-from gauntlet.pipeline.cluster.controller.record import Progress, Submitted, last_submitted, now, progress_of
-from gauntlet.pipeline.cluster.partitions import partitions
-from gauntlet.pipeline.cluster.queue import jobs_here
-from gauntlet.pipeline.cluster.resources import Allocation, Asked
+from gauntlet.pipeline.cluster import lock
+from gauntlet.pipeline.cluster.commands import find_command, run_command
+from gauntlet.pipeline.cluster.controller.job import WARNING_SIGNAL, Controller
+from gauntlet.pipeline.cluster.controller.record import (
+    ControllerRecord,
+    Submission,
+    last_submission,
+    read_record,
+    utc_now,
+)
+from gauntlet.pipeline.cluster.partitions import list_partitions
+from gauntlet.pipeline.cluster.queue import snakemake_jobs
+from gauntlet.pipeline.cluster.resources import JobResources, Resources
 
 _WARNING_S = 300
-_PATIENCE_S = 30 * 60.0
-_LAST_LINES = 8
+_MAX_WAIT_S = 30 * 60.0
+_LOG_LINES = 8
 
 
 @dataclass(frozen=True)
-class Situation:
-    """Where the last controller stands: `state` is SLURM's word for its job with its reason, empty if it is over."""
+class ControllerStatus:
+    """The last controller of this folder; `state` is its job's SLURM state and reason, empty if it has ended."""
 
-    submitted: Submitted
-    progress: Progress
+    submission: Submission
+    record: ControllerRecord
     state: str
 
     @property
-    def is_over(self) -> bool:
-        """Whether nothing more is to be expected of it."""
+    def has_ended(self) -> bool:
+        """Whether the job is no longer in the queue."""
         return not self.state
 
     def __str__(self) -> str:
-        starts = self.progress.starts
+        starts = self.record.starts
         lines = [
-            f"controller: job {self.submitted.job}, {self.state or 'ended'}, submitted {self.submitted.at}",
-            f"command: snakemake {shlex.join(self.submitted.arguments)}",
+            f"controller: job {self.submission.job}, {self.state or 'ended'}, submitted {self.submission.at}",
+            f"command: snakemake {shlex.join(self.submission.arguments)}",
             f"started {len(starts)} times, last {starts[-1]}" if starts else "not yet started",
         ]
-        if self.is_over:
-            unknown = "without a word: killed, or its node failed" if starts else "before it started: cancelled"
-            lines.append(f"ended {self.progress.end or unknown}")
-        lines.append(f"log: {self.submitted.log}")
+        if self.has_ended:
+            unrecorded = "without a record: killed, or its node failed" if starts else "before it started: cancelled"
+            lines.append(f"ended {self.record.end or unrecorded}")
+        lines.append(f"log: {self.submission.log}")
         with contextlib.suppress(OSError):
-            text = self.submitted.log.read_text(encoding="utf-8", errors="replace")
-            lines += [f"  {line}" for line in text.splitlines()[-_LAST_LINES:]]
+            text = self.submission.log.read_text(encoding="utf-8", errors="replace")
+            lines += [f"  {line}" for line in text.splitlines()[-_LOG_LINES:]]
         return "\n".join(lines)
 
 
-def submit(arguments: Sequence[str]) -> Submitted:
+def submit(arguments: Sequence[str]) -> Submission:
     """Submit a job that runs `snakemake ARGUMENTS` in this folder to its end; `--profile slurm` if none is named.
 
-    Raises GauntletError where there is no SLURM, where it refuses the job, or where another run holds the folder; of
-    a configuration with errors, all of them.
+    Raises InputError if SLURM is not installed or the configuration has errors (all of them), GauntletError if SLURM
+    rejects the job or another run uses the folder.
     """
+    execution = load(_config_files(arguments)).execution
+    _require_commands("sbatch", "srun", alternative=", or `snakemake` itself in a terminal that stays open")
+    if {"-n", "--dry-run", "--dryrun"} & set(arguments):
+        raise InputError("a dry run needs no job", where="gauntlet submit", remedy="snakemake --profile slurm -n")
+    if (status := controller_status()) and not status.has_ended:
+        raise GauntletError(
+            f"the controller is already job {status.submission.job} ({status.state})",
+            remedy="gauntlet submit --status, or --cancel",
+        )
+    holder = lock.holder(paths.RESULTS)
+    if holder is not None and not holder.is_dead:
+        raise GauntletError(f"another run uses this folder ({holder})", remedy="wait for it, or stop it")
+    if not any(argument.partition("=")[0] == "--profile" for argument in arguments):
+        arguments = ["--profile", "slurm", *arguments]
+    _dry_run(arguments)
+    job = _submit_job(arguments, JobResources(execution, list_partitions()).of_controller())
+    submission = Submission(job=job, arguments=tuple(arguments), at=utc_now())
+    submission.write()
+    return submission
+
+
+def _submit_job(arguments: Sequence[str], resources: Resources) -> str:
+    """Submit the controller through submitit and return its job id. Raises GauntletError if SLURM rejects it."""
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    execution = load(_configs(arguments)).execution
-    _require("sbatch", "srun", remedy="run snakemake itself, in a terminal that stays")
-    if {"-n", "--dry-run", "--dryrun"} & set(arguments):
-        raise InputError("a dry run needs no job", where="gauntlet submit", remedy="snakemake --profile slurm -n")
-    if (found := situation()) and not found.is_over:
-        raise GauntletError(
-            f"the controller is already job {found.submitted.job} ({found.state})",
-            remedy="gauntlet submit --status, or --cancel",
-        )
-    holder = locking.holder(paths.RESULTS)
-    if holder is not None and not holder.is_dead:
-        raise GauntletError(f"another run works on this folder ({holder})", remedy="wait for it, or stop it")
-    if not any(argument.partition("=")[0] == "--profile" for argument in arguments):
-        arguments = ["--profile", "slurm", *arguments]
-    _rehearse(arguments)
-    asked = Allocation(execution, partitions()).controller()
-    # A short limit leaves less time to drain in.
-    warning_s = min(_WARNING_S, asked.runtime * 60 // 3)
-    # With exec, bash is no more, and the signal to the batch shell alone reaches Python.
+    # A short time limit leaves less time to stop.
+    warning_s = min(_WARNING_S, resources.runtime * 60 // 3)
+    choices = {"partition": resources.slurm_partition, "account": resources.slurm_account}
+    # `exec` replaces bash by Python, which then receives the signal that is sent to the batch shell alone.
     executor = SlurmExecutor(paths.CONTROLLER, python=f"exec {shlex.quote(sys.executable)}")
     executor.update_parameters(
         job_name="gauntlet",
         comment="controller",
-        time=asked.runtime,
-        mem=f"{asked.mem_mb}MB",
+        time=resources.runtime,
+        mem=f"{resources.mem_mb}MB",
         cpus_per_task=1,
         use_srun=False,
         stderr_to_stdout=True,
-        **{name: value for name, value in _choices(asked).items() if value},
-        additional_parameters={"signal": f"B:{WARNING.name.removeprefix('SIG')}@{warning_s}", "requeue": True},
+        **{name: value for name, value in choices.items() if value},
+        additional_parameters={"signal": f"B:{WARNING_SIGNAL.name.removeprefix('SIG')}@{warning_s}", "requeue": True},
     )
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            job = executor.submit(Controller(tuple(arguments), float(warning_s), _PATIENCE_S))
+            return str(executor.submit(Controller(tuple(arguments), float(warning_s), _MAX_WAIT_S)).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
-        told = next((line for line in reversed(str(error).splitlines()) if "error" in line.lower()), str(error))
+        message = next((line for line in reversed(str(error).splitlines()) if "error" in line.lower()), str(error))
+        remedy = "set your account and partition under `execution: cluster:`"
         raise GauntletError(
-            f"SLURM refuses the controller ({told.strip()})", where="sbatch", remedy=_MENDING
+            f"SLURM rejects the controller ({message.strip()})", where="sbatch", remedy=remedy
         ) from error
-    sent = Submitted(job.job_id, tuple(arguments), now())
-    sent.write()
-    return sent
 
 
-_MENDING = "say under `execution: cluster:` which account and partition are yours"
-
-
-def _configs(arguments: Sequence[str]) -> list[Path]:
-    """Find the configuration files among Snakemake's arguments, as its own parser would."""
-    found: list[Path] = []
-    taking = False
+def _config_files(arguments: Sequence[str]) -> list[Path]:
+    """Return the configuration files among Snakemake's arguments, as its own parser would."""
+    files: list[Path] = []
+    is_file_list = False
     for argument in arguments:
         name, _, value = argument.partition("=")
         if argument.startswith("-"):
-            taking = name in ("--configfile", "--configfiles")
-            found += [Path(value)] if taking and value else []
-        elif taking:
-            found.append(Path(argument))
-    return found or [Path("config.yaml")]
+            is_file_list = name in ("--configfile", "--configfiles")
+            files += [Path(value)] if is_file_list and value else []
+        elif is_file_list:
+            files.append(Path(argument))
+    return files or [Path("config.yaml")]
 
 
-def _choices(asked: Asked) -> dict[str, str]:
-    return {"partition": asked.slurm_partition, "account": asked.slurm_account}
-
-
-def _require(*commands: str, remedy: str) -> None:
-    missing = [command for command in commands if real(command) is None]
+def _require_commands(*commands: str, alternative: str = "") -> None:
+    missing = [command for command in commands if find_command(command) is None]
     if missing:
-        raise InputError("there is no SLURM here", where=" and ".join(missing), remedy=remedy)
+        remedy = f"run this on a host with SLURM installed{alternative}"
+        raise InputError("SLURM is not installed on this host", where=" and ".join(missing), remedy=remedy)
 
 
-def _rehearse(arguments: Sequence[str]) -> None:
-    """Let Snakemake plan the run, so that what it refuses is told here and not hours later by a job."""
+def _dry_run(arguments: Sequence[str]) -> None:
+    """Plan the run with Snakemake, so that its errors are reported now and not hours later by the job."""
     command = [sys.executable, "-m", "snakemake", *arguments, "--dry-run", "--quiet", "all"]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if result.returncode:
+        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
         raise InputError(
-            " ".join(lines[-3:]), where="snakemake", remedy="see it by `snakemake` with these arguments and -n"
+            " ".join(lines[-3:]),
+            where="snakemake",
+            remedy="run `snakemake` with these arguments and -n to see all of it",
         )
 
 
-def situation() -> Situation | None:
-    """Say where the controller stands that was last sent off from this folder; None if there was none."""
-    sent = last_submitted()
-    return Situation(sent, progress_of(sent.job), _state(sent.job)) if sent else None
+def controller_status() -> ControllerStatus | None:
+    """Return the status of the last controller that was submitted from this folder; None if there was none."""
+    submission = last_submission()
+    if submission is None:
+        return None
+    return ControllerStatus(submission, read_record(submission.job), _queue_state(submission.job))
 
 
 def cancel() -> list[str]:
-    """Cancel the controller, then the jobs of its cells; gives the ids of what was cancelled.
+    """Cancel the controller, then the jobs of its cells; return the ids of the cancelled jobs.
 
-    Raises GauntletError where SLURM does not answer.
+    Raises GauntletError if SLURM does not answer.
     """
-    found = situation()
-    cancelled = [found.submitted.job] if found and not found.is_over else []
+    status = controller_status()
+    cancelled = [status.submission.job] if status and not status.has_ended else []
     if cancelled:
-        _cancel(cancelled)
-        # It could submit more until it is gone.
-        while _state(cancelled[0]):
+        _cancel_jobs(cancelled)
+        # Until it has ended, the controller may submit more jobs.
+        while _queue_state(cancelled[0]):
             time.sleep(1.0)
-        if not (progress := progress_of(cancelled[0])).end:
-            progress.ended("cancelled").write(cancelled[0])
-    if cells := [job.id for job in jobs_here()]:
-        _cancel(cells)
-    return cancelled + cells
+        if not (record := read_record(cancelled[0])).end:
+            record.ended("cancelled").write(cancelled[0])
+    if jobs := [job.id for job in snakemake_jobs()]:
+        _cancel_jobs(jobs)
+    return cancelled + jobs
 
 
-def _cancel(jobs: Sequence[str]) -> None:
-    done = ask("scancel", *jobs)
-    if done is None or done.returncode:
+def _cancel_jobs(jobs: Sequence[str]) -> None:
+    result = run_command("scancel", *jobs)
+    if result is None or result.returncode:
         raise GauntletError(f"SLURM did not cancel {', '.join(jobs)}", where="scancel", remedy="try again")
 
 
-def _state(job: str) -> str:
-    """Give SLURM's word for a job that is in the queue and why it waits; empty for one that is over.
+def _queue_state(job: str) -> str:
+    """Return the SLURM state and reason of a job in the queue; empty for one that has ended.
 
-    Raises GauntletError where SLURM does not answer.
+    Raises GauntletError if SLURM does not answer.
     """
-    _require("squeue", remedy="ask on a machine that has its commands")
-    done = ask("squeue", "--noheader", "--me", "--format=%i|%T|%r")
-    if done is None or done.returncode:
-        told = done.stderr.strip() if done else "no answer"
-        raise GauntletError(told, where="squeue", remedy="try again when SLURM answers")
-    for line in done.stdout.splitlines():
-        identifier, state, reason = line.strip().split("|", 2)
-        if identifier == job:
+    _require_commands("squeue")
+    result = run_command("squeue", "--noheader", "--me", "--format=%i|%T|%r")
+    if result is None or result.returncode:
+        message = result.stderr.strip() if result else "no answer"
+        raise GauntletError(message, where="squeue", remedy="try again when SLURM answers")
+    for line in result.stdout.splitlines():
+        job_id, state, reason = line.strip().split("|", 2)
+        if job_id == job:
             return state if reason in ("None", "(null)") else f"{state} ({reason})"
     return ""
