@@ -31,7 +31,9 @@ from gauntlet.core.provenance.recipes import Recipe
 from gauntlet.reporting.aggregation import Making, PlannedAttack, measure_attacks, origins, summarise
 from gauntlet.reporting.aggregation.attacks import VOLATILE
 from gauntlet.reporting.aggregation.origins import RUN_METADATA
-from gauntlet.reporting.figures import available, inputs_beside, render
+from gauntlet.reporting.figures.availability import available_figures
+from gauntlet.reporting.figures.drawing import write_figure
+from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.page import write_report
 from gauntlet.robustness.diagnostics.checks import CHECKS, flags_of, judged
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
@@ -159,10 +161,11 @@ def main() -> None:
         if not (folder / "attacks.parquet").is_file():
             with timed(f"{len(list(plan.cells()))} cells made up"):
                 write_tables(folder, plan, asked.samples)
-        inputs = inputs_beside(folder / "evaluations.parquet")
+        inputs = find_inputs(folder / "evaluations.parquet")
         with timed("figures drawn"):
             figures = {
-                name: render(name, inputs, folder / "figures", formats=("svg",))[0] for name in available(inputs)
+                name: write_figure(name, inputs, folder / "figures", formats=("svg",))[0]
+                for name in available_figures(inputs)
             }
         with timed("page written"):
             write_report(folder / "report.html", inputs, figures=figures, mark="gauntlet-cell:sha256:" + "0" * 64)

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.collections import LineCollection
 
-from gauntlet.reporting.figures import Inputs, draw
+from gauntlet.reporting.figures.drawing import draw
+from gauntlet.reporting.figures.inputs import FigureInputs
 
 synthetic = importlib.import_module("synthetic")
 
@@ -33,7 +34,7 @@ def _rows(made, **wanted):
 
 def test_histograms_are_shares_of_the_images_of_their_kind(made):
     """All clean images, the images that fooled, and every image of noise; each kind adds up to 100 %."""
-    figure = draw("confidence", Inputs(VARIANTS, made.evaluations, made.summary))
+    figure = draw("confidence", FigureInputs(VARIANTS, made.evaluations, made.summary))
     for variant, axes in zip(VARIANTS, figure.axes, strict=False):
         clean, adversarial, noise = (patch.get_data() for patch in axes.patches)
         attacked, noisy = _rows(made, variant=variant, attack="pgd"), _rows(made, variant=variant, attack="noise")
@@ -52,7 +53,7 @@ def test_an_experiment_without_noise_has_two_histograms(tmp_path):
     """Kinds of which there are no images are neither drawn nor in the legend; maximised confidence needs no excuse."""
     plan = synthetic.plan(("ecc",), (0,), (replace(PGD, maximises="confidence"),))
     made = synthetic.write_experiment(tmp_path, plan, samples=40)
-    figure = draw("confidence", Inputs(("ecc",), made.evaluations, made.summary))
+    figure = draw("confidence", FigureInputs(("ecc",), made.evaluations, made.summary))
     assert len(figure.axes[0].patches) == 2
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["clean", "adversarial"]
     assert "not maximised" not in figure._supxlabel.get_text()
@@ -68,7 +69,7 @@ def _fell(made, variant, norm):
 
 def test_samples_are_paired_under_their_own_seed(made):
     """Above each pair of neighbours stand the shares that fall later and sooner under the next variant."""
-    figure = draw("paired_budgets", Inputs(VARIANTS, made.evaluations))
+    figure = draw("paired_budgets", FigureInputs(VARIANTS, made.evaluations))
     assert [axes.get_ylabel() for axes in figure.axes] == [r"Falls at ε in $\ell_\infty$", r"Falls at ε in $\ell_2$"]
     for axes, norm in zip(figure.axes, ("linf", "l2"), strict=True):
         for text, one, other in zip(axes.texts, VARIANTS, VARIANTS[1:], strict=False):
@@ -80,7 +81,7 @@ def test_samples_are_paired_under_their_own_seed(made):
 
 def test_lines_lead_from_budget_to_budget(made):
     """On a grid there is one line per pair of budgets that some sample has; those that stand are at the top."""
-    axes = draw("paired_budgets", Inputs(VARIANTS[:2], made.evaluations)).axes[0]
+    axes = draw("paired_budgets", FigureInputs(VARIANTS[:2], made.evaluations)).axes[0]
     before, after = (_fell(made, variant, "linf") for variant in VARIANTS[:2])
     heights = dict(zip((label.get_text() for label in axes.get_yticklabels()), axes.get_yticks(), strict=True))
     place = {0.0: heights["wrong"], np.inf: heights["stands"]}
@@ -98,5 +99,5 @@ def test_lines_lead_from_budget_to_budget(made):
 
 def test_of_many_variants_the_first_are_shown_and_the_rest_said(made):
     """Nothing is left out in silence."""
-    figure = draw("paired_budgets", Inputs(VARIANTS, made.evaluations), options={"most_variants": 2})
+    figure = draw("paired_budgets", FigureInputs(VARIANTS, made.evaluations), options={"most_variants": 2})
     assert "the first 2 of 3 variants" in figure._supxlabel.get_text()

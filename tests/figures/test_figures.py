@@ -18,9 +18,10 @@ from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_table, write_table
 from gauntlet.reporting import from_results as stage
 from gauntlet.reporting.aggregation import coverage, open_evaluations, summarise
-from gauntlet.reporting.figures import Examples, History, Inputs, draw
+from gauntlet.reporting.figures.drawing import draw
 from gauntlet.reporting.figures.heat_map import stated_budget
-from gauntlet.reporting.figures.style import line_of
+from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs, HistoryFile
+from gauntlet.reporting.figures.style import line_style
 from gauntlet.robustness.diagnostics.checks import DIAGNOSTICS_SCHEMA
 
 synthetic = importlib.import_module("synthetic")
@@ -29,10 +30,10 @@ LOSSES = {"softmax": "cross_entropy", "lipschitz": "hkr"}
 
 
 def _inputs(made):
-    histories = (History(*key, path, LOSSES.get(key[0], "hinge")) for key, path in made.histories.items())
-    examples = (Examples(*key, path) for key, path in made.examples.items())
+    histories = (HistoryFile(*key, path, LOSSES.get(key[0], "hinge")) for key, path in made.histories.items())
+    examples = (ExamplesFile(*key, path) for key, path in made.examples.items())
     files = made.evaluations, made.summary, made.certificates
-    return Inputs(made.plan.variants, *files, tuple(histories), tuple(examples))
+    return FigureInputs(made.plan.variants, *files, tuple(histories), tuple(examples))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def _summary(inputs, **wanted):
 
 
 def _lines(axes, variant, inputs):
-    color = line_of(inputs.variants, variant)["color"]
+    color = line_style(inputs.variants, variant)["color"]
     return [line for line in axes.lines if to_hex(line.get_color()) == color.lower()]
 
 
@@ -201,7 +202,7 @@ def test_accuracies_under_different_attacks_have_panels_of_their_own(inputs, tmp
         path = tmp_path / f"{item.variant}-{item.seed}.parquet"
         write_table(path, table.set_column(column, "robust_validation_accuracy", table["validation_accuracy"]), {})
         opponent = "gaussian 0.25" if item.variant == "lipschitz" else "fgsm linf 0.01"
-        histories.append(replace(item, path=path, opponent=opponent))
+        histories.append(replace(item, path=path, adversary=opponent))
     figure = draw("training_curves", replace(inputs, histories=tuple(histories)))
     panels = {axes.get_title(loc="left"): axes for axes in figure.axes}
     drawn = {
@@ -228,7 +229,7 @@ def test_collapsed_epochs_have_a_cross_and_break_the_line_only_where_nothing_was
     panels = {axes.get_title(loc="left"): axes for axes in figure.axes}
     crosses = [line for line in panels["Validation accuracy (%)"].lines if line.get_marker() == "x"]
     assert [list(line.get_xdata()) for line in crosses] == [[2]]
-    assert to_hex(crosses[0].get_color()) == line_of(inputs.variants, "ecc")["color"].lower()
+    assert to_hex(crosses[0].get_color()) == line_style(inputs.variants, "ecc")["color"].lower()
     runs = [read_table(item.path)["validation_loss"].to_numpy() for item in histories if item.variant == "ecc"]
     bold = max(_lines(panels["Validation loss: hinge"], "ecc", inputs), key=lambda line: line.get_linewidth())
     assert len(bold.get_xdata()) == min(map(len, runs))
@@ -374,7 +375,7 @@ def test_a_lone_results_file_is_undiagnosed_unless_diagnostics_lie_beside_it(inp
     alone.write_bytes(inputs.evaluations.read_bytes())
     seen = []
     monkeypatch.setattr(
-        stage, "render", lambda name, given, folder, **_: seen.append(read_table(given.summary)["flags"]) or []
+        stage, "write_figure", lambda name, given, folder, **_: seen.append(read_table(given.summary)["flags"]) or []
     )
     stage.draw_from_results(alone, tmp_path / "figures", "heat_map")
     write_table(tmp_path / "diagnostics.parquet", DIAGNOSTICS_SCHEMA.empty_table(), {})
@@ -426,7 +427,7 @@ def test_examples_of_one_attack_can_be_chosen(inputs):
 def test_damaged_examples_are_refused(inputs, tmp_path):
     """A file that holds no images is named."""
     (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
-    broken = Examples("softmax", 0, "cw", tmp_path / "broken.safetensors")
+    broken = ExamplesFile("softmax", 0, "cw", tmp_path / "broken.safetensors")
     with pytest.raises(InputError, match="broken"):
         draw("adversarial_examples", replace(inputs, examples=(broken,)))
 
@@ -434,9 +435,9 @@ def test_damaged_examples_are_refused(inputs, tmp_path):
 def test_variants_keep_their_look_and_differ_in_grey():
     """A variant's colour depends on its place alone, and no two of many variants share colour, line and marker."""
     variants = [f"v{number}" for number in range(40)]
-    looks = [line_of(variants, name) for name in variants]
+    looks = [line_style(variants, name) for name in variants]
     assert len({tuple(map(str, look.values())) for look in looks}) == 40
-    assert line_of(variants[:3], "v2") == looks[2]
+    assert line_style(variants[:3], "v2") == looks[2]
     for one, other in itertools.pairwise(looks):
         assert one["linestyle"] != other["linestyle"]
         assert one["marker"] != other["marker"]

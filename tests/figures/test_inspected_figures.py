@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from gauntlet.core.parquet import write_table
-from gauntlet.reporting.figures import Inputs, Inspection, available, draw
-from gauntlet.reporting.figures.style import STYLES, line_of
+from gauntlet.reporting.figures.availability import available_figures
+from gauntlet.reporting.figures.catalog import tour_order
+from gauntlet.reporting.figures.drawing import draw
+from gauntlet.reporting.figures.inputs import FigureInputs, InspectionFile
+from gauntlet.reporting.figures.style import STYLES, line_style
 from gauntlet.robustness.inspection.arrays import array_table
 
 synthetic = importlib.import_module("synthetic")
@@ -23,14 +26,14 @@ NAMES = ("activation_functions", "first_layer_filters", "unit_patterns", "negati
 def inputs(tmp_path_factory):
     """Three inspected variants; the first has no negatives."""
     found = synthetic.write_inspections(tmp_path_factory.mktemp("inspections"), VARIANTS)
-    return Inputs(VARIANTS, inspections=found, titles={"ecc": "ECC"}, classes=tuple("abcdefghij"))
+    return FigureInputs(VARIANTS, inspections=found, titles={"ecc": "ECC"}, classes=tuple("abcdefghij"))
 
 
 def only(tmp_path, *arrays):
-    """Inputs of one variant of which these arrays are shown."""
+    """FigureInputs of one variant of which these arrays are shown."""
     path = tmp_path / "inspection.parquet"
     write_table(path, array_table(arrays, experiment="digits", variant="softmax", seed=0), {})
-    return Inputs(("softmax",), inspections=(Inspection("softmax", 0, path),))
+    return FigureInputs(("softmax",), inspections=(InspectionFile("softmax", 0, path),))
 
 
 def titles(figure):
@@ -45,16 +48,16 @@ def images(axes):
 
 def test_they_are_drawn_from_the_inspections_alone(inputs):
     """No other table is there; negatives have a figure only where some variant has any."""
-    assert [name for name in available(inputs) if name in NAMES] == sorted(NAMES)
+    assert [name for name in available_figures(inputs) if name in NAMES] == tour_order(NAMES)
     without = replace(inputs, inspections=inputs.inspections[:1])
-    assert set(NAMES) - set(available(without)) == {"negative_examples"}
+    assert set(NAMES) - set(available_figures(without)) == {"negative_examples"}
 
 
 def test_one_function_of_all_variants_is_one_line(inputs):
     """Its values and its derivatives, in the look of the first variant that has it."""
     function, slope = draw("activation_functions", inputs).axes
     (line,), (derivative,) = function.lines, slope.lines
-    assert line.get_color() == line_of(VARIANTS, "softmax")["color"]
+    assert line.get_color() == line_style(VARIANTS, "softmax")["color"]
     assert np.array_equal(line.get_ydata(), np.maximum(line.get_xdata(), 0))
     assert np.array_equal(derivative.get_ydata(), derivative.get_xdata() > 0)
     assert (function.get_xlabel(), function.get_ylabel(), slope.get_ylabel()) == ("x", "f(x)", "f′(x)")
@@ -134,7 +137,7 @@ def test_the_ends_of_a_transition_are_named(inputs):
 def test_many_variants_leave_a_page_of_paper(name, inputs, tmp_path):
     """The note says how many are shown; on slides the shape is the same."""
     names = tuple(f"variant_{number}" for number in range(40))
-    many = Inputs(names, inspections=synthetic.write_inspections(tmp_path, names))
+    many = FigureInputs(names, inspections=synthetic.write_inspections(tmp_path, names))
     figure = draw(name, many)
     assert figure.get_size_inches()[1] <= 9.5
     assert "of 40 variants" in figure.get_supxlabel()
@@ -155,7 +158,9 @@ def test_of_several_seeds_the_first_is_shown(inputs, tmp_path):
     weights = np.ones((1, 2, 2), np.float32)
     other = only(tmp_path, replace(synthetic.arrays("ecc")[1], values=weights)).inspections[0]
     seeds = (replace(other, seed=1), inputs.inspections[0])
-    axes = draw("first_layer_filters", Inputs(("softmax",), inspections=seeds)).axes[0]
+    axes = draw("first_layer_filters", FigureInputs(("softmax",), inspections=seeds)).axes[0]
     assert len(images(axes)) == 8
-    axes = draw("first_layer_filters", Inputs(("softmax",), inspections=(other, replace(seeds[1], seed=1)))).axes[0]
+    axes = draw("first_layer_filters", FigureInputs(("softmax",), inspections=(other, replace(seeds[1], seed=1)))).axes[
+        0
+    ]
     assert len(images(axes)) == 1

@@ -10,7 +10,9 @@ import pytest
 
 from gauntlet.core.parquet import read_table, write_table
 from gauntlet.reporting.aggregation import PlannedAttack, transfers
-from gauntlet.reporting.figures import Inputs, available, draw
+from gauntlet.reporting.figures.availability import available_figures
+from gauntlet.reporting.figures.drawing import draw
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.robustness.diagnostics.checks import CHECKS, judged
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 
@@ -38,7 +40,7 @@ def _texts(axes):
 
 def test_each_field_is_the_lowest_accuracy_under_attacks_on_the_variant_of_its_row(made):
     """Of two attacks on one model the stronger counts; the diagonal is the worst case; an ensemble has its own row."""
-    axes = draw("transfer_matrix", Inputs(VARIANTS, made.evaluations, made.summary)).axes[0]
+    axes = draw("transfer_matrix", FigureInputs(VARIANTS, made.evaluations, made.summary)).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [*VARIANTS, "all others"]
     rows = [row for row in read_table(made.summary).to_pylist() if np.isclose(row["epsilon"], 0.1)]
     accuracy = {(row["variant"], row["attack"]): row["robust_accuracy"] for row in rows}
@@ -56,15 +58,17 @@ def test_what_was_not_attacked_is_a_dash(tmp_path):
     """With one source there is one row; a variant that was never attacked at the budget has no number."""
     attacks = (ATTACKS[0], PlannedAttack("from_ecc", "linf", (0.1,), without=("ecc", "softmax"), sources=("ecc",)))
     made = synthetic.write_experiment(tmp_path, synthetic.plan(VARIANTS, (0,), attacks), samples=20)
-    axes = draw("transfer_matrix", Inputs(VARIANTS, made.evaluations, made.summary)).axes[0]
+    axes = draw("transfer_matrix", FigureInputs(VARIANTS, made.evaluations, made.summary)).axes[0]
     assert [_texts(axes)[column, 0] == "–" for column in range(3)] == [True, False, False]
 
 
 def test_figures_that_have_nothing_to_show_are_not_drawn(made, tmp_path):
     """Without transfers there is no transfer matrix, and one variant is no pair."""
-    assert {"transfer_matrix", "paired_budgets"} <= set(available(Inputs(VARIANTS, made.evaluations, made.summary)))
+    assert {"transfer_matrix", "paired_budgets"} <= set(
+        available_figures(FigureInputs(VARIANTS, made.evaluations, made.summary))
+    )
     alone = synthetic.write_experiment(tmp_path, synthetic.plan(("ecc",), (0,), ATTACKS[:1]), samples=20)
-    names = available(Inputs(("ecc",), alone.evaluations, alone.summary))
+    names = available_figures(FigureInputs(("ecc",), alone.evaluations, alone.summary))
     assert "confidence" in names
     assert {"transfer_matrix", "paired_budgets"}.isdisjoint(names)
 
@@ -82,7 +86,7 @@ def test_verdicts_are_marks_the_gravest_over_seeds(tmp_path):
         for (variant, seed), rows in of.items()
     ]
     write_table(tmp_path / "diagnostics.parquet", pa.concat_tables(tables), {})
-    inputs = Inputs(("softmax", "ecc"), diagnostics=tmp_path / "diagnostics.parquet", titles={"ecc": "ECC"})
+    inputs = FigureInputs(("softmax", "ecc"), diagnostics=tmp_path / "diagnostics.parquet", titles={"ecc": "ECC"})
     figure = draw("diagnostics_matrix", inputs)
     assert _texts(figure.axes[0]) == {(0, 0): "✗", (1, 0): "!", (0, 1): "✓", (1, 1): "·"}
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["softmax", "ECC"]

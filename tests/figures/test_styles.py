@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from gauntlet.cli import app
 from gauntlet.core.errors import InputError
 from gauntlet.reporting import from_results as stage
-from gauntlet.reporting.figures import Examples, Inputs, draw
-from gauntlet.reporting.figures.style import STYLES, style_of
+from gauntlet.reporting.figures.drawing import draw
+from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
+from gauntlet.reporting.figures.style import STYLES, find_style
 
 synthetic = importlib.import_module("synthetic")
 
@@ -26,8 +27,8 @@ def made(tmp_path_factory):
 @pytest.mark.parametrize("name", ["heat_map", "paired_budgets", "adversarial_examples"])
 def test_slides_are_wider_with_larger_letters_and_the_same_content(made, name):
     """Both sides grow alike, so that nothing is squeezed; what is said stays."""
-    examples = tuple(Examples(*key, path) for key, path in made.examples.items())
-    inputs = Inputs(made.plan.variants, made.evaluations, made.summary, made.certificates, examples=examples)
+    examples = tuple(ExamplesFile(*key, path) for key, path in made.examples.items())
+    inputs = FigureInputs(made.plan.variants, made.evaluations, made.summary, made.certificates, examples=examples)
     drawn = {style: draw(name, inputs, style=STYLES[style]) for style in ("paper", "slides")}
     small, large = (figure.get_size_inches() for figure in drawn.values())
     assert large[0] in (6.0, 12.0)
@@ -47,7 +48,7 @@ def _is_text(artist):
 def test_the_style_reaches_every_figure_of_a_results_file(made, tmp_path, monkeypatch):
     """`gauntlet figures evaluations.parquet --style slides`, all figures or one."""
     styles = []
-    monkeypatch.setattr(stage, "render", lambda *_, style: styles.append(style) or [])
+    monkeypatch.setattr(stage, "write_figure", lambda *_, style: styles.append(style) or [])
     arguments = ["figures", str(made.evaluations), "--out", str(tmp_path), "--style"]
     assert CliRunner().invoke(app, [*arguments, "slides"]).exit_code == 0
     assert styles
@@ -57,7 +58,7 @@ def test_the_style_reaches_every_figure_of_a_results_file(made, tmp_path, monkey
 def test_an_unknown_style_gets_the_nearest_name():
     """A misspelt style is answered with the right one."""
     with pytest.raises(InputError, match="slides"):
-        style_of("slide")
+        find_style("slide")
 
 
 def test_figures_of_a_configuration_have_one_style():

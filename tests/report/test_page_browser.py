@@ -17,7 +17,8 @@ from gauntlet.core.provenance.recipes import Recipe
 from gauntlet.reporting.aggregation import measure_attacks, origins, summarise
 from gauntlet.reporting.aggregation.attacks import VOLATILE
 from gauntlet.reporting.aggregation.origins import RUN_METADATA
-from gauntlet.reporting.figures import Examples, Inputs, render
+from gauntlet.reporting.figures.drawing import write_figure
+from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
 from gauntlet.reporting.page import write_report
 from gauntlet.robustness.diagnostics.checks import flags_of, judged
 from gauntlet.robustness.diagnostics.measurements import measurement_table, share
@@ -53,17 +54,17 @@ def written(tmp_path_factory):
             write_table(path, read_table(path), {**recipe.metadata(), "gauntlet.commit": COMMIT})
             files[cell] = path
     write_table(folder / "origins.parquet", origins(files), {}, volatile=RUN_METADATA)
-    inputs = Inputs(
+    inputs = FigureInputs(
         plan.variants,
         made.evaluations,
         folder / "summary.parquet",
         made.certificates,
-        examples=tuple(Examples(*key, path) for key, path in made.examples.items()),
+        examples=tuple(ExamplesFile(*key, path) for key, path in made.examples.items()),
         attacks=folder / "attacks.parquet",
         diagnostics=folder / "diagnostics.parquet",
         origins=folder / "origins.parquet",
     )
-    drawn = {name: render(name, inputs, folder, formats=("svg",))[0] for name in ("robust_accuracy", "heat_map")}
+    drawn = {name: write_figure(name, inputs, folder, formats=("svg",))[0] for name in ("robust_accuracy", "heat_map")}
     write_report(folder / "report.html", inputs, figures=drawn, mark="gauntlet-cell:sha256:" + "0" * 64)
     return folder, replace(inputs, examples=())
 
@@ -449,7 +450,7 @@ def test_a_name_with_markup_stays_a_name(chromium, tmp_path):
     synthetic.combine({cell: tmp_path / "cell.parquet"}, tmp_path / "evaluations.parquet", plan=plan)
     write_table(tmp_path / "summary.parquet", summarise(tmp_path / "evaluations.parquet"), {})
     write_table(tmp_path / "origins.parquet", origins({cell: tmp_path / "cell.parquet"}), {})
-    inputs = Inputs((hostile,), tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
+    inputs = FigureInputs((hostile,), tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
     write_report(tmp_path / "page.html", replace(inputs, origins=tmp_path / "origins.parquet"), figures={})
     chromium.complaints()
     chromium.open(tmp_path / "page.html")

@@ -14,7 +14,7 @@ import pytest
 from gauntlet.core.parquet import write_table
 from gauntlet.reporting.aggregation import measure_attacks
 from gauntlet.reporting.aggregation.attacks import VOLATILE
-from gauntlet.reporting.figures import Examples, Inputs
+from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
 from gauntlet.reporting.from_results import report_from_results
 from gauntlet.reporting.page import render_report
 from gauntlet.reporting.page.gallery import read_gallery
@@ -88,8 +88,8 @@ def experiment(tmp_path_factory):
     plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1, 2), attacks)
     made = synthetic.write_experiment(folder, plan, samples=70, absent=synthetic.cells(plan)[3:4])
     write_table(folder / "attacks.parquet", measure_attacks(made.evaluations), {}, volatile=VOLATILE)
-    examples = tuple(Examples(*key, path) for key, path in made.examples.items())
-    inputs = Inputs(
+    examples = tuple(ExamplesFile(*key, path) for key, path in made.examples.items())
+    inputs = FigureInputs(
         plan.variants, made.evaluations, made.summary, made.certificates, (), examples, (), folder / "attacks.parquet"
     )
     return folder, inputs, Tables(render_report(inputs, figures={})).numbers

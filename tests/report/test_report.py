@@ -21,7 +21,8 @@ from gauntlet.core.parquet import read_table, write_table
 from gauntlet.core.schemas import EVALUATION_SCHEMA
 from gauntlet.reporting.aggregation import Making, Plan, PlannedAttack, combine, measure_attacks, summarise
 from gauntlet.reporting.aggregation.attacks import VOLATILE
-from gauntlet.reporting.figures import Inputs, render
+from gauntlet.reporting.figures.drawing import write_figure
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.page import render_report, write_report
 from gauntlet.robustness.diagnostics.checks import flags_of, judged
 from gauntlet.robustness.diagnostics.measurements import measurement_table, share
@@ -64,10 +65,10 @@ def made(tmp_path_factory):
     plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1), synthetic.ATTACKS[:5])
     folder = tmp_path_factory.mktemp("experiment")
     experiment = synthetic.write_experiment(folder, plan, samples=60, absent=synthetic.cells(plan)[1:2])
-    inputs = Inputs(plan.variants, experiment.evaluations, experiment.summary, experiment.certificates)
+    inputs = FigureInputs(plan.variants, experiment.evaluations, experiment.summary, experiment.certificates)
     figures = {}
     for name, suffix in (("robust_accuracy", "svg"), ("heat_map", "png")):
-        (figures[name],) = render(name, inputs, folder / "figures", formats=(suffix,))
+        (figures[name],) = write_figure(name, inputs, folder / "figures", formats=(suffix,))
     return plan, inputs, figures
 
 
@@ -160,7 +161,7 @@ def test_a_whole_experiment_says_that_nothing_is_missing(tmp_path):
     """Without holes there is no warning, and the section says so."""
     plan = synthetic.plan(("softmax",), (0, 1), synthetic.ATTACKS[:1])
     experiment = synthetic.write_experiment(tmp_path, plan, samples=20)
-    text = render_report(Inputs(plan.variants, experiment.evaluations, experiment.summary), figures={})
+    text = render_report(FigureInputs(plan.variants, experiment.evaluations, experiment.summary), figures={})
     assert 'class="notice"' not in text
     assert "every planned cell is there" in text
 
@@ -226,7 +227,7 @@ def test_hostile_names_stay_text(tmp_path):
     made_by = {"gauntlet.commit": "</dd><script>alert(3)</script>"}
     combine(files, tmp_path / "evaluations.parquet", plan=plan, metadata=made_by)
     write_table(tmp_path / "summary.parquet", summarise(tmp_path / "evaluations.parquet"), {})
-    inputs = Inputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
+    inputs = FigureInputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
     text = render_report(inputs, figures={}, mark=MARK)
     page = Page(text)
     assert not [tag for tag, _, _ in page.attributes if tag == "img"]
@@ -244,7 +245,7 @@ def test_provenance_of_the_table_is_shown(tmp_path):
     metadata = {"gauntlet.commit": "deadbeef", "gauntlet.recipe": '{"stage":"aggregate","slice":{"seeds":[0]}}'}
     combine(files, tmp_path / "evaluations.parquet", plan=plan, metadata=metadata)
     write_table(tmp_path / "summary.parquet", summarise(tmp_path / "evaluations.parquet"), {})
-    inputs = Inputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
+    inputs = FigureInputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
     words = " ".join(Page(render_report(inputs, figures={})).text)
     assert "deadbeef" in words
     assert '"stage": "aggregate"' in words
@@ -255,7 +256,7 @@ def test_an_experiment_without_attacks_has_a_page(tmp_path):
     plan = synthetic.plan(attacks=())
     write_table(tmp_path / "evaluations.parquet", EVALUATION_SCHEMA.empty_table(), plan.metadata())
     write_table(tmp_path / "summary.parquet", summarise(tmp_path / "evaluations.parquet"), plan.metadata())
-    inputs = Inputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
+    inputs = FigureInputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
     words = " ".join(" ".join(Page(render_report(inputs, figures={})).text).split())
     assert "4 variants, 0 attacks; nothing was measured" in words
 

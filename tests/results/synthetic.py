@@ -16,7 +16,7 @@ from gauntlet.config.grid import Cell
 from gauntlet.core.parquet import write_table
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
 from gauntlet.reporting.aggregation import Plan, PlannedAttack, PlannedCertificate, combine, summarise
-from gauntlet.reporting.figures import Inspection
+from gauntlet.reporting.figures.inputs import InspectionFile
 from gauntlet.robustness.inspection.arrays import InspectedArray, array_table
 
 NORMS = ("l0", "l1", "l2", "linf")
@@ -259,9 +259,9 @@ def arrays(variant: str, *, filters: int = 8, side: int = 8) -> list[InspectedAr
     return [replace(one, values=one.values.astype(np.float32)) for one in shown]
 
 
-def write_inspections(folder: Path, variants: Sequence[str]) -> tuple[Inspection, ...]:
+def write_inspections(folder: Path, variants: Sequence[str]) -> tuple[InspectionFile, ...]:
     """Write what is shown of the first seed of some variants."""
-    found = tuple(Inspection(variant, 0, folder / variant / "inspection.parquet") for variant in variants)
+    found = tuple(InspectionFile(variant, 0, folder / variant / "inspection.parquet") for variant in variants)
     for one in found:
         whose = {"experiment": "digits", "variant": one.variant, "seed": one.seed}
         write_table(one.path, array_table(arrays(one.variant), **whose), {})

@@ -27,6 +27,7 @@ from gauntlet.pipeline.fingerprint import fingerprint
 from gauntlet.pipeline.slices import Slices, modules_of
 from gauntlet.registry import FIGURES, SOURCES
 from gauntlet.registry.source_code import module_file
+from gauntlet.reporting.figures.catalog import figure_names
 
 T = TypeVar("T")
 
@@ -91,32 +92,20 @@ class Plan:
         yield Cell("report", experiment)
 
     def figures(self, experiment: str) -> list[str]:
-        """List the figures an experiment has: those whose tables it makes, and that have something to show in it."""
-        has = self._tables(experiment) | self._offers(experiment)
-        tags = {name: entry.tags for name, entry in FIGURES.catalogue.items()}
-        return [name for name, one in tags.items() if {*one["reads"], *one.get("needs", ())} <= has]
+        """Return the figures that an experiment has, in the order of the tour."""
+        return figure_names(features=self._features(experiment))
 
-    def _offers(self, experiment: str) -> set[str]:
-        """Name what an experiment has for figures that only some have; `figures.rendering` knows it from results."""
+    def _features(self, experiment: str) -> set[str]:
+        """Return the features of an experiment that figures need, see `gauntlet.reporting.figures.catalog`."""
         settings = self.experiment(experiment)
-        offers = {
-            "transfers": any(attack.transfer_from for attack in settings.attacks.values()),
-            "pairs": len(settings.variants) > 1,
+        features = {
+            "attacks": bool(settings.attacks),
+            "certificates": any(True for _ in grid.certificates(experiment, settings)),
             "negatives": any(settings.training_of(variant).negatives for variant in settings.variants),
+            "several_variants": len(settings.variants) > 1,
+            "transfers": any(attack.transfer_from for attack in settings.attacks.values()),
         }
-        return {name for name, there in offers.items() if there}
-
-    def _tables(self, experiment: str) -> set[str]:
-        """Name the tables that an experiment makes for figures."""
-        settings = self.experiment(experiment)
-        has = {
-            "histories",
-            "inspections",
-            *(["evaluations", "summary", "examples", "diagnostics"] if settings.attacks else []),
-        }
-        if any(True for _ in grid.certificates(experiment, settings)):
-            has.add("certificates")
-        return has
+        return {name for name, present in features.items() if present}
 
     def experiment(self, name: str) -> Experiment:
         """Find an experiment by name. Raises InputError that names the nearest one."""
@@ -165,8 +154,8 @@ class Plan:
                 probed = {paths.probes(model): model for model in grid.diagnoses(name, settings)}
                 return {**{paths.samples(probe): probe for probe in samples}, **probed}
             case "figure":
-                tags, has = FIGURES.entry(cell.name).tags, self._tables(name)
-                tables = [*tags["reads"], *(table for table in tags.get("may_read", ()) if table in has)]
+                tags, features = FIGURES.entry(cell.name).tags, self._features(name)
+                tables = [*tags["reads"], *(table for table in tags.get("may_read", ()) if table in features)]
                 return {path: maker for table in tables for path, maker in self._table(name, table).items()}
             case "table":
                 made = (paths.evaluations, paths.certificates, paths.summary, paths.certified, paths.comparisons)

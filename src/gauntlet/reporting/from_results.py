@@ -22,8 +22,11 @@ from gauntlet.reporting.aggregation import (
     plan_from,
     summarise,
 )
-from gauntlet.reporting.figures import Inputs, available, inputs_beside, render
-from gauntlet.reporting.figures.style import style_of
+from gauntlet.reporting.figures.availability import available_figures
+from gauntlet.reporting.figures.drawing import write_figure
+from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.figures.results_files import find_inputs
+from gauntlet.reporting.figures.style import find_style
 from gauntlet.reporting.page import write_report
 from gauntlet.reporting.tables import TableInputs, render_tables
 from gauntlet.robustness.diagnostics.checks import flags_of
@@ -36,11 +39,11 @@ def draw_from_results(evaluations: Path, folder: Path, name: str | None, style: 
 
     Raises InputError when the file is missing or no evaluations file, and for a style that there is not.
     """
-    look = style_of(style)
+    look = find_style(style)
     _require_folder(folder)
     with _inputs(evaluations) as inputs:
-        names = [name] if name else available(inputs)
-        return [path for figure in names for path in render(figure, inputs, folder, style=look)]
+        names = [name] if name else available_figures(inputs)
+        return [path for figure in names for path in write_figure(figure, inputs, folder, style=look)]
 
 
 def tables_from_results(evaluations: Path, folder: Path) -> list[Path]:
@@ -68,7 +71,10 @@ def report_from_results(evaluations: Path, out: Path) -> None:
     if out.is_dir():
         raise InputError("is a folder", where=str(out), remedy="name a file, such as report.html")
     with _inputs(evaluations) as inputs, tempfile.TemporaryDirectory() as scratch:
-        drawn = {figure: render(figure, inputs, Path(scratch), formats=("svg",))[0] for figure in available(inputs)}
+        drawn = {
+            figure: write_figure(figure, inputs, Path(scratch), formats=("svg",))[0]
+            for figure in available_figures(inputs)
+        }
         write_report(out, inputs, figures=drawn)
     remove_leftovers(out)
 
@@ -79,11 +85,11 @@ def _require_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _inputs(evaluations: Path) -> Iterator[Inputs]:
+def _inputs(evaluations: Path) -> Iterator[FigureInputs]:
     """Collect what lies beside a combined evaluations file, and summarise it anew."""
     with tempfile.TemporaryDirectory() as scratch:
         summary = Path(scratch) / "summary.parquet"
-        beside = inputs_beside(evaluations)
+        beside = find_inputs(evaluations)
         if plan_from(read_metadata(evaluations)) is None:
             log.warning("%s: its plan is lost; titles and headline are too, and missing cells are guessed", evaluations)
         if not beside.has("diagnostics"):

@@ -6,18 +6,27 @@ import logging
 
 from gauntlet.config import Cell
 from gauntlet.core.provenance.recipes import Recipe, mark
+from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.stages.figure_inputs import figure_inputs
 from gauntlet.pipeline.stages.outputs import withdraw
 from gauntlet.pipeline.staleness import Plan
-from gauntlet.reporting.figures import render
+from gauntlet.reporting.aggregation import plan_of
+from gauntlet.reporting.figures.drawing import write_figure
+from gauntlet.reporting.figures.results_files import find_inputs
 
 log = logging.getLogger("gauntlet")
 
 
 def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     """Draw one figure of an experiment."""
+    settings = plan.experiment(cell.experiment)
+    inputs = find_inputs(
+        paths.evaluations(cell.experiment),
+        plan=plan_of(cell.experiment, settings),
+        classes=load_data_manifest(paths.data_folder(paths.dataset_id(settings.dataset))).classes,
+        current=plan.gathered(cell),
+    )
     withdraw(cell)
     folder = paths.figure(cell.experiment, cell.name, "pdf").parent
-    files = render(cell.name, figure_inputs(plan, cell.experiment), folder, mark=mark(recipe.string))
+    files = write_figure(cell.name, inputs, folder, mark=mark(recipe.string))
     log.info("%s: %s", cell, ", ".join(str(path) for path in files))

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gauntlet.registry import FIGURES, PositiveInt
-from gauntlet.reporting.figures.inputs import Inputs
-from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_of, note_below, plain
-from gauntlet.reporting.figures.tiles import arrays_of, say_none
+from gauntlet.reporting.figures.image_grids import arrays_of, say_none
+from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_style, note_below, plain
 from gauntlet.robustness.inspection.arrays import InspectedArray
 
 _NAMED = 3
@@ -25,20 +25,20 @@ _MARKS = 8
     "curve once, in the look of the first variant that has it. Functions that join channels, such as sorting and "
     "maxout, are no curves.",
 )
-def activation_functions(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 24) -> Figure:
+def activation_functions(inputs: FigureInputs, *, style: Style, most_variants: PositiveInt = 24) -> Figure:
     """Draw the functions in one panel and their derivatives in another."""
     shown = arrays_of(inputs, "activation", most_variants=most_variants)
     curves: dict[bytes, tuple[InspectedArray, list[str]]] = {}
     for variant, found in shown.of.items():
         for one in found:
             curves.setdefault(one.name.encode() + one.values.tobytes(), (one, []))[1].append(variant)
-    names = [_label(one.name, inputs.shown(having), alone=len(curves) == 1) for one, having in curves.values()]
+    names = [_label(one.name, inputs.titles_of(having), alone=len(curves) == 1) for one, having in curves.values()]
     wide = len(curves) > 1
     legend_in = style.legend_row_in * legend_rows(names, style, wide=wide)[1]
     figure, panels = style.figure(1, 2, height_in=1.9 + legend_in, wide=wide)
     handles: dict[str, Any] = {}
     for name, (one, having) in zip(names, curves.values(), strict=True):
-        look = line_of(inputs.variants, having[0])
+        look = line_style(inputs.variants, having[0])
         for axes, values in zip(panels.flat, one.values[1:], strict=True):
             every = max(1, len(values) // _MARKS)
             handles[name] = axes.plot(one.values[0], values, **look, markevery=every)[0]

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from gauntlet.core.errors import InputError
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.aggregation import open_evaluations
-from gauntlet.reporting.figures.inputs import Examples, Inputs
+from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
 from gauntlet.reporting.figures.style import Style, norm_label, plain
 
 _ACROSS = 3
@@ -56,12 +56,13 @@ class _Example:
     "adversarial_examples",
     reads=("examples", "evaluations"),
     may_read=("certificates",),
+    needs=("attacks",),
     title="Adversarial examples",
     caption="Original, adversarial image and signed difference (blue: darker, red: brighter). Above each: true class → "
     "class given, distance, and the model's certified radius where there is one.",
 )
 def adversarial_examples(
-    inputs: Inputs,
+    inputs: FigureInputs,
     *,
     style: Style,
     attack: str | None = None,
@@ -117,7 +118,7 @@ def _panel(figure: Figure, line: int, triple: int, column: int, style: Style) ->
     return axes
 
 
-def _choose(inputs: Inputs, attack: str | None) -> list[Examples]:
+def _choose(inputs: FigureInputs, attack: str | None) -> list[ExamplesFile]:
     """Pick one file per variant: one attack, the first seed."""
     kept = [item for item in inputs.examples if item.variant in inputs.variants and _holds_any(item.path)]
     names = list(dict.fromkeys(item.attack for item in kept))
@@ -127,7 +128,7 @@ def _choose(inputs: Inputs, attack: str | None) -> list[Examples]:
         with open_evaluations(inputs.path("evaluations")) as evaluations:
             planned = {item.name: item for item in evaluations.plan.attacks}
         attack = min(names, key=lambda name: _preference(name, planned, kept))
-    of_variant: dict[str, Examples] = {}
+    of_variant: dict[str, ExamplesFile] = {}
     for variant in inputs.variants:
         mine = [item for item in kept if item.variant == variant and item.attack == attack]
         if mine:
@@ -146,14 +147,14 @@ def _holds_any(path: Path) -> bool:
         return True  # damaged: reading it says so
 
 
-def _preference(name: str, planned: dict[str, Any], kept: list[Examples]) -> tuple[int, bool, bool]:
+def _preference(name: str, planned: dict[str, Any], kept: list[ExamplesFile]) -> tuple[int, bool, bool]:
     """Order attacks: most variants first, then measured distances before grids, then L2 before other norms."""
     item = planned.get(name)
     variants = len({example.variant for example in kept if example.attack == name})
     return -variants, item is None or item.epsilons is not None, item is None or item.norm != "l2"
 
 
-def _load(inputs: Inputs, item: Examples, most: int) -> list[_Example]:
+def _load(inputs: FigureInputs, item: ExamplesFile, most: int) -> list[_Example]:
     try:
         arrays = load_file(item.path)
         originals, adversarials, indices = (arrays[key] for key in ("original", "adversarial", "index"))
@@ -196,7 +197,7 @@ def _varied(examples: list[_Example]) -> list[_Example]:
     return [example for _, example in sorted(zip(rank, examples, strict=True), key=lambda pair: pair[0])]
 
 
-def _draw(panels: list[Axes], example: _Example, inputs: Inputs, style: Style) -> None:
+def _draw(panels: list[Axes], example: _Example, inputs: FigureInputs, style: Style) -> None:
     difference = (example.adversarial - example.original).mean(0)
     scale = float(np.abs(difference).max()) or 1.0
     for axes, image in zip(panels[:2], (example.original, example.adversarial), strict=True):

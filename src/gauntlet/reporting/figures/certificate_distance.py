@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import open_evaluations
-from gauntlet.reporting.figures.inputs import Inputs
-from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_of, norm_label, note_below, plain
+from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_style, norm_label, note_below, plain
 
 _PAIRS = """
     SELECT c.variant, c.norm, c.certificate, c.radius, found.distance
@@ -29,12 +29,13 @@ _PAIRS = """
 @FIGURES.register(
     "certificate_distance",
     reads=("certificates", "evaluations"),
+    needs=("attacks", "certificates"),
     title="Certificates against distances",
     caption="Certified radius of every certified sample against the smallest distance at which any attack of the norm "
     "fooled it. A point below the diagonal would refute the certificate. Certificates of smoothed classifiers, which "
     "were not attacked, are left out.",
 )
-def certificate_distance(inputs: Inputs, *, style: Style) -> Figure:
+def certificate_distance(inputs: FigureInputs, *, style: Style) -> Figure:
     """Draw every certified and fooled sample as a point, one panel per norm; the diagonal is the certificate's claim.
 
     Both axes are in pixel units of [0, 1]. Samples that no attack fooled have no distance; the note counts them. Where
@@ -47,7 +48,7 @@ def certificate_distance(inputs: Inputs, *, style: Style) -> Figure:
     radius = np.asarray(table["radius"], dtype=np.float64)
     distance = np.asarray([np.nan if value is None else value for value in table["distance"]], dtype=np.float64)
     norms = list(dict.fromkeys(table["norm"])) or ["l2"]
-    certified = inputs.shown(dict.fromkeys(table["variant"]))
+    certified = inputs.titles_of(dict.fromkeys(table["variant"]))
     height = (3.7 if np.isfinite(distance).any() else 1.0) + style.legend_row_in * legend_rows(
         certified, style, wide=len(norms) > 1
     )[1]
@@ -74,9 +75,9 @@ def certificate_distance(inputs: Inputs, *, style: Style) -> Figure:
 
 
 def _scatter(
-    axes: Axes, inputs: Inputs, variant: str, radius: NDArray[np.float64], distance: NDArray[np.float64]
+    axes: Axes, inputs: FigureInputs, variant: str, radius: NDArray[np.float64], distance: NDArray[np.float64]
 ) -> Any:
-    look = line_of(inputs.variants, variant)
+    look = line_style(inputs.variants, variant)
     # A vector file would hold each of many thousand points; the points alone become an image.
     return axes.scatter(
         radius, distance, s=7, color=look["color"], marker=look["marker"], alpha=0.5, linewidths=0, rasterized=True

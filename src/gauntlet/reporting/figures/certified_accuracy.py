@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import WORST_CASE, Evaluations, Plan, PlannedCertificate, open_evaluations
-from gauntlet.reporting.figures.inputs import Inputs
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import (
     Style,
     hide_unused,
     legend_above,
     legend_rows,
-    line_of,
+    line_style,
     norm_label,
     note_below,
     plain,
@@ -59,14 +59,14 @@ class _Panel:
 
 @FIGURES.register(
     "certified_accuracy",
-    reads=("certificates",),
-    may_read=("evaluations",),
+    reads=("certificates", "evaluations"),
+    needs=("certificates",),
     title="Certified accuracy against the radius",
     caption="Share of all test samples whose right class is certified against every perturbation smaller than the "
     "radius: mean over seeds, band from the lowest to the highest seed. Thin, where the certificate is about the model "
     "itself: share that no attack of the norm fooled within the radius.",
 )
-def certified_accuracy(inputs: Inputs, *, style: Style) -> Figure:
+def certified_accuracy(inputs: FigureInputs, *, style: Style) -> Figure:
     """Draw one panel per certificate, one falling step curve per variant; the radius is in pixel units of [0, 1].
 
     A smoothed classifier is not the model that was attacked, so that its panels have no curves of attacks.
@@ -77,12 +77,12 @@ def certified_accuracy(inputs: Inputs, *, style: Style) -> Figure:
     names = [name for name in inputs.variants if any(name in panel.certified for panel in panels)]
     columns = 2 if len(panels) in (2, 4) else min(3, max(1, len(panels)))
     rows, wide = max(1, -(-len(panels) // columns)), columns > 1
-    height = 0.55 + 1.9 * rows + style.legend_row_in * legend_rows(inputs.shown(names), style, wide=wide)[1]
+    height = 0.55 + 1.9 * rows + style.legend_row_in * legend_rows(inputs.titles_of(names), style, wide=wide)[1]
     figure, grid = style.figure(rows, columns, height_in=height, wide=wide, sharey=True)
     handles: dict[str, Any] = {}
     for axes, panel in zip(grid.flat, panels, strict=False):
         for variant in (name for name in inputs.variants if name in panel.certified):
-            handles[variant] = _draw(axes, panel, variant, line_of(inputs.variants, variant), style)
+            handles[variant] = _draw(axes, panel, variant, line_style(inputs.variants, variant), style)
         _label(axes, panel)
     for axes in grid[:, 0]:
         axes.set_ylabel("Certified accuracy (%)")

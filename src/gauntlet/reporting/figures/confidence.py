@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import Evaluations, Plan, PlannedAttack, confidence, open_evaluations
-from gauntlet.reporting.figures.inputs import Inputs
-from gauntlet.reporting.figures.strongest import strongest
+from gauntlet.reporting.figures.attack_choice import strongest_attack
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import PALETTE, Style, hide_unused, legend_above, legend_rows, note_below, plain
 
 _BINS = 20
@@ -26,12 +26,13 @@ Histograms = dict[str, NDArray[np.int64]]
 @FIGURES.register(
     "confidence",
     reads=("evaluations", "summary"),
+    needs=("attacks",),
     title="Confidence in clean images, adversarial images and noise",
     caption="Distribution of the confidence in the class given: for all clean images, for the adversarial images of "
     "the attack that is named, and for images of noise where an experiment has them; pooled over seeds. A model that "
     "could be trusted would be unsure of the latter two.",
 )
-def confidence_histograms(inputs: Inputs, *, style: Style, most_variants: int = 16) -> Figure:
+def confidence_histograms(inputs: FigureInputs, *, style: Style, most_variants: int = 16) -> Figure:
     """Draw one panel per variant with a histogram for each kind of image, in percent of the images of that kind.
 
     The attack is the first that maximises confidence, without one the bounded attack under which the fewest samples
@@ -91,8 +92,8 @@ def _chosen(plan: Plan, rows: Sequence[dict[str, Any]]) -> tuple[PlannedAttack |
         (attack for attack in plan.attacks if attack.noise or not attack.counts), key=lambda one: one.counts
     )
     searching = [attack for attack in plan.attacks if attack not in noises]
-    sure = [attack for attack in searching if attack.maximises == "confidence"] or strongest(searching, rows)
-    return next(iter(sure), None), next(iter(noises), None)
+    confident = next((attack for attack in searching if attack.maximises == "confidence"), None)
+    return confident or strongest_attack(searching, rows), next(iter(noises), None)
 
 
 def _histograms(

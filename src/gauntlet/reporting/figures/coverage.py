@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import Coverage, PlannedAttack, coverage, open_evaluations
-from gauntlet.reporting.figures.inputs import Inputs
-from gauntlet.reporting.figures.strongest import strongest
+from gauntlet.reporting.figures.attack_choice import strongest_attack
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import (
     Style,
     hide_unused,
     legend_above,
     legend_rows,
-    line_of,
+    line_style,
     norm_label,
     note_below,
     plain,
@@ -35,12 +35,13 @@ Row = dict[str, Any]
 @FIGURES.register(
     "coverage",
     reads=("evaluations", "summary"),
+    needs=("attacks",),
     title="Failure rate against coverage",
     caption="A model that answers only above a threshold on its confidence: the share of attacked images that it "
     "answers wrongly against the share of clean images that it answers at all, as the threshold falls from left to "
     "right. Only an attack that maximises confidence shows the worst.",
 )
-def failure_against_coverage(inputs: Inputs, *, style: Style) -> Figure:
+def failure_against_coverage(inputs: FigureInputs, *, style: Style) -> Figure:
     """Draw one panel per attack that maximises confidence and one line per variant, pooled over seeds.
 
     Without such an attack, the one that left the fewest samples standing is drawn, and the note says that its images
@@ -49,7 +50,8 @@ def failure_against_coverage(inputs: Inputs, *, style: Style) -> Figure:
     rows = read_table(inputs.path("summary")).to_pylist()
     with open_evaluations(inputs.path("evaluations")) as evaluations:
         attacks = evaluations.plan.attacks
-        shown = [attack for attack in attacks if attack.maximises == "confidence"] or strongest(attacks, rows)
+        shown = [attack for attack in attacks if attack.maximises == "confidence"]
+        shown = shown or list(filter(None, [strongest_attack(attacks, rows)]))
         curves = {
             (attack.name, variant): coverage(evaluations, variant, attack.name)
             for attack in shown
@@ -87,8 +89,8 @@ def failure_against_coverage(inputs: Inputs, *, style: Style) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, inputs: Inputs, variant: str, curve: Coverage) -> Any:
-    look: Mapping[str, Any] = line_of(inputs.variants, variant)
+def _draw(axes: Axes, inputs: FigureInputs, variant: str, curve: Coverage) -> Any:
+    look: Mapping[str, Any] = line_style(inputs.variants, variant)
     return axes.plot(100 * curve.clean, 100 * curve.failure, **look, markevery=_MARKED_EVERY, clip_on=False)[0]
 
 

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.figures.inputs import Inputs
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, norm_label, note_below, plain
 from gauntlet.robustness.diagnostics.checks import CHECKS, worst
 
@@ -40,11 +40,12 @@ _LOOKS = {
 @FIGURES.register(
     "diagnostics_matrix",
     reads=("diagnostics",),
+    needs=("attacks",),
     title="Checks of gradient masking",
     caption="The verdict of every check on every variant, the gravest over its seeds. Where a check fails, numbers of "
     "the norm are upper bounds only. Checks that apply to no variant are counted below.",
 )
-def diagnostics_matrix(inputs: Inputs, *, style: Style) -> Figure:
+def diagnostics_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
     """Draw one row per check and norm, and one column per variant, marks as well as colours."""
     rows = read_table(inputs.path("diagnostics")).to_pylist()
     verdicts: dict[tuple[str, str], dict[str, list[str]]] = {}
@@ -59,7 +60,7 @@ def diagnostics_matrix(inputs: Inputs, *, style: Style) -> Figure:
     label_in = (
         style.letter_em * style.small_pt / 72 * max((len(name.partition("$")[0]) + 2 for name in names), default=0)
     )
-    titles = inputs.shown()
+    titles = inputs.titles_of()
     wide = label_in + _COLUMN_IN * len(titles) > 0.95 * style.one_column_in
     head_in = style.letter_em * style.small_pt / 72 / style.scale * max(map(len, titles))
     figure, panels = style.figure(1, 1, height_in=0.5 + _ROW_IN * max(1, len(applied)) + head_in, wide=wide)

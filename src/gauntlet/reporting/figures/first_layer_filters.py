@@ -5,9 +5,9 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from gauntlet.registry import FIGURES, PositiveInt
-from gauntlet.reporting.figures.inputs import Inputs
+from gauntlet.reporting.figures.image_grids import arrays_of, as_grey, draw_tiles, in_lines, say_none, tile_in
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, hide_unused, note_below, plain
-from gauntlet.reporting.figures.tiles import arrays_of, as_grey, draw_tiles, in_lines, say_none, tile_in
 
 _ACROSS = 8
 
@@ -19,7 +19,7 @@ _ACROSS = 8
     caption="The weights of up to 32 units of the first layer, of the first seed: 0 is mid grey, the variant's largest "
     "weight in size is black or white. With squared inputs, the weights of the linear part.",
 )
-def first_layer_filters(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 8) -> Figure:
+def first_layer_filters(inputs: FigureInputs, *, style: Style, most_variants: PositiveInt = 8) -> Figure:
     """Draw one panel per variant, eight filters beside each other."""
     shown = arrays_of(inputs, "filter", most_variants=most_variants)
     lines = {variant: in_lines(as_grey([one.values for one in found]), _ACROSS) for variant, found in shown.of.items()}

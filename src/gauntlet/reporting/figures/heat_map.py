@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import WORST_CASE, open_evaluations
-from gauntlet.reporting.figures.inputs import Inputs
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, norm_label, note_below, plain
 from gauntlet.reporting.footnotes import flagged, flags_note
 from gauntlet.reporting.formatting import budget_text
@@ -37,11 +37,12 @@ class _Column:
 @FIGURES.register(
     "heat_map",
     reads=("evaluations", "summary"),
+    needs=("attacks",),
     title="Variants against attacks",
     caption="Robust accuracy in percent, mean over seeds, of every variant under every attack at one budget per norm; "
     "first the worst case per sample over all attacks of the norm. Blank: the attack was not run at this budget.",
 )
-def heat_map(inputs: Inputs, *, style: Style, epsilon: float | None = None) -> Figure:
+def heat_map(inputs: FigureInputs, *, style: Style, epsilon: float | None = None) -> Figure:
     """Draw one row per variant and one column per attack, grouped by norm, worst case first.
 
     `epsilon` states the budget for every norm; by default it is, for each norm, the first of the experiment's
@@ -56,7 +57,7 @@ def heat_map(inputs: Inputs, *, style: Style, epsilon: float | None = None) -> F
     stated = {norm: epsilon or (asked[norm][0] if asked.get(norm) else stated_budget(rows, norm)) for norm in norms}
     columns, groups = _columns(rows, stated, inputs)
     height = 1.3 + 0.27 * len(variants)
-    label_in = style.letter_em * style.small_pt / 72 * max(map(len, inputs.shown(variants)), default=0)
+    label_in = style.letter_em * style.small_pt / 72 * max(map(len, inputs.titles_of(variants)), default=0)
     wide = len(columns) > 4 or label_in > 0.3 * style.one_column_in
     figure, panels = style.figure(1, 1, height_in=height, wide=wide)
     # What a column leaves for its numbers and its head; beyond some twenty columns the numbers shrink.
@@ -73,7 +74,7 @@ def heat_map(inputs: Inputs, *, style: Style, epsilon: float | None = None) -> F
         )
         for place, variant in enumerate(variants):
             _write(axes, column, place, variant, size_pt)
-    _frame(axes, columns, groups, inputs.shown(variants))
+    _frame(axes, columns, groups, inputs.titles_of(variants))
     _head(axes, columns, style, room_in)
     if image is not None:
         bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
@@ -101,7 +102,7 @@ def stated_budget(rows: list[Row], norm: str) -> float:
 
 
 def _columns(
-    rows: list[Row], stated: dict[str, float], inputs: Inputs
+    rows: list[Row], stated: dict[str, float], inputs: FigureInputs
 ) -> tuple[list[_Column], dict[str, tuple[float, float]]]:
     """List the columns from left to right, and where each group of them begins and ends."""
     first = {row["variant"]: row for row in reversed(rows)}

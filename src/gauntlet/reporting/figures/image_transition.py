@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gauntlet.registry import FIGURES, PositiveInt
-from gauntlet.reporting.figures.inputs import Inputs
-from gauntlet.reporting.figures.style import Style, hide_unused, line_of, note_below, plain
-from gauntlet.reporting.figures.tiles import arrays_of, draw_tiles, say_none
+from gauntlet.reporting.figures.image_grids import arrays_of, draw_tiles, say_none
+from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.figures.style import Style, hide_unused, line_style, note_below, plain
 from gauntlet.robustness.inspection.arrays import InspectedArray
 
 _COLUMNS = 4
@@ -27,7 +27,7 @@ _TOLD = 0.2
     "classes that the variant classifies correctly, and images of the way; of the first seed. Classes that reach 0.2 "
     "are named. Sigmoid outputs may hold all classes improbable.",
 )
-def image_transition(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 12) -> Figure:
+def image_transition(inputs: FigureInputs, *, style: Style, most_variants: PositiveInt = 12) -> Figure:
     """Draw one panel per variant, the images above it."""
     shown = arrays_of(inputs, "transition", "step", most_variants=most_variants)
     columns = min(_COLUMNS, max(1, len(shown.of)))
@@ -60,7 +60,7 @@ def image_transition(inputs: Inputs, *, style: Style, most_variants: PositiveInt
     return figure
 
 
-def _draw(axes: Axes, one: InspectedArray, ends: Sequence[int], inputs: Inputs, style: Style) -> None:
+def _draw(axes: Axes, one: InspectedArray, ends: Sequence[int], inputs: FigureInputs, style: Style) -> None:
     share = np.linspace(0, 1, one.values.shape[1])
     told = [label for label, values in enumerate(one.values) if label in ends or values.max() >= _TOLD]
     # The two ends come first, so that they look alike whatever classes they are.
@@ -69,7 +69,7 @@ def _draw(axes: Axes, one: InspectedArray, ends: Sequence[int], inputs: Inputs, 
         if label not in told:
             axes.plot(share, values, color="#bbbbbb", linewidth=0.5 * style.line_pt, zorder=1)
             continue
-        look = line_of(order, str(label)) | {"marker": ""}
+        look = line_style(order, str(label)) | {"marker": ""}
         axes.plot(share, values, **look)
         place = int(values.argmax())
         side = "left" if share[place] < 0.1 else "right" if share[place] > 0.9 else "center"

@@ -1,4 +1,4 @@
-"""The files that figures and the report read."""
+"""The result files of one experiment that figures and the page read."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from gauntlet.core.errors import InputError
 
 
 @dataclass(frozen=True)
-class History:
+class HistoryFile:
     """The training history of one model.
 
-    `loss` names what it was trained with, `opponent` what its accuracy under attack is measured under: losses of two
-    kinds do not compare, and neither do accuracies under two attacks.
+    `loss` names the training loss, `adversary` the attack that robust validation accuracy is measured under: values of
+    different losses do not compare, and neither do accuracies under different attacks.
     """
 
     variant: str
     seed: int
     path: Path
     loss: str = ""
-    opponent: str = ""
+    adversary: str = ""
 
 
 @dataclass(frozen=True)
-class Examples:
+class ExamplesFile:
     """Adversarial images kept of one attack on one model.
 
-    The file holds `original` and `adversarial`, float32 (n, C, H, W) in [0, 1], and `index`, int64 (n,): the rows of
-    the evaluations that they belong to.
+    The file holds `original` and `adversarial`, float32 (n, C, H, W) in [0, 1], and `index`, int64 (n,): their samples'
+    rows in the evaluations.
     """
 
     variant: str
@@ -39,8 +39,8 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class Inspection:
-    """What inspection shows of one model: a table of arrays, see `gauntlet.robustness.inspection.arrays`."""
+class InspectionFile:
+    """The inspection of one model: a table of arrays, see `gauntlet.robustness.inspection.arrays`."""
 
     variant: str
     seed: int
@@ -48,65 +48,65 @@ class Inspection:
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What an experiment left behind. `variants` decides order and colours; `classes` names the labels, if known.
+class FigureInputs:
+    """Result files of one experiment. `variants` sets order and colors; `classes` names the labels, if known.
 
-    `titles` and `attack_titles` say what variants and attacks are called in print, where not by their names.
+    `titles` and `attack_titles` map variants and attacks to their printed names, where these differ.
     """
 
     variants: tuple[str, ...]
     evaluations: Path | None = None
     summary: Path | None = None
     certificates: Path | None = None
-    histories: tuple[History, ...] = ()
-    examples: tuple[Examples, ...] = ()
+    histories: tuple[HistoryFile, ...] = ()
+    examples: tuple[ExamplesFile, ...] = ()
     classes: tuple[str, ...] = field(default=())
     attacks: Path | None = None
     diagnostics: Path | None = None
     titles: Mapping[str, str] = field(default_factory=dict)
     attack_titles: Mapping[str, str] = field(default_factory=dict)
     origins: Path | None = None
-    inspections: tuple[Inspection, ...] = ()
+    inspections: tuple[InspectionFile, ...] = ()
 
     def has(self, name: str) -> bool:
-        """Tell whether an input is there."""
+        """Return whether an input exists."""
         value = getattr(self, name)
         return value.is_file() if isinstance(value, Path) else bool(value)
 
     def path(self, name: str) -> Path:
-        """Give an input that is one file. Raises InputError when it is not there."""
+        """Return the path of an input that is a single file. Raises InputError when it is missing."""
         value = getattr(self, name)
         if not isinstance(value, Path):
             raise InputError(f"there are no {name}", remedy="run the stage that makes them")
         return value
 
     def class_name(self, label: int) -> str:
-        """Name a class, by its number where it has no name."""
+        """Return the name of a class, or its number if it has no name."""
         return self.classes[label] if label < len(self.classes) else str(label)
 
     def title(self, variant: str) -> str:
-        """Say what a variant is called in print: by its name where another has the same title."""
+        """Return the printed name of a variant: its title, or its name if another variant has the same title."""
         title = self.titles.get(variant, variant)
-        alike = [name for name in self.variants if self.titles.get(name, name) == title]
-        return title if len(alike) == 1 else variant
+        same_title = [name for name in self.variants if self.titles.get(name, name) == title]
+        return title if len(same_title) == 1 else variant
 
-    def shown(self, variants: Iterable[str] | None = None) -> list[str]:
-        """Give what some variants, or all, are called in print."""
+    def titles_of(self, variants: Iterable[str] | None = None) -> list[str]:
+        """Return the printed names of some variants, or of all."""
         return [self.title(variant) for variant in (self.variants if variants is None else variants)]
 
     def attack_title(self, attack: str) -> str:
-        """Say what an attack is called in print."""
+        """Return the printed name of an attack."""
         return self.attack_titles.get(attack, attack)
 
-    def losses(self) -> Mapping[str, tuple[str, ...]]:
-        """Group the variants by the loss they were trained with."""
+    def variants_by_loss(self) -> Mapping[str, tuple[str, ...]]:
+        """Group the variants by their training loss."""
         return self._grouped(lambda history: history.loss)
 
-    def opponents(self) -> Mapping[str, tuple[str, ...]]:
-        """Group the variants by what their accuracy under attack is measured under."""
-        return self._grouped(lambda history: history.opponent)
+    def variants_by_adversary(self) -> Mapping[str, tuple[str, ...]]:
+        """Group the variants by the attack that their robust validation accuracy is measured under."""
+        return self._grouped(lambda history: history.adversary)
 
-    def _grouped(self, key: Callable[[History], str]) -> Mapping[str, tuple[str, ...]]:
+    def _grouped(self, key: Callable[[HistoryFile], str]) -> Mapping[str, tuple[str, ...]]:
         groups: dict[str, dict[str, None]] = {}
         key_of = {history.variant: key(history) for history in self.histories}
         for variant in self.variants:

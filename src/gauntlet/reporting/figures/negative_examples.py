@@ -7,9 +7,9 @@ import textwrap
 from matplotlib.figure import Figure
 
 from gauntlet.registry import FIGURES, PositiveInt
-from gauntlet.reporting.figures.inputs import Inputs
+from gauntlet.reporting.figures.image_grids import arrays_of, draw_tiles, tile_in
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, hide_unused, note_below, plain
-from gauntlet.reporting.figures.tiles import arrays_of, draw_tiles, tile_in
 from gauntlet.robustness.inspection.arrays import InspectedArray
 
 _ACROSS = 4
@@ -23,7 +23,7 @@ _ACROSS = 4
     caption="The first negative example, an image whose target is no class, of each of the first four training steps "
     "that make any, after augmentation; of the first seed. Variants that are trained on the same ones share a panel.",
 )
-def negative_examples(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 16) -> Figure:
+def negative_examples(inputs: FigureInputs, *, style: Style, most_variants: PositiveInt = 16) -> Figure:
     """Draw one panel per set of negatives: four beside each other."""
     shown = arrays_of(inputs, "negative", most_variants=most_variants, holding=True)
     groups: dict[tuple[bytes, ...], tuple[list[InspectedArray], list[str]]] = {}
@@ -33,7 +33,7 @@ def negative_examples(inputs: Inputs, *, style: Style, most_variants: PositiveIn
     wide = columns > 1
     rows = -(-len(groups) // columns) or 1
     letters = int(style.one_column_in * 72 / (style.letter_em * style.font_pt))
-    heads = [textwrap.wrap(_head(found[0].name, inputs.shown(names)), letters) for found, names in groups.values()]
+    heads = [textwrap.wrap(_head(found[0].name, inputs.titles_of(names)), letters) for found, names in groups.values()]
     tile = tile_in(0.97 * style.one_column_in / style.scale, _ACROSS)
     head_in = 0.06 + style.legend_row_in * max(map(len, heads), default=1)
     # Further apart than the images of a panel.

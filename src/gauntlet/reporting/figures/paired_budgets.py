@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import Evaluations, open_evaluations
-from gauntlet.reporting.figures.inputs import Inputs
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import PALETTE, Style, norm_label, note_below, plain
 from gauntlet.reporting.formatting import budget_text
 
@@ -51,14 +51,14 @@ class _Pairs:
 @FIGURES.register(
     "paired_budgets",
     reads=("evaluations",),
-    needs=("pairs",),
+    needs=("attacks", "several_variants"),
     title="The budget at which each sample falls",
     caption="The smallest ε at which any attack of the norm fooled a sample, from variant to variant: lines join the "
     "same samples, as thick as their share; blue: falls later, dashed orange: falls sooner. Above, the shares of "
     "either. At the foot samples that are wrong without an attack or met an error, at the top those that stand against "
     "every one.",
 )
-def paired_budgets(inputs: Inputs, *, style: Style, most_variants: int = 8) -> Figure:
+def paired_budgets(inputs: FigureInputs, *, style: Style, most_variants: int = 8) -> Figure:
     """Draw one panel per norm: variants from left to right, budgets from below, lines between the same samples.
 
     Samples of all seeds are pooled, each paired under its own seed. Measured distances are drawn at one of forty
@@ -78,7 +78,7 @@ def paired_budgets(inputs: Inputs, *, style: Style, most_variants: int = 8) -> F
     for axes in panels.flat:
         axes.set_axis_off()
     for norm, axes in zip(norms, panels.flat, strict=False):
-        _draw(axes, norm, found[norm], inputs.shown(shown), style, room_in)
+        _draw(axes, norm, found[norm], inputs.titles_of(shown), style, room_in)
     left_out = f"the first {len(shown)} of {len(inputs.variants)} variants" if len(shown) < len(inputs.variants) else ""
     note_below(
         figure,

@@ -12,8 +12,8 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import WORST_CASE
-from gauntlet.reporting.figures.inputs import Inputs
-from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_of, norm_label, note_below
+from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_style, norm_label, note_below
 from gauntlet.reporting.footnotes import flagged, flags_note
 from gauntlet.reporting.formatting import budget_text
 
@@ -26,11 +26,12 @@ Row = dict[str, Any]
 @FIGURES.register(
     "robust_accuracy",
     reads=("summary",),
+    needs=("attacks",),
     title="Robust accuracy against the budget",
     caption="Share of test samples that no attack fooled within ε: the worst case per sample over all attacks of a "
     "norm (bold, with the 95 % t-interval over seeds) and single attacks (thin). At ε = 0: clean accuracy.",
 )
-def robust_accuracy(inputs: Inputs, *, style: Style, attacks: bool | None = None) -> Figure:
+def robust_accuracy(inputs: FigureInputs, *, style: Style, attacks: bool | None = None) -> Figure:
     """Draw one panel per norm and one bold line per variant, the worst case, with its band over seeds.
 
     The band is the t-interval over seeds, or the Wilson interval where there is one seed. `attacks` adds each single
@@ -41,7 +42,7 @@ def robust_accuracy(inputs: Inputs, *, style: Style, attacks: bool | None = None
     norms = list(dict.fromkeys(row["norm"] for row in rows)) or ["linf"]
     wide = len(norms) > 1
     attacks = len(inputs.variants) <= _MOST_WITH_ATTACKS if attacks is None else attacks
-    height = 2.45 + style.legend_row_in * legend_rows(inputs.shown(), style, wide=wide)[1]
+    height = 2.45 + style.legend_row_in * legend_rows(inputs.titles_of(), style, wide=wide)[1]
     figure, panels = style.figure(1, len(norms), height_in=height, wide=wide, sharey=True)
     handles: dict[str, Any] = {}
     for norm, axes in zip(norms, panels[0], strict=True):
@@ -63,10 +64,10 @@ def robust_accuracy(inputs: Inputs, *, style: Style, attacks: bool | None = None
     return figure
 
 
-def _draw_worst(axes: Axes, inputs: Inputs, variant: str, rows: list[Row]) -> Any:
+def _draw_worst(axes: Axes, inputs: FigureInputs, variant: str, rows: list[Row]) -> Any:
     budgets, accuracy = _curve(rows)
     over = "t" if rows[0]["t_low"] is not None else "wilson"
-    look = line_of(inputs.variants, variant)
+    look = line_style(inputs.variants, variant)
     low, high = (100 * np.clip([row[f"{over}_{end}"] for row in rows], 0, 1) for end in ("low", "high"))
     axes.fill_between(
         budgets[1:],
@@ -79,8 +80,8 @@ def _draw_worst(axes: Axes, inputs: Inputs, variant: str, rows: list[Row]) -> An
     return axes.plot(budgets, accuracy, **look, zorder=3)[0]
 
 
-def _draw_attacks(axes: Axes, inputs: Inputs, variant: str, rows: list[Row], style: Style) -> None:
-    look = line_of(inputs.variants, variant) | {"marker": "", "linewidth": 0.5 * style.line_pt, "alpha": 0.45}
+def _draw_attacks(axes: Axes, inputs: FigureInputs, variant: str, rows: list[Row], style: Style) -> None:
+    look = line_style(inputs.variants, variant) | {"marker": "", "linewidth": 0.5 * style.line_pt, "alpha": 0.45}
     budgets = sorted({row["epsilon"] for row in rows})
     for attack in dict.fromkeys(row["attack"] for row in rows if not row["attack"].startswith(WORST_CASE)):
         found = {row["epsilon"]: 100 * row["robust_accuracy"] for row in rows if row["attack"] == attack}

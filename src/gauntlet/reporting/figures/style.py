@@ -110,7 +110,7 @@ STYLES = MappingProxyType(
 """The styles by name; slides are those of 13.3 in by 7.5, which a figure of two columns fills in width."""
 
 
-def style_of(name: str) -> Style:
+def find_style(name: str) -> Style:
     """Give a style by its name. Raises InputError that names the nearest one."""
     if name not in STYLES:
         raise InputError(f"no style '{name}'", remedy=nearest(name, STYLES))
@@ -126,7 +126,7 @@ def settings(style: Style) -> Iterator[None]:
         yield
 
 
-def line_of(variants: Sequence[str], variant: str) -> dict[str, Any]:
+def line_style(variants: Sequence[str], variant: str) -> dict[str, Any]:
     """Give the colour, line and marker of a variant: the same in every figure, by its place in the configuration."""
     place = list(variants).index(variant)
     return {

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.figures.inputs import Inputs
-from gauntlet.reporting.figures.style import Style, hide_unused, legend_above, legend_rows, line_of, plain
+from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.figures.style import Style, hide_unused, legend_above, legend_rows, line_style, plain
 
 _COLUMNS = ("validation_loss", "validation_accuracy", "robust_validation_accuracy", "kr")
 
@@ -31,7 +31,7 @@ Series = dict[str, list[NDArray[np.float64]]]
     "epoch: mean over seeds and their range; pale where some seeds have stopped. A cross at the foot: a seed collapsed "
     "and was taken back.",
 )
-def training_curves(inputs: Inputs, *, style: Style) -> Figure:
+def training_curves(inputs: FigureInputs, *, style: Style) -> Figure:
     """Draw validation loss and accuracy, accuracy under attack and the KR term where they exist, against the epoch.
 
     Losses of different kinds have panels of their own, and so have accuracies under different attacks. Seeds stop at
@@ -41,10 +41,10 @@ def training_curves(inputs: Inputs, *, style: Style) -> Figure:
     series = {column: _series(inputs, column) for column in _COLUMNS}
     panels: list[tuple[str, str, Sequence[str]]] = [
         (f"Validation loss: {loss}" if loss else "Validation loss", "validation_loss", variants)
-        for loss, variants in inputs.losses().items()
+        for loss, variants in inputs.variants_by_loss().items()
     ]
     panels.append(("Validation accuracy (%)", "validation_accuracy", inputs.variants))
-    for opponent, measured in inputs.opponents().items():
+    for opponent, measured in inputs.variants_by_adversary().items():
         if not series["robust_validation_accuracy"].keys().isdisjoint(measured):
             title = f"Accuracy under {opponent} (%)" if opponent else "Robust validation accuracy (%)"
             panels.append((title, "robust_validation_accuracy", measured))
@@ -52,7 +52,7 @@ def training_curves(inputs: Inputs, *, style: Style) -> Figure:
         panels.append(("KR term", "kr", inputs.variants))
     columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
     rows = -(-len(panels) // columns)
-    legend_in = style.legend_row_in * legend_rows(inputs.shown(), style, wide=True)[1]
+    legend_in = style.legend_row_in * legend_rows(inputs.titles_of(), style, wide=True)[1]
     figure, grid = style.figure(rows, columns, height_in=0.25 + 1.9 * rows + legend_in, sharex=True)
     letters = int(style.two_columns_in / columns * 72 / (style.letter_em * style.font_pt))
     handles: dict[str, Any] = {}
@@ -61,10 +61,10 @@ def training_curves(inputs: Inputs, *, style: Style) -> Figure:
         for variant in (name for name in inputs.variants if name in variants):
             for runs in [series[column].get(variant)]:
                 if runs:
-                    handles[variant] = _draw(axes, [scale * run for run in runs], line_of(inputs.variants, variant))
+                    handles[variant] = _draw(axes, [scale * run for run in runs], line_style(inputs.variants, variant))
         if column == "validation_accuracy":
             for variant, epochs in _collapses(inputs).items():
-                color = line_of(inputs.variants, variant)["color"]
+                color = line_style(inputs.variants, variant)["color"]
                 axes.plot(epochs, [0.03] * len(epochs), "x", color=color, transform=axes.get_xaxis_transform())
         axes.set_title(plain(textwrap.fill(title, letters)), loc="left")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -79,7 +79,7 @@ def training_curves(inputs: Inputs, *, style: Style) -> Figure:
     return figure
 
 
-def _series(inputs: Inputs, column: str) -> Series:
+def _series(inputs: FigureInputs, column: str) -> Series:
     """Read one column of every history, per variant one run per seed; runs without values are left out."""
     series: Series = {}
     for history in inputs.histories:
@@ -89,7 +89,7 @@ def _series(inputs: Inputs, column: str) -> Series:
     return series
 
 
-def _collapses(inputs: Inputs) -> dict[str, list[int]]:
+def _collapses(inputs: FigureInputs) -> dict[str, list[int]]:
     """Give the epochs in which the training of some seed collapsed, by variant."""
     found: dict[str, set[int]] = {}
     for history in inputs.histories:

@@ -15,7 +15,7 @@ from matplotlib.patheffects import Normal, Stroke
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import WORST_CASE, Plan, headline, norm_grids, open_evaluations, transfers
-from gauntlet.reporting.figures.inputs import Inputs
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, hide_unused, norm_label, note_below, plain
 from gauntlet.reporting.footnotes import flagged, flags_note
 from gauntlet.reporting.formatting import budget_text
@@ -45,13 +45,13 @@ class _Matrix:
 @FIGURES.register(
     "transfer_matrix",
     reads=("evaluations", "summary"),
-    needs=("transfers",),
+    needs=("attacks", "transfers"),
     title="Transfer of attacks between variants",
     caption="Robust accuracy in percent, mean over seeds, of the variant of a column under attacks made on the variant "
     "of a row, of several attacks the lowest. Framed: the worst case over all attacks on the variant itself. A dash: "
     "no such attack was run.",
 )
-def transfer_matrix(inputs: Inputs, *, style: Style) -> Figure:
+def transfer_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
     """Draw one matrix per norm: attacked variants in columns, the models that the attack saw in rows.
 
     The budget is the headline budget of the norm, or the nearest one that transferred attacks were run at.
@@ -62,7 +62,7 @@ def transfer_matrix(inputs: Inputs, *, style: Style) -> Figure:
         stated = headline(plan, norm_grids(evaluations))
     matrices = _matrices(transfers(rows, plan).to_pylist(), rows.to_pylist(), plan, stated, inputs)
     most = max((len(matrix.rows) for matrix in matrices), default=1)
-    titles = inputs.shown()
+    titles = inputs.titles_of()
     cell_in = _CELL_EM * style.small_pt / 72
     label_in = style.letter_em * style.small_pt / 72 * max(map(len, titles))
     needed_in = label_in + 0.3 + cell_in * len(titles)
@@ -81,7 +81,7 @@ def transfer_matrix(inputs: Inputs, *, style: Style) -> Figure:
 
 
 def _matrices(
-    found: Sequence[Row], rows: Sequence[Row], plan: Plan, stated: dict[str, tuple[float, ...]], inputs: Inputs
+    found: Sequence[Row], rows: Sequence[Row], plan: Plan, stated: dict[str, tuple[float, ...]], inputs: FigureInputs
 ) -> list[_Matrix]:
     attacks = {attack.name: attack for attack in plan.attacks}
     matrices = []
@@ -112,7 +112,7 @@ def _value(row: Row | None) -> float:
     return np.nan if value is None else float(value)
 
 
-def _draw(axes: Axes, matrix: _Matrix, inputs: Inputs, style: Style, *, size_pt: float) -> None:
+def _draw(axes: Axes, matrix: _Matrix, inputs: FigureInputs, style: Style, *, size_pt: float) -> None:
     shown = [[matrix.row(source, target) for target in inputs.variants] for source in matrix.rows]
     values = np.array([[_value(row) for row in line] for line in shown])
     axes.imshow(np.ma.masked_invalid(values), cmap="cividis", vmin=0, vmax=1, aspect="auto")
@@ -131,7 +131,7 @@ def _draw(axes: Axes, matrix: _Matrix, inputs: Inputs, style: Style, *, size_pt:
     names = [inputs.title(name) if name in inputs.variants else name for name in matrix.rows]
     axes.set_yticks(range(len(names)), [plain(name) for name in names])
     axes.set_xticks(
-        range(len(inputs.variants)), map(plain, inputs.shown()), rotation=35, ha="right", rotation_mode="anchor"
+        range(len(inputs.variants)), map(plain, inputs.titles_of()), rotation=35, ha="right", rotation_mode="anchor"
     )
     for boundary in range(1, len(inputs.variants)):
         axes.axvline(boundary - 0.5, color="white", linewidth=1)

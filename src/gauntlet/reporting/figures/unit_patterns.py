@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gauntlet.registry import FIGURES, PositiveInt
-from gauntlet.reporting.figures.inputs import Inputs
+from gauntlet.reporting.figures.image_grids import arrays_of, as_grey, draw_tiles, tile_in
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, hide_unused, note_below, plain
-from gauntlet.reporting.figures.tiles import arrays_of, as_grey, draw_tiles, tile_in
 from gauntlet.robustness.inspection.arrays import InspectedArray
 
 _ACROSS = 10
@@ -25,7 +25,7 @@ _LABEL_IN = 0.5
     "then images that raise the score of each class. Found from mid grey by 20 steps of gradient ascent with pixels in "
     "[0, 1], at a root mean square distance of at most 0.25 from grey. Of the first seed.",
 )
-def unit_patterns(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 10) -> Figure:
+def unit_patterns(inputs: FigureInputs, *, style: Style, most_variants: PositiveInt = 10) -> Figure:
     """Draw one panel per variant: up to eight units with their weights above what excites them, and ten classes."""
     shown = arrays_of(inputs, "filter", "unit", "class", most_variants=most_variants)
     columns = min(2, max(1, len(shown.of)))
@@ -47,7 +47,7 @@ def unit_patterns(inputs: Inputs, *, style: Style, most_variants: PositiveInt = 
     return figure
 
 
-def _draw(axes: Axes, found: Sequence[InspectedArray], inputs: Inputs, *, upright: bool) -> None:
+def _draw(axes: Axes, found: Sequence[InspectedArray], inputs: FigureInputs, *, upright: bool) -> None:
     units, classes = ([one for one in found if one.kind == kind] for kind in ("unit", "class"))
     weights = as_grey([one.values for one in found if one.kind == "filter"])[: len(units)]
     lines = {"weights": weights, "unit": [one.values for one in units], "class": [one.values for one in classes]}

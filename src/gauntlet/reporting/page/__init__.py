@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from gauntlet.reporting.page.rendering import render_report, write_report
+from gauntlet.reporting.page.page import render_report, write_report
 
 __all__ = ["render_report", "write_report"]

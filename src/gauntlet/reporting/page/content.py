@@ -11,7 +11,7 @@ from typing import Any
 
 from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.reporting.aggregation import Evaluations, norm_grids, open_evaluations
-from gauntlet.reporting.figures import Inputs
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.formatting import (
     NORM_NAMES,
     Percent,
@@ -112,7 +112,7 @@ class Content:
     embedded: dict[str, Any]
 
 
-def read_content(inputs: Inputs, *, most_image_bytes: int = MOST_BYTES) -> Content:
+def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) -> Content:
     """Read the numbers of an experiment, and images as far as there is room.
 
     Raises InputError when its files are missing or damaged.
@@ -187,7 +187,7 @@ def _cells(evaluations: Evaluations) -> list[dict[str, Any]]:
 
 
 def _certified(
-    evaluations: Evaluations, inputs: Inputs, norm: str, grid: Sequence[float]
+    evaluations: Evaluations, inputs: FigureInputs, norm: str, grid: Sequence[float]
 ) -> tuple[dict[str, Any], ...]:
     """Give, per variant and certificate, the share of samples that are certified at each budget of the norm."""
     if not inputs.has("certificates"):
@@ -199,7 +199,7 @@ def _certified(
     return tuple(sorted(rows, key=lambda row: (place.get(row["variant"], len(place)), row["certificate"])))
 
 
-def _costs(inputs: Inputs) -> Iterator[dict[str, Any]]:
+def _costs(inputs: FigureInputs) -> Iterator[dict[str, Any]]:
     """Give, per attack, what a broken sample cost over all models together, and its mean optimality over models."""
     rows = read_table(inputs.path("attacks")).to_pylist() if inputs.has("attacks") else []
     for attack in dict.fromkeys(row["attack"] for row in rows):
@@ -229,7 +229,7 @@ def _quotient(values: Sequence[float | None], count: int) -> float | None:
     return sum(known) / count if count and len(known) == len(values) else None
 
 
-def _questions(inputs: Inputs, variants: Sequence[str]) -> Iterator[Question]:
+def _questions(inputs: FigureInputs, variants: Sequence[str]) -> Iterator[Question]:
     """Give every check that was made, with the gravest of its verdicts per variant and what it rests on."""
     rows = read_table(inputs.path("diagnostics")).to_pylist() if inputs.has("diagnostics") else []
     for name, check in CHECKS.items():

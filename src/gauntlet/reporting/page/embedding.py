@@ -10,8 +10,8 @@ from typing import Any
 
 from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.reporting.aggregation import Plan
-from gauntlet.reporting.figures import Inputs
-from gauntlet.reporting.figures.style import PALETTE, line_of
+from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.figures.style import PALETTE, line_style
 from gauntlet.reporting.formatting import NORM_NAMES, budget_text, is_worst_case
 from gauntlet.reporting.page.gallery import Gallery
 from gauntlet.reporting.page.queries import QUERIES
@@ -30,7 +30,7 @@ def as_json(value: Any) -> str:
     return text
 
 
-def embedded(plan: Plan, rows: Sequence[Mapping[str, Any]], inputs: Inputs, gallery: Gallery) -> dict[str, Any]:
+def embedded(plan: Plan, rows: Sequence[Mapping[str, Any]], inputs: FigureInputs, gallery: Gallery) -> dict[str, Any]:
     """Gather what the script needs as plain values; `rows` are those of the summary."""
     evaluations = inputs.path("evaluations")
     return {
@@ -56,7 +56,7 @@ def embedded(plan: Plan, rows: Sequence[Mapping[str, Any]], inputs: Inputs, gall
 
 def _look(variants: Sequence[str], variant: str) -> dict[str, Any]:
     """Give a variant the colour, dashes and marker that it has in every figure; dashes in widths of the line."""
-    look = line_of(variants, variant)
+    look = line_style(variants, variant)
     dashes = look["linestyle"][1] if isinstance(look["linestyle"], tuple) else ()
     return {"color": PALETTE.index(look["color"]), "dashes": list(dashes), "marker": look["marker"]}
 
@@ -90,7 +90,7 @@ def _made(path: Path) -> dict[str, str]:
     return {name: re.sub(r"^gauntlet-[a-z]+:", "", value) for name, value in known.items()}
 
 
-def _origins(inputs: Inputs) -> dict[str, Any]:
+def _origins(inputs: FigureInputs) -> dict[str, Any]:
     """Give what made each cell; what many cells share stands once, and they name it by its place."""
     rows = read_table(inputs.path("origins")).to_pylist() if inputs.has("origins") else []
     shared: dict[str, dict[Hashable, int]] = {name: {} for name in _SHARED}

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from gauntlet.core.errors import InputError
 from gauntlet.reporting.aggregation import open_evaluations
-from gauntlet.reporting.figures import Examples, Inputs
+from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
 from gauntlet.reporting.formatting import NORM_NAMES
 
 MOST_BYTES = 6 << 20
@@ -48,12 +48,12 @@ class Gallery:
 class _Kept:
     """A file of images: the samples they belong to, and the places of those that are shown, in order."""
 
-    item: Examples
+    item: ExamplesFile
     indices: list[int]
     order: list[int] = field(default_factory=list)
 
 
-def read_gallery(inputs: Inputs, *, most_bytes: int = MOST_BYTES) -> Gallery:
+def read_gallery(inputs: FigureInputs, *, most_bytes: int = MOST_BYTES) -> Gallery:
     """Encode the images kept of every attack on the first model of every variant that has any.
 
     Every attack on every variant gets its first image before any gets its second, until `most_bytes` are used.
@@ -80,9 +80,9 @@ def read_gallery(inputs: Inputs, *, most_bytes: int = MOST_BYTES) -> Gallery:
     return Gallery(tuple(entries), left_out)
 
 
-def _chosen(inputs: Inputs) -> Iterator[Examples]:
+def _chosen(inputs: FigureInputs) -> Iterator[ExamplesFile]:
     """List one file per variant and attack: of the first seed."""
-    first: dict[tuple[str, str], Examples] = {}
+    first: dict[tuple[str, str], ExamplesFile] = {}
     for item in sorted(inputs.examples, key=lambda item: item.seed):
         if item.variant in inputs.variants and item.path.is_file():
             first.setdefault((item.variant, item.attack), item)
@@ -90,14 +90,14 @@ def _chosen(inputs: Inputs) -> Iterator[Examples]:
         yield from (item for item in first.values() if item.variant == variant)
 
 
-def _load(item: Examples) -> _Kept | None:
+def _load(item: ExamplesFile) -> _Kept | None:
     """See which samples a file has images of; None where the attack fooled nothing."""
     with _opened(item) as file:
         return _Kept(item, file.get_tensor("index").tolist()) if file.keys() else None
 
 
 @contextmanager
-def _opened(item: Examples) -> Iterator[Any]:
+def _opened(item: ExamplesFile) -> Iterator[Any]:
     """Open a file of images, of which only those that are asked for are read."""
     try:
         with safe_open(item.path, framework="numpy") as file:
@@ -107,7 +107,7 @@ def _opened(item: Examples) -> Iterator[Any]:
         raise InputError("these are no adversarial examples", where=str(item.path), remedy=remedy) from error
 
 
-def _rows(inputs: Inputs, files: Sequence[_Kept]) -> Mapping[tuple[Any, ...], dict[str, Any]]:
+def _rows(inputs: FigureInputs, files: Sequence[_Kept]) -> Mapping[tuple[Any, ...], dict[str, Any]]:
     """Find the rows of all images with one query, by variant, seed, attack and index."""
     keys = [(kept.item.variant, kept.item.seed, kept.item.attack, index) for kept in files for index in kept.indices]
     if not keys:
@@ -135,7 +135,9 @@ def _key(kept: _Kept) -> dict[str, Any]:
     return {"variant": kept.item.variant, "attack": kept.item.attack, "seed": kept.item.seed}
 
 
-def _pair(kept: _Kept, place: int, rows: Mapping[tuple[Any, ...], dict[str, Any]], inputs: Inputs) -> dict[str, Any]:
+def _pair(
+    kept: _Kept, place: int, rows: Mapping[tuple[Any, ...], dict[str, Any]], inputs: FigureInputs
+) -> dict[str, Any]:
     """Encode an original, its adversarial image and their signed difference, with what is known of them."""
     row = rows[kept.item.variant, kept.item.seed, kept.item.attack, kept.indices[place]]
     with _opened(kept.item) as file:

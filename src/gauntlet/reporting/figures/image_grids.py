@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from gauntlet.reporting.figures.inputs import Inputs
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import plain
 from gauntlet.robustness.inspection.arrays import InspectedArray, Kind, read_arrays
 
@@ -29,7 +29,7 @@ class Shown:
     note: str
 
 
-def arrays_of(inputs: Inputs, *kinds: Kind, most_variants: int, holding: bool = False) -> Shown:
+def arrays_of(inputs: FigureInputs, *kinds: Kind, most_variants: int, holding: bool = False) -> Shown:
     """Read the arrays of some kinds of the first seed of every variant that was inspected, and keep the first variants.
 
     With `holding` only variants are kept that have any.

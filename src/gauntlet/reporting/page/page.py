@@ -14,7 +14,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from gauntlet.core.errors import InputError
 from gauntlet.core.files import write_text
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.figures import Inputs
+from gauntlet.reporting.figures.catalog import tour_order
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style
 from gauntlet.reporting.page.content import read_content
 from gauntlet.reporting.page.embedding import as_json
@@ -43,7 +44,7 @@ class _Picture:
 
 def write_report(
     out: Path,
-    inputs: Inputs,
+    inputs: FigureInputs,
     *,
     figures: Mapping[str, Path],
     mark: str = "",
@@ -54,17 +55,17 @@ def write_report(
 
 
 def render_report(
-    inputs: Inputs,
+    inputs: FigureInputs,
     *,
     figures: Mapping[str, Path],
     mark: str = "",
     failures: Mapping[str, str] | None = None,
 ) -> str:
-    """Render the report of an experiment; the text depends on the files alone.
+    """Render the page of an experiment; the text depends on the files alone.
 
-    `inputs` needs `evaluations` and `summary`. `figures` maps names to drawn SVG or PNG files, which are embedded in
-    this order. `mark` stands in the page's head. `failures` maps cells that failed to what their logs said last.
-    The page is whole without its script, which sorts, filters, draws curves and tells where numbers come from.
+    `inputs` needs `evaluations` and `summary`. `figures` maps names to SVG or PNG files, embedded in the order of the
+    tour. `mark` is written into the head. `failures` maps failed cells to the last lines of their logs. Without its
+    script the page still has all tables and figures; the script sorts, filters, draws curves and shows origins.
 
     Raises InputError when a file is missing, damaged or of another type.
     """
@@ -77,7 +78,7 @@ def render_report(
     )
     environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.1f}"
     environment.filters["number"] = _number
-    pictures = [_picture(name, path) for name, path in figures.items()]
+    pictures = [_picture(name, figures[name]) for name in tour_order(figures)]
     template = environment.get_template("page.html.j2")
     script = _script()
     drawn = sum(len(picture.source) for picture in pictures)

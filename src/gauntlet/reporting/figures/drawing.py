@@ -14,40 +14,16 @@ from matplotlib.figure import Figure
 from gauntlet.core.errors import InputError
 from gauntlet.core.files import write_bytes
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.aggregation import PlannedAttack, open_evaluations
-from gauntlet.reporting.figures.inputs import Inputs
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, settings
-from gauntlet.robustness.inspection.arrays import read_arrays
 
 FORMATS = ("pdf", "svg", "png")
 _MARKABLE = re.compile(r"[ !-%'*-;=?-\[\]-~]*")  # printable ASCII less what a format escapes
 
 
-def available(inputs: Inputs) -> list[str]:
-    """List the figures whose every input is there, and that have something to show in this experiment."""
-    offered = _offers(inputs)
-    return [
-        name
-        for name, entry in FIGURES.catalogue.items()
-        if all(map(inputs.has, entry.tags["reads"])) and set(entry.tags.get("needs", ())) <= offered
-    ]
-
-
-def _offers(inputs: Inputs) -> set[str]:
-    """Name what the results hold for figures that only some experiments have, as the plan of a run does."""
-    attacks: tuple[PlannedAttack, ...] = ()
-    if inputs.has("evaluations"):
-        with open_evaluations(inputs.path("evaluations")) as evaluations:
-            attacks = tuple(evaluations.plan.attacks)
-    offers = {
-        "transfers": any(attack.sources for attack in attacks),
-        "pairs": len(inputs.variants) > 1,
-        "negatives": any(read_arrays(item.path, "negative") for item in inputs.inspections),
-    }
-    return {name for name, there in offers.items() if there}
-
-
-def draw(name: str, inputs: Inputs, *, style: Style | None = None, options: Mapping[str, Any] | None = None) -> Figure:
+def draw(
+    name: str, inputs: FigureInputs, *, style: Style | None = None, options: Mapping[str, Any] | None = None
+) -> Figure:
     """Draw a registered figure. Global matplotlib settings are left as they were.
 
     Raises InputError for an unknown figure, or one whose inputs are not there.
@@ -63,9 +39,9 @@ def draw(name: str, inputs: Inputs, *, style: Style | None = None, options: Mapp
     return figure
 
 
-def render(
+def write_figure(
     name: str,
-    inputs: Inputs,
+    inputs: FigureInputs,
     folder: Path,
     *,
     formats: Iterable[str] = FORMATS,

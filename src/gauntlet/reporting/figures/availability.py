@@ -1,0 +1,36 @@
+"""The figures that can be drawn from the result files of an experiment."""
+
+from __future__ import annotations
+
+from gauntlet.core.parquet import read_columns
+from gauntlet.reporting.aggregation import Plan, open_evaluations
+from gauntlet.reporting.figures.catalog import TABLES, figure_names
+from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.robustness.inspection.arrays import read_arrays
+
+
+def available_figures(inputs: FigureInputs) -> list[str]:
+    """Return the figures that can be drawn from the files in `inputs`, in the order of the tour."""
+    plan = None
+    if inputs.has("evaluations"):
+        with open_evaluations(inputs.path("evaluations")) as evaluations:
+            plan = evaluations.plan
+    return figure_names(tables={name for name in TABLES if inputs.has(name)}, features=_features(inputs, plan))
+
+
+def _features(inputs: FigureInputs, plan: Plan | None) -> set[str]:
+    """Return the features of the experiment, see `catalog.FEATURES`; the graph derives them from the configuration."""
+    attacks = plan.attacks if plan else ()
+    features = {
+        "attacks": bool(attacks),
+        "certificates": bool(plan and plan.certificates) or _has_certificates(inputs),
+        "negatives": any(read_arrays(item.path, "negative") for item in inputs.inspections),
+        "several_variants": len(inputs.variants) > 1,
+        "transfers": any(attack.sources for attack in attacks),
+    }
+    return {name for name, present in features.items() if present}
+
+
+def _has_certificates(inputs: FigureInputs) -> bool:
+    """Check the table itself, for evaluations that carry no plan."""
+    return inputs.has("certificates") and len(read_columns(inputs.path("certificates"), ["seed"])) > 0

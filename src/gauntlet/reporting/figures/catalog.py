@@ -1,0 +1,55 @@
+"""The figures that an experiment has, in the order of docs/tour.md; without matplotlib, for the graph of cells.
+
+A figure declares in the tags of `@FIGURES.register` the result tables that it `reads`, those that it `may_read`, and
+the features of an experiment that it `needs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from gauntlet.registry import FIGURES
+
+TOUR = (
+    "training_curves",
+    "robust_accuracy",
+    "heat_map",
+    "paired_budgets",
+    "diagnostics_matrix",
+    "transfer_matrix",
+    "certificate_distance",
+    "certified_accuracy",
+    "confidence",
+    "coverage",
+    "adversarial_examples",
+    "activation_functions",
+    "first_layer_filters",
+    "unit_patterns",
+    "image_transition",
+    "negative_examples",
+)
+"""The order of figures in docs/tour.md, docs/figures.md and the page; figures that are not listed come last."""
+
+TABLES = frozenset({"certificates", "diagnostics", "evaluations", "examples", "histories", "inspections", "summary"})
+"""Names of the result tables that figures read."""
+
+FEATURES = frozenset({"attacks", "certificates", "negatives", "several_variants", "transfers"})
+"""What only some experiments have.
+
+``attacks``, ``certificates``: at least one. ``negatives``: a variant that trains on negative examples.
+``several_variants``: two or more. ``transfers``: an attack computed on the models of other variants.
+"""
+
+
+def figure_names(*, tables: Collection[str] = TABLES, features: Collection[str]) -> list[str]:
+    """Return the figures whose tables exist and whose needed features the experiment has, in the order of the tour."""
+    return tour_order(
+        name
+        for name, entry in FIGURES.catalogue.items()
+        if set(entry.tags["reads"]).issubset(tables) and set(entry.tags.get("needs", ())).issubset(features)
+    )
+
+
+def tour_order(names: Iterable[str]) -> list[str]:
+    """Sort names of figures in the order of the tour, those that it does not show last."""
+    return sorted(names, key=lambda name: TOUR.index(name) if name in TOUR else len(TOUR))
