@@ -2,10 +2,11 @@
 
     .venv/bin/python benchmarks/cluster.py [--cells 500] [--fewer 24] [--group 8] [--only shared alone single]
 
-Starts the one-node SLURM of tests/slurm (as root, see tests/slurm/install.sh), or uses the one that answers. Four tiny
-models are trained on scikit-learn's digits beforehand, then `snakemake --profile slurm` runs one-step attacks of 8
-samples on them: `shared` with jobs shared as the profile says, `alone` with `preload: false`, where each cell of a job
-loads the libraries itself, and `single` with `group_minutes: 0`, the plain executor with a job for each cell.
+Starts the one-node SLURM of tests/support/slurm (as root, see tests/support/install/slurm.sh), or uses the one that
+answers. Four tiny models are trained on scikit-learn's digits beforehand, then `snakemake --profile slurm` runs
+one-step attacks of 8 samples on them: `shared` with jobs shared as the profile says, `alone` with `preload: false`,
+where each cell of a job loads the libraries itself, and `single` with `group_minutes: 0`, the plain executor with a
+job for each cell.
 
 Stand-ins before SLURM's commands on PATH count the calls; every Python process notes at its end the CPU seconds of
 itself and of the processes that it waited for. A cell's own work is what its rows say that it took, from the first look
@@ -33,8 +34,8 @@ sys.path.insert(0, str(ROOT))
 from gauntlet.config import Cell  # noqa: E402
 from gauntlet.pipeline import paths  # noqa: E402
 from gauntlet.pipeline.status.logs import seconds  # noqa: E402
-from tests.slurm.cluster import Cluster, lacking  # noqa: E402
-from tests.workflow.pretend import write_config  # noqa: E402
+from tests.support.slurm.cluster import Cluster, lacking  # noqa: E402
+from tests.support.stub_outputs import write_config  # noqa: E402
 
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "sinfo", "sacctmgr", "scancel", "srun")
 
@@ -102,7 +103,9 @@ def slurm(folder: Path) -> Iterator[None]:
         yield
         return
     if missing := lacking():
-        sys.exit(f"no SLURM answers, and one of our own needs {', '.join(missing)}: tests/slurm/install.sh, as root")
+        sys.exit(
+            f"no SLURM answers, and one of our own needs {', '.join(missing)}: tests/support/install/slurm.sh, as root"
+        )
     (folder / "slurm").mkdir()
     cluster = Cluster(folder / "slurm")
     os.environ.update({name: cluster.environment[name] for name in ("PATH", "SLURM_CONF")})

@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.workflow.pretend import finish, write_config  # noqa: E402
+from tests.support.stub_outputs import finish, write_config  # noqa: E402
 
 PLAIN = """
 MODELS = [(v, s) for v in range({variants}) for s in range({seeds})]

@@ -1,6 +1,6 @@
 """How large the page of a large experiment is, of 50 variants, 20 attacks, 5 seeds, and how soon a browser loads it.
 
-Tables and images are made up in a temporary folder. Needs Chromium and its driver (tests/report/install.sh).
+Tables and images are made up in a temporary folder. Needs Chromium and its driver (tests/support/install/browser.sh).
 
     python benchmarks/page.py [--variants 50] [--attacks 20] [--seeds 5] [--samples 100] [--keep FOLDER]
 """
@@ -20,10 +20,7 @@ import numpy as np
 import pyarrow as pa
 from safetensors.numpy import save_file
 
-sys.path += [str(Path(__file__).parents[1] / "tests" / folder) for folder in ("results", "report")]
-
-import browser
-import synthetic
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gauntlet.config.grid import Cell
 from gauntlet.core.parquet import read_table, write_table
@@ -38,6 +35,7 @@ from gauntlet.reporting.page import write_report
 from gauntlet.robustness.diagnostics.checks import CHECKS, flags_of, judged
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from gauntlet.robustness.inspection.arrays import array_table
+from tests.support import browser, synthetic
 
 LINF = (0.01, 0.03, 0.1, 0.2, 0.3)
 L2 = (0.25, 0.5, 1.0, 2.0, 3.0)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from gauntlet.cli import app, main
-from tests.workflow.pretend import CONFIG, finish, plan_in, write_config
+from tests.support import ROOT
+from tests.support.stub_outputs import CONFIG, finish, plan_in, write_config
 
-ROOT = Path(__file__).parents[2]
 STAGES = ("prepare", "train", "evaluate", "certify", "diagnose", "inspect", "aggregate", "figures", "tables", "report")
 
 

@@ -10,7 +10,7 @@ from gauntlet.config import Cell
 from gauntlet.config.schema import Config
 from gauntlet.core.errors import InputError
 from gauntlet.pipeline.staleness import Plan
-from tests.workflow.pretend import CONFIG, plan_in, write_config
+from tests.support.stub_outputs import CONFIG, plan_in, write_config
 
 
 def configured(folder, *, gpus=2, variant=None, execution=None, training=None) -> Plan:

@@ -13,8 +13,9 @@ from gauntlet.config import grid
 from gauntlet.config.loading import load, read_yaml
 from gauntlet.core.errors import InputError
 from gauntlet.registry import SOURCES
+from tests.support import ROOT
 
-DEFAULT = Path(__file__).parents[2] / "config.yaml"
+DEFAULT = ROOT / "config.yaml"
 
 
 def edited(tmp_path, path, value, *, remove=False):
@@ -472,8 +473,8 @@ def test_everything_that_trains_stands_in_the_slice(tmp_path):
     config = read_yaml(edited(tmp_path, (*D, "training"), training))
     config["experiments"]["digits"]["variants"]["ecc"]["training"] = {"schedule": "cosine", "recovery": None}
     config["experiments"]["digits"]["variants"]["softmax"] |= {
-        "model": "tests.models.user_networks:Plain",
-        "loss": "tests.resume.problems:squares",
+        "model": "tests.support.user_networks:Plain",
+        "loss": "tests.support.interruptible:squares",
         "training": {"negatives": {"name": "overlay", "start_epoch": 20}},
     }
     file = tmp_path / "config.yaml"

@@ -15,7 +15,7 @@ from gauntlet.core.errors import InputError
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.staleness import Plan
 from gauntlet.pipeline.status import survey
-from tests.workflow.pretend import CONFIG, finish, plan_in, write_config
+from tests.support.stub_outputs import CONFIG, finish, plan_in, write_config
 
 QUICK = {
     "seeds": [0],

@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +14,9 @@ from typer.testing import CliRunner
 from gauntlet import load_model
 from gauntlet.cli import app
 from gauntlet.registry.source_code import locate, module_file, syntax_tree
-from tests.workflow.test_snakemake import checkout, snakemake
+from tests.support import ROOT
+from tests.support.workflow import checkout, snakemake
 
-ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 PROGRAMS = ("gauntlet", "snakemake", "make", "python", "srun", "sbatch", "sinfo", "squeue", "scontrol", "tmux")
 
@@ -42,15 +41,15 @@ STAGES = ("check", "status", "prepare", "train", "predict", "evaluate", "certify
 ORDER = (*STAGES, "figures", "tables", "report")
 
 ELSEWHERE = {
-    r"gauntlet submit\b.*": "tests/slurm/test_submit.py",
+    r"gauntlet submit\b.*": "tests/pipeline/cluster/test_controller.py",
     r"gauntlet figures .*mine:clean_bars.*": "tests/docs/test_extending_page.py",
-    r"snakemake --profile slurm\b.*": "tests/slurm/test_workflow.py",
-    r"snakemake$": "tests/workflow/test_snakemake.py",
-    r"srun --gpus=1 .*gauntlet predict": "tests/status/test_predictions.py",
-    r"srun --nodes=2 .*": "tests/slurm/test_allocation.py",
+    r"snakemake --profile slurm\b.*": "tests/pipeline/cluster/test_workflow.py",
+    r"snakemake$": "tests/pipeline/planning/test_snakemake.py",
+    r"srun --gpus=1 .*gauntlet predict": "tests/pipeline/status/test_predictions.py",
+    r"srun --nodes=2 .*": "tests/pipeline/cluster/test_resources.py",
     r"python -m gauntlet.config.reference .*": "tests/docs/test_docs.py",
     r"make (run|test|setup|check|bench|lock)\b.*": ".ci/run",
-    r"make light": "tests/report/test_light.py",
+    r"make light": "tests/reporting/test_light.py",
 }
 """What runs a command that this module does not."""
 

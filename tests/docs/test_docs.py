@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-from pathlib import Path
 from typing import get_args
 
 import duckdb
@@ -26,9 +25,9 @@ from gauntlet.registry import ADVERSARIES, CERTIFICATES
 from gauntlet.registry import registries as registry
 from gauntlet.registry.source_code import locate, module_file
 from gauntlet.robustness.diagnostics.checks import CHECKS
-from tests.workflow.pretend import CONFIG, finish, write_config
+from tests.support import ROOT
+from tests.support.stub_outputs import CONFIG, finish, write_config
 
-ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 README = (ROOT / "README.md").read_text()
 TEXTS = [pytest.param(path.read_text(), id=path.name) for path in DOCUMENTS]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -17,8 +16,8 @@ from gauntlet.pipeline import paths
 from gauntlet.registry import Registry
 from gauntlet.registry import registries as registry
 from gauntlet.registry.source_code import locate, module_file, syntax_tree
+from tests.support import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 REGISTRIES = {name: value for name, value in vars(registry).items() if isinstance(value, Registry)}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import synthetic
 
 from gauntlet.core.parquet import read_table, write_table
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
@@ -31,8 +29,8 @@ from gauntlet.robustness.certificates.refutation import VIOLATION_SCHEMA, violat
 from gauntlet.robustness.diagnostics.checks import CHECKS, DIAGNOSTICS_SCHEMA
 from gauntlet.robustness.diagnostics.measurements import MEASUREMENT_SCHEMA
 from gauntlet.robustness.inspection.arrays import INSPECTION_SCHEMA
+from tests.support import ROOT, synthetic
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "schema.md").read_text()
 QUERIES = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 SCHEMAS = {

@@ -10,7 +10,7 @@ import pytest
 
 from gauntlet.config import grid, load
 from gauntlet.pipeline import paths
-from tests.workflow.test_snakemake import checkout, planned, snakemake
+from tests.support.workflow import checkout, planned, snakemake
 
 CONFIGS = sorted(Path(__file__).parent.glob("*.yaml"))
 BETTER_THAN_CHANCE = {"mnist": 0.8, "fashion_mnist": 0.5, "cifar10_jpeg": 0.2}

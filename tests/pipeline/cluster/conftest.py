@@ -1,0 +1,43 @@
+"""The SLURM that the tests of this folder run against."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.slurm.cluster import Cluster, lacking
+
+
+@pytest.fixture(scope="session")
+def slurm():
+    """A cluster of one node with two GPUs, its commands and settings in the environment of this process."""
+    missing = lacking()
+    if missing:
+        reason = f"a real SLURM needs {', '.join(missing)}: tests/support/install/slurm.sh, as root"
+        # Set by .ci/run: there, a test that is not run has failed.
+        if os.environ.get("GAUNTLET_TEST_SLURM"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    # Short, since the name of a socket has few characters; open, since munge's users reach it there.
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+    cluster = Cluster(folder)
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("PATH", "SLURM_CONF"):
+            environment.setenv(name, cluster.environment[name])
+        try:
+            cluster.start()
+            yield cluster
+        finally:
+            cluster.stop()
+            shutil.rmtree(folder)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say what tests of this folder have measured."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties if report.when == "call" else ():
+            terminalreporter.write_line(f"{name}: {value}")

@@ -1,0 +1,149 @@
+"""The controller as a job of a real SLURM: queued again at its limit or when preempted, and it finishes; cancelled."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.cluster.controller.record import last_submission, read_record
+from tests.support.slurm.run import told, wait_for
+from tests.support.stub_outputs import write_config
+from tests.support.workflow import TINY, checkout
+
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
+
+WAITING = """
+import os, pathlib, time
+from gauntlet.registry import ATTACKS
+@ATTACKS.register('waiting', kind='bounded', norms=('linf',), access='scores', source='none')
+def waiting(model, x, y, *, epsilon):
+    pathlib.Path('begun', str(os.getpid())).touch()
+    while not pathlib.Path('go').exists():
+        time.sleep(0.5)
+    return x
+"""
+
+
+@pytest.fixture(params=[60], ids=[""])
+def folder(request, slurm, tmp_path, monkeypatch):
+    """A clone with trained models, and an attack on each that waits for the file `go`; nothing of it stays queued."""
+    monkeypatch.chdir(tmp_path)
+    checkout(tmp_path)
+    (tmp_path / "slurm").symlink_to("profiles/slurm")
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "my_attacks.py").write_text(WAITING)
+    config = copy.deepcopy(TINY)
+    attack = {"name": "my_attacks:waiting", "norm": "linf", "epsilons": [0.1]}
+    config["experiments"]["small"] |= {"attacks": {"waiting": attack}, "certificates": {}}
+    config["execution"] = {"cluster": {"minutes": 60, "group_minutes": 60, "controller_minutes": request.param}}
+    write_config(tmp_path, config)
+    for stage in ("prepare", "train"):
+        assert gauntlet(stage).returncode == 0
+    yield tmp_path
+    slurm.ask("scancel", "--user=root", check=False)
+
+
+def gauntlet(*arguments):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.run(
+        [sys.executable, "-m", "gauntlet", *arguments], capture_output=True, text=True, env=environment, timeout=120
+    )
+
+
+def submit():
+    """Submit a controller that looks at the queue often; give its job."""
+    quick = ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"]
+    done = gauntlet("submit", *quick, str(paths.summary("small")))
+    assert done.returncode == 0, done.stderr
+    return last_submission().job
+
+
+def nudge(slurm, job):
+    """Let a controller that was queued again start: SLURM holds it back for two minutes.
+
+    Not in the second in which it was queued again, for which the node refuses its credential.
+    """
+    if slurm.ask("squeue", "--noheader", f"--jobs={job}", "--format=%T %r", check=False) == "PENDING BeginTime":
+        time.sleep(3)
+        slurm.ask("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
+
+
+def finishes(slurm, job, folder):
+    """Wait for the controller's last word, over as many starts as it takes; all is then there."""
+
+    def over():
+        nudge(slurm, job)
+        return "exit code" in (end := read_record(job).end) and end
+
+    try:
+        end = wait_for(over, folder, seconds=300)
+    except AssertionError as error:
+        raise AssertionError(slurm.ask("scontrol", "show", "job", job, check=False)) from error
+    assert end.endswith("Snakemake's exit code 0"), told(folder)
+    assert paths.summary("small").exists()
+
+
+@pytest.mark.parametrize("folder", [3], indirect=True)
+def test_a_controller_queues_itself_again_before_its_limit_waits_for_its_jobs_and_finishes(slurm, folder):
+    """Its job's limit is real, three minutes; the cells' job outlives it, and is made once."""
+    job = submit()
+    wait_for(lambda: list(folder.glob("begun/*")), folder, seconds=120)
+    status = gauntlet("submit", "--status").stdout
+    assert f"job {job}, RUNNING" in status
+    assert "started 1 times" in status
+    assert gauntlet("submit").returncode == 1, "one controller at a time"
+
+    def waits():
+        nudge(slurm, job)
+        return "waiting for 1 jobs of an earlier start" in last_submission().log.read_text()
+
+    wait_for(waits, folder, seconds=300)
+    Path("go").touch()
+    finishes(slurm, job, folder)
+    assert len(read_record(job).starts) >= 2
+    # One process for each of two models, whoever waited for them.
+    assert len(list(folder.glob("begun/*"))) == 2, "nothing was computed twice"
+    assert "ended" in gauntlet("submit", "--status").stdout
+
+
+def test_a_controller_that_is_preempted_is_queued_again_and_finishes(slurm, folder):
+    """A partition of higher priority takes the whole node."""
+    job = submit()
+    wait_for(lambda: list(folder.glob("begun/*")), folder, seconds=120)
+    whole = ["--partition=urgent", f"--cpus-per-task={slurm.ask('sinfo', '-h', '-o', '%c', '-p', 'urgent')}"]
+    slurm.ask("sbatch", *whole, "--mem=10", "--output=/dev/null", "--wrap=true")
+    wait_for(lambda: read_record(job).end.endswith("requeued"), folder, seconds=90)
+    Path("go").touch()
+    finishes(slurm, job, folder)
+    assert len(read_record(job).starts) >= 2
+
+
+def test_cancelling_ends_the_controller_and_the_jobs_of_its_cells(slurm, folder):
+    """Nothing is queued again."""
+    job = submit()
+    wait_for(lambda: list(folder.glob("begun/*")), folder, seconds=120)
+    done = gauntlet("submit", "--cancel")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"cancelled: {job}, ")
+    wait_for(lambda: not slurm.ask("squeue", "--noheader"), folder, seconds=60)
+    assert f"job {job}, ended" in gauntlet("submit", "--status").stdout
+    assert gauntlet("submit", "--cancel").stdout == "cancelled: nothing, no job was there\n"
+
+
+def test_a_partition_that_is_not_there_is_told_in_one_line(slurm, folder):
+    """By SLURM, through submitit."""
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["execution"]["cluster"]["controller_partition"] = "none"
+    write_config(folder, config)
+    done = gauntlet("submit")
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "Invalid partition" in done.stderr

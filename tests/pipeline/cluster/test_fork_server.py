@@ -1,0 +1,290 @@
+"""Within a job: its cells are forks of a process that has loaded the libraries, and wait for files that come late."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from gauntlet.config import Cell
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.cluster import fork_server
+from gauntlet.pipeline.cluster.fork_server import SERVER_VARIABLE
+from tests.support.output_digests import digests
+from tests.support.stub_outputs import write_config
+from tests.support.workflow import TINY, checkout
+
+pytestmark = pytest.mark.slow
+
+# Starts the process as a job's Snakemake does, says where it listens, and stays until its input ends.
+JOB = f"""
+import os, sys
+from gauntlet.pipeline.cluster import fork_server
+fork_server.start(1)
+print(os.environ["{SERVER_VARIABLE}"], flush=True)
+sys.stdin.read()
+"""
+
+ATTACKS = """
+import os, pathlib, signal, sys, time
+from gauntlet.registry import ATTACKS
+@ATTACKS.register("odd", kind="bounded", norms=("linf",), access="scores", source="none")
+def odd(model, x, y, *, epsilon, doing: str = ""):
+    pathlib.Path("told").write_text(f"{os.getpid()} {os.getppid()} {doing}")
+    if doing == "dying":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if doing == "raising":
+        raise RuntimeError("odd")
+    if doing == "waiting":
+        time.sleep(60)
+    return x
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a trained model."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = copy.deepcopy(TINY)
+    config["execution"] = {"device": "cpu"}
+    experiment = config["experiments"]["small"]
+    experiment["variants"] = {"softmax": experiment["variants"]["softmax"]}
+    del experiment["certificates"]
+    for doing in ("dying", "raising", "waiting", "nothing"):
+        attack = {"name": "my_attacks:odd", "norm": "linf", "epsilons": [0.1], "doing": doing}
+        experiment["attacks"][doing] = attack
+    (folder / "my_attacks.py").write_text(ATTACKS)
+    write_config(folder, config)
+    checkout(folder)
+    for stage in ("prepare", "train"):
+        assert command(folder, stage).wait() == 0, (folder / "log").read_text()
+    return folder
+
+
+def begun():
+    """Begin a job; give the process that a job's Snakemake is, and what it adds to the variables of its cells."""
+    holder = subprocess.Popen([sys.executable, "-c", JOB], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return holder, {SERVER_VARIABLE: holder.stdout.readline().strip()}
+
+
+@pytest.fixture(scope="module")
+def job():
+    """The variables of a job."""
+    holder, variables = begun()
+    with holder:
+        yield variables
+        holder.stdin.close()
+        assert holder.wait(10) == 0
+
+
+def command(folder, *arguments, threads="1", **variables):
+    """Start the `gauntlet` command as a rule does."""
+    (folder / "told").unlink(missing_ok=True)
+    limit = ["--threads", threads] if arguments[0] not in ("prepare",) else []
+    line = [sys.executable, "-m", "gauntlet", *arguments, *limit]
+    with (folder / "log").open("w") as log:
+        return subprocess.Popen(line, cwd=folder, env={**os.environ, **variables}, stderr=log)
+
+
+def attack(folder, name, **options):
+    """Start the evaluation of one attack."""
+    return command(folder, "evaluate", "--attack", name, "--force", **options)
+
+
+def told(folder, *, by=""):
+    """Wait until an attack says which process it is in, and by whom that was started; give both."""
+    deadline_s = time.monotonic() + 60
+    while not (found := re.search(rf"(\d+) (\d+) {by}", _text(folder / "told"))):
+        assert time.monotonic() < deadline_s, _text(folder / "log") + _text(folder / "job.log")
+        time.sleep(0.05)
+    return int(found[1]), int(found[2])
+
+
+def _text(path):
+    return path.read_text() if path.exists() else ""
+
+
+def is_alive(process):
+    """Tell whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_fork_writes_the_bytes_of_a_process_of_its_own(trained, job):
+    """Both digests, of the rows and of the images; and it was a fork."""
+    for name in ("pgd", "nothing"):
+        assert attack(trained, name).wait() == 0
+    own = digests(trained)
+    for name in ("pgd", "nothing"):
+        paths_of = [trained / path for path in paths.products(Cell("evaluate", "small", "softmax", 0, name))]
+        before = [path.stat().st_mtime_ns for path in paths_of]
+        asked = attack(trained, name, **job)
+        assert asked.wait() == 0
+        assert [path.stat().st_mtime_ns for path in paths_of] != before
+    assert told(trained)[0] != asked.pid
+    assert digests(trained) == own
+
+
+def test_a_cell_that_is_killed_dies_alone(trained, job):
+    """As where memory runs out: the command ends by the same signal, and the next one is served."""
+    assert attack(trained, "dying", **job).wait() == -signal.SIGKILL
+    server = told(trained)[1]
+    assert attack(trained, "nothing", **job).wait() == 0
+    assert told(trained)[1] == server
+
+
+def test_a_cell_that_fails_says_why_in_its_own_log(trained, job):
+    """The streams are the command's, and so is the exit code."""
+    assert attack(trained, "raising", **job).wait() == 1
+    assert (trained / "log").read_text().splitlines()[-1].startswith("gauntlet: ")
+    assert "raised RuntimeError: odd" in (trained / "log").read_text()
+
+
+def test_a_request_to_stop_reaches_the_cell(trained, job):
+    """Sent to the command, or as SLURM does to all processes of a job, it ends as it would without a fork."""
+    asked = attack(trained, "waiting", **job)
+    _, server = told(trained)
+    os.kill(server, signal.SIGTERM)
+    asked.send_signal(signal.SIGTERM)
+    assert asked.wait(40) == 75
+    assert "stopped by SIGTERM" in (trained / "log").read_text()
+    assert is_alive(server)
+
+
+def test_a_killed_command_takes_its_fork_along(trained, job):
+    """Nobody goes on with what nobody waits for."""
+    asked = attack(trained, "waiting", **job)
+    fork, server = told(trained)
+    asked.kill()
+    asked.wait()
+    deadline_s = time.monotonic() + 10
+    while is_alive(fork):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    assert is_alive(server)
+
+
+def test_an_edit_between_two_cells_is_run(trained, job):
+    """Our modules and a user's are loaded by each cell, as their fingerprints are taken."""
+    assert attack(trained, "nothing", **job).wait() == 0
+    source = trained / "my_attacks.py"
+    # Of another length: bytecode is told from its source's by second and size.
+    source.write_text(source.read_text().replace('doing == "raising"', 'doing in ("raising", "nothing")'))
+    try:
+        assert attack(trained, "nothing", **job).wait() == 1
+    finally:
+        source.write_text(ATTACKS)
+
+
+def test_another_number_of_threads_and_a_lost_process_are_done_without(trained, job, tmp_path):
+    """Threads are set before the libraries are loaded, and decide the last bits."""
+    for variables, threads in ((job, "2"), ({SERVER_VARIABLE: str(tmp_path)}, "1")):
+        asked = attack(trained, "nothing", threads=threads, **variables)
+        assert asked.wait() == 0
+        assert told(trained)[0] == asked.pid
+
+
+def test_the_process_has_nothing_that_a_fork_could_not_use(trained, job):
+    """No thread but the one, and no GPU."""
+    assert attack(trained, "nothing", **job).wait() == 0
+    process = Path(f"/proc/{told(trained)[1]}")
+    assert len(os.listdir(process / "task")) == 1
+    assert [one for one in map(os.readlink, (process / "fd").iterdir()) if "nvidia" in one] == []
+
+
+@pytest.mark.parametrize("place", ["missing", "long" * 30])
+def test_where_the_process_cannot_be_started_nothing_fails(tmp_path, monkeypatch, place):
+    """No temporary folder, or one whose path is too long for a socket."""
+    if place != "missing":
+        (tmp_path / place).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / place))
+    monkeypatch.delenv(SERVER_VARIABLE, raising=False)
+    fork_server.start(1)
+    assert SERVER_VARIABLE not in os.environ
+
+
+def test_the_process_ends_with_the_job_however_that_ends(trained):
+    """It is no daemon."""
+    holder, variables = begun()
+    with holder:
+        assert attack(trained, "nothing", **variables).wait() == 0
+        server = told(trained)[1]
+        holder.kill()
+    deadline_s = time.monotonic() + 10
+    while is_alive(server):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def job_of(folder, *attacks):
+    """Run what the plugin's script runs on a node: Snakemake, told which cells to make."""
+    line = f"""
+        --snakefile workflow/Snakefile --allowed-rules evaluate --cores all --attempt 1 --force --retries 0 --no-hooks
+        --target-files-omit-workdir-adjustment --max-inventory-time 0 --nolock --ignore-incomplete --keep-incomplete
+        --rerun-triggers mtime params input --latency-wait 30 --scheduler greedy --set-resource-scopes slot=local
+        --mode remote --executor slurm-jobstep --jobs 1
+        --target-jobs {" ".join(f"evaluate:experiment=small,variant=softmax,seed=0,attack={name}" for name in attacks)}
+    """
+    with (folder / "job.log").open("w") as log:
+        return subprocess.Popen([sys.executable, "-m", "snakemake", *line.split()], cwd=folder, stdout=log, stderr=log)
+
+
+def forget(folder, *attacks):
+    """Remove what was made of some attacks."""
+    for name in attacks:
+        paths_of = paths.products(Cell("evaluate", "small", "softmax", 0, name))
+        for path in (folder / path for path in paths_of):
+            path.unlink(missing_ok=True)
+    return paths_of[0]
+
+
+def test_of_the_cells_of_a_job_one_fails_and_the_others_are_made_in_its_one_process(trained):
+    """Without steps and more Snakemakes; a cell that has a job to itself loads the libraries itself."""
+    forget(trained, "raising", "dying", "nothing")
+    assert job_of(trained, "raising", "dying", "nothing").wait(120) == 1
+    log = (trained / "job.log").read_text()
+    assert log.count("Building DAG of jobs") == 1
+    for name, made in (("raising", False), ("dying", False), ("nothing", True)):
+        assert (trained / paths.samples(Cell("evaluate", "small", "softmax", 0, name))).exists() == made
+    assert "RuntimeError: odd" in (trained / paths.log(Cell("evaluate", "small", "softmax", 0, "raising"))).read_text()
+
+
+@pytest.mark.parametrize(("others", "forked"), [((), False), (("raising",), True)])
+def test_a_cell_that_shares_its_job_is_a_fork(trained, others, forked):
+    """Its parent is the process that has loaded the libraries, else a shell of Snakemake's."""
+    forget(trained, "waiting", *others)
+    (trained / "told").unlink(missing_ok=True)
+    job = job_of(trained, *others, "waiting")
+    cell = told(trained, by="waiting")
+    try:
+        parent = Path(f"/proc/{cell[1]}/cmdline").read_text()
+        assert ("gauntlet.pipeline.cluster.fork_server" in parent) == forked
+    finally:
+        os.kill(cell[0], signal.SIGKILL)
+        job.wait(60)
+
+
+def test_a_job_waits_for_files_that_are_visible_late(trained):
+    """Weights of which only the manifest is to be seen, as another node's directory may show them for a while."""
+    wanted = forget(trained, "nothing")
+    weights = trained / paths.model_weights(Cell("train", "small", "softmax", 0))
+    weights.rename(trained / "late")
+    job = job_of(trained, "nothing")
+    deadline_s = time.monotonic() + 60
+    while "Waiting at most" not in (trained / "job.log").read_text():
+        assert job.poll() is None, _text(trained / "job.log")
+        assert time.monotonic() < deadline_s, _text(trained / "job.log")
+        time.sleep(0.1)
+    (trained / "late").rename(weights)
+    assert job.wait(60) == 0, (trained / "job.log").read_text()
+    assert (trained / wanted).exists()

@@ -1,0 +1,180 @@
+"""What makes Snakemake's plugin wait for ever, or forget its jobs, does not where our `sacct` stands before SLURM's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gauntlet.pipeline.cluster.commands import REPLACEMENTS
+from gauntlet.pipeline.cluster.job_states import ACTIVE_STATES
+from gauntlet.pipeline.cluster.sacct import MISSES_FOLDER
+from tests.support.slurm.plugin import Looking
+
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
+
+RUN = "run-1"
+
+FORGETFUL = """#!/bin/sh
+exec {squeue} $(echo "$*" | sed 's/--states=all//')
+"""
+"""A queue that has forgotten what has ended, as it does after minutes (MinJobAge): then the accounts count."""
+
+
+@pytest.fixture(params=["both", "queue", "accounts"])
+def plugin(slurm, tmp_path, monkeypatch, request):
+    """The plugin, on a PATH as the Snakefile makes it; the queue, the accounts, or both know what has ended."""
+    monkeypatch.chdir(tmp_path)
+    places = [str(REPLACEMENTS), str(Path(sys.executable).parent), os.environ["PATH"]]
+    if request.param == "queue":
+        monkeypatch.setenv("SLURM_CONF", str(slurm.without_accounts))
+    if request.param == "accounts":
+        (tmp_path / "squeue").write_text(FORGETFUL.format(squeue=shutil.which("squeue")))
+        (tmp_path / "squeue").chmod(0o755)
+        places.insert(1, str(tmp_path))
+    monkeypatch.setenv("PATH", os.pathsep.join(places))
+    # Accounts lag by seconds; where they alone know, looks are as far apart as they are in earnest.
+    looking = Looking(RUN, pause_s=5 if request.param == "accounts" else 0.5)
+    looking.queue_remembers = request.param != "accounts"
+    yield looking
+    slurm.ask("scancel", f"--name={RUN}", check=False)
+
+
+@pytest.fixture
+def submit(slurm, plugin):
+    """Submit a job that the plugin then looks after."""
+
+    def submitted(command, *options):
+        asks = ["--parsable", f"--job-name={RUN}", "--output=%j.log", "--mem=10"]
+        job = slurm.ask("sbatch", *asks, *options, f"--wrap={command}")
+        plugin.watch(job)
+        return job
+
+    return submitted
+
+
+def state(slurm, job):
+    return slurm.ask("squeue", "--states=all", "--noheader", "--format=%T", f"--jobs={job}", check=False)
+
+
+def reaches(slurm, job, *wanted):
+    """Wait until a job is in one of some states, and the accounts, which lag, know how it ended if it has.
+
+    They are asked by name, as the plugin asks: what they tell of a job by its number they know earlier.
+    """
+
+    def account():
+        columns = ("--noheader", "--parsable2", "--format=JobIDRaw,State")
+        return slurm.ask("sacct", "--allocations", *columns, "--starttime=now-2days", f"--name={RUN},timed")
+
+    def there():
+        now = state(slurm, job)
+        return now in wanted and (now in ACTIVE_STATES or f"\n{job}|{now}" in f"\n{account()}")
+
+    deadline_s = time.monotonic() + 60
+    while not there():
+        assert time.monotonic() < deadline_s, (state(slurm, job), account())
+        time.sleep(0.3)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def timed(slurm, tmp_path_factory):
+    """A job that will run out of time; SLURM counts in minutes, so the other tests go on beside it."""
+    out = tmp_path_factory.mktemp("timed") / "out"
+    asks = ["--parsable", "--job-name=timed", "--partition=urgent", "--mem=10", "--time=1", f"--output={out}"]
+    return slurm.ask("sbatch", *asks, "--wrap=sleep 600")
+
+
+def test_a_job_that_a_user_cancels_has_failed(slurm, plugin, submit):
+    """Waiting or running; the accounts say who it was, which the plugin does not understand."""
+    running, waiting = submit("sleep 600"), submit("sleep 600", "--begin=now+1hour")
+    reaches(slurm, running, "RUNNING")
+    assert plugin.look() == {running: "waited for", waiting: "waited for"}
+    slurm.ask("scancel", running, waiting)
+    reaches(slurm, running, "CANCELLED")
+    plugin.look()
+    assert plugin.look() == {running: "failed", waiting: "failed"}
+
+
+def test_a_job_that_is_preempted_and_not_queued_again_has_failed(slurm, plugin, submit):
+    """A partition of higher priority takes its place."""
+    job = submit("sleep 600", "--cpus-per-task=4")
+    reaches(slurm, job, "RUNNING")
+    other = slurm.ask(
+        "sbatch",
+        "--parsable",
+        f"--job-name={RUN}",
+        "--partition=urgent",
+        "--cpus-per-task=4",
+        "--mem=10",
+        "--wrap=true",
+    )
+    reaches(slurm, job, "PREEMPTED")
+    plugin.look()
+    assert plugin.look() == {job: "failed"}
+    reaches(slurm, other, "COMPLETED")
+
+
+def test_a_job_that_is_queued_again_is_waited_for(slurm, plugin, submit):
+    """By an administrator, or by SLURM after preemption."""
+    job = submit("sleep 600", "--requeue")
+    reaches(slurm, job, "RUNNING")
+    slurm.ask("scontrol", "requeue", job)
+    reaches(slurm, job, "PENDING", "RUNNING")
+    assert plugin.look() == {job: "waited for"}
+
+
+def test_accounts_that_do_not_answer_lose_no_job(slurm, plugin, submit):
+    """A job that ends meanwhile is known to have ended through the queue, or afterwards."""
+    job = submit("true")
+    reaches(slurm, job, "COMPLETED")
+    with slurm.silence("sacct"):
+        found = plugin.look()
+    assert found == {job: "done" if plugin.queue_remembers else "waited for"}
+    assert plugin.look_until(job) == "done"
+
+
+@pytest.mark.parametrize("plugin", ["both"], indirect=True)
+def test_a_cluster_that_does_not_answer_loses_no_job(slurm, plugin, submit):
+    """Neither the queue nor the accounts."""
+    job = submit("true")
+    reaches(slurm, job, "COMPLETED")
+    with slurm.silence("sacct", "squeue"):
+        found = plugin.look()
+    assert found == {job: "waited for"}
+    assert plugin.look_until(job) == "done"
+
+
+def test_a_job_that_slurm_has_forgotten_has_failed_at_the_second_look(plugin):
+    """It was seen once, and then the controller lost its state."""
+    plugin.watch("4000000")
+    MISSES_FOLDER.mkdir(parents=True)
+    (MISSES_FOLDER / f"{RUN}.json").write_text(json.dumps({"4000000": 0}))
+    assert plugin.look() == {"4000000": "waited for"}
+    assert plugin.look() == {"4000000": "failed"}
+
+
+def test_a_node_that_is_drained_or_whose_daemon_dies_costs_nothing(slurm, plugin, submit):
+    """What runs goes on and is done, what waits starts when the node is back."""
+    running = submit("sleep 5")
+    reaches(slurm, running, "RUNNING")
+    slurm.ask("scontrol", "update", f"nodename={slurm.host}", "state=drain", "reason=test")
+    waiting = submit("true")
+    slurm.kill_node()
+    assert plugin.look() == {running: "waited for", waiting: "waited for"}
+    slurm.ask("scontrol", "update", f"nodename={slurm.host}", "state=resume")
+    slurm.start_node()
+    assert [plugin.look_until(job) for job in (running, waiting)] == ["done", "done"]
+
+
+def test_a_job_that_runs_out_of_time_has_failed(slurm, plugin, timed):
+    """Seen by another run's look, which asks for the jobs of its name."""
+    plugin.run_uuid = "timed"
+    plugin.watch(timed)
+    assert plugin.look_until(timed, seconds=120) == "failed"
+    reaches(slurm, timed, "TIMEOUT")

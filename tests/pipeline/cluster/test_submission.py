@@ -1,0 +1,204 @@
+"""Sending a controller off, short of a SLURM: what it is given, what is refused, what is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gauntlet.pipeline.cluster import lock
+from gauntlet.pipeline.cluster.controller.job import child_environment
+from gauntlet.pipeline.cluster.controller.record import ControllerRecord, Submission, last_submission, read_record
+from gauntlet.pipeline.cluster.controller.submission import _config_files
+from tests.support.stub_outputs import CONFIG, write_config
+from tests.support.workflow import checkout
+
+SCONTROL = """#!/bin/sh
+echo "$@" >> scontrol.calls
+case $1 in show) echo "JobId=7 JobState=RUNNING PreemptTime={preempted} EndTime=$(date -d '+16 seconds' +%FT%T)";; esac
+"""
+
+SNAKEMAKE = """
+import pathlib, signal, sys, time
+def leave(*_):
+    pathlib.Path('drained').touch()
+    sys.exit({code})
+signal.signal(signal.SIGTERM, leave)
+pathlib.Path('calls').open('a').write(' '.join(sys.argv[1:]) + '\\n')
+if '--unlock' not in sys.argv:
+    pathlib.Path('working').touch()
+    time.sleep({seconds})
+    sys.exit({code})
+"""
+
+
+def commands(folder, monkeypatch, **texts):
+    """Put commands first on PATH."""
+    (folder / "bin").mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / "bin" / name).write_text(text)
+        (folder / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Start the job's process beside a Snakemake that sleeps; gives it when Snakemake works, or has ended."""
+    monkeypatch.chdir(tmp_path)
+    processes = []
+
+    def started(*, seconds=60, code=1, preempted="None"):
+        commands(tmp_path, monkeypatch, scontrol=SCONTROL.format(preempted=preempted), squeue="#!/bin/sh\n")
+        (tmp_path / "snakemake.py").write_text(SNAKEMAKE.format(seconds=seconds, code=code))
+        Path("working").unlink(missing_ok=True)
+        monkeypatch.setenv("SLURM_JOB_ID", "7")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+        run = (
+            "from gauntlet.pipeline.cluster.controller.job import Controller; "
+            "Controller(('--profile', 'slurm'), 60.0, 60.0)()"
+        )
+        processes.append(subprocess.Popen([sys.executable, "-c", run], stderr=subprocess.DEVNULL))
+        while not Path("working").exists() and processes[-1].poll() is None:
+            pass
+        return processes[-1]
+
+    yield started
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def requeued():
+    calls = Path("scontrol.calls")
+    return calls.exists() and "requeue 7" in calls.read_text()
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_run_that_ends_ends_the_job_with_its_exit_code(start, code):
+    """Whether all is done or something failed: there is nothing to go on with."""
+    process = start(seconds=0, code=code)
+    process.wait()
+    assert process.returncode == code
+    assert read_record("7").end.endswith(f"Snakemake's exit code {code}")
+    assert not requeued()
+
+
+def test_near_its_limit_it_drains_and_queues_itself_again_and_the_next_start_unlocks(start):
+    """SIGUSR2 is what SLURM sends before the limit."""
+    process = start()
+    process.send_signal(signal.SIGUSR2)
+    process.wait()
+    assert process.returncode == 0
+    assert Path("drained").exists()
+    assert requeued()
+    assert read_record("7").end.endswith("requeued")
+    again = start(seconds=0)
+    again.wait()
+    assert Path("calls").read_text().splitlines() == [
+        "--profile slurm",
+        "--profile slurm --unlock",
+        "--profile slurm",
+    ]
+    assert len(read_record("7").starts) == 2
+
+
+def test_a_run_that_comes_to_its_end_while_it_drains_is_not_started_again(start):
+    process = start(code=0)
+    process.send_signal(signal.SIGUSR2)
+    process.wait()
+    assert (process.returncode, requeued()) == (0, False)
+
+
+@pytest.mark.parametrize(("preempted", "again"), [("None", False), ("2026-11-21T12:00:00", True)])
+def test_sigterm_is_followed_by_another_start_only_when_slurm_preempts(start, preempted, again):
+    """A user's `scancel` sends the same signal, and means it."""
+    process = start(preempted=preempted)
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+    assert requeued() == again
+    assert process.returncode == (0 if again else 1)
+
+
+def test_snakemake_knows_nothing_of_the_job_but_whose_child_it_is():
+    """Jobs would inherit the controller's own memory and time as options."""
+    inherited = {"SLURM_JOB_ID": "7", "SBATCH_MEM": "1", "SUBMITIT_EXECUTOR": "slurm", "SLURM_CONF": "a", "HOME": "b"}
+    assert child_environment("7", inherited) == {"SLURM_CONF": "a", "HOME": "b", lock.JOB_VARIABLE: "7"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        ([], ["config.yaml"]),
+        (["--configfile", "a.yaml", "b.yaml", "--jobs", "9"], ["a.yaml", "b.yaml"]),
+        (["--jobs", "9", "--configfiles=a.yaml"], ["a.yaml"]),
+    ],
+)
+def test_configuration_files_are_found_among_snakemakes_arguments(arguments, wanted):
+    assert _config_files(arguments) == [Path(one) for one in wanted]
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "-m", "gauntlet", "submit", *arguments], capture_output=True, text=True)
+
+
+def test_without_slurm_or_with_a_wrong_configuration_nothing_is_sent_off(tmp_path, monkeypatch):
+    """One line, exit code 2."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, CONFIG)
+    commands(tmp_path, monkeypatch)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    for arguments, told in (((), "SLURM is not installed on this host"), (("--configfile", "none.yaml"), "none.yaml")):
+        done = run(*arguments)
+        assert done.returncode == 2
+        assert told in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    checkout(tmp_path)
+    (tmp_path / "slurm").symlink_to("profiles/slurm")
+    commands(tmp_path, monkeypatch, sbatch="#!/bin/sh\nexit 9\n", srun="#!/bin/sh\nexit 9\n", squeue="#!/bin/sh\n")
+    for arguments, told in ((("-n",), "a dry run needs no job"), (("--help-me",), "unrecognized arguments: --help-me")):
+        done = run(*arguments)
+        assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+    done = run("--status", "--cancel")
+    assert (done.returncode, "stand alone" in done.stderr) == (2, True)
+    assert run("--status").stdout == "no controller was submitted from this folder\n"
+
+
+def test_a_controller_that_was_killed_is_told_so(tmp_path, monkeypatch):
+    """With the last lines of its log."""
+    monkeypatch.chdir(tmp_path)
+    commands(tmp_path, monkeypatch, squeue="#!/bin/sh\necho '8|RUNNING|None'\n")
+    sent = Submission(job="7", arguments=("--profile", "slurm"), at="2026-11-21T12:00:00Z")
+    sent.write()
+    assert last_submission() == sent
+    ControllerRecord().started("n1").write("7")
+    sent.log.write_text("slurmstepd: error: Detected 1 oom-kill event\n")
+    told = run("--status").stdout
+    assert "job 7, ended" in told
+    assert "killed, or its node failed" in told
+    assert "oom-kill" in told
+    Submission(job="8", arguments=(), at="2026-11-21T12:00:00Z").write()
+    assert "job 8, RUNNING" in run("--status").stdout
+    commands(tmp_path, monkeypatch, squeue="#!/bin/sh\necho 'squeue: error: timed out' >&2; exit 1\n")
+    done = run("--status")
+    assert (done.returncode, "squeue: error: timed out" in done.stderr) == (1, True)
+
+
+def test_a_lock_of_an_earlier_start_of_the_same_job_or_of_a_job_that_is_over_is_taken_over(tmp_path, monkeypatch):
+    """On whatever machine that was; one of a job that goes on is not."""
+    other = {**vars(lock.current_holder()), "host": "elsewhere", "job": "7"}
+    (tmp_path / lock.NAME).write_text(json.dumps(other))
+    commands(tmp_path, monkeypatch, squeue="#!/bin/sh\necho 7\n")
+    assert not lock.holder(tmp_path).is_dead
+    monkeypatch.setenv(lock.JOB_VARIABLE, "7")
+    assert lock.holder(tmp_path).is_dead
+    assert lock.acquire(tmp_path).job == "7"
+    monkeypatch.delenv(lock.JOB_VARIABLE)
+    (tmp_path / lock.NAME).write_text(json.dumps(other))
+    for answer, dead in (("echo 8", True), ("echo 8; exit 1", False)):
+        commands(tmp_path, monkeypatch, squeue=f"#!/bin/sh\n{answer}\n")
+        assert lock.holder(tmp_path).is_dead is dead

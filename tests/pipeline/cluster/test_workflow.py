@@ -1,0 +1,188 @@
+"""Experiments through a real SLURM, disturbed wherever they can be, end with what undisturbed ones make."""
+
+from __future__ import annotations
+
+import copy
+import re
+import subprocess
+import sys
+import time
+from contextlib import chdir
+
+import pytest
+import yaml
+
+from tests.support.output_digests import digests
+from tests.support.slurm.run import Makings, Run
+from tests.support.stub_outputs import plan_in, write_config
+from tests.support.workflow import ROOT, TINY, checkout
+
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
+
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+ON_MODELS = ("rule_train", "rule_cells", "rule_evaluate", "rule_certify", "rule_diagnose", "rule_inspect")
+PROBES = ("evaluate", "certify", "diagnose", "inspect")
+
+SHORT = {"execution": {"cluster": {"minutes": 5}}}
+"""Everything takes five minutes at most, and so shares jobs."""
+
+AGAIN = 2
+"""So many cells may be made twice, one for each GPU; as a rule it is none."""
+
+BROKEN = """
+from gauntlet.registry import ATTACKS
+@ATTACKS.register('broken', kind='bounded', norms=('linf',), access='scores', source='none')
+def broken(model, x, y, *, epsilon):
+    raise RuntimeError('always')
+"""
+
+
+def cells_in(folder):
+    with chdir(folder):
+        return list(plan_in(folder).cells())
+
+
+def is_finished(folder):
+    with chdir(folder):
+        return not plan_in(folder).unfinished()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The files of the default experiment: what `make run` left in this checkout, or else what is made here, slowly."""
+    if is_finished(ROOT):
+        return digests(ROOT)
+    folder = tmp_path_factory.mktemp("local")
+    write_config(folder, DEFAULT)
+    checkout(folder)
+    command = [sys.executable, "-m", "snakemake", "--profile", "local"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return digests(folder)
+
+
+def test_the_default_experiment_that_everything_happens_to_ends_with_the_bytes_of_one_on_this_machine(
+    slurm, undisturbed, tmp_path, record_property
+):
+    """In one run: every disturbance that has a function below, each while cells run.
+
+    Jobs on models hold a GPU, others none.
+    """
+    folder = tmp_path / "there"
+    folder.mkdir()
+    with (
+        Run(folder, slurm, DEFAULT | SHORT, "--group-components", "trainings=6", "cells=12") as run,
+        Makings(folder, cells_in(folder), tmp_path / "kept") as made,
+    ):
+        run.start()
+        kill_the_controller(run, made)
+        queue_again_and_cancel(run, made)
+        drain_the_node_and_kill_its_daemon(run, made)
+        run_out_of_time(run, made)
+        lose_the_node(run, made)
+        silence_accounts(run)
+        assert run.wait() == 0, run.told()
+
+    assert digests(folder) == undisturbed
+    twice = {str(cell): count for cell, count in made.counts.items() if count > 1}
+    record_property("cells made twice", f"{len(twice)} of {len(made.counts)}")
+    assert len(twice) <= AGAIN, twice
+    accounts = run.accounts()
+    assert {one.state for one in accounts} >= {"COMPLETED", "REQUEUED", "CANCELLED", "NODE_FAIL"}
+    assert not [one for one in accounts if ("gres/gpu=1" in one.held) != one.kind.startswith(ON_MODELS)]
+
+
+def kill_the_controller(run, made):
+    """The second controller's jobs start after those that the first one left."""
+    run.wait_for(lambda: len(run.jobs("trainings", state="RUNNING")) == 2)
+    run.wait_for(lambda: made.of("train") >= 7)
+    run.kill()
+    outlived = {job.id for job in run.jobs("train", state="RUNNING")}
+    run.start()
+    for twin in run.wait_for(lambda: [job for job in run.jobs("train") if int(job.id) > max(map(int, outlived))]):
+        waits_for = set(re.findall(r"\d+", twin.waits_for))
+        assert outlived >= waits_for >= outlived & {job.id for job in run.jobs("train", state="RUNNING")}
+
+
+def silence_accounts(run):
+    """The last of the disturbances: it lasts a minute, in which a quick machine makes most cells."""
+    with run.slurm.silence("sacct"):
+        time.sleep(60)
+
+
+def at_work(run, made, cells):
+    """Wait until both GPUs are held by jobs on models, and then until some more cells are made; give the jobs."""
+    found = run.wait_for(lambda: held if len(held := run.jobs("cells", state="RUNNING")) == 2 else None)
+    before = made.of(*PROBES)
+    run.wait_for(lambda: made.of(*PROBES) >= before + cells)
+    return found
+
+
+def queue_again_and_cancel(run, made):
+    """An administrator and the user; the one starts again, two minutes later, and the other is tried again."""
+    first, second = at_work(run, made, 2)
+    run.slurm.ask("scontrol", "requeue", first.id)
+    run.slurm.ask("scancel", second.id)
+
+
+def drain_the_node_and_kill_its_daemon(run, made):
+    """What runs goes on, also to the next cells of its job, and no job starts until the node is resumed."""
+    before = {job.id for job in at_work(run, made, 1)}
+    run.slurm.ask("scontrol", "update", f"nodename={run.slurm.host}", "state=drain", "reason=test")
+    run.slurm.kill_node()
+    time.sleep(5)
+    run.slurm.start_node()
+    made_before = made.of(*PROBES)
+    run.wait_for(lambda: made.of(*PROBES) >= made_before + 2)
+    assert {job.id for job in run.jobs("cells", state="RUNNING")} <= before
+    run.slurm.ask("scontrol", "update", f"nodename={run.slurm.host}", "state=resume")
+
+
+def run_out_of_time(run, made):
+    """A job's time is cut to what it has used; the next attempt asks for twice what the first one asked for."""
+    job, _ = at_work(run, made, 1)
+    run.slurm.ask("scontrol", "update", f"jobid={job.id}", "timelimit=1")
+    run.wait_for(lambda: job.id in {one.id for one in run.jobs("cells", state="TIMEOUT")})
+    run.wait_for(lambda: run.jobs("cells")[-1].minutes == 2 * job.minutes)
+
+
+def lose_the_node(run, made):
+    """Its power fails, and it comes back; SLURM queues its jobs again, for two minutes later."""
+    lost = at_work(run, made, 3)
+    run.slurm.kill_node(with_jobs=True)
+    # A node may be that late to tell of a batch job: BatchStartTimeout, and ten seconds for the message.
+    time.sleep(12)
+    run.slurm.start_node(rebooted=True)
+    for job in lost:
+        run.wait_for(lambda job=job: job.id in {one.id for one in run.jobs("cells", state="PENDING")})
+        # Not at once: a node refuses a job whose last run was ended in the same second.
+        run.slurm.ask("scontrol", "update", f"jobid={job.id}", "starttime=now+10seconds")
+
+
+def test_a_job_that_always_fails_is_tried_as_often_as_the_profile_says_and_then_named(slurm, tmp_path, monkeypatch):
+    """Each time with twice the time; the rest of its job and of the run is complete. This cluster keeps no accounts."""
+    monkeypatch.setenv("SLURM_CONF", str(slurm.without_accounts))
+    folder = tmp_path / "there"
+    folder.mkdir()
+    (folder / "my_attacks.py").write_text(BROKEN)
+    monkeypatch.syspath_prepend(folder)
+    fgsm = {"name": "fgsm", "norm": "linf", "epsilons": [0.1]}
+    config = copy.deepcopy(TINY) | SHORT
+    config["experiments"]["small"] |= {
+        "variants": {"softmax": {"model": "cnn"}},
+        # The first to be run: the others show that a job goes on.
+        "attacks": {"broken": {**fgsm, "name": "my_attacks:broken"}, "fgsm": fgsm},
+        "certificates": {},
+    }
+    with Run(folder, slurm, config) as run, Makings(folder, cells_in(folder), tmp_path / "kept") as made:
+        run.start()
+        assert run.wait() == 1, run.told()
+    limits = [job.minutes for job in run.jobs("cells")]
+    retries = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["retries"]
+    assert limits == [limits[0] * 2**attempt for attempt in range(retries + 1)]
+    unmade = {(cell.stage, cell.name) for cell, count in made.counts.items() if not count}
+    assert unmade == {("evaluate", "broken"), ("aggregate", "")}
+    assert max(made.counts.values()) == 1, "what was finished in a job that failed is not done again"
+    status = subprocess.run([sys.executable, "-m", "gauntlet", "status"], cwd=folder, capture_output=True, text=True)
+    assert "raised RuntimeError: always" in status.stdout

@@ -1,0 +1,25 @@
+"""A finished run that tests of status start from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.stub_outputs import write_config
+from tests.support.synthetic_outputs import SMALL, finish
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A finished run, made once."""
+    folder = tmp_path_factory.mktemp("finished")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        write_config(folder, SMALL)
+        finish(folder)
+    finally:
+        os.chdir(before)
+    return folder

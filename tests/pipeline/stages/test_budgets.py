@@ -1,0 +1,164 @@
+"""Budgets in normalised units: run, recorded, summarised and probed in pixels."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gauntlet import evaluate as evaluate_in_notebook
+from gauntlet.config import Cell
+from gauntlet.config.schema import Config
+from gauntlet.core.errors import InputError
+from gauntlet.core.parquet import read_metadata, read_table
+from gauntlet.learning.data.manifest import load_data_manifest
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.slices import Slices
+from gauntlet.pipeline.stages import aggregate, diagnose, evaluate, prepare, train
+from gauntlet.pipeline.stages.budgets import in_pixels
+from gauntlet.pipeline.staleness import require_current_inputs
+from gauntlet.reporting.aggregation import plan_from
+from tests.support.stub_outputs import plan_in, write_config
+
+EPSILONS = [0.1, 0.4]
+CONFIG: dict[str, Any] = {
+    "experiments": {
+        "units": {
+            "dataset": {"source": "sklearn_digits", "limit": {"train": 200, "test": 60}},
+            "seeds": [0],
+            "training": {"epochs": 1, "batch_size": 20},
+            "variants": {"softmax": {"model": {"name": "cnn", "widths": [4]}}},
+            "attacks": {
+                "normal": {"name": "fgsm", "norm": "linf", "epsilons": EPSILONS, "units": "normalized"},
+                "pixels": {"name": "fgsm", "norm": "linf", "epsilons": EPSILONS},
+            },
+            "diagnostics": {"enabled": False},
+        }
+    },
+    "execution": {"device": "cpu"},
+}
+
+
+def experiment(**attack: object) -> Config:
+    """The configuration with the attack `normal` changed; None takes a key away."""
+    plain = copy.deepcopy(CONFIG)
+    merged = {**plain["experiments"]["units"]["attacks"]["normal"], **attack}
+    plain["experiments"]["units"]["attacks"]["normal"] = {
+        key: value for key, value in merged.items() if value is not None
+    }
+    return Config.model_validate(plain)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run from data to summary, made by the stages."""
+    folder = tmp_path_factory.mktemp("units")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_config(folder, CONFIG)
+        model = Cell("train", "units", "softmax", 0)
+        plan = plan_in(folder)
+        data = next(cell for cell in plan.cells() if cell.stage == "prepare")
+        done: list[tuple[ModuleType, Cell]] = [(prepare, data), (train, model)]
+        done += [(evaluate, Cell("evaluate", "units", "softmax", 0, name)) for name in ATTACKS]
+        done += [(aggregate, Cell("aggregate", "units"))]
+        for stage, cell in done:
+            plan = plan_in(folder)
+            stage.run(plan, cell, require_current_inputs(plan, cell))
+    return folder
+
+
+ATTACKS = tuple(CONFIG["experiments"]["units"]["attacks"])
+
+
+@pytest.fixture(autouse=True)
+def _there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+def std() -> float:
+    """The deviation of the stored training images, mean over channels."""
+    dataset = Config.model_validate(CONFIG).experiments["units"].dataset
+    return float(np.mean(load_data_manifest(paths.data_folder(paths.dataset_id(dataset))).std))
+
+
+def test_rows_hold_pixels() -> None:
+    """The smallest budget that fooled a sample is one of the two in pixels, and no image lies beyond it."""
+    rows = read_table(paths.samples(Cell("evaluate", "units", "softmax", 0, "normal")))
+    fooled = rows.filter(np.asarray(rows["status"].to_pylist()) == "adversarial")
+    pixels = {np.float32(epsilon * std()) for epsilon in EPSILONS}
+    assert 0.2 < std() < 0.5
+    assert set(fooled["epsilon"].to_numpy()) == pixels
+    assert (fooled["linf"].to_numpy() <= fooled["epsilon"].to_numpy() + 1e-6).all()
+
+
+def test_curves_are_stated_at_pixels() -> None:
+    """The grid that figures and tables read, and the accuracy at each of its budgets, counted by hand."""
+    planned = plan_from(read_metadata(paths.summary("units")))
+    assert planned is not None
+    grids = {attack.name: attack.epsilons for attack in planned.attacks}
+    assert grids == {"normal": tuple(epsilon * std() for epsilon in EPSILONS), "pixels": tuple(EPSILONS)}
+    rows = read_table(paths.samples(Cell("evaluate", "units", "softmax", 0, "normal")))["epsilon"].to_pylist()
+    summary = [row for row in read_table(paths.summary("units")).to_pylist() if row["attack"] == "normal"]
+    for row in summary:
+        held = [epsilon is None or epsilon > np.float32(row["epsilon"]) for epsilon in rows]
+        assert row["robust_accuracy"] == pytest.approx(np.mean(held))
+    assert {row["epsilon"] for row in summary if row["epsilon"]} == set(grids["normal"] or ())
+
+
+def test_probes_are_run_at_pixels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stage asks for the union of both grids, in pixels."""
+    asked: list[Any] = []
+
+    def probe(*_: object, epsilons: object, **__: object) -> None:
+        asked.append(epsilons)
+        raise InterruptedError
+
+    monkeypatch.setattr(diagnose, "probe", probe)
+    plan, cell = plan_in(folder), Cell("diagnose", "units", "softmax", 0)
+    recipe = require_current_inputs(plan, cell)
+    with pytest.raises(InterruptedError):
+        diagnose.run(plan, cell, recipe)
+    assert asked == [{"linf": sorted([*EPSILONS, *(epsilon * std() for epsilon in EPSILONS)])}]
+
+
+def test_units_are_part_of_what_decides_a_cell_and_their_absence_is_not() -> None:
+    """Old slices are as they were; with `normalized` those of the attack and of the probes are others."""
+    cells = [Cell("evaluate", "units", "softmax", 0, "normal"), Cell("diagnose", "units", "softmax", 0)]
+    given, default, normalized = (Slices(experiment(units=units)) for units in ("pixels", None, "normalized"))
+    for cell in cells:
+        assert given.of(cell) == default.of(cell)
+        assert "units" not in str(default.of(cell)[0].get("attack"))
+        assert "normalized" not in str(default.of(cell))
+        assert normalized.of(cell) != default.of(cell)
+    budgets = default.of(cells[1])[0]["budgets"]
+    assert budgets == {"linf": EPSILONS}
+
+
+def test_the_same_ball_is_the_same_attack(folder: Path) -> None:
+    """In pixels, the converted attack is what one with those budgets would be."""
+    cell = Cell("evaluate", "units", "softmax", 0, "normal")
+    asked = evaluate.attack_plan(plan_in(folder), cell)
+    assert asked.epsilons == tuple(epsilon * std() for epsilon in EPSILONS)
+    by_hand = experiment(units=None, epsilons=[epsilon * std() for epsilon in EPSILONS])
+    attack = by_hand.experiments["units"].attacks["normal"]
+    assert (asked.spec, asked.norm, asked.epsilons) == (attack.attack, attack.norm, attack.epsilons)
+
+
+def test_a_budget_beyond_the_pixel_range_is_refused(folder: Path) -> None:
+    """In pixels it is by the check; in normalised units the data's deviation is needed to know."""
+    settings = experiment(epsilons=[0.1, 30.0]).experiments["units"]
+    with pytest.raises(InputError, match=r"attacks\.normal\.epsilons: pixels are in \[0, 1\].*or less"):
+        in_pixels(settings)
+
+
+def test_a_notebook_knows_no_deviation() -> None:
+    """It is told to convert instead of being given another ball than asked for."""
+    attack = CONFIG["experiments"]["units"]["attacks"]["normal"]
+    with pytest.raises(InputError, match="standard deviation is not known here"):
+        evaluate_in_notebook(torch.nn.Identity(), torch.zeros(1, 1, 2, 2), torch.zeros(1), attack)

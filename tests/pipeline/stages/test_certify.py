@@ -1,0 +1,200 @@
+"""The stage: smoothing certificates from configuration to tables, in one go and after a request to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gauntlet.config import Cell
+from gauntlet.config.certificates import Certificate
+from gauntlet.core.errors import GauntletError, InputError, Interrupted
+from gauntlet.core.parquet import read_metadata, read_table, write_table
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.stages import aggregate, certify, diagnose, evaluate, prepare, train
+from gauntlet.pipeline.staleness import require_current_inputs
+from gauntlet.robustness.certificates.lipschitz_check import lipschitz_check_from
+from gauntlet.robustness.evaluation.partial_results import FinishedParts
+from tests.support.interruptible import leftovers
+from tests.support.stub_outputs import plan_in, write_config
+
+CONFIG = {
+    "experiments": {
+        "tiny": {
+            "dataset": {"source": "sklearn_digits", "limit": {"train": 60, "test": 30}},
+            "seeds": [0],
+            "training": {"epochs": 1},
+            "variants": {"softmax": {"model": {"name": "cnn", "widths": [4, 4]}}},
+            "attacks": {"noise": {"name": "gaussian_noise", "norm": "l2", "epsilons": [0.5, 4.0]}},
+            "certificates": {"smooth": {"name": "smoothing", "sigma": 0.1, "n0": 20, "n": 60}},
+        }
+    },
+    "execution": {"device": "cpu"},
+}
+SMOOTH = Cell("certify", "tiny", "softmax", 0, "smooth")
+STAGES = {
+    module.__name__.rpartition(".")[2]: module for module in (prepare, train, evaluate, certify, diagnose, aggregate)
+}
+
+
+def run(folder, *stages):
+    """Do the cells of some stages."""
+    for stage in stages:
+        plan = plan_in(folder)
+        for cell in [cell for cell in plan.cells() if cell.stage == stage]:
+            STAGES[stage].run(plan, cell, require_current_inputs(plan, cell))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a trained model, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, CONFIG)
+    run(tmp_path, "prepare", "train")
+    return tmp_path
+
+
+def test_smoothed_certificates_go_through_to_the_tables(folder):
+    """Any variant has them; attacks that fool the model do not refute them; the numbers say whose they are."""
+    run(folder, "evaluate", "certify", "diagnose")
+    rows = read_table(paths.samples(SMOOTH))
+    assert set(rows["status"].to_pylist()) <= {"certified", "abstained", "already_wrong"}
+    run(folder, "aggregate")
+    assert not paths.counterexamples("tiny").exists()
+    certified = read_table(paths.certified("tiny")).to_pylist()
+    share = sum(status == "certified" for status in rows["status"].to_pylist()) / len(rows)
+    assert (certified[0]["certifies"], certified[0]["certified_accuracy"]) == ("smoothed", pytest.approx(share))
+    assert "Of the smoothed classifier" in paths.table("tiny", "md").read_text()
+    assert plan_in(folder).is_current(Cell("aggregate", "tiny"))
+
+
+def test_an_attack_on_the_model_refutes_no_smoothed_certificate(folder, monkeypatch):
+    """Even one that fools the model at once; the same rows of a certificate of the model would be refuted."""
+    run(folder, "evaluate", "certify", "diagnose")
+    path = paths.samples(Cell("evaluate", "tiny", "softmax", 0, "noise"))
+    rows, made = read_table(path), read_metadata(path)
+    near = {"status": ["adversarial"] * 30, "epsilon": [1e-9] * 30, "l2": [1e-9] * 30}
+    for name, values in near.items():
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, rows.schema.field(name), pa.array(values, rows.schema.field(name).type))
+    write_table(path, rows, made)
+    assert "certified" in read_table(paths.samples(SMOOTH))["status"].to_pylist()
+    run(folder, "aggregate")
+    assert not paths.counterexamples("tiny").exists()
+    monkeypatch.setattr(Certificate, "certifies", property(lambda self: "model"))
+    with pytest.raises(GauntletError, match="certificates are refuted"):
+        run(folder, "aggregate")
+
+
+def test_a_stopped_certificate_goes_on_after_what_it_kept(folder, monkeypatch):
+    """At a request to stop what is done is kept; the next attempt does the rest, and ends in the same rows."""
+    run(folder, "certify")
+    whole = read_table(paths.samples(SMOOTH))
+    paths.samples(SMOOTH).unlink()
+    parts, asked = certify.certify_parts, []
+
+    def watched(*given, pieces, **settings):
+        asked.append(pieces)
+        for number, rows in enumerate(parts(*given, pieces=pieces, **settings)):
+            if len(asked) == 1 and number == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield rows
+
+    monkeypatch.setattr(certify, "certify_parts", watched)
+    with pytest.raises(Interrupted, match="12 of 30 samples are kept"):
+        run(folder, "certify")
+    assert not paths.samples(SMOOTH).exists()
+    run(folder, "certify")
+    assert asked == [[(0, 30)], [(12, 30)]]
+    assert read_table(paths.samples(SMOOTH)).equals(whole)
+    assert leftovers(paths.samples(SMOOTH).parent) == []
+
+
+def test_a_killed_certificate_loses_seconds_of_work(folder, monkeypatch):
+    """What is finished is written every few seconds, so that a kill without warning leaves it, gaps and all."""
+    run(folder, "certify")
+    whole = read_table(paths.samples(SMOOTH))
+    paths.samples(SMOOTH).unlink()
+    monkeypatch.setattr(certify, "KEEP_EVERY_S", 0.0)
+    save, kept = FinishedParts.save, []
+
+    def dies(self, part):
+        save(self, part)
+        kept.append((part.start, part.stop))
+        if len(kept) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(FinishedParts, "save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, "certify")
+    assert kept == [(0, 4), (4, 8), (8, 12)]
+    folders = list(paths.samples(SMOOTH).parent.glob(".partial-*"))
+    next(folders[0].glob("part-*-000000008.parquet")).unlink()
+    monkeypatch.setattr(certify, "KEEP_EVERY_S", 1e6)
+    run(folder, "certify")
+    assert read_table(paths.samples(SMOOTH)).equals(whole)
+    assert pq.read_table(paths.samples(SMOOTH)).num_rows == 30
+
+
+def lipschitz_config(model):
+    """The experiment with one network, certified by its margin."""
+    variant = {"model": model, "loss": "hkr", "training": {"optimizer": {"name": "adam", "lr": 0.01}}}
+    margin = {"variants": {"softmax": variant}, "certificates": {"margin": {"name": "lipschitz"}}}
+    return {"experiments": {"tiny": {**CONFIG["experiments"]["tiny"], **margin}}, "execution": {"device": "cpu"}}
+
+
+MARGIN = Cell("certify", "tiny", "softmax", 0, "margin")
+
+
+@pytest.mark.parametrize("output", ["joint", "disjoint"])
+def test_claimed_and_measured_constants_reach_the_tables(tmp_path, monkeypatch, output):
+    """The file of the certificate says both, as do certified.parquet and the page of numbers."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, lipschitz_config({"name": "lipschitz_cnn", "widths": [4, 4], "hidden": 8, "output": output}))
+    run(tmp_path, "prepare", "train", "evaluate", "certify", "diagnose", "aggregate")
+    checked = lipschitz_check_from(read_metadata(paths.samples(MARGIN)))
+    assert 0.01 < checked.measured < checked.claimed
+    rows = read_table(paths.certified("tiny")).to_pylist()
+    assert {(row["lipschitz_claimed"], row["lipschitz_measured"]) for row in rows} == {
+        (checked.claimed, checked.measured)
+    }
+    line = next(line for line in paths.table("tiny", "md").read_text().splitlines() if "claimed | measured" in line)
+    assert line.endswith("Lipschitz constant claimed | measured |")
+    assert plan_in(tmp_path).is_current(Cell("aggregate", "tiny"))
+
+
+@pytest.mark.parametrize(("network", "problem"), [("Boastful", "false claim"), ("Unproven", "BatchNorm2d")])
+def test_a_network_whose_claim_is_false_or_unproven_is_not_certified(tmp_path, monkeypatch, network, problem):
+    """One line says why, and nothing is recorded: neither rows nor parts of them."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, lipschitz_config(f"tests.support.cheating_certificates:{network}"))
+    run(tmp_path, "prepare", "train")
+    with pytest.raises(GauntletError, match=problem):
+        run(tmp_path, "certify")
+    assert not paths.samples(MARGIN).exists()
+    assert not list(paths.samples(MARGIN).parent.glob(".partial-*/*.parquet"))
+
+
+def test_a_certificate_that_no_network_can_have_is_refused_by_the_check(tmp_path, monkeypatch):
+    """Before anything is trained, with its place in the file."""
+    monkeypatch.chdir(tmp_path)
+    settings = {**CONFIG["experiments"]["tiny"], "certificates": {"margin": {"name": "lipschitz"}}}
+    write_config(tmp_path, {"experiments": {"tiny": settings}})
+    with pytest.raises(InputError, match=r"certificates\.margin.* no variant has a lipschitz network"):
+        plan_in(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("n0", 0), ("n", 0), ("sigma", 0.0), ("sigma", -0.25), ("alpha", 0.0), ("alpha", 1.0), ("sigmas", 0.5)],
+)
+def test_impossible_settings_are_refused_by_the_check(tmp_path, monkeypatch, option, value):
+    """With their place in the file, before anything is done."""
+    monkeypatch.chdir(tmp_path)
+    settings = {**CONFIG["experiments"]["tiny"], "certificates": {"smooth": {"name": "smoothing", option: value}}}
+    write_config(tmp_path, {"experiments": {"tiny": settings}})
+    with pytest.raises(InputError, match=rf"certificates\.smooth\.{option}"):
+        plan_in(tmp_path)

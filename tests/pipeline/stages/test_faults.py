@@ -1,0 +1,152 @@
+"""Whatever goes wrong, at whatever instant: a plain rerun ends with what an unbroken run makes."""
+
+from __future__ import annotations
+
+import copy
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.support import ROOT
+from tests.support.output_digests import digests
+from tests.support.stub_outputs import write_config
+from tests.support.workflow import TINY, checkout, planned, snakemake
+
+pytestmark = pytest.mark.slow
+
+DRIVER = ROOT / "tests" / "support" / "fault_driver.py"
+KILLS = 32
+
+
+def drive(folder, fault="none", event=0):
+    """Run every stage in a folder with a fault; give the finished process."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, str(DRIVER), fault, str(event)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A run that nothing disturbed: its folder, its digests, its number of events."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    write_config(folder, TINY)
+    done = drive(folder)
+    assert done.returncode == 0, done.stderr
+    return folder, digests(folder), int(done.stdout)
+
+
+def test_killed_at_many_instants_it_ends_with_the_same_bytes(unbroken, tmp_path):
+    """SIGKILL again and again, at instants that a seed spreads over all stages, each time followed by a plain rerun."""
+    _, wanted, events = unbroken
+    write_config(tmp_path, TINY)
+    draw = random.Random(0)
+    kills = 0
+    for _ in range(8 * KILLS):
+        done = drive(tmp_path, "kill", draw.randint(1, max(2, 2 * events // KILLS)) if kills < KILLS else 0)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -9, done.stderr
+        kills += 1
+    assert kills >= 30
+    assert digests(tmp_path) == wanted
+
+
+@pytest.mark.parametrize("fault", ["enospc", "oom"])
+def test_a_full_disk_or_memory_costs_one_rerun_at_most(unbroken, tmp_path, fault):
+    """A full disk is one line and no torn file; memory that runs out in an attack is survived in the same run."""
+    _, wanted, events = unbroken
+    for number in range(4):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write_config(folder, TINY)
+        done = drive(folder, fault, random.Random(number).randint(1, events))
+        if fault == "oom":
+            assert done.returncode == 0, done.stderr
+        elif done.returncode:
+            assert "the disk is full; free space and run again" in done.stderr
+            assert "Traceback" not in done.stderr
+            assert not list(folder.rglob("*.partial"))
+            assert drive(folder).returncode == 0
+        assert digests(folder) == wanted
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "*/test.safetensors",
+        "models/*/*/model.safetensors",
+        "evaluations/*/*/*/samples.parquet",
+        "inspections/*/*/inspection.parquet",
+    ],
+)
+def test_a_damaged_file_is_named_and_made_again_once_deleted(unbroken, tmp_path, pattern):
+    """A file cut short is never used: what needs it says its name; deleted, it is made again to the same content."""
+    source, wanted, _ = unbroken
+    shutil.copytree(source, tmp_path / "run")
+    folder = tmp_path / "run"
+    victim = next(iter(sorted([*folder.glob(f"data/{pattern}"), *folder.glob(f"results/small/{pattern}")])))
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[: len(whole) // 2])
+    for other in folder.glob("results/small/summary.parquet"):
+        other.unlink()
+    for other in folder.glob("results/small/evaluations/*/*/attack=fgsm/samples.parquet"):
+        if other != victim:
+            other.unlink()
+    done = drive(folder)
+    if done.returncode:
+        assert str(victim.relative_to(folder)) in done.stderr
+        assert "Traceback" not in done.stderr
+        victim.unlink()
+        done = drive(folder)
+    assert done.returncode == 0, done.stderr
+    assert digests(folder) == wanted
+
+
+def test_a_cell_that_always_fails_stops_only_what_hangs_on_it(unbroken, tmp_path):
+    """The other cells finish, the run's exit code says that one failed, and it stays planned."""
+    source, _, _ = unbroken
+    shutil.copytree(source, tmp_path / "run")
+    folder = tmp_path / "run"
+    checkout(folder)
+    (folder / "my_attacks.py").write_text(
+        "from gauntlet.registry import ATTACKS\n"
+        "@ATTACKS.register('broken', kind='bounded', norms=('linf',), access='scores', source='none')\n"
+        "def broken(model, x, y, *, epsilon):\n    raise RuntimeError('always')\n"
+    )
+    config = copy.deepcopy(TINY)
+    attacks = config["experiments"]["small"]["attacks"]
+    attacks["broken"] = {"name": "my_attacks:broken", "norm": "linf", "epsilons": [0.1]}
+    attacks["bim"] = {"name": "bim", "norm": "linf", "epsilons": [0.1], "steps": 2}
+    write_config(folder, config)
+    done = snakemake(folder, check=False)
+    assert done.returncode == 1
+    assert len(list(folder.glob("results/small/evaluations/*/*/attack=bim/samples.parquet"))) == 2
+    log = (folder / "logs/small/evaluate.softmax.0.broken.log").read_text()
+    assert log.strip().splitlines()[-1] == "gauntlet: broken: attack my_attacks:broken raised RuntimeError: always"
+    assert planned(folder)["evaluate"] == 2
+
+
+def test_the_controller_alone_killed_while_jobs_run_on(unbroken, tmp_path):
+    """Jobs of a killed controller finish and count; the same command goes on at once and ends with the same bytes."""
+    _, wanted, _ = unbroken
+    write_config(tmp_path, TINY)
+    checkout(tmp_path)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-m", "snakemake", "--profile", "local"]
+    with (tmp_path / "controller.log").open("w") as log:
+        controller = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+    deadline_s = time.monotonic() + 200
+    while not list(tmp_path.glob("logs/small/train.*.log")) and time.monotonic() < deadline_s:
+        time.sleep(0.2)
+    controller.kill()
+    controller.wait()
+    snakemake(tmp_path)
+    assert planned(tmp_path) == {}
+    found = digests(tmp_path)
+    assert {name: found.get(name) for name in wanted} == wanted

@@ -1,0 +1,70 @@
+"""Shards in the workflow: jobs of their own where there is work, none over a finished cell, whatever their number."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+
+from gauntlet.config import Cell
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.staleness import State
+from tests.support.interruptible import leftovers
+from tests.support.stub_outputs import CONFIG, finish, plan_in, write_config
+from tests.support.workflow import TINY, checkout, planned, snakemake
+
+
+def sharded(config, count):
+    """Split the samples of one attack into so many jobs."""
+    changed = copy.deepcopy(config)
+    changed["experiments"]["small"]["attacks"]["pgd"]["shards"] = count
+    return changed
+
+
+def test_another_number_of_shards_makes_nothing_stale(tmp_path, monkeypatch):
+    """How samples are split among jobs decides no row."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, CONFIG)
+    finish(tmp_path)
+    for count in (1, 2, 7):
+        write_config(tmp_path, sharded(CONFIG, count))
+        assert plan_in(tmp_path).unfinished() == []
+        assert {plan_in(tmp_path).state(cell) for cell in plan_in(tmp_path).cells()} == {State.CURRENT}
+
+
+def test_shards_are_planned_where_there_is_work_only(tmp_path, monkeypatch):
+    """A finished run plans no job for any number of shards; a cell that lacks a file plans its own shards."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, CONFIG)
+    checkout(tmp_path)
+    finish(tmp_path)
+    write_config(tmp_path, sharded(CONFIG, 4))
+    assert planned(tmp_path) == {}
+    cell = Cell("evaluate", "small", "ecc", 1, "pgd")
+    paths.examples(cell).unlink()
+    # Marks that a killed run left do not stand for work that is not done.
+    (paths.samples(cell).parent / ".shard-2-of-4").touch()
+    jobs = planned(tmp_path)
+    assert (jobs["shard"], jobs["evaluate"]) == (4, 1)
+
+
+@pytest.mark.slow
+def test_shards_run_and_are_gathered(tmp_path, monkeypatch):
+    """Each in a job of its own, and nothing is left of them."""
+    monkeypatch.chdir(tmp_path)
+    config = sharded(TINY, 2)
+    config["experiments"]["small"]["variants"].pop("lipschitz")
+    config["experiments"]["small"].pop("certificates")
+    write_config(tmp_path, config)
+    checkout(tmp_path)
+    cell = Cell("evaluate", "small", "softmax", 0, "pgd")
+    snakemake(tmp_path, str(paths.samples(cell)))
+    assert pq.read_table(paths.samples(cell)).num_rows == 20
+    assert "20 of 20 samples are finished already" in paths.log(cell).read_text()
+    assert len(list((tmp_path / "logs/small").glob("evaluate.softmax.0.pgd.*-of-2.log"))) == 2
+    assert leftovers(paths.samples(cell).parent) == []
+    shutil.rmtree(tmp_path / ".snakemake")
+    write_config(tmp_path, sharded(config, 3))
+    assert planned(tmp_path, str(paths.samples(cell))) == {}

@@ -1,0 +1,305 @@
+"""What `gauntlet status` says: the state of each cell, what exactly changed, and what it will cost."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gauntlet.config import Cell
+from gauntlet.core.provenance import environment
+from gauntlet.pipeline import fingerprint, paths
+from gauntlet.pipeline.cluster import lock
+from gauntlet.pipeline.status import Progress, survey
+from gauntlet.pipeline.status.rendering import as_dict
+from tests.support.stub_outputs import plan_in, write_config
+from tests.support.synthetic_outputs import SECONDS, SMALL, finish, make
+
+PGD = Cell("evaluate", "small", "softmax", 0, "pgd")
+MODEL = Cell("train", "small", "softmax", 0)
+
+
+@pytest.fixture
+def folder(finished, tmp_path, monkeypatch):
+    """A copy of the finished run, which is the current folder."""
+    subprocess.run(["cp", "-r", f"{finished}/.", str(tmp_path)], check=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def edited(folder, edit):
+    """Write an edited configuration."""
+    config = copy.deepcopy(SMALL)
+    edit(config["experiments"]["small"], config)
+    write_config(folder, config)
+
+
+def told(folder):
+    """Map each cell that is not done to its state and what is said of it."""
+    found = survey(plan_in(folder)).cells
+    return {
+        status.cell: (status.progress, [str(change) for change in status.changes])
+        for status in found
+        if status.progress is not Progress.DONE
+    }
+
+
+def test_a_finished_run_is_done(folder):
+    """Every cell is done, and nothing is said of the environment that made it."""
+    found = survey(plan_in(folder))
+    assert {status.progress for status in found.cells} == {Progress.DONE}
+    assert found.environments == ()
+
+
+@pytest.mark.parametrize(
+    ("edit", "cell", "text"),
+    [
+        (lambda one, _: one["attacks"]["pgd"].update(steps=100), PGD, "attacks.pgd.steps: 40 -> 100"),
+        (
+            lambda one, _: one["attacks"]["pgd"].update(epsilons=[0.1, 0.2]),
+            PGD,
+            "attacks.pgd.epsilons: [0.1] -> [0.1, 0.2]",
+        ),
+        (lambda one, _: one.update(samples=7), PGD, "samples: null -> 7"),
+        (
+            lambda one, _: one["training"].update(epochs=5),
+            Cell("train", "small", "lipschitz", 0),
+            "training.epochs: 1 -> 5",
+        ),
+        (
+            lambda one, _: one["variants"]["softmax"]["training"].update(epochs=5),
+            MODEL,
+            "variants.softmax.training.epochs: 2 -> 5",
+        ),
+        (
+            lambda one, _: one["variants"]["softmax"].update(model={"name": "cnn", "widths": [8]}),
+            MODEL,
+            "variants.softmax.model.widths: ",
+        ),
+        (
+            lambda one, _: one["training"].update(optimizer={"name": "adam", "lr": 0.5}),
+            MODEL,
+            "training.optimizer.lr: 0.001 -> 0.5",
+        ),
+        (
+            lambda one, _: one["certificates"]["lipschitz"].update(seed=3),
+            Cell("certify", "small", "lipschitz", 1, "lipschitz"),
+            "certificates.lipschitz.seed: 0 -> 3",
+        ),
+    ],
+)
+def test_a_changed_setting_is_named_as_in_the_file(folder, edit, cell, text):
+    """Path, old value, new value; nothing else is said to have changed."""
+    edited(folder, edit)
+    progress, changes = told(folder)[cell]
+    assert progress is Progress.STALE
+    assert len(changes) == 1
+    assert changes[0].startswith(text)
+
+
+def test_a_changed_module_is_named(folder, monkeypatch):
+    """An edit of an attack's module is told of its cells alone."""
+    real = fingerprint.module_hash
+    monkeypatch.setattr(
+        fingerprint, "module_hash", lambda name: "edited" if name == "gauntlet.robustness.attacks.noise" else real(name)
+    )
+    monkeypatch.setattr(fingerprint, "_fingerprint", fingerprint._fingerprint.__wrapped__)
+    found = told(folder)
+    noise = Cell("evaluate", "small", "softmax", 0, "noise")
+    assert found[noise] == (Progress.STALE, ["code changed: gauntlet.robustness.attacks.noise"])
+    assert PGD not in found
+
+
+def test_a_changed_input_and_the_wait_for_it_are_named(folder):
+    """A model of other weights is an input of another digest; a stale one is waited for; so is a missing one."""
+    make(plan_in(folder), MODEL, "other weights")
+    assert told(folder)[PGD] == (Progress.STALE, [f"input changed: {paths.model_manifest(MODEL)}"])
+    edited(folder, lambda one, _: one["variants"]["softmax"]["training"].update(epochs=5))
+    assert f"waits for {MODEL}" in told(folder)[PGD][1]
+    for path in paths.products(MODEL):
+        path.unlink()
+    found = told(folder)
+    assert found[MODEL] == (Progress.MISSING, [])
+    assert found[PGD] == (Progress.STALE, [f"waits for {MODEL}"])
+
+
+def test_what_is_lacking_is_named(folder):
+    """A cell that lost one file is missing, and says which."""
+    paths.examples(PGD).unlink()
+    status = next(status for status in survey(plan_in(folder)).cells if status.cell == PGD)
+    assert (status.progress, status.lacking) == (Progress.MISSING, (paths.examples(PGD),))
+
+
+def test_a_file_of_another_cell_is_stale(folder):
+    """Files that were exchanged between cells are not done, whichever of a cell's files it is."""
+    other = Cell("evaluate", "small", "softmax", 1, "pgd")
+    for path_of in (paths.samples, paths.examples):
+        mine, its = path_of(PGD), path_of(other)
+        kept = mine.read_bytes()
+        mine.write_bytes(its.read_bytes())
+        progress, changes = told(folder)[PGD]
+        assert progress is Progress.STALE
+        assert "seed: 1 -> 0" in changes
+        mine.write_bytes(kept)
+    assert told(folder) == {}
+
+
+def test_figures_say_that_they_were_made_otherwise(folder):
+    """A figure carries the string alone."""
+    figure = Cell("figure", "small", name="robust_accuracy")
+    path = paths.figure("small", "robust_accuracy", "pdf")
+    path.write_text(path.read_text().replace("sha256:", "sha256:0000", 1)[:90] + " ")
+    assert told(folder)[figure][1] == ["made from other inputs, settings or code"]
+
+
+def test_costs_come_from_the_cell_itself_then_from_others_alike(folder):
+    """A stale cell costs what it took, a missing one what others of its attack or stage did; else it is unknown."""
+    for seed in (0, 1):
+        for path in paths.products(Cell("evaluate", "small", "lipschitz", seed, "noise")):
+            path.unlink()
+    edited(folder, lambda one, _: one["attacks"].update(fgsm={"name": "fgsm", "norm": "linf", "epsilons": [0.1]}))
+    found = survey(plan_in(folder))
+    costs = {status.cell: status.cost_s for status in found.cells if status.progress is not Progress.DONE}
+    assert costs[Cell("evaluate", "small", "lipschitz", 0, "noise")] == SECONDS["evaluate"]
+    assert costs[Cell("evaluate", "small", "softmax", 0, "fgsm")] == SECONDS["evaluate"]
+    assert costs[Cell("report", "small")] is None
+    total = as_dict(found)["total"]
+    assert total["missing"] == 6
+    assert total["cost_s"] == pytest.approx(6 * SECONDS["evaluate"] + 1.0)
+    assert total["cost_unknown"] == sum(cost is None for cost in costs.values())
+
+
+def test_quick_cells_say_nothing_of_what_full_ones_cost(folder):
+    """An attack on fifty images is no measure of the same attack on all; within a form it is one."""
+    edited(folder, lambda one, _: one.update(quick={"samples": 5}))
+    for cell in list(plan_in(folder).cells(["small_quick"])):
+        if cell.stage in ("prepare", "train", "evaluate") and cell.seed == 0:
+            make(plan_in(folder), cell)
+    for path in folder.glob("results/small/evaluations/*/*/*/*"):
+        path.unlink()
+    costs = {status.cell: status.cost_s for status in survey(plan_in(folder)).cells}
+    assert costs[PGD] is None
+    assert costs[Cell("evaluate", "small_quick", "softmax", 1, "pgd")] == SECONDS["evaluate"]
+
+
+def test_a_failed_attempt_is_told_with_its_last_line(folder):
+    """A log newer than the files that ends with an error; an older one, or another ending, says nothing."""
+    paths.samples(PGD).unlink()
+    log = paths.log(PGD)
+    log.parent.mkdir(parents=True)
+    log.write_text("epoch 1\rgauntlet: the disk is full; free space\n\n")
+    status = next(status for status in survey(plan_in(folder)).cells if status.cell == PGD)
+    assert (status.progress, status.last_line) == (Progress.FAILED, "gauntlet: the disk is full; free space")
+    os.utime(log, (1, 1))
+    assert told(folder)[PGD][0] is Progress.MISSING
+    log.write_text("half way\n")
+    assert told(folder)[PGD][0] is Progress.MISSING
+
+
+def test_a_running_cell_is_told_while_a_controller_lives(folder):
+    """A log written since a living run started, without an error at its end, is that of a running cell."""
+    paths.samples(PGD).unlink()
+    mine = lock.acquire(paths.RESULTS)
+    log = paths.log(PGD)
+    log.parent.mkdir(parents=True)
+    log.write_text("evaluate: 3 of 20 samples")
+    os.utime(log, (time.time() + 5, time.time() + 5))
+    found = survey(plan_in(folder))
+    status = next(status for status in found.cells if status.cell == PGD)
+    assert (status.progress, status.last_line) == (Progress.RUNNING, "evaluate: 3 of 20 samples")
+    assert found.controller == mine
+    lock.release(paths.RESULTS, mine)
+    assert told(folder)[PGD][0] is Progress.MISSING
+
+
+def another_torch(monkeypatch):
+    """Let another torch be installed."""
+    now = {**environment.environment(), "torch": "99.0"}
+    for module in (
+        "gauntlet.core.provenance.environment",
+        "gauntlet.pipeline.staleness",
+        "gauntlet.pipeline.status.cell_states",
+    ):
+        monkeypatch.setattr(f"{module}.environment", lambda: now)
+
+
+def test_another_environment_is_told_and_makes_nothing_stale(folder, monkeypatch):
+    """Versions that made a cell and are not the present ones are named, with the number of cells."""
+    was = environment.environment()["torch"]
+    another_torch(monkeypatch)
+    found = survey(plan_in(folder))
+    assert found.having(Progress.STALE) == []
+    (other,) = found.environments
+    unaware = ("figure", "table", "report")
+    assert other.cells == len([cell for cell in plan_in(folder).cells() if cell.stage not in unaware])
+    assert [str(change) for change in other.changes] == [f"environment, torch: {was} -> 99.0"]
+
+
+def test_a_strict_environment_makes_all_stale(folder, monkeypatch):
+    """With `strict_environment` the environment is part of every recipe, and its change is named."""
+    edited(folder, lambda _, config: config.update(strict_environment=True))
+    finish(folder)
+    assert told(folder) == {}
+    was = environment.environment()["torch"]
+    another_torch(monkeypatch)
+    found = told(folder)
+    assert set(found) == set(plan_in(folder).cells())
+    assert f"environment, torch: {was} -> 99.0" in found[MODEL][1]
+
+
+def test_the_command_speaks_plainly_and_to_machines_without_torch(folder):
+    """Text for people, JSON of a known shape for programs, exit code 0, and torch is never loaded."""
+    edited(folder, lambda one, _: one["attacks"]["pgd"].update(steps=100))
+    program = (
+        "import sys; from gauntlet.cli import app\n"
+        "try: app()\n"
+        "finally: assert not {'torch', 'matplotlib', 'foolbox'} & set(sys.modules), 'slow imports'"
+    )
+
+    def run(*arguments):
+        command = [sys.executable, "-c", program, "status", "config.yaml", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    text = run()
+    assert "attacks.pgd.steps: 40 -> 100" in text
+    assert "\x1b" not in text
+    found = json.loads(run("--json"))
+    assert set(found) == {
+        "format",
+        "cells",
+        "stages",
+        "total",
+        "environments",
+        "left_out",
+        "controller",
+    }
+    cell = next(cell for cell in found["cells"] if cell["cell"] == str(PGD))
+    assert cell == {
+        "cell": str(PGD),
+        "stage": "evaluate",
+        "experiment": "small",
+        "variant": "softmax",
+        "seed": 0,
+        "name": "pgd",
+        "state": "stale",
+        "changes": [
+            {
+                "kind": "setting",
+                "name": "attacks.pgd.steps",
+                "text": "attacks.pgd.steps: 40 -> 100",
+                "before": 40,
+                "after": 100,
+            }
+        ],
+        "lacking": [],
+        "last_line": None,
+        "cost_s": 60.0,
+        "share": None,
+        "left_s": None,
+    }
+    assert found["total"]["stale"] == len(told(folder))

@@ -1,0 +1,175 @@
+"""What is read from SLURM's queue, with output recorded from SLURM 22.05, and with commands that fail or hang."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from gauntlet.config import Cell
+from gauntlet.config.grid import Stage
+from gauntlet.pipeline.cluster.queue import Job, parse_jobs
+from gauntlet.pipeline.status.job_queue import Queue, comment_of, of_cells
+from tests.support import ROOT
+
+HERE = Path("/cluster/project/work")
+RECORDED = """\
+3|PENDING|Resources|rule_evaluate_wildcards_small_softmax_0_pgd|/cluster/project/work
+5|PENDING|Priority|rule_1b0b_evaluate|/cluster/project/work
+6|PENDING|BeginTime|rule_train_wildcards_small_softmax_0|/cluster/other
+4|PENDING|JobHeldUser|rule_evaluate_wildcards_small_lipschitz_0_noise|/cluster/project/work
+1|RUNNING|None|rule_train_wildcards_small_softmax_0|/cluster/project/work
+2|RUNNING|None|rule_shard_wildcards_small_softmax_1_pgd_1_2|/cluster/project/work
+"""
+PGD = Cell("evaluate", "small", "softmax", 0, "pgd")
+MODEL = Cell("train", "small", "softmax", 0)
+
+
+def test_the_recorded_queue_is_read():
+    """State, reason and comment of the jobs of this folder; another clone's are not ours."""
+    jobs = parse_jobs(RECORDED, HERE)
+    assert [job.id for job in jobs] == ["3", "5", "4", "1", "2"]
+    assert jobs[0] == Job("3", "PENDING", "Resources", "rule_evaluate_wildcards_small_softmax_0_pgd")
+    assert [str(job) for job in jobs[2:4]] == ["PENDING (JobHeldUser)", "RUNNING"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "squeue: a notice of the site",
+        "7|PENDING",
+        "7|PENDING|None||/cluster/project/work",
+        "7||None|rule_a|",
+        "7|RUNNING|None|(null)|/cluster/project/work",
+    ],
+)
+def test_lines_of_another_form_are_passed_over(line):
+    """What the site prints beside the queue, and jobs without a comment."""
+    assert parse_jobs(f"{line}\n{RECORDED}", HERE) == parse_jobs(RECORDED, HERE)
+
+
+def test_a_folder_may_be_spelt_through_a_link(tmp_path):
+    """And its name may hold a bar."""
+    folder = tmp_path / "a|b"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    assert len(parse_jobs(f"1|RUNNING|None|rule_x|{tmp_path / 'link'}\n2|RUNNING|None|rule_x|{folder}", folder)) == 2
+
+
+def test_jobs_are_told_by_their_comments():
+    """A shard's job is its cell's; a group's is nobody's."""
+    held = Cell("evaluate", "small", "lipschitz", 0, "noise")
+    sharded = Cell("evaluate", "small", "softmax", 1, "pgd")
+    found, others = of_cells(parse_jobs(RECORDED, HERE), [MODEL, PGD, held, sharded])
+    assert {cell: [job.id for job in jobs] for cell, jobs in found.items()} == {
+        PGD: ["3"],
+        held: ["4"],
+        MODEL: ["1"],
+        sharded: ["2"],
+    }
+    assert [job.id for job in others] == ["5"]
+
+
+def test_a_comment_that_could_mean_two_cells_is_of_neither():
+    """Names may hold the underscore that joins them."""
+    one, other = Cell("train", "a_b", "c", 0), Cell("train", "a", "b_c", 0)
+    assert comment_of(one) == comment_of(other)
+    found, others = of_cells([Job("1", "RUNNING", "", comment_of(one))], [one, other])
+    assert found == {}
+    assert len(others) == 1
+
+
+@pytest.mark.parametrize("stage", get_args(Stage))
+def test_comments_name_rules_and_wildcards_as_the_rules_have_them(stage):
+    """The order of wildcards is that of a rule's first output, and the rule is the one that runs the stage."""
+    cells = {
+        "prepare": Cell("prepare", name="PROBE"),
+        "aggregate": Cell("aggregate", "EXPERIMENT"),
+        "table": Cell("table", "EXPERIMENT"),
+        "report": Cell("report", "EXPERIMENT"),
+        "figure": Cell("figure", "EXPERIMENT", name="PROBE"),
+    }
+    probe = "PROBE" if stage in ("evaluate", "certify") else ""
+    cell = cells.get(stage) or Cell(stage, "EXPERIMENT", "VARIANT", 7, probe)
+    text = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    rules = re.findall(r'rule (\w+):\s+input:\s+reads\("(\w+)".*?output:.*?"([^"]+)"', text, re.DOTALL)
+    ((rule, first),) = [(rule, first) for rule, of, first in rules if of == stage and rule != "shard"]
+    spelt = {"experiment": "EXPERIMENT", "variant": "VARIANT", "seed": "7"}
+    wildcards = [spelt.get(name, "PROBE") for name in re.findall(r"\{(\w+)\}", first)]
+    assert comment_of(cell) == f"rule_{rule}_wildcards_{'_'.join(wildcards)}"
+
+
+@pytest.fixture
+def squeue(tmp_path, monkeypatch):
+    """Put a command of this name first on the path, which notes each call in a file."""
+
+    def install(script):
+        command = tmp_path / "bin" / "squeue"
+        command.parent.mkdir(exist_ok=True)
+        command.write_text(f"#!/bin/sh\necho asked >> {tmp_path}/calls\n{script}\n")
+        command.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{command.parent}:{os.environ['PATH']}")
+        return lambda: len((tmp_path / "calls").read_text().splitlines())
+
+    return install
+
+
+def answered(queue, until, limit_s=20.0):
+    """Look until something holds; each look must return at once, whatever the command does."""
+    end_s = time.monotonic() + limit_s
+    while not until(queue.look()):
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+
+
+def test_an_answer_is_kept_and_the_queue_is_not_asked_again_before_time(squeue, tmp_path):
+    """One question, however often one looks."""
+    (tmp_path / "recorded").write_text(RECORDED)
+    calls = squeue(f"cat {tmp_path}/recorded")
+    queue = Queue(HERE)
+    answered(queue, lambda jobs: len(jobs) == 5)
+    for _ in range(20):
+        assert len(queue.look()) == 5
+    assert calls() == 1
+    assert queue.problem == ""
+
+
+def test_a_failing_command_is_told_and_the_last_answer_stands(squeue, tmp_path):
+    """What was recorded from a SLURM whose controller is away; then it answers again."""
+    (tmp_path / "recorded").write_text(RECORDED)
+    squeue(f"cat {tmp_path}/recorded")
+    queue = Queue(HERE, interval_s=0.0)
+    answered(queue, lambda jobs: len(jobs) == 5)
+    complaint = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+    squeue(f"echo '{complaint}' >&2; exit 1")
+    answered(queue, lambda jobs: queue.problem)
+    assert queue.problem == complaint
+    assert len(queue.jobs) == 5
+    squeue(f"cat {tmp_path}/recorded")
+    answered(queue, lambda jobs: not queue.problem)
+
+
+def test_a_hanging_command_is_ended_and_nobody_waits_for_it(squeue):
+    """A look returns at once, and the process does not stay."""
+    squeue("exec sleep 600")
+    queue = Queue(HERE, patience_s=0.3)
+    start_s = time.monotonic()
+    queue.look()
+    process = queue._asking[0]
+    assert time.monotonic() - start_s < 5
+    answered(queue, lambda jobs: queue.problem)
+    assert queue.problem == "squeue: no answer within 0.3 s"
+    assert process.wait(10) != 0
+
+
+def test_without_the_command_nothing_is_asked(monkeypatch):
+    """A laptop has no queue, and that is no problem."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    queue = Queue(HERE)
+    assert queue.look() == []
+    assert queue.problem == ""

@@ -1,0 +1,191 @@
+"""How long attacks will take: what trials say, where it is kept, who believes it, and that nothing else is left."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from gauntlet.cli import app
+from gauntlet.config import Cell
+from gauntlet.pipeline import fingerprint, paths
+from gauntlet.pipeline.stages import predict
+from gauntlet.pipeline.status import survey
+from gauntlet.pipeline.status.predictions import Prediction, predicted
+from gauntlet.robustness.evaluation.shards import pieces
+from tests.support.stub_outputs import plan_in, write_config
+
+FGSM, PGD = (Cell("evaluate", "tiny", "softmax", 0, name) for name in ("fgsm", "pgd"))
+
+CONFIG = {
+    "experiments": {
+        "tiny": {
+            "dataset": {"source": "sklearn_digits"},
+            "seeds": [0],
+            "training": {"epochs": 1},
+            "variants": {"softmax": {"model": {"name": "cnn", "widths": [8, 8]}}},
+            "attacks": {
+                "fgsm": {"name": "fgsm", "norm": "linf", "epsilons": [0.05]},
+                "pgd": {"name": "pgd", "norm": "linf", "steps": 5, "epsilons": [0.05]},
+            },
+            "samples": 300,
+        }
+    },
+    "execution": {"device": "cpu"},
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A trained model and nothing else, made once."""
+    folder = tmp_path_factory.mktemp("trained")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        write_config(folder, CONFIG)
+        for stage in ("prepare", "train"):
+            assert CliRunner().invoke(app, [stage], catch_exceptions=False).exit_code == 0
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path, monkeypatch):
+    """A copy of that folder, which is the current one; starting a process is not measured."""
+    subprocess.run(["cp", "-r", f"{trained}/.", str(tmp_path)], check=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(predict, "start_seconds", lambda: 1.5)
+    return tmp_path
+
+
+def costs(folder):
+    """Map each evaluation that is not done to what status says of its cost."""
+    found = survey(plan_in(folder)).cells
+    return {status.cell: status.cost_s for status in found if status.cell.stage == "evaluate"}
+
+
+def test_trials_are_a_warm_up_a_batch_and_one_twice_as_large():
+    """As far as there are samples; three parts in any case, each with something in it."""
+    assert predict.trial_pieces(1000, 32) == [(0, 32), (32, 64), (64, 128)]
+    assert predict.trial_pieces(40, 32) == [(0, 10), (10, 20), (20, 40)]
+    for samples in (1, 2, 3, 5):
+        tried = predict.trial_pieces(samples, 32)
+        assert len(tried) == 3
+        assert all(0 <= start < stop <= samples for start, stop in tried)
+
+
+@pytest.mark.parametrize(("setup_s", "part_s", "sample_s"), [(4, 0.5, 0.01), (0, 0, 0.02), (2, 3, 0)])
+def test_costs_of_set_up_parts_and_samples_are_told_apart(setup_s, part_s, sample_s):
+    """From times that follow the model exactly the whole is known exactly, whatever its parts."""
+    tried = predict.trial_pieces(1000, 32)
+    spent = [part_s + sample_s * (stop - start) for start, stop in tried]
+    ends_s = [setup_s + end for end in itertools.accumulate(spent)]
+    for shards in (1, 3):
+        wanted = pieces(1000, part_size=256, shards=shards)
+        expected = setup_s + part_s * len(wanted) + sample_s * 1000
+        assert predict.extrapolate(tried, ends_s, wanted) == pytest.approx(expected)
+
+
+def test_noise_makes_no_cost_negative():
+    """A larger part that was faster than the smaller, a warm-up faster than either: still a time, and a sane one."""
+    tried, wanted = predict.trial_pieces(1000, 32), [(0, 256)] * 4
+    assert predict.extrapolate(tried, [0.1, 2.1, 3.1], wanted) == pytest.approx(4.0)
+    assert predict.extrapolate(tried, [1.0, 1.1, 7.5], wanted) == pytest.approx(6.4 / 64 * 1024)
+    one = predict.trial_pieces(1, 32)
+    assert predict.extrapolate(one, [5.0, 5.5, 6.0], [(0, 1)]) == pytest.approx(5.0)
+
+
+def test_a_trial_reads_the_clock_at_the_ends_of_its_parts(folder):
+    """Set-up 3 s, then 2 s and 3 s for 32 and 64 samples: a second a part, 1/32 s a sample."""
+    plan = plan_in(folder)
+    clock = iter([100.0, 105.0, 107.0, 110.0])
+    told = predict.predict(plan, PGD, plan.recipe(PGD), batch=32, start_seconds=1.5, clock=lambda: next(clock))
+    assert told.seconds == pytest.approx(3 + 2 * 1 + 300 / 32, abs=1e-3)
+    assert (told.samples, told.tried, told.start_seconds) == (300, 128, 1.5)
+    assert told.recipe == plan.recipe(PGD).string
+    assert told.device.startswith("cpu")
+
+
+def test_the_command_keeps_a_prediction_and_nothing_else(folder):
+    """One file a cell beside the logs, which status reads; no result, no part of one, nothing stale."""
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    assert costs(folder) == {FGSM: None, PGD: None}
+    done = CliRunner().invoke(app, ["predict", "--attack", "pgd", "--samples", "8"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "evaluate tiny variant=softmax seed=0 attack=pgd" in done.stdout
+    assert "32 of 300 samples tried" in done.stdout
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    assert {path.relative_to(folder) for path in set(after) - set(before)} == {paths.prediction(PGD)}
+    assert {path: after[path] for path in before} == before
+    kept = json.loads(paths.prediction(PGD).read_text())
+    assert costs(folder) == {FGSM: None, PGD: kept["seconds"]}
+    assert kept["seconds"] > 0
+
+
+def _foretell(folder, cell, seconds):
+    recipe = plan_in(folder).recipe(cell).string
+    Prediction(recipe, seconds, 1.0, 300, 128, "cpu, 1 threads", 1).write(cell)
+
+
+def test_a_prediction_of_another_recipe_is_not_believed(folder):
+    """After an edit the trial tells of something else; of a file that is no prediction nothing is read."""
+    _foretell(folder, PGD, 77.0)
+    assert costs(folder)[PGD] == 77.0
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["tiny"]["attacks"]["pgd"]["steps"] = 6
+    write_config(folder, config)
+    assert costs(folder)[PGD] is None
+    write_config(folder, CONFIG)
+    assert costs(folder)[PGD] == 77.0
+    for text in ("{", "[]", '{"recipe": 1}', json.dumps({"recipe": "x"})):
+        paths.prediction(PGD).write_text(text)
+        assert costs(folder)[PGD] is None
+    assert predicted(PGD, None) is None
+
+
+def test_recorded_durations_of_the_attack_come_before_a_prediction(folder):
+    """A prediction is asked where the attack was never timed, and before other attacks are."""
+    for cell in (FGSM, PGD):
+        _foretell(folder, cell, 77.0)
+    done = CliRunner().invoke(app, ["evaluate", "--attack", "fgsm"], catch_exceptions=False)
+    assert done.exit_code == 0
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["tiny"]["seeds"] = [0, 1]
+    write_config(folder, config)
+    found = costs(folder)
+    assert found[PGD] == 77.0
+    other = Cell("evaluate", "tiny", "softmax", 1, "fgsm")
+    assert found[other] is not None
+    assert found[other] != 77.0
+
+
+def test_cells_without_a_model_are_named_and_done_ones_are_left_alone(folder):
+    """What cannot be tried yet is told; what has been run is tried on request only."""
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["tiny"]["seeds"] = [1]
+    write_config(folder, config)
+    done = CliRunner().invoke(app, ["predict"], catch_exceptions=False)
+    assert done.stdout.count("not tried") == 2
+    assert not paths.LOGS.exists()
+    write_config(folder, CONFIG)
+    CliRunner().invoke(app, ["evaluate", "--attack", "fgsm"], catch_exceptions=False)
+    assert "1 cell done already" in CliRunner().invoke(app, ["predict", "--attack", "fgsm"]).stdout
+    assert not paths.prediction(FGSM).exists()
+    CliRunner().invoke(app, ["predict", "--attack", "fgsm", "--samples", "4", "--force"], catch_exceptions=False)
+    assert paths.prediction(FGSM).exists()
+
+
+@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "certify", "aggregate", "figure", "table", "report"])
+def test_no_result_depends_on_how_durations_are_predicted(stage):
+    """No stage reaches the modules that predict."""
+    reached = fingerprint.fingerprint([f"gauntlet.pipeline.stages.{stage}"])
+    assert not [
+        name for name in reached if name.startswith(("gauntlet.pipeline.stages.predict", "gauntlet.pipeline.status"))
+    ]

@@ -1,0 +1,241 @@
+"""What `gauntlet status --watch` shows, on a terminal and elsewhere, and when it says something."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from rich.console import Console
+
+from gauntlet.config import Cell
+from gauntlet.core.progress import last_told
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.cluster import lock
+from gauntlet.pipeline.cluster.queue import Job
+from gauntlet.pipeline.status import Progress, watching
+from gauntlet.pipeline.status.board import coloured, plain
+from gauntlet.pipeline.status.job_queue import Queue, comment_of
+from tests.support.stub_outputs import plan_in, write_config
+from tests.support.synthetic_outputs import SMALL, finish, make
+
+PGD = Cell("evaluate", "small", "softmax", 0, "pgd")
+OTHER_SEED = Cell("evaluate", "small", "softmax", 1, "pgd")
+
+
+@pytest.fixture
+def folder(finished, tmp_path, monkeypatch):
+    """A copy of the finished run, which is the current folder, where no queue is."""
+    subprocess.run(["cp", "-r", f"{finished}/.", str(tmp_path)], check=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    return tmp_path
+
+
+def write_log(cell, text, *, age_s=-5.0):
+    """Write the log of a cell's attempt, as of so many seconds ago."""
+    log = paths.log(cell)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(text)
+    os.utime(log, (time.time() - age_s, time.time() - age_s))
+
+
+def board_of(folder, *jobs):
+    """Look once, with so many jobs in the queue."""
+    queue = Queue(folder)
+    queue.jobs = list(jobs)
+    return watching.look(plan_in(folder), queue)
+
+
+def row(board, variant):
+    """Find what the table says of a variant, by column."""
+    header, *rows = [line.split("  ") for line in plain(board).split("\n\n")[0].splitlines()]
+    cells = [[part.strip() for part in line if part.strip()] for line in (header, *rows)]
+    return next(dict(zip(cells[0], line, strict=True)) for line in cells[1:] if line[0] == variant)
+
+
+def remove(cell):
+    """Remove a cell's files."""
+    for path in paths.products(cell):
+        path.unlink()
+
+
+def test_the_table_has_a_row_per_variant_and_a_column_per_probe(folder):
+    """Done where all seeds are; what does not apply is a dash."""
+    board = board_of(folder)
+    assert row(board, "softmax") == {
+        "small": "softmax",
+        "train": "done",
+        "pgd": "done",
+        "noise": "done",
+        "lipschitz": "–",
+        "diagnose": "done",
+        "inspect": "done",
+    }
+    assert row(board, "lipschitz")["lipschitz"] == "done"
+    assert "no run is going on" in plain(board)
+
+
+def test_a_running_cell_shows_its_share_and_what_is_left_of_it(folder):
+    """Read from the last line of progress in its log, less the time since that was written."""
+    remove(PGD)
+    mine = lock.acquire(paths.RESULTS)
+    try:
+        write_log(PGD, "x: 0/20 samples, 0 s left\nx: 5/20 samples, 30 s left, loss 1\nkept what is done\n")
+        board = board_of(folder)
+    finally:
+        lock.release(paths.RESULTS, mine)
+    assert row(board, "softmax")["pgd"] == "1/2 done, 1 running, 25 %, 30 s"
+    assert "a run is going on" in plain(board)
+    (status,) = board.survey.having(Progress.RUNNING)
+    assert (status.share, status.left_s) == (0.25, 30.0)
+
+
+def test_time_that_passed_since_the_log_was_written_counts(folder):
+    """A cell that said 30 s left ten seconds ago has 20 left, and never fewer than none."""
+    remove(PGD)
+    running = Job("1", "RUNNING", "", comment_of(PGD))
+    for age_s, left_s in ((10.0, 20.0), (100.0, 0.0)):
+        write_log(PGD, "x: 5/20 samples, 30 s left\n", age_s=age_s)
+        (status,) = board_of(folder, running).survey.having(Progress.RUNNING)
+        assert status.left_s == pytest.approx(left_s, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["train a: 3/30 epochs, 12 s left, validation loss 0.1, accuracy 0.9", "goes on"], (3, 30, 12.0)),
+        (["a: 1/2 samples, 5 s left", "a: 2/2 samples, 0 s left"], (2, 2, 0.0)),
+        (["nothing 1/2 of the kind"], None),
+        ([], None),
+    ],
+)
+def test_the_last_line_of_progress_is_found(lines, found):
+    """Among lines of other kinds."""
+    told = last_told(lines)
+    assert (None if told is None else (told.done, told.total, told.left_s)) == found
+
+
+def test_queued_cells_show_their_reasons(folder):
+    """A cell all of whose jobs wait is queued, even after a failed attempt; one that runs is running without a log."""
+    remove(PGD)
+    remove(OTHER_SEED)
+    write_log(PGD, "gauntlet: the disk is full\n")
+    waits, runs = Job("1", "PENDING", "Priority", comment_of(PGD)), Job("2", "RUNNING", "", comment_of(OTHER_SEED))
+    group = Job("3", "PENDING", "Resources", "rule_1b0b_evaluate")
+    board = board_of(folder, waits, runs, group)
+    assert row(board, "softmax")["pgd"] == "1 running, 1 queued"
+    text = plain(board)
+    assert "queue: 1 PENDING (Priority)" in text
+    assert "jobs of several cells: 1 1b0b_evaluate PENDING (Resources)" in text
+    assert "failed:" not in text
+
+
+def test_a_job_of_a_cell_that_is_done_says_nothing(folder):
+    """The queue forgets a finished job some minutes later."""
+    board = board_of(folder, Job("1", "COMPLETING", "", comment_of(PGD)))
+    assert row(board, "softmax")["pgd"] == "done"
+
+
+def test_failures_are_shown_with_their_last_line(folder):
+    """The first few by name, the others counted."""
+    for seed in (0, 1):
+        for variant in ("softmax", "lipschitz"):
+            for attack in ("pgd", "noise"):
+                cell = Cell("evaluate", "small", variant, seed, attack)
+                remove(cell)
+                write_log(cell, f"gauntlet: {attack} failed\n")
+    text = plain(board_of(folder))
+    assert f"failed: {PGD}: gauntlet: pgd failed" in text
+    assert "failed: 3 cells more" in text
+    assert row(board_of(folder), "softmax")["pgd"] == "failed"
+
+
+def test_a_table_wider_than_the_terminal_is_continued_below(folder):
+    """No column is cut, and every block names the variants."""
+    console = Console(width=40, file=io.StringIO(), force_terminal=False)
+    console.print(coloured(board_of(folder), 40))
+    text = console.file.getvalue()
+    assert all(name in text for name in ("train", "pgd", "noise", "lipschitz", "diagnose", "inspect"))
+    assert text.count("softmax") == 3
+    assert "…" not in text
+
+
+def test_elsewhere_than_on_a_terminal_each_change_is_said_once(folder, monkeypatch):
+    """The table at first and at the end; between them a line per change, none for mere progress or for nothing."""
+    remove(PGD)
+    happens = iter(
+        [
+            lambda: None,
+            lambda: write_log(PGD, "x: 1/20 samples, 30 s left\n"),
+            lambda: write_log(PGD, "x: 2/20 samples, 28 s left\n"),
+            lambda: write_log(PGD, "gauntlet: the disk is full\n"),
+            lambda: write_config(folder, {"experiments": 3}),
+            lambda: write_config(folder, SMALL),
+            lambda: make(plan_in(folder), PGD),
+            lambda: finish(folder),
+        ]
+    )
+    monkeypatch.setattr(watching.time, "sleep", lambda seconds: next(happens)())
+    console = Console(width=200, file=io.StringIO(), force_terminal=False)
+    mine = lock.acquire(paths.RESULTS)
+    try:
+        watching.watch(lambda: plan_in(folder), console, interval_s=1.0)
+    finally:
+        lock.release(paths.RESULTS, mine)
+    text = console.file.getvalue()
+    lines = [line.split(" ", 1)[1] for line in text.splitlines() if line[2:3] == ":"]
+    assert lines[0] == f"{PGD}: running"
+    assert lines[1] == f"{PGD}: failed: gauntlet: the disk is full"
+    assert lines[2].startswith("as before, since: ")
+    assert lines[3] == f"{PGD}: done"
+    assert len([line for line in lines if str(PGD) in line]) == 3
+    assert text.count("softmax  ") == 2
+    assert "\x1b" not in text
+
+
+def test_a_terminal_gets_a_live_table_that_ends_when_all_is_done(folder, monkeypatch):
+    """Drawn anew in place."""
+    remove(PGD)
+    monkeypatch.setattr(watching.time, "sleep", lambda seconds: finish(folder))
+    console = Console(width=120, file=io.StringIO(), force_terminal=True)
+    watching.watch(lambda: plan_in(folder), console, interval_s=1.0)
+    text = console.file.getvalue()
+    assert "1/2 done, 1 missing" in text
+    assert "\x1b[" in text
+
+
+def test_ctrl_c_ends_it_quietly(folder, monkeypatch):
+    """Whoever has seen enough has interrupted nothing."""
+    remove(PGD)
+
+    def press(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watching.time, "sleep", press)
+    watching.watch(lambda: plan_in(folder), Console(file=io.StringIO()), interval_s=1.0)
+
+
+def test_looking_takes_a_small_share_of_the_time(folder, monkeypatch):
+    """A grid that takes long to look at is looked at less often than asked for."""
+    now_s = iter(range(0, 1000, 60))
+    monkeypatch.setattr(watching.time, "monotonic", lambda: float(next(now_s)))
+    _, pause_s = watching._timed(lambda: plan_in(folder), Queue(folder), 5.0, False)
+    assert pause_s >= 60 / 0.2
+
+
+def test_the_command_watches_without_torch(folder):
+    """A finished run is shown once and left."""
+    program = (
+        "import sys; from gauntlet.cli import app\n"
+        "try: app()\n"
+        "finally: assert not {'torch', 'matplotlib', 'foolbox'} & set(sys.modules), 'slow imports'"
+    )
+    command = [sys.executable, "-c", program, "status", "--watch"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert text.startswith("small")
+    refused = subprocess.run([*command, "--json"], capture_output=True, text=True)
+    assert "leave out --json and --every" in refused.stderr

@@ -1,0 +1,165 @@
+"""Variants against each other: every row of the comparisons against counting the samples one by one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from gauntlet.config.grid import Cell
+from gauntlet.core.parquet import read_table
+from gauntlet.reporting.aggregation import PlannedAttack, certified_accuracies, compare_variants, comparisons
+from gauntlet.reporting.stats import holm, paired_interval, sign_flip_test, t_interval
+from tests.support import synthetic
+
+ATTACKS = (
+    PlannedAttack("fgsm", "linf", synthetic.LINF, without=("ecc",), sources=("ecc",)),
+    PlannedAttack("pgd", "linf", (0.03, 0.1), repeats="pgd"),
+    PlannedAttack("pgd_1", "linf", (0.03, 0.1), repeats="pgd"),
+    PlannedAttack("spsa", "linf", (0.1,), counts=False),
+    PlannedAttack("cw", "l2", None),
+)
+PLAN = synthetic.plan(attacks=ATTACKS)
+ABSENT = [Cell("evaluate", "digits", "softmax", 1, "pgd"), Cell("evaluate", "digits", "lipschitz", 0, "cw")]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An experiment with missing cells, an attack repeated with another seed, a transfer, and what does not count."""
+    return synthetic.write_experiment(tmp_path_factory.mktemp("made"), PLAN, samples=60, absent=ABSENT)
+
+
+@pytest.fixture(scope="module")
+def certified(made):
+    """Its certified accuracies."""
+    return certified_accuracies(made.certificates)
+
+
+@pytest.fixture(scope="module")
+def rows(made, certified):
+    """All its comparisons."""
+    return compare_variants(made.evaluations, made.certificates, certified=certified).to_pylist()
+
+
+def outcomes_by_hand(made, row):
+    """Give, per (variant, replicate), which samples are right under what a row compares; in plain Python."""
+    name, found = row["name"], {}
+    if row["measure"] == "certified":
+        for one in read_table_rows(made.certificates):
+            if one["certificate"] == name:
+                right = one["status"] == "certified" and one["radius"] >= row["epsilon"]
+                found.setdefault((one["variant"], (one["seed"], 0)), {})[one["index"]] = right
+        return found
+    for one in read_table_rows(made.evaluations):
+        survives = one["status"] != "error" and (one["epsilon"] is None or one["epsilon"] > np.float32(row["epsilon"]))
+        replicate = one["seed"], 0
+        if row["measure"] == "clean":
+            survives = one["label"] == one["clean_prediction"]
+        elif name == f"worst:{one['norm']}" and one["attack"] != "spsa":
+            pass
+        elif name == "seeds:pgd" and one["attack"].startswith("pgd"):
+            replicate = one["seed"], one["attack"]
+        elif name != one["attack"]:
+            continue
+        samples = found.setdefault((one["variant"], replicate), {})
+        samples[one["index"]] = samples.get(one["index"], True) and survives
+    return found
+
+
+def read_table_rows(path, cache={}):  # noqa: B006 - one file is read many times
+    """Read a combined file once."""
+    if path not in cache:
+        cache[path] = pq.read_table(path).to_pylist()
+    return cache[path]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_row_equals_a_count_by_hand(made, rows, seed):
+    """Accuracies, discordant counts, intervals and p of a random subset of the rows, over the seeds both have."""
+    for row in np.random.default_rng(seed).choice(rows, 25, replace=False):
+        found = outcomes_by_hand(made, row)
+        both = [key for variant, key in found if variant == row["variant"] and (row["other"], key) in found]
+        first, second = (
+            np.asarray([list(found[row[side], key].values()) for key in both]) for side in ("variant", "other")
+        )
+        trainings = list(dict.fromkeys(seed for seed, _ in both))
+        assert row["seeds"] == len(trainings)
+        assert row["attack_seeds"] == max(sum(one == seed for one, _ in both) for seed in trainings)
+        assert row["samples"] == first.shape[1]
+        assert (row["accuracy"], row["other_accuracy"]) == (pytest.approx(first.mean()), pytest.approx(second.mean()))
+        assert row["difference"] == pytest.approx(first.mean() - second.mean())
+        assert (row["only_variant"], row["only_other"]) == ((first & ~second).sum(), (second & ~first).sum())
+        reach = len(both)
+        joint = np.zeros((reach + 1, reach + 1))
+        np.add.at(joint, (first.sum(0), second.sum(0)), 1)
+        assert (row["low"], row["high"]) == pytest.approx(tuple(map(float, paired_interval(joint))))
+        gaps = first.sum(0).astype(int) - second.sum(0)
+        assert row["p"] == pytest.approx(float(sign_flip_test([(gaps == d).sum() for d in range(-reach, reach + 1)])))
+        of_seed = [
+            np.mean([first[place].mean() - second[place].mean() for place, (one, _) in enumerate(both) if one == seed])
+            for seed in trainings
+        ]
+        expected = (None, None) if len(of_seed) < 2 else tuple(map(float, t_interval(of_seed)))
+        assert (row["t_low"], row["t_high"]) == (expected if None in expected else pytest.approx(expected))
+
+
+def test_p_values_are_adjusted_over_the_pairs_of_one_measure_and_budget(rows):
+    """Holm's adjustment within each column of a table; significant is what stays below 0.05."""
+    families = {}
+    for row in rows:
+        families.setdefault((row["measure"], row["name"], row["epsilon"]), []).append(row)
+    assert len(families) > 20
+    for family in families.values():
+        adjusted = holm([row["p"] for row in family])
+        assert [row["p_holm"] for row in family] == pytest.approx(adjusted)
+        assert [row["significant"] for row in family] == (adjusted < 0.05).tolist()
+    assert {row["significant"] for row in rows} == {True, False}
+
+
+def test_pairs_stand_once_in_the_order_of_the_configuration(rows):
+    """Each pair of variants that both were measured; a variant has no comparison under a transfer from itself."""
+    place = PLAN.variants.index
+    pairs = [(row["measure"], row["name"], row["epsilon"], row["variant"], row["other"]) for row in rows]
+    assert len(set(pairs)) == len(pairs)
+    assert all(place(row["variant"]) < place(row["other"]) for row in rows)
+    assert not any("ecc" in (row["variant"], row["other"]) for row in rows if row["name"] == "fgsm")
+    assert sum(row["name"] == "worst:linf" and row["epsilon"] == 0.1 for row in rows) == 6
+
+
+def test_missing_cells_are_counted_on_either_side(rows):
+    """A pair is compared over the seeds that both have, and says what is not there."""
+    of = {(row["name"], row["epsilon"], row["variant"], row["other"]): row for row in rows}
+    assert (of["pgd", 0.1, "softmax", "ecc"]["seeds"], of["pgd", 0.1, "softmax", "ecc"]["missing"]) == (2, 1)
+    assert (of["pgd", 0.1, "ecc", "hydra_ecc"]["seeds"], of["pgd", 0.1, "ecc", "hydra_ecc"]["missing"]) == (3, 0)
+    assert of["worst:linf", 0.1, "softmax", "ecc"]["missing"] == 1
+    epsilon = next(row["epsilon"] for row in rows if row["name"] == "cw")
+    assert of["cw", epsilon, "ecc", "lipschitz"]["missing"] == 1
+    assert of["seeds:pgd", 0.1, "softmax", "ecc"]["missing"] == 1
+
+
+def test_counting_in_parts_changes_nothing(made, certified, rows, monkeypatch):
+    """However few samples are counted at a time, the numbers are the same."""
+    monkeypatch.setattr(comparisons, "_ONE_HOT", 100)
+    assert compare_variants(made.evaluations, made.certificates, certified=certified).to_pylist() == rows
+
+
+def test_one_variant_has_nothing_to_be_compared_with(tmp_path):
+    """The table is there, and empty."""
+    plan = replace(synthetic.plan(("softmax",), (0,)), certificates=())
+    made = synthetic.write_experiment(tmp_path, plan, samples=10)
+    assert len(compare_variants(made.evaluations)) == 0
+
+
+def test_what_does_not_count_is_in_no_worst_case(tmp_path):
+    """Rows of an attack whose images are no perturbations change no worst case, neither here nor in the summary."""
+    plan = synthetic.plan(("softmax", "ecc"), (0,), ATTACKS)
+    counted = synthetic.plan(("softmax", "ecc"), (0,), tuple(one for one in ATTACKS if one.counts))
+    made = [synthetic.write_experiment(tmp_path / name, of) for name, of in (("with", plan), ("without", counted))]
+    for read in (lambda one: compare_variants(one.evaluations), lambda one: read_table(one.summary)):
+        tables = [
+            [row for row in read(one).to_pylist() if "worst:linf" in (row.get("name"), row.get("attack"))]
+            for one in made
+        ]
+        assert tables[0] == tables[1] != []

@@ -1,0 +1,66 @@
+"""The plan that results carry in their metadata: what they were to be, and how they are called in print."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+
+import yaml
+
+from gauntlet.config.loading import load, read_yaml
+from gauntlet.reporting.aggregation import plan_from, plan_of
+from tests.support import ROOT
+
+DEFAULT = ROOT / "config.yaml"
+
+
+def planned(tmp_path, edit):
+    """Plan the default experiment with an edit."""
+    config = copy.deepcopy(read_yaml(DEFAULT))
+    edit(config["experiments"]["digits"])
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    return plan_of("digits", load([file]).experiments["digits"])
+
+
+def test_titles_headline_sources_and_repetitions_survive_the_metadata(tmp_path):
+    """What is read from a results file is what was planned."""
+
+    def edit(one):
+        one["variants"]["ecc"]["title"] = "ECC"
+        one["attacks"]["pgd"]["title"] = "PGD"
+        one["attacks"]["pgd_again"] = {**one["attacks"]["pgd"], "seed": 1}
+        one["certificates"]["lipschitz"]["title"] = "margin"
+        one["headline"] = {"linf": [0.1]}
+
+    plan = planned(tmp_path, edit)
+    assert plan_from(plan.metadata()) == plan
+    assert (plan.titles, plan.headline) == ({"ecc": "ECC"}, {"linf": (0.1,)})
+    of = {attack.name: attack for attack in plan.attacks}
+    assert (of["pgd"].title, of["transfer"].sources) == ("PGD", ("softmax",))
+    assert plan.certificates[0].title == "margin"
+
+
+def test_attacks_that_differ_in_their_seed_only_are_repetitions(tmp_path):
+    """Another option makes another attack; a title makes none."""
+
+    def edit(one):
+        pgd = one["attacks"]["pgd"]
+        one["attacks"] |= {
+            "again": {**pgd, "seed": 1, "title": "PGD, once more"},
+            "longer": {**pgd, "seed": 2, "steps": 50},
+        }
+
+    repeats = {attack.name: attack.repeats for attack in planned(tmp_path, edit).attacks}
+    assert repeats["pgd"] == repeats["again"] == "pgd"
+    assert {name for name, first in repeats.items() if first} == {"pgd", "again"}
+
+
+def test_queries_print_nothing():
+    """DuckDB shows how far it is wherever it takes a process for an interactive one, as it does this one."""
+    asked = "one.sql(\"SELECT current_setting('enable_progress_bar')\").fetchall()[0][0]"
+    code = "from gauntlet.reporting.aggregation.queries import open_connection as opened\n"
+    code += f"with opened() as one: print({asked})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,308 @@
+"""The summary against a computation by hand over the same rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats as reference
+
+from gauntlet.config.grid import Cell
+from gauntlet.core.errors import InputError
+from gauntlet.core.parquet import write_table
+from gauntlet.core.schemas import EVALUATION_SCHEMA
+from gauntlet.reporting.aggregation import PlannedAttack, combine, summarise
+from tests.support import synthetic
+
+GRID = (0.1, 0.2, 0.3)
+
+
+def _write(folder, plan, tables):
+    """Combine given cell tables; keys are (variant, seed, attack), and what has no table is missing."""
+    files = {}
+    for cell in synthetic.cells(plan):
+        files[cell] = folder / f"{cell.variant}-{cell.seed}-{cell.name}.parquet"
+        table = tables.get((cell.variant, cell.seed, cell.name))
+        if table is not None:
+            write_table(files[cell], table, {})
+    combine(files, folder / "evaluations.parquet", plan=plan, allow_missing=True)
+    return folder / "evaluations.parquet"
+
+
+def _cell(plan, variant, seed, attack, outcomes):
+    """Make a cell from one (status, budget) per sample."""
+    planned = next(item for item in plan.attacks if item.name == attack)
+    columns = {
+        "experiment": [plan.experiment] * len(outcomes),
+        "variant": [variant] * len(outcomes),
+        "seed": [seed] * len(outcomes),
+        "attack": [attack] * len(outcomes),
+        "norm": [planned.norm] * len(outcomes),
+        "index": list(range(len(outcomes))),
+        "label": [1] * len(outcomes),
+        "clean_prediction": [0 if status == "already_wrong" else 1 for status, _ in outcomes],
+        "adversarial_prediction": [1 if status == "robust" else 0 for status, _ in outcomes],
+        "epsilon": pa.array([budget for _, budget in outcomes], pa.float32()),
+        **{norm: [(budget or 0.0) / 2 for _, budget in outcomes] for norm in synthetic.NORMS},
+        "clean_confidence": [1.0] * len(outcomes),
+        "adversarial_confidence": [1.0] * len(outcomes),
+        "forwards": [1] * len(outcomes),
+        "backwards": [1] * len(outcomes),
+        "zero_gradients": [0] * len(outcomes),
+        "nonfinite_gradients": [0] * len(outcomes),
+        "status": [status for status, _ in outcomes],
+        "sample_hash": [str(number) for number in range(len(outcomes))],
+    }
+    return synthetic.table(columns, EVALUATION_SCHEMA)
+
+
+def test_a_variant_that_an_attack_is_not_run_on_misses_nothing(tmp_path):
+    """A transfer has no row, and no missing cell, for the variant it comes from; the worst case is over the others."""
+    attacks = (PlannedAttack("a", "linf", GRID), PlannedAttack("t", "linf", GRID, without=("x",)))
+    plan = synthetic.plan(("x", "y"), (0,), attacks)
+    outcomes = {"a": [("robust", None), ("adversarial", 0.2)], "t": [("adversarial", 0.1), ("robust", None)]}
+    tables = {key: _cell(plan, *key, outcomes[key[2]]) for key in plan.cells()}
+    assert set(tables) == {("x", 0, "a"), ("y", 0, "a"), ("y", 0, "t")}
+    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    assert {(row["variant"], row["attack"]) for row in rows} == {
+        ("x", "worst:linf"), ("x", "a"), ("y", "worst:linf"), ("y", "a"), ("y", "t")
+    }  # fmt: skip
+    assert not any(row["missing"] for row in rows)
+    worst = {row["variant"]: row["robust_accuracy"] for row in rows if row["attack"] == "worst:linf"}
+    assert worst == {"x": 0.5, "y": 0.0}
+
+
+def test_an_attack_whose_images_are_no_perturbations_has_no_part_in_the_worst_case(tmp_path):
+    """Its budget lengthens no grid; it is stated by itself."""
+    attacks = (PlannedAttack("a", "linf", GRID), PlannedAttack("rubbish", "linf", (1.0,), counts=False))
+    plan = synthetic.plan(("x",), (0,), attacks)
+    outcomes = {"a": [("robust", None), ("adversarial", 0.2)], "rubbish": [("robust", None), ("robust", None)]}
+    tables = {key: _cell(plan, *key, outcomes[key[2]]) for key in plan.cells()}
+    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    worst = [row for row in rows if row["attack"] == "worst:linf"]
+    assert [row["epsilon"] for row in worst] == list(GRID)
+    assert {row["attacks"] for row in worst} == {1}
+
+
+def _random_experiment(seed):
+    """Plan and draw an experiment whose rows are unrelated noise: every status, every budget, any order of outcomes."""
+    draw = np.random.default_rng(seed)
+    attacks = (
+        PlannedAttack("a", "linf", GRID),
+        PlannedAttack("b", "linf", (0.2, 0.4)),
+        PlannedAttack("c", "linf", None),
+        PlannedAttack("d", "l2", None),
+        PlannedAttack("e", "l2", None),
+    )
+    plan = synthetic.plan(("x", "y"), (3, 1, 2)[: seed % 3 + 1], attacks)
+    tables = {}
+    for variant in plan.variants:
+        for number in plan.seeds:
+            wrong = draw.random(40) < 0.2
+            for attack in attacks:
+                outcomes = []
+                for already in wrong:
+                    budget = draw.choice(attack.epsilons) if attack.epsilons else np.float32(draw.exponential(0.2))
+                    kind = draw.choice(["adversarial", "robust", "error"], p=[0.6, 0.3, 0.1])
+                    outcomes.append(
+                        ("already_wrong", 0.0) if already else (kind, budget if kind == "adversarial" else None)
+                    )
+                tables[variant, number, attack.name] = _cell(plan, variant, number, attack.name, outcomes)
+    return plan, tables
+
+
+def _by_hand(plan, tables, variant, attacks, epsilon):
+    """Count, sample by sample, in plain Python: seed by seed the share of survivors; and the other columns."""
+    shares, cleans, distances, errors = [], [], [], 0
+    survivors = samples = 0
+    for seed in plan.seeds:
+        rows = [tables[variant, seed, name].to_pylist() for name in attacks]
+        alive = clean = 0
+        for outcomes in zip(*rows, strict=True):
+            alive += all(
+                row["status"] != "error" and (row["epsilon"] is None or row["epsilon"] > np.float32(epsilon))
+                for row in outcomes
+            )
+            clean += outcomes[0]["clean_prediction"] == outcomes[0]["label"]
+            errors += any(row["status"] == "error" for row in outcomes)
+            found = [row[row["norm"]] for row in outcomes if row["status"] == "adversarial"]
+            distances += [min(found)] if found else []
+        survivors, samples = survivors + alive, samples + len(rows[0])
+        shares.append(alive / len(rows[0]))
+        cleans.append(clean / len(rows[0]))
+    wilson = reference.binomtest(survivors, samples).proportion_ci(0.95, method="wilson")
+    mean, count = np.mean(shares), len(shares)
+    spread = reference.t.ppf(0.975, count - 1) * np.std(shares, ddof=1) / np.sqrt(count) if count > 1 else None
+    return {
+        "seeds": count,
+        "samples": samples,
+        "attacks": len(attacks),
+        "errors": errors,
+        "clean_accuracy": np.mean(cleans),
+        "robust_accuracy": mean,
+        "wilson_low": wilson.low,
+        "wilson_high": wilson.high,
+        "t_low": None if spread is None else mean - spread,
+        "t_high": None if spread is None else mean + spread,
+        "median_distance": np.median(distances),
+        "missing": 0,
+    }
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_number_equals_a_count_by_hand(tmp_path, seed):
+    """Each row of the summary, worst cases among them, equals what counting the samples one by one gives."""
+    plan, tables = _random_experiment(seed)
+    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    names = {f"worst:{norm}": [item.name for item in plan.attacks_in(norm)] for norm in plan.norms}
+    names |= {item.name: [item.name] for item in plan.attacks}
+    assert {(row["variant"], row["attack"]) for row in rows} == {(v, name) for v in plan.variants for name in names}
+    for row in rows:
+        expected = _by_hand(plan, tables, row["variant"], names[row["attack"]], row["epsilon"])
+        found = {key: row[key] for key in expected}
+        assert found == pytest.approx(expected, abs=1e-6), (row["variant"], row["attack"], row["epsilon"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_worst_case_bounds_every_attack_and_falls_with_the_budget(tmp_path, seed):
+    """No attack alone beats the worst case, and a larger budget never helps the model."""
+    plan, tables = _random_experiment(seed)
+    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    worst = {(r["variant"], r["norm"], r["epsilon"]): r["robust_accuracy"] for r in rows if ":" in r["attack"]}
+    for row in rows:
+        assert worst[row["variant"], row["norm"], row["epsilon"]] <= row["robust_accuracy"] + 1e-12
+    for variant, attack in {(row["variant"], row["attack"]) for row in rows}:
+        curve = [row["robust_accuracy"] for row in rows if (row["variant"], row["attack"]) == (variant, attack)]
+        assert curve == sorted(curve, reverse=True)
+
+
+def test_two_attacks_that_fool_different_samples_leave_none(tmp_path):
+    """The worst case is the minimum of each sample, not the lowest mean of an attack."""
+    plan = synthetic.plan(("x",), (0,), (PlannedAttack("a", "linf", GRID), PlannedAttack("b", "linf", GRID)))
+    hit, miss = ("adversarial", 0.1), ("robust", None)
+    tables = {
+        ("x", 0, "a"): _cell(plan, "x", 0, "a", [hit, hit, miss, miss]),
+        ("x", 0, "b"): _cell(plan, "x", 0, "b", [miss, miss, hit, hit]),
+    }
+    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    at = {row["attack"]: row["robust_accuracy"] for row in rows if row["epsilon"] == 0.3}
+    assert at == {"a": 0.5, "b": 0.5, "worst:linf": 0.0}
+
+
+def test_an_error_never_counts_as_robust(tmp_path):
+    """A sample whose attack raised is counted as fooled at every budget, alone and in the worst case."""
+    plan = synthetic.plan(("x",), (0,), (PlannedAttack("a", "linf", GRID), PlannedAttack("b", "linf", GRID)))
+    tables = {
+        ("x", 0, "a"): _cell(plan, "x", 0, "a", [("error", None), ("error", 0.3), ("robust", None)]),
+        ("x", 0, "b"): _cell(plan, "x", 0, "b", [("robust", None)] * 3),
+    }
+    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    first = {row["attack"]: row for row in rows if row["epsilon"] == 0.1}
+    assert [first[name]["robust_accuracy"] for name in ("a", "b", "worst:linf")] == pytest.approx([1 / 3, 1, 1 / 3])
+    assert [first[name]["errors"] for name in ("a", "b", "worst:linf")] == [2, 0, 2]
+
+
+@pytest.mark.parametrize("epsilon", [0.1, 0.3, 0.7, 8 / 255])
+def test_a_sample_fooled_at_a_budget_is_not_robust_there(tmp_path, epsilon):
+    """Budgets compare as the float32 they are stored as: 0.1 as float32 is larger than 0.1."""
+    plan = synthetic.plan(("x",), (0,), (PlannedAttack("a", "linf", (epsilon,)),))
+    table = _cell(plan, "x", 0, "a", [("adversarial", np.float32(epsilon)), ("robust", None)])
+    rows = summarise(_write(tmp_path, plan, {("x", 0, "a"): table})).to_pylist()
+    assert {row["robust_accuracy"] for row in rows} == {0.5}
+    assert {row["epsilon"] for row in rows} == {epsilon}
+
+
+def test_measured_distances_are_stated_on_the_grid_of_the_bounded_attacks(tmp_path):
+    """A minimum-norm attack has no budgets of its own and takes those of its norm."""
+    plan = synthetic.plan(attacks=synthetic.ATTACKS, variants=("softmax",), seeds=(0,))
+    tables = {
+        ("softmax", 0, a.name): synthetic.evaluation(c, a)
+        for c, a in zip(synthetic.cells(plan), plan.attacks, strict=True)
+    }
+    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    budgets = {name: [row["epsilon"] for row in rows if row["attack"] == name] for name in ("cw", "spsa", "worst:linf")}
+    assert budgets == {"cw": list(synthetic.L2), "spsa": [0.1], "worst:linf": list(synthetic.LINF)}
+
+
+def test_without_bounded_attacks_the_distances_make_the_grid(tmp_path):
+    """The budgets are then spread over the distances, so that accuracy falls from nearly all to nearly none."""
+    plan = synthetic.plan(("softmax",), (0,), (PlannedAttack("cw", "l2", None),))
+    cell = synthetic.cells(plan)[0]
+    table = synthetic.evaluation(cell, plan.attacks[0], samples=400, clean=1.0)
+    rows = summarise(_write(tmp_path, plan, {("softmax", 0, "cw"): table})).to_pylist()
+    curve = [row["robust_accuracy"] for row in rows if row["attack"] == "cw"]
+    assert len(curve) >= 8
+    assert curve[0] > 0.8
+    assert curve[-1] < 0.05
+
+
+def test_when_nothing_was_ever_fooled_the_clean_accuracy_is_left(tmp_path):
+    """No distances, no grid: one row at ε = 0 still says how the variant stands."""
+    plan = synthetic.plan(("x",), (0,), (PlannedAttack("cw", "l2", None),))
+    table = _cell(plan, "x", 0, "cw", [("robust", None), ("already_wrong", 0.0)])
+    rows = summarise(_write(tmp_path, plan, {("x", 0, "cw"): table})).to_pylist()
+    assert [(row["epsilon"], row["robust_accuracy"], row["median_distance"]) for row in rows] == [(0.0, 0.5, None)] * 2
+
+
+def test_missing_cells_are_counted_and_never_filled_in(tmp_path):
+    """A missing seed is counted, a wholly missing attack has rows without numbers, and worst cases say so too."""
+    plan, tables = _random_experiment(2)
+    for seed in plan.seeds:
+        del tables["x", seed, "b"]
+    del tables["x", plan.seeds[0], "a"]
+    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    of = {(row["variant"], row["attack"]): row for row in rows}
+    assert of["x", "b"]["robust_accuracy"] is None
+    assert (of["x", "b"]["seeds"], of["x", "b"]["missing"]) == (0, 3)
+    assert (of["x", "a"]["seeds"], of["x", "a"]["missing"]) == (2, 1)
+    assert (of["x", "worst:linf"]["attacks"], of["x", "worst:linf"]["missing"]) == (2, 4)
+    assert of["y", "worst:linf"]["missing"] == 0
+
+
+def test_rows_follow_the_plan_and_the_worst_case_leads(tmp_path):
+    """Variants, norms and attacks stand in the order of the configuration."""
+    plan, tables = _random_experiment(0)
+    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    order = list(dict.fromkeys((row["variant"], row["attack"]) for row in rows))
+    attacks = ["worst:linf", "a", "b", "c", "worst:l2", "d", "e"]
+    assert order == [(variant, attack) for variant in ("x", "y") for attack in attacks]
+
+
+def test_a_file_without_a_plan_is_summarised_after_its_rows(tmp_path):
+    """Rows gathered by other means, such as a query over the cells, give the same numbers."""
+    plan, tables = _random_experiment(1)
+    with_plan = summarise(_write(tmp_path, plan, tables))
+    rows = pa.concat_tables(tables.values())
+    pq.write_table(rows, tmp_path / "plain.parquet")
+    assert summarise(tmp_path / "plain.parquet").equals(with_plan)
+
+
+def test_names_are_data_not_sql(tmp_path):
+    """Quotes in names and folders reach no query as code."""
+    attack = PlannedAttack("a'; DROP VIEW evaluations; --", "linf", GRID)
+    plan = replace(synthetic.plan(("x' OR '1'='1",), (0,), (attack,)), experiment='e"')
+    folder = tmp_path / "it's [a] *folder*"
+    folder.mkdir()
+    table = _cell(plan, plan.variants[0], 0, attack.name, [("robust", None), ("adversarial", 0.1)])
+    path = folder / "rows.parquet"
+    cell = Cell("evaluate", plan.experiment, plan.variants[0], 0, attack.name)
+    write_table(path, table, {})
+    combine({cell: path}, folder / "evaluations.parquet", plan=plan)
+    assert set(summarise(folder / "evaluations.parquet")["robust_accuracy"].to_pylist()) == {0.5}
+
+
+def test_an_experiment_without_rows_has_an_empty_summary(tmp_path):
+    """No attacks planned, nothing measured: no row, and no error."""
+    path = tmp_path / "evaluations.parquet"
+    write_table(path, EVALUATION_SCHEMA.empty_table(), synthetic.plan(attacks=()).metadata())
+    assert len(summarise(path)) == 0
+
+
+def test_another_table_is_refused(tmp_path):
+    """A parquet file with other columns is told by name."""
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    with pytest.raises(InputError, match=r"other\.parquet.*no evaluations file"):
+        summarise(tmp_path / "other.parquet")

@@ -1,0 +1,102 @@
+"""The figures of an experiment: one definition and one order for graph, results folder, page and docs."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+
+import pyarrow as pa
+import pytest
+
+from gauntlet.config.grid import Cell
+from gauntlet.core.parquet import write_table
+from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
+from gauntlet.pipeline import paths
+from gauntlet.registry import FIGURES
+from gauntlet.reporting.aggregation import SUMMARY_SCHEMA, plan_of
+from gauntlet.reporting.figures.availability import available_figures
+from gauntlet.reporting.figures.catalog import FEATURES, TABLES, TOUR, figure_names, tour_order
+from gauntlet.reporting.figures.results_files import find_inputs
+from gauntlet.robustness.diagnostics.checks import DIAGNOSTICS_SCHEMA
+from gauntlet.robustness.inspection.arrays import array_table
+from tests.support import ROOT, synthetic
+from tests.support.stub_outputs import CONFIG, plan_in, write_config
+
+DOCS = ROOT / "docs"
+SIGMOID = {"model": {"name": "cnn", "head": "sigmoid"}, "loss": "sigmoid_bce", "training": {"negatives": "overlay"}}
+CASES = {
+    "everything but transfers and negatives": lambda one: None,
+    "no attacks": lambda one: one.update(attacks={}),
+    "no attacks, no certificates": lambda one: one.update(attacks={}, certificates={}),
+    "no certificates": lambda one: one.update(certificates={}),
+    "one variant": lambda one: one.update(variants={"softmax": {"model": "cnn"}}, certificates={}),
+    "transfers": lambda one: one["attacks"]["pgd"].update(transfer_from="softmax"),
+    "negatives": lambda one: one["variants"].update(ecc=SIGMOID),
+}
+
+
+def write_results(scratch, plan, negatives):
+    """Write the tables of an experiment to where the stages write them; those of aggregation always exist."""
+    if plan.attacks:
+        made = synthetic.write_experiment(scratch, plan, samples=20)
+        moved = {made.evaluations: paths.evaluations("small"), made.summary: paths.summary("small")}
+        for key, path in made.examples.items():
+            moved[path] = paths.examples(Cell("evaluate", "small", *key))
+        for source, target in moved.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    else:
+        write_table(paths.evaluations("small"), EVALUATION_SCHEMA.empty_table(), plan.metadata())
+        write_table(paths.summary("small"), SUMMARY_SCHEMA.empty_table(), plan.metadata())
+    cells = [Cell("certify", "small", one, 0, item.name) for item in plan.certificates for one in item.variants]
+    certified = [synthetic.certificate(cell, samples=20) for cell in cells]
+    write_table(paths.certificates("small"), pa.concat_tables([CERTIFICATE_SCHEMA.empty_table(), *certified]), {})
+    write_table(paths.diagnostics("small"), DIAGNOSTICS_SCHEMA.empty_table(), {})
+    for variant in plan.variants:
+        model = Cell("train", "small", variant, plan.seeds[0])
+        write_table(paths.history(model), synthetic.history(model), {})
+        arrays = [item for item in synthetic.arrays(variant) if item.kind != "negative" or variant in negatives]
+        table = array_table(arrays, experiment="small", variant=variant, seed=model.seed)
+        write_table(paths.inspection(model), table, {})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_results_have_the_figures_of_their_configuration(case, tmp_path, monkeypatch):
+    """What the graph plans from the configuration is what can be drawn from the folder, in the same order."""
+    config = copy.deepcopy(CONFIG)
+    CASES[case](config["experiments"]["small"])
+    write_config(tmp_path, config)
+    monkeypatch.chdir(tmp_path)
+    graph = plan_in(tmp_path)
+    settings = graph.experiment("small")
+    negatives = [name for name in settings.variants if settings.training_of(name).negatives]
+    write_results(tmp_path / "made", plan_of("small", settings), negatives)
+    names = graph.figures("small")
+    assert available_figures(find_inputs(paths.evaluations("small"))) == names
+    assert names == tour_order(names)
+
+
+def test_tags_name_known_tables_and_features():
+    """A misspelled tag would hide a figure for ever."""
+    for name, entry in FIGURES.catalogue.items():
+        assert TABLES.issuperset((*entry.tags["reads"], *entry.tags.get("may_read", ()))), name
+        assert FEATURES.issuperset(entry.tags.get("needs", ())), name
+    assert figure_names(features=FEATURES) == list(TOUR)
+
+
+def test_every_figure_has_its_place_in_the_order():
+    """Figures that are not listed would come last."""
+    assert sorted(TOUR) == FIGURES.names()
+    assert tour_order(["mine:bars", "heat_map", "training_curves"]) == ["training_curves", "heat_map", "mine:bars"]
+
+
+@pytest.mark.parametrize("page", ["tour.md", "figures.md"])
+def test_the_docs_show_figures_in_that_order(page):
+    """By the first mention of each; the tour need not show those that the default experiment does not have."""
+    text = (DOCS / page).read_text()
+    if page == "figures.md":
+        text = "".join(re.findall(r"^\| `\w+` \|", text, flags=re.MULTILINE))
+    mentioned = list(dict.fromkeys(name for name in re.findall(r"\b\w+\b", text) if name in TOUR))
+    assert mentioned == [name for name in TOUR if name in mentioned]
+    assert set(TOUR) - set(mentioned) <= ({"negative_examples"} if page == "tour.md" else set())

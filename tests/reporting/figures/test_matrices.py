@@ -1,0 +1,90 @@
+"""The transfer matrix and the diagnostics matrix say what the tables say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from gauntlet.core.parquet import read_table, write_table
+from gauntlet.reporting.aggregation import PlannedAttack, transfers
+from gauntlet.reporting.figures.availability import available_figures
+from gauntlet.reporting.figures.drawing import draw
+from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.robustness.diagnostics.checks import CHECKS, judged
+from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
+from tests.support import synthetic
+
+VARIANTS = ("softmax", "ecc", "lipschitz")
+ATTACKS = (
+    PlannedAttack("pgd", "linf", (0.03, 0.1)),
+    *(PlannedAttack(f"from_{one}", "linf", (0.1,), without=(one,), sources=(one,)) for one in VARIANTS),
+    PlannedAttack("fgsm_from_ecc", "linf", (0.1,), without=("ecc",), sources=("ecc",)),
+    PlannedAttack("all", "linf", (0.1,), sources=VARIANTS, title="all others"),
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Every variant attacked through every other."""
+    plan = synthetic.plan(VARIANTS, (0, 1), ATTACKS)
+    return synthetic.write_experiment(tmp_path_factory.mktemp("made"), plan, samples=60)
+
+
+def _texts(axes):
+    return {tuple(round(one) for one in text.get_position()): text.get_text() for text in axes.texts}
+
+
+def test_each_field_is_the_lowest_accuracy_under_attacks_on_the_variant_of_its_row(made):
+    """Of two attacks on one model the stronger counts; the diagonal is the worst case; an ensemble has its own row."""
+    axes = draw("transfer_matrix", FigureInputs(VARIANTS, made.evaluations, made.summary)).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [*VARIANTS, "all others"]
+    rows = [row for row in read_table(made.summary).to_pylist() if np.isclose(row["epsilon"], 0.1)]
+    accuracy = {(row["variant"], row["attack"]): row["robust_accuracy"] for row in rows}
+    for column, target in enumerate(VARIANTS):
+        for place, source in enumerate(VARIANTS):
+            attacks = [f"from_{source}", *(["fgsm_from_ecc"] if source == "ecc" else [])]
+            attacks = attacks if source != target else ["worst:linf"]
+            expected = min(accuracy[target, attack] for attack in attacks)
+            assert _texts(axes)[column, place] == f"{100 * expected:.1f}"
+        assert _texts(axes)[column, 3] == f"{100 * accuracy[target, 'all']:.1f}"
+    assert len(transfers(read_table(made.summary), made.plan)) == 6 + 2 + 3
+
+
+def test_what_was_not_attacked_is_a_dash(tmp_path):
+    """With one source there is one row; a variant that was never attacked at the budget has no number."""
+    attacks = (ATTACKS[0], PlannedAttack("from_ecc", "linf", (0.1,), without=("ecc", "softmax"), sources=("ecc",)))
+    made = synthetic.write_experiment(tmp_path, synthetic.plan(VARIANTS, (0,), attacks), samples=20)
+    axes = draw("transfer_matrix", FigureInputs(VARIANTS, made.evaluations, made.summary)).axes[0]
+    assert [_texts(axes)[column, 0] == "–" for column in range(3)] == [True, False, False]
+
+
+def test_figures_that_have_nothing_to_show_are_not_drawn(made, tmp_path):
+    """Without transfers there is no transfer matrix, and one variant is no pair."""
+    assert {"transfer_matrix", "paired_budgets"} <= set(
+        available_figures(FigureInputs(VARIANTS, made.evaluations, made.summary))
+    )
+    alone = synthetic.write_experiment(tmp_path, synthetic.plan(("ecc",), (0,), ATTACKS[:1]), samples=20)
+    names = available_figures(FigureInputs(("ecc",), alone.evaluations, alone.summary))
+    assert "confidence" in names
+    assert {"transfer_matrix", "paired_budgets"}.isdisjoint(names)
+
+
+def test_verdicts_are_marks_the_gravest_over_seeds(tmp_path):
+    """One failing seed fails its variant; a check that applies nowhere has no row and is counted."""
+    check, other, idle = list(CHECKS)[:3]
+    of = {
+        ("softmax", 0): [Measurement(check, "linf", 0.0), Measurement(other, None, 0.0)],
+        ("softmax", 1): [Measurement(check, "linf", 1.0, 50), Measurement(other, None, 0.0)],
+        ("ecc", 0): [Measurement(check, "linf", CHECKS[check].warn * 1.01, 50), Measurement(other, None, None)],
+    }
+    tables = [
+        judged(measurement_table([*rows, Measurement(idle, None, None)], experiment="e", variant=variant, seed=seed))
+        for (variant, seed), rows in of.items()
+    ]
+    write_table(tmp_path / "diagnostics.parquet", pa.concat_tables(tables), {})
+    inputs = FigureInputs(("softmax", "ecc"), diagnostics=tmp_path / "diagnostics.parquet", titles={"ecc": "ECC"})
+    figure = draw("diagnostics_matrix", inputs)
+    assert _texts(figure.axes[0]) == {(0, 0): "✗", (1, 0): "!", (0, 1): "✓", (1, 1): "·"}
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["softmax", "ECC"]
+    assert "1 of 3 checks apply to no variant" in figure._supxlabel.get_text()

@@ -1,0 +1,473 @@
+"""The page in a real browser: what a reader sees, points at, presses and prints."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import replace
+from itertools import pairwise
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from gauntlet.core.parquet import read_table, write_table
+from gauntlet.core.provenance.recipes import Recipe
+from gauntlet.reporting.aggregation import measure_attacks, origins, summarise
+from gauntlet.reporting.aggregation.attacks import VOLATILE
+from gauntlet.reporting.aggregation.origins import RUN_METADATA
+from gauntlet.reporting.figures.drawing import write_figure
+from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
+from gauntlet.reporting.page import write_report
+from gauntlet.robustness.diagnostics.checks import flags_of, judged
+from gauntlet.robustness.diagnostics.measurements import measurement_table, share
+from tests.support import browser, synthetic
+
+pytestmark = pytest.mark.slow
+
+COMMIT = "c0ffee" * 6 + "beef"
+ROWS = "#cells-table tbody tr"
+RIGHT, DOWN, UP, ENTER, ESCAPE, TAB = "\ue014", "\ue015", "\ue013", "\ue007", "\ue00c", "\ue004"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A page with all that a page can have: a missing cell, a flag, certificates, images, origins, two figures."""
+    browser.require_browser()
+    folder = tmp_path_factory.mktemp("page")
+    plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1), synthetic.ATTACKS)
+    absent = synthetic.cells(plan)[1]
+    made = synthetic.write_experiment(folder, plan, samples=60, absent=[absent])
+    found = share("unbounded_budget", "linf", range(45), 60, "PGD does not reach them")
+    diagnostics = judged(pa.concat_tables([measurement_table([found], experiment="digits", variant="ecc", seed=1)]))
+    write_table(folder / "diagnostics.parquet", diagnostics, {})
+    write_table(folder / "summary.parquet", summarise(made.evaluations, flags=flags_of(diagnostics)), {})
+    write_table(folder / "attacks.parquet", measure_attacks(made.evaluations), {}, volatile=VOLATILE)
+    files = {}
+    for cell in synthetic.cells(plan):
+        path = folder / "cells" / cell.variant / str(cell.seed) / f"{cell.name}.parquet"
+        if cell != absent:
+            recipe = Recipe("evaluate", {"attack": {"name": cell.name, "steps": 40}}, {})
+            write_table(path, read_table(path), {**recipe.metadata(), "gauntlet.commit": COMMIT})
+            files[cell] = path
+    write_table(folder / "origins.parquet", origins(files), {}, volatile=RUN_METADATA)
+    inputs = FigureInputs(
+        plan.variants,
+        made.evaluations,
+        folder / "summary.parquet",
+        made.certificates,
+        examples=tuple(ExamplesFile(*key, path) for key, path in made.examples.items()),
+        attacks=folder / "attacks.parquet",
+        diagnostics=folder / "diagnostics.parquet",
+        origins=folder / "origins.parquet",
+    )
+    drawn = {name: write_figure(name, inputs, folder, formats=("svg",))[0] for name in ("robust_accuracy", "heat_map")}
+    write_report(folder / "report.html", inputs, figures=drawn, mark="gauntlet-cell:sha256:" + "0" * 64)
+    return folder, replace(inputs, examples=())
+
+
+@pytest.fixture(scope="module")
+def chromium(written):
+    """One browser for all tests of this module."""
+    with browser.browsing() as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(chromium, written):
+    """The page, freshly loaded."""
+    chromium.open(written[0] / "report.html")
+    return chromium
+
+
+def shown(page, selector=ROWS):
+    """Give the texts of the lines that are shown."""
+    return page.ask(
+        "return [...document.querySelectorAll(arguments[0])].filter(row => row.offsetParent !== null)"
+        ".map(one => (one.cells ? [...one.cells] : [one]).map(cell => cell.textContent.trim()).join(' '))",
+        selector,
+    )
+
+
+def settle(page):
+    """Wait until a filter that is being typed has been applied."""
+    page.driver.execute_async_script("setTimeout(arguments[0], 150)")
+
+
+def choose(page, form, label, value):
+    """Choose an entry of a selection by the words beside it."""
+    page.ask(
+        "const field = [...document.querySelectorAll(arguments[0] + ' .field')]"
+        ".find(one => one.innerText.startsWith(arguments[1])).querySelector('select');"
+        "field.value = arguments[2]; field.dispatchEvent(new Event('input', {bubbles: true}));",
+        form,
+        label,
+        value,
+    )
+    settle(page)
+
+
+def click(page, element):
+    """Press an element once it stands still in the middle of the window: what comes into sight is laid out then."""
+    for _ in range(2):
+        page.ask("arguments[0].scrollIntoView({block: 'center'})", element)
+        settle(page)
+    element.click()
+
+
+def lines(page):
+    """Count the curves that are drawn."""
+    return page.ask("return document.querySelectorAll('#curves-chart .line').length")
+
+
+def test_it_loads_without_a_complaint_and_without_a_request(chromium, written):
+    """The console is silent, and the only file that is asked for is the page itself."""
+    chromium.complaints()
+    chromium.requests()
+    path = written[0] / "report.html"
+    chromium.open(path)
+    settle(chromium)
+    assert chromium.complaints() == []
+    assert chromium.requests() == [path.resolve().as_uri()]
+
+
+def test_no_other_script_may_run_and_nothing_may_be_fetched(page):
+    """What a page's policy forbids the browser refuses: a script that was put in, and any request."""
+    page.ask(
+        "const script = document.createElement('script'); script.textContent = 'window.intruded = true';"
+        "document.body.append(script); const image = new Image(); image.src = 'file:///tmp/x.png';"
+        "document.body.append(image)"
+    )
+    settle(page)
+    assert page.ask("return window.intruded ?? null") is None
+    complaints = page.complaints()
+    assert len(complaints) == 2
+    assert all("Content Security Policy" in one for one in complaints)
+
+
+def test_cells_are_filtered_by_words_and_by_choice(page):
+    """Lines that do not fit disappear, the count is told, and all come back."""
+    whole = shown(page)
+    assert len(whole) == 36
+    page.find("#cells-filter input").send_keys("ecc cw")
+    settle(page)
+    assert [line.split()[:3] for line in shown(page)] == [["ecc", "0", "cw"], ["ecc", "1", "cw"]]
+    assert page.find("#cells-filter output").text == "2 of 36 cells"
+    page.find("#cells-filter input").clear()
+    page.ask("document.querySelector('#cells-filter input').dispatchEvent(new Event('input', {bubbles: true}))")
+    choose(page, "#cells-filter", "norm", "l2")
+    assert {line.split()[3] for line in shown(page)} == {"L2"}
+    choose(page, "#cells-filter", "norm", "")
+    choose(page, "#cells-filter", "show", "absent")
+    assert [line.split()[-1] for line in shown(page)] == ["missing"]
+    choose(page, "#cells-filter", "show", "")
+    assert shown(page) == whole
+
+
+def test_any_column_sorts_and_what_is_missing_stays_last(page):
+    """Up, down and back to the order of the plan; numbers as numbers."""
+    whole = shown(page)
+    (button,) = [one for one in page.all("#cells-table .sort") if one.text == "fooled"]
+    orders = []
+    for _ in range(2):
+        page.ask("arguments[0].click()", button)
+        orders.append(shown(page))
+    up, down = ([int(line.split()[6]) for line in order[:-1]] for order in orders)
+    assert up == sorted(up)
+    assert down == sorted(up, reverse=True)
+    assert orders[0][-1].endswith("missing")
+    assert orders[1][-1].endswith("missing")
+    assert page.all('#cells-table th[aria-sort="descending"]')
+    page.ask("arguments[0].click()", button)
+    assert shown(page) == whole
+
+
+def test_variants_attacks_and_norms_change_the_curves(page):
+    """One bold line per chosen variant, a thin one per chosen attack, other budgets in another norm."""
+    assert lines(page) == 3
+    first = page.find("#curves-chart").text
+    click(page, page.find("#curves-variants .list input"))
+    assert lines(page) == 2
+    click(page, page.all("#curves-attacks input")[1])
+    assert lines(page) == 4
+    click(page, page.find('#curves-controls input[value="l2"]'))
+    assert lines(page) == 2  # the worst case stays chosen, the other norm's attack does not
+    assert page.find("#curves-chart").text != first
+    click(page, page.find("#curves-variants .buttons button:last-child"))
+    assert lines(page) == 0
+    click(page, page.find("#curves-variants .buttons button"))
+    assert lines(page) == 3
+
+
+def test_pointing_at_a_mark_tells_its_number(page, written):
+    """What the tip says is the summary's number; the same is told to those who do not see it."""
+    page.ask("document.querySelector('#curves').scrollIntoView()")
+    page.ask(
+        "const mark = document.querySelectorAll('#curves-chart .mark')[3].getBoundingClientRect();"
+        "document.querySelector('#curves-chart svg').dispatchEvent(new PointerEvent('pointermove',"
+        "{clientX: mark.x + mark.width / 2, clientY: mark.y + mark.height / 2}))"
+    )
+    told = page.find("#curves-chart .tip").text
+    assert told == page.find("#curves-told").text
+    row = next(
+        row
+        for row in read_table(written[1].summary).to_pylist()
+        if (row["variant"], row["attack"], row["epsilon"]) == ("softmax", "worst:linf", 0.1)
+    )
+    assert told.startswith(f"softmax, worst case, ε = 0.1: {100 * row['robust_accuracy']:.1f} %*")
+
+
+def test_curves_are_walked_with_the_keyboard(page):
+    """Arrow keys go from mark to mark and from line to line, Enter tells where one comes from, Escape comes back."""
+    page.ask("document.querySelector('#curves-chart svg').focus()")
+    told = [page.find("#curves-told").text]
+    for key in (RIGHT, RIGHT, DOWN, UP):
+        page.press(key)
+        told.append(page.find("#curves-told").text)
+    assert ", clean: " in told[0]
+    assert "ε = 0.03:" in told[2]
+    assert all(one != other for one, other in pairwise(told))
+    page.press(ENTER)
+    assert page.find("#origin").is_displayed()
+    assert page.find("#origin .shown").text == told[-1]
+    page.press(ESCAPE)
+    assert not page.find("#origin").is_displayed()
+
+
+def test_a_number_leads_to_where_it_comes_from_by_mouse(page, written):
+    """Query, cells with recipe, commit, configuration and the command that makes each again."""
+    cell = page.find(f"{ROWS} td:nth-child(7)")
+    number = cell.text
+    click(page, cell)
+    told = page.find("#origin").text
+    row = read_table(written[1].origins).to_pylist()[0]
+    assert page.find("#origin .shown").text == number
+    assert "gauntlet evaluate --experiment digits --variant softmax --seed 0 --attack fgsm --force" in told
+    for expected in (COMMIT, row["recipe"], row["digest"], '"steps": 40'):
+        assert expected in told
+    click(page, page.find("#origin .close"))
+    assert not page.find("#origin").is_displayed()
+
+
+def test_a_number_leads_to_where_it_comes_from_by_keyboard(page):
+    """A table is one stop of the Tab key; arrow keys walk in it, over blanks, and focus comes back afterwards."""
+    focused = "return document.activeElement.innerText.trim()"
+    assert page.ask("return document.querySelectorAll('table[data-kind=worst] td[tabindex]').length") == 2
+    page.ask("document.querySelector('table[data-kind=worst] td[tabindex]').focus()")
+    first = page.ask(focused)
+    page.press(RIGHT, DOWN)
+    assert page.ask(focused) != first
+    assert page.ask("return document.activeElement.parentElement.dataset.variant") == "ecc"
+    held = page.ask(focused)
+    page.press(ENTER)
+    assert "ecc, worst case over all attacks, L∞" in page.find("#origin-title").text
+    assert "gradients look masked: unbounded budget" in page.find("#origin").text
+    assert page.ask("return document.querySelectorAll('#origin details').length") == 6
+    page.ask("document.querySelector('#origin summary').focus()")
+    page.press(ENTER)
+    settle(page)  # what is unfolded is filled in afterwards
+    assert COMMIT in page.find("#origin details").text
+    page.press(ESCAPE)
+    assert page.ask(focused) == held
+
+
+@pytest.mark.parametrize("kind", ["worst", "single"])
+def test_clean_accuracy_is_the_model_s_own(page, kind):
+    """Masked gradients cannot raise it, and no attack stands in its title; robust accuracy beside it has both."""
+    told = []
+    for column in ("clean", "robust"):
+        place = f"table[data-kind={kind}] th[data-q={column}]"
+        number = page.ask(
+            "const place = document.querySelector(arguments[0]).cellIndex;"
+            "return document.querySelector(arguments[1]).cells[place]",
+            place,
+            f"table[data-kind={kind}] tbody tr[data-variant=ecc]",
+        )
+        page.ask("arguments[0].click()", number)
+        told.append((page.find("#origin-title").text, "gradients look masked" in page.find("#origin").text))
+        page.press(ESCAPE)
+    assert told[0] == ("Clean accuracy: ecc", False)
+    assert told[1][0].startswith("Robust accuracy at ε = ")
+    assert told[1][1]
+
+
+@pytest.mark.parametrize("kind", ["worst", "single", "cell", "certified", "cost", "check"])
+def test_the_query_that_is_shown_gives_the_number_that_is_shown(page, written, kind):
+    """Some numbers of every table: what the reader can copy runs in the folder of the results and gives the same."""
+    cells = page.all(f"table[data-kind={kind}] tbody td:not(.name)")
+    tried = 0
+    for cell in cells[:: max(1, len(cells) // 7)]:
+        page.ask("arguments[0].click()", cell)
+        if not page.find("#origin").is_displayed():
+            continue
+        query, number = page.find("#origin-query").text, page.find("#origin .shown").text
+        page.press(ESCAPE)
+        if not query.startswith("SELECT"):
+            continue
+        tried += 1
+        rows = duckdb.sql(re.sub(r"'(\w+\.parquet)'", rf"'{written[0]}/\1'", query)).fetchall()
+        if kind == "check":
+            assert number in {row[2] for row in rows}
+        else:
+            assert float(rows[0][0]) == pytest.approx(float(re.match(r"[\d.]+", number)[0]), abs=0.06, rel=6e-3)
+    assert tried >= (1 if kind == "check" else 3)
+
+
+def test_a_phone_scrolls_down_only(chromium, written):
+    """At 390 pixels nothing sticks out sideways, in the page or in an open origin; tables scroll by themselves."""
+    chromium.open(written[0] / "report.html", width=390, height=844)
+    assert chromium.ask("return document.documentElement.scrollWidth") == 390
+    chromium.ask("document.querySelector('table[data-kind=worst] td[tabindex]').click()")
+    box = chromium.ask(
+        "const box = document.querySelector('#origin').getBoundingClientRect(); return [box.left, box.right]"
+    )
+    assert box[0] >= 0
+    assert box[1] <= 390
+    assert chromium.ask("const one = document.querySelector('#origin'); return one.scrollWidth <= one.clientWidth")
+
+
+CONTRAST = """
+const channel = value => (value /= 255) <= .03928 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4;
+const parse = text => text.match(/[\\d.]+/g).map(Number);
+const light = ([r, g, b]) => .2126 * channel(r) + .7152 * channel(g) + .0722 * channel(b);
+const ground = one => {
+  for (; one; one = one.parentElement) {
+    const color = parse(getComputedStyle(one).backgroundColor);
+    if (color.length === 3 || color[3] === 1) return color;
+  }
+  return [255, 255, 255];
+};
+const ratio = (a, b) => (Math.max(light(a), light(b)) + .05) / (Math.min(light(a), light(b)) + .05);
+const found = [];
+for (const one of document.querySelectorAll("body *")) {
+  if (!one.checkVisibility() || one.closest("option, select")) continue;
+  const style = getComputedStyle(one), svg = one instanceof SVGElement;
+  const texts = [...one.childNodes].some(node => node.nodeType === 3 && node.data.trim());
+  const name = `${one.tagName} ${one.getAttribute("class")}`;
+  if (texts) found.push(["text", name, ratio(parse(svg ? style.fill : style.color), ground(one))]);
+  if (svg && one.matches(".line")) found.push(["line", name, ratio(parse(style.stroke), ground(one))]);
+}
+return found;
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_contrast_is_enough_in_the_light_and_in_the_dark(chromium, written, dark):
+    """Text has 4.5 to 1 against what is behind it; curves 3 to 1 in the dark, and 2 to 1 in the light.
+
+    The palette of the figures is of Okabe and Ito, some of which are pale on white; dashes and marks tell lines apart.
+    """
+    chromium.open(written[0] / "report.html", dark=dark)
+    ground = chromium.ask("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", ground))) < 200) == dark
+    chromium.ask("document.querySelector('table[data-kind=worst] td[tabindex]').click()")
+    found = chromium.ask(CONTRAST)
+    assert {kind for kind, _, _ in found} == {"text", "line"}
+    least = {"text": 4.5, "line": 3.0 if dark else 2.0}
+    assert [one for one in found if one[2] < least[one[0]]] == []
+
+
+def test_paper_shows_everything(page, tmp_path):
+    """What is filtered away, folded or scrolled out of sight is printed; controls are not."""
+    page.find("#cells-filter input").send_keys("nothing fits this")
+    settle(page)
+    assert shown(page) == []
+    page.media(kind="print")
+    page.ask("window.dispatchEvent(new Event('beforeprint'))")
+    assert len(shown(page)) == 36
+    assert page.ask("return [...document.querySelectorAll('main details')].every(one => one.open)")
+    assert page.ask("return getComputedStyle(document.querySelector('.tall')).maxHeight") == "none"
+    assert shown(page, ".controls, nav, dialog") == []
+    page.ask("window.dispatchEvent(new Event('afterprint'))")
+    assert not page.ask("return [...document.querySelectorAll('main details')].some(one => one.open)")
+    printed = page.driver.execute_cdp_cmd("Page.printToPDF", {})["data"]
+    assert base64.b64decode(printed).startswith(b"%PDF")
+    page.media()
+
+
+@pytest.mark.parametrize("width", [390, 1280, 1600])
+def test_the_printed_chart_fits_the_paper_and_names_its_lines(chromium, written, width):
+    """However wide the window is: no layout of the window's reaches the paper. Afterwards the chart is as before."""
+    chromium.open(written[0] / "report.html", width=width)
+    click(chromium, chromium.all("#curves-variants .list input")[1])
+    click(chromium, chromium.all("#curves-attacks input")[1])
+    assert not chromium.find("#curves-legend").is_displayed()
+    drawn = "const chart = document.querySelector('#curves-chart svg');"
+    before = chromium.ask(f"{drawn} return chart.outerHTML")
+    chromium.media(kind="print")
+    settle(chromium)
+    # In one go, as when printing: observers of sizes are not asked.
+    right, edge, inner = chromium.ask(
+        "window.dispatchEvent(new Event('beforeprint')); document.documentElement.style.width = arguments[0] + 'px';"
+        f"{drawn} return [chart.getBoundingClientRect().right, arguments[0], chart.viewBox.baseVal.width]",
+        640,  # narrower than A4
+    )
+    assert 0.9 * edge < right < edge
+    assert inner == 700  # whatever the window: letters have one size
+    legend = [one.text for one in chromium.all("#curves-legend > *")]
+    assert legend == ["softmax", "lipschitz", "L∞. 2 of 3 variants. Bold: worst case. Thin: fgsm."]
+    assert len(chromium.all("#curves-legend .swatch .mark")) == 2
+    chromium.media()
+    chromium.ask("document.documentElement.style.width = ''; window.dispatchEvent(new Event('afterprint'))")
+    assert chromium.ask(f"{drawn} return chart.outerHTML") == before
+
+
+def test_the_gallery_shows_what_is_chosen(page):
+    """Images of the chosen attack and variant, each with both classes and its distance."""
+    choose(page, "#gallery-controls", "attack", "cw")
+    choose(page, "#gallery-controls", "variant", "ecc")
+    titles = [one.text for one in page.all("#gallery-images h3")]
+    assert titles == ["ecc, cw, seed 0"]
+    captions = [one.text for one in page.all("#gallery-images figcaption")]
+    assert 1 <= len(captions) <= 8
+    assert all(re.fullmatch(r"\d → \d L2 [\d.]+, sample \d+", one) for one in captions)
+    loaded = "return [...document.querySelectorAll('#gallery-images img')].every(one => one.naturalWidth === 8)"
+    settle(page)
+    assert page.ask(loaded)
+
+
+def test_images_of_all_attacks_are_printed(chromium, written):
+    """Whatever is chosen; afterwards that alone is there again."""
+    chromium.open(written[0] / "report.html")
+    count = "return document.querySelectorAll('#gallery-images h3').length"
+    before = chromium.ask(count)
+    printed = chromium.ask(f"window.dispatchEvent(new Event('beforeprint')); {count}")
+    assert printed == chromium.ask("return JSON.parse(document.querySelector('#data').textContent).gallery.length")
+    assert printed > before
+    assert chromium.ask(f"window.dispatchEvent(new Event('afterprint')); {count}") == before
+
+
+def test_a_name_with_markup_stays_a_name(chromium, tmp_path):
+    """Names that would end the script, or be markup, are shown as they are by everything that the script makes."""
+    hostile = "</script><img src=x onerror=window.intruded=1>'"
+    attack = synthetic.PlannedAttack(hostile, "linf", (0.1, 0.3))
+    plan = synthetic.Plan(hostile, (hostile,), (0,), (attack,))
+    cell = synthetic.Cell("evaluate", hostile, hostile, 0, hostile)
+    write_table(tmp_path / "cell.parquet", synthetic.evaluation(cell, attack, samples=20), {})
+    synthetic.combine({cell: tmp_path / "cell.parquet"}, tmp_path / "evaluations.parquet", plan=plan)
+    write_table(tmp_path / "summary.parquet", summarise(tmp_path / "evaluations.parquet"), {})
+    write_table(tmp_path / "origins.parquet", origins({cell: tmp_path / "cell.parquet"}), {})
+    inputs = FigureInputs((hostile,), tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
+    write_report(tmp_path / "page.html", replace(inputs, origins=tmp_path / "origins.parquet"), figures={})
+    chromium.complaints()
+    chromium.open(tmp_path / "page.html")
+    chromium.ask("document.querySelector('table[data-kind=cell] td[tabindex]').click()")
+    assert hostile in chromium.find("#origin-title").text
+    query = chromium.find("#origin-query").text
+    (count,) = duckdb.sql(query.replace("'evaluations.parquet'", f"'{tmp_path}/evaluations.parquet'")).fetchall()
+    assert count == (20,)
+    assert chromium.ask("return window.intruded ?? null") is None
+    assert chromium.ask("return document.querySelectorAll('img').length") == 0
+    assert chromium.complaints() == []
+
+
+def test_without_its_script_the_page_still_says_everything(chromium, written):
+    """Where scripts are forbidden the tables and figures are there, and nothing that would do nothing."""
+    chromium.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        chromium.open(written[0] / "report.html")
+        assert len(chromium.all(ROWS)) == 36
+        assert not chromium.find("#curves").is_displayed()
+        assert not chromium.find("#cells-filter").is_displayed()
+    finally:
+        chromium.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})

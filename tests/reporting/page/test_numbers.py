@@ -1,0 +1,158 @@
+"""Every number on the page equals a query on the results file: random ones of all tables, and of a lone file's page."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+from html.parser import HTMLParser
+
+import duckdb
+import pytest
+
+from gauntlet.core.parquet import write_table
+from gauntlet.reporting.aggregation import measure_attacks
+from gauntlet.reporting.aggregation.attacks import VOLATILE
+from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
+from gauntlet.reporting.from_results import report_from_results
+from gauntlet.reporting.page import render_report
+from gauntlet.reporting.page.gallery import read_gallery
+from gauntlet.reporting.page.queries import QUERIES
+from tests.support import synthetic
+
+
+class Tables(HTMLParser):
+    """Collects every number of a table: what the attributes of table, line and column say of it, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.numbers, self._table, self._line, self._columns, self._cell = [], None, {}, [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        """Note whose number comes next."""
+        data = {name.removeprefix("data-"): value for name, value in attrs if name.startswith("data-")}
+        if tag == "table":
+            self._table, self._columns = data, []
+        elif tag == "tr":
+            self._line, self._place = data, -1
+        elif tag in ("th", "td") and self._table is not None:
+            self._place += 1
+            if tag == "th" and not self._line:
+                self._columns.append(data)
+            column = self._columns[self._place] if tag == "td" and self._place < len(self._columns) else {}
+            wanted = "q" in column and "colspan" not in dict(attrs)
+            self._cell = ({**self._table, **self._line, **column}, []) if wanted else None
+
+    def handle_data(self, data):
+        """Keep the words of a cell."""
+        if self._cell is not None and data.strip():
+            self._cell[1].append(data.strip())
+
+    def handle_endtag(self, tag):
+        """Keep a number that is there."""
+        if tag == "td" and self._cell is not None:
+            ids, words = self._cell
+            if words and words[0] != "–":
+                self.numbers.append((ids, words[0]))
+            self._cell = None
+        elif tag == "table":
+            self._table = None
+
+
+def literal(value):
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def asked(folder, ids):
+    """Put what is known of a number into the query that the page shows for it, and ask it."""
+    query = QUERIES[f"{ids['kind']}.{ids['q']}"]
+    files = {"rows": folder / "evaluations.parquet", "radii": folder / "certificates.parquet"}
+    values = {name: literal(value) for name, value in {**ids, **files}.items()}
+    query = re.sub(
+        r":(rows|radii|variant|attack|norm|seed|certificate|budget)\b", lambda found: values[found[1]], query
+    )
+    return duckdb.sql(query).fetchall()[0][0]
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    """An experiment with a missing cell and with errors, where rounding in float32 matters; its page and inputs."""
+    folder = tmp_path_factory.mktemp("numbers")
+    attacks = (
+        *synthetic.ATTACKS,
+        synthetic.PlannedAttack("in_255ths", "linf", tuple(number / 255 for number in (1, 2, 8, 16))),
+    )
+    plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1, 2), attacks)
+    made = synthetic.write_experiment(folder, plan, samples=70, absent=synthetic.cells(plan)[3:4])
+    write_table(folder / "attacks.parquet", measure_attacks(made.evaluations), {}, volatile=VOLATILE)
+    examples = tuple(ExamplesFile(*key, path) for key, path in made.examples.items())
+    inputs = FigureInputs(
+        plan.variants, made.evaluations, made.summary, made.certificates, (), examples, (), folder / "attacks.parquet"
+    )
+    return folder, inputs, Tables(render_report(inputs, figures={})).numbers
+
+
+@pytest.mark.parametrize("kind", ["worst", "single", "cell", "certified", "cost"])
+@pytest.mark.parametrize("draw", range(3))
+def test_random_numbers_equal_their_queries(experiment, kind, draw):
+    """What is printed is what the query gives, to the digits that are printed."""
+    folder, _, numbers = experiment
+    mine = [one for one in numbers if one[0]["kind"] == kind]
+    assert {f"{kind}.{ids['q']}" for ids, _ in mine} == {
+        name for name in QUERIES if name.startswith(f"{kind}.") and name != "worst.distance"
+    }
+    for ids, shown in random.Random(f"{kind} {draw}").sample(mine, min(25, len(mine))):
+        value = float(asked(folder, ids))
+        digits = len(shown.partition(".")[2])
+        if ids["q"] in ("distance", "median") or (kind == "cost" and ids["q"].endswith("wards")):
+            assert shown == (f"{value:.0f}" if value >= 1000 else f"{value:.3g}"), ids
+        else:
+            assert shown == f"{value:.{digits}f}", ids
+
+
+def test_the_gallery_shows_each_attack_on_each_variant_before_any_twice(experiment):
+    """A page has room for so many images: what is left out is counted, and none is shown at the cost of a first one."""
+    _, inputs, _ = experiment
+    whole = read_gallery(inputs)
+    assert whole.left_out == 0
+    assert len(whole.entries) == 3 * 7 - 1  # one cell is missing
+    assert all(1 < len(one["images"]) <= 8 for one in whole.entries)
+    labels = [image["label"] for image in whole.entries[0]["images"]]
+    assert len(set(labels[: len(set(labels))])) == len(set(labels))
+    size = sum(len(image["original"]) * 3 for one in whole.entries for image in one["images"][:1])
+    less = read_gallery(inputs, most_bytes=size)
+    assert {len(one["images"]) for one in less.entries} <= {1, 2}
+    assert less.left_out == sum(len(one["images"]) for one in whole.entries) - sum(
+        len(one["images"]) for one in less.entries
+    )
+
+
+def test_images_are_told_with_their_rows(experiment):
+    """Class, class given and distance of an image are those of its row."""
+    folder, inputs, _ = experiment
+    for one in read_gallery(inputs).entries:
+        for image in one["images"][:2]:
+            where = (
+                f"variant = {literal(one['variant'])} AND attack = {literal(one['attack'])} AND seed = {one['seed']}"
+            )
+            rows = duckdb.sql(
+                f"SELECT label, adversarial_prediction, norm, linf, l2 FROM '{folder}/evaluations.parquet' "
+                f"WHERE {where} AND index = {image['index']}"
+            ).fetchall()
+            assert len(rows) == 1
+            label, prediction, norm, linf, l2 = rows[0]
+            assert (image["label"], image["prediction"]) == (str(label), str(prediction))
+            assert image["distance"] == {"linf": linf, "l2": l2}[norm]
+
+
+def test_a_lone_results_file_has_a_page(experiment, tmp_path):
+    """All that is needed is evaluations.parquet: tables, curves and figures of it, in an empty folder."""
+    folder, _, numbers = experiment
+    shutil.copy(folder / "evaluations.parquet", tmp_path)
+    report_from_results(tmp_path / "evaluations.parquet", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    alone = [one for one in Tables(text).numbers if one[0]["kind"] in ("worst", "single", "cell")]
+    assert alone == [one for one in numbers if one[0]["kind"] in ("worst", "single", "cell")]
+    assert 'id="figure-robust_accuracy"' in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluations.parquet", "page.html"]

@@ -1,0 +1,291 @@
+"""The page: complete, self-contained, deterministic, and safe to open."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gauntlet.config.grid import Cell
+from gauntlet.core.errors import InputError
+from gauntlet.core.parquet import read_table, write_table
+from gauntlet.core.schemas import EVALUATION_SCHEMA
+from gauntlet.reporting.aggregation import Making, Plan, PlannedAttack, combine, measure_attacks, summarise
+from gauntlet.reporting.aggregation.attacks import VOLATILE
+from gauntlet.reporting.figures.drawing import write_figure
+from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.page import render_report, write_report
+from gauntlet.robustness.diagnostics.checks import flags_of, judged
+from gauntlet.robustness.diagnostics.measurements import measurement_table, share
+from tests.support import synthetic
+
+MARK = "gauntlet-cell:sha256:" + "0" * 64
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects attributes and text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.attributes, self.text, self.ids = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        """Open a tag."""
+        self.attributes += [(tag, name, value) for name, value in attrs]
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        """Close the tag that was opened last."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        """Keep the text."""
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An experiment with a missing cell, and two figures of it."""
+    plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1), synthetic.ATTACKS[:5])
+    folder = tmp_path_factory.mktemp("experiment")
+    experiment = synthetic.write_experiment(folder, plan, samples=60, absent=synthetic.cells(plan)[1:2])
+    inputs = FigureInputs(plan.variants, experiment.evaluations, experiment.summary, experiment.certificates)
+    figures = {}
+    for name, suffix in (("robust_accuracy", "svg"), ("heat_map", "png")):
+        (figures[name],) = write_figure(name, inputs, folder / "figures", formats=(suffix,))
+    return plan, inputs, figures
+
+
+@pytest.fixture(scope="module")
+def text(made):
+    """The page of that experiment."""
+    _, inputs, figures = made
+    failures = {"evaluate digits variant=softmax seed=0 attack=pgd": "CUDA out of memory <after> 3 attempts"}
+    return render_report(inputs, figures=figures, mark=MARK, failures=failures)
+
+
+def test_every_variant_attack_and_cell_is_there(made, text):
+    """Each variant, attack and planned cell has its line, missing ones as such."""
+    plan, _, _ = made
+    words = " ".join(" ".join(Page(text).text).split())
+    for variant, seed, attack in plan.cells():
+        assert f"{variant} {seed} {attack}" in words
+    assert "softmax 0 pgd L∞ missing" in words
+
+
+def test_headline_numbers_are_those_of_the_summary(made, text):
+    """The worst case of every variant and budget stands in the page with both intervals."""
+    _, inputs, _ = made
+    shown = re.sub(r"<[^>]*>", " ", text)
+    for row in read_table(inputs.summary).to_pylist():
+        if row["attack"].startswith("worst:"):
+            half = (row["t_high"] - row["t_low"]) / 2
+            mean, low = f"{100 * row['robust_accuracy']:.1f}", f"{100 * row['wilson_low']:.1f}"
+            flag = r"\s*\*" if row["missing"] else ""
+            assert re.search(rf"\b{re.escape(mean)}{flag}\s*± {100 * half:.1f} \[{re.escape(low)}", shown)
+
+
+def test_cells_and_certificates_are_counted_from_the_samples(made, text):
+    """What the tables of cells and certificates say equals a count of the rows."""
+    _, inputs, _ = made
+    words = " ".join(" ".join(Page(text).text).split())
+    rows = [
+        row
+        for row in pq.read_table(inputs.evaluations).to_pylist()
+        if (row["variant"], row["seed"], row["attack"]) == ("ecc", 1, "cw")
+    ]
+    clean = 100 * sum(row["clean_prediction"] == row["label"] for row in rows) / len(rows)
+    fooled = sum(row["status"] == "adversarial" for row in rows)
+    robust = sum(row["status"] == "robust" for row in rows)
+    assert f"ecc 1 cw L2 {len(rows)} {clean:.1f} {fooled} {robust} 0" in words
+    certified = [row for row in pq.read_table(inputs.certificates).to_pylist() if row["certificate"] == "margin"]
+    at = [sum(row["radius"] >= 0.3 for row in certified), sum(row["status"] == "certified" for row in certified)]
+    shares = [f"{100 * count / len(certified):.1f}" for count in at]
+    found = re.search(r"lipschitz margin ([\d. ]+)", words)
+    numbers = found[1].split()
+    assert numbers[0] == shares[1]
+    assert numbers[1 + synthetic.L2.index(0.3)] == shares[0]
+
+
+def rounded(value):
+    """Write a number as the page does."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def test_costs_and_optimality_are_told_per_attack(made, tmp_path):
+    """What a broken sample cost over all models together, and the mean of their optimalities; unknown is a dash."""
+    plan, inputs, _ = made
+    makings = {key: Making(30.0, "gauntlet", "1.2") for key in plan.cells() if key[2] != "cw"}
+    table = measure_attacks(inputs.evaluations, makings)
+    write_table(tmp_path / "attacks.parquet", table, {}, volatile=VOLATILE)
+    page = Page(render_report(replace(inputs, attacks=tmp_path / "attacks.parquet"), figures={}))
+    words = " ".join(" ".join(page.text).split())
+    for attack, norm, library in (("pgd", "L∞", "gauntlet 1.2"), ("cw", "L2", "–"), ("fgsm", "L∞", "gauntlet 1.2")):
+        rows = [row for row in table.to_pylist() if row["attack"] == attack and row["samples"]]
+        broken = sum(row["broken"] for row in rows)
+        success = 100 * broken / sum(row["attacked"] for row in rows)
+        uses = [rounded(sum(row[name] for row in rows) / broken) for name in ("forwards", "backwards")]
+        seconds = "–" if attack == "cw" else f"{30 * len(rows) / broken:.3g}"
+        optimality = f"{sum(row['optimality'] for row in rows) / len(rows):.3f}"
+        numbers = f"{len(rows)} {success:.1f} {' '.join(uses)} {seconds} {optimality}"
+        assert f"{attack} {norm} {library} {numbers}" in words
+
+
+def test_failures_and_missing_cells_are_said_above_and_listed_below(text):
+    """Nobody reads the numbers without learning what is not in them."""
+    page = Page(text)
+    words = " ".join(" ".join(page.text).split())
+    assert "1 of 30 cells are missing" in words
+    assert words.index("1 of 30 cells are missing") < words.index("Robust accuracy in percent")
+    assert "CUDA out of memory <after> 3 attempts" in words
+    assert "&lt;after&gt;" in text
+
+
+def test_a_whole_experiment_says_that_nothing_is_missing(tmp_path):
+    """Without holes there is no warning, and the section says so."""
+    plan = synthetic.plan(("softmax",), (0, 1), synthetic.ATTACKS[:1])
+    experiment = synthetic.write_experiment(tmp_path, plan, samples=20)
+    text = render_report(FigureInputs(plan.variants, experiment.evaluations, experiment.summary), figures={})
+    assert 'class="notice"' not in text
+    assert "every planned cell is there" in text
+
+
+def test_the_page_needs_nothing_else(text):
+    """No link out, no file: what is loaded is in the page, links stay in it, and only the page's own script may run."""
+    page = Page(text)
+    policy = next(value for _, name, value in page.attributes if name == "content" and "default-src" in value)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert "default-src 'none'" in policy
+    assert re.findall(r"script-src ([^;]*)", policy) == [f"'sha256-{allowed}'"]
+    for tag, name, value in page.attributes:
+        assert tag not in ("link", "iframe", "object")
+        assert not name.startswith("on")
+        assert (tag, name) != ("script", "src")
+        if name in ("src", "href"):
+            assert value.startswith("data:image/") if name == "src" else value.removeprefix("#") in page.ids
+    assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")  # a name, never fetched
+    assert "https://" not in text
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_figures_are_embedded_with_their_captions(made, text):
+    """Each figure is there as data, with a text for those who do not see it."""
+    _, _, figures = made
+    page = Page(text)
+    sources = [value for _, name, value in page.attributes if name == "src"]
+    assert [source.split(";")[0] for source in sources] == ["data:image/svg+xml", "data:image/png"]
+    texts = [value for _, name, value in page.attributes if name == "alt"]
+    assert len(texts) == len(figures)
+    assert all(len(alternative) > 40 for alternative in texts)
+
+
+def test_ids_are_unique(text):
+    """No two sections share an anchor."""
+    ids = Page(text).ids
+    assert len(ids) == len(set(ids))
+
+
+def test_the_same_files_give_the_same_bytes(made, text, tmp_path):
+    """The page holds no time and no place, and its mark can be found by a byte search near its beginning."""
+    _, inputs, figures = made
+    write_report(tmp_path / "a.html", inputs, figures=figures, mark=MARK)
+    write_report(tmp_path / "b.html", inputs, figures=figures, mark=MARK)
+    content = (tmp_path / "a.html").read_bytes()
+    assert content == (tmp_path / "b.html").read_bytes()
+    assert MARK.encode() in content[: 1 << 16]
+    assert str(inputs.summary.parent).encode() not in content
+
+
+def test_hostile_names_stay_text(tmp_path):
+    """Names with markup, from tables made elsewhere, appear as they are and open no tag."""
+    hostile = "<script>alert(1)</script>"
+    attack = PlannedAttack('"><img src=x onerror=alert(2)>', "linf", (0.1,))
+    plan = Plan(hostile, (hostile, "plain"), (0,), (attack,))
+    files = {}
+    for number, variant in enumerate(plan.variants):
+        cell = Cell("evaluate", hostile, variant, 0, attack.name)
+        files[cell] = tmp_path / f"{number}.parquet"
+        write_table(files[cell], synthetic.evaluation(cell, attack, samples=10), {})
+    made_by = {"gauntlet.commit": "</dd><script>alert(3)</script>"}
+    combine(files, tmp_path / "evaluations.parquet", plan=plan, metadata=made_by)
+    write_table(tmp_path / "summary.parquet", summarise(tmp_path / "evaluations.parquet"), {})
+    inputs = FigureInputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
+    text = render_report(inputs, figures={}, mark=MARK)
+    page = Page(text)
+    assert not [tag for tag, _, _ in page.attributes if tag == "img"]
+    assert text.count("<script") == text.count("</script") == 2  # the data and the page's own
+    assert hostile in "".join(page.text)
+    (block,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert [one["name"] for one in json.loads(block)["variants"]] == [hostile, "plain"]
+    assert attack.name in unescape(text)
+
+
+def test_provenance_of_the_table_is_shown(tmp_path):
+    """What made the samples stands at the end of the page, nested values readable."""
+    plan = synthetic.plan(("softmax",), (0,), synthetic.ATTACKS[:1])
+    files = synthetic.write_evaluations(tmp_path, plan, samples=10)
+    metadata = {"gauntlet.commit": "deadbeef", "gauntlet.recipe": '{"stage":"aggregate","slice":{"seeds":[0]}}'}
+    combine(files, tmp_path / "evaluations.parquet", plan=plan, metadata=metadata)
+    write_table(tmp_path / "summary.parquet", summarise(tmp_path / "evaluations.parquet"), {})
+    inputs = FigureInputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
+    words = " ".join(Page(render_report(inputs, figures={})).text)
+    assert "deadbeef" in words
+    assert '"stage": "aggregate"' in words
+
+
+def test_an_experiment_without_attacks_has_a_page(tmp_path):
+    """Training curves may be all there is."""
+    plan = synthetic.plan(attacks=())
+    write_table(tmp_path / "evaluations.parquet", EVALUATION_SCHEMA.empty_table(), plan.metadata())
+    write_table(tmp_path / "summary.parquet", summarise(tmp_path / "evaluations.parquet"), plan.metadata())
+    inputs = FigureInputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
+    words = " ".join(" ".join(Page(render_report(inputs, figures={})).text).split())
+    assert "4 variants, 0 attacks; nothing was measured" in words
+
+
+def test_what_cannot_be_shown_is_refused(made, tmp_path):
+    """A figure that is missing or of another type, and a missing table, are named."""
+    _, inputs, _ = made
+    with pytest.raises(InputError, match=r"gone\.svg"):
+        render_report(inputs, figures={"heat_map": tmp_path / "gone.svg"})
+    with pytest.raises(InputError, match=r"\.pdf"):
+        render_report(inputs, figures={"heat_map": tmp_path / "figure.pdf"})
+    with pytest.raises(InputError, match="summary"):
+        render_report(replace(inputs, summary=None), figures={})
+
+
+def test_diagnostics_stand_on_the_page_with_their_evidence(made, tmp_path):
+    """The gravest verdict per check and variant, the words of what failed, and which variants are in doubt."""
+    _, inputs, figures = made
+    found = {
+        "softmax": share("unbounded_budget", "linf", [], 20, "PGD reaches all"),
+        "ecc": share("unbounded_budget", "linf", range(15), 20, "PGD <does> not reach them"),
+    }
+    rows = [measurement_table([one], experiment="digits", variant=name, seed=1) for name, one in found.items()]
+    diagnostics = judged(pa.concat_tables(rows))
+    write_table(tmp_path / "diagnostics.parquet", diagnostics, {})
+    summary = summarise(inputs.path("evaluations"), flags=flags_of(diagnostics))
+    write_table(tmp_path / "summary.parquet", summary, {})
+    flagged = replace(inputs, diagnostics=tmp_path / "diagnostics.parquet", summary=tmp_path / "summary.parquet")
+    page = Page(render_report(flagged, figures=figures, mark=MARK))
+    words = " ".join(" ".join(page.text).split())
+    assert "unbounded budget pass fail –" in words
+    assert "15 of 20 samples: PGD <does> not reach them" in words
+    assert "1 of 3 variants fail a check of gradient masking: ecc" in words
+    assert "‡" in words

@@ -1,0 +1,79 @@
+"""The summary as text."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pyarrow as pa
+import pytest
+
+from gauntlet.reporting.aggregation import SUMMARY_SCHEMA, combine, summarise
+from gauntlet.reporting.tables.summary_text import csv_table, markdown_table
+from tests.support import synthetic
+
+PLAN = synthetic.plan()
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory):
+    """The summary of an experiment in which one cell is missing and one attack had errors."""
+    folder = tmp_path_factory.mktemp("tables")
+    files = synthetic.write_evaluations(folder, PLAN, samples=50, errors={"noise": 2})
+    next(path for cell, path in files.items() if cell.name == "pgd").unlink()
+    combine(files, folder / "evaluations.parquet", plan=PLAN, allow_missing=True)
+    return summarise(folder / "evaluations.parquet")
+
+
+def test_csv_holds_every_row_with_the_worst_cases_first(summary):
+    """Loading the CSV gives the summary back."""
+    rows = list(csv.DictReader(io.StringIO(csv_table(summary))))
+    assert len(rows) == len(summary)
+    worst = [row["attack"].startswith("worst:") for row in rows]
+    assert worst == sorted(worst, reverse=True)
+    by_key = {(row["variant"], row["attack"], row["epsilon"]): row for row in summary.to_pylist()}
+    for row in rows:
+        expected = by_key[row["variant"], row["attack"], float(row["epsilon"])]
+        assert float(row["robust_accuracy"]) == expected["robust_accuracy"]
+        assert int(row["missing"]) == expected["missing"]
+
+
+def test_markdown_leads_with_the_worst_case_and_its_intervals(summary):
+    """The first table is the worst case; each number is the summary's, with both intervals."""
+    text = markdown_table(summary)
+    assert text.index("worst case per sample") < text.index("single attacks")
+    for row in summary.to_pylist():
+        if row["attack"] == "worst:l2":
+            half = (row["t_high"] - row["t_low"]) / 2
+            shown = f"{100 * row['robust_accuracy']:.1f} ± {100 * half:.1f} [{100 * row['wilson_low']:.1f}"
+            assert shown in text
+
+
+def test_markdown_says_what_it_rests_on(summary):
+    """Samples and seeds are stated, every variant and attack has its line."""
+    text = markdown_table(summary)
+    assert "50 samples × 3 seeds" in text
+    for attack in PLAN.attacks:
+        for variant in PLAN.variants:
+            assert f"| {variant} | {attack.name} |".replace("_", r"\_") in text
+
+
+def test_markdown_names_missing_cells_and_errors(summary):
+    """What is not there, and what went wrong, is said below and marked at the number."""
+    text = markdown_table(summary, missing=["evaluate digits variant=softmax seed=0 attack=pgd"])
+    assert "variant=softmax seed=0 attack=pgd" in text
+    assert "- softmax, noise: 6 samples" in text
+    assert "- softmax, pgd: 1 of 3 seeds" in markdown_table(summary)
+    lines = [line for line in text.splitlines() if line.startswith("| softmax")]
+    assert all("*" in line.split("|")[4] for line in lines if "| pgd |" in line)
+    assert all("†" in line.split("|")[4] for line in lines if "| noise |" in line)
+
+
+def test_names_cannot_break_the_table():
+    """A pipe or a tag in a name stays text."""
+    plan = synthetic.plan(variants=("a|b<script>",))
+    row = dict.fromkeys(SUMMARY_SCHEMA.names)
+    row |= {"experiment": "e", "variant": plan.variants[0], "attack": "worst:linf", "norm": "linf", "epsilon": 0.1}
+    row |= {"seeds": 0, "missing": 0, "errors": 0, "attacks": 0, "samples": 0}
+    text = markdown_table(pa.Table.from_pylist([row], schema=SUMMARY_SCHEMA))
+    assert r"a\|b\<script\>" in text

@@ -1,0 +1,51 @@
+"""Paper and page from the results file alone, in an environment that has no torch: `make light`."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from tests.support import ROOT, synthetic
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory):
+    """The command of the light environment, made in a copy of what it is made from."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("Makefile", "pyproject.toml", "README.md", "LICENSE", "src", "envs"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
+    done = subprocess.run(["make", "light"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder / ".light" / "bin"
+
+
+def test_there_is_no_torch(light):
+    """Or nothing below would say anything."""
+    done = subprocess.run([light / "python", "-c", "import torch"], capture_output=True, text=True)
+    assert "No module named 'torch'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "made"),
+    [
+        (["figures", "--out", "here"], "here/robust_accuracy.pdf"),
+        (["tables", "--out", "here"], "here/table.tex"),
+        (["report", "--out", "here.html"], "here.html"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_the_paper_and_the_page_are_made_from_one_file(light, tmp_path, arguments, made):
+    """In a folder that has nothing else."""
+    plan = synthetic.plan(("softmax", "lipschitz"), (0, 1))
+    whole = synthetic.write_experiment(tmp_path / "whole", plan, samples=30)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(whole.evaluations, alone / "evaluations.parquet")
+    command = [light / "gauntlet", arguments[0], "evaluations.parquet", *arguments[1:]]
+    done = subprocess.run(command, cwd=alone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (alone / made).stat().st_size > 1000

@@ -1,0 +1,139 @@
+"""The attacked copy: what it counts, what it leaves alone, whom it asks for success."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gauntlet.core.errors import InputError
+from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.attacks.base.objectives import OBJECTIVES
+from gauntlet.robustness.attacks.pgd import pgd
+from tests.support.attack_problems import Affine, Problem, affine_problem
+
+
+def test_each_use_is_booked_on_the_samples_that_caused_it(convolutional: Problem) -> None:
+    """Forwards and backwards count per sample, in batches, under an active set, and several copies of a sample."""
+    model = AttackModel(convolutional.network, batch_size=4)
+    x, y = convolutional.images, convolutional.labels
+    model.start_counting(len(x))
+    model.gradients(x, y, OBJECTIVES["margin"])
+    with model.rows(torch.tensor([2, 5])):
+        model.logits(x[[2, 5]])
+        with torch.no_grad():
+            model(x[[2, 2, 2, 5, 5, 5]])
+    expected = torch.ones(len(x), dtype=torch.int64)
+    assert torch.equal(model.counts.of["backwards"], expected)
+    expected[[2, 5]] += 4
+    assert torch.equal(model.counts.of["forwards"], expected)
+
+
+def test_a_backward_by_any_road_is_counted(convolutional: Problem) -> None:
+    """A library that calls `backward()` on a loss of its own, twice, is counted twice."""
+    model = AttackModel(convolutional.network)
+    model.start_counting(3)
+    x = convolutional.images[:3].clone().requires_grad_(True)
+    loss = model(x).square().sum()
+    loss.backward(retain_graph=True)
+    loss.backward()
+    assert model.counts.of["backwards"].tolist() == [2, 2, 2]
+
+
+def test_a_fooled_sample_costs_nothing_more() -> None:
+    """PGD spends a forward and a backward a step on samples that still hold, a forward on its leap, one to confirm."""
+    problem = affine_problem(2, (1, 8, 8), 3)
+    distance = problem.network.nearest(problem.images, problem.labels, "linf")  # type: ignore[operator]
+    near, far = int(distance.argmin()), int(distance.argmax())
+    model = AttackModel(problem.network)
+    model.start_counting(3)
+    epsilon = float(distance.sort().values[1] + distance.max()) / 2
+    keys = torch.arange(3)
+    pgd(model, problem.images, problem.labels, norm="linf", epsilon=epsilon, keys=keys, steps=20)
+    assert model.counts.of["backwards"][far] == 20
+    assert model.counts.of["forwards"][far] == 21
+    assert model.counts.of["backwards"][near] < 20
+    assert model.counts.of["forwards"][near] == model.counts.of["backwards"][near] + 2
+
+
+def test_the_given_network_is_not_changed(convolutional: Problem) -> None:
+    """Neither hooks nor gradients nor frozen parameters nor another memory layout are left on it."""
+    network = convolutional.network
+    model = AttackModel(network)
+    model.start_counting(15)
+    model.gradients(convolutional.images, convolutional.labels, OBJECTIVES["margin"])
+    model.confirm(convolutional.images, convolutional.labels)
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
+    assert all(parameter.is_contiguous() for parameter in network.parameters())
+    assert not network._forward_hooks
+
+
+def test_success_is_what_the_plain_model_says() -> None:
+    """A candidate that only the reduced-precision copy sees is not confirmed."""
+    problem = affine_problem(2, (1, 8, 8), 2)
+    model = AttackModel(problem.network)
+    model.start_counting(2)
+    lying = torch.zeros(2, 2).scatter_(1, 1 - problem.labels[:, None], 1.0)
+    fooled = model.fooled(lying, problem.images, problem.labels)
+    assert fooled is not None
+    assert not fooled.any()
+    assert model.fooled(-lying, problem.images, problem.labels) is None
+
+
+class WithView(nn.Module):
+    """Logits without gradient, and a view with one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Affine(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        return self.inner(x).detach().round(decimals=3) + 0 * x.flatten(1)[:, :1]
+
+    @property
+    def surrogates(self) -> dict[str, object]:
+        """Offer views by name."""
+        return {"logits": self.forward, "inside": self.inner}
+
+
+def test_gradients_come_from_the_surrogate_and_success_from_the_model() -> None:
+    """A masked gradient is zero; through the surrogate it is not; the logits stay the model's own; all is counted."""
+    problem = affine_problem(3, (1, 8, 8), 4)
+    network = WithView().eval()
+    for surrogate, alive, forwards in (("logits", False, 1), ("inside", True, 2)):
+        model = AttackModel(network, surrogate=surrogate)
+        model.start_counting(4)
+        slope = model.gradients(problem.images, problem.labels, OBJECTIVES["cross_entropy"])
+        assert bool(slope.gradient.any()) is alive
+        assert torch.allclose(slope.logits, network(problem.images))
+        assert model.counts.of["forwards"].tolist() == [forwards] * 4
+        assert model.counts.of["backwards"].tolist() == [1] * 4
+    with pytest.raises(InputError, match=r"no surrogate 'outside'.*inside"):
+        AttackModel(network, surrogate="outside")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
+def test_every_precision_breaks_the_model(precision: str) -> None:
+    """An attack in bfloat16 or float64 finds what one in float32 finds, and is judged all the same."""
+    problem = affine_problem(3, (1, 8, 8), 5)
+    epsilon = float(problem.network.nearest(problem.images, problem.labels, "linf").max()) * 1.2  # type: ignore[operator]
+    rows = problem.run("pgd", "linf", (epsilon,), precision=precision).rows
+    assert rows["status"].to_pylist() == ["adversarial"] * 5
+
+
+def test_what_was_judged_to_the_last_bit_is_not_judged_again(convolutional: Problem) -> None:
+    """The verdict on a returned image is that on the image itself: another one, however near, is looked at anew."""
+    model = AttackModel(convolutional.network)
+    x, y = convolutional.images, convolutional.labels
+    model.start_counting(len(x))
+    with model.rows(torch.arange(0, len(x), 2)):
+        model.confirm(x[::2], y[::2])
+    asked: list[int] = []
+    judge = model.judge
+    model.judge = lambda images: asked.append(len(images)) or judge(images)  # type: ignore[method-assign, func-returns-value]
+    assert torch.allclose(model.verdict(x), judge(x), atol=1e-6)
+    moved = x.clone()
+    moved[0, 0, 0, 0] = 0.5 * moved[0, 0, 0, 0] + 0.2
+    assert torch.allclose(model.verdict(moved), judge(moved), atol=1e-6)
+    assert asked == [len(x) - len(x[::2]), len(x) - len(x[::2]) + 1]

@@ -1,0 +1,41 @@
+"""In a transfer an attack sees the sources alone."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gauntlet.registry import ATTACKS
+from gauntlet.robustness.attacks.base.model import AttackModel
+from tests.support.attack_problems import affine_problem
+
+CHEAP: dict[str, dict[str, Any]] = {
+    "autoattack": {"steps": 6, "queries": 30},
+    "fab": {"steps": 10},
+    "jsma": {"gamma": 1.0},
+    "max_confidence": {"steps": 2},
+    "salt_and_pepper_noise": {"draws": 50},
+    "square": {"queries": 30, "restarts": 2},
+}
+CASES = [pytest.param(name, norm, id=f"{name}-{norm}") for name in CHEAP for norm in ATTACKS.entry(name).tags["norms"]]
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_attacks_fool_the_sources_and_never_ask_the_target(
+    name: str, norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a target that must not be asked, every result fools the source."""
+    source, target = affine_problem(5, (1, 8, 8)), affine_problem(4, (1, 8, 8))
+    monkeypatch.setattr(AttackModel, "confirm", lambda *_: pytest.fail("the target was asked"))
+    model = AttackModel(target.network, sources=[source.network])
+    model.start_counting(7)
+    component = ATTACKS.load(name)
+    epsilon = {"linf": 0.3, "l2": 2.0, "l1": 12.0, "l0": 40.0}[norm]
+    supplied: dict[str, Any] = {"norm": norm, "epsilon": epsilon, "keys": torch.arange(7)}
+    accepted = {key: value for key, value in supplied.items() if key in inspect.signature(component).parameters}
+    found: Tensor = component(model, source.images, source.labels, **accepted, **CHEAP[name])
+    assert (source.network(found).argmax(1) != source.labels).all()

@@ -1,0 +1,85 @@
+"""The one call shape of certificates: what is handed over, what is refused, whose prediction decides the status."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gauntlet.core.errors import GauntletError
+from gauntlet.core.schemas import CERTIFICATE_SCHEMA
+from gauntlet.registry import Spec
+from gauntlet.robustness.certificates import certify, certify_parts
+from gauntlet.robustness.evaluation import CellIdentity
+from tests.support import cheating_certificates
+
+SETTINGS = {"name": "c", "norm": "l2", "identity": CellIdentity("e", "v", 0)}
+IMAGES = torch.rand(11, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+
+
+class Brightest(nn.Module):
+    """Give the pixels as logits: without arithmetic, so that nothing rounds."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images `(B, 1, 2, 2)` to logits `(B, 4)`."""
+        return x.flatten(1)
+
+
+NETWORK = Brightest().eval()
+LABELS = NETWORK(IMAGES).argmax(1)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("negative", "radii that are negative or not finite"),
+        ("endless", "radii that are negative or not finite"),
+        ("wide", "no radii of shape"),
+        ("own_negative", "radii that are negative or not finite"),
+        ("own_abstains", "radii above 0 where it abstains"),
+        ("own_short", "no verdicts on"),
+        ("own_radii_only", "no verdicts on"),
+    ],
+)
+def test_what_is_no_certificate_is_refused(name: str, problem: str) -> None:
+    """Whoever wrote it: a certificate that cannot be one stops the cell."""
+    with pytest.raises(GauntletError, match=problem):
+        certify(NETWORK, IMAGES, LABELS, Spec(f"tests.support.cheating_certificates:{name}"), **SETTINGS)
+
+
+def test_memory_that_runs_out_halves_the_batch() -> None:
+    """The certificate is called again with half the batch size, and every image gets its row."""
+    cheating_certificates.BATCHES.clear()
+    rows = certify(
+        NETWORK, IMAGES, LABELS, Spec("tests.support.cheating_certificates:hungry"), **SETTINGS, batch_size=32
+    )
+    assert cheating_certificates.BATCHES[:3] == [32, 16, 8]
+    assert set(cheating_certificates.BATCHES[3:]) == {8}
+    assert rows["index"].to_pylist() == list(range(11))
+
+
+def test_a_classifier_of_its_own_is_judged_by_its_own_prediction() -> None:
+    """All images are handed over; where it is wrong nothing is certified, whatever the model says of the image."""
+    rows = certify(
+        NETWORK, IMAGES, LABELS, Spec("tests.support.cheating_certificates:hungry"), **SETTINGS, batch_size=8
+    )
+    assert rows.schema.equals(CERTIFICATE_SCHEMA)
+    assert set(rows["clean_prediction"].to_pylist()) == {1}
+    right = (LABELS == 1).tolist()
+    assert 0 < sum(right) < len(right)
+    assert rows["status"].to_pylist() == ["certified" if one else "already_wrong" for one in right]
+    assert rows["radius"].to_pylist() == [float(one) for one in right]
+    others = certify(
+        NETWORK, IMAGES, torch.ones_like(LABELS), Spec("tests.support.cheating_certificates:hungry"), **SETTINGS
+    )
+    assert set(others["status"].to_pylist()) == {"certified"}
+
+
+@pytest.mark.parametrize("name", ["tests.support.cheating_certificates:hungry", "smoothing"])
+def test_pieces_give_the_rows_of_the_whole(name: str) -> None:
+    """What is done after an interruption are the same rows."""
+    whole = certify(NETWORK, IMAGES, LABELS, Spec(name), **SETTINGS, batch_size=8)
+    found = {}
+    for rows in certify_parts(NETWORK, IMAGES, LABELS, Spec(name), **SETTINGS, batch_size=8, pieces=[(1, 3), (7, 11)]):
+        found |= {row["index"]: row for row in rows.to_pylist()}
+    assert found == {row["index"]: row for row in whole.to_pylist() if row["index"] in (1, 2, 7, 8, 9, 10)}

@@ -1,0 +1,188 @@
+"""The probes tell masked gradients from sound ones, from the model alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gauntlet.core.errors import InputError
+from gauntlet.robustness.diagnostics.checks import CHECKS, judged
+from gauntlet.robustness.diagnostics.measurements import MEASUREMENT_SCHEMA
+from gauntlet.robustness.diagnostics.plain_pgd import instability, silent_outputs, still_moving, stock_attack
+from gauntlet.robustness.diagnostics.probes import probe
+from gauntlet.robustness.evaluation import CellIdentity
+from tests.support.diagnosed_networks import EPSILONS, Rounded, Saturated, Shattered, digits, trained
+
+SAMPLES = 64
+
+
+def probed(network, **options):
+    """Probe a network on the test images: rows by check and norm, with verdicts."""
+    _, _, x, y = digits()
+    settings = {"epsilons": EPSILONS, "samples": SAMPLES, "steps": 10, "identity": CellIdentity("e", "v", 0)}
+    table = probe(network, x, y, **settings | options)
+    assert table.schema == MEASUREMENT_SCHEMA
+    return {(row["check"], row["norm"]): row for row in judged(table).to_pylist()}
+
+
+def having(rows, verdict):
+    """Name the checks with a verdict."""
+    return {check for (check, _), row in rows.items() if row["verdict"] == verdict}
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """A network trained as usual."""
+    return trained()
+
+
+@pytest.fixture(scope="module")
+def of_plain(plain):
+    """What the probes say of it."""
+    return probed(plain)
+
+
+def test_a_plain_network_does_not_fail(of_plain):
+    """Nothing fails, nothing warns; every check of this kind was made in each norm it has."""
+    assert having(of_plain, "fail") == set()
+    assert having(of_plain, "warn") == set()
+    made = {name for name, check in CHECKS.items() if check.origin == "probe"}
+    assert {check for check, _ in of_plain} == made
+    assert {norm for check, norm in of_plain if check == "more_steps"} == {"linf", "l2"}
+    assert of_plain["surrogate_beats_stock", "linf"]["verdict"] == "not_applicable"
+
+
+def test_an_adversarially_trained_network_is_not_flagged():
+    """Robustness is no masking."""
+    robust = trained(epochs=12, epsilon=0.1)
+    assert having(probed(robust), "fail") == set()
+
+
+def test_an_error_correcting_network_is_flagged_with_samples():
+    """Saturated bits have no gradient, and gradients before the tanh do better: both are told, with numbers."""
+    rows = probed(trained(head="ecc", loss="hinge"))
+    assert {"saturated_outputs", "surrogate_beats_stock"} <= having(rows, "fail")
+    saturated = rows["saturated_outputs", None]
+    assert saturated["value"] > 0.5
+    assert len(saturated["samples"]) == 10
+    assert "of 64 samples" in saturated["evidence"]
+    assert "code_bits" in rows["surrogate_beats_stock", "linf"]["evidence"]
+
+
+def test_a_rounded_input_has_zero_gradients_and_no_attack_reaches_it(plain):
+    """Where the evaluator refuses the model, that is a finding and no crash."""
+    rows = probed(Rounded(plain).eval())
+    assert rows["zero_gradients", None]["value"] == 1.0
+    assert having(rows, "fail") >= {"zero_gradients", "unbounded_budget", "saturated_outputs"}
+    assert "PGD cannot run" in rows["more_steps", "linf"]["evidence"]
+
+
+def test_a_saturated_softmax_has_zero_gradients_although_our_own_attack_succeeds(plain):
+    """The check looks at what stock attacks see, not at the rescaled loss of our own."""
+    rows = probed(Saturated(plain).eval())
+    assert rows["zero_gradients", None]["verdict"] == "fail"
+    assert rows["unbounded_budget", "linf"]["verdict"] == "pass"
+    assert rows["saturated_outputs", None]["verdict"] == "pass"
+
+
+def test_shattered_gradients_make_predictions_unstable(plain):
+    """The margin of a network with a fine wave on its logits changes within a hair."""
+    rows = probed(Shattered(plain).eval())
+    assert rows["unstable_predictions", "linf"]["verdict"] == "fail"
+
+
+def test_the_rows_depend_on_the_seed_alone_and_not_on_the_batch_size(plain, of_plain):
+    """The same again is the same; batches of another size give the same verdicts on the same samples."""
+    assert probed(plain) == of_plain
+    for size in (7, 64):
+        other = probed(plain, batch_size=size)
+        for key, row in of_plain.items():
+            assert other[key]["verdict"] == row["verdict"]
+            assert other[key]["value"] == pytest.approx(row["value"], abs=1e-3)
+    assert probed(plain, identity=CellIdentity("e", "v", 1)) != of_plain
+
+
+def test_only_correctly_classified_samples_are_probed_the_first_ones(plain):
+    """Indices are positions in the split, whatever the batches."""
+    _, _, x, y = digits()
+    rows = probed(Rounded(plain).eval(), samples=12, batch_size=5)
+    rounded_right = (Rounded(plain)(x).argmax(1) == y).nonzero()[:, 0].tolist()
+    assert rows["zero_gradients", None]["samples"] == rounded_right[:10]
+    assert "of 12 samples" in rows["zero_gradients", None]["evidence"]
+
+
+def test_norms_without_a_budget_are_not_probed(plain):
+    """Gradients are looked at all the same."""
+    rows = probed(plain, epsilons={"linf": (0.1,), "l1": (3.0,)}, samples=5)
+    assert {norm for _, norm in rows} == {None, "linf"}
+    assert set(probed(plain, epsilons={}, samples=5)) == {
+        ("zero_gradients", None),
+        ("nonfinite_gradients", None),
+        ("saturated_outputs", None),
+    }
+
+
+def test_a_model_in_train_mode_is_refused(plain):
+    """As by the evaluator."""
+    with pytest.raises(InputError, match="train mode"):
+        probed(Saturated(plain).train())
+
+
+class Strip(torch.nn.Module):
+    """Errs where the image is of middling brightness only, and has a gradient towards ever brighter ones."""
+
+    def forward(self, x):
+        """Map images to logits."""
+        brightness = x.mean((1, 2, 3))
+        bonus = 2.0 * ((brightness > 0.55) & (brightness < 0.65))
+        return torch.stack([torch.zeros_like(brightness), brightness - 1 + bonus], 1)
+
+
+def test_silent_success_is_seen_on_the_path():
+    """An attack that walks through the adversarial region and out again returns a point that is none."""
+    x, y = torch.full((3, 1, 4, 4), 0.5), torch.zeros(3, dtype=torch.int64)
+    trace = stock_attack(Strip(), x, y, norm="linf", epsilon=0.2, steps=10, keys=torch.arange(3))
+    assert trace.margins.shape == trace.fooled.shape == (11, 3)
+    assert trace.fooled.any(0).all()
+    assert not trace.fooled[-1].any()
+    rows = judged(probe(Strip().eval(), x, y, epsilons={"linf": (0.2,)}, steps=10)).to_pylist()
+    assert {row["check"]: row["verdict"] for row in rows}["silent_success"] == "fail"
+
+
+def test_the_stock_attack_stands_still_on_zero_gradients_and_stays_in_the_ball(plain):
+    """No rescaling: a flat loss gives no step; a sound one ends within ε of the image."""
+    _, _, x, y = digits()
+    keys = torch.arange(8)
+    flat = stock_attack(Rounded(plain), x[:8], y[:8], norm="l2", epsilon=0.01, steps=5, keys=keys)
+    assert torch.equal(flat.margins[0], flat.margins[-1])
+    sound = stock_attack(plain, x[:8], y[:8], norm="linf", epsilon=0.2, steps=10, keys=keys)
+    assert bool((sound.margins[-1] < sound.margins[0]).all())
+
+
+def test_a_loss_that_still_falls_is_told_from_one_at_rest():
+    """Rescaled per sample, smallest so far, over the last quarter of the steps."""
+    steps = torch.linspace(0, 1, 41)
+    falling, rested = 5 - 3 * steps, torch.cat([5 - 3 * steps[:20], torch.full((21,), 1.0)])
+    rising = torch.cat([torch.tensor([1.0]), 2 + steps[:40]])
+    moved = still_moving(torch.stack([falling, rested, rising, torch.ones(41)], 1))
+    assert moved.tolist() == pytest.approx([1 / 4, 0.0, 0.0, 0.0])
+
+
+def test_instability_is_relative_and_capped():
+    """A linear margin that doubles within reach counts as one whole change; larger ones count no more."""
+
+    class Linear(torch.nn.Module):
+        def forward(self, x):
+            return torch.stack([x.flatten(1).sum(1), torch.zeros(len(x))], 1)
+
+    x, y = torch.full((2, 1, 1, 1), 0.1), torch.zeros(2, dtype=torch.int64)
+    small = instability(Linear(), x, y, lambda _: x + 0.05, 3)
+    large = instability(Linear(), x, y, lambda _: x + 0.9, 3)
+    assert small.tolist() == pytest.approx([0.5, 0.5])
+    assert large.tolist() == [1.0, 1.0]
+
+
+def test_many_outputs_are_sampled():
+    """Of a thousand outputs no more than 32 are looked at."""
+    weights = torch.ones(4, 1000)
+    assert silent_outputs(lambda x: x.flatten(1) @ weights, torch.rand(3, 1, 2, 2)).shape == (3, 32)

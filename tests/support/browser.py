@@ -1,0 +1,120 @@
+"""A headless Chromium of its own, which tells of every error on its console and of every request."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+REQUIRED = "GAUNTLET_TEST_BROWSER"
+"""Where this variable is set, a browser that is not there is a failure."""
+
+_FLAGS = (
+    "--headless=new",
+    "--no-sandbox",  # root has no other
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+
+
+def require_browser() -> None:
+    """Skip where Chromium, its driver or Selenium is missing, or fail where they must be there."""
+    try:
+        import selenium  # noqa: F401
+    except ImportError:
+        problem = "Selenium is not installed"
+    else:
+        missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+        if not missing:
+            return
+        problem = f"{' and '.join(missing)} cannot be found (tests/support/install/browser.sh)"
+    (pytest.fail if os.environ.get(REQUIRED) else pytest.skip)(problem)
+
+
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """Start a browser with an empty profile, and end it."""
+    from selenium.webdriver import Chrome, ChromeOptions
+    from selenium.webdriver.chrome.service import Service
+
+    with tempfile.TemporaryDirectory(prefix="gauntlet-browser-", ignore_cleanup_errors=True) as profile:
+        options = ChromeOptions()
+        for flag in (*_FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.binary_location = shutil.which("chromium") or ""
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        driver = Chrome(options, Service(shutil.which("chromedriver")))
+        try:
+            driver.get("about:blank")
+            browser = Browser(driver)
+            # What a new window shows asks for files of its own.
+            browser.complaints()
+            browser.requests()
+            yield browser
+        finally:
+            driver.quit()
+
+
+class Browser:
+    """A thin hand on the driver: what the tests of a page ask."""
+
+    def __init__(self, driver) -> None:
+        self.driver = driver
+
+    def open(self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Load a file in a window of a size, in the light or the dark."""
+        self.media(dark=dark)
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        self.driver.get(path.resolve().as_uri())
+
+    def media(self, *, dark: bool = False, kind: str = "") -> None:
+        """Prefer light or dark, and show as on a screen or on paper."""
+        wanted = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in wanted.items()]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": kind, "features": features})
+
+    def ask(self, script: str, *arguments):
+        """Run JavaScript and give what it returns."""
+        return self.driver.execute_script(script, *arguments)
+
+    def find(self, selector: str):
+        """Find the first element."""
+        return self.driver.find_element("css selector", selector)
+
+    def all(self, selector: str):
+        """Find all elements."""
+        return self.driver.find_elements("css selector", selector)
+
+    def press(self, *keys: str) -> None:
+        """Press keys wherever the focus is, one after the other."""
+        for key in keys:
+            self.driver.switch_to.active_element.send_keys(key)
+
+    def complaints(self) -> list[str]:
+        """Give what the console said since it was last asked."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def requests(self) -> list[str]:
+        """Give what was asked for since it was last asked; data within the page is no request."""
+        entries = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        sent = [one["params"]["request"]["url"] for one in entries if one["method"] == "Network.requestWillBeSent"]
+        return [url for url in sent if not url.startswith("data:")]
+
+    def shot(self, path: Path, *, whole: bool = True) -> None:
+        """Keep a picture of the whole page, or of what the window shows."""
+        import base64
+
+        taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": whole})
+        path.write_bytes(base64.b64decode(taken["data"]))

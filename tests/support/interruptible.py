@@ -1,0 +1,113 @@
+"""Small trainings and evaluations to interrupt, and the command in processes of its own to kill."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from safetensors.numpy import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gauntlet.config import Cell
+from gauntlet.core.parquet import read_table
+from gauntlet.core.tensors import read_header
+from gauntlet.learning.models.weights import load_model_manifest
+from gauntlet.learning.training.history import VOLATILE
+from gauntlet.pipeline import paths
+from gauntlet.registry import LOSSES
+from tests.support.stub_outputs import write_config
+
+MODEL = Cell("train", "tiny", "softmax", 0)
+ATTACK = Cell("evaluate", "tiny", "softmax", 0, "pgd")
+
+CONFIG = {
+    "experiments": {
+        "tiny": {
+            "dataset": {"source": "sklearn_digits"},
+            "seeds": [0],
+            "training": {
+                "epochs": 3,
+                "batch_size": 32,
+                "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.9},
+                "schedule": "cosine",
+                "augmentation": [{"name": "shift", "pixels": 1}],
+            },
+            "variants": {"softmax": {"model": {"name": "cnn", "widths": [8, 8]}}},
+            "attacks": {"pgd": {"name": "pgd", "norm": "linf", "steps": 20, "epsilons": [0.05, 0.1]}},
+            "examples": 4,
+        }
+    },
+    "execution": {"device": "cpu"},
+}
+
+# The command with smaller parts and a checkpoint at every step: seconds of work offer as many instants as hours.
+EAGER = """
+import sys
+from gauntlet.robustness.evaluation import shards as pieces
+from gauntlet.learning.training.checkpoints import Checkpoints
+pieces.PART_SIZES["cpu"] = 16
+Checkpoints.due = lambda self: True
+from gauntlet.cli import main
+main()
+"""
+
+
+@LOSSES.register("squares", outputs=("sigmoid",))
+def squares(network: nn.Module, outputs: Tensor, labels: Tensor) -> Tensor:
+    """Squared error of ten sigmoids; a negative (-1) has them all off."""
+    wanted = functional.one_hot(labels.clamp(min=0), 10) * (labels >= 0)[:, None]
+    return (outputs.sigmoid() - wanted).square().mean(dim=1)
+
+
+def burst(epoch: int, epochs: int) -> float:
+    """Blow the second epoch's steps up, whatever has happened before."""
+    return 1e30 if epoch == 1 else 1.0
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the command in a folder."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-c", EAGER, *arguments]
+    return subprocess.Popen(command, cwd=folder, text=True, env=environment, stderr=subprocess.PIPE)
+
+
+def finish(folder: Path, *arguments: str) -> str:
+    """Run the command to its end; give what it said."""
+    process = start(folder, *arguments)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    return said
+
+
+def model_outcome() -> tuple[object, ...]:
+    """Everything that a training decides: weights, manifest, history without the columns measured anew."""
+    folder = paths.model_folder(MODEL)
+    return load_model_manifest(folder), read_table(paths.history(MODEL)).drop_columns(list(VOLATILE)).to_pylist()
+
+
+def attack_outcome() -> tuple[object, ...]:
+    """Everything that an evaluation decides: its rows and its examples' digest."""
+    return read_table(paths.samples(ATTACK)), read_header(paths.examples(ATTACK))["gauntlet.digest"]
+
+
+def leftovers(folder: Path) -> list[str]:
+    """List the temporary and partial files and folders that lie about."""
+    return [str(path) for path in folder.rglob(".*") if "partial" in path.name or "shard" in path.name]
+
+
+def configured(folder, *, epochs, gpus):
+    """Configure the tiny training for so many processes."""
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["tiny"]["training"] |= {"epochs": epochs, "gpus": gpus}
+    write_config(folder, config)
+
+
+def outcome():
+    """The weights, and the losses of every epoch."""
+    losses = read_table(paths.history(MODEL))["train_loss"].to_pylist()
+    return load_file(paths.model_weights(MODEL)), losses

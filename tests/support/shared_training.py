@@ -1,0 +1,180 @@
+"""Small trainings that several processes share, and the program each of these runs: its argument is a folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from gauntlet.config.variants import Recovery, Training
+from gauntlet.core.errors import GauntletError
+from gauntlet.learning.data.splits import Split
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.training.checkpoints import Checkpoints
+from gauntlet.learning.training.data_parallel import DataParallelGroup
+from gauntlet.learning.training.history import VOLATILE
+from gauntlet.learning.training.loop import TrainingRun
+from gauntlet.registry import Spec
+from tests.support.settings import replace
+
+PROCESSES = 3
+SHAPE = (1, 8, 8)
+
+
+def attached(network: Network, outputs: Tensor, labels: Tensor) -> Tensor:
+    """A loss that also reads the weights themselves, which every process does alike."""
+    own = nn.functional.cross_entropy(outputs, labels, reduction="none")
+    return own + sum(parameter.square().sum() for parameter in network.parameters())
+
+
+# Four steps an epoch, the last of two images: one of three processes has no share of it.
+SETTINGS = Training(epochs=2, batch_size=16, optimizer=Spec("sgd", {"lr": 0.05, "momentum": 0.9}))
+CNN = Spec("cnn", {"widths": [4, 4], "head": {"name": "softmax", "hidden": 8}})
+SIGMOID = Spec("cnn", {"widths": [4, 4], "head": {"name": "sigmoid"}})
+ECC = Spec("cnn", {"widths": [4, 4], "head": {"name": "ecc"}})
+LIPSCHITZ = Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8})
+ENTROPY = Spec("cross_entropy")
+RUNS: dict[str, tuple[Spec, Spec, Training]] = {
+    "cross-entropy": (CNN, ENTROPY, SETTINGS),
+    "adam": (CNN, ENTROPY, replace(SETTINGS, optimizer=Spec("adam", {"lr": 1e-2}))),
+    "hinge of codes": (ECC, Spec("hinge"), SETTINGS),
+    "a batch statistic": (LIPSCHITZ, Spec("hkr"), replace(SETTINGS, optimizer=Spec("adam", {"lr": 1e-2}))),
+    "a batch statistic under attack": (
+        CNN,
+        Spec("hkr"),
+        replace(SETTINGS, adversary=Spec("pgd", {"epsilon": 0.5, "norm": "l2", "steps": 3})),
+    ),
+    "penalties and augmentation": (
+        CNN,
+        ENTROPY,
+        replace(
+            SETTINGS,
+            regularizers=[Spec("l2", {"strength": 0.1})],
+            augmentation=[Spec("shift", {"pixels": 1}), Spec("gaussian_noise", {"std": 0.1})],
+        ),
+    ),
+    "a loss that reads weights": (CNN, Spec("tests.support.shared_training:attached"), SETTINGS),
+    "pgd": (CNN, ENTROPY, replace(SETTINGS, adversary=Spec("pgd", {"epsilon": 0.1, "steps": 3}))),
+    "trades": (CNN, ENTROPY, replace(SETTINGS, adversary=Spec("trades", {"epsilon": 0.1, "steps": 3}))),
+    "noise, and another attack in validation": (
+        CNN,
+        ENTROPY,
+        replace(
+            SETTINGS, adversary=Spec("gaussian", {"sigma": 0.1}), validation_adversary=Spec("fgsm", {"epsilon": 0.1})
+        ),
+    ),
+    "negatives": (SIGMOID, Spec("sigmoid_mse"), replace(SETTINGS, negatives=Spec("scrambling", {"share": 0.5}))),
+    "batches in parts": (CNN, ENTROPY, replace(SETTINGS, batch_size=290)),
+    "recovery": (CNN, ENTROPY, replace(SETTINGS, recovery=Recovery(samples=20))),
+}
+TAKEN_UP = "adam"
+
+
+def split(count: int, seed: int) -> Split:
+    """Draw images and labels."""
+    draws = torch.Generator().manual_seed(seed)
+    images = torch.randint(256, (count, *SHAPE), generator=draws, dtype=torch.uint8)
+    return Split(images, torch.randint(10, (count,), generator=draws))
+
+
+def training(name: str, processes: DataParallelGroup | None = None) -> TrainingRun:
+    """Set a training up, in float64, so that all that differs by more than rounding is wrong."""
+    model, loss, settings = RUNS[name]
+    network = build(model, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5]).double()
+    count = 300 if settings.batch_size > 256 else 50
+    return TrainingRun(network, loss, split(count, 0), split(25, 1), settings=settings, seed=0, processes=processes)
+
+
+def finish(run: TrainingRun) -> dict[str, Any]:
+    """Train to the end and give what came of it."""
+    while not run.finished:
+        run.run_epoch()
+    told = [{name: value for name, value in asdict(epoch).items() if name not in VOLATILE} for epoch in run.history]
+    return {"weights": run.result().network.state_dict(), "history": told}
+
+
+def half_way(run: TrainingRun) -> TrainingRun:
+    """Train into the second epoch."""
+    run.run_epoch()
+    run.run_steps(2)
+    return run
+
+
+def checkpoints(folder: Path, of: str) -> Checkpoints:
+    """Where a state is kept, of one process or of several."""
+    return Checkpoints(folder / f"{of}.checkpoint", recipe="none")
+
+
+def refusal(module: nn.Module, processes: DataParallelGroup) -> str:
+    """Say why a network with such a layer is not shared."""
+    network = build(CNN, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5])
+    network.body.append(module)
+    try:
+        processes.attach(network)
+    except GauntletError as error:
+        return str(error)
+    return ""
+
+
+def drifted(processes: DataParallelGroup) -> str:
+    """Say what is said when one process's weights are others."""
+    network = build(CNN, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5])
+    processes.check_weights(network)
+    if processes.rank == 1:
+        with torch.no_grad():
+            next(iter(network.parameters())).view(-1)[0] += 1e-6
+    try:
+        processes.check_weights(network)
+    except GauntletError as error:
+        return str(error)
+    return ""
+
+
+def lost(processes: DataParallelGroup) -> str:
+    """Say what is said when a process is gone in the midst of a training."""
+    run = training("cross-entropy", processes)
+    run.run_steps(1)
+    if processes.rank == processes.world_size - 1:
+        os._exit(1)
+    try:
+        run.run_epoch()
+    except GauntletError as error:
+        return str(error)
+    return ""
+
+
+def main(folder: Path) -> None:
+    """Do everything that is tested, and let the first process keep what came of it."""
+    dist.init_process_group("gloo")
+    processes = DataParallelGroup()
+    found: dict[str, Any] = {"runs": {name: finish(training(name, processes)) for name in RUNS}}
+    taken_up = training(TAKEN_UP, processes)
+    state = processes.broadcast(checkpoints(folder, "one").load() if processes.rank == 0 else None)
+    assert state is not None
+    taken_up.restore(state)
+    found["taken up"] = finish(taken_up)
+    stopped = half_way(training(TAKEN_UP, processes)).live_state()
+    found["any"] = [processes.any(processes.rank == 1), processes.any(False)]
+    found["refusals"] = {
+        type(module).__name__: refusal(module, processes)
+        for module in (nn.BatchNorm2d(4), nn.Dropout(), nn.Dropout2d(), nn.ReLU())
+    }
+    found["drifted"] = drifted(processes)
+    found["lost"] = lost(processes)
+    if processes.rank == 0:
+        checkpoints(folder, "several").save(stopped)
+        torch.save(found, folder / "found.pt")
+    # Orderly ends wait for all, and one is gone.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))

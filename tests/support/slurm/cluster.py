@@ -1,0 +1,204 @@
+"""A real SLURM of one node with two GPUs that are none, in a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import secrets
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from tests.support.slurm import accounts
+from tests.support.slurm.daemons import PLACES, Daemons, free_ports, listens, places
+from tests.support.slurm.daemons import lacking as lacking_daemons
+
+NEEDED = ("munged", "slurmctld", "slurmd", *accounts.NEEDED)
+
+SLURM_CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser={user}
+SlurmdUser={user}
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CryptoType=crypto/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SwitchType=switch/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+SlurmdParameters=config_overrides
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={accounts_port}
+AccountingStoragePass={folder}/munge.socket
+AccountingStorageTRES=gres/gpu
+AccountingStoreFlags=job_comment
+JobCompType=jobcomp/none
+JobAcctGatherType=jobacct_gather/none
+PreemptType=preempt/partition_prio
+PreemptMode=CANCEL
+ReturnToService=2
+MinJobAge=36000
+KillWait=5
+BatchStartTimeout=1
+SlurmdTimeout=300
+SchedulerParameters=sched_interval=2,bf_interval=2
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs=6 RealMemory=64000 Gres=gpu:2
+PartitionName=cpu Nodes={host} Default=YES MaxTime=1440 PriorityTier=1 State=UP
+PartitionName=gpu Nodes={host} MaxTime=2880 PriorityTier=1 State=UP
+PartitionName=urgent Nodes={host} MaxTime=60 PriorityTier=9 State=UP
+"""
+
+
+def lacking() -> list[str]:
+    """Name what a cluster needs and this machine has not."""
+    missing = lacking_daemons(NEEDED)
+    return missing if os.geteuid() == 0 else [*missing, "root (a GPU is a device node)"]
+
+
+READY = ("idle", "mixed", "allocated", "draining", "drained")
+"""States of a node whose daemon answers."""
+
+
+class Cluster:
+    """Starts the daemons, and speaks to them.
+
+    It keeps accounts. Commands that find its settings under `without_accounts` are told that it keeps none: whether it
+    does, a client reads there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.host = socket.gethostname().partition(".")[0]
+        self._daemons = Daemons(folder)
+        for name in ("state", "spool", "unaccounted"):
+            (folder / name).mkdir()
+        # The null device under another name: jobs are told which they hold, and open none.
+        for number in (0, 1):
+            os.mknod(folder / f"gpu{number}", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+        (folder / "munge.key").write_bytes(secrets.token_bytes(128))
+        (folder / "munge.key").chmod(0o600)
+        (folder / "gres.conf").write_text(f"NodeName={self.host} Name=gpu File={folder}/gpu[0-1]\n")
+        self._port, self._node_port, accounts_port = free_ports(3)
+        self.accounts = accounts.Accounts(self._daemons, accounts_port, getpass.getuser())
+        settings = SLURM_CONF.format(
+            folder=folder,
+            host=self.host,
+            user=getpass.getuser(),
+            controller_port=self._port,
+            node_port=self._node_port,
+            accounts_port=accounts_port,
+        )
+        self.settings = folder / "slurm.conf"
+        self.settings.write_text(settings)
+        self.without_accounts = folder / "unaccounted" / "slurm.conf"
+        self.without_accounts.write_text(settings.replace("accounting_storage/slurmdbd", "accounting_storage/none"))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the SLURM commands need to find this cluster."""
+        return {**os.environ, "PATH": places(), "SLURM_CONF": str(self.settings)}
+
+    def start(self) -> None:
+        """Start all daemons and wait until the node is ready."""
+        at = self.folder
+        munge = [f"--{name}={at}/munge.{name.partition('-')[0]}" for name in ("key-file", "pid-file", "log-file")]
+        munge += [f"--socket={at}/munge.socket", f"--seed-file={at}/munge.seed"]
+        self._daemons.start(
+            "munged",
+            "--foreground",
+            "--force",
+            *munge,
+            environment=self.environment,
+            ready=(at / "munge.socket").exists,
+        )
+        self.accounts.start()
+        for kind in ("cluster test", "account physics", f"user {getpass.getuser()} account=physics"):
+            self.ask("sacctmgr", "--immediate", "add", *kind.split())
+        self._start_controller()
+        self.start_node()
+
+    def _start_controller(self) -> None:
+        self._daemons.start("slurmctld", "-D", "-i", environment=self.environment, ready=lambda: listens(self._port))
+
+    def start_node(self, *, rebooted: bool = False) -> None:
+        """Start the node's daemon, after its machine if that was rebooted, and wait until it answers."""
+
+        def answers() -> bool:
+            return listens(self._node_port) and self.node_state() in READY
+
+        options = ["-D", "-b"] if rebooted else ["-D"]
+        self._daemons.start("slurmd", *options, environment=self.environment, ready=answers)
+
+    def node_state(self) -> str:
+        """Say what the controller thinks of the node."""
+        return self.ask("sinfo", "--noheader", "--format=%T", "--partition=cpu", check=False)
+
+    def kill_node(self, *, with_jobs: bool = False) -> None:
+        """Kill the node's daemon; what its jobs run goes on, or dies with it as when the power fails."""
+        self._daemons.stop("slurmd", signal.SIGKILL)
+        if with_jobs:
+            steps = self._steps()
+            for process in [*steps, *(below for step in steps for below in step.children(recursive=True))]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+    def _steps(self) -> list[psutil.Process]:
+        """Find the daemons that look after the steps of jobs, of this cluster only."""
+        found, log = [], str(self.folder / "slurmd.log")
+        for process in psutil.process_iter(["name"]):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.info["name"] == "slurmstepd" and log in {file.path for file in process.open_files()}:
+                    found.append(process)
+        return found
+
+    @contextlib.contextmanager
+    def silence(self, *commands: str) -> Iterator[None]:
+        """Let ``sacct``, ``squeue`` or both get no answer for a while: what they ask does not run."""
+        if "sacct" in commands:
+            self._daemons.stop("slurmdbd")
+        if "squeue" in commands:
+            self._daemons.stop("slurmctld")
+        try:
+            yield
+        finally:
+            if "sacct" in commands:
+                self.accounts.resume()
+            if "squeue" in commands:
+                self._start_controller()
+                self._daemons.until(lambda: self.node_state() in READY, "slurmctld")
+
+    def stop(self) -> None:
+        """Cancel every job and end the daemons."""
+        self.ask("scancel", f"--user={getpass.getuser()}", check=False)
+        deadline_s = time.monotonic() + 20
+        while self.ask("squeue", "-h", check=False) and time.monotonic() < deadline_s:
+            time.sleep(0.3)
+        self._daemons.stop_all()
+
+    def ask(self, *command: str, check: bool = True) -> str:
+        """Run a SLURM command, whatever stands in for it on a test's PATH; give its output."""
+        environment = {**self.environment, "PATH": PLACES}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+        if check and done.returncode:
+            raise AssertionError(f"{command}: {done.stderr}")
+        return done.stdout.strip()

@@ -1,0 +1,107 @@
+"""The library function: the same rows as the engine gives, for tensors and arrays, and clear refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gauntlet.api import evaluate
+from gauntlet.core.errors import InputError
+from gauntlet.registry import Spec
+from gauntlet.robustness.evaluation import AttackPlan, CellIdentity
+from gauntlet.robustness.evaluation import evaluate as engine
+
+BYTES = torch.randint(256, (12, 1, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = BYTES.float() / 255
+NETWORK = nn.Sequential(nn.Flatten(), nn.Linear(25, 3)).eval()
+with torch.no_grad():
+    NETWORK[1].weight.copy_(torch.randn(3, 25, generator=torch.Generator().manual_seed(1)))
+    LABELS = NETWORK(IMAGES).argmax(1)
+PGD = {"name": "pgd", "norm": "linf", "epsilons": [0.02, 0.1], "steps": 7}
+
+
+def test_it_agrees_row_by_row_with_the_pipelines_engine() -> None:
+    """Same model, images, attack and seed: the very same rows."""
+    options = {"steps": 7, "step_size": None, "restarts": 1, "loss": "cross_entropy"}
+    plan = AttackPlan("pgd", Spec("pgd", options), "linf", (0.02, 0.1))
+    expected = engine(NETWORK, IMAGES, LABELS, plan, identity=CellIdentity("e", "v", 4)).rows
+    assert evaluate(NETWORK, IMAGES, LABELS, PGD, seed=4, experiment="e", variant="v").equals(expected)
+    assert not evaluate(NETWORK, IMAGES, LABELS, PGD, seed=5, experiment="e", variant="v").equals(expected)
+
+
+def test_it_takes_tensors_arrays_and_bytes() -> None:
+    """uint8 and float, torch and numpy, give the same rows; inputs and model stay as they were."""
+    expected = evaluate(NETWORK, IMAGES, LABELS, PGD)
+    before = IMAGES.clone()
+    for images, labels in (
+        (BYTES, LABELS),
+        (BYTES.numpy(), LABELS.numpy().astype(np.int32)),
+        (IMAGES.numpy().astype(np.float64), LABELS.tolist()),
+    ):
+        assert evaluate(NETWORK, images, labels, PGD).equals(expected)
+    assert torch.equal(before, IMAGES)
+    assert all(parameter.requires_grad for parameter in NETWORK.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"name": "pdg"}, "did you mean 'pgd'"),
+        ({"stepps": 3}, "did you mean 'steps'"),
+        ({"steps": -1}, "attack.steps"),
+        ({"norm": "l7"}, "attack.norm"),
+        ({"norm": "l0"}, "does not work in 'l0'; it works in linf, l2, l1"),
+        ({"epsilons": None}, "needs a list of budgets"),
+        ({"epsilons": [float("nan")]}, "attack.epsilons"),
+        ({"epsilons": [-0.1]}, "attack.epsilons"),
+    ],
+)
+def test_an_attack_is_validated_as_in_a_configuration(change: dict[str, Any], complaint: str) -> None:
+    """Misspelt names and options, values out of range, a norm that the attack lacks: one line each, with its path."""
+    with pytest.raises(InputError, match=complaint):
+        evaluate(NETWORK, IMAGES, LABELS, {**PGD, **change})
+
+
+def test_other_wrong_input_is_answered_clearly() -> None:
+    """No model, integer images that are no bytes, things that are no arrays."""
+    with pytest.raises(InputError, match="the model is a function; give a torch"):
+        evaluate(lambda x: x, IMAGES, LABELS, PGD)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"images are torch\.int64"):
+        evaluate(NETWORK, BYTES.long(), LABELS, PGD)
+    with pytest.raises(InputError, match="images"):
+        evaluate(NETWORK, "cat.png", LABELS, PGD)  # type: ignore[arg-type]
+
+
+def test_rows_with_errors_come_with_a_warning() -> None:
+    """In a notebook a cheating attack's rows are shown, marked, and announced."""
+    attack = {"name": "tests.support.cheating_attacks:outside_ball", "norm": "linf", "epsilons": [0.1]}
+    with pytest.warns(UserWarning, match="sample 0"):
+        rows = evaluate(NETWORK, IMAGES, LABELS, attack)
+    assert rows["status"].to_pylist()[0] == "error"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"batch_size": 0}, {"batch_size": -4}, {"seed": -1}, {"seed": "a"}, {"precision": "fp99"}], ids=str
+)
+def test_settings_that_make_no_sense_are_refused(settings):
+    """A wrong batch size, seed or precision is one line, not an endless loop or a failure deep inside."""
+    attack = {"name": "pgd", "norm": "linf", "epsilons": [0.1]}
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)).eval()
+    with pytest.raises(InputError, match=r"batch size|seed|precision"):
+        evaluate(model, torch.rand(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64), attack, **settings)
+
+
+def test_images_a_hair_outside_the_box_are_clipped_and_told() -> None:
+    """A rounding error is neither an error nor passed over in silence; more than that is refused."""
+    images = IMAGES.clone()
+    images[0, 0, 0, 0] = 1 + 2e-7
+    with pytest.warns(UserWarning, match="outside .0, 1. and are clipped"):
+        rows = evaluate(NETWORK, images, LABELS, PGD)
+    assert rows.equals(evaluate(NETWORK, images.clamp(0, 1), LABELS, PGD))
+    images[0, 0, 0, 0] = 1.001
+    with pytest.raises(InputError, match="images lie in"):
+        evaluate(NETWORK, images, LABELS, PGD)
