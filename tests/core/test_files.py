@@ -11,12 +11,14 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 
-from gauntlet.core.errors import GauntletError
+from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.files import (
     SCRATCH,
     atomic_path,
     canonical_json,
+    read_json,
     remove_leftovers,
     scratch,
     write_bytes,
@@ -177,3 +179,31 @@ def _raising(error):
         raise error
 
     return function
+
+
+class Pair(BaseModel):
+    """A record of two numbers."""
+
+    model_config = ConfigDict(strict=True)
+
+    first: int
+    second: float
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"first": 1}', '{"first": "1", "second": 2.0}', "\x00"])
+def test_a_damaged_record_is_named_in_one_line(tmp_path, content):
+    """With the remedy for damaged files."""
+    path = tmp_path / "pair.json"
+    path.write_text(content)
+    with pytest.raises(InputError) as caught:
+        read_json(path, Pair, kind="pair", missing="make it", remedy="make it again")
+    assert str(caught.value) == f"{path}: is no pair; make it again"
+
+
+def test_a_record_is_read_and_a_missing_one_is_named(tmp_path):
+    """With the remedy for missing files."""
+    path = tmp_path / "pair.json"
+    with pytest.raises(InputError, match=r"pair\.json: the file is missing; make it"):
+        read_json(path, Pair, kind="pair", missing="make it", remedy="make it again")
+    write_json(path, {"first": 1, "second": 0.1})
+    assert read_json(path, Pair, kind="pair", missing="", remedy="") == Pair(first=1, second=0.1)

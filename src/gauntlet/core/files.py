@@ -13,9 +13,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gauntlet.core.errors import GauntletError
+from gauntlet.core.errors import GauntletError, InputError
+
+if TYPE_CHECKING:  # some commands read files in a process of their own, and must start fast
+    from pydantic import BaseModel
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -23,6 +26,8 @@ SCRATCH = "GAUNTLET_SCRATCH"
 """The variable that holds `execution: scratch:` of the configuration, for this process and those it starts."""
 
 _LEAST_FREE = 1 << 30
+
+Model = TypeVar("Model", bound="BaseModel")
 
 
 @contextmanager
@@ -136,6 +141,20 @@ def canonical_json(value: Any) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON with sorted keys, atomically."""
     write_text(path, json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, model: type[Model], *, kind: str, missing: str, remedy: str) -> Model:
+    """Read a JSON file as a pydantic model.
+
+    Raises InputError that names the file, with the remedy `missing` if it does not exist, and with `remedy` if it
+    is no `kind`.
+    """
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError("the file is missing", where=str(path), remedy=missing) from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"is no {kind}", where=str(path), remedy=remedy) from error
 
 
 def _umask() -> int:

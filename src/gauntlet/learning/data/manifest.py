@@ -1,67 +1,79 @@
-"""What the stored split of a data set holds, read from its manifest: no pixels, and so no torch."""
+"""Manifest of a stored data set: sizes, digests, image shape, classes and statistics, read without torch."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from gauntlet.core.errors import InputError
-from gauntlet.core.files import canonical_json
+from gauntlet.core.files import canonical_json, read_json
 
 SPLITS = ("train", "validation", "test")
 FORMAT = 1
 REMEDY = "delete the folder and run `gauntlet prepare` again"
 
 
-@dataclass(frozen=True)
-class DataManifest:
-    """What a stored split holds: `digests` and `sizes` per split, the images' shape, classes and channel statistics.
+class _Record(BaseModel):
+    # Unknown keys are kept, so that the digest covers them.
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
-    `digest` stands for all of it, pixels included.
+
+class StoredSplit(_Record):
+    """Number of images of a split, and the digest of its tensors."""
+
+    n: int
+    digest: str
+
+
+class StoredSplits(_Record):
+    """The three splits of a stored data set."""
+
+    train: StoredSplit
+    validation: StoredSplit
+    test: StoredSplit
+
+
+class DataManifest(_Record):
+    """Content of ``manifest.json``; `mean` and `std` are per channel of the training images in [0, 1].
+
+    `digest` identifies everything else in the manifest, and through the digests of the splits the pixels as well.
     """
 
+    format: int
     digest: str
-    digests: Mapping[str, str]
-    sizes: Mapping[str, int]
+    splits: StoredSplits
     image_shape: tuple[int, int, int]
+    num_classes: int
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @property
-    def num_classes(self) -> int:
-        """The number of classes."""
-        return len(self.classes)
+    def digests(self) -> dict[str, str]:
+        """Digest of each split's tensors."""
+        return {name: getattr(self.splits, name).digest for name in SPLITS}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of images of each split."""
+        return {name: getattr(self.splits, name).n for name in SPLITS}
 
 
 def load_data_manifest(folder: Path) -> DataManifest:
-    """Read the manifest of a stored split. Raises InputError when it is missing, damaged or was edited."""
+    """Load the manifest of a stored data set. Raises InputError if it is missing, damaged or was edited."""
     path = folder / "manifest.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        digest = content.pop("digest")
-        manifest = DataManifest(
-            digest,
-            {name: content["splits"][name]["digest"] for name in SPLITS},
-            {name: content["splits"][name]["n"] for name in SPLITS},
-            tuple(content["image_shape"]),
-            tuple(content["classes"]),
-            tuple(content["mean"]),
-            tuple(content["std"]),
-        )
-    except FileNotFoundError as error:
-        raise InputError("the file is missing", where=str(path), remedy="run `gauntlet prepare`") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError("is no manifest of a stored split", where=str(path), remedy=REMEDY) from error
-    if content.get("format") != FORMAT or manifest_digest(content) != digest:
+    manifest = read_json(
+        path, DataManifest, kind="manifest of a stored split", missing="run `gauntlet prepare`", remedy=REMEDY
+    )
+    if manifest.format != FORMAT or manifest.digest != manifest_digest(manifest.model_dump(exclude={"digest"})):
         raise InputError("was edited, or written by another version", where=str(path), remedy=REMEDY)
     return manifest
 
 
 def manifest_digest(content: Mapping[str, Any]) -> str:
-    """Give the digest of a manifest's content, itself left out."""
+    """Return the digest of a manifest's content without its key `digest`."""
     return f"sha256:{hashlib.sha256(canonical_json(content).encode()).hexdigest()}"

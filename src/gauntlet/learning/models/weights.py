@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gauntlet.core.errors import InputError
-from gauntlet.core.files import write_json
+from gauntlet.core.files import read_json, write_json
 from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark
 from gauntlet.core.tensors import read_tensors, tensor_digest, write_tensors
 from gauntlet.learning.models.build import build
@@ -20,6 +19,21 @@ from gauntlet.registry import MODELS, PARTS, Registry, Spec
 
 FORMAT = 1
 _REMEDY = "train it again"
+
+
+class ModelManifest(BaseModel):
+    """Content of a stored network's ``manifest.json``: its description, and the digest of its weights."""
+
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    format: int
+    digest: str
+    architecture: dict[str, Any]
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    exported: bool
 
 
 def save_model(network: Network, folder: Path, metadata: Mapping[str, str] | None = None) -> str:
@@ -37,17 +51,17 @@ def save_model(network: Network, folder: Path, metadata: Mapping[str, str] | Non
     own = {DIGEST_KEY: digest_mark(digest.removeprefix("sha256:"))}
     write_tensors(folder / "model.safetensors", tensors, {**(metadata or {}), **own})
     description = plain.description
-    manifest = {
-        "format": FORMAT,
-        "digest": digest,
-        "architecture": description.architecture.as_dict(),
-        "image_shape": list(description.image_shape),
-        "num_classes": description.num_classes,
-        "mean": list(description.mean),
-        "std": list(description.std),
-        "exported": description.exported,
-    }
-    write_json(folder / "manifest.json", manifest)
+    manifest = ModelManifest(
+        format=FORMAT,
+        digest=digest,
+        architecture=description.architecture.as_dict(),
+        image_shape=description.image_shape,
+        num_classes=description.num_classes,
+        mean=description.mean,
+        std=description.std,
+        exported=description.exported,
+    )
+    write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
     return digest
 
 
@@ -80,31 +94,28 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Networ
 
 
 def load_model_manifest(folder: Path) -> tuple[NetworkDescription, str]:
-    """Read what a stored network is, and the digest of its weights. Raises InputError as `load_model` does."""
+    """Load the description of a stored network and its weights' digest. Raises InputError as `load_model` does."""
     path = folder / "manifest.json"
+    manifest = read_json(
+        path, ModelManifest, kind="manifest of a stored network", missing="run `gauntlet train`", remedy=_REMEDY
+    )
+    if manifest.format != FORMAT:
+        raise InputError("was written by another version", where=str(path), remedy=_REMEDY)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        channels, height, width = (int(size) for size in content["image_shape"])
-        mean, std = (tuple(float(value) for value in content[key]) for key in ("mean", "std"))
-        description = NetworkDescription(
-            _checked(content["architecture"]),
-            (channels, height, width),
-            int(content["num_classes"]),
-            mean,
-            std,
-            bool(content["exported"]),
-        )
-        digest = str(content["digest"])
-        known = content["format"] == FORMAT
-    except FileNotFoundError as error:
-        raise InputError("the file is missing", where=str(path), remedy="run `gauntlet train`") from error
+        architecture = _checked(manifest.architecture)
     except InputError as error:
         raise InputError(error.problem, where=str(path), remedy=error.remedy) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise InputError("is no manifest of a stored network", where=str(path), remedy=_REMEDY) from error
-    if not known:
-        raise InputError("was written by another version", where=str(path), remedy=_REMEDY)
-    return description, digest
+    description = NetworkDescription(
+        architecture,
+        manifest.image_shape,
+        manifest.num_classes,
+        manifest.mean,
+        manifest.std,
+        manifest.exported,
+    )
+    return description, manifest.digest
 
 
 def _checked(architecture: Mapping[str, Any]) -> Spec:
