@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gauntlet.reporting.aggregation.queries import WORST_CASE
+from gauntlet.reporting.aggregation.definitions import WORST_CASE
 
 NORM_NAMES = {"linf": "L∞", "l2": "L2", "l1": "L1", "l0": "L0"}
 """How a norm is written in text."""

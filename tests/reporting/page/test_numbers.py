@@ -17,7 +17,7 @@ from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
 from gauntlet.reporting.from_results import report_from_results
 from gauntlet.reporting.page import render_report
 from gauntlet.reporting.page.gallery import read_gallery
-from gauntlet.reporting.page.queries import QUERIES
+from gauntlet.reporting.page.queries import page_queries
 from tests.support import synthetic
 
 
@@ -66,7 +66,7 @@ def literal(value):
 
 def asked(folder, ids):
     """Put what is known of a number into the query that the page shows for it, and ask it."""
-    query = QUERIES[f"{ids['kind']}.{ids['q']}"]
+    query = page_queries(())[f"{ids['kind']}.{ids['q']}"]
     files = {"rows": folder / "evaluations.parquet", "radii": folder / "certificates.parquet"}
     values = {name: literal(value) for name, value in {**ids, **files}.items()}
     query = re.sub(
@@ -100,7 +100,7 @@ def test_random_numbers_equal_their_queries(experiment, kind, draw):
     folder, _, numbers = experiment
     mine = [one for one in numbers if one[0]["kind"] == kind]
     assert {f"{kind}.{ids['q']}" for ids, _ in mine} == {
-        name for name in QUERIES if name.startswith(f"{kind}.") and name != "worst.distance"
+        name for name in page_queries(()) if name.startswith(f"{kind}.") and name != "worst.distance"
     }
     for ids, shown in random.Random(f"{kind} {draw}").sample(mine, min(25, len(mine))):
         value = float(asked(folder, ids))

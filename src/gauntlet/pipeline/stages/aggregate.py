@@ -96,7 +96,8 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     certified_accuracy = certified_accuracies(paths.certificates(name), constants=constants, radii=radii)
     compared = compare_variants(paths.evaluations(name), paths.certificates(name), certified=certified_accuracy)
     write_table(paths.comparisons(name), compared, {**made, **planned.metadata()})
-    write_text(paths.table(name, "md"), markdown_table(summary, certified=certified_accuracy, missing=left_out))
+    table = markdown_table(summary, certified=certified_accuracy, missing=left_out, uncounted=planned.uncounted)
+    write_text(paths.table(name, "md"), table)
     said = {**recipe.metadata(), **watch.run_metadata(), **planned.metadata()}
     write_table(paths.certified(name), certified_accuracy, said)
     write_table(paths.summary(name), summary, said)

@@ -8,11 +8,12 @@ from gauntlet.reporting.aggregation.combination import combine, verify
 from gauntlet.reporting.aggregation.comparisons import COMPARISONS_SCHEMA, SIGNIFICANT, compare_variants
 from gauntlet.reporting.aggregation.confidence import Confidence, confidence
 from gauntlet.reporting.aggregation.coverage import Coverage, coverage
+from gauntlet.reporting.aggregation.definitions import WORST_CASE
 from gauntlet.reporting.aggregation.design import Plan, PlannedAttack, PlannedCertificate, plan_from, plan_of
 from gauntlet.reporting.aggregation.headline import headline, headline_radii
 from gauntlet.reporting.aggregation.origins import ORIGINS_SCHEMA, origins
 from gauntlet.reporting.aggregation.outcomes import CLEAN, SEEDS
-from gauntlet.reporting.aggregation.queries import WORST_CASE, Evaluations, norm_grids, open_evaluations
+from gauntlet.reporting.aggregation.queries import Evaluations, norm_grids, open_evaluations
 from gauntlet.reporting.aggregation.summary import SUMMARY_SCHEMA, summarise
 from gauntlet.reporting.aggregation.transfers import TRANSFERS_SCHEMA, transfers
 

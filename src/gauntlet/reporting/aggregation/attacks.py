@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from gauntlet.reporting.aggregation.definitions import size_in
 from gauntlet.reporting.aggregation.design import PlannedAttack
 from gauntlet.reporting.aggregation.queries import Evaluations, open_evaluations
 
@@ -50,33 +51,31 @@ _UNITS = 2**40
 
 # The area under a step function that falls by 1/N at each sample's distance is the mean of the distances, cut off.
 # The rows without an attack are those of all attacks together.
-_AREAS = """
+_AREAS = f"""
     WITH sized AS (
-        SELECT seed, attack, index, clean, norm, CASE WHEN NOT clean THEN 0 WHEN status <> 'adversarial' THEN 'inf'
-            ELSE CASE $norm WHEN 'l0' THEN l0 WHEN 'l1' THEN l1 WHEN 'l2' THEN l2 WHEN 'linf' THEN linf END
-            END::DOUBLE AS distance
+        SELECT seed, attack, index, correct, norm,
+            CASE WHEN NOT correct THEN 0 WHEN fooled THEN {size_in("$norm")} ELSE 'inf' END::DOUBLE AS distance
         FROM evaluations WHERE variant = $variant
     ),
     nearest AS (
-        SELECT seed, bool_and(clean) AS clean, min(distance) AS distance, min(distance) FILTER (norm = $norm) AS own
+        SELECT seed, bool_and(correct) AS correct, min(distance) AS distance, min(distance) FILTER (norm = $norm) AS own
         FROM sized GROUP BY seed, index
     ),
     bounds AS (
         SELECT seed, coalesce(max(own) FILTER (isfinite(own)), 0) AS bound FROM nearest GROUP BY seed
     ),
     curves AS (
-        SELECT seed, NULL AS attack, clean, distance FROM nearest
-        UNION ALL SELECT seed, attack, clean, distance FROM sized WHERE norm = $norm
+        SELECT seed, NULL AS attack, correct, distance FROM nearest
+        UNION ALL SELECT seed, attack, correct, distance FROM sized WHERE norm = $norm
     )
     SELECT seed, attack, sum((least(distance, bound) * $units)::HUGEINT) AS area,
-        count_if(clean) * (any_value(bound) * $units)::HUGEINT AS most
+        count_if(correct) * (any_value(bound) * $units)::HUGEINT AS most
     FROM curves JOIN bounds USING (seed) GROUP BY seed, attack
 """
 
 _COUNTS = """
-    SELECT seed, attack, count(*) AS samples, count(*) FILTER (clean) AS attacked,
-        count(*) FILTER (status = 'adversarial') AS broken, sum(forwards)::BIGINT AS forwards,
-        sum(backwards)::BIGINT AS backwards
+    SELECT seed, attack, count(*) AS samples, count(*) FILTER (correct) AS attacked, count(*) FILTER (fooled) AS broken,
+        sum(forwards)::BIGINT AS forwards, sum(backwards)::BIGINT AS backwards
     FROM evaluations WHERE variant = $variant GROUP BY seed, attack
 """
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_metadata
+from gauntlet.reporting.aggregation.definitions import CERTIFIED, certified_at
 from gauntlet.reporting.aggregation.design import Plan, PlannedCertificate, plan_from
 from gauntlet.reporting.aggregation.queries import open_connection
 from gauntlet.reporting.stats import t_interval, wilson_interval
@@ -56,16 +57,14 @@ nothing did. The radii of a norm are multiples of one step, up to the largest ra
 
 _MOST_STEPS = 10
 
-# A row falls into bucket k when k of its norm's radii are at most its own: it is certified at those.
-_COUNTS = """
-    SELECT variant, certificate, seed, len(list_filter(grid, lambda step: step <= radius::DOUBLE)) AS bucket,
+# A row is in bucket k if it is certified at the k smallest radii of its norm.
+_COUNTS = f"""
+    SELECT variant, certificate, seed, len(list_filter(grid, lambda step: {certified_at("step")})) AS bucket,
         status, count(*) AS samples
     FROM rows JOIN (SELECT unnest($norms::VARCHAR[]) AS norm, unnest($grids::DOUBLE[][]) AS grid) USING (norm)
     GROUP BY ALL ORDER BY ALL
 """
-_MEDIANS = """
-    SELECT variant, certificate, median(radius) AS median FROM rows WHERE status = 'certified' GROUP BY ALL
-"""
+_MEDIANS = f"SELECT variant, certificate, median(radius) AS median FROM rows WHERE {CERTIFIED} GROUP BY ALL"
 _LARGEST = "SELECT norm, max(radius) AS largest FROM rows GROUP BY norm"
 
 
@@ -143,7 +142,7 @@ def _accuracies(counts: list[dict[str, Any]], grid: Sequence[float], planned: in
     status = np.array([row["status"] for row in counts])
     of_seed = seed[None] == np.unique(seed)[:, None]  # (seeds, counts)
     total: NDArray[Any] = (of_seed * samples).sum(1)
-    reach = (bucket[None] > np.arange(len(grid))[:, None]) & (status == "certified")  # (radii, counts)
+    reach = bucket[None] > np.arange(len(grid))[:, None]  # (radii, counts)
     certified = (of_seed[:, None] * reach[None] * samples).sum(2)  # (seeds, radii)
     accuracy = certified / total[:, None]
     low, high = wilson_interval(certified.sum(0), total.sum())

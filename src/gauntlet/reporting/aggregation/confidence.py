@@ -45,6 +45,6 @@ def confidence(evaluations: Evaluations, variant: str, attack: str, *, bins: int
 
     return Confidence(
         counted("clean_confidence", "true"),
-        counted("adversarial_confidence", "status = 'adversarial'"),
+        counted("adversarial_confidence", "fooled"),
         counted("adversarial_confidence", "status = 'robust'"),
     )

@@ -18,10 +18,10 @@ _THRESHOLDS = """
 
 # Signs are turned, since a bin of a histogram holds what is at most its edge.
 _COVERED = """
-    SELECT count(*) AS samples, count(*) FILTER (status = 'error') AS errors,
+    SELECT count(*) AS samples, count(*) FILTER (error) AS errors,
         histogram(-clean_confidence, $edges::FLOAT[]) AS clean,
         histogram(-adversarial_confidence, $edges::FLOAT[])
-            FILTER (status <> 'error' AND adversarial_prediction <> label) AS wrong
+            FILTER (NOT error AND adversarial_prediction <> label) AS wrong
     FROM evaluations WHERE variant = $variant AND attack = $attack
 """
 

@@ -81,6 +81,11 @@ class Plan:
         return tuple(attack for attack in self.attacks if attack.norm == norm)
 
     @property
+    def uncounted(self) -> tuple[str, ...]:
+        """The attacks that have no part in a worst case."""
+        return tuple(attack.name for attack in self.attacks if not attack.counts)
+
+    @property
     def of_others(self) -> tuple[str, ...]:
         """The certificates of other classifiers than the attacked models: their radii bound no attack's distance."""
         return tuple(one.name for one in self.certificates if one.certifies != "model")

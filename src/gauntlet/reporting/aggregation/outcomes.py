@@ -10,8 +10,9 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from gauntlet.reporting.aggregation.definitions import CERTIFIED, WORST_CASE, is_certified, is_robust
 from gauntlet.reporting.aggregation.design import Plan, PlannedAttack
-from gauntlet.reporting.aggregation.queries import WORST_CASE, Evaluations, attack_grid, norm_grids, open_connection
+from gauntlet.reporting.aggregation.queries import Evaluations, attack_grid, norm_grids, open_connection
 
 CLEAN = "clean"
 SEEDS = "seeds:"
@@ -22,7 +23,7 @@ _ROWS = """
         list_position($seeds::BIGINT[], seed) - 1 AS seed, index, {level}::FLOAT AS level, {clean} AS clean
     FROM {table} WHERE {name} = $name
 """
-_RADIUS = "CASE WHEN status = 'certified' THEN radius ELSE -1 END"
+_RADIUS = f"CASE WHEN {CERTIFIED} THEN radius ELSE -1 END"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def certified_outcomes(path: Path, plan: Plan, radii: Mapping[str, Sequence[floa
             planned = np.asarray([len(plan.seeds) * (one in certificate.variants) for one in plan.variants])
             present, kept = _present(levels), _common(levels)
             for radius in radii.get(certificate.norm, ()):
-                right = levels[..., kept].astype(np.float64) >= radius
+                right = is_certified(levels[..., kept], radius)
                 missing = planned - present.sum((1, 2))
                 yield Outcomes("certified", certificate.name, certificate.norm, radius, right, present, missing)
 
@@ -106,8 +107,7 @@ def _robust(
         return
     chosen = levels[..., kept]
     for epsilon in grid:
-        # Budgets compare as the float32 that rows hold.
-        yield Outcomes("robust", name, norm, epsilon, chosen > np.float32(epsilon), present, missing)
+        yield Outcomes("robust", name, norm, epsilon, is_robust(chosen, epsilon), present, missing)
 
 
 def _levels(
@@ -125,7 +125,7 @@ def _levels(
     sql = (
         _ROWS.format(level=_RADIUS, clean="true", table="rows", name="certificate")
         if certificate
-        else _ROWS.format(level="broken", clean="clean", table="evaluations", name="attack")
+        else _ROWS.format(level="fooled_at", clean="correct", table="evaluations", name="attack")
     )
     shape = (len(plan.variants), len(plan.seeds), len(samples))
     levels, clean = np.full(shape, np.nan, np.float32), np.full(shape, -1, np.int8)

@@ -15,33 +15,39 @@ import pyarrow as pa
 
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_metadata
+from gauntlet.reporting.aggregation.definitions import (
+    CORRECT,
+    DISTANCE,
+    ERROR,
+    FOOLED,
+    FOOLED_AT,
+    WORST_CASE,
+    counts_in,
+)
 from gauntlet.reporting.aggregation.design import Plan, PlannedAttack, plan_from
 
 MEMORY_LIMIT = "1GiB"
-WORST_CASE = "worst:"
 
 _FEW = 32
 _DECILES = [number / 10 for number in range(1, 10)] + [0.99]
 
-_EVALUATIONS = """
+_EVALUATIONS = f"""
     CREATE VIEW evaluations AS
-    SELECT *,
-        clean_prediction = label AS clean,
-        CASE WHEN status = 'error' THEN 0 WHEN epsilon IS NULL THEN 'inf' ELSE epsilon END::FLOAT AS broken,
-        CASE WHEN status = 'adversarial' THEN
-            CASE norm WHEN 'l0' THEN l0 WHEN 'l1' THEN l1 WHEN 'l2' THEN l2 WHEN 'linf' THEN linf END
-        END AS distance
+    SELECT *, {CORRECT} AS correct, {ERROR} AS error, {FOOLED} AS fooled, {FOOLED_AT} AS fooled_at,
+        {DISTANCE} AS distance
     FROM rows
 """
-
-# An attack that raised on a sample may have hidden a success, so the worst case counts that sample as broken.
-_OUTCOMES = """
+_WORST_CASES = """
+    CREATE VIEW worst_cases AS
+    SELECT variant, norm, seed, index, bool_and(correct) AS correct, bool_or(error) AS error,
+        min(fooled_at) AS fooled_at, min(distance) AS distance
+    FROM evaluations WHERE {counts} GROUP BY variant, norm, seed, index
+"""
+_OUTCOMES = f"""
     CREATE VIEW outcomes AS
-    SELECT variant, attack AS name, seed, clean, broken, distance, status = 'error' AS error FROM evaluations
+    SELECT variant, attack AS name, seed, correct, error, fooled_at, distance FROM evaluations
     UNION ALL
-    SELECT variant, 'worst:' || norm AS name, seed, bool_and(clean) AS clean, min(broken) AS broken,
-        min(distance) AS distance, bool_or(status = 'error') AS error
-    FROM evaluations WHERE attack NOT IN (SELECT name FROM uncounted) GROUP BY variant, norm, seed, index
+    SELECT variant, '{WORST_CASE}' || norm AS name, seed, correct, error, fooled_at, distance FROM worst_cases
 """
 
 
@@ -49,10 +55,9 @@ _OUTCOMES = """
 class Evaluations:
     """A combined evaluations file opened for queries, and the plan it belongs to.
 
-    The view `evaluations` has its rows and adds `clean`, whether the sample is classified correctly as it is, `broken`,
-    the budget from which on it counts as fooled (0 for an error row, infinity if it never is), and `distance`, the size
-    of the adversarial perturbation in the attack's norm, null unless fooled. The view `outcomes` has one row per sample
-    and attack, and one per sample and norm for the worst case over the attacks of that norm that count.
+    The view `evaluations` has the rows of the file and the columns `correct`, `error`, `fooled`, `fooled_at` and
+    `distance` (see `definitions`). The view `worst_cases` has a row per variant, norm, seed and sample, over the
+    attacks of the norm that count. The view `outcomes` has the rows of both, by `name`: the attack, or "worst:NORM".
     """
 
     path: Path
@@ -118,12 +123,12 @@ def attack_grid(attack: PlannedAttack, grids: dict[str, tuple[float, ...]]) -> t
 
 
 def _create_views(connection: duckdb.DuckDBPyConnection, path: Path, plan: Plan | None) -> None:
-    uncounted = [attack.name for attack in plan.attacks if not attack.counts] if plan else []
+    uncounted = plan.uncounted if plan else ()
     try:
-        connection.execute("CREATE TABLE uncounted AS SELECT unnest($names::VARCHAR[]) AS name", {"names": uncounted})
         rows = connection.read_parquet(str(path), hive_partitioning=False, file_row_number=True)
         rows.create_view("rows")
         connection.execute(_EVALUATIONS)
+        connection.execute(_WORST_CASES.format(counts=counts_in(uncounted)))
         connection.execute(_OUTCOMES)
     except duckdb.Error as error:
         reason = str(error).partition("\n")[0]
@@ -158,8 +163,7 @@ def _budgets(evaluations: Evaluations, attack: str) -> tuple[float, ...] | None:
 
 def _deciles(evaluations: Evaluations, norm: str) -> tuple[float, ...]:
     table = evaluations.query(
-        "SELECT quantile_disc(broken, $shares) AS deciles FROM evaluations "
-        "WHERE norm = $norm AND status = 'adversarial'",
+        "SELECT quantile_disc(fooled_at, $shares) AS deciles FROM evaluations WHERE norm = $norm AND fooled",
         shares=_DECILES,
         norm=norm,
     )

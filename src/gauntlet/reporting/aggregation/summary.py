@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gauntlet.reporting.aggregation.queries import WORST_CASE, Evaluations, attack_grid, norm_grids, open_evaluations
+from gauntlet.reporting.aggregation.definitions import WORST_CASE, robust_at
+from gauntlet.reporting.aggregation.queries import Evaluations, attack_grid, norm_grids, open_evaluations
 from gauntlet.reporting.stats import t_interval, wilson_interval
 from gauntlet.robustness.diagnostics.checks import Flags, flags_in
 
@@ -48,11 +49,10 @@ seeds) and `errors` count what went in, `missing` the cells that did not; accura
 accuracy may be too high. It is empty where none fails, and null where nothing is known of the models' gradients.
 """
 
-# Budgets are rounded to float32, as the rows' are: as a double, 0.1 is smaller than the 0.1 that a row holds.
-# A row falls into bucket k when k of its name's budgets are smaller than the one that broke it: it survives those.
-_COUNTS = """
-    SELECT name, seed, len(list_filter(grid, lambda budget: budget < broken)) AS bucket, count(*) AS samples,
-        count_if(clean) AS clean, count_if(error) AS errors
+# A row is in bucket k if it is robust at the k smallest budgets of its attack.
+_COUNTS = f"""
+    SELECT name, seed, len(list_filter(grid, lambda budget: {robust_at("budget")})) AS bucket,
+        count(*) AS samples, count_if(correct) AS clean, count_if(error) AS errors
     FROM outcomes JOIN (SELECT unnest($names::VARCHAR[]) AS name, unnest($grids::FLOAT[][]) AS grid) USING (name)
     WHERE variant = $variant GROUP BY ALL ORDER BY ALL
 """

@@ -34,7 +34,7 @@ _CERTIFIED = """
 """
 _UNFOOLED = """
     SELECT variant, seed, count(*) AS samples,
-        CASE WHEN broken = 0 THEN -1 ELSE least(ceil(broken / $step) - 1, $steps)::INT END AS bucket
+        CASE WHEN fooled_at = 0 THEN -1 ELSE least(ceil(fooled_at / $step) - 1, $steps)::INT END AS bucket
     FROM outcomes WHERE name = $name GROUP BY ALL
 """
 _LARGEST = """

@@ -24,14 +24,9 @@ _THICKEST_PT = 7.0
 
 # Both variants have the same samples; what either lacks, such as a missing cell, is no pair.
 _PAIRS = """
-    WITH fell AS (
-        SELECT variant, seed, index, sample_hash, min(broken)::DOUBLE AS broken FROM evaluations
-        WHERE norm = $norm AND variant IN ($first, $second) AND attack NOT IN (SELECT name FROM uncounted)
-        GROUP BY ALL
-    )
-    SELECT one.broken AS before, other.broken AS after, count(*) AS samples
-    FROM fell AS one JOIN fell AS other USING (seed, index, sample_hash)
-    WHERE one.variant = $first AND other.variant = $second GROUP BY ALL ORDER BY ALL
+    SELECT one.fooled_at::DOUBLE AS before, other.fooled_at::DOUBLE AS after, count(*) AS samples
+    FROM worst_cases AS one JOIN worst_cases AS other USING (norm, seed, index)
+    WHERE norm = $norm AND one.variant = $first AND other.variant = $second GROUP BY ALL ORDER BY ALL
 """
 
 

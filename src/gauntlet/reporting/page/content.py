@@ -11,6 +11,7 @@ from typing import Any
 
 from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.reporting.aggregation import Evaluations, norm_grids, open_evaluations
+from gauntlet.reporting.aggregation.definitions import CERTIFIED, certified_at
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.formatting import (
     NORM_NAMES,
@@ -26,18 +27,17 @@ from gauntlet.reporting.page.gallery import MOST_BYTES, Gallery, read_gallery
 from gauntlet.robustness.diagnostics.checks import CHECKS, worst
 
 _CELLS = """
-    SELECT variant, seed, attack, norm, count(*) AS samples, avg(clean::INT) AS clean,
-        count_if(status = 'adversarial') AS fooled, count_if(status = 'robust') AS robust,
-        count_if(status = 'error') AS errors, median(distance) AS distance,
+    SELECT variant, seed, attack, norm, count(*) AS samples, avg(correct::INT) AS clean,
+        count_if(fooled) AS fooled, count_if(status = 'robust') AS robust,
+        count_if(error) AS errors, median(distance) AS distance,
         sum(forwards) / count(*) AS forwards, sum(backwards) / count(*) AS backwards
     FROM evaluations GROUP BY ALL
 """
 
-_CERTIFIED = """
+_CERTIFIED = f"""
     SELECT variant, certificate, norm, count(*) AS samples, count(DISTINCT seed) AS seeds,
-        avg((status = 'certified')::INT) AS certified, median(radius) FILTER (status = 'certified') AS median,
-        list_transform($grid::FLOAT[], lambda budget: len(list_filter(list(
-            CASE WHEN status = 'certified' THEN radius END), lambda radius: radius >= budget)) / count(*)) AS shares
+        avg(({CERTIFIED})::INT) AS certified, median(radius) FILTER ({CERTIFIED}) AS median,
+        [{{shares}}] AS shares
     FROM read_parquet($path, hive_partitioning = false) WHERE norm = $norm GROUP BY ALL
 """
 
@@ -136,10 +136,10 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
             NormSection(
                 key=norm,
                 name=NORM_NAMES.get(norm, norm),
-                attacks=tuple(attack.name for attack in plan.attacks_in(norm)),
+                attacks=tuple(attack.name for attack in plan.attacks_in(norm) if attack.counts),
                 budgets=tuple((budget, budget_text(budget)) for budget in _budgets(rows, norm)),
-                worst=tuple(_lines([row for row in rows if row["norm"] == norm and is_worst_case(row)])),
-                single=tuple(_lines([row for row in rows if row["norm"] == norm and not is_worst_case(row)])),
+                worst=tuple(_lines(rows, norm, worst_case=True)),
+                single=tuple(_lines(rows, norm, worst_case=False)),
                 certified=certified[norm],
             )
             for norm in plan.norms
@@ -162,8 +162,10 @@ def _budgets(rows: Sequence[Mapping[str, Any]], norm: str) -> list[float]:
     return sorted({row["epsilon"] for row in rows if row["norm"] == norm})
 
 
-def _lines(rows: list[dict[str, Any]]) -> Iterator[Line]:
-    budgets = sorted({row["epsilon"] for row in rows})
+def _lines(rows: Sequence[Mapping[str, Any]], norm: str, *, worst_case: bool) -> Iterator[Line]:
+    """Yield the lines of the worst case or of single attacks, with a number or None for each budget of the norm."""
+    budgets = _budgets(rows, norm)
+    rows = [row for row in rows if row["norm"] == norm and is_worst_case(row) == worst_case]
     for variant, attack in dict.fromkeys((row["variant"], row["attack"]) for row in rows):
         mine = {row["epsilon"]: row for row in rows if (row["variant"], row["attack"]) == (variant, attack)}
         first = next(iter(mine.values()))
@@ -192,7 +194,8 @@ def _certified(
     """Give, per variant and certificate, the share of samples that are certified at each budget of the norm."""
     if not inputs.has("certificates"):
         return ()
-    table = evaluations.query(_CERTIFIED, grid=list(grid), norm=norm, path=str(inputs.certificates))
+    shares = ", ".join(f"avg(({certified_at(repr(budget))})::INT)" for budget in grid)
+    table = evaluations.query(_CERTIFIED.format(shares=shares), norm=norm, path=str(inputs.certificates))
     place = {variant: number for number, variant in enumerate(inputs.variants)}
     certifies = {one.name: one.certifies for one in evaluations.plan.certificates}
     rows = [row | {"certifies": certifies.get(row["certificate"], "model")} for row in table.to_pylist()]

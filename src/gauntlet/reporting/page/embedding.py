@@ -14,7 +14,7 @@ from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import PALETTE, line_style
 from gauntlet.reporting.formatting import NORM_NAMES, budget_text, is_worst_case
 from gauntlet.reporting.page.gallery import Gallery
-from gauntlet.reporting.page.queries import QUERIES
+from gauntlet.reporting.page.queries import page_queries
 
 _INTERVALS = ("wilson_low", "wilson_high", "t_low", "t_high")
 _COUNTS = ("samples", "seeds", "missing", "errors", "flags")
@@ -42,7 +42,7 @@ def embedded(plan: Plan, rows: Sequence[Mapping[str, Any]], inputs: FigureInputs
             for one in plan.attacks
         ],
         "curves": list(_curves(rows)),
-        "queries": dict(QUERIES),
+        "queries": page_queries(plan.uncounted),
         "files": {
             "rows": evaluations.name,
             "radii": inputs.certificates.name if inputs.certificates else "certificates.parquet",

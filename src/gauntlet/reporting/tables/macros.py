@@ -5,20 +5,23 @@ from __future__ import annotations
 from gauntlet.config.base import spelt
 from gauntlet.core.errors import InputError
 from gauntlet.reporting.aggregation import SEEDS, WORST_CASE, Plan
+from gauntlet.reporting.aggregation.definitions import (
+    CORRECT,
+    FOOLED_AT,
+    accuracy_query,
+    certified_at,
+    quoted,
+    robust_at,
+    worst_case_rows,
+)
 from gauntlet.reporting.tables import wording as text
 from gauntlet.reporting.tables.content import Column, Content
 
-_ROBUST = "status <> 'error' AND (epsilon IS NULL OR epsilon > {epsilon}::FLOAT)"
-_MEAN = "SELECT 100 * avg(share) FROM ({shares})"
-_CERTIFIED = (
-    "SELECT avg((status = 'certified' AND radius >= {epsilon}::DOUBLE)::INT) AS share FROM 'certificates.parquet'"
-    " WHERE {where} GROUP BY seed"
+_EVALUATIONS, _CERTIFICATES = "'evaluations.parquet'", "'certificates.parquet'"
+_OVER_REPETITIONS = (
+    "SELECT 100 * avg(share) FROM (SELECT avg(({robust})::INT) AS share FROM {rows} WHERE {where}"
+    " GROUP BY seed HAVING count(DISTINCT attack) = {attacks})"
 )
-_OF_SAMPLES = (
-    "SELECT avg(outcome::INT) AS share FROM (SELECT seed, bool_and({outcome}) AS outcome FROM 'evaluations.parquet'"
-    " WHERE {where} GROUP BY seed, index) GROUP BY seed"
-)
-_OF_ROWS = "SELECT avg(({outcome})::INT) AS share FROM 'evaluations.parquet' WHERE {where} GROUP BY seed{having}"
 
 
 def macros(content: Content, *, mark: str = "") -> str:
@@ -65,29 +68,23 @@ def macro_name(experiment: str, variant: str, column: Column) -> str:
 
 def query(plan: Plan, variant: str, column: Column) -> str:
     """Write the query that gives a number of the table in percent: SQL of DuckDB, in one line."""
-    attacks, epsilon = _attacks(plan, variant, column), repr(column.epsilon)
-    where, robust = f"variant = {_quoted(variant)}", _ROBUST.format(epsilon=epsilon)
-    among = f"{where} AND attack IN ({', '.join(map(_quoted, attacks))})"
+    where, rows, condition = f"variant = {quoted(variant)}", _EVALUATIONS, CORRECT
     if column.measure == "certified":
-        shares = _CERTIFIED.format(epsilon=epsilon, where=f"{where} AND certificate = {_quoted(column.name)}")
-    elif column.measure == "clean":
-        shares = _OF_SAMPLES.format(outcome="clean_prediction = label", where=where)
-    elif column.is_worst_case:
-        shares = _OF_SAMPLES.format(outcome=robust, where=among)
-    else:
-        whole = f" HAVING count(DISTINCT attack) = {len(attacks)}" if len(attacks) > 1 else ""
-        shares = _OF_ROWS.format(outcome=robust, where=among, having=whole)
-    return _MEAN.format(shares=shares)
+        where += f" AND certificate = {quoted(column.name)}"
+        rows, condition = _CERTIFICATES, certified_at(repr(column.epsilon))
+    elif column.measure == "robust":
+        condition = robust_at(repr(column.epsilon), FOOLED_AT)
+        first = column.name.removeprefix(SEEDS)
+        if first != column.name:
+            repetitions = [attack.name for attack in plan.attacks if attack.repeats == first]
+            where += f" AND attack IN ({', '.join(map(quoted, repetitions))})"
+            return _one_line(
+                _OVER_REPETITIONS.format(robust=condition, rows=rows, where=where, attacks=len(repetitions))
+            )
+        worst = worst_case_rows(quoted(column.norm), plan.uncounted)
+        where += f" AND {worst if column.is_worst_case else f'attack = {quoted(column.name)}'}"
+    return _one_line(accuracy_query(condition, rows=rows, where=where))
 
 
-def _attacks(plan: Plan, variant: str, column: Column) -> list[str]:
-    """List the attacks whose rows a number rests on."""
-    if column.is_worst_case:
-        here = plan.attacks_in(column.norm or "")
-        return [attack.name for attack in here if attack.counts and variant not in attack.without]
-    first = column.name.removeprefix(SEEDS)
-    return [one.name for one in plan.attacks if one.repeats == first] if first != column.name else [column.name]
-
-
-def _quoted(name: str) -> str:
-    return "'" + " ".join(name.split()).replace("'", "''") + "'"
+def _one_line(sql: str) -> str:
+    return " ".join(sql.split())

@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 
 from gauntlet.reporting.aggregation import SEEDS, Evaluations
+from gauntlet.reporting.aggregation.definitions import robust_at
 from gauntlet.reporting.stats import seed_effects, wilson_interval
 
 _CLEAN = """
-    SELECT seed, count(*) AS samples, count_if(clean) AS right
-    FROM (SELECT seed, index, bool_and(clean) AS clean FROM evaluations WHERE variant = $variant GROUP BY ALL)
+    SELECT seed, count(*) AS samples, count_if(correct) AS right
+    FROM (SELECT seed, index, bool_and(correct) AS correct FROM evaluations WHERE variant = $variant GROUP BY ALL)
     GROUP BY seed ORDER BY seed
 """
-_REPEATED = """
-    SELECT seed, attack, count(*) AS samples, count_if(broken > $epsilon::FLOAT) AS right,
-        count_if(status = 'error') AS errors
+_REPEATED = f"""
+    SELECT seed, attack, count(*) AS samples, count_if({robust_at("$epsilon")}) AS right,
+        count_if(error) AS errors
     FROM evaluations WHERE variant = $variant AND list_contains($attacks::VARCHAR[], attack)
     GROUP BY ALL ORDER BY ALL
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -31,17 +31,24 @@ def csv_table(summary: pa.Table) -> str:
     return out.getvalue()
 
 
-def markdown_table(summary: pa.Table, *, certified: pa.Table | None = None, missing: Sequence[object] = ()) -> str:
+def markdown_table(
+    summary: pa.Table,
+    *,
+    certified: pa.Table | None = None,
+    missing: Sequence[object] = (),
+    uncounted: Container[str] = (),
+) -> str:
     """Write a summary as a Markdown page: worst case per norm, single attacks, certificates, errors, missing cells.
 
-    `certified` holds certified accuracies; `missing` are the cells that could not be aggregated, named as they print.
+    `certified` holds certified accuracies; `missing` are the cells that could not be aggregated, named as they print;
+    `uncounted` attacks have no part in a worst case.
     """
     rows, radii = summary.to_pylist(), certified.to_pylist() if certified is not None else []
     experiment = ", ".join(dict.fromkeys(row["experiment"] for row in [*rows, *radii]))
-    return "\n".join([f"# {escaped(experiment)}", "", *_page(rows, radii, missing)]) + "\n"
+    return "\n".join([f"# {escaped(experiment)}", "", *_page(rows, radii, missing, uncounted)]) + "\n"
 
 
-def _page(rows: list[Row], radii: list[Row], missing: Sequence[object]) -> Iterator[str]:
+def _page(rows: list[Row], radii: list[Row], missing: Sequence[object], uncounted: Container[str]) -> Iterator[str]:
     headline = [row for row in rows if is_worst_case(row) and row["seeds"]]
     counts = "; ".join(dict.fromkeys(map(counted, headline))) or "nothing was measured"
     yield (
@@ -52,7 +59,7 @@ def _page(rows: list[Row], radii: list[Row], missing: Sequence[object]) -> Itera
     for norm in dict.fromkeys(row["norm"] for row in rows):
         here = [row for row in rows if row["norm"] == norm]
         single = [row for row in here if not is_worst_case(row)]
-        names = dict.fromkeys(row["attack"] for row in single)
+        names = dict.fromkeys(row["attack"] for row in single if row["attack"] not in uncounted)
         yield from ("", f"## {escaped(NORM_NAMES.get(norm, norm))}: worst case per sample over all attacks")
         yield from ("", f"Attacks: {', '.join(map(escaped, names))}.", "")
         yield from _grid([row for row in here if is_worst_case(row)], ("variant",), intervals=True)

@@ -1,0 +1,101 @@
+"""Definitions of the reported numbers, as DuckDB SQL over result rows and, where arrays are compared, in NumPy.
+
+Views, summary, comparisons, tables, macros, figures and the page's queries are built from these definitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+WORST_CASE = "worst:"
+"""Prefix of a norm: the name of the worst case over the attacks of that norm."""
+
+CORRECT = "clean_prediction = label"
+"""The model classifies the unperturbed image correctly; otherwise the sample is already wrong."""
+
+ERROR = "status = 'error'"
+"""The attack raised an error on the sample."""
+
+FOOLED = "status = 'adversarial'"
+"""The attack fooled the model on a correctly classified sample, at any budget."""
+
+CERTIFIED = "status = 'certified'"
+"""The certificate holds for the correct class."""
+
+FOOLED_AT = "CASE WHEN status = 'error' THEN 0 WHEN epsilon IS NULL THEN 'inf' ELSE epsilon END::FLOAT"
+"""Smallest budget at which a sample counts as fooled: 0 if it is already wrong or met an error, infinity if never.
+
+An attack that raised an error may have missed an adversarial example, so an error never counts as robust.
+"""
+
+
+def robust_at(epsilon: str, fooled_at: str = "fooled_at") -> str:
+    """Return the SQL condition that a sample is robust at a budget, given as SQL.
+
+    `fooled_at` is the column of a view, or FOOLED_AT for the rows of a file. Rows hold budgets as float32: as a double,
+    0.1 is smaller than the 0.1 of a row.
+    """
+    return f"{fooled_at} > {epsilon}::FLOAT"
+
+
+def is_robust(fooled_at: NDArray[np.float32], epsilon: float) -> NDArray[np.bool_]:
+    """Return which samples are robust at a budget: `robust_at` for arrays."""
+    return np.asarray(fooled_at > np.float32(epsilon))
+
+
+def certified_at(radius: str) -> str:
+    """Return the SQL condition that a sample is certified at a radius, given as SQL.
+
+    A row's radius is rounded down to float32, so it is compared with the unrounded radius.
+    """
+    return f"{CERTIFIED} AND radius >= {radius}::DOUBLE"
+
+
+def is_certified(radii: NDArray[np.float32], radius: float) -> NDArray[np.bool_]:
+    """Return which samples are certified at a radius: `certified_at` for arrays; negative where not certified."""
+    return np.asarray(radii.astype(np.float64) >= radius)
+
+
+def size_in(norm: str) -> str:
+    """Return the SQL value of a row's perturbation size in a norm, given as SQL."""
+    return f"CASE {norm} WHEN 'l0' THEN l0 WHEN 'l1' THEN l1 WHEN 'l2' THEN l2 WHEN 'linf' THEN linf END"
+
+
+DISTANCE = f"CASE WHEN {FOOLED} THEN {size_in('norm')} END"
+"""Size of the adversarial perturbation in the attack's norm; null unless the attack fooled the model."""
+
+
+def counts_in(uncounted: Iterable[str]) -> str:
+    """Return the SQL condition that an attack counts in the worst case.
+
+    `uncounted` names the attacks whose images are not perturbations of the samples, such as `rubbish`.
+    """
+    names = ", ".join(map(quoted, uncounted))
+    return f"attack NOT IN ({names})" if names else "true"
+
+
+def worst_case_rows(norm: str, uncounted: Iterable[str]) -> str:
+    """Return the SQL condition that a row belongs to the worst case over the attacks of a norm, given as SQL."""
+    return f"norm = {norm} AND {counts_in(uncounted)}".removesuffix(" AND true")
+
+
+def quoted(name: object) -> str:
+    """Return a string as an SQL literal."""
+    return "'" + str(name).replace("'", "''") + "'"
+
+
+def accuracy_query(condition: str, *, rows: str, where: str) -> str:
+    """Return the query for an accuracy in percent: the mean over seeds of the share of samples.
+
+    A sample counts if every selected row of it fulfills `condition`, so over several attacks this is the worst case.
+    """
+    return (
+        "SELECT 100 * avg(share) FROM (\n"
+        "  SELECT seed, avg(holds::INT) AS share FROM (\n"
+        f"    SELECT seed, index, bool_and({condition}) AS holds\n"
+        f"    FROM {rows} WHERE {where} GROUP BY seed, index)\n"
+        "  GROUP BY seed)"
+    )
