@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # What `gauntlet figures`, `tables` and `report` import when they are given a results file.
-LIGHT := duckdb jinja2 matplotlib numpy pillow pyarrow pydantic pyyaml safetensors scipy typer
+LIGHT := duckdb jinja2 matplotlib numpy pillow pyarrow pydantic ruamel.yaml safetensors scipy typer
 # Modules are compiled once and kept: importing torch is twice as fast then.
 unexport PYTHONDONTWRITEBYTECODE
 

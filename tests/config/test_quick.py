@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import yaml
@@ -108,7 +109,7 @@ def test_a_mistake_in_a_quick_form_is_told_once_below_its_key(tmp_path, quick, m
     with pytest.raises(InputError) as caught:
         load([file])
     (line,) = str(caught.value).splitlines()
-    assert line.startswith(f"{file}: experiments.{message}"), line
+    assert re.match(rf"{re.escape(str(file))}:\d+:\d+: experiments\.{re.escape(message)}", line), line
 
 
 def test_a_mistake_of_the_full_form_is_not_told_twice(tmp_path):
@@ -129,7 +130,7 @@ def test_a_name_that_is_taken_is_refused(tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text(yaml.safe_dump({"experiments": {"small_quick": CONFIG["experiments"]["small"]}}))
     for files in ([file, other], [other, file]):
-        with pytest.raises(InputError, match=r"config\.yaml: experiments\.small\.quick: .* called 'small_quick'"):
+        with pytest.raises(InputError, match=r"config\.yaml:\d+:5: experiments\.small\.quick: .* called 'small_quick'"):
             load(files)
 
 

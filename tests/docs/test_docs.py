@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from gauntlet.cli import app
 from gauntlet.config.attacks import Attack
 from gauntlet.config.certificates import Certificate
-from gauntlet.config.loading import read_yaml
+from gauntlet.config.yaml_file import read_yaml
 from gauntlet.config.quick import merged
 from gauntlet.config.reference import SECTIONS, reference
 from gauntlet.config.schema import Config, Experiment
@@ -80,7 +80,7 @@ def test_entries_of_the_readme_are_valid(tmp_path, monkeypatch):
     entries: dict[str, dict] = {}
     for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL):
         entries |= yaml.safe_load(block)
-    default = read_yaml(ROOT / "config.yaml")["experiments"]["digits"]
+    default = read_yaml(ROOT / "config.yaml").content["experiments"]["digits"]
     assert Experiment.model_validate(merged(default, entries.pop("quick"))).training.epochs == 2
     variants = [entry for entry in entries.values() if "model" in entry]
     certificates = [entry for entry in entries.values() if entry.get("name") in CERTIFICATES.names()]

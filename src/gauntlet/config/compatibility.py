@@ -169,7 +169,7 @@ def surrogate_problem(surrogate: str | None, variants: Iterable[Variant]) -> str
     offered = list(dict.fromkeys(name for found in views for name in found or ()))
     if surrogate in offered:
         return None
-    return f"no variant that it sees offers '{surrogate}'; {nearest(surrogate, [*offered, *ALWAYS_OFFERED])}"
+    return f"no variant that it sees offers {surrogate!r}; {nearest(surrogate, [*offered, *ALWAYS_OFFERED])}"
 
 
 def offered_views(variant: Variant) -> tuple[str, ...] | None:

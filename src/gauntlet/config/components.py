@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
@@ -74,8 +75,10 @@ def options(entry: Entry, given: Mapping[Any, Any], also: Iterable[str] = ()) ->
         problems += [(details["loc"], describe(dict(details))) for details in error.errors()]
         refuse(problems)
         raise
-    refuse(problems)
     plain: dict[str, Any] = _plain(checked.model_dump())
+    # Pydantic has refused these for options of a known type.
+    problems += [((key,), "should be a finite number") for key, value in plain.items() if not _is_finite(value)]
+    refuse(problems)
     return plain
 
 
@@ -124,6 +127,14 @@ def _kind(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "a list"
     return f"{type(value).__name__} {value!r}"
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(_is_finite(item) for item in value.values())
+    if isinstance(value, list):
+        return all(_is_finite(item) for item in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _plain(value: Any) -> Any:

@@ -104,13 +104,13 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _optional(info: FieldInfo) -> Any:
-    """Give the field's type, constraints kept, with None for "not given"."""
-    constrained: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
-    return constrained | None
+def _type(info: FieldInfo) -> Any:
+    """Return a field's type with its constraints."""
+    return Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
 
 
-_CHANGES: dict[str, Any] = {name: (_optional(info), None) for name, info in Training.model_fields.items()}
+# The defaults are never read; `null` is refused where `training` refuses it.
+_CHANGES: dict[str, Any] = {name: (_type(info), None) for name, info in Training.model_fields.items()}
 
 TrainingChanges: Any = create_model(
     "TrainingChanges",

@@ -200,7 +200,7 @@ class Registry:
             return self._imported(name, prefix, rest)
         known = [*self.catalogue, *(f"{other}:" for other in self.adapters)]
         remedy = f"{nearest(name, known)}; an own class is named by import path, 'package.module:Name'"
-        raise InputError(f"unknown {self.kind} '{name}'", remedy=remedy)
+        raise InputError(f"unknown {self.kind} {name!r}", remedy=remedy)
 
     def load(self, name: str) -> Any:
         """Import a component. Raises InputError when its module cannot be imported or does not define it."""
@@ -235,7 +235,7 @@ class Registry:
             raise InputError(f"{self.kind} '{name}' needs the package {package}", remedy=f"install {package}")
         tags = adapter.tags(located)
         if located is None or tags is None:
-            raise InputError(f"{adapter.package} has no {self.kind} '{attribute}'", remedy=nearest(attribute, attacks))
+            raise InputError(f"{adapter.package} has no {self.kind} {attribute!r}", remedy=nearest(attribute, attacks))
         return self._entry(name, located, tags, adapter)
 
     def _imported(self, name: str, module: str, attribute: str) -> Entry:

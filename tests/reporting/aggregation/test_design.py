@@ -8,7 +8,8 @@ import sys
 
 import yaml
 
-from gauntlet.config.loading import load, read_yaml
+from gauntlet.config.loading import load
+from gauntlet.config.yaml_file import read_yaml
 from gauntlet.reporting.aggregation import plan_from, plan_of
 from tests.support import ROOT
 
@@ -17,7 +18,7 @@ DEFAULT = ROOT / "config.yaml"
 
 def planned(tmp_path, edit):
     """Plan the default experiment with an edit."""
-    config = copy.deepcopy(read_yaml(DEFAULT))
+    config = copy.deepcopy(read_yaml(DEFAULT).content)
     edit(config["experiments"]["digits"])
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(config, sort_keys=False))

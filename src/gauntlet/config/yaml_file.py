@@ -1,0 +1,295 @@
+"""YAML 1.2 files as plain values, with the line and column of every key.
+
+Scalars follow the core schema (https://yaml.org/spec/1.2.2/#103-core-schema): ``010`` is 10, ``0o10`` is 8, ``1e3`` is
+a float, ``no`` is a string. Tags are refused, so nothing in a file chooses what is constructed.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentEndEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from gauntlet.core.errors import InputError
+
+Position = tuple[int, int]
+"""Line and column, counted from 1."""
+
+Place = Sequence[str]
+"""Keys and list indices that lead from the top of a file to a value."""
+
+Tree = Mapping[str, tuple[Position, "Tree"]]
+"""Keys of a mapping, or indices of a list, to their position and what is below them."""
+
+_MAX_DEPTH = 100
+_MAX_NODES = 1_000_000
+_MAX_INTEGER_BITS = 64
+
+_NULL = re.compile(r"~|null|Null|NULL|")
+_BOOL = re.compile(r"(true|True|TRUE)|false|False|FALSE")
+_INTEGER = re.compile(r"[-+]?[0-9]+|0o(?P<octal>[0-7]+)|0x(?P<hexadecimal>[0-9a-fA-F]+)")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_REFUSED = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+"""Control characters, byte order marks and halves of surrogate pairs, written or escaped."""
+
+
+@dataclass(frozen=True)
+class YamlFile:
+    """A YAML file that holds one mapping."""
+
+    path: Path
+    content: dict[Any, Any]
+    start: Position
+    tree: Tree
+
+    def where(self, place: Place) -> str:
+        """Return ``file:line:column: key.path`` of a key; of the mapping or list above it where it is not written."""
+        position, _, _ = self._find(place)
+        return _where(self.path, position, place)
+
+    def keys(self, place: Place) -> Collection[str]:
+        """Return the keys of the mapping, or the indices of the list, at a place; none where it is neither."""
+        _, tree, missing = self._find(place)
+        return () if missing else tree
+
+    def _find(self, place: Place) -> tuple[Position, Tree, Place]:
+        """Follow a place as far as it is written; the third value is what is not."""
+        position, tree = self.start, self.tree
+        for depth, part in enumerate(place):
+            if part not in tree:
+                return position, tree, place[depth:]
+            position, tree = tree[part]
+        return position, tree, ()
+
+
+def read_yaml(path: Path) -> YamlFile:
+    """Read a YAML file that holds one mapping. Raises InputError that names file, line, column and key path."""
+    parser = _Parser(path, _text(path))
+    position, node = parser.document()
+    remedy = "expected a mapping with the key 'experiments'"
+    if node.value is None:
+        raise InputError("is empty", where=_where(path, position), remedy=remedy)
+    if not isinstance(node.value, dict):
+        raise InputError(f"holds a {type(node.value).__name__}", where=_where(path, position), remedy=remedy)
+    return YamlFile(path, node.value, position, node.tree)
+
+
+def _where(path: Path, position: Position, place: Place = ()) -> str:
+    line, column = position
+    return f"{path}:{line}:{column}" + (f": {'.'.join(place)}" if place else "")
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        text = content.decode("utf-8")
+    except OSError as error:
+        raise InputError(
+            f"cannot be read: {error.strerror}", where=str(path), remedy="name an existing file"
+        ) from error
+    except UnicodeDecodeError as error:
+        position = _position(content[: error.start].decode("utf-8"))
+        raise InputError("is no UTF-8 text", where=_where(path, position), remedy="save it as UTF-8") from error
+    if refused := _REFUSED.search(text):
+        raise InputError(_character(refused[0]), where=_where(path, _position(text[: refused.start()])))
+    return text
+
+
+def _position(text_before: str) -> Position:
+    lines = re.split(r"\r\n|\r|\n", text_before)
+    return len(lines), len(lines[-1]) + 1
+
+
+def _character(character: str) -> str:
+    return f"the character U+{ord(character):04X} is not allowed"
+
+
+class _Node(NamedTuple):
+    """A value, the positions below it, and the number of nodes that it expands to."""
+
+    value: Any
+    tree: Tree
+    size: int
+
+
+class _Parser:
+    """Builds plain values from parsing events, so that each error knows its position and key path."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self._events = self._parsed(text)
+        self._anchors: dict[str, _Node] = {}
+
+    def document(self) -> tuple[Position, _Node]:
+        """Return the only document with the position of its first node; an empty file holds null."""
+        position, node = (1, 1), _Node(None, {}, 1)
+        documents = 0
+        for event in self._events:
+            if isinstance(event, DocumentEndEvent):
+                documents += 1
+            elif isinstance(event, DocumentStartEvent):
+                if documents:
+                    raise self._error("a configuration is one document, this is a second", _start(event))
+                first = next(self._events)
+                position, node = _start(first), self._node(first, ())
+        return position, node
+
+    def _parsed(self, text: str) -> Iterator[Any]:
+        position = (1, 1)
+        try:
+            for event in YAML(typ="safe", pure=True).parse(text):
+                position = _start(event)
+                yield event
+        except MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            problem = f"is no plain YAML: {error.problem or error.context}"
+            raise self._error(problem, (mark.line + 1, mark.column + 1)) from error
+        except (YAMLError, ValueError, OverflowError, AssertionError) as error:
+            # A character such as "\UFFFFFFFF" or a version such as 1.3 ends the parser without a mark.
+            reason = str(error).partition("\n")[0]
+            raise self._error(f"is no plain YAML after this: {reason}", position) from error
+
+    def _node(self, event: Any, place: Place) -> _Node:
+        if isinstance(event, AliasEvent):
+            if event.anchor not in self._anchors:
+                problem = f"no anchor &{event.anchor} ends before this alias"
+                raise self._error(problem, _start(event), place)
+            return self._anchors[event.anchor]
+        if event.tag is not None:
+            raise self._error("tags are not allowed; quote a value that is text", _start(event), place)
+        if len(place) > _MAX_DEPTH:
+            raise self._error(f"is nested more than {_MAX_DEPTH} levels deep", _start(event), place[:3])
+        if isinstance(event, ScalarEvent):
+            node = _Node(self._scalar(event, place), {}, 1)
+        elif isinstance(event, SequenceStartEvent):
+            node = self._sequence(place)
+        else:
+            node = self._mapping(place)
+        if node.size > _MAX_NODES:
+            raise self._error(f"its aliases expand to more than {_MAX_NODES} values", _start(event), place)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = node
+        return node
+
+    def _sequence(self, place: Place) -> _Node:
+        items: list[_Node] = []
+        tree: dict[str, tuple[Position, Tree]] = {}
+        while not isinstance(event := next(self._events), SequenceEndEvent):
+            index = str(len(items))
+            items.append(self._node(event, (*place, index)))
+            tree[index] = _start(event), items[-1].tree
+        return _Node([item.value for item in items], tree, 1 + sum(item.size for item in items))
+
+    def _mapping(self, place: Place) -> _Node:
+        own: dict[Any, Any] = {}
+        tree: dict[str, tuple[Position, Tree]] = {}
+        merged: _Node | None = None
+        size = 1
+        while not isinstance(event := next(self._events), MappingEndEvent):
+            position = _start(event)
+            if _is_merge(event):
+                if merged is not None:
+                    raise self._error("the key '<<' is given twice; merge a list: <<: [*a, *b]", position, place)
+                merged = self._merged(place)
+                size += merged.size
+                continue
+            key = self._key(event, own, place)
+            own[key] = None
+            value = self._node(next(self._events), (*place, str(key)))
+            own[key], tree[str(key)] = value.value, (position, value.tree)
+            size += value.size
+        if merged is None:
+            return _Node(own, tree, size)
+        return _Node({**merged.value, **own}, {**merged.tree, **tree}, size)
+
+    def _key(self, event: NodeEvent, siblings: Mapping[Any, Any], place: Place) -> str | int:
+        node = self._node(event, place)
+        key = node.value
+        if isinstance(key, bool) or not isinstance(key, str | int) or not str(key).isprintable():
+            raise self._error("a key is a name or an integer, in one line; quote other text", _start(event), place)
+        if key in siblings:
+            raise self._error(f"the key {key!r} is given twice", _start(event), place)
+        if siblings and type(next(iter(siblings))) is not type(key):
+            problem = "the keys of a mapping are all names or all integers; quote the integers"
+            raise self._error(problem, _start(event), place)
+        return key
+
+    def _merged(self, place: Place) -> _Node:
+        """Return what ``<<`` merges: a mapping, or a list of mappings of which earlier ones take precedence."""
+        event = next(self._events)
+        node = self._node(event, (*place, "<<"))
+        if isinstance(node.value, dict):
+            return node
+        if not isinstance(node.value, list) or not all(isinstance(item, dict) for item in node.value):
+            problem = "'<<' merges a mapping or a list of mappings"
+            raise self._error(problem, _start(event), place)
+        content: dict[Any, Any] = {}
+        tree: dict[str, tuple[Position, Tree]] = {}
+        for index in reversed(range(len(node.value))):
+            content |= node.value[index]
+            tree |= node.tree[str(index)][1]
+        return _Node(content, tree, node.size)
+
+    def _scalar(self, event: ScalarEvent, place: Place) -> Any:
+        text: str = event.value
+        if refused := _REFUSED.search(text):
+            raise self._error(_character(refused[0]), _start(event), place)
+        plain, _ = event.implicit
+        if not plain:
+            return text
+        try:
+            return _plain_scalar(text)
+        except ValueError as error:
+            raise self._error(str(error), _start(event), place) from error
+
+    def _error(self, problem: str, position: Position, place: Place = ()) -> InputError:
+        return InputError(problem, where=_where(self.path, position, place))
+
+
+def _start(event: Any) -> Position:
+    return event.start_mark.line + 1, event.start_mark.column + 1
+
+
+def _is_merge(event: Any) -> bool:
+    return isinstance(event, ScalarEvent) and event.value == "<<" and bool(event.implicit[0])
+
+
+def _plain_scalar(text: str) -> Any:
+    """Return the value of a plain scalar in the core schema. Raises ValueError for a number that is too large."""
+    if _NULL.fullmatch(text):
+        return None
+    if match := _BOOL.fullmatch(text):
+        return match[1] is not None
+    if match := _INTEGER.fullmatch(text):
+        digits, base = next(
+            ((match[name], base) for name, base in (("octal", 8), ("hexadecimal", 16)) if match[name]), (text, 10)
+        )
+        # Python refuses to convert thousands of decimal digits, to and from text.
+        if len(digits) > 1000 or int(digits, base).bit_length() > _MAX_INTEGER_BITS:
+            raise ValueError(f"an integer has at most {_MAX_INTEGER_BITS} bits")
+        return int(digits, base)
+    if _FLOAT.fullmatch(text):
+        if math.isinf(number := float(text)):
+            raise ValueError(f"the number {text[:20]} is larger than any float")
+        return number
+    if _INFINITE.fullmatch(text):
+        return float(text.replace(".", ""))
+    return text
