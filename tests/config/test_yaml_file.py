@@ -18,8 +18,9 @@ from gauntlet.config.loading import load
 from gauntlet.config.yaml_file import read_yaml
 from gauntlet.core.errors import InputError
 from gauntlet.core.files import canonical_json
+from tests.support import ROOT
 
-DEFAULT = Path(__file__).parents[2] / "config.yaml"
+DEFAULT = ROOT / "config.yaml"
 
 
 def content_of(tmp_path, text):

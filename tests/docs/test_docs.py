@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 from gauntlet.cli import app
 from gauntlet.config.attacks import Attack
 from gauntlet.config.certificates import Certificate
-from gauntlet.config.yaml_file import read_yaml
 from gauntlet.config.quick import merged
 from gauntlet.config.reference import SECTIONS, reference
 from gauntlet.config.schema import Config, Experiment
 from gauntlet.config.variants import Variant
+from gauntlet.config.yaml_file import read_yaml
 from gauntlet.registry import ADVERSARIES, CERTIFICATES
 from gauntlet.registry import registries as registry
 from gauntlet.registry.source_code import locate, module_file
