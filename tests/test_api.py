@@ -12,7 +12,7 @@ from torch import nn
 from gauntlet.api import evaluate
 from gauntlet.core.errors import InputError
 from gauntlet.registry import Spec
-from gauntlet.robustness.evaluation import AttackPlan, CellIdentity
+from gauntlet.robustness.evaluation import AttackSettings, CellIdentity
 from gauntlet.robustness.evaluation import evaluate as engine
 
 BYTES = torch.randint(256, (12, 1, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -27,7 +27,7 @@ PGD = {"name": "pgd", "norm": "linf", "epsilons": [0.02, 0.1], "steps": 7}
 def test_it_agrees_row_by_row_with_the_pipelines_engine() -> None:
     """Same model, images, attack and seed: the very same rows."""
     options = {"steps": 7, "step_size": None, "restarts": 1, "loss": "cross_entropy"}
-    plan = AttackPlan("pgd", Spec("pgd", options), "linf", (0.02, 0.1))
+    plan = AttackSettings("pgd", Spec("pgd", options), "linf", (0.02, 0.1))
     expected = engine(NETWORK, IMAGES, LABELS, plan, identity=CellIdentity("e", "v", 4)).rows
     assert evaluate(NETWORK, IMAGES, LABELS, PGD, seed=4, experiment="e", variant="v").equals(expected)
     assert not evaluate(NETWORK, IMAGES, LABELS, PGD, seed=5, experiment="e", variant="v").equals(expected)

@@ -17,7 +17,7 @@ from gauntlet.config.components import describe
 from gauntlet.core.errors import InputError, InputErrors, nearest
 from gauntlet.registry.option_types import MAX_SEED
 from gauntlet.robustness.attacks.base.model import Precision
-from gauntlet.robustness.evaluation import AttackPlan, CellIdentity
+from gauntlet.robustness.evaluation import AttackSettings, CellIdentity
 from gauntlet.robustness.evaluation import evaluate as run
 from gauntlet.robustness.evaluation.verification import BOX_TOLERANCE
 
@@ -58,7 +58,7 @@ def evaluate(
         remedy = "multiply the budgets by the data's standard deviation and leave `units` out"
         raise InputError("the data's standard deviation is not known here", where="attack.units", remedy=remedy)
     _check_settings(seed, batch_size, precision)
-    plan = AttackPlan(
+    plan = AttackSettings(
         name=name or checked.attack.name,
         spec=checked.attack,
         norm=checked.norm,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.registry import ATTACKS, Spec
-from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, Evaluation, evaluate
+from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, Evaluation, evaluate
 
 
 class Affine(nn.Module):
@@ -49,7 +49,7 @@ class Problem:
         seed = int(settings.pop("seed", 0))  # type: ignore[call-overload]
         entry = ATTACKS.entry(name)
         defaults = {option.name: option.default for option in entry.options or ()}
-        plan = AttackPlan("attack", Spec(name, {**defaults, **options}), norm, epsilons)
+        plan = AttackSettings("attack", Spec(name, {**defaults, **options}), norm, epsilons)
         identity = CellIdentity("experiment", "variant", seed)
         return evaluate(self.network, self.images, self.labels, plan, identity=identity, **settings)  # type: ignore[arg-type]
 

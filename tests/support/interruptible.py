@@ -47,9 +47,9 @@ CONFIG = {
 # The command with smaller parts and a checkpoint at every step: seconds of work offer as many instants as hours.
 EAGER = """
 import sys
-from gauntlet.robustness.evaluation import shards as pieces
+from gauntlet.robustness.evaluation import shards
 from gauntlet.learning.training.checkpoints import Checkpoints
-pieces.PART_SIZES["cpu"] = 16
+shards.BATCH_SIZES["cpu"] = 16
 Checkpoints.due = lambda self: True
 from gauntlet.cli import main
 main()

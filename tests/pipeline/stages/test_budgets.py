@@ -143,7 +143,7 @@ def test_units_are_part_of_what_decides_a_cell_and_their_absence_is_not() -> Non
 def test_the_same_ball_is_the_same_attack(folder: Path) -> None:
     """In pixels, the converted attack is what one with those budgets would be."""
     cell = Cell("evaluate", "units", "softmax", 0, "normal")
-    asked = evaluate.attack_plan(plan_in(folder), cell)
+    asked = evaluate.attack_settings(plan_in(folder), cell)
     assert asked.epsilons == tuple(epsilon * std() for epsilon in EPSILONS)
     by_hand = experiment(units=None, epsilons=[epsilon * std() for epsilon in EPSILONS])
     attack = by_hand.experiments["units"].attacks["normal"]

@@ -17,7 +17,7 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages import aggregate, certify, diagnose, evaluate, prepare, train
 from gauntlet.pipeline.staleness import require_current_inputs
 from gauntlet.robustness.certificates.lipschitz_check import lipschitz_check_from
-from gauntlet.robustness.evaluation.partial_results import FinishedParts
+from gauntlet.robustness.evaluation.partial_results import PartialResults
 from tests.support.interruptible import leftovers
 from tests.support.stub_outputs import plan_in, write_config
 
@@ -96,9 +96,9 @@ def test_a_stopped_certificate_goes_on_after_what_it_kept(folder, monkeypatch):
     paths.samples(SMOOTH).unlink()
     parts, asked = certify.certify_parts, []
 
-    def watched(*given, pieces, **settings):
-        asked.append(pieces)
-        for number, rows in enumerate(parts(*given, pieces=pieces, **settings)):
+    def watched(*given, ranges, **settings):
+        asked.append(ranges)
+        for number, rows in enumerate(parts(*given, ranges=ranges, **settings)):
             if len(asked) == 1 and number == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield rows
@@ -119,7 +119,7 @@ def test_a_killed_certificate_loses_seconds_of_work(folder, monkeypatch):
     whole = read_table(paths.samples(SMOOTH))
     paths.samples(SMOOTH).unlink()
     monkeypatch.setattr(certify, "KEEP_EVERY_S", 0.0)
-    save, kept = FinishedParts.save, []
+    save, kept = PartialResults.save, []
 
     def dies(self, part):
         save(self, part)
@@ -127,7 +127,7 @@ def test_a_killed_certificate_loses_seconds_of_work(folder, monkeypatch):
         if len(kept) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(FinishedParts, "save", dies)
+    monkeypatch.setattr(PartialResults, "save", dies)
     with pytest.raises(KeyboardInterrupt):
         run(folder, "certify")
     assert kept == [(0, 4), (4, 8), (8, 12)]

@@ -18,7 +18,7 @@ from gauntlet.pipeline import fingerprint, paths
 from gauntlet.pipeline.stages import predict
 from gauntlet.pipeline.status import survey
 from gauntlet.pipeline.status.predictions import Prediction, predicted
-from gauntlet.robustness.evaluation.shards import pieces
+from gauntlet.robustness.evaluation.shards import part_ranges
 from tests.support.stub_outputs import plan_in, write_config
 
 FGSM, PGD = (Cell("evaluate", "tiny", "softmax", 0, name) for name in ("fgsm", "pgd"))
@@ -73,10 +73,10 @@ def costs(folder):
 
 def test_trials_are_a_warm_up_a_batch_and_one_twice_as_large():
     """As far as there are samples; three parts in any case, each with something in it."""
-    assert predict.trial_pieces(1000, 32) == [(0, 32), (32, 64), (64, 128)]
-    assert predict.trial_pieces(40, 32) == [(0, 10), (10, 20), (20, 40)]
+    assert predict.trial_ranges(1000, 32) == [(0, 32), (32, 64), (64, 128)]
+    assert predict.trial_ranges(40, 32) == [(0, 10), (10, 20), (20, 40)]
     for samples in (1, 2, 3, 5):
-        tried = predict.trial_pieces(samples, 32)
+        tried = predict.trial_ranges(samples, 32)
         assert len(tried) == 3
         assert all(0 <= start < stop <= samples for start, stop in tried)
 
@@ -84,21 +84,21 @@ def test_trials_are_a_warm_up_a_batch_and_one_twice_as_large():
 @pytest.mark.parametrize(("setup_s", "part_s", "sample_s"), [(4, 0.5, 0.01), (0, 0, 0.02), (2, 3, 0)])
 def test_costs_of_set_up_parts_and_samples_are_told_apart(setup_s, part_s, sample_s):
     """From times that follow the model exactly the whole is known exactly, whatever its parts."""
-    tried = predict.trial_pieces(1000, 32)
+    tried = predict.trial_ranges(1000, 32)
     spent = [part_s + sample_s * (stop - start) for start, stop in tried]
     ends_s = [setup_s + end for end in itertools.accumulate(spent)]
     for shards in (1, 3):
-        wanted = pieces(1000, part_size=256, shards=shards)
+        wanted = part_ranges(1000, part_size=256, shards=shards)
         expected = setup_s + part_s * len(wanted) + sample_s * 1000
         assert predict.extrapolate(tried, ends_s, wanted) == pytest.approx(expected)
 
 
 def test_noise_makes_no_cost_negative():
     """A larger part that was faster than the smaller, a warm-up faster than either: still a time, and a sane one."""
-    tried, wanted = predict.trial_pieces(1000, 32), [(0, 256)] * 4
+    tried, wanted = predict.trial_ranges(1000, 32), [(0, 256)] * 4
     assert predict.extrapolate(tried, [0.1, 2.1, 3.1], wanted) == pytest.approx(4.0)
     assert predict.extrapolate(tried, [1.0, 1.1, 7.5], wanted) == pytest.approx(6.4 / 64 * 1024)
-    one = predict.trial_pieces(1, 32)
+    one = predict.trial_ranges(1, 32)
     assert predict.extrapolate(one, [5.0, 5.5, 6.0], [(0, 1)]) == pytest.approx(5.0)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gauntlet.registry import ATTACKS, Spec
-from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate
+from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate
 from tests.support.attack_problems import Problem, affine_problem
 
 FOOLBOX: dict[str, dict[str, Any]] = {
@@ -198,7 +198,7 @@ def test_the_seed_decides_the_draws(name: str, convolutional: Problem) -> None:
 
     def points(seed: int, own: int) -> Any:
         defaults = {option.name: option.default for option in ATTACKS.entry(name).options or ()}
-        plan = AttackPlan("a", Spec(name, {**defaults, **options}), "linf", (0.05,), seed=own)
+        plan = AttackSettings("a", Spec(name, {**defaults, **options}), "linf", (0.05,), seed=own)
         arguments = (convolutional.network, convolutional.images, convolutional.labels, plan)
         return evaluate(*arguments, identity=CellIdentity(seed=seed)).rows["l1"].to_pylist()
 

@@ -80,10 +80,10 @@ def test_our_words_become_the_classs_own(convolutional: Problem) -> None:
 def test_restarts_keep_the_better_result(convolutional: Problem) -> None:
     """More restarts break at least as much (bounded) and come at least as near (minimum norm)."""
     from gauntlet.registry import Spec
-    from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate
+    from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate
 
     def run(name: str, norm: str, epsilons: tuple[float, ...] | None, **options: object) -> list[float]:
-        plan = AttackPlan("a", Spec(name, options), norm, epsilons)
+        plan = AttackSettings("a", Spec(name, options), norm, epsilons)
         rows = evaluate(
             convolutional.network, convolutional.images, convolutional.labels, plan, identity=CellIdentity()
         ).rows

@@ -80,6 +80,6 @@ def test_pieces_give_the_rows_of_the_whole(name: str) -> None:
     """What is done after an interruption are the same rows."""
     whole = certify(NETWORK, IMAGES, LABELS, Spec(name), **SETTINGS, batch_size=8)
     found = {}
-    for rows in certify_parts(NETWORK, IMAGES, LABELS, Spec(name), **SETTINGS, batch_size=8, pieces=[(1, 3), (7, 11)]):
+    for rows in certify_parts(NETWORK, IMAGES, LABELS, Spec(name), **SETTINGS, batch_size=8, ranges=[(1, 3), (7, 11)]):
         found |= {row["index"]: row for row in rows.to_pylist()}
     assert found == {row["index"]: row for row in whole.to_pylist() if row["index"] in (1, 2, 7, 8, 9, 10)}

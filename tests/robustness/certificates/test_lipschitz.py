@@ -18,7 +18,7 @@ from gauntlet.robustness.certificates import certify
 from gauntlet.robustness.certificates.lipschitz import lipschitz
 from gauntlet.robustness.certificates.refutation import violations
 from gauntlet.robustness.certificates.verdicts import round_down
-from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate
+from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate
 
 IDENTITY = CellIdentity("e", "v", 0)
 
@@ -172,7 +172,7 @@ def test_no_attack_comes_nearer_than_a_certificate(name: str) -> None:
         ("pgd", "l2", tuple(np.linspace(0.002, 0.1, 30).tolist()), {"steps": 20}),
         ("bim", "linf", (0.01, 0.03), {}),
     ):
-        plan = AttackPlan("a", Spec(attack, options), norm, epsilons)
+        plan = AttackSettings("a", Spec(attack, options), norm, epsilons)
         found = evaluate(network, IMAGES, labels, plan, identity=IDENTITY).rows
         assert violations(certified, found).num_rows == 0
         if attack == "foolbox:DDNAttack":

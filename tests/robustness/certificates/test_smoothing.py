@@ -21,7 +21,7 @@ from gauntlet.robustness.certificates import certify
 from gauntlet.robustness.certificates.refutation import violations
 from gauntlet.robustness.certificates.smoothing import smoothing, verdicts
 from gauntlet.robustness.certificates.verdicts import Verdicts
-from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate
+from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate
 
 NORMAL = NormalDist()
 IDENTITY = CellIdentity("e", "v", 0)
@@ -196,7 +196,7 @@ def test_it_certifies_where_the_model_is_wrong_and_no_attack_on_the_model_refute
     wrong = certify(network, images, 0 * one, Spec("smoothing"), **SETTINGS)
     assert (wrong["status"].to_pylist(), wrong["radius"].to_pylist()) == (["already_wrong"], [0.0])
     assert wrong["clean_prediction"].to_pylist() == [1]
-    plan = AttackPlan("a", Spec("gaussian_noise"), "l2", (0.5,))
+    plan = AttackSettings("a", Spec("gaussian_noise"), "l2", (0.5,))
     attacked = evaluate(network, images, one, plan, identity=IDENTITY).rows
     assert attacked["status"].to_pylist() == ["already_wrong"]
     assert len(violations(certified, attacked)) == 1

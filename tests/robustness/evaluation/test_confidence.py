@@ -13,7 +13,7 @@ from gauntlet.registry import Spec
 from gauntlet.robustness.attacks.base.model import AttackModel
 from gauntlet.robustness.attacks.max_confidence import _score
 from gauntlet.robustness.certificates import certify
-from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate
+from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate
 from gauntlet.robustness.judge import Judge, class_probabilities
 
 IMAGES = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -33,7 +33,7 @@ def network(head: str, *, bias: float = 0.0) -> Network:
 
 def rows(model: nn.Module, name: str = "uniform_noise") -> tuple[np.ndarray, np.ndarray, Tensor]:
     """Confidences on clean and attacked images, and the clean logits."""
-    plan = AttackPlan(name=name, spec=Spec(name), norm="linf", epsilons=(0.5,))
+    plan = AttackSettings(name=name, spec=Spec(name), norm="linf", epsilons=(0.5,))
     table = evaluate(model, IMAGES, LABELS, plan, identity=CellIdentity(), keep_examples=0).rows
     with torch.no_grad():
         logits = model(IMAGES)

@@ -14,7 +14,7 @@ from gauntlet.core.errors import AttackError, GauntletError
 from gauntlet.core.schemas import EVALUATION_SCHEMA
 from gauntlet.learning.data.splits import sample_hashes
 from gauntlet.registry import ATTACKS, Spec
-from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate, evaluate_parts, gather
+from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate, evaluate_parts, merge_parts
 from tests.support import cheating_attacks
 
 IDENTITY = CellIdentity("digits", "softmax", 3)
@@ -39,12 +39,14 @@ IMAGES = (MEANS[:, None, None, None] + torch.linspace(-0.02, 0.02, 16).reshape(1
 LABELS = torch.zeros(10, dtype=torch.int64)  # the third and the seventh are misclassified
 
 
-def plan(name: str, norm: str = "linf", epsilons: tuple[float, ...] | None = (0.1, 0.2), **options: Any) -> AttackPlan:
+def plan(
+    name: str, norm: str = "linf", epsilons: tuple[float, ...] | None = (0.1, 0.2), **options: Any
+) -> AttackSettings:
     defaults = {option.name: option.default for option in ATTACKS.entry(name).options or ()}
-    return AttackPlan("column", Spec(name, {**defaults, **options}), norm, epsilons)
+    return AttackSettings("column", Spec(name, {**defaults, **options}), norm, epsilons)
 
 
-def run(attack: AttackPlan, **settings: Any) -> Any:
+def run(attack: AttackSettings, **settings: Any) -> Any:
     return evaluate(NETWORK, IMAGES, LABELS, attack, identity=IDENTITY, **settings)
 
 
@@ -164,19 +166,16 @@ def test_budgets_ascend_and_only_survivors_go_on() -> None:
 
 
 def test_parts_join_to_the_whole_wherever_work_was_taken_up() -> None:
-    """Parts of any size, half of them made in a second run, gather to the same rows and examples."""
+    """Parts of any size, half of them made in a second run, merge to the same rows and examples."""
     attack = plan("pgd", steps=5)
     whole = run(attack, keep_examples=4)
-    seen = []
     parts = list(evaluate_parts(NETWORK, IMAGES, LABELS, attack, identity=IDENTITY, part_size=3, keep_examples=4))
     left = [(6, 9), (9, 10)]
-    again = evaluate_parts(NETWORK, IMAGES, LABELS, attack, identity=IDENTITY, pieces=left, keep_examples=4)
-    joined = gather([*again, *parts[:2]], keep_examples=4)
+    again = evaluate_parts(NETWORK, IMAGES, LABELS, attack, identity=IDENTITY, ranges=left, keep_examples=4)
+    joined = merge_parts([*again, *parts[:2]], keep_examples=4)
     assert [(part.start, part.stop) for part in parts] == [(0, 3), (3, 6), (6, 9), (9, 10)]
     assert joined.rows.equals(whole.rows)
     assert {k: v.tolist() for k, v in joined.examples.items()} == {k: v.tolist() for k, v in whole.examples.items()}
-    run(attack, part_size=3, on_part=seen.append)
-    assert [part.start for part in seen] == [0, 3, 6, 9]
 
 
 def test_examples_are_the_first_and_the_riskiest() -> None:

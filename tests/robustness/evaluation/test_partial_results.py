@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from gauntlet.core.errors import InputError, Interrupted
 from gauntlet.core.signals import STOPPING, StopRequest
 from gauntlet.registry import Spec
-from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate_parts, gather
-from gauntlet.robustness.evaluation.partial_results import FinishedParts
-from gauntlet.robustness.evaluation.shards import Shard, pieces, remaining
+from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate_parts, merge_parts
+from gauntlet.robustness.evaluation.partial_results import PartialResults
+from gauntlet.robustness.evaluation.shards import Shard, part_ranges, remaining
 
 DRAWS = torch.Generator().manual_seed(0)
 IMAGES = torch.rand((23, 1, 4, 4), generator=DRAWS)
@@ -28,19 +28,19 @@ with torch.no_grad():
     NETWORK[1].weight.copy_(torch.randn((3, 16), generator=DRAWS))
     NETWORK[1].bias.zero_()
 LABELS = NETWORK(IMAGES).argmax(1)
-PLAN = AttackPlan("pgd", Spec("pgd", {"steps": 4}), "linf", (0.02, 0.1))
-PARTS = pieces(len(IMAGES), part_size=5)
+PLAN = AttackSettings("pgd", Spec("pgd", {"steps": 4}), "linf", (0.02, 0.1))
+PARTS = part_ranges(len(IMAGES), part_size=5)
 
 
 def attacked(which, **how):
-    """Evaluate some pieces."""
+    """Evaluate some ranges."""
     settings = {"identity": CellIdentity("e", "v", 0), "keep_examples": 4, **how}
-    return list(evaluate_parts(NETWORK, IMAGES, LABELS, PLAN, pieces=which, **settings))
+    return list(evaluate_parts(NETWORK, IMAGES, LABELS, PLAN, ranges=which, **settings))
 
 
 def outcome(parts):
     """Everything that an evaluation decides."""
-    whole = gather(parts, keep_examples=4)
+    whole = merge_parts(parts, keep_examples=4)
     return whole.rows.to_pylist(), {name: array.tolist() for name, array in whole.examples.items()}
 
 
@@ -48,10 +48,10 @@ def outcome(parts):
 def test_parts_come_back_as_they_were(tmp_path, keep):
     """Rows, examples and their types survive, in order, whatever the order of writing."""
     parts = attacked(PARTS, keep_examples=keep)
-    kept = FinishedParts(tmp_path / "p", recipe="r")
+    kept = PartialResults(tmp_path / "p", recipe="r")
     for part in random.Random(0).sample(parts, len(parts)):
         kept.save(part)
-    back = FinishedParts(tmp_path / "p", recipe="r").load()
+    back = PartialResults(tmp_path / "p", recipe="r").load()
     assert [(part.start, part.stop) for part in back] == PARTS
     assert outcome(back) == outcome(parts)
     assert [part.rows.schema for part in back] == [part.rows.schema for part in parts]
@@ -60,8 +60,8 @@ def test_parts_come_back_as_they_were(tmp_path, keep):
         assert {k: (v.dtype, v.shape) for k, v in one.examples.items()} == {
             k: (v.dtype, v.shape) for k, v in other.examples.items()
         }
-    assert FinishedParts(tmp_path / "p", recipe="other").load() == []
-    assert FinishedParts(tmp_path / "nothing", recipe="r").load() == []
+    assert PartialResults(tmp_path / "p", recipe="other").load() == []
+    assert PartialResults(tmp_path / "nothing", recipe="r").load() == []
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "gone", "swapped"])
@@ -69,7 +69,7 @@ def test_parts_come_back_as_they_were(tmp_path, keep):
 def test_a_damaged_part_is_passed_by_and_made_again(tmp_path, caplog, suffix, damage):
     """One file cut short, changed, missing, or another part's: that part alone is done again, to the same rows."""
     parts = attacked(PARTS)
-    kept = FinishedParts(tmp_path, recipe="r")
+    kept = PartialResults(tmp_path, recipe="r")
     for part in parts:
         kept.save(part)
     files = sorted(tmp_path.glob(f"part-*.{suffix}"))
@@ -96,15 +96,15 @@ def test_a_part_in_which_samples_went_wrong_is_not_kept(tmp_path):
     """A retry attacks those samples again instead of remembering a failure."""
     part = attacked(PARTS[:1])[0]
     with pytest.raises(ValueError, match="not finished"):
-        FinishedParts(tmp_path, recipe="r").save(replace(part, errors=("sample 3: it is too far",)))
+        PartialResults(tmp_path, recipe="r").save(replace(part, errors=("sample 3: it is too far",)))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_precision_of_every_part_is_recorded():
     """Shards that worked on different devices may have chosen differently."""
     first, second = attacked(PARTS[:2])
-    assert gather([first, second]).precision == "float32"
-    assert gather([first, replace(second, precision="bfloat16")]).precision == "bfloat16, float32"
+    assert merge_parts([first, second]).precision == "float32"
+    assert merge_parts([first, replace(second, precision="bfloat16")]).precision == "bfloat16, float32"
 
 
 @given(
@@ -115,10 +115,10 @@ def test_the_precision_of_every_part_is_recorded():
 )
 def test_shards_and_finished_parts_cover_every_sample_once(samples, part_size, shards, done):
     """Whatever was finished, on whatever grid, what remains and it are all samples, each once."""
-    grid = pieces(samples, part_size=part_size, shards=shards)
+    grid = part_ranges(samples, part_size=part_size, shards=shards)
     assert [n for start, stop in grid for n in range(start, stop)] == list(range(samples))
     assert all(stop - start <= part_size for start, stop in grid)
-    each = [pieces(samples, part_size=part_size, shard=Shard(number, shards)) for number in range(1, shards + 1)]
+    each = [part_ranges(samples, part_size=part_size, shard=Shard(number, shards)) for number in range(1, shards + 1)]
     assert list(itertools.chain(*each)) == grid, "a shard's parts are the whole's"
     finished = [
         (n, n + len(list(run)))
@@ -133,7 +133,7 @@ def test_shards_and_finished_parts_cover_every_sample_once(samples, part_size, s
 @pytest.mark.parametrize("text", ["", "3", "0/4", "5/4", "-1/4", "1/0", "a/b", "1/2/3"])
 def test_what_is_no_shard_is_refused(text):
     """One line that shows what would be right."""
-    with pytest.raises(InputError, match=r"--shard: .* is no shard; write I/N, such as 2/8"):
+    with pytest.raises(InputError, match=r"--shard: .* is not a shard; write I/N, such as 2/8"):
         Shard.parse(text)
 
 
@@ -142,7 +142,7 @@ def test_parts_of_another_grid_are_used_without_overlap(tmp_path):
 
     Batches of another size may round otherwise in float32, so numbers agree to six digits and all else exactly.
     """
-    kept = FinishedParts(tmp_path, recipe="r")
+    kept = PartialResults(tmp_path, recipe="r")
     for part in attacked([(0, 5), (3, 8), (10, 20), (10, 12)]):
         kept.save(part)
     back = kept.load()

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.registry import ATTACKS, Spec
-from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate, precision
-from gauntlet.robustness.evaluation.precision import choose
+from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate, precision
+from gauntlet.robustness.evaluation.precision import choose_precision
 
 IMAGES = torch.rand(40, 1, 6, 6, generator=torch.Generator().manual_seed(0))
 LABELS = torch.zeros(40, dtype=torch.int64)
@@ -30,14 +30,14 @@ class Saturating(nn.Module):
 
 
 def chosen(name: str, network: nn.Module, asked: str = "auto", draws: int = 1) -> str:
-    plan = AttackPlan("a", Spec(name, {}), "linf", (0.1,), draws=draws)
-    return choose(asked, plan, network.eval(), IMAGES, LABELS, device=torch.device("cpu"))  # type: ignore[arg-type]
+    plan = AttackSettings("a", Spec(name, {}), "linf", (0.1,), draws=draws)
+    return choose_precision(asked, plan, network.eval(), IMAGES, LABELS, device=torch.device("cpu"))  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
 def fast_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let any device count as fast at bfloat16, so that the choice is the same on every machine."""
-    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
+    monkeypatch.setattr(precision, "has_bfloat16_units", lambda device: True)
 
 
 def test_attacks_that_need_only_directions_run_in_bfloat16_where_gradients_agree() -> None:
@@ -49,7 +49,7 @@ def test_attacks_that_need_only_directions_run_in_bfloat16_where_gradients_agree
 @pytest.mark.parametrize(("scale", "expected"), [(0.01, "bfloat16"), (3.0, "float32")])
 def test_an_evaluation_states_the_precision_that_it_chose(scale: float, expected: str) -> None:
     """Nobody has to choose again to record it."""
-    network, plan = Saturating(scale).eval(), AttackPlan("a", Spec("pgd", {"steps": 1}), "linf", (0.1,))
+    network, plan = Saturating(scale).eval(), AttackSettings("a", Spec("pgd", {"steps": 1}), "linf", (0.1,))
     labels = network(IMAGES).argmax(1)
     assert evaluate(network, IMAGES, labels, plan, identity=CellIdentity()).precision == expected
 
@@ -73,5 +73,5 @@ def test_what_was_asked_for_is_not_overruled() -> None:
 
 def test_a_device_without_units_for_it_stays_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Emulated bfloat16 is slower than float32."""
-    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: False)
+    monkeypatch.setattr(precision, "has_bfloat16_units", lambda device: False)
     assert chosen("pgd", Saturating(0.01)) == "float32"

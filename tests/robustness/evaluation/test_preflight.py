@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.registry import Spec
 from gauntlet.robustness.attacks.base.model import AttackModel
-from gauntlet.robustness.evaluation import AttackPlan, CellIdentity, evaluate
+from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate
 from gauntlet.robustness.evaluation.verification import check_gradients
 
 IMAGES = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -40,7 +40,7 @@ class Wrapped(nn.Module):
 
 def attack(network: nn.Module, *, name: str = "fgsm", images: Tensor = IMAGES, labels: Tensor = LABELS) -> None:
     options = {"loss": "cross_entropy"} if name == "fgsm" else {"draws": 2}
-    evaluate(network, images, labels, AttackPlan("a", Spec(name, options), "linf", (0.1,)), identity=CellIdentity())
+    evaluate(network, images, labels, AttackSettings("a", Spec(name, options), "linf", (0.1,)), identity=CellIdentity())
 
 
 def fading(logits: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ from gauntlet.pipeline.staleness import Plan
 from gauntlet.robustness.certificates import certify_parts
 from gauntlet.robustness.certificates.lipschitz_check import LipschitzCheck, check_lipschitz
 from gauntlet.robustness.evaluation import CellIdentity, EvaluationPart
-from gauntlet.robustness.evaluation.partial_results import FinishedParts
-from gauntlet.robustness.evaluation.shards import PART_SIZES, remaining
+from gauntlet.robustness.evaluation.partial_results import PartialResults
+from gauntlet.robustness.evaluation.shards import default_batch_size, remaining
 
 log = logging.getLogger("gauntlet")
 
@@ -67,7 +67,7 @@ def _certified(
     certificate = settings.certificates[cell.name]
     split = load_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
     images, labels = to_unit(split.images[: settings.samples]), split.labels[: settings.samples]
-    kept = FinishedParts(paths.partial(cell, recipe.string), recipe=recipe.string, schema=CERTIFICATE_SCHEMA)
+    kept = PartialResults(paths.partial(cell, recipe.string), recipe=recipe.string, schema=CERTIFICATE_SCHEMA)
     parts = kept.load()
     left = remaining([(0, len(images))], [(part.start, part.stop) for part in parts])
     done = len(images) - sum(stop - start for start, stop in left)
@@ -76,7 +76,7 @@ def _certified(
     with progress(str(cell), len(images), "samples") as report:
         report.advance(done)
         network = load_model(paths.model_folder(cell.model), device=device)
-        batch_size = PART_SIZES.get(device.type, 256)
+        batch_size = default_batch_size(device.type)
         checked = check_lipschitz(network, images, certificate.certificate, batch_size=batch_size, where=str(cell))
         waiting: list[pa.Table] = []
         since_s = time.monotonic()
@@ -91,7 +91,7 @@ def _certified(
             seed=certificate.seed,
             device=device,
             batch_size=batch_size,
-            pieces=left,
+            ranges=left,
         ):
             waiting.append(rows)
             done += len(rows)

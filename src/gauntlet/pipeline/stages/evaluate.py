@@ -27,15 +27,15 @@ from gauntlet.pipeline.stages.device import describe_device, open_device
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
 from gauntlet.pipeline.staleness import Plan
 from gauntlet.robustness.evaluation import (
-    AttackPlan,
+    AttackSettings,
     CellIdentity,
     Evaluation,
     EvaluationPart,
     evaluate_parts,
-    gather,
+    merge_parts,
 )
-from gauntlet.robustness.evaluation.partial_results import FinishedParts
-from gauntlet.robustness.evaluation.shards import PART_SIZES, Shard, pieces, remaining
+from gauntlet.robustness.evaluation.partial_results import PartialResults
+from gauntlet.robustness.evaluation.shards import Shard, default_batch_size, part_ranges, remaining
 
 log = logging.getLogger("gauntlet")
 
@@ -48,7 +48,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     watch = Stopwatch()
     device = open_device(plan.config.execution)
     with StopRequest(str(cell)) as stop:
-        evaluation = gather(
+        evaluation = merge_parts(
             _attacked(plan, cell, recipe, device, stop), keep_examples=plan.experiment(cell.experiment).examples
         )
         _refuse_errors(cell, evaluation)
@@ -75,7 +75,7 @@ def run_shard(plan: Plan, cell: Cell, recipe: Recipe, name: str) -> None:
     with StopRequest(str(cell)) as stop:
         parts = _attacked(plan, cell, recipe, device, stop, shard=shard)
         if parts:
-            _refuse_errors(cell, gather(parts))
+            _refuse_errors(cell, merge_parts(parts))
 
 
 def attacked_images(plan: Plan, cell: Cell) -> tuple[Tensor, Tensor]:
@@ -85,10 +85,10 @@ def attacked_images(plan: Plan, cell: Cell) -> tuple[Tensor, Tensor]:
     return to_unit(split.images[: settings.samples]), split.labels[: settings.samples]
 
 
-def attack_plan(plan: Plan, cell: Cell) -> AttackPlan:
-    """Tell the attack of a cell as its evaluation is asked for it, budgets in pixels."""
+def attack_settings(plan: Plan, cell: Cell) -> AttackSettings:
+    """Return the settings of a cell's attack, budgets in pixels."""
     attack = in_pixels(plan.experiment(cell.experiment)).attacks[cell.name]
-    return AttackPlan(
+    return AttackSettings(
         cell.name, attack.attack, attack.norm, attack.epsilons, attack.surrogate, attack.draws, attack.seed
     )
 
@@ -100,7 +100,7 @@ def source_models(plan: Plan, cell: Cell, device: torch.device) -> list[Network]
 
 
 def identity_of(cell: Cell) -> CellIdentity:
-    """Tell whose rows and draws a cell's are."""
+    """Return the ids written to each row and used to seed its random draws."""
     return CellIdentity(cell.experiment, cell.variant, cell.seed)
 
 
@@ -111,10 +111,10 @@ def _attacked(
     settings, execution = plan.experiment(cell.experiment), plan.config.execution
     shards = settings.attacks[cell.name].shards
     images, labels = attacked_images(plan, cell)
-    kept = FinishedParts(paths.partial(cell, recipe.string), recipe=recipe.string)
+    kept = PartialResults(paths.partial(cell, recipe.string), recipe=recipe.string)
     parts = kept.load()
     finished = [(part.start, part.stop) for part in parts]
-    wanted = pieces(len(images), part_size=PART_SIZES.get(device.type, 256), shards=shards, shard=shard)
+    wanted = part_ranges(len(images), part_size=default_batch_size(device.type), shards=shards, shard=shard)
     left = remaining(wanted, finished)
     if shard:
         parts = []
@@ -130,12 +130,12 @@ def _attacked(
             load_model(paths.model_folder(cell.model), device=device),
             images,
             labels,
-            attack_plan(plan, cell),
+            attack_settings(plan, cell),
             identity=identity_of(cell),
             device=device,
             precision=execution.precision,
             batch_size=execution.attack_batch_size,
-            pieces=left,
+            ranges=left,
             keep_examples=settings.examples,
             sources=source_models(plan, cell, device),
         ):
@@ -155,4 +155,4 @@ def _refuse_errors(cell: Cell, evaluation: Evaluation) -> None:
         return
     failed = pc.sum(pc.equal(evaluation.rows["status"], "error")).as_py()
     problem = f"{failed} of {len(evaluation.rows)} samples went wrong, so nothing is recorded: {evaluation.errors[0]}"
-    raise AttackError(problem, where=str(cell), remedy="mend the attack, or choose another")
+    raise AttackError(problem, where=str(cell), remedy="fix the attack or choose another")

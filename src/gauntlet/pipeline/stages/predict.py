@@ -16,18 +16,18 @@ from gauntlet.core.provenance.recipes import Recipe
 from gauntlet.learning.models.weights import load_model
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages.device import describe_device, open_device
-from gauntlet.pipeline.stages.evaluate import attack_plan, attacked_images, identity_of, source_models
+from gauntlet.pipeline.stages.evaluate import attack_settings, attacked_images, identity_of, source_models
 from gauntlet.pipeline.staleness import Plan
 from gauntlet.pipeline.status.predictions import Prediction
 from gauntlet.robustness.evaluation import evaluate_parts
-from gauntlet.robustness.evaluation.shards import PART_SIZES, Piece, pieces
+from gauntlet.robustness.evaluation.shards import SampleRange, default_batch_size, part_ranges
 
 log = logging.getLogger("gauntlet")
 
 Clock = Callable[[], float]
 
 
-def trial_pieces(samples: int, batch: int) -> list[Piece]:
+def trial_ranges(samples: int, batch: int) -> list[SampleRange]:
     """Choose what is tried: a batch to warm up, one that is timed, and one twice as large, as far as samples reach."""
     size = max(1, min(batch, samples // 4))
     starts = [min(start, max(0, samples - length)) for start, length in ((0, size), (size, size), (2 * size, 2 * size))]
@@ -35,7 +35,7 @@ def trial_pieces(samples: int, batch: int) -> list[Piece]:
     return [(start, start + length) for start, length in zip(starts, lengths, strict=True)]
 
 
-def extrapolate(tried: Sequence[Piece], ends_s: Sequence[float], wanted: Sequence[Piece]) -> float:
+def extrapolate(tried: Sequence[SampleRange], ends_s: Sequence[float], wanted: Sequence[SampleRange]) -> float:
     """Give the seconds that all `wanted` parts will take, set-up included.
 
     `ends_s` are the times at which each of the three tried parts was finished, since the set-up began. A part is taken
@@ -87,18 +87,18 @@ def predict(
     device = open_device(execution)
     images, labels = attacked_images(plan, cell)
     network = load_model(paths.model_folder(cell.model), device=device)
-    tried = trial_pieces(len(images), batch)
+    tried = trial_ranges(len(images), batch)
     ends_s = []
     for part in evaluate_parts(
         network,
         images,
         labels,
-        attack_plan(plan, cell),
+        attack_settings(plan, cell),
         identity=identity_of(cell),
         device=device,
         precision=execution.precision,
         batch_size=execution.attack_batch_size,
-        pieces=tried,
+        ranges=tried,
         keep_examples=plan.experiment(cell.experiment).examples,
         sources=source_models(plan, cell, device),
     ):
@@ -106,7 +106,7 @@ def predict(
         if part.errors:
             raise GauntletError(part.errors[0], where=str(cell))
     shards = plan.experiment(cell.experiment).attacks[cell.name].shards
-    wanted = pieces(len(images), part_size=PART_SIZES.get(device.type, 256), shards=shards)
+    wanted = part_ranges(len(images), part_size=default_batch_size(device.type), shards=shards)
     return Prediction(
         recipe=recipe.string,
         seconds=round(extrapolate(tried, ends_s, wanted), 3),

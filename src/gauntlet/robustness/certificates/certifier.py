@@ -71,13 +71,13 @@ def certify_parts(
     seed: int = 0,
     device: str | torch.device | None = None,
     batch_size: int = 256,
-    pieces: Sequence[tuple[int, int]] | None = None,
+    ranges: Sequence[tuple[int, int]] | None = None,
 ) -> Iterator[pa.Table]:
     """Certify images `(N, C, H, W)` in [0, 1] with labels `(N,)`, giving rows of CERTIFICATE_SCHEMA as they are ready.
 
     `radius` is in `norm`, in pixel units, 0 unless status is certified. `seed` addresses the certificate's own draws,
     beside the model's seed. A row depends on its image, its label, the model, the certificate and the seeds alone (up
-    to float32 rounding in the network, where it decides). To go on after an interruption, give the `pieces` [start,
+    to float32 rounding in the network, where it decides). To go on after an interruption, give the `ranges` [start,
     stop) that are left.
 
     Raises InputError when the network or the images cannot be certified, GauntletError when the certificate returns
@@ -90,7 +90,7 @@ def certify_parts(
     check_logits(judge, images[:PROBES], labels)
     certifier = _Certifier(judge, certificate, name=name, norm=norm)
     certifier.check_network(images[:1])
-    for first, stop in [(0, len(images))] if pieces is None else pieces:
+    for first, stop in [(0, len(images))] if ranges is None else ranges:
         while first < stop:
             part = slice(first, min(first + certifier.images_at_once, stop))
             hashes = sample_hashes(images[part].to(torch.float32))

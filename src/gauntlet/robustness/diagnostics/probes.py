@@ -26,7 +26,7 @@ from gauntlet.robustness.diagnostics.plain_pgd import (
     still_moving,
     stock_attack,
 )
-from gauntlet.robustness.evaluation import AttackPlan, evaluate
+from gauntlet.robustness.evaluation import AttackSettings, evaluate
 from gauntlet.robustness.judge import CellIdentity, Judge, copied, device_of
 from gauntlet.robustness.preflight import PROBES, check_eval_mode, check_images, check_logits
 
@@ -143,7 +143,7 @@ class _Subject:
             self.network,
             self.x[left],
             self.y[left],
-            AttackPlan("pgd", spec, norm, (epsilon,)),
+            AttackSettings("pgd", spec, norm, (epsilon,)),
             identity=self.identity,
             device=self.x.device,
             precision="float32",

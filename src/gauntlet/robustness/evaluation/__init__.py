@@ -1,7 +1,15 @@
-"""The one place that decides what a successful attack is: runs an attack over a split, verifies, and makes rows."""
+"""Evaluation of attacks: the only place that decides whether an attack succeeded."""
 
-from gauntlet.robustness.evaluation.evaluator import evaluate, evaluate_parts, gather
-from gauntlet.robustness.evaluation.types import AttackPlan, Evaluation, EvaluationPart
+from gauntlet.robustness.evaluation.evaluator import evaluate, evaluate_parts, merge_parts
+from gauntlet.robustness.evaluation.types import AttackSettings, Evaluation, EvaluationPart
 from gauntlet.robustness.judge import CellIdentity
 
-__all__ = ["AttackPlan", "CellIdentity", "Evaluation", "EvaluationPart", "evaluate", "evaluate_parts", "gather"]
+__all__ = [
+    "AttackSettings",
+    "CellIdentity",
+    "Evaluation",
+    "EvaluationPart",
+    "evaluate",
+    "evaluate_parts",
+    "merge_parts",
+]

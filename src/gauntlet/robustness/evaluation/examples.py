@@ -1,4 +1,4 @@
-"""Which adversarial examples are kept: some to look at, and those most likely to contradict a certificate."""
+"""Choice of the adversarial examples to keep: some to look at, and those most likely to contradict a certificate."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 Examples = dict[str, np.ndarray]
 
 
-def candidates(examples: Examples, keep: int) -> Examples:
-    """Keep of one part what the final choice could take, whatever the other parts hold."""
-    return _take(examples, _first(examples, keep) | _riskiest(examples, keep))
+def candidate_examples(examples: Examples, keep: int) -> Examples:
+    """Return the examples of one part that `select_examples` may choose, whatever the other parts hold."""
+    first = np.argsort(examples["index"], kind="stable")[:keep].tolist()
+    return _take(examples, {*first, *_by_ratio(examples)[:keep]})
 
 
-def select(parts: Sequence[Examples], keep: int) -> Examples:
-    """Choose `keep` examples from the parts' candidates, by index.
+def select_examples(parts: Sequence[Examples], keep: int) -> Examples:
+    """Select `keep` examples from the candidates of all parts, sorted by index.
 
     Half are the fooled samples of lowest index; half those with the largest `ratio` of clean margin to distance, where
     a margin certificate is most likely to be wrong. Ties go to the lower index.
@@ -24,20 +25,12 @@ def select(parts: Sequence[Examples], keep: int) -> Examples:
     if not filled or keep == 0:
         return {}
     merged = {name: np.concatenate([part[name] for part in filled]) for name in filled[0]}
-    chosen = _first(merged, keep - keep // 2)
+    chosen = set(np.argsort(merged["index"], kind="stable")[: keep - keep // 2].tolist())
     for position in _by_ratio(merged):
         if len(chosen) >= keep:
             break
         chosen.add(position)
     return _take(merged, chosen)
-
-
-def _first(examples: Examples, keep: int) -> set[int]:
-    return set(np.argsort(examples["index"], kind="stable")[:keep].tolist())
-
-
-def _riskiest(examples: Examples, keep: int) -> set[int]:
-    return set(_by_ratio(examples)[:keep])
 
 
 def _by_ratio(examples: Examples) -> list[int]:

@@ -1,4 +1,4 @@
-"""How the samples of an evaluation are divided: into shards, each a job, and these into parts, each kept when done."""
+"""Division of an evaluation's samples into shards, one job each, and parts, each saved when it is finished."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 from gauntlet.core.errors import InputError
 
-Piece = tuple[int, int]
+SampleRange = tuple[int, int]
 """The samples [start, stop)."""
 
-PART_SIZES = {"cpu": 256, "cuda": 1024}
-"""Samples of a part at most, by the device: a batch, so that parts cost no speed."""
+BATCH_SIZES = {"cpu": 256, "cuda": 1024}
+"""Default batch size by device type. A part has as many samples, so that division into parts costs no speed."""
+
+
+def default_batch_size(device_type: str) -> int:
+    """Return the default batch size on a type of device, which is also the size of a part."""
+    return BATCH_SIZES.get(device_type, BATCH_SIZES["cpu"])
 
 
 @dataclass(frozen=True)
@@ -23,31 +28,31 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read `2/8`. Raises InputError."""
+        """Parse a shard such as `2/8`. Raises InputError."""
         number, _, count = text.partition("/")
         if number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
             return cls(int(number), int(count))
-        raise InputError(f"'{text}' is no shard", where="--shard", remedy="write I/N, such as 2/8")
+        raise InputError(f"'{text}' is not a shard", where="--shard", remedy="write I/N, such as 2/8")
 
-    def of(self, samples: int) -> Piece:
-        """Give this shard's samples out of so many; none where there are more shards than samples."""
+    def range_of(self, samples: int) -> SampleRange:
+        """Return this shard's range of `samples` samples; empty where there are more shards than samples."""
         return (self.number - 1) * samples // self.count, self.number * samples // self.count
 
 
-def pieces(samples: int, *, part_size: int, shards: int = 1, shard: Shard | None = None) -> list[Piece]:
-    """Divide samples into parts: those of one shard, or of all `shards`, which are the same parts."""
+def part_ranges(samples: int, *, part_size: int, shards: int = 1, shard: Shard | None = None) -> list[SampleRange]:
+    """Return the ranges of the parts of one shard, or of all `shards`: the same parts either way."""
     chosen = [shard] if shard else [Shard(number, shards) for number in range(1, shards + 1)]
     return [
         (first, min(first + part_size, stop))
-        for start, stop in (one.of(samples) for one in chosen)
+        for start, stop in (each.range_of(samples) for each in chosen)
         for first in range(start, stop, part_size)
     ]
 
 
-def remaining(wanted: Iterable[Piece], finished: Sequence[Piece]) -> list[Piece]:
-    """Cut out of the wanted pieces what finished ones, disjoint and in order, cover, whatever their grid."""
-    left: list[Piece] = []
-    for start, stop in wanted:
+def remaining(ranges: Iterable[SampleRange], finished: Sequence[SampleRange]) -> list[SampleRange]:
+    """Return `ranges` without the samples of `finished`, which are ascending, disjoint and may be of other sizes."""
+    left: list[SampleRange] = []
+    for start, stop in ranges:
         for done_start, done_stop in finished:
             if done_stop <= start or done_start >= stop:
                 continue

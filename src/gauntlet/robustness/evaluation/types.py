@@ -1,4 +1,4 @@
-"""What an evaluation is asked for and what it gives back."""
+"""Input and results of an evaluation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from gauntlet.registry import Spec
 
 
 @dataclass(frozen=True)
-class AttackPlan:
+class AttackSettings:
     """An attack to run: `name` is its name in the results, `spec` the component and its options.
 
-    `epsilons` are the budgets of a bounded attack, in `norm`, in pixel units of [0, 1]; None for a minimum-norm
-    attack. `surrogate` names the view of the model that gradients are taken from; `draws` is the number of passes that
-    a random model's outputs and gradients are means over; `seed` addresses the attack's own draws, beside the model's
-    seed.
+    `epsilons` are the budgets of a bounded attack, in `norm` and pixel units of [0, 1]; None for a minimum-norm attack.
+    `surrogate` names the view of the model that gradients are taken from. `draws` is the number of passes over which
+    outputs and gradients of a random model are averaged. `seed` and the model's seed address the attack's random draws.
     """
 
     name: str
@@ -43,12 +42,12 @@ class EvaluationPart:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All rows of EVALUATION_SCHEMA in the order of the split, with precision, examples and errors.
+    """Results for all samples; `rows` follow EVALUATION_SCHEMA, in the order of the split.
 
-    `precision` is that of the attack's passes; where parts differ (shards on different devices), it lists each.
+    `precision` is the precision of the attack's passes; if parts differ (shards on different devices), it lists each.
     `examples` maps original and adversarial (float32 `(n, C, H, W)`), index (int64), label, clean_prediction,
     adversarial_prediction (int32), epsilon, distance and ratio (float32) to one entry per example, by index. `errors`
-    has one line per sample with status error, at most ten; where it is not empty, nothing may be published.
+    has one line per sample with status error, at most ten; unless it is empty, nothing may be published.
     """
 
     rows: pa.Table

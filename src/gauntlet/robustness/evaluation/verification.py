@@ -1,4 +1,4 @@
-"""Checks that trust nobody: of gradients before an attack runs, and of every image that an attack returns."""
+"""Independent checks: of gradients before an attack runs, and of every image that an attack returns."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ BALL_RELATIVE, BALL_ABSOLUTE = 1e-5, 1e-6
 
 
 def check_gradients(model: AttackModel, x: Tensor) -> None:
-    """Check on a few images `(B, C, H, W)` that gradients exist, and are neither zero nor not finite on all of them.
+    """Check that the model has gradients that are finite and not zero on at least one of the images `(B, C, H, W)`.
 
-    On some of them they may be: that is counted in every row, and diagnosed. Where memory ends, fewer images are asked.
-    Raises InputError, which names the model's other views, and GauntletError when memory does not do for one image.
+    Zero or non-finite gradients on single images are counted in the rows and diagnosed. If memory runs out, fewer
+    images are checked. Raises InputError, which names the model's other views, and GauntletError if memory does not
+    suffice for one image.
     """
     predictions = model.judge(x).argmax(1)
     model.start_counting(len(x))
@@ -31,23 +32,23 @@ def check_gradients(model: AttackModel, x: Tensor) -> None:
             check_gradients(model, x[: len(x) // 2])
             return
         reason = str(error).partition("\n")[0]
-        raise InputError(f"the model has no gradient ({reason})", remedy=_elsewhere(model)) from error
+        raise InputError(f"the model has no gradient ({reason})", remedy=_alternatives(model)) from error
     count = int((model.counts.of["nonfinite_gradients"] > 0).sum())
     if count == len(x):
-        raise InputError(f"the model's gradient is not finite on all of {len(x)} images", remedy=_elsewhere(model))
+        raise InputError(f"the model's gradient is not finite on all of {len(x)} images", remedy=_alternatives(model))
     if not gradient.any():
-        raise InputError(f"the model's gradient is zero on all of {len(x)} images", remedy=_elsewhere(model))
+        raise InputError(f"the model's gradient is zero on all of {len(x)} images", remedy=_alternatives(model))
 
 
-def _elsewhere(model: AttackModel) -> str:
+def _alternatives(model: AttackModel) -> str:
     offered = [name for name in getattr(model.network, "surrogates", {}) if name not in ("logits", model.surrogate)]
     if offered:
-        return f"take gradients elsewhere, surrogate: {' | '.join(offered)}, or use an attack without gradients"
+        return f"take gradients from another view, surrogate: {' | '.join(offered)}, or use an attack without gradients"
     return "use an attack without gradients"
 
 
-def broken_promises(x: Tensor, returned: Tensor, *, norm: str, epsilon: float | None) -> dict[int, str]:
-    """Say what is wrong with returned images `(B, C, H, W)`: row to reason.
+def find_invalid(x: Tensor, returned: Tensor, *, norm: str, epsilon: float | None) -> dict[int, str]:
+    """Return why returned images `(B, C, H, W)` are invalid: row to reason.
 
     Each must be finite, in [0, 1] within 1e-6, and, for a bounded attack, no farther than epsilon (1 + 1e-5) + 1e-6.
     """

@@ -1,0 +1,115 @@
+"""Results of one attack on each sample of a part, and their rows and examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from gauntlet.core.geometry import distances
+from gauntlet.core.schemas import EVALUATION_SCHEMA
+from gauntlet.registry import ATTACKS
+from gauntlet.robustness.attacks.base.query_counts import COUNTED
+from gauntlet.robustness.evaluation.examples import Examples
+from gauntlet.robustness.evaluation.types import AttackSettings
+from gauntlet.robustness.judge import CellIdentity, logit_margin
+
+
+class SampleResults:
+    """Results for images `(B, C, H, W)` with labels `(B,)`, updated after each budget."""
+
+    def __init__(
+        self, x: Tensor, y: Tensor, logits: Tensor, attack: AttackSettings, confidence_of: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.x, self.y, self.attack, self.confidence_of = x, y, attack, confidence_of
+        self.clean_prediction = logits.argmax(1)
+        self.clean_confidence = confidence_of(logits)
+        self.margin = logit_margin(logits, y)
+        self.points = x.clone()
+        self.prediction = self.clean_prediction.clone()
+        self.confidence = self.clean_confidence.clone()
+        self.epsilon = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
+        self.counts = {name: torch.zeros_like(y) for name in COUNTED}
+        wrong = self.clean_prediction != y
+        self.epsilon[wrong] = 0.0
+        self.status = np.where(wrong.cpu().numpy(), "already_wrong", "robust").astype(object)
+        # The images of an attack with access "none" are not perturbations: they need not keep the label.
+        self.can_succeed = ATTACKS.entry(attack.spec.name).tags.get("access") != "none"
+
+    def record(
+        self,
+        active: Tensor,
+        points: Tensor,
+        logits: Tensor,
+        counts: Mapping[str, Tensor],
+        invalid: list[int],
+        *,
+        epsilon: float | None,
+    ) -> Tensor:
+        """Record the attack's results for the samples `active`; return the indices of those still robust, int64.
+
+        `points` `(A, C, H, W)`, `logits` `(A, K)`, `counts` and the rows `invalid` are in the order of `active` `(A,)`.
+        """
+        for name, total in self.counts.items():
+            total[active] += counts[name]
+        self.points[active], self.prediction[active] = points, logits.argmax(1)
+        self.confidence[active] = self.confidence_of(logits)
+        fooled = (logits.argmax(1) != self.y[active]) & self.can_succeed
+        robust = ~fooled
+        if invalid:
+            fooled[invalid] = robust[invalid] = False
+            self.status[active[invalid].cpu().numpy()] = "error"
+            self.prediction[active[invalid]], self.confidence[active[invalid]] = -1, torch.nan
+        self.status[active[fooled].cpu().numpy()] = "adversarial"
+        measured = distances(points - self.x[active])[self.attack.norm]
+        self.epsilon[active[fooled]] = measured[fooled] if epsilon is None else epsilon
+        return active[robust]
+
+    def finish(self, start: int, hashes: list[str], identity: CellIdentity) -> tuple[pa.Table, Examples]:
+        """Return rows of EVALUATION_SCHEMA, whose indices begin at `start`, and all fooled samples as examples."""
+        sizes = {name: size.cpu().numpy() for name, size in distances(self.points - self.x).items()}
+        count = len(hashes)
+        columns: dict[str, Any] = {
+            "experiment": [identity.experiment] * count,
+            "variant": [identity.variant] * count,
+            "seed": np.full(count, identity.seed),
+            "attack": [self.attack.name] * count,
+            "norm": [self.attack.norm] * count,
+            "index": np.arange(start, start + count),
+            "label": self.y.cpu().numpy(),
+            "clean_prediction": self.clean_prediction.cpu().numpy(),
+            "adversarial_prediction": self.prediction.cpu().numpy(),
+            "epsilon": self.epsilon.cpu().numpy(),
+            **sizes,
+            "clean_confidence": self.clean_confidence.cpu().numpy(),
+            "adversarial_confidence": self.confidence.cpu().numpy(),
+            **{name: total.cpu().numpy() for name, total in self.counts.items()},
+            "status": list(self.status),
+            "sample_hash": hashes,
+        }
+        never_fooled = {"epsilon": np.isnan(columns["epsilon"])}
+        arrays = [
+            pa.array(columns[field.name], mask=never_fooled.get(field.name)).cast(field.type, safe=False)
+            for field in EVALUATION_SCHEMA
+        ]
+        return pa.Table.from_arrays(arrays, schema=EVALUATION_SCHEMA), self._examples(columns)
+
+    def _examples(self, columns: Mapping[str, Any]) -> Examples:
+        """Return the fooled samples; `columns` hold one value per sample of the part."""
+        fooled = (self.status == "adversarial").nonzero()[0]
+        distance = columns[self.attack.norm][fooled]
+        return {
+            "index": columns["index"][fooled],
+            "original": self.x[fooled].to(torch.float32).cpu().numpy(),
+            "adversarial": self.points[fooled].to(torch.float32).cpu().numpy(),
+            "label": columns["label"][fooled].astype(np.int32),
+            "clean_prediction": columns["clean_prediction"][fooled].astype(np.int32),
+            "adversarial_prediction": columns["adversarial_prediction"][fooled].astype(np.int32),
+            "epsilon": columns["epsilon"][fooled].astype(np.float32),
+            "distance": distance.astype(np.float32),
+            "ratio": (self.margin.cpu().numpy()[fooled] / np.maximum(distance, 1e-12)).astype(np.float32),
+        }
