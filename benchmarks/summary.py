@@ -36,7 +36,7 @@ from gauntlet.reporting.aggregation import (
     measure_attacks,
     summarise,
 )
-from gauntlet.robustness.certificates.refutation import violations
+from gauntlet.robustness.certificates.counterexamples import find_counterexamples
 from gauntlet.robustness.diagnostics.attack_comparisons import COLUMNS, GRADIENT_COLUMNS, AttackFacts, compare
 from gauntlet.robustness.diagnostics.checks import flags_of, judged
 from gauntlet.robustness.diagnostics.measurements import measurement_table
@@ -147,7 +147,7 @@ def refute() -> None:
     for model in models():
         attacked = pa.concat_tables([read_table(paths.samples(cell)) for cell in evaluated(model)])
         for cell in certified(model):
-            violations(read_table(paths.samples(cell)), attacked, of_others=[])
+            find_counterexamples(read_table(paths.samples(cell)), attacked, exclude=[])
 
 
 def measure() -> None:

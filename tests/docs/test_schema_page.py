@@ -25,7 +25,7 @@ from gauntlet.reporting.aggregation import (
     PlannedCertificate,
     measure_attacks,
 )
-from gauntlet.robustness.certificates.refutation import VIOLATION_SCHEMA, violations
+from gauntlet.robustness.certificates.counterexamples import COUNTEREXAMPLE_SCHEMA, find_counterexamples
 from gauntlet.robustness.diagnostics.checks import CHECKS, DIAGNOSTICS_SCHEMA
 from gauntlet.robustness.diagnostics.measurements import MEASUREMENT_SCHEMA
 from gauntlet.robustness.inspection.arrays import INSPECTION_SCHEMA
@@ -36,7 +36,7 @@ QUERIES = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 SCHEMAS = {
     "evaluations.parquet": EVALUATION_SCHEMA,
     "certificates.parquet": CERTIFICATE_SCHEMA,
-    "counterexamples.parquet": VIOLATION_SCHEMA,
+    "counterexamples.parquet": COUNTEREXAMPLE_SCHEMA,
     "summary.parquet": SUMMARY_SCHEMA,
     "certified.parquet": CERTIFIED_SCHEMA,
     "attacks.parquet": ATTACKS_SCHEMA,
@@ -214,7 +214,7 @@ def test_two_attacks_are_counted_together(ask, results):
 
 
 def test_refuted_certificates(ask, results, tmp_path, monkeypatch):
-    """Query 8 finds nothing where certificates hold, and what `violations` finds where they do not."""
+    """Query 8 finds nothing where certificates hold, and what `find_counterexamples` finds where they do not."""
     assert ask(8).empty
     false = scaled(pq.read_table(results / "certificates.parquet").replace_schema_metadata(None), 500.0)
     evaluations = pq.read_table(results / "evaluations.parquet")
@@ -225,7 +225,7 @@ def test_refuted_certificates(ask, results, tmp_path, monkeypatch):
     exec(QUERIES[7], known)
     found = known["found"].df()
     assert len(found) > 10
-    assert len(found) == len(violations(false, evaluations))
+    assert len(found) == len(find_counterexamples(false, evaluations))
 
 
 def test_what_flags_say(ask):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gauntlet.learning.models.lipschitz_cnn import LipschitzCnn
 from gauntlet.learning.models.network import LipschitzClaim
 from gauntlet.registry import CERTIFICATES
-from gauntlet.robustness.certificates.verdicts import Verdicts
+from gauntlet.robustness.certificates.certified_predictions import CertifiedPredictions
 
 BATCHES: list[int] = []
 
@@ -35,19 +35,19 @@ def wide(network: object, x: Tensor, y: Tensor) -> Tensor:
 
 
 @CERTIFICATES.register("own_negative", norms=("l2",), certifies="own")
-def own_negative(network: object, x: Tensor) -> Verdicts:
+def own_negative(network: object, x: Tensor) -> CertifiedPredictions:
     """Give radii below 0 for a classifier of its own."""
     return verdicts(np.zeros(len(x)), np.full(len(x), -0.1))
 
 
 @CERTIFICATES.register("own_abstains", norms=("l2",), certifies="own")
-def own_abstains(network: object, x: Tensor) -> Verdicts:
+def own_abstains(network: object, x: Tensor) -> CertifiedPredictions:
     """Abstain, and give radii all the same."""
     return verdicts(np.full(len(x), -1), np.full(len(x), 0.1))
 
 
 @CERTIFICATES.register("own_short", norms=("l2",), certifies="own")
-def own_short(network: object, x: Tensor) -> Verdicts:
+def own_short(network: object, x: Tensor) -> CertifiedPredictions:
     """Leave out an image."""
     return verdicts(np.zeros(len(x) - 1), np.zeros(len(x) - 1))
 
@@ -59,7 +59,7 @@ def own_radii_only(network: object, x: Tensor) -> Tensor:
 
 
 @CERTIFICATES.register("hungry", norms=("l2",), certifies="own")
-def hungry(network: object, x: Tensor, *, batch_size: int) -> Verdicts:
+def hungry(network: object, x: Tensor, *, batch_size: int) -> CertifiedPredictions:
     """Be out of memory with more than 8 images at once; certify class 1 at radius 1 otherwise."""
     BATCHES.append(batch_size)
     if batch_size > 8:
@@ -67,9 +67,11 @@ def hungry(network: object, x: Tensor, *, batch_size: int) -> Verdicts:
     return verdicts(np.ones(len(x)), np.ones(len(x)))
 
 
-def verdicts(prediction: np.ndarray, radius: np.ndarray) -> Verdicts:
+def verdicts(prediction: np.ndarray, radius: np.ndarray) -> CertifiedPredictions:
     """Fill in the types."""
-    return Verdicts(prediction.astype(np.int64), np.ones(len(radius), np.float32), radius.astype(np.float32))
+    return CertifiedPredictions(
+        prediction.astype(np.int64), np.ones(len(radius), np.float32), radius.astype(np.float32)
+    )
 
 
 class Boastful(LipschitzCnn):

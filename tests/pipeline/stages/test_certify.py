@@ -16,7 +16,7 @@ from gauntlet.core.parquet import read_metadata, read_table, write_table
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages import aggregate, certify, diagnose, evaluate, prepare, train
 from gauntlet.pipeline.staleness import require_current_inputs
-from gauntlet.robustness.certificates.lipschitz_check import lipschitz_check_from
+from gauntlet.robustness.certificates.lipschitz_constants import LipschitzConstants
 from gauntlet.robustness.evaluation.partial_results import PartialResults
 from tests.support.interruptible import leftovers
 from tests.support.stub_outputs import plan_in, write_config
@@ -155,7 +155,7 @@ def test_claimed_and_measured_constants_reach_the_tables(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, lipschitz_config({"name": "lipschitz_cnn", "widths": [4, 4], "hidden": 8, "output": output}))
     run(tmp_path, "prepare", "train", "evaluate", "certify", "diagnose", "aggregate")
-    checked = lipschitz_check_from(read_metadata(paths.samples(MARGIN)))
+    checked = LipschitzConstants.from_metadata(read_metadata(paths.samples(MARGIN)))
     assert 0.01 < checked.measured < checked.claimed
     rows = read_table(paths.certified("tiny")).to_pylist()
     assert {(row["lipschitz_claimed"], row["lipschitz_measured"]) for row in rows} == {

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA
 from gauntlet.registry import Spec
-from gauntlet.robustness.certificates import certify, certify_parts
+from gauntlet.robustness.certificates.certifier import certify, certify_parts
 from gauntlet.robustness.evaluation import CellIdentity
 from tests.support import cheating_certificates
 
@@ -37,8 +37,8 @@ LABELS = NETWORK(IMAGES).argmax(1)
         ("wide", "no radii of shape"),
         ("own_negative", "radii that are negative or not finite"),
         ("own_abstains", "radii above 0 where it abstains"),
-        ("own_short", "no verdicts on"),
-        ("own_radii_only", "no verdicts on"),
+        ("own_short", "no CertifiedPredictions on"),
+        ("own_radii_only", "no CertifiedPredictions on"),
     ],
 )
 def test_what_is_no_certificate_is_refused(name: str, problem: str) -> None:

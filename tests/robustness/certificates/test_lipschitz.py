@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from gauntlet.core.errors import InputError
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA
 from gauntlet.registry import CERTIFICATES, Spec
-from gauntlet.robustness.certificates import certify
+from gauntlet.robustness.certificates.certified_predictions import round_down
+from gauntlet.robustness.certificates.certifier import certify
+from gauntlet.robustness.certificates.counterexamples import find_counterexamples
 from gauntlet.robustness.certificates.lipschitz import lipschitz
-from gauntlet.robustness.certificates.refutation import violations
-from gauntlet.robustness.certificates.verdicts import round_down
 from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate
 
 IDENTITY = CellIdentity("e", "v", 0)
@@ -174,8 +174,8 @@ def test_no_attack_comes_nearer_than_a_certificate(name: str) -> None:
     ):
         plan = AttackSettings("a", Spec(attack, options), norm, epsilons)
         found = evaluate(network, IMAGES, labels, plan, identity=IDENTITY).rows
-        assert violations(certified, found).num_rows == 0
+        assert find_counterexamples(certified, found).num_rows == 0
         if attack == "foolbox:DDNAttack":
             larger = pa.array(certified["radius"].to_numpy() * np.float32(1.05))
             wider = certified.set_column(certified.schema.get_field_index("radius"), "radius", larger)
-            assert violations(wider, found).num_rows > 20
+            assert find_counterexamples(wider, found).num_rows > 20

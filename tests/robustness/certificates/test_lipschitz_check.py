@@ -13,13 +13,8 @@ from gauntlet.core.errors import GauntletError
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import LipschitzClaim
 from gauntlet.registry import Spec
-from gauntlet.robustness.certificates.lipschitz_check import (
-    JACOBIANS,
-    LipschitzCheck,
-    check_lipschitz,
-    lipschitz_check_from,
-    measured_lipschitz,
-)
+from gauntlet.robustness.certificates.lipschitz_check import JACOBIANS, check_lipschitz, measure_lipschitz
+from gauntlet.robustness.certificates.lipschitz_constants import LipschitzConstants
 from tests.support import cheating_certificates
 
 IMAGES = torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -71,8 +66,8 @@ def first_two_pixels(*rows: tuple[float, float]) -> Tensor:
 def test_it_is_exact_on_affine_networks(rows: tuple, joint: float, disjoint: float) -> None:
     """The spectral norm of W for the vector of logits, the largest row for logits one by one; L2 of 3 and 4 is 5."""
     network = Affine(first_two_pixels(*rows))
-    assert measured_lipschitz(network, IMAGES, LipschitzClaim(1.0, head="joint")) == pytest.approx(joint, rel=1e-12)
-    found = measured_lipschitz(network, IMAGES, LipschitzClaim(1.0, head="disjoint"))
+    assert measure_lipschitz(network, IMAGES, LipschitzClaim(1.0, head="joint")) == pytest.approx(joint, rel=1e-12)
+    found = measure_lipschitz(network, IMAGES, LipschitzClaim(1.0, head="disjoint"))
     assert found == pytest.approx(disjoint, rel=1e-12)
     assert network.weight.dtype == torch.float32
     assert network.weight.grad is None
@@ -81,11 +76,11 @@ def test_it_is_exact_on_affine_networks(rows: tuple, joint: float, disjoint: flo
 def test_pairs_of_images_count_where_gradients_say_nothing() -> None:
     """A staircase has a zero Jacobian, and equal images no ratio; one image alone has only its Jacobian."""
     steps = Stairs(first_two_pixels((1.0, 0.0), (0.0, 1.0)))
-    assert measured_lipschitz(steps, IMAGES, LipschitzClaim(1.0)) > 0.1
+    assert measure_lipschitz(steps, IMAGES, LipschitzClaim(1.0)) > 0.1
     same = IMAGES[:1].repeat(3, 1, 1, 1)
-    assert measured_lipschitz(steps, same, LipschitzClaim(1.0)) == 0.0
+    assert measure_lipschitz(steps, same, LipschitzClaim(1.0)) == 0.0
     affine = Affine(first_two_pixels((3.0, 0.0), (0.0, 4.0)))
-    assert measured_lipschitz(affine, same[:1], LipschitzClaim(1.0)) == pytest.approx(4.0)
+    assert measure_lipschitz(affine, same[:1], LipschitzClaim(1.0)) == pytest.approx(4.0)
 
 
 def test_it_depends_neither_on_batches_nor_on_images_beyond_the_first() -> None:
@@ -95,11 +90,11 @@ def test_it_depends_neither_on_batches_nor_on_images_beyond_the_first() -> None:
     images = torch.rand(600, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     claim = exported.lipschitz
     assert claim is not None
-    found = measured_lipschitz(exported, images, claim)
+    found = measure_lipschitz(exported, images, claim)
     assert 0.1 < found <= claim.constant
-    assert measured_lipschitz(exported, images, claim, batch_size=3) == pytest.approx(found, rel=1e-9)
-    assert measured_lipschitz(exported, images[:512], claim) == pytest.approx(found, rel=1e-12)
-    assert measured_lipschitz(exported, images[: JACOBIANS // 2], claim) <= found * (1 + 1e-9)
+    assert measure_lipschitz(exported, images, claim, batch_size=3) == pytest.approx(found, rel=1e-9)
+    assert measure_lipschitz(exported, images[:512], claim) == pytest.approx(found, rel=1e-12)
+    assert measure_lipschitz(exported, images[: JACOBIANS // 2], claim) <= found * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("head", ["joint", "disjoint"])
@@ -112,8 +107,8 @@ def test_constrained_networks_keep_their_claim(head: str, options: dict[str, str
     assert checked is not None
     assert network.lipschitz is not None
     assert 0 < checked.measured <= checked.claimed == network.lipschitz.constant
-    assert lipschitz_check_from(checked.metadata()) == checked
-    assert lipschitz_check_from({}) is None
+    assert LipschitzConstants.from_metadata(checked.metadata()) == checked
+    assert LipschitzConstants.from_metadata({}) is None
 
 
 def test_a_claim_below_what_images_show_is_refused() -> None:
@@ -125,7 +120,7 @@ def test_a_claim_below_what_images_show_is_refused() -> None:
     with pytest.raises(GauntletError, match=r"joint head"):
         check_lipschitz(Affine(first_two_pixels((1.0, 0.0), (-1.0, 0.0)), Claim(1.0)), IMAGES, MARGIN)
     one_by_one = Affine(first_two_pixels((1.0, 0.0), (-1.0, 0.0)), Claim(1.0, head="disjoint"))
-    assert check_lipschitz(one_by_one, IMAGES, MARGIN) == LipschitzCheck(1.0, pytest.approx(1.0))
+    assert check_lipschitz(one_by_one, IMAGES, MARGIN) == LipschitzConstants(1.0, pytest.approx(1.0))
 
 
 def test_nothing_is_measured_where_nothing_rests_on_it() -> None:

@@ -17,10 +17,10 @@ from gauntlet.config.certificates import Certificate
 from gauntlet.core.errors import InputError
 from gauntlet.core.randomness import sample_keys
 from gauntlet.registry import Spec
-from gauntlet.robustness.certificates import certify
-from gauntlet.robustness.certificates.refutation import violations
-from gauntlet.robustness.certificates.smoothing import smoothing, verdicts
-from gauntlet.robustness.certificates.verdicts import Verdicts
+from gauntlet.robustness.certificates.certified_predictions import CertifiedPredictions
+from gauntlet.robustness.certificates.certifier import certify
+from gauntlet.robustness.certificates.counterexamples import find_counterexamples
+from gauntlet.robustness.certificates.smoothing import predictions_from_counts, smoothing
 from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate
 
 NORMAL = NormalDist()
@@ -28,8 +28,12 @@ IDENTITY = CellIdentity("e", "v", 0)
 SETTINGS = {"name": "c", "norm": "l2", "identity": IDENTITY}
 
 
-def of_counts(selection: list[int], estimation: list[int], *, sigma: float = 0.25, alpha: float = 0.001) -> Verdicts:
-    return verdicts(np.array([selection]), np.array([estimation]), n=sum(estimation), sigma=sigma, alpha=alpha)
+def of_counts(
+    selection: list[int], estimation: list[int], *, sigma: float = 0.25, alpha: float = 0.001
+) -> CertifiedPredictions:
+    return predictions_from_counts(
+        np.array([selection]), np.array([estimation]), n=sum(estimation), sigma=sigma, alpha=alpha
+    )
 
 
 @pytest.mark.parametrize(("n", "sigma", "alpha"), [(100_000, 0.25, 0.001), (1000, 0.5, 0.001), (20, 1.0, 0.05)])
@@ -65,10 +69,12 @@ def test_the_bound_is_where_the_binomial_tail_is_alpha(hits: int, n: int, alpha:
 def test_what_the_count_does_not_decide_is_an_abstention() -> None:
     """At a bound of one half or less there is no class and no radius, no hit at all included; no class is preferred."""
     for estimation in ([500, 500], [548, 452], [0, 1000], [0, 0]):
-        found = verdicts(np.array([[60, 40]]), np.array([estimation]), n=1000, sigma=0.25, alpha=0.001)
+        found = predictions_from_counts(np.array([[60, 40]]), np.array([estimation]), n=1000, sigma=0.25, alpha=0.001)
         assert (found.prediction.tolist(), found.radius.tolist()) == ([-1], [0.0])
     assert of_counts([60, 40], [550, 450]).prediction.tolist() == [0]
-    assert verdicts(np.array([[6, 4]]), np.array([[0, 9]]), n=9, sigma=1.0, alpha=0.1).confidence.tolist() == [0.0]
+    assert predictions_from_counts(
+        np.array([[6, 4]]), np.array([[0, 9]]), n=9, sigma=1.0, alpha=0.1
+    ).confidence.tolist() == [0.0]
 
 
 def test_the_first_copies_choose_the_class_and_the_others_bound_it() -> None:
@@ -99,7 +105,7 @@ class Brightest(nn.Module):
         return x.flatten(1)
 
 
-def trials(distance: float, count: int, **options: Any) -> Verdicts:
+def trials(distance: float, count: int, **options: Any) -> CertifiedPredictions:
     """Certify the image at a distance from the plane again and again, each time by other draws."""
     image = torch.tensor([0.6, 0.8, 0.0, 0.0]).mul(distance).reshape(1, 1, 2, 2)
     keys = sample_keys(0, "trials", [str(number) for number in range(count)])
@@ -199,9 +205,9 @@ def test_it_certifies_where_the_model_is_wrong_and_no_attack_on_the_model_refute
     plan = AttackSettings("a", Spec("gaussian_noise"), "l2", (0.5,))
     attacked = evaluate(network, images, one, plan, identity=IDENTITY).rows
     assert attacked["status"].to_pylist() == ["already_wrong"]
-    assert len(violations(certified, attacked)) == 1
-    assert len(violations(certified, attacked, of_others=["c"])) == 0
-    assert len(violations(pa.concat_tables([certified, _renamed(certified)]), attacked, of_others=["c"])) == 1
+    assert len(find_counterexamples(certified, attacked)) == 1
+    assert len(find_counterexamples(certified, attacked, exclude=["c"])) == 0
+    assert len(find_counterexamples(pa.concat_tables([certified, _renamed(certified)]), attacked, exclude=["c"])) == 1
 
 
 def _renamed(table: pa.Table) -> pa.Table:

@@ -12,7 +12,7 @@ from gauntlet.learning.models.network import Network
 from gauntlet.registry import Spec
 from gauntlet.robustness.attacks.base.model import AttackModel
 from gauntlet.robustness.attacks.max_confidence import _score
-from gauntlet.robustness.certificates import certify
+from gauntlet.robustness.certificates.certifier import certify
 from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate
 from gauntlet.robustness.judge import Judge, class_probabilities
 

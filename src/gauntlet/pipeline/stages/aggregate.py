@@ -38,8 +38,8 @@ from gauntlet.reporting.aggregation import (
 from gauntlet.reporting.aggregation.attacks import VOLATILE
 from gauntlet.reporting.aggregation.origins import RUN_METADATA
 from gauntlet.reporting.tables.summary_text import csv_table, markdown_table
-from gauntlet.robustness.certificates.lipschitz_check import lipschitz_check_from
-from gauntlet.robustness.certificates.refutation import violations
+from gauntlet.robustness.certificates.counterexamples import find_counterexamples
+from gauntlet.robustness.certificates.lipschitz_constants import LipschitzConstants
 from gauntlet.robustness.diagnostics.attack_comparisons import COLUMNS, GRADIENT_COLUMNS, AttackFacts, compare
 from gauntlet.robustness.diagnostics.checks import flags_of, judged
 from gauntlet.robustness.diagnostics.measurements import MEASUREMENT_SCHEMA, measurement_table
@@ -171,7 +171,7 @@ def _constants(cells: Iterable[Cell]) -> dict[tuple[str, str], tuple[float, floa
     """Read claimed and measured Lipschitz constants: per variant and certificate the largest over seeds."""
     found: dict[tuple[str, str], tuple[float, float]] = {}
     for cell in cells:
-        key, checked = (cell.variant, cell.name), lipschitz_check_from(read_metadata(paths.samples(cell)))
+        key, checked = (cell.variant, cell.name), LipschitzConstants.from_metadata(read_metadata(paths.samples(cell)))
         if checked is not None:
             claimed, measured = found.get(key, (0.0, 0.0))
             found[key] = max(claimed, checked.claimed), max(measured, checked.measured)
@@ -205,7 +205,7 @@ def _refuse_violations(
         tables = [read_table(paths.samples(other)) for other in evaluations if other.model == certificate.model]
         if tables:
             rows = read_table(paths.samples(certificate))
-            found.append(violations(rows, pa.concat_tables(tables), of_others=of_others))
+            found.append(find_counterexamples(rows, pa.concat_tables(tables), exclude=of_others))
     counterexamples = pa.concat_tables(found) if found else None
     kept = paths.counterexamples(cell.experiment)
     if counterexamples is None or not len(counterexamples):

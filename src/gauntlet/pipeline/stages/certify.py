@@ -23,8 +23,9 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages.device import describe_device, open_device
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
 from gauntlet.pipeline.staleness import Plan
-from gauntlet.robustness.certificates import certify_parts
-from gauntlet.robustness.certificates.lipschitz_check import LipschitzCheck, check_lipschitz
+from gauntlet.robustness.certificates.certifier import certify_parts
+from gauntlet.robustness.certificates.lipschitz_check import check_lipschitz
+from gauntlet.robustness.certificates.lipschitz_constants import LipschitzConstants
 from gauntlet.robustness.evaluation import CellIdentity, EvaluationPart
 from gauntlet.robustness.evaluation.partial_results import PartialResults
 from gauntlet.robustness.evaluation.shards import default_batch_size, remaining
@@ -58,7 +59,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
 
 def _certified(
     plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, stop: StopRequest
-) -> tuple[pa.Table, LipschitzCheck | None]:
+) -> tuple[pa.Table, LipschitzConstants | None]:
     """Give the rows of all samples, keeping them on disk from time to time while there are more to come.
 
     And the Lipschitz constant, measured before anything is certified, where the certificate rests on one.

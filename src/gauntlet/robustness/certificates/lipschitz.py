@@ -1,4 +1,4 @@
-"""The margin certificate of networks whose Lipschitz constant is known by construction."""
+"""Margin certificate of networks whose Lipschitz constant is known by construction."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from gauntlet.core.errors import InputError
 from gauntlet.registry import CERTIFICATES
-from gauntlet.robustness.certificates.verdicts import round_down
+from gauntlet.robustness.certificates.certified_predictions import round_down
 from gauntlet.robustness.judge import copied, logit_margin
 
-# The certified network runs in float32; this share of the largest logit covers its rounding on both margins' sides.
+# The certified network runs in float32; this share of the largest logit covers its rounding in both logits of a margin.
 _ROUNDING = 2.0**-20
 
 
@@ -25,19 +25,19 @@ _ROUNDING = 2.0**-20
 def lipschitz(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """Certify that no perturbation of smaller L2 norm than the radius changes the prediction `y`.
 
-    What holds: for every d with ||d||_2 < radius, the network gives x + d the class y, with certainty (probability 1),
-    provided that ``network.lipschitz`` states a true bound L on its L2 constant in pixel scale, normalisation included.
+    Guarantee: for every d with ||d||_2 < radius, the network gives x + d the class y, with certainty (probability 1),
+    provided that ``network.lipschitz`` states a true bound L on its L2 constant in pixel scale, normalization included.
     radius = (z_y - max_{i != y} z_i) / (sqrt(2) L) where the map to all logits is L-Lipschitz (joint head), and
-    / (2 L) where each logit is (disjoint heads). Logits are computed in float64, lessened by the rounding error of the
-    float32 network, and the radius is rounded down to float32.
+    / (2 L) where each logit is (disjoint heads). Logits are computed in float64, the margin is reduced by the rounding
+    error of the float32 network, and the radius is rounded down to float32.
 
-    x is `(B, C, H, W)` in [0, 1], y int64 `(B,)`; gives float32 `(B,)`, 0 where nothing can be certified.
+    x is `(B, C, H, W)` in [0, 1], y int64 `(B,)`; returns float32 `(B,)`, 0 where nothing can be certified.
     Raises InputError when the network states no Lipschitz constant.
     """
     claim = getattr(network, "lipschitz", None)
     if claim is None:
         raise InputError(
-            "the network states no Lipschitz constant, so that no radius follows from its margins",
+            "the network states no Lipschitz constant, so no radius follows from its margins",
             remedy="certify lipschitz only variants built from constrained layers",
         )
     divisor = {"joint": math.sqrt(2.0), "disjoint": 2.0}.get(claim.head)

@@ -1,9 +1,6 @@
-"""The Lipschitz constant that a network shows on images: a lower bound of the true one, never above an honest claim."""
+"""Check of a claimed Lipschitz constant against images: the measured one is a lower bound, so it must not be larger."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,52 +9,31 @@ from gauntlet.core.batch_size import BatchSize
 from gauntlet.core.errors import GauntletError
 from gauntlet.learning.models.network import LipschitzClaim
 from gauntlet.registry import CERTIFICATES, Spec
+from gauntlet.robustness.certificates.lipschitz_constants import LipschitzConstants
 from gauntlet.robustness.judge import copied
 
-CLAIMED_KEY = "gauntlet.lipschitz_claimed"
-MEASURED_KEY = "gauntlet.lipschitz_measured"
-
 PAIRED_IMAGES = 512
-"""All pairs of the first so many images are measured."""
+"""Number of images, from the first on, of which all pairs are measured."""
 JACOBIANS = 128
-"""At the first so many images the Jacobian is measured."""
+"""Number of images, from the first on, at which the Jacobian is measured."""
 TOLERANCE = 1e-6
-"""Share by which a measurement in float64 may exceed a claim, which may be stated in float32, without refuting it."""
+"""Share by which a constant measured in float64 may exceed a claim, which may be stated in float32."""
 
 _JACOBIAN_ENTRIES = 2**25
 
 
-@dataclass(frozen=True)
-class LipschitzCheck:
-    """A network's L2 constant in pixel units: what it claims, and the largest that images show."""
-
-    claimed: float
-    measured: float
-
-    def metadata(self) -> dict[str, str]:
-        """Give the entries that a certificate's file carries."""
-        return {CLAIMED_KEY: repr(self.claimed), MEASURED_KEY: repr(self.measured)}
-
-
-def lipschitz_check_from(metadata: Mapping[str, str]) -> LipschitzCheck | None:
-    """Read back what `LipschitzCheck.metadata` wrote; None where nothing was measured."""
-    if CLAIMED_KEY not in metadata:
-        return None
-    return LipschitzCheck(float(metadata[CLAIMED_KEY]), float(metadata[MEASURED_KEY]))
-
-
 def check_lipschitz(
     network: nn.Module, images: Tensor, certificate: Spec, *, batch_size: int = 256, where: str = ""
-) -> LipschitzCheck | None:
-    """Hold the constant that a network claims against its images `(N, C, H, W)` in [0, 1], before it is certified.
+) -> LipschitzConstants | None:
+    """Check the constant that a network claims on images `(N, C, H, W)` in [0, 1], before it is certified.
 
-    None for a certificate that needs no constant, or a network that states none in L2 (which the certificate refuses).
-    Raises GauntletError when images refute the claim: more than `TOLERANCE` above it.
+    Returns None for a certificate that needs no constant, and for a network that states none in L2 (which the
+    certificate refuses). Raises GauntletError when the measured constant exceeds the claim by more than `TOLERANCE`.
     """
     claim = getattr(network, "lipschitz", None)
     if CERTIFICATES.entry(certificate.name).tags.get("needs") != "lipschitz" or claim is None or claim.norm != "l2":
         return None
-    measured = measured_lipschitz(network, images, claim, batch_size=batch_size)
+    measured = measure_lipschitz(network, images, claim, batch_size=batch_size)
     if not measured <= claim.constant * (1 + TOLERANCE):
         raise GauntletError(
             f"the network claims to be {claim.constant:.6g}-Lipschitz in L2 ({claim.head} head), and images show a"
@@ -65,15 +41,15 @@ def check_lipschitz(
             where=where,
             remedy="correct the constant that `lipschitz` states, or constrain the layers that break it",
         )
-    return LipschitzCheck(claim.constant, measured)
+    return LipschitzConstants(claim.constant, measured)
 
 
-def measured_lipschitz(network: nn.Module, images: Tensor, claim: LipschitzClaim, *, batch_size: int = 256) -> float:
-    """Give the largest change of the logits per change of the image that images `(N, C, H, W)` show, in float64.
+def measure_lipschitz(network: nn.Module, images: Tensor, claim: LipschitzClaim, *, batch_size: int = 256) -> float:
+    """Measure a lower bound of a network's L2 constant on images `(N, C, H, W)`, in float64.
 
-    The largest of two lower bounds: ``|f(x) - f(z)| / |x - z|`` over all pairs of the first `PAIRED_IMAGES` images, and
-    the norm of the Jacobian at the first `JACOBIANS`. Norms are L2 of the vector of logits for a ``joint`` head, of
-    each logit alone for ``disjoint`` heads.
+    The larger of two: ``|f(x) - f(z)| / |x - z|`` over all pairs of the first `PAIRED_IMAGES` images, and the norm of
+    the Jacobian at the first `JACOBIANS`. Norms are L2 of the vector of logits for a ``joint`` head, of each logit
+    alone for ``disjoint`` heads.
     """
     exact = copied(network).to(torch.float64)
     first = next(exact.parameters(), images)
@@ -92,25 +68,25 @@ def measured_lipschitz(network: nn.Module, images: Tensor, claim: LipschitzClaim
 
 
 def _pair_ratio(x: Tensor, logits: Tensor, head: str) -> float:
-    """Give the largest ratio over all pairs of different images."""
-    away = torch.pdist(x.flatten(1))
+    """Return the largest change of the logits per change of the image, over all pairs of different images."""
+    distance = torch.pdist(x.flatten(1))
     change = torch.pdist(logits) if head == "joint" else torch.pdist(logits, p=torch.inf)
-    different = away > 0
-    return float((change[different] / away[different]).max()) if different.any() else 0.0
+    different = distance > 0
+    return float((change[different] / distance[different]).max()) if different.any() else 0.0
 
 
 def _jacobian_norm(network: nn.Module, x: Tensor, head: str) -> float:
-    """Give the largest norm of the Jacobians at images `(B, C, H, W)`, by one backward pass per logit."""
+    """Return the largest norm of the Jacobians at images `(B, C, H, W)`, with one backward pass per logit."""
     x = x.detach().clone().requires_grad_()
     with torch.enable_grad():
         logits = network(x)
         rows = [
-            torch.autograd.grad(one.sum(), x, retain_graph=True, materialize_grads=True)[0].flatten(1)
-            for one in logits.unbind(1)
+            torch.autograd.grad(logit.sum(), x, retain_graph=True, materialize_grads=True)[0].flatten(1)
+            for logit in logits.unbind(1)
         ]
     jacobian = torch.stack(rows, dim=1)
     if head == "joint":
-        # The Gram matrix is K x K, where the Jacobian has as many columns as the image has values.
+        # The Gram matrix is K x K; the Jacobian has as many columns as the image has values.
         largest = torch.linalg.eigvalsh(jacobian @ jacobian.mT)[:, -1]
         return float(largest.clamp(min=0).max().sqrt())
     return float(jacobian.norm(dim=2).max())

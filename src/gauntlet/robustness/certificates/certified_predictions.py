@@ -1,4 +1,4 @@
-"""What a certificate says of images, rounded so that it never says too much."""
+"""Predictions of a certified classifier, and rounding that never overstates a certificate."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Verdicts:
-    """What a classifier of the certificate's own says of B images, and how far it stands by it.
+class CertifiedPredictions:
+    """Predictions of the certified (e.g. smoothed) classifier on B images, with confidence and radius.
 
     `prediction` is int64 `(B,)`, -1 where it abstains; `confidence` float32 `(B,)` in [0, 1], a number that the
     certificate documents; `radius` float32 `(B,)` in the certificate's norm, in pixel units, 0 where it abstains.

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
-from gauntlet.robustness.certificates.refutation import VIOLATION_SCHEMA, violations
+from gauntlet.robustness.certificates.counterexamples import COUNTEREXAMPLE_SCHEMA, find_counterexamples
 
 
 def certificate(sample: str, radius: float, **other: Any) -> dict[str, Any]:
@@ -38,11 +38,11 @@ def attacked(sample: str, distance: float, **other: Any) -> dict[str, Any]:
 
 
 def check(certificates: list[dict[str, Any]], evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    table = violations(
+    table = find_counterexamples(
         pa.Table.from_pylist(certificates, schema=CERTIFICATE_SCHEMA),
         pa.Table.from_pylist(evaluations, schema=EVALUATION_SCHEMA),
     )
-    assert table.schema.equals(VIOLATION_SCHEMA)
+    assert table.schema.equals(COUNTEREXAMPLE_SCHEMA)
     return table.to_pylist()
 
 

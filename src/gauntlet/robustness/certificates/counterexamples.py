@@ -1,0 +1,58 @@
+"""Check of certificates against attacks: a radius above a distance at which the same model was fooled is false."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_SAMPLE = ["experiment", "variant", "seed", "sample_hash"]
+
+COUNTEREXAMPLE_SCHEMA = pa.schema(
+    [
+        ("experiment", pa.string()),
+        ("variant", pa.string()),
+        ("seed", pa.int64()),
+        ("certificate", pa.string()),
+        ("attack", pa.string()),
+        ("norm", pa.string()),
+        ("index", pa.int64()),
+        ("sample_hash", pa.string()),
+        ("radius", pa.float32()),
+        ("distance", pa.float32()),
+    ]
+)
+"""One row per certified sample and attack that refutes the certificate; `index` is the sample's in the evaluation."""
+
+
+def find_counterexamples(certificates: pa.Table, evaluations: pa.Table, *, exclude: Collection[str] = ()) -> pa.Table:
+    """Find the certificates that an attack refutes: rows of COUNTEREXAMPLE_SCHEMA, worst first; empty when all hold.
+
+    Rows of CERTIFICATE_SCHEMA and EVALUATION_SCHEMA are joined by model (experiment, variant, seed) and image
+    (sample_hash). The radius is compared with the measured distance, in the certificate's norm, of every image that
+    fooled the model, whatever the attack's own norm. A certified sample that an evaluation found misclassified as it is
+    counts as fooled at distance 0. `exclude` names the certificates of other classifiers than the attacked models (tag
+    `certifies`), which no attack on a model can refute.
+    """
+    found = []
+    of_model = pc.invert(pc.is_in(certificates["certificate"], pa.array(list(exclude), pa.string())))
+    certified = certificates.filter(pc.and_(of_model, pc.equal(certificates["status"], "certified")))
+    fooled = evaluations.filter(pc.is_in(evaluations["status"], pa.array(["adversarial", "already_wrong"])))
+    for norm in pc.unique(certified["norm"]).to_pylist():
+        radii = certified.filter(pc.equal(certified["norm"], norm)).select([*_SAMPLE, "certificate", "norm", "radius"])
+        sizes = fooled.select([*_SAMPLE, "attack", "index", norm])
+        sizes = sizes.rename_columns([*_SAMPLE, "attack", "index", "distance"])
+        pairs = radii.combine_chunks().join(sizes.combine_chunks(), keys=_SAMPLE, join_type="inner")
+        refuted = pairs.filter(pc.greater(pairs["radius"], pairs["distance"]))
+        found.append(refuted.select(COUNTEREXAMPLE_SCHEMA.names))
+    if not found:
+        return COUNTEREXAMPLE_SCHEMA.empty_table()
+    table = pa.concat_tables(found).cast(COUNTEREXAMPLE_SCHEMA).combine_chunks()
+    excess = pc.subtract(table["radius"], table["distance"])
+    columns = ("experiment", "variant", "seed", "certificate", "attack", "index")
+    order = pc.sort_indices(
+        table.append_column("excess", excess),
+        sort_keys=[("excess", "descending"), *((column, "ascending") for column in columns)],
+    )
+    return table.take(order)
