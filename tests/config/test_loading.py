@@ -331,13 +331,13 @@ def test_a_default_number_of_targets_is_no_mistake(tmp_path, monkeypatch):
 
 
 def test_a_surrogate_of_a_class_that_does_not_say_is_left_to_it(tmp_path, monkeypatch):
-    """A user's own network may offer any view; one that is registered with its views is held to them."""
+    """A user's own network may offer any surrogate, unless it is registered with its surrogates."""
     attacks = {"a": {"name": "pgd", "norm": "linf", "epsilons": [0.1], "surrogate": "early"}}
     text = "import torch\nfrom gauntlet.registry import MODELS\n{}class Mine(torch.nn.Module):\n    pass\n"
     monkeypatch.syspath_prepend(tmp_path)
-    for module, decorator in (("mute", ""), ("told", '@MODELS.register("x", views=("late",))\n')):
-        (tmp_path / f"{module}_views.py").write_text(text.format(decorator))
-        own = {"dataset": {"source": "sklearn_digits"}, "variants": {"v": {"model": f"{module}_views:Mine"}}}
+    for module, decorator in (("mute", ""), ("told", '@MODELS.register("x", surrogates=("late",))\n')):
+        (tmp_path / f"{module}_surrogates.py").write_text(text.format(decorator))
+        own = {"dataset": {"source": "sklearn_digits"}, "variants": {"v": {"model": f"{module}_surrogates:Mine"}}}
         file = tmp_path / "config.yaml"
         file.write_text(yaml.safe_dump({"experiments": {"e": {**own, "attacks": attacks}}}))
         if module == "mute":

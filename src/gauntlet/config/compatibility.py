@@ -163,24 +163,24 @@ def certificate_problems(certificate: Spec) -> Iterator[tuple[Location, str]]:
 
 def surrogate_problem(surrogate: str | None, variants: Iterable[Variant]) -> str | None:
     """Say that none of the variants, which are those that an attack sees, offers a surrogate; None where one may."""
-    views = [offered_views(variant) for variant in variants]
-    if surrogate is None or surrogate in ALWAYS_OFFERED or None in views:
+    by_variant = [offered_surrogates(variant) for variant in variants]
+    if surrogate is None or surrogate in ALWAYS_OFFERED or None in by_variant:
         return None
-    offered = list(dict.fromkeys(name for found in views for name in found or ()))
+    offered = list(dict.fromkeys(name for names in by_variant for name in names or ()))
     if surrogate in offered:
         return None
     return f"no variant that it sees offers {surrogate!r}; {nearest(surrogate, [*offered, *ALWAYS_OFFERED])}"
 
 
-def offered_views(variant: Variant) -> tuple[str, ...] | None:
-    """Give the names of the views that a network and its parts offer; None where a user's own class does not say."""
+def offered_surrogates(variant: Variant) -> tuple[str, ...] | None:
+    """Return the names of the surrogates of a network and its parts; None if a user's own class declares none."""
     entries = [
         MODELS.entry(variant.model.name),
         *(registry.entry(part.name) for registry, part in parts_of(variant.model)),
     ]
-    if any(":" in entry.name and "views" not in entry.tags for entry in entries):
+    if any(":" in entry.name and "surrogates" not in entry.tags for entry in entries):
         return None
-    return tuple(view for entry in entries for view in entry.tags.get("views", ()))
+    return tuple(name for entry in entries for name in entry.tags.get("surrogates", ()))
 
 
 def targets_problem(attack: Spec, dataset: Dataset) -> str | None:

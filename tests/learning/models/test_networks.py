@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gauntlet.config.compatibility import offered_views
+from gauntlet.config.compatibility import offered_surrogates
 from gauntlet.config.variants import Variant
 from gauntlet.core.errors import InputError
 from gauntlet.learning.models.build import build
@@ -96,9 +96,9 @@ def test_lenet_has_the_layers_of_the_source() -> None:
 
 @pytest.mark.parametrize("spec", architectures(), ids=str)
 def test_views_are_registered_as_they_are_offered(spec: Spec) -> None:
-    """A configuration's `surrogate` is checked by the tags `views`, so they name what the network has."""
+    """A configuration's `surrogate` is checked by the tags `surrogates`, so they name what the network has."""
     offered = set(built(spec).surrogates) - {"logits"}
-    assert set(offered_views(Variant.model_validate({"model": spec.as_dict()})) or ()) == offered
+    assert set(offered_surrogates(Variant.model_validate({"model": spec.as_dict()})) or ()) == offered
 
 
 def test_code_bits_view_is_before_the_tanh() -> None:

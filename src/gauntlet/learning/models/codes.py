@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gauntlet.core.errors import InputError
 from gauntlet.learning.models.heads.dense import dense
-from gauntlet.learning.models.network import Head, View
+from gauntlet.learning.models.network import Head, Surrogate
 
 
 def code_length(num_classes: int, length: int | None = None) -> int:
@@ -108,8 +108,8 @@ class CodeHead(Head):
         """Map received words `(B, bits)` to log-probabilities `(B, K)`."""
         return log_probabilities(word, self.code, power=self.power, max_probability=self.max_probability)
 
-    def views(self) -> Mapping[str, View]:
-        """Offer ``code_bits``: correlation of the bits before tanh with the codewords."""
+    def surrogates(self) -> Mapping[str, Surrogate]:
+        """Return ``code_bits``: the correlation of the bits before tanh with the codewords."""
         # The tanh saturates and the decoder divides by distances: gradients through both say little. The correlation
         # of the bits before tanh with the codewords has the same winner wherever the bits agree with a codeword.
         return {"code_bits": lambda features: self.bits(features) @ self.code.T / self.code.shape[1]}

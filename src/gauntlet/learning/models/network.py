@@ -12,7 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gauntlet.learning.models.layers.ramp import Ramp
 from gauntlet.registry import Spec
 
-View = Callable[[Tensor], Tensor]
+Surrogate = Callable[[Tensor], Tensor]
+"""Differentiable function that attacks may follow in place of the logits, e.g. the code bits before their tanh."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class Head(nn.Module):
         """Give what the model holds each class to be, in [0, 1], `(B, K)`: the softmax of the logits `(B, K)`."""
         return logits.softmax(1)
 
-    def views(self) -> Mapping[str, View]:
-        """Name other differentiable views: maps of features `(B, F)` to scores `(B, K)`."""
+    def surrogates(self) -> Mapping[str, Surrogate]:
+        """Return the head's surrogates by name: functions of features `(B, F)` with scores `(B, K)`."""
         return {}
 
     @property
@@ -121,13 +122,13 @@ class Network(nn.Module):
         return self.head.probabilities(logits)
 
     @property
-    def surrogates(self) -> dict[str, View]:
-        """Differentiable views by name: maps of images to scores `(B, K)`; ``logits`` is the network itself."""
+    def surrogates(self) -> dict[str, Surrogate]:
+        """Surrogates by name: functions of images with scores `(B, K)`; ``logits`` is the network itself."""
 
-        def through(view: View) -> View:
-            return lambda x: view(self.features(x))
+        def of_images(surrogate: Surrogate) -> Surrogate:
+            return lambda x: surrogate(self.features(x))
 
-        return {"logits": self.forward, **{name: through(view) for name, view in self.head.views().items()}}
+        return {"logits": self.forward, **{name: of_images(f) for name, f in self.head.surrogates().items()}}
 
     @property
     def adaptive(self) -> tuple[tuple[str, str], ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from gauntlet.config import Cell, grid
-from gauntlet.config.compatibility import offered_views
+from gauntlet.config.compatibility import offered_surrogates
 from gauntlet.config.schema import Experiment
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.files import write_text
@@ -120,7 +120,7 @@ def attack_facts(name: str, settings: Experiment, variant: str) -> AttackFacts:
         search=str(tags.get("search", "")),
         steps=steps if isinstance(steps, int) else None,
         surrogate="adaptive"
-        if tags.get("adaptive") and offered_views(settings.variants[variant])
+        if tags.get("adaptive") and offered_surrogates(settings.variants[variant])
         else attack.surrogate,
         transfer=attack.transfer_from is not None,
         epsilons=attack.epsilons,

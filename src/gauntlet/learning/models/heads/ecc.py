@@ -8,7 +8,7 @@ from gauntlet.learning.models.codes import CodeHead, hadamard_code
 from gauntlet.registry import HEADS, NonNegativeInt, OpenFraction, PositiveFloat, PositiveInt, PowerOfTwo
 
 
-@HEADS.register("ecc", outputs=("codes",), views=("code_bits",), source="Verma and Swami 2019, NeurIPS")
+@HEADS.register("ecc", outputs=("codes",), surrogates=("code_bits",), source="Verma and Swami 2019, NeurIPS")
 class EccHead(CodeHead):
     """Error-correcting output code: dense(hidden), relu, dense(L), tanh; L bits, decoded by distance to the codewords.
 
