@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 from gauntlet.config import Cell  # noqa: E402
 from gauntlet.pipeline import paths  # noqa: E402
 from gauntlet.pipeline.status.logs import seconds  # noqa: E402
-from tests.support.slurm.cluster import Cluster, lacking  # noqa: E402
+from tests.support.slurm.cluster import Cluster, missing_requirements  # noqa: E402
 from tests.support.stub_outputs import write_config  # noqa: E402
 
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "sinfo", "sacctmgr", "scancel", "srun")
@@ -102,7 +102,7 @@ def slurm(folder: Path) -> Iterator[None]:
     if shutil.which("sinfo") and subprocess.run(["sinfo"], capture_output=True, check=False).returncode == 0:
         yield
         return
-    if missing := lacking():
+    if missing := missing_requirements():
         sys.exit(
             f"no SLURM answers, and one of our own needs {', '.join(missing)}: tests/support/install/slurm.sh, as root"
         )

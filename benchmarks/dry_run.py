@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.support.stub_outputs import finish, write_config  # noqa: E402
+from tests.support.stub_outputs import finish_cells, write_config  # noqa: E402
 
 PLAIN = """
 MODELS = [(v, s) for v in range({variants}) for s in range({seeds})]
@@ -113,7 +113,7 @@ def _ours(folder: Path, variants: int, seeds: int, attacks: int) -> None:
     for name in ("workflow", "rules", "profiles", "envs"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "local").symlink_to("profiles/local")
-    finish(folder)
+    finish_cells(folder)
 
 
 def _plain(folder: Path, variants: int, seeds: int, attacks: int) -> None:

@@ -134,7 +134,7 @@ def place(folder: Path, cell: Cell) -> Path:
 def load(page: Path, times: int = 3) -> None:
     """Load the page in a fresh browser each time, as its first page."""
     for _ in range(times):
-        with browser.browsing() as one:
+        with browser.open_browser() as one:
             start = time.monotonic()
             one.open(page)
             found = one.ask("return document.querySelectorAll('#cells-table tbody tr').length")

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from gauntlet.cli import app, main
 from tests.support import ROOT
-from tests.support.stub_outputs import CONFIG, finish, plan_in, write_config
+from tests.support.stub_outputs import CONFIG, finish_cells, plan_in, write_config
 
 STAGES = ("prepare", "train", "evaluate", "certify", "diagnose", "inspect", "aggregate", "figures", "tables", "report")
 
@@ -86,7 +86,7 @@ def test_what_is_current_is_left_alone(monkeypatch, capsys, tmp_path, caplog):
     """A stage run by hand does nothing where nothing is stale."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
-    finish(tmp_path)
+    finish_cells(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
     with caplog.at_level("INFO"):
         for stage in STAGES:
@@ -99,7 +99,7 @@ def test_cells_of_another_configuration_are_refused_by_aggregation(monkeypatch, 
     """Numbers of two configurations are never put in one table: the cells are named, exit 1."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
-    finish(tmp_path)
+    finish_cells(tmp_path)
     changed = yaml.safe_load(yaml.safe_dump(CONFIG))
     changed["experiments"]["small"]["attacks"]["pgd"]["steps"] = 4
     write_config(tmp_path, changed)
@@ -114,7 +114,7 @@ def test_what_shows_results_says_when_an_edit_has_overtaken_them(monkeypatch, ca
     """Files that agree with each other may still be those of the configuration before the edit."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
-    finish(tmp_path)
+    finish_cells(tmp_path)
     run(monkeypatch, capsys, stage)
     assert "stale" not in caplog.text
     changed = yaml.safe_load(yaml.safe_dump(CONFIG))

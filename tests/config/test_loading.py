@@ -427,7 +427,7 @@ def test_everything_that_trains_stands_in_the_slice(tmp_path):
     config["experiments"]["digits"]["variants"]["ecc"]["training"] = {"schedule": "cosine", "recovery": None}
     config["experiments"]["digits"]["variants"]["softmax"] |= {
         "model": "tests.support.user_networks:Plain",
-        "loss": "tests.support.interruptible:squares",
+        "loss": "tests.support.interruptible:squared_error",
         "training": {"negatives": {"name": "overlay", "start_epoch": 20}},
     }
     file = tmp_path / "config.yaml"

@@ -16,7 +16,7 @@ from gauntlet.core.errors import InputError
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.staleness import Plan
 from gauntlet.pipeline.status import survey
-from tests.support.stub_outputs import CONFIG, finish, plan_in, write_config
+from tests.support.stub_outputs import CONFIG, finish_cells, plan_in, write_config
 
 QUICK = {
     "seeds": [0],
@@ -141,7 +141,7 @@ def test_what_is_no_mapping_is_left_for_the_schema():
 
 def test_neither_form_makes_the_other_stale(folder):
     """Editing one leaves every cell of the other current."""
-    finish(folder)
+    finish_cells(folder)
     config = configuration({**QUICK, "training": {"epochs": 2}})
     write_config(folder, config)
     assert {cell.experiment for cell in plan_in(folder).unfinished()} == {"small_quick"}
@@ -186,7 +186,7 @@ def test_status_is_silent_about_quick_forms_that_nobody_began(folder):
 )
 def test_a_stage_makes_a_quick_form_by_name_only(folder, caplog, arguments, wanted):
     """`gauntlet train` alone is the full form."""
-    finish(folder)
+    finish_cells(folder)
     with caplog.at_level("INFO"):
         done = CliRunner().invoke(app, ["train", *arguments])
     assert {record.args[0].experiment for record in caplog.records if "up to date" in record.msg} == wanted
@@ -195,7 +195,7 @@ def test_a_stage_makes_a_quick_form_by_name_only(folder, caplog, arguments, want
 
 def test_data_are_prepared_for_the_form_that_is_named(folder, caplog):
     """By experiment, or by the data set's own name; without either for the full form."""
-    finish(folder)
+    finish_cells(folder)
     plan = plan_in(folder)
     full, quick = (plan.data_cell(name).name for name in ("small", "small_quick"))
     for arguments, wanted in ([], full), (["--experiment", "small_quick"], quick), (["--dataset", quick], quick):

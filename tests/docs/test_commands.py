@@ -15,7 +15,7 @@ from gauntlet import load_model
 from gauntlet.cli import app
 from gauntlet.registry.source_code import locate, module_file, syntax_tree
 from tests.support import ROOT
-from tests.support.workflow import checkout, snakemake
+from tests.support.workflow import link_workflow, run_snakemake
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 PROGRAMS = ("gauntlet", "snakemake", "make", "python", "srun", "sbatch", "sinfo", "squeue", "scontrol", "tmux")
@@ -91,7 +91,7 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("clone")
     (place / "config.yaml").write_text(SMALL)
     (place / "experiments").symlink_to(ROOT / "experiments")
-    checkout(place)
+    link_workflow(place)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         for known in (module_file, locate, syntax_tree):
@@ -153,7 +153,7 @@ def test_commands_of_snakemake_run(folder):
     assert len(shown) >= 5
     for command, words in shown.items():
         assert words[:2] == ["--profile", "local"], command
-        snakemake(folder, *words[2:], *(["-n"] if {"quick", "--configfile"} & set(words) else []))
+        run_snakemake(folder, *words[2:], *(["-n"] if {"quick", "--configfile"} & set(words) else []))
 
 
 @pytest.mark.slow

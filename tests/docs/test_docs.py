@@ -26,7 +26,7 @@ from gauntlet.registry import registries as registry
 from gauntlet.registry.source_code import locate, module_file
 from gauntlet.robustness.diagnostics.checks import CHECKS
 from tests.support import ROOT
-from tests.support.stub_outputs import CONFIG, finish, write_config
+from tests.support.stub_outputs import CONFIG, finish_cells, write_config
 
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 README = (ROOT / "README.md").read_text()
@@ -136,7 +136,7 @@ def test_the_query_of_the_readme_runs(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
-    finish(tmp_path)
+    finish_cells(tmp_path)
     write_table(paths.evaluations("digits"), EVALUATION_SCHEMA.empty_table(), {})
     query = re.search(r'duckdb\.sql\("""(.*?)"""\)', README, flags=re.DOTALL)[1]
     assert duckdb.sql(query).columns == ["variant", "attack", "robust_accuracy"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.stub_outputs import write_config
-from tests.support.synthetic_outputs import SMALL, finish
+from tests.support.synthetic_outputs import SMALL, finish_cells
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def finished(tmp_path_factory):
     os.chdir(folder)
     try:
         write_config(folder, SMALL)
-        finish(folder)
+        finish_cells(folder)
     finally:
         os.chdir(before)
     return folder

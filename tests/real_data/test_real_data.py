@@ -10,7 +10,7 @@ import pytest
 
 from gauntlet.config import grid, load
 from gauntlet.pipeline import paths
-from tests.support.workflow import checkout, planned, snakemake
+from tests.support.workflow import link_workflow, planned_jobs, run_snakemake
 
 CONFIGS = sorted(Path(__file__).parent.glob("*.yaml"))
 BETTER_THAN_CHANCE = {"mnist": 0.8, "fashion_mnist": 0.5, "cifar10_jpeg": 0.2}
@@ -30,11 +30,11 @@ def test_one_command_from_real_images_to_the_page(tmp_path, monkeypatch, config)
     file = tmp_path / "config.yaml"
     file.write_text(config.read_text().replace("ROOT", str(root)))
     monkeypatch.chdir(tmp_path)
-    checkout(tmp_path)
-    snakemake(tmp_path)
+    link_workflow(tmp_path)
+    run_snakemake(tmp_path)
     name, experiment = next(iter(load([file]).experiments.items()))
     rows = pq.read_table(paths.evaluations(name)).to_pandas()
     assert len(rows) == 200 * len(list(grid.evaluations(name, experiment)))
     assert (rows.clean_prediction == rows.label).mean() > BETTER_THAN_CHANCE[name]
     assert (rows.status == "adversarial").any()
-    assert planned(tmp_path) == {}
+    assert planned_jobs(tmp_path) == {}

@@ -24,7 +24,9 @@ def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return images[:TRAINED], labels[:TRAINED], images[TRAINED:], labels[TRAINED:]
 
 
-def trained(*, head: str = "softmax", loss: str = "cross_entropy", epochs: int = 20, epsilon: float = 0.0) -> Network:
+def train_network(
+    *, head: str = "softmax", loss: str = "cross_entropy", epochs: int = 20, epsilon: float = 0.0
+) -> Network:
     """Train a small network, on PGD examples of three steps where `epsilon` is above 0."""
     x, y, _, _ = digits()
     options = {"widths": [16, 32], "head": {"name": head}}
@@ -36,7 +38,7 @@ def trained(*, head: str = "softmax", loss: str = "cross_entropy", epochs: int =
         for rows in torch.randperm(len(x), generator=order).split(64):
             images, labels = x[rows], y[rows]
             if epsilon:
-                images = worsened(network, images, labels, epsilon)
+                images = pgd_examples(network, images, labels, epsilon)
             optimizer.zero_grad()
             value = objective(network, network.outputs(images), labels).mean()
             value.backward()
@@ -44,7 +46,7 @@ def trained(*, head: str = "softmax", loss: str = "cross_entropy", epochs: int =
     return network.eval().requires_grad_(False)
 
 
-def worsened(network: nn.Module, x: Tensor, y: Tensor, epsilon: float, steps: int = 3) -> Tensor:
+def pgd_examples(network: nn.Module, x: Tensor, y: Tensor, epsilon: float, steps: int = 3) -> Tensor:
     """Ascend the cross-entropy inside the ball, as adversarial training does."""
     point = x
     for _ in range(steps):

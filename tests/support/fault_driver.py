@@ -26,7 +26,7 @@ from gauntlet.robustness.attacks.base.model import AttackModel
 STAGES = ("prepare", "train", "evaluate", "certify", "diagnose", "inspect", "aggregate", "figures", "tables", "report")
 
 
-class Fate:
+class FaultInjector:
     """Counts events, and lets one fault happen at the chosen one or at the first possible moment after it."""
 
     def __init__(self, fault: str, at: int) -> None:
@@ -44,29 +44,29 @@ class Fate:
             raise raises[self.fault]
 
 
-fate = Fate(sys.argv[1], int(sys.argv[2]))
+injector = FaultInjector(sys.argv[1], int(sys.argv[2]))
 
 
-def watched(owner: type, name: str, **raises: Exception) -> None:
+def count_events(owner: type, name: str, **raises: Exception) -> None:
     """Make a method announce its beginning and its end."""
     original = getattr(owner, name)
 
     @functools.wraps(original)
     def announcing(*arguments, **options):
-        fate.event(raises)
+        injector.event(raises)
         result = original(*arguments, **options)
-        fate.event({})
+        injector.event({})
         return result
 
     setattr(owner, name, announcing)
 
 
-watched(Path, "replace", enospc=OSError(errno.ENOSPC, "No space left on device"))
-watched(Path, "unlink")
-watched(files.os, "fsync", enospc=OSError(errno.ENOSPC, "No space left on device"))
-watched(TrainingRun, "_step")
-watched(AttackModel, "logits", oom=torch.OutOfMemoryError("out of memory, injected"))
-watched(AttackModel, "gradients", oom=torch.OutOfMemoryError("out of memory, injected"))
+count_events(Path, "replace", enospc=OSError(errno.ENOSPC, "No space left on device"))
+count_events(Path, "unlink")
+count_events(files.os, "fsync", enospc=OSError(errno.ENOSPC, "No space left on device"))
+count_events(TrainingRun, "_step")
+count_events(AttackModel, "logits", oom=torch.OutOfMemoryError("out of memory, injected"))
+count_events(AttackModel, "gradients", oom=torch.OutOfMemoryError("out of memory, injected"))
 
 torch.set_num_threads(1)
 for stage in STAGES:
@@ -76,4 +76,4 @@ for stage in STAGES:
     except SystemExit as ending:
         if ending.code:
             raise
-sys.stdout.write(f"{fate.count}\n")
+sys.stdout.write(f"{injector.count}\n")

@@ -45,7 +45,7 @@ CONFIG = {
 }
 
 # The command with smaller parts and a checkpoint at every step: seconds of work offer as many instants as hours.
-EAGER = """
+FREQUENT_CHECKPOINTS = """
 import sys
 from gauntlet.robustness.evaluation import shards
 from gauntlet.learning.training.checkpoints import Checkpoints
@@ -57,28 +57,28 @@ main()
 
 
 @LOSSES.register("squares", outputs=("sigmoid",))
-def squares(network: nn.Module, outputs: Tensor, labels: Tensor) -> Tensor:
+def squared_error(network: nn.Module, outputs: Tensor, labels: Tensor) -> Tensor:
     """Squared error of ten sigmoids; a negative (-1) has them all off."""
     wanted = functional.one_hot(labels.clamp(min=0), 10) * (labels >= 0)[:, None]
     return (outputs.sigmoid() - wanted).square().mean(dim=1)
 
 
-def burst(epoch: int, epochs: int) -> float:
+def exploding_rate(epoch: int, epochs: int) -> float:
     """Blow the second epoch's steps up, whatever has happened before."""
     return 1e30 if epoch == 1 else 1.0
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start_command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start the command in a folder."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    command = [sys.executable, "-c", EAGER, *arguments]
+    command = [sys.executable, "-c", FREQUENT_CHECKPOINTS, *arguments]
     return subprocess.Popen(command, cwd=folder, text=True, env=environment, stderr=subprocess.PIPE)
 
 
-def finish(folder: Path, *arguments: str) -> str:
+def run_command(folder: Path, *arguments: str) -> str:
     """Run the command to its end; give what it said."""
-    process = start(folder, *arguments)
+    process = start_command(folder, *arguments)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     return said
@@ -95,19 +95,19 @@ def attack_outcome() -> tuple[object, ...]:
     return read_table(paths.samples(ATTACK)), read_header(paths.examples(ATTACK))["gauntlet.digest"]
 
 
-def leftovers(folder: Path) -> list[str]:
+def temporary_files(folder: Path) -> list[str]:
     """List the temporary and partial files and folders that lie about."""
     return [str(path) for path in folder.rglob(".*") if "partial" in path.name or "shard" in path.name]
 
 
-def configured(folder, *, epochs, gpus):
+def write_training_config(folder, *, epochs, gpus):
     """Configure the tiny training for so many processes."""
     config = copy.deepcopy(CONFIG)
     config["experiments"]["tiny"]["training"] |= {"epochs": epochs, "gpus": gpus}
     write_config(folder, config)
 
 
-def outcome():
+def training_outcome():
     """The weights, and the losses of every epoch."""
     losses = read_table(paths.history(MODEL))["train_loss"].to_pylist()
     return load_file(paths.model_weights(MODEL)), losses

@@ -28,7 +28,7 @@ PROCESSES = 3
 SHAPE = (1, 8, 8)
 
 
-def attached(network: Network, outputs: Tensor, labels: Tensor) -> Tensor:
+def weight_penalized_loss(network: Network, outputs: Tensor, labels: Tensor) -> Tensor:
     """A loss that also reads the weights themselves, which every process does alike."""
     own = nn.functional.cross_entropy(outputs, labels, reduction="none")
     return own + sum(parameter.square().sum() for parameter in network.parameters())
@@ -60,7 +60,7 @@ RUNS: dict[str, tuple[Spec, Spec, Training]] = {
             augmentation=[Spec("shift", {"pixels": 1}), Spec("gaussian_noise", {"std": 0.1})],
         ),
     ),
-    "a loss that reads weights": (CNN, Spec("tests.support.shared_training:attached"), SETTINGS),
+    "a loss that reads weights": (CNN, Spec("tests.support.shared_training:weight_penalized_loss"), SETTINGS),
     "pgd": (CNN, ENTROPY, replace(SETTINGS, adversary=Spec("pgd", {"epsilon": 0.1, "steps": 3}))),
     "trades": (CNN, ENTROPY, replace(SETTINGS, adversary=Spec("trades", {"epsilon": 0.1, "steps": 3}))),
     "noise, and another attack in validation": (
@@ -74,7 +74,7 @@ RUNS: dict[str, tuple[Spec, Spec, Training]] = {
     "batches in parts": (CNN, ENTROPY, replace(SETTINGS, batch_size=290)),
     "recovery": (CNN, ENTROPY, replace(SETTINGS, recovery=Recovery(samples=20))),
 }
-TAKEN_UP = "adam"
+RESUMED = "adam"
 
 
 def split(count: int, seed: int) -> Split:
@@ -84,7 +84,7 @@ def split(count: int, seed: int) -> Split:
     return Split(images, torch.randint(10, (count,), generator=draws))
 
 
-def training(name: str, processes: DataParallelGroup | None = None) -> TrainingRun:
+def new_run(name: str, processes: DataParallelGroup | None = None) -> TrainingRun:
     """Set a training up, in float64, so that all that differs by more than rounding is wrong."""
     model, loss, settings = RUNS[name]
     network = build(model, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5]).double()
@@ -92,7 +92,7 @@ def training(name: str, processes: DataParallelGroup | None = None) -> TrainingR
     return TrainingRun(network, loss, split(count, 0), split(25, 1), settings=settings, seed=0, processes=processes)
 
 
-def finish(run: TrainingRun) -> dict[str, Any]:
+def run_to_end(run: TrainingRun) -> dict[str, Any]:
     """Train to the end and give what came of it."""
     while not run.finished:
         run.run_epoch()
@@ -100,7 +100,7 @@ def finish(run: TrainingRun) -> dict[str, Any]:
     return {"weights": run.result().network.state_dict(), "history": told}
 
 
-def half_way(run: TrainingRun) -> TrainingRun:
+def run_half_way(run: TrainingRun) -> TrainingRun:
     """Train into the second epoch."""
     run.run_epoch()
     run.run_steps(2)
@@ -123,7 +123,7 @@ def refusal(module: nn.Module, processes: DataParallelGroup) -> str:
     return ""
 
 
-def drifted(processes: DataParallelGroup) -> str:
+def drift_error(processes: DataParallelGroup) -> str:
     """Say what is said when one process's weights are others."""
     network = build(CNN, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5])
     processes.check_weights(network)
@@ -137,9 +137,9 @@ def drifted(processes: DataParallelGroup) -> str:
     return ""
 
 
-def lost(processes: DataParallelGroup) -> str:
+def lost_process_error(processes: DataParallelGroup) -> str:
     """Say what is said when a process is gone in the midst of a training."""
-    run = training("cross-entropy", processes)
+    run = new_run("cross-entropy", processes)
     run.run_steps(1)
     if processes.rank == processes.world_size - 1:
         os._exit(1)
@@ -154,20 +154,20 @@ def main(folder: Path) -> None:
     """Do everything that is tested, and let the first process keep what came of it."""
     dist.init_process_group("gloo")
     processes = DataParallelGroup()
-    found: dict[str, Any] = {"runs": {name: finish(training(name, processes)) for name in RUNS}}
-    taken_up = training(TAKEN_UP, processes)
+    found: dict[str, Any] = {"runs": {name: run_to_end(new_run(name, processes)) for name in RUNS}}
+    taken_up = new_run(RESUMED, processes)
     state = processes.broadcast(checkpoints(folder, "one").load() if processes.rank == 0 else None)
     assert state is not None
     taken_up.restore(state)
-    found["taken up"] = finish(taken_up)
-    stopped = half_way(training(TAKEN_UP, processes)).live_state()
+    found["taken up"] = run_to_end(taken_up)
+    stopped = run_half_way(new_run(RESUMED, processes)).live_state()
     found["any"] = [processes.any(processes.rank == 1), processes.any(False)]
     found["refusals"] = {
         type(module).__name__: refusal(module, processes)
         for module in (nn.BatchNorm2d(4), nn.Dropout(), nn.Dropout2d(), nn.ReLU())
     }
-    found["drifted"] = drifted(processes)
-    found["lost"] = lost(processes)
+    found["drifted"] = drift_error(processes)
+    found["lost"] = lost_process_error(processes)
     if processes.rank == 0:
         checkpoints(folder, "several").save(stopped)
         torch.save(found, folder / "found.pt")

@@ -50,7 +50,7 @@ def plan_in(folder: Path) -> Plan:
     return Plan(load([folder / "config.yaml"]))
 
 
-def finish(folder: Path, *, content: str = "", only: list[Cell] | None = None) -> None:
+def finish_cells(folder: Path, *, content: str = "", only: list[Cell] | None = None) -> None:
     """Make, in order, every cell that is not current, as a stage would: withdraw, write, the marked file last.
 
     `content` is what the files hold beyond their marks; the same content has the same digest.
@@ -60,10 +60,10 @@ def finish(folder: Path, *, content: str = "", only: list[Cell] | None = None) -
         plan = plan_in(folder)
         for cell in cells:
             if not plan.is_current(cell):
-                make(plan, cell, content)
+                finish_cell(plan, cell, content)
 
 
-def make(plan: Plan, cell: Cell, content: str = "") -> None:
+def finish_cell(plan: Plan, cell: Cell, content: str = "") -> None:
     """Write the files of one cell."""
     recipe = plan.recipe(cell)
     assert recipe is not None, f"{cell} is made before what it reads"

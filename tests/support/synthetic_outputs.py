@@ -21,7 +21,7 @@ from gauntlet.robustness.diagnostics.measurements import measurement_table, shar
 from tests.support import synthetic
 from tests.support.stub_outputs import plan_in
 
-SECONDS = {"prepare": 2.0, "train": 600.0, "evaluate": 60.0, "certify": 5.0, "diagnose": 3.0}
+STAGE_SECONDS = {"prepare": 2.0, "train": 600.0, "evaluate": 60.0, "certify": 5.0, "diagnose": 3.0}
 
 SMALL = {
     "experiments": {
@@ -43,40 +43,40 @@ SMALL = {
 }
 
 
-def finish(folder: Path) -> None:
+def finish_cells(folder: Path) -> None:
     """Make, in order, every cell that is not current."""
     for cell in list(plan_in(folder).cells()):
         plan = plan_in(folder)
         if not plan.is_current(cell):
-            make(plan, cell)
+            finish_cell(plan, cell)
 
 
-def make(plan: Plan, cell: Cell, content: str = "") -> None:
+def finish_cell(plan: Plan, cell: Cell, content: str = "") -> None:
     """Write the files of one cell as its stage would."""
     recipe = plan.recipe(cell)
     assert recipe is not None
     made = {**recipe.metadata(), **Stopwatch().run_metadata()}
-    made["gauntlet.seconds"] = str(SECONDS.get(cell.stage, 1.0))
+    made["gauntlet.seconds"] = str(STAGE_SECONDS.get(cell.stage, 1.0))
     digest = digest_json([str(cell), content])
     for path in reversed(paths.products(cell)):
         if path.suffix == ".json":
             write_json(path, {"digest": f"sha256:{digest}"})
         elif path.suffix == ".parquet":
-            write_table(path, table(plan, cell, path), made)
+            write_table(path, stage_table(plan, cell, path), made)
         elif path.suffix == ".safetensors":
             header = {**made, DIGEST_KEY: digest_mark(digest)}
-            write_bytes(path, safetensors(header))
+            write_bytes(path, empty_safetensors(header))
         else:
             write_text(path, f"{mark(recipe.string)} {digest_mark(digest)}")
 
 
-def safetensors(metadata: dict[str, str]) -> bytes:
+def empty_safetensors(metadata: dict[str, str]) -> bytes:
     """Spell a safetensors file of no tensors."""
     header = json.dumps({"__metadata__": {"gauntlet": json.dumps(metadata)}}).encode()
     return len(header).to_bytes(8, "little") + header
 
 
-def table(plan: Plan, cell: Cell, path: Path) -> pa.Table:
+def stage_table(plan: Plan, cell: Cell, path: Path) -> pa.Table:
     """Draw the rows of a cell that is evaluated or certified; of others something."""
     if cell.stage == "evaluate":
         attack = plan.experiment(cell.experiment).attacks[cell.name]

@@ -11,7 +11,7 @@ from gauntlet.registry import Spec
 from tests.support.attack_problems import Problem
 
 
-def trained(
+def trained_problem(
     source: Spec,
     *,
     model: Spec | None = None,

@@ -17,14 +17,14 @@ TINY["experiments"]["small"]["variants"].pop("ecc")
 TINY["experiments"]["small"]["attacks"].pop("noise")
 
 
-def checkout(folder):
+def link_workflow(folder):
     """Lay the workflow beside a configuration, as a clone has it."""
     for name in ("workflow", "rules", "profiles", "envs"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "local").symlink_to("profiles/local")
 
 
-def snakemake(folder, *arguments, check=True):
+def run_snakemake(folder, *arguments, check=True):
     """Run Snakemake in a folder; give its output. The virtual environment is not activated."""
     command = [sys.executable, "-m", "snakemake", "--profile", "local", *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
@@ -35,8 +35,8 @@ def snakemake(folder, *arguments, check=True):
     return done
 
 
-def planned(folder, *arguments):
+def planned_jobs(folder, *arguments):
     """Count the jobs that a run would start, by rule."""
-    shown = snakemake(folder, "-n", *arguments)
+    shown = run_snakemake(folder, "-n", *arguments)
     table = re.findall(r"^(\w+) +(\d+)$", shown.stdout + shown.stderr, flags=re.MULTILINE)
     return {name: int(count) for name, count in table if name not in ("total", "all", "figures", "models", "quick")}

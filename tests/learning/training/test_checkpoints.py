@@ -57,10 +57,10 @@ RUNS = {
     ),
     "a collapse, with all that makes a step": (
         Spec("cnn", {"widths": [4, 4], "head": HEAD}),
-        Spec("tests.support.interruptible:squares"),
+        Spec("tests.support.interruptible:squared_error"),
         replace(
             QUICK,
-            schedule=Spec("tests.support.interruptible:burst"),
+            schedule=Spec("tests.support.interruptible:exploding_rate"),
             regularizers=[Spec("l2", {"strength": 1e-3}), Spec("max_fit", {"start_epoch": 3})],
             augmentation=[Spec(name) for name in ("random_resized_crop", "rotation", "random_erasing")],
             negatives=Spec("overlay", {"share": 0.3}),
@@ -69,7 +69,7 @@ RUNS = {
     ),
     "pgd and scrambling": (
         Spec("cnn", {"widths": [4, 4], "head": HEAD}),
-        Spec("tests.support.interruptible:squares"),
+        Spec("tests.support.interruptible:squared_error"),
         replace(
             QUICK,
             adversary=Spec("pgd", {"epsilon": 0.1, "steps": 2}),

@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
     """Where what several processes found lies, once they have ended."""
     made = tmp_path_factory.mktemp("several")
     shared_training.checkpoints(made, "one").save(
-        shared_training.half_way(shared_training.training(shared_training.TAKEN_UP)).live_state()
+        shared_training.run_half_way(shared_training.new_run(shared_training.RESUMED)).live_state()
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -61,7 +61,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize("name", shared_training.RUNS)
 def test_several_processes_train_what_one_does(found, name):
     """Uneven shares, a process without any, batch statistics, attacks, negatives, penalties: to rounding in float64."""
-    assert_same(shared_training.finish(shared_training.training(name)), found["runs"][name])
+    assert_same(shared_training.run_to_end(shared_training.new_run(name)), found["runs"][name])
 
 
 def test_every_loss_that_is_a_batch_statistic_is_among_them():
@@ -72,14 +72,14 @@ def test_every_loss_that_is_a_batch_statistic_is_among_them():
 
 def test_a_training_is_taken_up_by_another_number_of_processes(folder, found):
     """From the middle of an epoch, from one to several and back, to the unbroken training's end."""
-    unbroken = shared_training.finish(shared_training.training(shared_training.TAKEN_UP))
+    unbroken = shared_training.run_to_end(shared_training.new_run(shared_training.RESUMED))
     assert_same(unbroken, found["taken up"])
-    run = shared_training.training(shared_training.TAKEN_UP)
+    run = shared_training.new_run(shared_training.RESUMED)
     state = shared_training.checkpoints(folder, "several").load()
     assert state is not None
     assert run.fits(state)
     run.restore(state)
-    assert_same(unbroken, shared_training.finish(run))
+    assert_same(unbroken, shared_training.run_to_end(run))
 
 
 def test_what_one_wants_all_agree_on(found):

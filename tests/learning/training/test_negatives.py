@@ -21,7 +21,7 @@ from tests.support.settings import replace
 
 DATA = prepare(Spec("sklearn_digits"), limit={"train": 400, "test": 100})
 SPLITS = DATA.splits["train"], DATA.splits["validation"]
-SQUARES = Spec("tests.support.interruptible:squares")
+SQUARES = Spec("tests.support.interruptible:squared_error")
 STILL = Training(epochs=2, batch_size=64, optimizer=Spec("sgd", {"lr": 1e-30}))
 
 

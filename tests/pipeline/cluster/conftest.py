@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.slurm.cluster import Cluster, lacking
+from tests.support.slurm.cluster import Cluster, missing_requirements
 
 
 @pytest.fixture(scope="session")
 def slurm():
     """A cluster of one node with two GPUs, its commands and settings in the environment of this process."""
-    missing = lacking()
+    missing = missing_requirements()
     if missing:
         reason = f"a real SLURM needs {', '.join(missing)}: tests/support/install/slurm.sh, as root"
         # Set by .ci/run: there, a test that is not run has failed.

@@ -14,9 +14,9 @@ import yaml
 
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster.controller.record import last_submission, read_record
-from tests.support.slurm.run import told, wait_for
+from tests.support.slurm.run import collect_logs, wait_for
 from tests.support.stub_outputs import write_config
-from tests.support.workflow import TINY, checkout
+from tests.support.workflow import TINY, link_workflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
@@ -36,7 +36,7 @@ def waiting(model, x, y, *, epsilon):
 def folder(request, slurm, tmp_path, monkeypatch):
     """A clone with trained models, and an attack on each that waits for the file `go`; nothing of it stays queued."""
     monkeypatch.chdir(tmp_path)
-    checkout(tmp_path)
+    link_workflow(tmp_path)
     (tmp_path / "slurm").symlink_to("profiles/slurm")
     (tmp_path / "begun").mkdir()
     (tmp_path / "my_attacks.py").write_text(WAITING)
@@ -87,7 +87,7 @@ def finishes(slurm, job, folder):
         end = wait_for(over, folder, seconds=300)
     except AssertionError as error:
         raise AssertionError(slurm.ask("scontrol", "show", "job", job, check=False)) from error
-    assert end.endswith("Snakemake's exit code 0"), told(folder)
+    assert end.endswith("Snakemake's exit code 0"), collect_logs(folder)
     assert paths.summary("small").exists()
 
 

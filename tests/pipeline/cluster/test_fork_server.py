@@ -20,7 +20,7 @@ from gauntlet.pipeline.cluster import fork_server
 from gauntlet.pipeline.cluster.fork_server import SERVER_VARIABLE
 from tests.support.output_digests import digests
 from tests.support.stub_outputs import write_config
-from tests.support.workflow import TINY, checkout
+from tests.support.workflow import TINY, link_workflow
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ def trained(tmp_path_factory):
         experiment["attacks"][doing] = attack
     (folder / "my_attacks.py").write_text(ATTACKS)
     write_config(folder, config)
-    checkout(folder)
+    link_workflow(folder)
     for stage in ("prepare", "train"):
         assert command(folder, stage).wait() == 0, (folder / "log").read_text()
     return folder

@@ -14,7 +14,7 @@ import pytest
 from gauntlet.pipeline.cluster.commands import REPLACEMENTS
 from gauntlet.pipeline.cluster.job_states import ACTIVE_STATES
 from gauntlet.pipeline.cluster.sacct import MISSES_FOLDER
-from tests.support.slurm.plugin import Looking
+from tests.support.slurm.plugin import PolledExecutor
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
@@ -39,7 +39,7 @@ def plugin(slurm, tmp_path, monkeypatch, request):
         places.insert(1, str(tmp_path))
     monkeypatch.setenv("PATH", os.pathsep.join(places))
     # Accounts lag by seconds; where they alone know, looks are as far apart as they are in earnest.
-    looking = Looking(RUN, pause_s=5 if request.param == "accounts" else 0.5)
+    looking = PolledExecutor(RUN, pause_s=5 if request.param == "accounts" else 0.5)
     looking.queue_remembers = request.param != "accounts"
     yield looking
     slurm.ask("scancel", f"--name={RUN}", check=False)

@@ -16,7 +16,7 @@ from gauntlet.pipeline.cluster.controller.job import child_environment
 from gauntlet.pipeline.cluster.controller.record import ControllerRecord, Submission, last_submission, read_record
 from gauntlet.pipeline.cluster.controller.submission import _config_files
 from tests.support.stub_outputs import CONFIG, write_config
-from tests.support.workflow import checkout
+from tests.support.workflow import link_workflow
 
 SCONTROL = """#!/bin/sh
 echo "$@" >> scontrol.calls
@@ -157,7 +157,7 @@ def test_without_slurm_or_with_a_wrong_configuration_nothing_is_sent_off(tmp_pat
         assert done.returncode == 2
         assert told in done.stderr
         assert len(done.stderr.splitlines()) == 1
-    checkout(tmp_path)
+    link_workflow(tmp_path)
     (tmp_path / "slurm").symlink_to("profiles/slurm")
     commands(tmp_path, monkeypatch, sbatch="#!/bin/sh\nexit 9\n", srun="#!/bin/sh\nexit 9\n", squeue="#!/bin/sh\n")
     for arguments, told in ((("-n",), "a dry run needs no job"), (("--help-me",), "unrecognized arguments: --help-me")):

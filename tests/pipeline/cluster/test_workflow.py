@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from tests.support.output_digests import digests
-from tests.support.slurm.run import Makings, Run
+from tests.support.slurm.run import ProductionCounter, Run
 from tests.support.stub_outputs import plan_in, write_config
-from tests.support.workflow import ROOT, TINY, checkout
+from tests.support.workflow import ROOT, TINY, link_workflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
@@ -55,7 +55,7 @@ def undisturbed(tmp_path_factory):
         return digests(ROOT)
     folder = tmp_path_factory.mktemp("local")
     write_config(folder, DEFAULT)
-    checkout(folder)
+    link_workflow(folder)
     command = [sys.executable, "-m", "snakemake", "--profile", "local"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -73,7 +73,7 @@ def test_the_default_experiment_that_everything_happens_to_ends_with_the_bytes_o
     folder.mkdir()
     with (
         Run(folder, slurm, DEFAULT | SHORT, "--group-components", "trainings=6", "cells=12") as run,
-        Makings(folder, cells_in(folder), tmp_path / "kept") as made,
+        ProductionCounter(folder, cells_in(folder), tmp_path / "kept") as made,
     ):
         run.start()
         kill_the_controller(run, made)
@@ -82,7 +82,7 @@ def test_the_default_experiment_that_everything_happens_to_ends_with_the_bytes_o
         run_out_of_time(run, made)
         lose_the_node(run, made)
         silence_accounts(run)
-        assert run.wait() == 0, run.told()
+        assert run.wait() == 0, run.logs()
 
     assert digests(folder) == undisturbed
     twice = {str(cell): count for cell, count in made.counts.items() if count > 1}
@@ -175,9 +175,9 @@ def test_a_job_that_always_fails_is_tried_as_often_as_the_profile_says_and_then_
         "attacks": {"broken": {**fgsm, "name": "my_attacks:broken"}, "fgsm": fgsm},
         "certificates": {},
     }
-    with Run(folder, slurm, config) as run, Makings(folder, cells_in(folder), tmp_path / "kept") as made:
+    with Run(folder, slurm, config) as run, ProductionCounter(folder, cells_in(folder), tmp_path / "kept") as made:
         run.start()
-        assert run.wait() == 1, run.told()
+        assert run.wait() == 1, run.logs()
     limits = [job.minutes for job in run.jobs("cells")]
     retries = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["retries"]
     assert limits == [limits[0] * 2**attempt for attempt in range(retries + 1)]

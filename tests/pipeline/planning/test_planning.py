@@ -15,7 +15,7 @@ from gauntlet.core.errors import GauntletError
 from gauntlet.pipeline import fingerprint, paths
 from gauntlet.pipeline.staleness import State, require_current_inputs
 from tests.support import ROOT
-from tests.support.stub_outputs import CONFIG, finish, make, plan_in, write_config
+from tests.support.stub_outputs import CONFIG, finish_cell, finish_cells, plan_in, write_config
 
 E = "small"
 
@@ -27,7 +27,7 @@ def folder(tmp_path, monkeypatch):
     """A folder with a finished run in it, which is the current one."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
-    finish(tmp_path)
+    finish_cells(tmp_path)
     return tmp_path
 
 
@@ -109,7 +109,7 @@ def test_a_hyperparameter_of_all_variants_that_one_overrides(folder):
     """A key that a variant sets itself is not changed for it by the experiment's."""
     changed(folder, lambda one, _: one["variants"]["ecc"].update(training={"epochs": 1}))
     assert unfinished(folder) == set()
-    finish(folder)
+    finish_cells(folder)
     config = copy.deepcopy(CONFIG)
     config["experiments"][E]["variants"]["ecc"]["training"] = {"epochs": 1}
     config["experiments"][E]["training"]["epochs"] = 2
@@ -186,7 +186,7 @@ def test_a_transfer_hangs_on_the_models_it_comes_from(folder):
     cells = every("evaluate", name="transfer") - every("evaluate", name="transfer", variant="ecc")
     cells |= {("figure", "", 0, "transfer_matrix")}
     assert unfinished(folder) == downstream(cells)
-    finish(folder)
+    finish_cells(folder)
     changed(folder, lambda one, _: (transfer(one, _), one["variants"]["ecc"].update(training={"epochs": 2})))
     assert unfinished(folder) == downstream(of_variant("ecc") | cells)
 
@@ -211,7 +211,7 @@ def test_negatives_decide_the_inspection_of_what_trains_on_them(folder, monkeypa
     sigmoid = {"model": {"name": "cnn", "head": "sigmoid"}, "loss": "sigmoid_bce"}
     changed(folder, lambda one, _: one["variants"].update(ecc={**sigmoid, "training": {"negatives": "overlay"}}))
     assert "negative_examples" in plan_in(folder).figures(E)
-    finish(folder)
+    finish_cells(folder)
     pretend_edit(monkeypatch, "gauntlet.learning.data.negatives.overlay")
     drawn = {("figure", "", 0, "negative_examples")}
     assert unfinished(folder) == downstream(of_variant("ecc") | drawn)
@@ -299,7 +299,7 @@ def test_an_adversary_decides_the_variants_that_train_against_it(folder, monkeyp
     ours = {cell for cell in every("train") | MEASURED if cell[1] == "softmax"}
     changed(folder, lambda one, _: one["variants"]["softmax"].update(training={key: adversary}))
     assert unfinished(folder) == downstream(ours)
-    finish(folder)
+    finish_cells(folder)
     assert unfinished(folder) == set()
     changed(folder, lambda one, _: one["variants"]["softmax"].update(training={key: {**adversary, "beta": 1.0}}))
     assert unfinished(folder) == downstream(ours)
@@ -347,18 +347,18 @@ def test_the_same_data_again_changes_nothing_downstream(folder):
     for path in paths.products(data):
         path.unlink()
     assert ("prepare", "", 0, data.name) in unfinished(folder)
-    make(plan_in(folder), data)
+    finish_cell(plan_in(folder), data)
     assert unfinished(folder) == set()
-    make(plan_in(folder), data, "other pixels")
+    finish_cell(plan_in(folder), data, "other pixels")
     assert every("train") | every("evaluate") <= unfinished(folder)
 
 
 def test_the_same_model_again_changes_nothing_downstream(folder):
     """A model trained again to the same weights keeps everything that was measured on it; other weights do not."""
     model = Cell("train", E, "ecc", 0)
-    make(plan_in(folder), model)
+    finish_cell(plan_in(folder), model)
     assert unfinished(folder) == set()
-    make(plan_in(folder), model, "other weights")
+    finish_cell(plan_in(folder), model, "other weights")
     measured = {cell for cell in MEASURED if cell[1:3] == ("ecc", 0)}
     assert unfinished(folder) == downstream(measured, all_figures=True)
 
@@ -377,7 +377,7 @@ def test_a_deleted_file_is_made_again_with_what_hangs_on_it(folder):
 def test_an_interrupted_run_and_then_another_edit(folder):
     """After a partial run of one edit, reverting it leaves exactly what that run made to be made again."""
     changed(folder, lambda one, _: one["attacks"]["pgd"].update(steps=4))
-    finish(folder, only=[Cell("evaluate", E, "ecc", 0, "pgd"), Cell("evaluate", E, "ecc", 1, "pgd")])
+    finish_cells(folder, only=[Cell("evaluate", E, "ecc", 0, "pgd"), Cell("evaluate", E, "ecc", 1, "pgd")])
     write_config(folder, CONFIG)
     assert unfinished(folder) == downstream({("evaluate", "ecc", 0, "pgd"), ("evaluate", "ecc", 1, "pgd")})
 

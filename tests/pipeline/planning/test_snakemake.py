@@ -19,8 +19,8 @@ from gauntlet.core.parquet import read_table
 from gauntlet.learning.data.splits import to_unit
 from gauntlet.learning.data.store import load_split
 from gauntlet.pipeline import paths
-from tests.support.stub_outputs import CONFIG, finish, plan_in, write_config
-from tests.support.workflow import TINY, checkout, planned, snakemake
+from tests.support.stub_outputs import CONFIG, finish_cells, plan_in, write_config
+from tests.support.workflow import TINY, link_workflow, planned_jobs, run_snakemake
 
 
 @pytest.fixture
@@ -28,14 +28,14 @@ def folder(tmp_path, monkeypatch):
     """A clone with a finished run in it that cost nothing."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
-    checkout(tmp_path)
-    finish(tmp_path)
+    link_workflow(tmp_path)
+    finish_cells(tmp_path)
     return tmp_path
 
 
 def test_nothing_is_planned_over_a_finished_run(folder):
     """Also without Snakemake's own records, and with every time stamp in disorder."""
-    assert planned(folder) == {}
+    assert planned_jobs(folder) == {}
 
 
 def test_an_edit_is_planned_exactly(folder):
@@ -43,11 +43,11 @@ def test_an_edit_is_planned_exactly(folder):
     config = copy.deepcopy(CONFIG)
     config["experiments"]["small"]["attacks"]["pgd"]["steps"] = 4
     write_config(folder, config)
-    assert planned(folder) == {"evaluate": 6, "aggregate": 1, "figure": 9, "table": 1, "page": 1}
-    assert planned(folder, str(paths.samples(Cell("evaluate", "small", "ecc", 1, "pgd")))) == {"evaluate": 1}
+    assert planned_jobs(folder) == {"evaluate": 6, "aggregate": 1, "figure": 9, "table": 1, "page": 1}
+    assert planned_jobs(folder, str(paths.samples(Cell("evaluate", "small", "ecc", 1, "pgd")))) == {"evaluate": 1}
     config["experiments"]["small"]["variants"]["ecc"]["training"] = {"epochs": 2}
     write_config(folder, config)
-    assert planned(folder) == {
+    assert planned_jobs(folder) == {
         "train": 2,
         "evaluate": 8 + 4,
         "diagnose": 2,
@@ -62,7 +62,7 @@ def test_an_edit_is_planned_exactly(folder):
 def test_a_deleted_file_is_planned_though_what_hangs_on_it_is_there(folder):
     """Every file of every cell is a target, so none is forgotten."""
     paths.examples(Cell("evaluate", "small", "ecc", 1, "pgd")).unlink()
-    assert planned(folder)["evaluate"] == 1
+    assert planned_jobs(folder)["evaluate"] == 1
 
 
 def test_quick_plans_the_quick_form_only_and_all_the_full_form_only(tmp_path, monkeypatch):
@@ -75,17 +75,24 @@ def test_quick_plans_the_quick_form_only_and_all_the_full_form_only(tmp_path, mo
         "variants": {"ecc": None},
     }
     write_config(tmp_path, config)
-    checkout(tmp_path)
+    link_workflow(tmp_path)
     made = {"prepare": 1, "aggregate": 1, "figure": 14, "table": 1, "page": 1}
-    assert planned(tmp_path, "quick") == {**made, "train": 2, "evaluate": 8, "certify": 1, "diagnose": 2, "inspect": 2}
-    assert planned(tmp_path) == {**made, "train": 6, "evaluate": 24, "certify": 2, "diagnose": 6, "inspect": 3}
+    assert planned_jobs(tmp_path, "quick") == {
+        **made,
+        "train": 2,
+        "evaluate": 8,
+        "certify": 1,
+        "diagnose": 2,
+        "inspect": 2,
+    }
+    assert planned_jobs(tmp_path) == {**made, "train": 6, "evaluate": 24, "certify": 2, "diagnose": 6, "inspect": 3}
 
 
 def test_quick_without_a_quick_form_says_so(tmp_path):
     """A target that would make nothing is a mistake."""
     write_config(tmp_path, CONFIG)
-    checkout(tmp_path)
-    done = snakemake(tmp_path, "-n", "quick", check=False)
+    link_workflow(tmp_path)
+    done = run_snakemake(tmp_path, "-n", "quick", check=False)
     assert done.returncode == 2
     assert "config.yaml: no experiment has the key `quick`" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -93,7 +100,7 @@ def test_quick_without_a_quick_form_says_so(tmp_path):
 
 def test_a_file_that_no_cell_makes_is_refused_in_one_line(folder):
     """A variant's name with a slip in it."""
-    done = snakemake(folder, "-n", "results/small/models/variant=sofmax/seed=0/model.safetensors", check=False)
+    done = run_snakemake(folder, "-n", "results/small/models/variant=sofmax/seed=0/model.safetensors", check=False)
     assert done.returncode == 2
     assert "train small variant=sofmax seed=0: nothing in config.yaml makes this" in done.stderr
     assert "Traceback" not in done.stderr
@@ -106,7 +113,7 @@ def test_without_slurm_nothing_is_tried(folder, monkeypatch):
         (folder / "bin" / name).symlink_to(shutil.which(name))
     monkeypatch.setenv("PATH", str(folder / "bin"))
     (folder / "slurm").symlink_to("profiles/slurm")
-    done = snakemake(folder, "--profile", "slurm", "--forcerun", "page", check=False)
+    done = run_snakemake(folder, "--profile", "slurm", "--forcerun", "page", check=False)
     assert done.returncode == 2
     assert "SLURM is not installed on this host" in done.stderr
 
@@ -116,7 +123,7 @@ def test_a_wrong_configuration_is_told_in_one_line(folder):
     config = copy.deepcopy(CONFIG)
     config["experiments"]["small"]["attacks"]["pgd"]["stepz"] = 4
     write_config(folder, config)
-    done = snakemake(folder, "-n", check=False)
+    done = run_snakemake(folder, "-n", check=False)
     assert done.returncode == 2
     assert "attacks.pgd.stepz: unknown key; did you mean 'steps'" in done.stderr
     assert "Traceback" not in done.stderr
@@ -158,22 +165,22 @@ def test_from_configuration_to_page_and_then_nothing(tmp_path, monkeypatch):
     """One command makes every file; a second does nothing; a failed rerun is not forgotten."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, TINY)
-    checkout(tmp_path)
-    snakemake(tmp_path)
+    link_workflow(tmp_path)
+    run_snakemake(tmp_path)
     assert plan_in(tmp_path).unfinished() == []
     assert pq.read_table("results/small/evaluations.parquet").num_rows == 2 * 3 * 20
     assert paths.report("small").stat().st_size > 10_000
     rows_agree_with_the_notebook("softmax", "pgd")
     rows_agree_with_the_notebook("lipschitz", "ddn")
-    assert planned(tmp_path) == {}
+    assert planned_jobs(tmp_path) == {}
     shutil.rmtree(tmp_path / ".snakemake")
-    assert planned(tmp_path) == {}
+    assert planned_jobs(tmp_path) == {}
 
     model = paths.model_weights(Cell("train", "small", "softmax", 0))
     # Snakemake touches what a job leaves alone; a file that is made anew is another file.
     before = {path: path.stat().st_ino for path in tmp_path.glob("results/**/samples.parquet")}
     model.unlink()
-    snakemake(tmp_path)
+    run_snakemake(tmp_path)
     after = {path: path.stat().st_ino for path in tmp_path.glob("results/**/samples.parquet")}
     assert before == after, "a model trained again to the same weights has nothing measured anew"
 
@@ -184,11 +191,11 @@ def test_from_configuration_to_page_and_then_nothing(tmp_path, monkeypatch):
     data = next(iter(tmp_path.glob("data/*/test.safetensors")))
     kept = data.read_bytes()
     data.write_bytes(kept[:-7])
-    failed = snakemake(tmp_path, check=False)
+    failed = run_snakemake(tmp_path, check=False)
     assert failed.returncode == 1
     log = paths.log(Cell("evaluate", "small", "softmax", 0, "pgd")).read_text()
     assert re.search(r"test\.safetensors: is damaged", log)
-    assert planned(tmp_path)["evaluate"] == 4
+    assert planned_jobs(tmp_path)["evaluate"] == 4
     data.write_bytes(kept)
-    snakemake(tmp_path)
-    assert planned(tmp_path) == {}
+    run_snakemake(tmp_path)
+    assert planned_jobs(tmp_path) == {}

@@ -18,7 +18,7 @@ import pytest
 
 from gauntlet.config import Cell
 from gauntlet.pipeline import paths
-from tests.support.stub_outputs import CONFIG, finish, make, plan_in, write_config
+from tests.support.stub_outputs import CONFIG, finish_cell, finish_cells, plan_in, write_config
 from tests.support.workflow import ROOT
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ def finished(tmp_path_factory):
     try:
         lay_out(folder)
         write_config(folder, CONFIG)
-        finish(folder)
+        finish_cells(folder)
     finally:
         os.chdir(before)
     return folder
@@ -131,12 +131,12 @@ def edit_profile_and_resources(folder):
 
 def data_again(folder):
     data = next(cell for cell in plan_in(folder).cells() if cell.stage == "prepare")
-    make(plan_in(folder), data)
+    finish_cell(plan_in(folder), data)
 
 
 def model_again(folder):
     for seed in (0, 1):
-        make(plan_in(folder), Cell("train", "small", "ecc", seed))
+        finish_cell(plan_in(folder), Cell("train", "small", "ecc", seed))
 
 
 def swap_two_values(folder):
@@ -157,14 +157,14 @@ def reorder_keys(folder):
 def interrupted_run_then_another_edit(folder):
     """One edit, half of its cells made, then that edit taken back and another one made."""
     configure(folder, lambda one, _: one["attacks"]["pgd"].update(steps=9))
-    finish(folder, only=[Cell("evaluate", "small", "ecc", seed, "pgd") for seed in (0, 1)])
+    finish_cells(folder, only=[Cell("evaluate", "small", "ecc", seed, "pgd") for seed in (0, 1)])
     configure(folder, lambda one, _: one["variants"]["softmax"].update(training={"epochs": 2}))
 
 
 def made_without_a_controller(folder):
     """One edit, all of whose jobs finished after the controller had died: Snakemake has no record of them."""
     configure(folder, lambda one, _: one["attacks"]["pgd"].update(steps=9))
-    finish(folder)
+    finish_cells(folder)
 
 
 def two_edits(folder):

@@ -21,7 +21,7 @@ from gauntlet.pipeline.status import Progress, survey
 from gauntlet.reporting.aggregation.attacks import VOLATILE
 from gauntlet.robustness.diagnostics.measurements import measurement_table, share
 from tests.support.stub_outputs import plan_in, write_config
-from tests.support.synthetic_outputs import SECONDS, SMALL, finish, make
+from tests.support.synthetic_outputs import SMALL, STAGE_SECONDS, finish_cell, finish_cells
 
 AGGREGATE = Cell("aggregate", "small")
 PGD = Cell("evaluate", "small", "softmax", 0, "pgd")
@@ -118,7 +118,7 @@ def test_two_models_swapped_are_refused_and_named(folder, files):
 def test_two_configurations_in_one_folder_are_refused_and_named(folder):
     """Cells that another configuration made are named; those that both agree on are not."""
     configure(folder, lambda one: one["attacks"]["pgd"].update(steps=3))
-    make(plan_in(folder), PGD)
+    finish_cell(plan_in(folder), PGD)
     write_config(folder, SMALL)
     with pytest.raises(GauntletError, match=f"1 cells were made by another .*: {PGD};"):
         run(folder)
@@ -137,7 +137,7 @@ def test_missing_cells_are_named(folder):
 def test_missing_cells_are_allowed_and_told_everywhere(folder):
     """With `allow_missing` tables, figures and page are made without them and say so; then all is made again."""
     configure(folder, lambda one: one.update(allow_missing=True))
-    finish(folder)
+    finish_cells(folder)
     assert plan_in(folder).unfinished() == [], "the key itself makes nothing stale"
     stale = Cell("evaluate", "small", "softmax", 1, "noise")
     paths.samples(PGD).unlink()
@@ -152,14 +152,9 @@ def test_missing_cells_are_allowed_and_told_everywhere(folder):
     assert survey(plan_in(folder)).left_out == {"small": 3}
     assert plan_in(folder).state(AGGREGATE) is State.STALE, "it is not what a whole run would give"
     assert plan_in(folder).is_current(AGGREGATE), "it is what there is"
-    finish_cells(folder, [PGD, CERTIFICATE, stale])
+    for cell in (PGD, CERTIFICATE, stale):
+        finish_cell(plan_in(folder), cell)
     assert not plan_in(folder).is_current(AGGREGATE)
-
-
-def finish_cells(folder, cells):
-    """Make single cells."""
-    for cell in cells:
-        make(plan_in(folder), cell)
 
 
 def test_every_model_is_diagnosed_and_its_flag_stands_in_the_tables(folder):
@@ -262,12 +257,12 @@ def test_attacks_are_told_with_what_made_their_cells(folder):
     run(folder)
     rows = read_table(paths.attacks("small")).to_pylist()
     assert {(row["attack"], row["library"]) for row in rows} == {("pgd", "gauntlet"), ("noise", "gauntlet")}
-    assert {row["seconds"] for row in rows} == {SECONDS["evaluate"]}
+    assert {row["seconds"] for row in rows} == {STAGE_SECONDS["evaluate"]}
     assert {row["version"] for row in rows} == {versions()["gauntlet"]}
     configure(folder, lambda one: one["attacks"]["pgd"].update(shards=2))
     run(folder)
     timed = {(row["attack"], row["seconds"]) for row in read_table(paths.attacks("small")).to_pylist()}
-    assert timed == {("pgd", None), ("noise", SECONDS["evaluate"])}
+    assert timed == {("pgd", None), ("noise", STAGE_SECONDS["evaluate"])}
 
 
 def test_every_cell_is_told_with_its_origin(folder):

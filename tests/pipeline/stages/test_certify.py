@@ -18,7 +18,7 @@ from gauntlet.pipeline.stages import aggregate, certify, diagnose, evaluate, pre
 from gauntlet.pipeline.staleness import require_current_inputs
 from gauntlet.robustness.certificates.lipschitz_constants import LipschitzConstants
 from gauntlet.robustness.evaluation.partial_results import PartialResults
-from tests.support.interruptible import leftovers
+from tests.support.interruptible import temporary_files
 from tests.support.stub_outputs import plan_in, write_config
 
 CONFIG = {
@@ -110,7 +110,7 @@ def test_a_stopped_certificate_goes_on_after_what_it_kept(folder, monkeypatch):
     run(folder, "certify")
     assert asked == [[(0, 30)], [(12, 30)]]
     assert read_table(paths.samples(SMOOTH)).equals(whole)
-    assert leftovers(paths.samples(SMOOTH).parent) == []
+    assert temporary_files(paths.samples(SMOOTH).parent) == []
 
 
 def test_a_killed_certificate_loses_seconds_of_work(folder, monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 from tests.support import ROOT
 from tests.support.output_digests import digests
 from tests.support.stub_outputs import write_config
-from tests.support.workflow import TINY, checkout, planned, snakemake
+from tests.support.workflow import TINY, link_workflow, planned_jobs, run_snakemake
 
 pytestmark = pytest.mark.slow
 
@@ -113,7 +113,7 @@ def test_a_cell_that_always_fails_stops_only_what_hangs_on_it(unbroken, tmp_path
     source, _, _ = unbroken
     shutil.copytree(source, tmp_path / "run")
     folder = tmp_path / "run"
-    checkout(folder)
+    link_workflow(folder)
     (folder / "my_attacks.py").write_text(
         "from gauntlet.registry import ATTACKS\n"
         "@ATTACKS.register('broken', kind='bounded', norms=('linf',), access='scores', source='none')\n"
@@ -124,19 +124,19 @@ def test_a_cell_that_always_fails_stops_only_what_hangs_on_it(unbroken, tmp_path
     attacks["broken"] = {"name": "my_attacks:broken", "norm": "linf", "epsilons": [0.1]}
     attacks["bim"] = {"name": "bim", "norm": "linf", "epsilons": [0.1], "steps": 2}
     write_config(folder, config)
-    done = snakemake(folder, check=False)
+    done = run_snakemake(folder, check=False)
     assert done.returncode == 1
     assert len(list(folder.glob("results/small/evaluations/*/*/attack=bim/samples.parquet"))) == 2
     log = (folder / "logs/small/evaluate.softmax.0.broken.log").read_text()
     assert log.strip().splitlines()[-1] == "gauntlet: broken: attack my_attacks:broken raised RuntimeError: always"
-    assert planned(folder)["evaluate"] == 2
+    assert planned_jobs(folder)["evaluate"] == 2
 
 
 def test_the_controller_alone_killed_while_jobs_run_on(unbroken, tmp_path):
     """Jobs of a killed controller finish and count; the same command goes on at once and ends with the same bytes."""
     _, wanted, _ = unbroken
     write_config(tmp_path, TINY)
-    checkout(tmp_path)
+    link_workflow(tmp_path)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-m", "snakemake", "--profile", "local"]
     with (tmp_path / "controller.log").open("w") as log:
@@ -146,7 +146,7 @@ def test_the_controller_alone_killed_while_jobs_run_on(unbroken, tmp_path):
         time.sleep(0.2)
     controller.kill()
     controller.wait()
-    snakemake(tmp_path)
-    assert planned(tmp_path) == {}
+    run_snakemake(tmp_path)
+    assert planned_jobs(tmp_path) == {}
     found = digests(tmp_path)
     assert {name: found.get(name) for name in wanted} == wanted

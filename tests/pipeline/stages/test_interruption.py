@@ -11,7 +11,16 @@ import pytest
 
 from gauntlet.core.parquet import read_table
 from gauntlet.pipeline import paths
-from tests.support.interruptible import ATTACK, CONFIG, MODEL, attack_outcome, finish, leftovers, model_outcome, start
+from tests.support.interruptible import (
+    ATTACK,
+    CONFIG,
+    MODEL,
+    attack_outcome,
+    model_outcome,
+    run_command,
+    start_command,
+    temporary_files,
+)
 from tests.support.stub_outputs import write_config
 
 pytestmark = pytest.mark.slow
@@ -27,7 +36,7 @@ def unbroken(tmp_path_factory):
         patch.chdir(folder)
         for stage in ("prepare", "train", "evaluate"):
             begun_s = time.monotonic()
-            finish(folder, stage)
+            run_command(folder, stage)
             seconds[stage] = time.monotonic() - begun_s
         return folder, {"train": model_outcome(), "evaluate": attack_outcome()}, seconds
 
@@ -64,7 +73,7 @@ def test_stopped_again_and_again_a_command_ends_in_the_same_bytes(unbroken, tmp_
     draw = random.Random(f"{stage} {number.name}")
     ended = []
     for _ in range(2):
-        process = start(tmp_path, stage)
+        process = start_command(tmp_path, stage)
         time.sleep(draw.uniform(0.4, 1.1) * unbroken[2][stage])
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
@@ -74,9 +83,9 @@ def test_stopped_again_and_again_a_command_ends_in_the_same_bytes(unbroken, tmp_
             assert re.search(rf"stopped by {number.name}; .*the same command goes on from there", said), said
     # A signal before the command's first line ends the process in the system's own way.
     assert set(ended) <= {0, 75, -number}, ended
-    finish(tmp_path, stage)
+    run_command(tmp_path, stage)
     assert {"train": model_outcome, "evaluate": attack_outcome}[stage]() == unbroken[1][stage]
-    assert leftovers(tmp_path) == []
+    assert temporary_files(tmp_path) == []
 
 
 def wait_for(process, ready):
@@ -93,7 +102,7 @@ def test_a_stopped_training_says_what_it_kept_and_is_taken_up_there(unbroken, tm
     """Exit code 75, one line; the next attempt names the epoch it goes on from; nothing is published meanwhile."""
     monkeypatch.chdir(tmp_path)
     copied(unbroken, tmp_path)
-    process = start(tmp_path, "train")
+    process = start_command(tmp_path, "train")
     wait_for(process, lambda: partial_files(tmp_path))
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
@@ -106,16 +115,16 @@ def test_a_stopped_training_says_what_it_kept_and_is_taken_up_there(unbroken, tm
     ), line
     assert not any(path.exists() for path in paths.products(MODEL))
     epoch, step = re.search(r"epoch (\d+), step (\d+)", line).groups()
-    assert f"goes on from epoch {epoch}, step {step}" in finish(tmp_path, "train")
+    assert f"goes on from epoch {epoch}, step {step}" in run_command(tmp_path, "train")
     assert model_outcome() == unbroken[1]["train"]
-    assert "up to date" in finish(tmp_path, "train")
+    assert "up to date" in run_command(tmp_path, "train")
 
 
 def test_a_second_interrupt_kills_at_once_and_loses_nothing_that_was_kept(unbroken, tmp_path, monkeypatch):
     """A person who presses twice is not made to wait; finished parts stay, damaged ones are made again."""
     monkeypatch.chdir(tmp_path)
     copied(unbroken, tmp_path, MODEL)
-    process = start(tmp_path, "evaluate")
+    process = start_command(tmp_path, "evaluate")
     wait_for(process, lambda: len(partial_files(tmp_path)) >= 4)
     process.send_signal(signal.SIGINT)
     time.sleep(0.002)
@@ -124,27 +133,27 @@ def test_a_second_interrupt_kills_at_once_and_loses_nothing_that_was_kept(unbrok
     assert process.returncode in (-signal.SIGINT, 75)
     tables = [path for path in partial_files(tmp_path) if path.suffix == ".parquet"]
     tables[0].write_bytes(tables[0].read_bytes()[:-30])
-    said = finish(tmp_path, "evaluate")
+    said = run_command(tmp_path, "evaluate")
     assert "samples 0 to 15 are evaluated again" in said
     assert re.search(rf"{(len(tables) - 1) * 16} of \d+ samples are finished already", said)
     assert attack_outcome() == unbroken[1]["evaluate"]
-    assert leftovers(tmp_path) == []
+    assert temporary_files(tmp_path) == []
 
 
 def test_shards_are_gathered_to_the_same_rows(unbroken, tmp_path, monkeypatch):
     """Each shard keeps its part; the whole command takes them as they are, and makes what is missing."""
     monkeypatch.chdir(tmp_path)
     copied(unbroken, tmp_path, MODEL)
-    finish(tmp_path, "evaluate", "--shard", "1/3")
-    finish(tmp_path, "evaluate", "--shard", "3/3")
+    run_command(tmp_path, "evaluate", "--shard", "1/3")
+    run_command(tmp_path, "evaluate", "--shard", "3/3")
     assert not paths.samples(ATTACK).exists()
     count = len(unbroken[1]["evaluate"][0])
     third = count // 3
-    said = finish(tmp_path, "evaluate")
+    said = run_command(tmp_path, "evaluate")
     done = int(re.search(r"(\d+) of \d+ samples are finished already", said)[1])
     assert done == third + count - 2 * count // 3
     rows, whole = read_table(paths.samples(ATTACK)), unbroken[1]["evaluate"][0]
     exact = ["index", "label", "status", "epsilon", "clean_prediction", "adversarial_prediction", "sample_hash"]
     assert rows.select(exact) == whole.select(exact)
-    assert leftovers(tmp_path) == []
-    assert "up to date" in finish(tmp_path, "evaluate", "--shard", "2/3")
+    assert temporary_files(tmp_path) == []
+    assert "up to date" in run_command(tmp_path, "evaluate", "--shard", "2/3")

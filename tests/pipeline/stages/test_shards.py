@@ -11,9 +11,9 @@ import pytest
 from gauntlet.config import Cell
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.staleness import State
-from tests.support.interruptible import leftovers
-from tests.support.stub_outputs import CONFIG, finish, plan_in, write_config
-from tests.support.workflow import TINY, checkout, planned, snakemake
+from tests.support.interruptible import temporary_files
+from tests.support.stub_outputs import CONFIG, finish_cells, plan_in, write_config
+from tests.support.workflow import TINY, link_workflow, planned_jobs, run_snakemake
 
 
 def sharded(config, count):
@@ -27,7 +27,7 @@ def test_another_number_of_shards_makes_nothing_stale(tmp_path, monkeypatch):
     """How samples are split among jobs decides no row."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
-    finish(tmp_path)
+    finish_cells(tmp_path)
     for count in (1, 2, 7):
         write_config(tmp_path, sharded(CONFIG, count))
         assert plan_in(tmp_path).unfinished() == []
@@ -38,15 +38,15 @@ def test_shards_are_planned_where_there_is_work_only(tmp_path, monkeypatch):
     """A finished run plans no job for any number of shards; a cell that lacks a file plans its own shards."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
-    checkout(tmp_path)
-    finish(tmp_path)
+    link_workflow(tmp_path)
+    finish_cells(tmp_path)
     write_config(tmp_path, sharded(CONFIG, 4))
-    assert planned(tmp_path) == {}
+    assert planned_jobs(tmp_path) == {}
     cell = Cell("evaluate", "small", "ecc", 1, "pgd")
     paths.examples(cell).unlink()
     # Marks that a killed run left do not stand for work that is not done.
     (paths.samples(cell).parent / ".shard-2-of-4").touch()
-    jobs = planned(tmp_path)
+    jobs = planned_jobs(tmp_path)
     assert (jobs["shard"], jobs["evaluate"]) == (4, 1)
 
 
@@ -58,13 +58,13 @@ def test_shards_run_and_are_gathered(tmp_path, monkeypatch):
     config["experiments"]["small"]["variants"].pop("lipschitz")
     config["experiments"]["small"].pop("certificates")
     write_config(tmp_path, config)
-    checkout(tmp_path)
+    link_workflow(tmp_path)
     cell = Cell("evaluate", "small", "softmax", 0, "pgd")
-    snakemake(tmp_path, str(paths.samples(cell)))
+    run_snakemake(tmp_path, str(paths.samples(cell)))
     assert pq.read_table(paths.samples(cell)).num_rows == 20
     assert "20 of 20 samples are finished already" in paths.log(cell).read_text()
     assert len(list((tmp_path / "logs/small").glob("evaluate.softmax.0.pgd.*-of-2.log"))) == 2
-    assert leftovers(paths.samples(cell).parent) == []
+    assert temporary_files(paths.samples(cell).parent) == []
     shutil.rmtree(tmp_path / ".snakemake")
     write_config(tmp_path, sharded(config, 3))
-    assert planned(tmp_path, str(paths.samples(cell))) == {}
+    assert planned_jobs(tmp_path, str(paths.samples(cell))) == {}

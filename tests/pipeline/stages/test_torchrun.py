@@ -19,7 +19,7 @@ from gauntlet.core.errors import GauntletError, InputError, Interrupted
 from gauntlet.learning.training.data_parallel import PROCESS_LOST
 from gauntlet.pipeline.stages import process_group as processes
 from gauntlet.pipeline.stages import torchrun as launching
-from tests.support.interruptible import configured, finish, outcome, start
+from tests.support.interruptible import run_command, start_command, training_outcome, write_training_config
 
 
 @pytest.fixture
@@ -154,14 +154,14 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch, here, torchrun_id, devic
 def test_the_command_trains_in_two_processes_what_it_trains_in_one(tmp_path, monkeypatch):
     """Published once, by one recipe: the other number of processes makes nothing stale."""
     monkeypatch.chdir(tmp_path)
-    configured(tmp_path, epochs=3, gpus=2)
-    finish(tmp_path, "prepare")
-    finish(tmp_path, "train")
-    shared, losses = outcome()
-    configured(tmp_path, epochs=3, gpus=1)
-    assert "up to date" in finish(tmp_path, "train")
-    finish(tmp_path, "train", "--force")
-    alone, wanted = outcome()
+    write_training_config(tmp_path, epochs=3, gpus=2)
+    run_command(tmp_path, "prepare")
+    run_command(tmp_path, "train")
+    shared, losses = training_outcome()
+    write_training_config(tmp_path, epochs=3, gpus=1)
+    assert "up to date" in run_command(tmp_path, "train")
+    run_command(tmp_path, "train", "--force")
+    alone, wanted = training_outcome()
     assert losses == pytest.approx(wanted, rel=1e-4)
     for name, tensor in alone.items():
         np.testing.assert_allclose(shared[name], tensor, rtol=1e-2, atol=1e-4, err_msg=name)
@@ -172,8 +172,8 @@ def test_the_command_trains_in_two_processes_what_it_trains_in_one(tmp_path, mon
 def test_stopped_processes_go_on_and_a_killed_one_ends_all(tmp_path, monkeypatch, number):
     """A request to stop is kept, and taken up by one process; one of two that is killed is reported at once."""
     monkeypatch.chdir(tmp_path)
-    configured(tmp_path, epochs=2000, gpus=2)
-    finish(tmp_path, "prepare")
+    write_training_config(tmp_path, epochs=2000, gpus=2)
+    run_command(tmp_path, "prepare")
     with started(tmp_path) as process:
         lines = iter(process.stderr.readline, "")
         assert any("/2000 epochs" in line for line in lines)
@@ -192,7 +192,7 @@ def test_stopped_processes_go_on_and_a_killed_one_ends_all(tmp_path, monkeypatch
     assert said.splitlines()[-1].startswith("gauntlet: ")
     if number == signal.SIGTERM:
         assert len(list(tmp_path.rglob("training.checkpoint"))) == 1
-        configured(tmp_path, epochs=2000, gpus=1)
+        write_training_config(tmp_path, epochs=2000, gpus=1)
         with started(tmp_path) as again:
             assert any("goes on from epoch" in line for line in iter(again.stderr.readline, ""))
 
@@ -200,7 +200,7 @@ def test_stopped_processes_go_on_and_a_killed_one_ends_all(tmp_path, monkeypatch
 @contextmanager
 def started(folder):
     """Start a training, and leave nothing of it."""
-    with start(folder, "train") as process:
+    with start_command(folder, "train") as process:
         try:
             yield process
         finally:

@@ -18,7 +18,7 @@ from gauntlet.pipeline.cluster import lock
 from gauntlet.pipeline.status import Progress, survey
 from gauntlet.pipeline.status.rendering import as_dict
 from tests.support.stub_outputs import plan_in, write_config
-from tests.support.synthetic_outputs import SECONDS, SMALL, finish, make
+from tests.support.synthetic_outputs import SMALL, STAGE_SECONDS, finish_cell, finish_cells
 
 PGD = Cell("evaluate", "small", "softmax", 0, "pgd")
 MODEL = Cell("train", "small", "softmax", 0)
@@ -117,7 +117,7 @@ def test_a_changed_module_is_named(folder, monkeypatch):
 
 def test_a_changed_input_and_the_wait_for_it_are_named(folder):
     """A model of other weights is an input of another digest; a stale one is waited for; so is a missing one."""
-    make(plan_in(folder), MODEL, "other weights")
+    finish_cell(plan_in(folder), MODEL, "other weights")
     assert told(folder)[PGD] == (Progress.STALE, [f"input changed: {paths.model_manifest(MODEL)}"])
     edited(folder, lambda one, _: one["variants"]["softmax"]["training"].update(epochs=5))
     assert f"waits for {MODEL}" in told(folder)[PGD][1]
@@ -165,12 +165,12 @@ def test_costs_come_from_the_cell_itself_then_from_others_alike(folder):
     edited(folder, lambda one, _: one["attacks"].update(fgsm={"name": "fgsm", "norm": "linf", "epsilons": [0.1]}))
     found = survey(plan_in(folder))
     costs = {status.cell: status.cost_s for status in found.cells if status.progress is not Progress.DONE}
-    assert costs[Cell("evaluate", "small", "lipschitz", 0, "noise")] == SECONDS["evaluate"]
-    assert costs[Cell("evaluate", "small", "softmax", 0, "fgsm")] == SECONDS["evaluate"]
+    assert costs[Cell("evaluate", "small", "lipschitz", 0, "noise")] == STAGE_SECONDS["evaluate"]
+    assert costs[Cell("evaluate", "small", "softmax", 0, "fgsm")] == STAGE_SECONDS["evaluate"]
     assert costs[Cell("report", "small")] is None
     total = as_dict(found)["total"]
     assert total["missing"] == 6
-    assert total["cost_s"] == pytest.approx(6 * SECONDS["evaluate"] + 1.0)
+    assert total["cost_s"] == pytest.approx(6 * STAGE_SECONDS["evaluate"] + 1.0)
     assert total["cost_unknown"] == sum(cost is None for cost in costs.values())
 
 
@@ -179,12 +179,12 @@ def test_quick_cells_say_nothing_of_what_full_ones_cost(folder):
     edited(folder, lambda one, _: one.update(quick={"samples": 5}))
     for cell in list(plan_in(folder).cells(["small_quick"])):
         if cell.stage in ("prepare", "train", "evaluate") and cell.seed == 0:
-            make(plan_in(folder), cell)
+            finish_cell(plan_in(folder), cell)
     for path in folder.glob("results/small/evaluations/*/*/*/*"):
         path.unlink()
     costs = {status.cell: status.cost_s for status in survey(plan_in(folder)).cells}
     assert costs[PGD] is None
-    assert costs[Cell("evaluate", "small_quick", "softmax", 1, "pgd")] == SECONDS["evaluate"]
+    assert costs[Cell("evaluate", "small_quick", "softmax", 1, "pgd")] == STAGE_SECONDS["evaluate"]
 
 
 def test_a_failed_attempt_is_told_with_its_last_line(folder):
@@ -243,7 +243,7 @@ def test_another_environment_is_told_and_makes_nothing_stale(folder, monkeypatch
 def test_a_strict_environment_makes_all_stale(folder, monkeypatch):
     """With `strict_environment` the environment is part of every recipe, and its change is named."""
     edited(folder, lambda _, config: config.update(strict_environment=True))
-    finish(folder)
+    finish_cells(folder)
     assert told(folder) == {}
     was = environment.environment()["torch"]
     another_torch(monkeypatch)

@@ -20,7 +20,7 @@ from gauntlet.pipeline.status import Progress, watching
 from gauntlet.pipeline.status.board import coloured, plain
 from gauntlet.pipeline.status.job_queue import Queue, comment_of
 from tests.support.stub_outputs import plan_in, write_config
-from tests.support.synthetic_outputs import SMALL, finish, make
+from tests.support.synthetic_outputs import SMALL, finish_cell, finish_cells
 
 PGD = Cell("evaluate", "small", "softmax", 0, "pgd")
 OTHER_SEED = Cell("evaluate", "small", "softmax", 1, "pgd")
@@ -175,8 +175,8 @@ def test_elsewhere_than_on_a_terminal_each_change_is_said_once(folder, monkeypat
             lambda: write_log(PGD, "gauntlet: the disk is full\n"),
             lambda: write_config(folder, {"experiments": 3}),
             lambda: write_config(folder, SMALL),
-            lambda: make(plan_in(folder), PGD),
-            lambda: finish(folder),
+            lambda: finish_cell(plan_in(folder), PGD),
+            lambda: finish_cells(folder),
         ]
     )
     monkeypatch.setattr(watching.time, "sleep", lambda seconds: next(happens)())
@@ -200,7 +200,7 @@ def test_elsewhere_than_on_a_terminal_each_change_is_said_once(folder, monkeypat
 def test_a_terminal_gets_a_live_table_that_ends_when_all_is_done(folder, monkeypatch):
     """Drawn anew in place."""
     remove(PGD)
-    monkeypatch.setattr(watching.time, "sleep", lambda seconds: finish(folder))
+    monkeypatch.setattr(watching.time, "sleep", lambda seconds: finish_cells(folder))
     console = Console(width=120, file=io.StringIO(), force_terminal=True)
     watching.watch(lambda: plan_in(folder), console, interval_s=1.0)
     text = console.file.getvalue()

@@ -69,7 +69,7 @@ def written(tmp_path_factory):
 @pytest.fixture(scope="module")
 def chromium(written):
     """One browser for all tests of this module."""
-    with browser.browsing() as opened:
+    with browser.open_browser() as opened:
         yield opened
 
 

@@ -10,7 +10,7 @@ from gauntlet.registry import Spec
 from gauntlet.robustness.attacks.adaptive import adaptive
 from gauntlet.robustness.attacks.base.model import AttackModel
 from tests.support.attack_problems import Affine, Problem, affine_problem
-from tests.support.trained_problems import trained
+from tests.support.trained_problems import trained_problem
 
 
 class Masked(nn.Module):
@@ -63,7 +63,7 @@ def test_it_stops_when_nothing_is_left() -> None:
 def test_it_breaks_saturated_codes_that_withstand_gradients_of_their_logits() -> None:
     """Code bits sixteen times as large keep their signs; behind tanh and decoder most gradients are then zero."""
     model = Spec("cnn", {"widths": [8, 16], "head": {"name": "ecc"}})
-    problem = trained(Spec("sklearn_digits"), model=model, loss="hinge", epochs=15, test=200)
+    problem = trained_problem(Spec("sklearn_digits"), model=model, loss="hinge", epochs=15, test=200)
     last = problem.network.head.branches[0][-1]
     with torch.no_grad():
         last.weight.mul_(16)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gauntlet.registry import Spec
-from tests.support.trained_problems import trained
+from tests.support.trained_problems import trained_problem
 
 ROOT = os.environ.get("GAUNTLET_TEST_DATA")
 
@@ -22,7 +22,7 @@ def test_pgd_breaks_as_much_of_mnist_as_foolboxs() -> None:
 
     One seed is not enough to tell: a fortieth of the images break from some starts only.
     """
-    problem = trained(Spec("torchvision", {"name": "MNIST", "root": ROOT}), train=6000, test=1000, epochs=2)
+    problem = trained_problem(Spec("torchvision", {"name": "MNIST", "root": ROOT}), train=6000, test=1000, epochs=2)
     options = {"steps": 40, "step_size": 0.005}
 
     def broken(name: str) -> int:

@@ -16,7 +16,7 @@ from gauntlet.robustness.attacks.apgd import _Halving, _Sparse, _stages, _start,
 from gauntlet.robustness.attacks.base.model import AttackModel
 from gauntlet.robustness.judge import logit_margin
 from tests.support.attack_problems import Problem, affine_problem
-from tests.support.trained_problems import trained
+from tests.support.trained_problems import trained_problem
 
 BALL = Ball(torch.full((3, 1, 2, 2), 0.5), 0.1, "linf")
 
@@ -123,7 +123,7 @@ def test_too_few_classes_are_refused(targets: int, classes: int) -> None:
 @pytest.fixture(scope="module")
 def digits() -> Problem:
     """A small network that knows the digits, and 300 of them."""
-    return trained(Spec("sklearn_digits"), test=300)
+    return trained_problem(Spec("sklearn_digits"), test=300)
 
 
 SEEDS = (0, 1, 2)

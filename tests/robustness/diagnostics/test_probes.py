@@ -11,7 +11,7 @@ from gauntlet.robustness.diagnostics.measurements import MEASUREMENT_SCHEMA
 from gauntlet.robustness.diagnostics.plain_pgd import instability, silent_outputs, still_moving, stock_attack
 from gauntlet.robustness.diagnostics.probes import probe
 from gauntlet.robustness.evaluation import CellIdentity
-from tests.support.diagnosed_networks import EPSILONS, Rounded, Saturated, Shattered, digits, trained
+from tests.support.diagnosed_networks import EPSILONS, Rounded, Saturated, Shattered, digits, train_network
 
 SAMPLES = 64
 
@@ -33,7 +33,7 @@ def having(rows, verdict):
 @pytest.fixture(scope="module")
 def plain():
     """A network trained as usual."""
-    return trained()
+    return train_network()
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +54,13 @@ def test_a_plain_network_does_not_fail(of_plain):
 
 def test_an_adversarially_trained_network_is_not_flagged():
     """Robustness is no masking."""
-    robust = trained(epochs=12, epsilon=0.1)
+    robust = train_network(epochs=12, epsilon=0.1)
     assert having(probed(robust), "fail") == set()
 
 
 def test_an_error_correcting_network_is_flagged_with_samples():
     """Saturated bits have no gradient, and gradients before the tanh do better: both are told, with numbers."""
-    rows = probed(trained(head="ecc", loss="hinge"))
+    rows = probed(train_network(head="ecc", loss="hinge"))
     assert {"saturated_outputs", "surrogate_beats_stock"} <= having(rows, "fail")
     saturated = rows["saturated_outputs", None]
     assert saturated["value"] > 0.5

@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.support.slurm.daemons import PLACES, Daemons, listens
+from tests.support.slurm.daemons import SEARCH_PATH, Daemons, listens
 
 NEEDED = ("slurmdbd", "mariadbd")
 
@@ -55,7 +55,7 @@ class Accounts:
             capture_output=True,
             text=True,
             check=True,
-            env={**os.environ, "PATH": PLACES},
+            env={**os.environ, "PATH": SEARCH_PATH},
         )
         socket = self._database / "socket"
         self._daemons.start(

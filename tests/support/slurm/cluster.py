@@ -17,8 +17,7 @@ from pathlib import Path
 import psutil
 
 from tests.support.slurm import accounts
-from tests.support.slurm.daemons import PLACES, Daemons, free_ports, listens, places
-from tests.support.slurm.daemons import lacking as lacking_daemons
+from tests.support.slurm.daemons import SEARCH_PATH, Daemons, free_ports, listens, missing_programs, search_path
 
 NEEDED = ("munged", "slurmctld", "slurmd", *accounts.NEEDED)
 
@@ -69,9 +68,9 @@ PartitionName=urgent Nodes={host} MaxTime=60 PriorityTier=9 State=UP
 """
 
 
-def lacking() -> list[str]:
+def missing_requirements() -> list[str]:
     """Name what a cluster needs and this machine has not."""
-    missing = lacking_daemons(NEEDED)
+    missing = missing_programs(NEEDED)
     return missing if os.geteuid() == 0 else [*missing, "root (a GPU is a device node)"]
 
 
@@ -116,7 +115,7 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """What the SLURM commands need to find this cluster."""
-        return {**os.environ, "PATH": places(), "SLURM_CONF": str(self.settings)}
+        return {**os.environ, "PATH": search_path(), "SLURM_CONF": str(self.settings)}
 
     def start(self) -> None:
         """Start all daemons and wait until the node is ready."""
@@ -197,7 +196,7 @@ class Cluster:
 
     def ask(self, *command: str, check: bool = True) -> str:
         """Run a SLURM command, whatever stands in for it on a test's PATH; give its output."""
-        environment = {**self.environment, "PATH": PLACES}
+        environment = {**self.environment, "PATH": SEARCH_PATH}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
         if check and done.returncode:
             raise AssertionError(f"{command}: {done.stderr}")

@@ -12,18 +12,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
-def places() -> str:
+def search_path() -> str:
     """Make the PATH on which daemons are found: that of users need not name where they lie."""
     return os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/usr/local/sbin"])
 
 
-PLACES = places()
+SEARCH_PATH = search_path()
 """The same, before any test put something in front."""
 
 
-def lacking(names: tuple[str, ...]) -> list[str]:
+def missing_programs(names: tuple[str, ...]) -> list[str]:
     """Name the programs that this machine has not."""
-    return [name for name in names if shutil.which(name, path=PLACES) is None]
+    return [name for name in names if shutil.which(name, path=SEARCH_PATH) is None]
 
 
 class Daemons:
@@ -35,7 +35,7 @@ class Daemons:
 
     def start(self, name: str, *arguments: str, environment: Mapping[str, str], ready: Callable[[], bool]) -> None:
         """Start one and wait until it is ready."""
-        program = shutil.which(name, path=PLACES)
+        program = shutil.which(name, path=SEARCH_PATH)
         with (self.folder / f"{name}.out").open("a") as out:
             self._running[name] = subprocess.Popen(
                 [str(program), *arguments], env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out

@@ -13,7 +13,7 @@ from snakemake_executor_plugin_slurm import Executor, ExecutorSettings
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 
-class Looking(Executor):
+class PolledExecutor(Executor):
     """The plugin's look at its jobs; what it reports is noted."""
 
     def __init__(self, run, pause_s=0.5):

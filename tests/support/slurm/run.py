@@ -18,7 +18,7 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster.partitions import parse_minutes
 from tests.support.slurm.cluster import Cluster
 from tests.support.stub_outputs import write_config
-from tests.support.workflow import checkout
+from tests.support.workflow import link_workflow
 
 FAST_SNAKEMAKE = Path(__file__).with_name("fast_snakemake.py")
 Found = TypeVar("Found")
@@ -49,7 +49,7 @@ class Run:
 
     def __init__(self, folder: Path, slurm: Cluster, config: dict, *options: str) -> None:
         self.folder, self.slurm, self._options = folder, slurm, options
-        checkout(folder)
+        link_workflow(folder)
         (folder / "slurm").symlink_to("profiles/slurm")
         write_config(folder, config)
         self._controller: subprocess.Popen | None = None
@@ -108,17 +108,17 @@ class Run:
         """Wait until something is there, as long as the controller lives; give it."""
 
         def found() -> Found:
-            assert self._controller is None or self._controller.poll() is None, self.told()
+            assert self._controller is None or self._controller.poll() is None, self.logs()
             return what()
 
         return wait_for(found, self.folder, seconds)
 
-    def told(self) -> str:
+    def logs(self) -> str:
         """Everything that may say why a run is not as it should be."""
-        return f"{told(self.folder)}\n{self.slurm.ask('squeue', '--states=all', check=False)}"
+        return f"{collect_logs(self.folder)}\n{self.slurm.ask('squeue', '--states=all', check=False)}"
 
 
-def told(folder: Path) -> str:
+def collect_logs(folder: Path) -> str:
     """What was logged in a folder, by anybody."""
     places = ("*.log", "logs/controller/*.out", "logs/**/*.log", ".snakemake/slurm_logs/**/*.log")
     logs = [log for place in places for log in sorted(folder.glob(place))]
@@ -129,12 +129,12 @@ def wait_for(what: Callable[[], Found], folder: Path, seconds: float = 600) -> F
     """Wait until something is there; give it."""
     deadline_s = time.monotonic() + seconds
     while not (found := what()):
-        assert time.monotonic() < deadline_s, told(folder)
+        assert time.monotonic() < deadline_s, collect_logs(folder)
         time.sleep(0.3)
     return found
 
 
-class Makings:
+class ProductionCounter:
     """Counts how often each cell is made, by its table: to make one is to put a new file in the place of the old one.
 
     Cells that make no table are left out: of other kinds of files one with the same bytes is left where it is. Of each
@@ -148,7 +148,7 @@ class Makings:
         self._ends, self._thread = threading.Event(), threading.Thread(target=self._go_on_looking)
         kept.mkdir()
 
-    def __enter__(self) -> Makings:
+    def __enter__(self) -> ProductionCounter:
         self._thread.start()
         return self
 
