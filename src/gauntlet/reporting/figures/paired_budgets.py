@@ -52,7 +52,7 @@ def paired_budgets(inputs: FigureInputs, *, style: Style, most_variants: int = 8
     figure, panels = style.figure(rows, columns, height_in=0.3 + 2.75 * rows, wide=wide)
     width_in = 0.8 * (style.two_columns_in if wide else style.one_column_in) / columns
     titles = inputs.titles_of(variants)
-    notes = ["+, −: samples with a larger, a smaller ε under the next"]
+    notes = ["+, −: samples with larger, smaller ε under the next variant"]
     for axes in panels.flat:
         axes.set_axis_off()
     for norm, axes in zip(norms, panels.flat, strict=False):

@@ -63,5 +63,5 @@ class PairedSamples:
 
 def distinct_budgets(pairs: Iterable[PairedSamples]) -> Array:
     """Return the distinct budgets above 0 at which samples are fooled, ascending."""
-    budgets = np.unique(np.concatenate([np.concatenate([one.first, one.second]) for one in pairs]))
+    budgets: Array = np.unique(np.concatenate([values for pair in pairs for values in (pair.first, pair.second)]))
     return budgets[np.isfinite(budgets) & (budgets > 0)]
