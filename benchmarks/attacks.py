@@ -275,7 +275,7 @@ def share(
 ) -> None:
     """Time a case, then only the passes that it made of the network, on batches of the same sizes."""
     passes: list[Callable[[], object]] = []
-    ask, judge = AttackModel._ask, Judge._passed
+    ask, judge = AttackModel._query, Judge._forward
 
     def noted(model: AttackModel, view: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         size, gradient = len(x), x.requires_grad
@@ -298,9 +298,9 @@ def share(
         passes.append(partial(judge, one, images[: len(x)]))
         return judge(one, x)
 
-    AttackModel._ask, Judge._passed = noted, judged  # type: ignore[method-assign]
+    AttackModel._query, Judge._forward = noted, judged  # type: ignore[method-assign]
     ours(case, network, images, labels, arguments.precision)
-    AttackModel._ask, Judge._passed = ask, judge  # type: ignore[method-assign]
+    AttackModel._query, Judge._forward = ask, judge  # type: ignore[method-assign]
     seconds: dict[str, list[float]] = {"whole": [], "bare": []}
     for _ in range(arguments.repeats):
         start = time.perf_counter()

@@ -7,7 +7,7 @@ import torch
 
 from gauntlet.core.batch_size import BatchSize
 from gauntlet.core.errors import GauntletError
-from gauntlet.robustness.attacks.base.query_counts import Counts
+from gauntlet.robustness.attacks.base.query_counts import QueryCounts
 
 CPU = torch.device("cpu")
 
@@ -55,15 +55,15 @@ def test_another_error_is_passed_on() -> None:
 
 def test_what_failed_is_not_counted() -> None:
     """A pass that memory interrupts is booked once, when it is done again."""
-    counts = Counts(CPU)
+    counts = QueryCounts(CPU)
     counts.start(6)
     batches = BatchSize(6, CPU)
 
     def run(part: slice) -> None:
-        with counts.on(counts.rows[part]):
-            counts.forward(part.stop - part.start)
+        with counts.subset(part):
+            counts.add_forwards(part.stop - part.start)
         if part.stop - part.start > 2:
             raise MemoryError
 
     list(batches.parts(6, run, ledger=counts))
-    assert counts.of["forwards"].tolist() == [1] * 6
+    assert counts.totals["forwards"].tolist() == [1] * 6

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gauntlet.robustness.attacks.adapters.foolbox import _Counted
+from gauntlet.robustness.attacks.adapters.foolbox import _CountedModel
 from gauntlet.robustness.attacks.base.model import AttackModel
 from tests.support import ROOT
 
@@ -35,4 +35,4 @@ def test_no_device_is_written_into_the_code() -> None:
     for file in (ROOT / "src").rglob("*.py"):
         assert not re.search(r"""["']cuda:\d|\.cuda\(""", file.read_text()), file
     network = AttackModel(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval())
-    assert _Counted(network)(torch.zeros(1, 1, 2, 2)).device == network.device
+    assert _CountedModel(network)(torch.zeros(1, 1, 2, 2)).device == network.device

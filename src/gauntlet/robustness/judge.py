@@ -1,4 +1,7 @@
-"""What is attacked or certified: the cell it belongs to, its images, and the plain model, which alone judges."""
+"""The judge: the network as given, which alone decides whether an attack or a certificate succeeded.
+
+Also the identity of the cell that rows belong to, and functions of logits.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from gauntlet.learning.models.network import Network
 
 @dataclass(frozen=True)
 class CellIdentity:
-    """Which experiment, variant and seed rows belong to; the seed also addresses their draws."""
+    """The experiment, variant and seed written to each row; the seed also addresses the rows' random draws."""
 
     experiment: str = ""
     variant: str = ""
@@ -27,11 +30,10 @@ class CellIdentity:
 
 
 class Judge:
-    """The network as it was given, on a device, in float32 (or float64): logits without gradient, in batches.
+    """The network as given, on a device, in float32 (or float64): logits without gradient, in batches.
 
-    With `draws` above one, for a random network, the mean over so many passes decides, each with a seed of its own.
-
-    The network itself is used where it is there already, a copy otherwise; it is never changed.
+    With `draws` above one, for a random network, the mean over this many passes decides, each with its own seed. The
+    network is never changed: a copy is used unless it already has this device and dtype.
     """
 
     def __init__(
@@ -45,19 +47,19 @@ class Judge:
     ) -> None:
         self.device, self.dtype, self.draws = device, dtype, draws
         self.memory = BatchSize(batch_size, device)
-        self.network = network if _is_at(network, device, dtype) else copied(network).to(device, dtype)
+        self.network = network if _has(network, device, dtype) else copy_network(network).to(device, dtype)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Give `(B, K)` for images `(B, C, H, W)`; the batch is halved when memory runs out."""
-        parts = list(self.memory.parts(len(x), lambda part: self._passed(x[part].to(self.device, self.dtype))))
+        """Return logits `(B, K)` for images `(B, C, H, W)`; the batch is halved when memory runs out."""
+        parts = list(self.memory.parts(len(x), lambda part: self._forward(x[part].to(self.device, self.dtype))))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def confidence(self, logits: Tensor) -> Tensor:
-        """Say how sure the network is of its answer, `(B,)` in [0, 1], for logits `(B, K)` that `logits` gave."""
+        """Return the probability of the predicted class, `(B,)` in [0, 1], for logits `(B, K)` of this judge."""
         return class_probabilities(self.network if self.draws == 1 else None, logits).amax(1)
 
     @torch.no_grad()
-    def _passed(self, x: Tensor) -> Tensor:
+    def _forward(self, x: Tensor) -> Tensor:
         if self.draws == 1:
             logits: Tensor = self.network(x)
             return logits
@@ -70,42 +72,42 @@ class Judge:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Let a random network draw from this seed inside; the global generators are left as they were."""
+    """Seed torch's global generators inside, for a random network, and restore their state afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 
 
 def mean_logits(outputs: Sequence[Tensor]) -> Tensor:
-    """Give the logarithm of the mean probability over several outputs `(B, K)`."""
+    """Return the logarithm of the mean probability over several outputs `(B, K)`; a single one is returned as it is."""
     if len(outputs) == 1:
         return outputs[0]
-    return torch.stack([one.log_softmax(1) for one in outputs]).logsumexp(0) - math.log(len(outputs))
+    return torch.stack([output.log_softmax(1) for output in outputs]).logsumexp(0) - math.log(len(outputs))
 
 
 def class_probabilities(network: nn.Module | None, logits: Tensor) -> Tensor:
-    """Give what a network holds each class to be, `(B, K)` in [0, 1], for its logits `(B, K)`.
+    """Return the probability of each class, `(B, K)` in [0, 1], for a network's logits `(B, K)`.
 
-    That is the softmax, unless the network is one of ours with another output: sigmoids need not sum to 1. None stands
-    for a mean of logits (`mean_logits`), which is one of softmaxes.
+    This is the softmax, except for a Network with another kind of output: sigmoids need not sum to 1. Pass None for
+    logits that `mean_logits` returned.
     """
     return network.probabilities(logits) if isinstance(network, Network) else logits.softmax(1)
 
 
 def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """z_y - max_{i != y} z_i, `(B,)`: positive where the label wins."""
+    """Return z_y - max_{i != y} z_i, `(B,)`: positive where the label is predicted."""
     column = labels[:, None]
     return logits.gather(1, column)[:, 0] - logits.scatter(1, column, -torch.inf).amax(1)
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Say where a network's first parameter or buffer lies; the CPU for a network without any."""
+    """Return the device of a network's first parameter or buffer; the CPU if it has none."""
     first = next(network.parameters(), next(network.buffers(), None))
     return torch.device("cpu") if first is None else first.device
 
 
-def copied(network: nn.Module) -> nn.Module:
-    """Copy a network. Raises InputError where that cannot be done."""
+def copy_network(network: nn.Module) -> nn.Module:
+    """Copy a network. Raises InputError for one that cannot be copied."""
     try:
         return copy.deepcopy(network)
     except (RuntimeError, TypeError, ValueError) as error:
@@ -113,6 +115,6 @@ def copied(network: nn.Module) -> nn.Module:
         raise InputError(f"the model cannot be copied ({reason})", remedy="export it to plain layers first") from error
 
 
-def _is_at(network: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
+def _has(network: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:
     tensors = [*network.parameters(), *network.buffers()]
     return all(t.device == device and (t.dtype == dtype or not t.is_floating_point()) for t in tensors)

@@ -56,8 +56,8 @@ def test_it_stops_when_nothing_is_left() -> None:
     for epsilon, most in ((0.4, 5), (1e-3, 2 * 3 * 5)):  # no pairs named: the margin of the logits, two rivals
         model.start_counting(2)
         adaptive(model, problem.images, problem.labels, norm="linf", epsilon=epsilon, keys=torch.arange(2), steps=5)
-        assert int(model.counts.of["backwards"].max()) <= most
-    assert model.counts.of["backwards"].tolist() == [3 * 5] * 2
+        assert int(model.counts.totals["backwards"].max()) <= most
+    assert model.counts.totals["backwards"].tolist() == [3 * 5] * 2
 
 
 def test_it_breaks_saturated_codes_that_withstand_gradients_of_their_logits() -> None:

@@ -12,7 +12,7 @@ from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 from gauntlet.core.errors import InputError
 from gauntlet.core.geometry import Ball, distances
 from gauntlet.registry import Spec
-from gauntlet.robustness.attacks.apgd import _Halving, _Sparse, _stages, _start, _Walk, apgd
+from gauntlet.robustness.attacks.apgd import _Halving, _Iterates, _radii, _SparseSteps, _start, apgd
 from gauntlet.robustness.attacks.base.model import AttackModel
 from gauntlet.robustness.judge import logit_margin
 from tests.support.attack_problems import Problem, affine_problem
@@ -21,61 +21,61 @@ from tests.support.trained_problems import trained_problem
 BALL = Ball(torch.full((3, 1, 2, 2), 0.5), 0.1, "linf")
 
 
-def walk(losses: list[float], best: list[float] | None = None) -> _Walk:
+def walk(losses: list[float], best: list[float] | None = None) -> _Iterates:
     point, loss = torch.full((3, 1, 2, 2), 0.5), torch.tensor(losses, dtype=torch.float64)
     highest = loss if best is None else torch.tensor(best, dtype=torch.float64)
-    return _Walk(point, point, point, loss, point, point, highest)
+    return _Iterates(point, point, point, loss, point, point, highest)
 
 
 def test_checkpoints_are_those_of_the_paper() -> None:
     """Of 100 steps: 22, 41, 57, 70, 80, 87, 93, 99 (section 3.1)."""
-    pace = _Halving.begin(BALL, torch.zeros(3), 100)
+    schedule = _Halving.begin(BALL, torch.zeros(3), 100)
     rose = torch.tensor([True] * 3)
-    found = [step for step in range(1, 101) if pace.look(BALL, walk([0.0] * 3), rose) is not None]
+    found = [step for step in range(1, 101) if schedule.after_step(BALL, walk([0.0] * 3), rose) is not None]
     assert found == [22, 41, 57, 70, 80, 87, 93, 99]
 
 
 def test_a_step_is_halved_under_the_two_conditions() -> None:
     """Three quarters of the rises or fewer; or a best loss unchanged since a checkpoint that did not halve."""
-    pace = _Halving.begin(BALL, torch.zeros(3, dtype=torch.float64), 100)
+    schedule = _Halving.begin(BALL, torch.zeros(3, dtype=torch.float64), 100)
     # Window of 22 steps: 16.5 rises are the border.
     for step in range(22):
-        back = pace.look(BALL, walk([1.0, 1.0, 1.0]), torch.tensor([step < 16, step < 17, step < 22]))
-    assert back is not None
-    assert back.tolist() == [True, False, False]
-    assert pace.size.tolist() == pytest.approx([0.1, 0.2, 0.2])
+        restart = schedule.after_step(BALL, walk([1.0, 1.0, 1.0]), torch.tensor([step < 16, step < 17, step < 22]))
+    assert restart is not None
+    assert restart.tolist() == [True, False, False]
+    assert schedule.eta.tolist() == pytest.approx([0.1, 0.2, 0.2])
     # All rise all the time; the best of the last improves. The first was halved, so that its standstill is forgiven.
     for _ in range(19):
-        back = pace.look(BALL, walk([1.0, 1.0, 2.0]), torch.tensor([True] * 3))
-    assert back is not None
-    assert back.tolist() == [False, True, False]
-    assert pace.size.tolist() == pytest.approx([0.1, 0.1, 0.2])
+        restart = schedule.after_step(BALL, walk([1.0, 1.0, 2.0]), torch.tensor([True] * 3))
+    assert restart is not None
+    assert restart.tolist() == [False, True, False]
+    assert schedule.eta.tolist() == pytest.approx([0.1, 0.1, 0.2])
 
 
 def test_sparsity_follows_the_best_point() -> None:
     """A best point much sparser than before brings the full step and new entries; another shortens the step."""
     ball = Ball(torch.full((2, 1, 10, 10), 0.5), 1.0, "l1")
     start = ball.origin + 0.01
-    pace = _Sparse.begin(ball, start, 100)
-    assert pace.entries.tolist() == [67, 67]
+    schedule = _SparseSteps.begin(ball, start, 100)
+    assert schedule.k.tolist() == [67, 67]
     best = start.clone()
     best[0, :, :5] = 0.5
-    now = _Walk(start, start, start, torch.zeros(2), best, start, torch.zeros(2))
+    now = _Iterates(start, start, start, torch.zeros(2), best, start, torch.zeros(2))
     for _ in range(4):
-        back = pace.look(ball, now, torch.ones(2))
-    assert back is not None
-    assert back.tolist() == [True, False]
-    assert pace.entries.tolist() == [34, 67]
-    assert pace.size.tolist() == pytest.approx([1.0, 1 / 1.5])
+        restart = schedule.after_step(ball, now, torch.ones(2))
+    assert restart is not None
+    assert restart.tolist() == [True, False]
+    assert schedule.k.tolist() == [34, 67]
+    assert schedule.eta.tolist() == pytest.approx([1.0, 1 / 1.5])
 
 
 def test_radii_shrink_in_l1() -> None:
     """Three, two, one epsilon in 30, 30, 40 per cent of the steps, none lost; other norms have one ball."""
-    assert _stages("l1", 100) == [(3, 30), (2, 30), (1, 40)]
-    assert _stages("linf", 100) == [(1, 100)]
+    assert _radii("l1", 100) == [(3, 30), (2, 30), (1, 40)]
+    assert _radii("linf", 100) == [(1, 100)]
     for steps in range(1, 12):
-        assert sum(count for _, count in _stages("l1", steps)) == steps
-        assert _stages("l1", steps)[-1][0] == 1
+        assert sum(count for _, count in _radii("l1", steps)) == steps
+        assert _radii("l1", steps)[-1][0] == 1
 
 
 def test_starts_lie_on_the_surface_of_the_ball() -> None:
@@ -95,7 +95,7 @@ def test_costs_are_what_the_description_says(norm: str, extra: int) -> None:
     model = AttackModel(problem.network)
     model.start_counting(2)
     apgd(model, problem.images, problem.labels, norm=norm, epsilon=1e-3, keys=torch.arange(2), steps=20)
-    assert model.counts.of["forwards"].tolist() == model.counts.of["backwards"].tolist() == [20 + extra] * 2
+    assert model.counts.totals["forwards"].tolist() == model.counts.totals["backwards"].tolist() == [20 + extra] * 2
 
 
 def test_without_success_the_point_of_the_highest_loss_is_returned() -> None:

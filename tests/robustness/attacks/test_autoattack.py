@@ -28,14 +28,14 @@ def calls(version: str, classes: int, norm: str, monkeypatch: pytest.MonkeyPatch
         return x
 
     def boundary(
-        walk: Any, x: Tensor, y: Tensor, keys: Tensor, *, targets: int, restarts: int, enough: float
+        search: Any, x: Tensor, y: Tensor, keys: Tensor, *, targets: int, restarts: int, epsilon: float
     ) -> Tensor:
-        asked.append(("fab", targets, restarts, walk.steps, enough))
+        asked.append(("fab", targets, restarts, search.steps, epsilon))
         return x
 
     monkeypatch.setattr(module, "apgd", ascent)
     monkeypatch.setattr(module, "square", windows)
-    monkeypatch.setattr(module.Walk, "search", boundary)
+    monkeypatch.setattr(module.FAB, "run", boundary)
     problem = affine_problem(classes, (1, 8, 8))
     model = AttackModel(problem.network)
     model.start_counting(7)
@@ -133,7 +133,7 @@ def test_later_parts_get_what_is_left_from_the_clean_image(
     """Confirmed samples leave with their first image; others come clean to the next part, with keys of its own."""
     problem, fool = halves
     parts = parts_that(lambda x: (x + 0.001).clamp(0, 1), fool, lambda x: x)
-    monkeypatch.setattr(module, "_parts", parts)
+    monkeypatch.setattr(module, "_attacks", parts)
     model = AttackModel(problem.network)
     model.start_counting(7)
     found = autoattack(model, problem.images, problem.labels, norm="linf", epsilon=1.0, keys=torch.arange(7))
@@ -144,7 +144,7 @@ def test_later_parts_get_what_is_left_from_the_clean_image(
     assert not torch.equal(given[0][1], given[1][1])
     assert torch.equal(found[:3], fool(problem.images)[:3])
     assert (problem.network(found).argmax(1) == problem.labels).tolist() == [False] * 3 + [True] * 4
-    assert model.counts.of["forwards"].tolist() == [4] * 3 + [4] * 4
+    assert model.counts.totals["forwards"].tolist() == [4] * 3 + [4] * 4
 
 
 def test_in_a_transfer_every_part_sees_every_sample(
@@ -153,7 +153,7 @@ def test_in_a_transfer_every_part_sees_every_sample(
     """Where success is not asked for, nothing leaves, and the image that is worst for the sources is kept."""
     problem, fool = halves
     parts = parts_that(lambda x: x, fool, lambda x: x)
-    monkeypatch.setattr(module, "_parts", parts)
+    monkeypatch.setattr(module, "_attacks", parts)
     model = AttackModel(affine_problem(3, (1, 8, 8)).network, sources=[problem.network])
     model.start_counting(7)
     found = autoattack(model, problem.images, problem.labels, norm="linf", epsilon=1.0, keys=torch.arange(7))

@@ -7,7 +7,7 @@ import torch
 
 from gauntlet.core.geometry import distances
 from gauntlet.robustness.attacks.base.model import AttackModel
-from gauntlet.robustness.attacks.fab import Walk, to_hyperplane
+from gauntlet.robustness.attacks.fab import FAB, to_hyperplane
 from tests.support.attack_problems import Problem, affine_problem
 
 RANDOM = torch.Generator().manual_seed(0)
@@ -52,13 +52,13 @@ def test_a_sample_leaves_once_it_is_near_enough() -> None:
     for enough in (0.0, float(distance.max()) * 1.2):
         model = AttackModel(problem.network)
         model.start_counting(7)
-        found = Walk(model, "l2", steps=30).search(
-            problem.images, problem.labels, torch.arange(7), targets=4, enough=enough
+        found = FAB(model, "l2", steps=30).run(
+            problem.images, problem.labels, torch.arange(7), targets=4, epsilon=enough
         )
         assert model.confirm(found, problem.labels).all()
         size = distances(found - problem.images)["l2"]
         assert (size <= max(enough, float(distance.max()) * 1.1)).all()
-        costs.append(model.counts.of["backwards"])
+        costs.append(model.counts.totals["backwards"])
     assert (costs[0] == 120).all()
     assert (costs[1] < 20).all()
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from gauntlet.core.errors import InputError
 from gauntlet.core.geometry import Ball, direction, distances, scaled_to, sparse_direction
 from gauntlet.registry import ATTACKS
-from gauntlet.robustness.attacks.base.ascent import Attempt, on_survivors
+from gauntlet.robustness.attacks.base.ascent import Attempt, attack_with_restarts
+from gauntlet.robustness.attacks.base.losses import TARGETED_LOSSES, UNTARGETED_LOSSES, AttackLoss
 from gauntlet.robustness.attacks.base.model import AttackModel
-from gauntlet.robustness.attacks.base.objectives import OBJECTIVES, TARGETED_OBJECTIVES, Objective
 from gauntlet.robustness.attacks.pgd import mi_fgsm
-from gauntlet.robustness.attacks.spsa import _estimate, _signs
+from gauntlet.robustness.attacks.spsa import _estimate_gradient, _signs
 from gauntlet.robustness.judge import logit_margin
 from tests.support.attack_problems import Problem, affine_problem
 
@@ -148,13 +148,13 @@ def test_a_leap_in_l1_is_the_best_point_for_a_linear_function() -> None:
         assert point[case % 6] == x[case % 6]
 
 
-@pytest.mark.parametrize("name", list(OBJECTIVES))
+@pytest.mark.parametrize("name", list(UNTARGETED_LOSSES))
 @pytest.mark.parametrize("targeted", [False, True])
 def test_objectives_are_the_derivatives_of_their_values(name: str, targeted: bool) -> None:
     """Up to a positive factor per sample a derivative is autograd's of the value."""
     logits = torch.randn(6, 5, generator=RANDOM, dtype=torch.float64, requires_grad=True)
     labels, targets = torch.tensor([0, 1, 2, 3, 4, 0]), torch.tensor([1, 2, 3, 4, 0, 4])
-    objective = (TARGETED_OBJECTIVES if targeted else OBJECTIVES)[name]
+    objective = (TARGETED_LOSSES if targeted else UNTARGETED_LOSSES)[name]
     (exact,) = torch.autograd.grad(objective.value(logits, labels, targets).sum(), logits)
     mine = objective.derivative(logits.detach(), labels, targets)
     assert torch.allclose(nn.functional.normalize(mine), nn.functional.normalize(exact))
@@ -164,19 +164,21 @@ def test_objectives_have_their_published_values() -> None:
     """Cross-entropy, margin and the difference of logits ratio of one sample, by hand."""
     logits, labels, targets = torch.tensor([[3.0, 1.0, 2.0, -1.0]]), torch.tensor([0]), torch.tensor([1])
 
-    def value(objectives: Mapping[str, Objective], name: str) -> float:
+    def value(objectives: Mapping[str, AttackLoss], name: str) -> float:
         return float(objectives[name].value(logits, labels, targets))
 
-    assert value(OBJECTIVES, "margin") == -1.0
-    assert value(OBJECTIVES, "dlr") == pytest.approx(-(3 - 2) / (3 - 1))
-    assert value(OBJECTIVES, "cross_entropy") == pytest.approx(float(nn.functional.cross_entropy(logits, labels)))
-    assert value(TARGETED_OBJECTIVES, "margin") == -2.0
-    assert value(TARGETED_OBJECTIVES, "dlr") == pytest.approx(-(3 - 1) / (3 - 0.5 * (1 - 1)))
-    assert value(TARGETED_OBJECTIVES, "cross_entropy") == pytest.approx(float(logits.log_softmax(1)[0, 1]))
+    assert value(UNTARGETED_LOSSES, "margin") == -1.0
+    assert value(UNTARGETED_LOSSES, "dlr") == pytest.approx(-(3 - 2) / (3 - 1))
+    assert value(UNTARGETED_LOSSES, "cross_entropy") == pytest.approx(
+        float(nn.functional.cross_entropy(logits, labels))
+    )
+    assert value(TARGETED_LOSSES, "margin") == -2.0
+    assert value(TARGETED_LOSSES, "dlr") == pytest.approx(-(3 - 1) / (3 - 0.5 * (1 - 1)))
+    assert value(TARGETED_LOSSES, "cross_entropy") == pytest.approx(float(logits.log_softmax(1)[0, 1]))
 
 
-@pytest.mark.parametrize(("objectives", "classes"), [(OBJECTIVES, 2), (TARGETED_OBJECTIVES, 3)], ids=["3", "4"])
-def test_difference_of_logits_ratio_refuses_too_few_classes(objectives: Mapping[str, Objective], classes: int) -> None:
+@pytest.mark.parametrize(("objectives", "classes"), [(UNTARGETED_LOSSES, 2), (TARGETED_LOSSES, 3)], ids=["3", "4"])
+def test_difference_of_logits_ratio_refuses_too_few_classes(objectives: Mapping[str, AttackLoss], classes: int) -> None:
     """Its denominator needs the third logit, with targets the fourth: fewer classes are an error, not a wrong loss."""
     with pytest.raises(InputError, match=f"the model has {classes}"):
         objectives["dlr"].check(torch.zeros(1, classes))
@@ -184,7 +186,7 @@ def test_difference_of_logits_ratio_refuses_too_few_classes(objectives: Mapping[
 
 def test_cross_entropy_does_not_underflow() -> None:
     """Where the softmax is certain to the last bit, the direction is still there."""
-    derivative = OBJECTIVES["cross_entropy"].derivative(
+    derivative = UNTARGETED_LOSSES["cross_entropy"].derivative(
         torch.tensor([[1000.0, 1.0, 0.0]]), torch.tensor([0]), torch.tensor([0])
     )
     assert derivative[0, 0] == -1
@@ -196,16 +198,16 @@ def test_spsa_estimates_the_gradient_of_the_margin() -> None:
     problem = affine_problem(2, (1, 8, 8), 2)
     model = AttackModel(problem.network)
     model.start_counting(2)
-    keys, rows = torch.tensor([11, 12]), torch.arange(2)
-    arguments = {"rows": rows, "pairs": 4096, "probe": 0.01}
-    found = _estimate(model, problem.images, problem.labels, keys, step=0, **arguments)  # type: ignore[arg-type]
+    keys = torch.tensor([11, 12])
+    arguments = {"pairs": 4096, "delta": 0.01}
+    found = _estimate_gradient(model, problem.images, problem.labels, keys, step=0, **arguments)  # type: ignore[arg-type]
     leaf = problem.images.clone().requires_grad_(True)
     (exact,) = torch.autograd.grad(logit_margin(problem.network(leaf), problem.labels).sum(), leaf)
     cosine = nn.functional.cosine_similarity(found.flatten(1), exact.flatten(1))
     assert (cosine > 0.98).all()
     assert torch.allclose(found.norm(), exact.norm(), rtol=0.05)
-    assert model.counts.of["forwards"].tolist() == [8192, 8192]
-    assert model.counts.of["backwards"].tolist() == [0, 0]
+    assert model.counts.totals["forwards"].tolist() == [8192, 8192]
+    assert model.counts.totals["backwards"].tolist() == [0, 0]
 
 
 def test_signs_are_fair_and_belong_to_their_key() -> None:
@@ -283,7 +285,7 @@ def test_momentum_stays_with_its_sample(convolutional: Problem) -> None:
         return mi_fgsm(model, x[rows], y[rows], norm="linf", epsilon=0.1, steps=8)
 
     together = attacked(torch.arange(len(x)))
-    assert 0 < int((model.judge(together).argmax(1) != y).sum()) < len(x)
+    assert 0 < int((model.judge.logits(together).argmax(1) != y).sum()) < len(x)
     for row in range(len(x)):
         assert torch.allclose(together[row : row + 1], attacked(torch.tensor([row])), atol=1e-9)
 
@@ -297,14 +299,14 @@ def test_each_attempt_has_its_own_draws_and_meets_survivors_only(convolutional: 
 
     def run(one: Attempt) -> tuple[Tensor, Tensor]:
         seen.append(one)
-        assert torch.equal(model.current_rows, one.rows)
-        return x[one.rows] + len(seen), torch.arange(1, len(one.rows))
+        assert torch.equal(model.active_samples, one.samples)
+        return x[one.samples] + len(seen), torch.arange(1, len(one.samples))
 
-    found, left = on_survivors(model, x, y, run, restarts=2, targets=2)
+    found, left = attack_with_restarts(model, x, y, run, restarts=2, targets=2)
     assert [one.stream for one in seen] == [
         f"start:{restart}:target:{target}" for restart in (0, 1) for target in (0, 1)
     ]
-    assert [one.rows.tolist() for one in seen] == [[0, 1, 2, 3], [1, 2, 3], [2, 3], [3]]
+    assert [one.samples.tolist() for one in seen] == [[0, 1, 2, 3], [1, 2, 3], [2, 3], [3]]
     assert [one.last for one in seen] == [False, False, False, True]
     assert left.tolist() == []
     assert torch.allclose(found, x + torch.arange(1, 5).reshape(4, 1, 1, 1))
@@ -312,7 +314,7 @@ def test_each_attempt_has_its_own_draws_and_meets_survivors_only(convolutional: 
     assert torch.equal(seen[0].targets, logits[:, 0])
     assert torch.equal(seen[1].targets, logits[1:, 1])
     seen.clear()
-    on_survivors(model, x, y, run, restarts=2, last=False)
+    attack_with_restarts(model, x, y, run, restarts=2, last=False)
     assert [(one.stream, one.targets, one.last) for one in seen] == [("start:0", None, False), ("start:1", None, False)]
 
 

@@ -42,7 +42,7 @@ def test_it_returns_the_most_confident_mistake(problem: Problem) -> None:
 def test_the_runs_of_the_recipes() -> None:
     """`single`: noise, PGD, finer PGD. `fixed`: 50 and 5 until misclassified, then 5 and 5 for each goal."""
     single, fixed = list(module._recipe("single")), list(module._recipe("fixed"))
-    assert [(run.noise, run.finer) for run in single] == [(True, 1), (False, 1), (False, 25)]
+    assert [(run.noise, run.refinement) for run in single] == [(True, 1), (False, 1), (False, 25)]
     assert [sum(run.goal == 0.0 and run.noise is noise for run in fixed) for noise in (True, False)] == [50, 5]
     for goal in (0.5, 0.75, 0.875, 0.9375, 0.96875, 0.984375, 1.0):
         assert [sum(run.goal == goal and run.noise is noise for run in fixed) for noise in (True, False)] == [5, 5]
@@ -63,8 +63,8 @@ def test_a_goal_that_is_reached_costs_nothing_more(monkeypatch: pytest.MonkeyPat
     wrong = problem.network(found).argmax(1) != problem.labels
     reached = wrong & (probabilities >= 0.4)
     assert reached.any()
-    assert (model.counts.of["backwards"][reached] < 48).all()
-    assert (model.counts.of["backwards"][~reached] == 48).all()
+    assert (model.counts.totals["backwards"][reached] < 48).all()
+    assert (model.counts.totals["backwards"][~reached] == 48).all()
 
 
 def test_without_a_mistake_the_label_is_least_sure(problem: Problem) -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.core.errors import InputError
+from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
 from gauntlet.robustness.attacks.base.model import AttackModel
-from gauntlet.robustness.attacks.base.objectives import OBJECTIVES
 from gauntlet.robustness.attacks.pgd import pgd
 from tests.support.attack_problems import Affine, Problem, affine_problem
 
@@ -18,15 +18,15 @@ def test_each_use_is_booked_on_the_samples_that_caused_it(convolutional: Problem
     model = AttackModel(convolutional.network, batch_size=4)
     x, y = convolutional.images, convolutional.labels
     model.start_counting(len(x))
-    model.gradients(x, y, OBJECTIVES["margin"])
-    with model.rows(torch.tensor([2, 5])):
+    model.gradients(x, y, UNTARGETED_LOSSES["margin"])
+    with model.subset(torch.tensor([2, 5])):
         model.logits(x[[2, 5]])
         with torch.no_grad():
             model(x[[2, 2, 2, 5, 5, 5]])
     expected = torch.ones(len(x), dtype=torch.int64)
-    assert torch.equal(model.counts.of["backwards"], expected)
+    assert torch.equal(model.counts.totals["backwards"], expected)
     expected[[2, 5]] += 4
-    assert torch.equal(model.counts.of["forwards"], expected)
+    assert torch.equal(model.counts.totals["forwards"], expected)
 
 
 def test_a_backward_by_any_road_is_counted(convolutional: Problem) -> None:
@@ -37,7 +37,7 @@ def test_a_backward_by_any_road_is_counted(convolutional: Problem) -> None:
     loss = model(x).square().sum()
     loss.backward(retain_graph=True)
     loss.backward()
-    assert model.counts.of["backwards"].tolist() == [2, 2, 2]
+    assert model.counts.totals["backwards"].tolist() == [2, 2, 2]
 
 
 def test_a_fooled_sample_costs_nothing_more() -> None:
@@ -50,10 +50,10 @@ def test_a_fooled_sample_costs_nothing_more() -> None:
     epsilon = float(distance.sort().values[1] + distance.max()) / 2
     keys = torch.arange(3)
     pgd(model, problem.images, problem.labels, norm="linf", epsilon=epsilon, keys=keys, steps=20)
-    assert model.counts.of["backwards"][far] == 20
-    assert model.counts.of["forwards"][far] == 21
-    assert model.counts.of["backwards"][near] < 20
-    assert model.counts.of["forwards"][near] == model.counts.of["backwards"][near] + 2
+    assert model.counts.totals["backwards"][far] == 20
+    assert model.counts.totals["forwards"][far] == 21
+    assert model.counts.totals["backwards"][near] < 20
+    assert model.counts.totals["forwards"][near] == model.counts.totals["backwards"][near] + 2
 
 
 def test_the_given_network_is_not_changed(convolutional: Problem) -> None:
@@ -61,7 +61,7 @@ def test_the_given_network_is_not_changed(convolutional: Problem) -> None:
     network = convolutional.network
     model = AttackModel(network)
     model.start_counting(15)
-    model.gradients(convolutional.images, convolutional.labels, OBJECTIVES["margin"])
+    model.gradients(convolutional.images, convolutional.labels, UNTARGETED_LOSSES["margin"])
     model.confirm(convolutional.images, convolutional.labels)
     assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
     assert all(parameter.is_contiguous() for parameter in network.parameters())
@@ -74,10 +74,10 @@ def test_success_is_what_the_plain_model_says() -> None:
     model = AttackModel(problem.network)
     model.start_counting(2)
     lying = torch.zeros(2, 2).scatter_(1, 1 - problem.labels[:, None], 1.0)
-    fooled = model.fooled(lying, problem.images, problem.labels)
+    fooled = model.is_adversarial(lying, problem.images, problem.labels)
     assert fooled is not None
     assert not fooled.any()
-    assert model.fooled(-lying, problem.images, problem.labels) is None
+    assert model.is_adversarial(-lying, problem.images, problem.labels) is None
 
 
 class WithView(nn.Module):
@@ -104,11 +104,11 @@ def test_gradients_come_from_the_surrogate_and_success_from_the_model() -> None:
     for surrogate, alive, forwards in (("logits", False, 1), ("inside", True, 2)):
         model = AttackModel(network, surrogate=surrogate)
         model.start_counting(4)
-        slope = model.gradients(problem.images, problem.labels, OBJECTIVES["cross_entropy"])
+        slope = model.gradients(problem.images, problem.labels, UNTARGETED_LOSSES["cross_entropy"])
         assert bool(slope.gradient.any()) is alive
         assert torch.allclose(slope.logits, network(problem.images))
-        assert model.counts.of["forwards"].tolist() == [forwards] * 4
-        assert model.counts.of["backwards"].tolist() == [1] * 4
+        assert model.counts.totals["forwards"].tolist() == [forwards] * 4
+        assert model.counts.totals["backwards"].tolist() == [1] * 4
     with pytest.raises(InputError, match=r"no surrogate 'outside'.*inside"):
         AttackModel(network, surrogate="outside")
 
@@ -127,13 +127,13 @@ def test_what_was_judged_to_the_last_bit_is_not_judged_again(convolutional: Prob
     model = AttackModel(convolutional.network)
     x, y = convolutional.images, convolutional.labels
     model.start_counting(len(x))
-    with model.rows(torch.arange(0, len(x), 2)):
+    with model.subset(torch.arange(0, len(x), 2)):
         model.confirm(x[::2], y[::2])
     asked: list[int] = []
-    judge = model.judge
-    model.judge = lambda images: asked.append(len(images)) or judge(images)  # type: ignore[method-assign, func-returns-value]
-    assert torch.allclose(model.verdict(x), judge(x), atol=1e-6)
+    judge = model.judge.logits
+    model.judge.logits = lambda images: asked.append(len(images)) or judge(images)  # type: ignore[method-assign, func-returns-value]
+    assert torch.allclose(model.final_logits(x), judge(x), atol=1e-6)
     moved = x.clone()
     moved[0, 0, 0, 0] = 0.5 * moved[0, 0, 0, 0] + 0.2
-    assert torch.allclose(model.verdict(moved), judge(moved), atol=1e-6)
+    assert torch.allclose(model.final_logits(moved), judge(moved), atol=1e-6)
     assert asked == [len(x) - len(x[::2]), len(x) - len(x[::2]) + 1]

@@ -64,7 +64,7 @@ def test_bumps_fill_the_ball(size: tuple[int, int, int], norm: str) -> None:
 
 def test_a_bump_has_length_one_and_two_sides() -> None:
     """The upper part is positive, the lower negative, the middle of each the strongest."""
-    bump = _Bumps("l2")._bump(7, IMAGES)
+    bump = _Bumps("l2")._eta(7, IMAGES)
     assert float(bump.norm()) == pytest.approx(1.0)
     assert (bump[:3] > 0).all()
     assert (bump[3:] < 0).all()
@@ -97,4 +97,4 @@ def test_in_a_transfer_it_goes_on_to_the_end() -> None:
     model.start_counting(7)
     found = square(model, problem.images, problem.labels, norm="linf", epsilon=0.2, keys=torch.arange(7), queries=50)
     assert (problem.network(found).argmax(1) != problem.labels).all()
-    assert model.counts.of["forwards"].tolist() == [50] * 7
+    assert model.counts.totals["forwards"].tolist() == [50] * 7

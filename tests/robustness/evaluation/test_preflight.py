@@ -51,12 +51,12 @@ def fading(logits: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda z: z.softmax(1), "gives probabilities; return logits"),
+        (lambda z: z.softmax(1), "returns probabilities; return logits"),
         (lambda z: z * torch.nan, "outputs are not finite"),
-        (lambda z: z + torch.rand(z.shape), "other outputs for the same images"),
-        (lambda z: z[:, None], r"gives \(6, 1, 3\) for 6 images"),
-        (lambda z: z[:, :1], r"gives \(6, 1\) for 6 images"),
-        (lambda z: z.argmax(1), r"gives \(6,\) for 6 images"),
+        (lambda z: z + torch.rand(z.shape), "outputs differ between two passes"),
+        (lambda z: z[:, None], r"returns \(6, 1, 3\) for 6 images"),
+        (lambda z: z[:, :1], r"returns \(6, 1\) for 6 images"),
+        (lambda z: z.argmax(1), r"returns \(6,\) for 6 images"),
         (lambda z: z[:, :2], r"labels lie in \[0, 2\] but the model has 2 classes"),
         (lambda z: z.detach(), "has no gradient.*surrogate: unspoilt"),
         (lambda z: z.detach() + 0 * z, "gradient is zero on all of 6 images.*surrogate: unspoilt"),

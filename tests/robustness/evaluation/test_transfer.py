@@ -74,7 +74,7 @@ def test_several_sources_are_one_ensemble() -> None:
     logits = model.logits(IMAGES)
     expected = torch.stack([source(IMAGES).softmax(1) for source in sources]).mean(0).log()
     assert torch.allclose(logits, expected, atol=1e-5)
-    assert model.counts.of["forwards"].tolist() == [2] * len(IMAGES)
+    assert model.counts.totals["forwards"].tolist() == [2] * len(IMAGES)
 
 
 class Noisy(Linear):
@@ -89,7 +89,7 @@ def test_a_random_model_is_refused_unless_its_draws_are_averaged() -> None:
     """One pass of a random model says little; with `draws` attack and judge take means, the same every time."""
     network = Noisy(1).eval()
     labels = labelled(Linear(1).eval())
-    with pytest.raises(InputError, match="other outputs for the same images; set `draws: 20`"):
+    with pytest.raises(InputError, match="outputs differ between two passes over the same images; set `draws: 20`"):
         gauntlet.evaluate(network, IMAGES, labels, PGD)
     torch.manual_seed(1)
     rows = gauntlet.evaluate(network, IMAGES, labels, PGD | {"draws": 5, "steps": 4})
@@ -106,7 +106,7 @@ def test_gradients_of_a_random_model_are_means_over_fresh_draws() -> None:
     model.start_counting(len(IMAGES))
     first, second = model.logits(IMAGES), model.logits(IMAGES)
     assert not torch.allclose(first, second)
-    assert torch.allclose(model.judge(IMAGES), model.judge(IMAGES))
+    assert torch.allclose(model.judge.logits(IMAGES), model.judge.logits(IMAGES))
     assert torch.allclose(mean_logits([first, first]), first.log_softmax(1), atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""PGD through the views and losses that fit the model's kind of output."""
+"""Adaptive attack: PGD through the surrogates and losses that suit the model's kind of output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gauntlet.registry import ATTACKS, NonNegativeInt, PositiveFloat, PositiveInt
-from gauntlet.robustness.attacks.base.ascent import from_random_starts, on_survivors
+from gauntlet.robustness.attacks.base.ascent import attack_with_restarts, pgd_run
 from gauntlet.robustness.attacks.base.model import AttackModel
 
 
@@ -14,7 +14,6 @@ from gauntlet.robustness.attacks.base.model import AttackModel
     "adaptive",
     kind="bounded",
     norms=("linf", "l2", "l1"),
-    goal="untargeted",
     access="gradient",
     batching="attack",
     directions_only=True,
@@ -34,40 +33,39 @@ def adaptive(
     restarts: PositiveInt = 1,
     targets: NonNegativeInt = 3,
 ) -> Tensor:
-    """Run PGD for each pair of view and loss that the model names, best first, away from the label, then to rivals.
+    """Run PGD with each pair of surrogate and loss that the model names, untargeted, then targeted.
 
-    Each run attacks what still holds. A model that names no pairs has its logits and the margin. `step_size` defaults
-    to 2.5 epsilon / steps; `targets: 0` leaves the rivals out. x is `(B, C, H, W)` in [0, 1], y and keys int64 `(B,)`;
-    the result has the shape of x.
+    Each run attacks the samples that are still robust. A model that names no pairs is attacked through its logits with
+    the margin loss. `step_size` defaults to 2.5 epsilon / steps; `targets: 0` omits the targeted runs. x is
+    `(B, C, H, W)` in [0, 1], y and keys int64 `(B,)`; the result has the shape of x.
     """
-    found, left = x.clone(), torch.arange(len(x), device=x.device)
-    outer = model.current_rows
-    plan = [(pair, aimed) for pair in model.adaptive for aimed in dict.fromkeys((0, targets))]
-    for number, ((view, loss), aimed) in enumerate(plan):
-        points, labels = x[left], y[left]
-        run = from_random_starts(
+    x_adv, robust = x.clone(), torch.arange(len(x), device=x.device)
+    runs = [(*pair, count) for pair in model.adaptive for count in dict.fromkeys((0, targets))]
+    for number, (surrogate, loss, count) in enumerate(runs):
+        x_clean, labels = x[robust], y[robust]
+        run = pgd_run(
             model,
-            points,
+            x_clean,
             labels,
             norm=norm,
             epsilon=epsilon,
-            keys=keys[left],
+            keys=keys[robust],
             steps=steps,
             step_size=step_size,
             loss=loss,
         )
-        with model.through(view), model.rows(outer[left]):
-            found[left], held = on_survivors(
+        with model.using_surrogate(surrogate), model.subset(robust):
+            x_adv[robust], still_robust = attack_with_restarts(
                 model,
-                points,
+                x_clean,
                 labels,
                 run,
                 restarts=restarts,
-                targets=aimed,
-                stream=f"start:{view}:{loss}",
-                last=number == len(plan) - 1,
+                targets=count,
+                stream=f"start:{surrogate}:{loss}",
+                last=number == len(runs) - 1,
             )
-        left = left[held]
-        if not len(left):
+        robust = robust[still_robust]
+        if not len(robust):
             break
-    return found
+    return x_adv

@@ -1,6 +1,6 @@
-"""Auto-PGD: gradient ascent with momentum that chooses its own step sizes; in L1, its own sparsity too.
+"""Auto-PGD: gradient ascent with momentum and adaptive step sizes; in L1, with adaptive sparsity too.
 
-Croce and Hein 2020, arXiv:2003.01690; L1: Croce and Hein 2021, arXiv:2103.01208.
+Croce and Hein 2020, arXiv:2003.01690, Algorithm 1, in its symbols; L1: Croce and Hein 2021, arXiv:2103.01208.
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ from torch import Tensor
 from gauntlet.core.geometry import Ball, direction, per_sample, sparse_direction
 from gauntlet.core.randomness import normal, uniform
 from gauntlet.registry import ATTACKS, NonNegativeInt, PositiveInt
-from gauntlet.robustness.attacks.base.ascent import Attempt, on_survivors
+from gauntlet.robustness.attacks.base.ascent import Attempt, attack_with_restarts
 from gauntlet.robustness.attacks.base.model import AttackModel
 
-_MOMENTUM = 0.75  # alpha, the weight of the new step
-_ENOUGH = 0.75  # rho, the share of steps that must raise the loss
-_FIRST_WINDOW, _SHRINKING, _LAST_WINDOW = 0.22, 0.03, 0.06  # of all steps
+_ALPHA = 0.75  # weight of the new step against the momentum
+_RHO = 0.75  # condition 1: share of steps that must increase the loss
+_FIRST_WINDOW, _WINDOW_DECREASE, _MIN_WINDOW = 0.22, 0.03, 0.06  # p_1, and p_{j+1} - p_j, as shares of all steps
 _L1_RADII, _L1_SHARES = (3, 2, 1), (0.3, 0.3, 0.4)
-_L1_WINDOW, _L1_SPARSER, _L1_SLOWER, _L1_SLOWEST = 0.04, 1.5, 1.5, 10.0
+_L1_WINDOW, _L1_SPARSITY_FACTOR, _L1_ETA_FACTOR, _L1_MIN_ETA = 0.04, 1.5, 1.5, 10.0
 
 
 @ATTACKS.register(
     "apgd",
     kind="bounded",
     norms=("linf", "l2", "l1"),
-    goal="untargeted",
     access="gradient",
     batching="attack",
     source="Croce and Hein 2020, arXiv:2003.01690; L1: 2021, arXiv:2103.01208",
@@ -46,217 +45,227 @@ def apgd(
     loss: Literal["cross_entropy", "dlr"] = "cross_entropy",
     targets: NonNegativeInt = 0,
 ) -> Tensor:
-    """Ascend with momentum; where progress ends, halve the step and go back to the best point.
+    """Ascend with momentum; at checkpoints without progress, halve the step size and restart from the best point.
 
-    `targets: 9` with `loss: dlr` is APGD-T. In L1 the steps are sparse, and the first 30 and the next 30 per cent of
-    them go in balls of 3 and 2 epsilon. A sample costs `steps` + 1 forwards and backwards an attempt (in L1 + 3), less
-    once it is fooled. x is `(B, C, H, W)` in [0, 1], y and keys int64 `(B,)`; the result has the shape of x: where no
-    attempt succeeds, the point of the last one's highest loss.
+    `loss: dlr` with `targets: 9` is APGD-T. In L1 steps are sparse, and the first 30 and the next 30 per cent of them
+    use balls of 3 and 2 epsilon. Cost per sample and attempt: `steps` + 1 forwards and backwards (L1: + 3), less once
+    it is adversarial. x is `(B, C, H, W)` in [0, 1], y and keys int64 `(B,)`; the result has the shape of x: where no
+    attempt succeeds, the point x_max with the highest loss of the last one.
 
     Raises InputError when the model has fewer classes than the loss needs: 3 for `dlr`, 4 for `dlr` with targets.
     """
 
-    def run(one: Attempt) -> tuple[Tensor, Tensor]:
-        origin, labels = x[one.rows], y[one.rows]
-        point = _start(origin, keys[one.rows], norm, epsilon, stream=one.stream)
-        held = torch.arange(len(origin), device=x.device)
-        for radius, count in _stages(norm, steps):
-            ball = Ball(origin, radius * epsilon, norm)
-            point, held = _climb(
-                model, ball, ball.project(point), labels, one, loss=loss, steps=count, leave=radius == 1
+    def run(attempt: Attempt) -> tuple[Tensor, Tensor]:
+        x_orig, labels = x[attempt.samples], y[attempt.samples]
+        point = _start(x_orig, keys[attempt.samples], norm, epsilon, stream=attempt.stream)
+        robust = torch.arange(len(x_orig), device=x.device)
+        for radius, radius_steps in _radii(norm, steps):
+            ball = Ball(x_orig, radius * epsilon, norm)
+            point, robust = _maximize(
+                model, ball, ball.project(point), labels, attempt, loss=loss, steps=radius_steps, check=radius == 1
             )
-        return point, held
+        return point, robust
 
-    return on_survivors(model, x, y, run, restarts=restarts, targets=targets)[0]
+    return attack_with_restarts(model, x, y, run, restarts=restarts, targets=targets)[0]
 
 
-def _stages(norm: str, steps: int) -> list[tuple[int, int]]:
-    """Give radii in epsilons, and the steps in each."""
+def _radii(norm: str, steps: int) -> list[tuple[int, int]]:
+    """Return the radii of the balls, in units of epsilon, and the number of steps in each."""
     if norm != "l1":
         return [(1, steps)]
     early = [int(share * steps) for share in _L1_SHARES[:-1]]
-    return [stage for stage in zip(_L1_RADII, [*early, steps - sum(early)], strict=True) if stage[1]]
+    radii = zip(_L1_RADII, [*early, steps - sum(early)], strict=True)
+    return [(radius, radius_steps) for radius, radius_steps in radii if radius_steps]
 
 
-def _start(origin: Tensor, keys: Tensor, norm: str, epsilon: float, *, stream: str) -> Tensor:
-    """Draw starting points: on the surface of the ball; in L1 Gaussian noise, which the first ball projects."""
-    shape, dtype = origin.shape[1:], origin.dtype
+def _start(x_orig: Tensor, keys: Tensor, norm: str, epsilon: float, *, stream: str) -> Tensor:
+    """Sample starting points on the sphere; in L1 Gaussian noise, which the first ball projects."""
+    shape, dtype = x_orig.shape[1:], x_orig.dtype
     if norm == "linf":
         noise = uniform(keys, shape, stream=stream, low=-1.0, high=1.0, dtype=dtype)
-        return origin + epsilon * noise / per_sample(noise.flatten(1).abs().amax(1), noise)
+        return x_orig + epsilon * noise / per_sample(noise.flatten(1).abs().amax(1), noise)
     noise = normal(keys, shape, stream=stream, dtype=dtype)
-    return origin + (noise if norm == "l1" else epsilon * direction(noise, norm))
+    return x_orig + (noise if norm == "l1" else epsilon * direction(noise, norm))
 
 
 @dataclass
 class _PerSample:
-    """Tensors whose first dimension is the samples, all cut together."""
+    """Base of dataclasses whose tensors have the samples as first dimension."""
 
     def select(self, rows: Tensor) -> Self:
-        """Keep some samples: `rows` is int64 `(A,)`."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        """Return the values of some samples: `rows` is int64 `(A,)`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         return type(self)(
             **{name: value[rows] if isinstance(value, Tensor) else value for name, value in values.items()}
         )
 
 
 @dataclass
-class _Walk(_PerSample):
-    """Where each sample is, was, and was best."""
+class _Iterates(_PerSample):
+    """Points of each sample: the current one x, with its gradient and loss f, the previous one, and the best, x_max."""
 
-    point: Tensor
-    previous: Tensor
+    x: Tensor
+    x_previous: Tensor
     gradient: Tensor
-    loss: Tensor
-    best: Tensor
-    best_gradient: Tensor
-    best_loss: Tensor
+    f: Tensor
+    x_max: Tensor
+    gradient_max: Tensor
+    f_max: Tensor
+
+    def update_max(self) -> None:
+        """Replace x_max, its gradient and f_max where f is higher."""
+        higher = self.f > self.f_max
+        self.x_max = torch.where(per_sample(higher, self.x), self.x, self.x_max)
+        self.gradient_max = torch.where(per_sample(higher, self.x), self.gradient, self.gradient_max)
+        self.f_max = torch.where(higher, self.f, self.f_max)
 
 
-class _Pace(Protocol):
-    """How long steps are, and when a sample goes back to its best point."""
+class _Schedule(Protocol):
+    """Step sizes, and the checkpoints at which samples restart from x_max."""
 
-    def step(self, ball: Ball, walk: _Walk, *, first: bool) -> Tensor: ...
+    def step(self, ball: Ball, iterates: _Iterates, *, first: bool) -> Tensor:
+        """Return the next points."""
 
-    def look(self, ball: Ball, walk: _Walk, rose: Tensor) -> Tensor | None:
-        """Take note of a step; at a checkpoint say who goes back to the best point: bool `(A,)`."""
+    def after_step(self, ball: Ball, iterates: _Iterates, increased: Tensor) -> Tensor | None:
+        """Count a step; at a checkpoint return which samples restart from x_max: bool `(A,)`."""
 
     def select(self, rows: Tensor) -> Self: ...
 
 
 @dataclass
 class _Halving(_PerSample):
-    """Step sizes that begin at 2 epsilon and halve where the loss rose too seldom or its best did not improve."""
+    """L-infinity and L2: the step size eta starts at 2 epsilon and is halved under condition 1 or 2."""
 
-    size: Tensor
+    eta: Tensor
     halved: Tensor
-    best_before: Tensor
-    rises: Tensor
+    f_max_before: Tensor
+    increases: Tensor
     steps: int
     window: int
-    age: int = 0
+    steps_in_window: int = 0
 
     @classmethod
-    def begin(cls, ball: Ball, best_loss: Tensor, steps: int) -> Self:
-        size = torch.full_like(best_loss, 2 * ball.epsilon, dtype=ball.origin.dtype)
-        halved = torch.ones_like(
-            best_loss, dtype=torch.bool
-        )  # not yet: the second condition looks back two checkpoints
-        return cls(size, halved, best_loss, torch.zeros_like(best_loss), steps, _share(_FIRST_WINDOW, steps))
+    def begin(cls, ball: Ball, f: Tensor, steps: int) -> Self:
+        """Return the schedule at the first point, of loss f `(B,)`."""
+        eta = torch.full_like(f, 2 * ball.epsilon, dtype=ball.origin.dtype)
+        # Condition 2 compares two checkpoints, so it must not hold at the first.
+        halved = torch.ones_like(f, dtype=torch.bool)
+        return cls(eta, halved, f, torch.zeros_like(f), steps, _steps_of(_FIRST_WINDOW, steps))
 
-    def step(self, ball: Ball, walk: _Walk, *, first: bool) -> Tensor:
-        straight = ball.project(walk.point + per_sample(self.size, walk.point) * direction(walk.gradient, ball.norm))
+    def step(self, ball: Ball, iterates: _Iterates, *, first: bool) -> Tensor:
+        """Return z, or z averaged with the momentum."""
+        x = iterates.x
+        z = ball.project(x + per_sample(self.eta, x) * direction(iterates.gradient, ball.norm))
         if first:
-            return straight
-        new, old = straight - walk.point, walk.point - walk.previous
-        return ball.project(walk.point + _MOMENTUM * new + (1 - _MOMENTUM) * old)
+            return z
+        return ball.project(x + _ALPHA * (z - x) + (1 - _ALPHA) * (x - iterates.x_previous))
 
-    def look(self, ball: Ball, walk: _Walk, rose: Tensor) -> Tensor | None:
-        self.rises = self.rises + rose
-        self.age += 1
-        if self.age < self.window:
+    def after_step(self, ball: Ball, iterates: _Iterates, increased: Tensor) -> Tensor | None:
+        """At a checkpoint, halve eta and restart where condition 1 or 2 holds."""
+        self.increases = self.increases + increased
+        self.steps_in_window += 1
+        if self.steps_in_window < self.window:
             return None
-        seldom = self.rises <= _ENOUGH * self.window
-        stuck = seldom | (~self.halved & (walk.best_loss <= self.best_before))
-        self.size = torch.where(stuck, self.size / 2, self.size)
-        self.halved, self.best_before, self.rises = stuck, walk.best_loss, torch.zeros_like(self.rises)
-        self.window = max(self.window - _share(_SHRINKING, self.steps), _share(_LAST_WINDOW, self.steps))
-        self.age = 0
-        return stuck
+        condition_1 = self.increases <= _RHO * self.window
+        condition_2 = ~self.halved & (iterates.f_max <= self.f_max_before)
+        self.halved = condition_1 | condition_2
+        self.eta = torch.where(self.halved, self.eta / 2, self.eta)
+        self.f_max_before, self.increases = iterates.f_max, torch.zeros_like(self.increases)
+        self.window = max(self.window - _steps_of(_WINDOW_DECREASE, self.steps), _steps_of(_MIN_WINDOW, self.steps))
+        self.steps_in_window = 0
+        return self.halved
 
 
 @dataclass
-class _Sparse(_PerSample):
-    """Sparse steps in L1: as many entries as the best point has changed, over 1.5; slower while that is steady."""
+class _SparseSteps(_PerSample):
+    """L1: steps on the k largest entries, k following ||x_max - x_orig||_0 / 1.5; eta shrinks while that is steady."""
 
-    size: Tensor
-    entries: Tensor
-    changed: Tensor
+    eta: Tensor
+    k: Tensor
+    l0: Tensor
     window: int
-    age: int = 0
+    steps_in_window: int = 0
 
     @classmethod
     def begin(cls, ball: Ball, start: Tensor, steps: int) -> Self:
-        changed = _changed(ball, start)
-        size = torch.full_like(changed, ball.epsilon, dtype=start.dtype)
-        return cls(size, _fewer(changed), changed, _share(_L1_WINDOW, steps))
+        """Return the schedule at the first point `(B, ...)`."""
+        l0 = _l0_distance(ball, start)
+        eta = torch.full_like(l0, ball.epsilon, dtype=start.dtype)
+        return cls(eta, _sparsity(l0), l0, _steps_of(_L1_WINDOW, steps))
 
-    def step(self, ball: Ball, walk: _Walk, *, first: bool) -> Tensor:
-        way = sparse_direction(walk.gradient, self.entries)
-        return ball.project(walk.point + per_sample(self.size, way) * way)
+    def step(self, ball: Ball, iterates: _Iterates, *, first: bool) -> Tensor:
+        """Return the point after a sparse step of L1 length eta."""
+        sparse = sparse_direction(iterates.gradient, self.k)
+        return ball.project(iterates.x + per_sample(self.eta, sparse) * sparse)
 
-    def look(self, ball: Ball, walk: _Walk, rose: Tensor) -> Tensor | None:
-        self.age += 1
-        if self.age < self.window:
+    def after_step(self, ball: Ball, iterates: _Iterates, increased: Tensor) -> Tensor | None:
+        """At a checkpoint, reset eta and restart where x_max has become sparser, else shrink eta."""
+        self.steps_in_window += 1
+        if self.steps_in_window < self.window:
             return None
-        changed = _changed(ball, walk.best)
-        sparser = changed < 0.95 * self.changed
-        slower = (self.size / _L1_SLOWER).clamp(min=ball.epsilon / _L1_SLOWEST)
-        self.size = torch.where(sparser, ball.epsilon, slower)
-        self.entries, self.changed, self.age = _fewer(changed), changed, 0
+        l0 = _l0_distance(ball, iterates.x_max)
+        sparser = l0 < 0.95 * self.l0
+        shrunk = (self.eta / _L1_ETA_FACTOR).clamp(min=ball.epsilon / _L1_MIN_ETA)
+        self.eta = torch.where(sparser, ball.epsilon, shrunk)
+        self.k, self.l0, self.steps_in_window = _sparsity(l0), l0, 0
         return sparser
 
 
-def _share(share: float, steps: int) -> int:
+def _steps_of(share: float, steps: int) -> int:
     return max(int(share * steps), 1)
 
 
-def _changed(ball: Ball, point: Tensor) -> Tensor:
-    return (point != ball.origin).flatten(1).sum(1)
+def _l0_distance(ball: Ball, x: Tensor) -> Tensor:
+    return (x != ball.origin).flatten(1).sum(1)
 
 
-def _fewer(changed: Tensor) -> Tensor:
-    return (changed / _L1_SPARSER).ceil().clamp_(min=1).to(torch.int64)
+def _sparsity(l0: Tensor) -> Tensor:
+    return (l0 / _L1_SPARSITY_FACTOR).ceil().clamp_(min=1).to(torch.int64)
 
 
-def _climb(
-    model: AttackModel, ball: Ball, start: Tensor, y: Tensor, attempt: Attempt, *, loss: str, steps: int, leave: bool
+def _maximize(
+    model: AttackModel, ball: Ball, start: Tensor, y: Tensor, attempt: Attempt, *, loss: str, steps: int, check: bool
 ) -> tuple[Tensor, Tensor]:
-    """Walk in one ball; samples that are confirmed fooled leave it if `leave`, the others end at their best point.
+    """Run Algorithm 1 in one ball and return as a Run; with `check`, samples stop once they are confirmed adversarial.
 
-    Losses are compared in float64: in float32 the cross-entropy of a certain prediction is 0, and none is better.
+    The other samples end at x_max. Losses are compared in float64: in float32 the cross-entropy of a certain prediction
+    is 0 at every point, and none exceeds another.
     """
-    objective, targets = attempt.objective(loss), attempt.targets
-    found = start.clone()
-    rows = torch.arange(len(start), device=start.device)
-    outer = model.current_rows
-    point = start
+    attack_loss, targets = attempt.loss(loss), attempt.targets
+    x_adv = start.clone()
+    active = torch.arange(len(start), device=start.device)
+    x = start
     for step in range(steps + 1):
-        with model.rows(outer[rows]):
-            slope = model.gradients(point, y, objective, targets=targets)
-            fooled = model.fooled(slope.logits, point, y) if leave else None
-        value = objective.value(slope.outputs.double(), y, y if targets is None else targets)
+        with model.subset(active):
+            result = model.gradients(x, y, attack_loss, targets=targets)
+            adversarial = model.is_adversarial(result.logits, x, y) if check else None
+        f = attack_loss.value(result.outputs.double(), y, y if targets is None else targets)
         if step == 0:
-            walk = _Walk(point, point, slope.gradient, value, point, slope.gradient, value)
-            pace: _Pace = _Sparse.begin(ball, start, steps) if ball.norm == "l1" else _Halving.begin(ball, value, steps)
-            back = None
+            iterates = _Iterates(x, x, result.gradient, f, x, result.gradient, f)
+            schedule: _Schedule = (
+                _SparseSteps.begin(ball, start, steps) if ball.norm == "l1" else _Halving.begin(ball, f, steps)
+            )
+            restart = None
         else:
-            rose = value > walk.loss
-            walk.point, walk.previous, walk.gradient, walk.loss = point, walk.point, slope.gradient, value
-            _keep_best(walk)
-            back = pace.look(ball, walk, rose)
-        if fooled is not None:
-            broken, kept = fooled.nonzero()[:, 0], (~fooled).nonzero()[:, 0]
-            found[rows[broken]] = point[broken]
-            rows, y, ball, walk, pace = rows[kept], y[kept], ball.select(kept), walk.select(kept), pace.select(kept)
-            targets = None if targets is None else targets[kept]
-            back = None if back is None else back[kept]
-            if not len(rows):
-                return found, rows
+            increased = f > iterates.f
+            iterates.x, iterates.x_previous, iterates.gradient, iterates.f = x, iterates.x, result.gradient, f
+            iterates.update_max()
+            restart = schedule.after_step(ball, iterates, increased)
+        if adversarial is not None:
+            done, rest = adversarial.nonzero()[:, 0], (~adversarial).nonzero()[:, 0]
+            x_adv[active[done]] = x[done]
+            active, y, ball = active[rest], y[rest], ball.select(rest)
+            iterates, schedule = iterates.select(rest), schedule.select(rest)
+            targets = None if targets is None else targets[rest]
+            restart = None if restart is None else restart[rest]
+            if not len(active):
+                return x_adv, active
         if step == steps:
             break
-        if back is not None:
-            # The loss stays that of the point just left, so that the next rise is measured between iterates.
-            walk.point = torch.where(per_sample(back, walk.point), walk.best, walk.point)
-            walk.gradient = torch.where(per_sample(back, walk.point), walk.best_gradient, walk.gradient)
-        point = pace.step(ball, walk, first=step == 0)
-    found[rows] = walk.best
-    return found, rows
-
-
-def _keep_best(walk: _Walk) -> None:
-    better = walk.loss > walk.best_loss
-    wide = per_sample(better, walk.point)
-    walk.best = torch.where(wide, walk.point, walk.best)
-    walk.best_gradient = torch.where(wide, walk.gradient, walk.best_gradient)
-    walk.best_loss = torch.where(better, walk.loss, walk.best_loss)
+        if restart is not None:
+            # f stays the loss of the point just left, so that the next increase is measured between iterates.
+            iterates.x = torch.where(per_sample(restart, iterates.x), iterates.x_max, iterates.x)
+            iterates.gradient = torch.where(per_sample(restart, iterates.x), iterates.gradient_max, iterates.gradient)
+        x = schedule.step(ball, iterates, first=step == 0)
+    x_adv[active] = iterates.x_max
+    return x_adv, active

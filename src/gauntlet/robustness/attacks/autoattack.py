@@ -1,4 +1,4 @@
-"""AutoAttack: a fixed sequence of parameter-free attacks, each on what those before have left."""
+"""AutoAttack: a fixed sequence of parameter-free attacks, each on the samples that are still robust."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gauntlet.core.geometry import distances, per_sample
 from gauntlet.core.randomness import subkeys
 from gauntlet.registry import ATTACKS, PositiveInt
 from gauntlet.robustness.attacks.apgd import apgd
+from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
 from gauntlet.robustness.attacks.base.model import AttackModel
-from gauntlet.robustness.attacks.base.objectives import OBJECTIVES
-from gauntlet.robustness.attacks.fab import Walk
+from gauntlet.robustness.attacks.fab import FAB
 from gauntlet.robustness.attacks.square import square
 from gauntlet.robustness.judge import logit_margin
 
-_Part = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""`(x, y, keys) -> x_adv` on the samples that are left."""
+_Attack = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""`(x, y, keys) -> x_adv` on the samples that are still robust."""
 
 _TARGETS, _L1_TARGETS, _RESTARTS = 9, 5, 5
 
@@ -28,7 +28,6 @@ _TARGETS, _L1_TARGETS, _RESTARTS = 9, 5, 5
     "autoattack",
     kind="bounded",
     norms=("linf", "l2", "l1"),
-    goal="untargeted",
     access="gradient",
     batching="attack",
     random={"version": "rand"},
@@ -46,80 +45,81 @@ def autoattack(
     steps: PositiveInt = 100,
     queries: PositiveInt = 5000,
 ) -> Tensor:
-    """Run APGD on cross-entropy, targeted APGD, targeted FAB and Square in turn, each on the samples that still hold.
+    """Run APGD-CE, APGD-T, FAB-T and Square in order, each on the samples that are still robust.
 
-    `standard`: APGD on cross-entropy, targeted APGD on the difference of logits ratio, targeted FAB, Square. `plus`:
-    APGD on cross-entropy and on that ratio, untargeted FAB, each with 5 restarts; Square, targeted APGD, targeted FAB.
-    `rand`, for models that are random (set `draws: 20` beside the attack): APGD on both losses.
+    `standard`: APGD on cross-entropy, targeted APGD on DLR, targeted FAB, Square. `plus`: APGD on cross-entropy and on
+    DLR, untargeted FAB, each with 5 restarts; Square, targeted APGD, targeted FAB. `rand`, for random models (set
+    `draws: 20` in the attack's entry): APGD on cross-entropy and on DLR.
 
-    Every part starts from the image itself. `steps` is for each part but Square, for each target and restart; Square
-    has `queries`. Targets are the 9 likeliest other classes, all where there are fewer; in L1 targeted APGD has 5, and
-    plain APGD 5 restarts. FAB's result counts when it lies within epsilon. The ratio does not exist with two classes,
-    towards targets not with three: the margin takes its place. A sample keeps the first image that is confirmed to
-    fool the model; where none does, and in a transfer, where nothing is confirmed in between, the image of the
-    smallest margin. x is `(B, C, H, W)` in [0, 1], y and keys int64 `(B,)`; the result has the shape of x.
+    Every attack starts from the clean image. `steps` is per attack, target and restart; Square has `queries`. Targets
+    are the 9 likeliest other classes, or all if there are fewer; in L1 targeted APGD has 5, and APGD on cross-entropy 5
+    restarts. FAB's result counts if it lies within epsilon. DLR needs three classes, targeted DLR four; with fewer the
+    margin replaces it. A sample keeps the first image that is confirmed adversarial. Where none is, and in a transfer,
+    where none is confirmed before the end, it keeps the image with the smallest margin. x is `(B, C, H, W)` in [0, 1],
+    y and keys int64 `(B,)`; the result has the shape of x.
     """
     logits = model.logits(x)
-    best, smallest = x.clone(), torch.full((len(x),), torch.inf, dtype=logits.dtype, device=x.device)
-    rows, outer = torch.arange(len(x), device=x.device), model.current_rows
-    parts = _parts(model, version, norm=norm, epsilon=epsilon, steps=steps, queries=queries, classes=logits.shape[1])
-    for name, part in parts:
-        with model.rows(outer[rows]):
-            found = part(x[rows], y[rows], subkeys(keys[rows], 1, stream=name)[:, 0])
-            logits = model.logits(found)
-            fooled = model.fooled(logits, found, y[rows])
-        margin = logit_margin(logits, y[rows])
-        if fooled is not None:
-            # What the copy alone calls fooled must not stand in the way of what is confirmed.
-            margin = torch.where(fooled, -torch.inf, margin)
-        better = (margin < smallest[rows]).nonzero()[:, 0]
-        best[rows[better]], smallest[rows[better]] = found[better], margin[better]
-        if fooled is not None:
-            rows = rows[~fooled]
-            if not len(rows):
+    x_adv, min_margin = x.clone(), torch.full((len(x),), torch.inf, dtype=logits.dtype, device=x.device)
+    robust = torch.arange(len(x), device=x.device)
+    attacks = _attacks(
+        model, version, norm=norm, epsilon=epsilon, steps=steps, queries=queries, classes=logits.shape[1]
+    )
+    for name, attack in attacks:
+        with model.subset(robust):
+            points = attack(x[robust], y[robust], subkeys(keys[robust], 1, stream=name)[:, 0])
+            logits = model.logits(points)
+            adversarial = model.is_adversarial(logits, points, y[robust])
+        margin = logit_margin(logits, y[robust])
+        if adversarial is not None:
+            # A confirmed success outranks points that only the copy misclassifies.
+            margin = torch.where(adversarial, -torch.inf, margin)
+        lower = (margin < min_margin[robust]).nonzero()[:, 0]
+        x_adv[robust[lower]], min_margin[robust[lower]] = points[lower], margin[lower]
+        if adversarial is not None:
+            robust = robust[~adversarial]
+            if not len(robust):
                 break
-    return best
+    return x_adv
 
 
-def _parts(
+def _attacks(
     model: AttackModel, version: str, *, norm: str, epsilon: float, steps: int, queries: int, classes: int
-) -> Iterator[tuple[str, _Part]]:
-    """Give the sequence's attacks by name."""
+) -> Iterator[tuple[str, _Attack]]:
+    """Yield the attacks of a version in order; each name addresses the attack's random draws."""
+    budget: dict[str, Any] = {"norm": norm, "epsilon": epsilon}
     restarts = _RESTARTS if version == "plus" else 1
 
-    def ascent(loss: Any, *, restarts: int = 1, targets: int = 0) -> _Part:
-        if loss == "dlr" and classes < OBJECTIVES["dlr"].classes + (targets > 0):
+    def apgd_on(loss: Any, *, restarts: int = 1, targets: int = 0) -> _Attack:
+        if loss == "dlr" and classes < UNTARGETED_LOSSES["dlr"].min_classes + (targets > 0):
             loss = "margin"
 
-        def part(x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
-            bound: dict[str, Any] = {"norm": norm, "epsilon": epsilon, "keys": keys}
-            return apgd(model, x, y, steps=steps, restarts=restarts, loss=loss, targets=targets, **bound)
+        def attack(x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+            return apgd(model, x, y, keys=keys, steps=steps, restarts=restarts, loss=loss, targets=targets, **budget)
 
-        return part
+        return attack
 
-    def boundary(*, restarts: int = 1, targets: int = 0) -> _Part:
-        walk = Walk(model, norm, steps=steps)
+    def fab(*, restarts: int = 1, targets: int = 0) -> _Attack:
+        search = FAB(model, norm, steps=steps)
 
-        def part(x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
-            found = walk.search(x, y, keys, targets=targets, restarts=restarts, enough=epsilon)
-            near = distances(found - x)[norm] <= epsilon
-            return torch.where(per_sample(near, x), found, x)
+        def attack(x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+            points = search.run(x, y, keys, targets=targets, restarts=restarts, epsilon=epsilon)
+            within = distances(points - x)[norm] <= epsilon
+            return torch.where(per_sample(within, x), points, x)
 
-        return part
+        return attack
 
-    def windows(x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
-        bound: dict[str, Any] = {"norm": norm, "epsilon": epsilon, "keys": keys}
-        return square(model, x, y, queries=queries, rescale_schedule=False, **bound)
+    def square_search(x: Tensor, y: Tensor, keys: Tensor) -> Tensor:
+        return square(model, x, y, keys=keys, queries=queries, rescale_schedule=False, **budget)
 
-    yield "apgd_cross_entropy", ascent("cross_entropy", restarts=_RESTARTS if norm == "l1" else restarts)
+    yield "apgd_cross_entropy", apgd_on("cross_entropy", restarts=_RESTARTS if norm == "l1" else restarts)
     if version != "standard":
-        yield "apgd_dlr", ascent("dlr", restarts=restarts)
+        yield "apgd_dlr", apgd_on("dlr", restarts=restarts)
     if version == "rand":
         return
     if version == "plus":
-        yield "fab", boundary(restarts=restarts)
-        yield "square", windows
-    yield "apgd_targeted", ascent("dlr", targets=_L1_TARGETS if norm == "l1" else _TARGETS)
-    yield "fab_targeted", boundary(targets=_TARGETS)
+        yield "fab", fab(restarts=restarts)
+        yield "square", square_search
+    yield "apgd_targeted", apgd_on("dlr", targets=_L1_TARGETS if norm == "l1" else _TARGETS)
+    yield "fab_targeted", fab(targets=_TARGETS)
     if version == "standard":
-        yield "square", windows
+        yield "square", square_search

@@ -1,4 +1,7 @@
-"""FAB: walk along the decision boundary, biased towards the image, to the nearest adversarial example."""
+"""FAB, the fast adaptive boundary attack: projections onto the linearized decision boundary, biased to the image.
+
+Croce and Hein 2020, arXiv:1907.02044, Algorithm 1, in its symbols.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from torch import Tensor
 from gauntlet.core.geometry import distances, per_sample
 from gauntlet.core.randomness import normal, uniform
 from gauntlet.registry import ATTACKS, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
-from gauntlet.robustness.attacks.base.model import AttackModel, misclassified
-from gauntlet.robustness.attacks.base.objectives import TARGETED_OBJECTIVES, likeliest_rivals
+from gauntlet.robustness.attacks.base.losses import TARGETED_LOSSES, likeliest_targets
+from gauntlet.robustness.attacks.base.model import AttackModel
 
 _DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 
@@ -18,7 +21,6 @@ _DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
     "fab",
     kind="minimum_norm",
     norms=("linf", "l2", "l1"),
-    goal="untargeted",
     access="gradient",
     batching="attack",
     source="Croce and Hein 2020, arXiv:1907.02044",
@@ -37,22 +39,22 @@ def fab(
     overshoot: PositiveFloat = 1.05,
     backward: Fraction = 0.9,
 ) -> Tensor:
-    """Project onto the linearised boundary to another class, again and again; keep the nearest misclassified image.
+    """Project onto the linearized boundary to another class, step by step; return the nearest misclassified image.
 
-    Each of the `targets` likeliest other classes gets `steps` steps (FAB-T); with `targets` 0 each step goes to the
-    class whose linearised boundary is nearest, at the price of a forward and a backward for every class. A step goes
-    `overshoot` times the way to the nearest point of that boundary inside the box, mixed with at most `bias` of the
-    same from the image itself; a misclassified point is moved back to `backward` of its distance. The first run starts
-    at the image, further `restarts` at random points within half the distance found so far. Cost per sample, target
-    and step: 2 forwards, 1 backward. x is `(B, C, H, W)` in [0, 1], y and keys int64 `(B,)`; the result has the shape
-    of x, the image itself where nothing was found.
+    Each of the `targets` likeliest other classes gets `steps` steps (FAB-T). With `targets: 0` each step projects onto
+    the nearest of the linearized boundaries, which costs a forward and a backward for every class. A step goes
+    `overshoot` (eta) times the way to the nearest point of the boundary inside the box, averaged with the same step
+    from the image itself, of weight at most `bias` (alpha_max); a misclassified point moves back to `backward` (beta)
+    of its distance. The first run starts at the image, further `restarts` at random points within half the smallest
+    distance found. Cost per sample, target and step: 2 forwards, 1 backward. x is `(B, C, H, W)` in [0, 1], y and keys
+    int64 `(B,)`; the result has the shape of x, and is the image itself where no run succeeds.
     """
-    walk = Walk(model, norm, steps=steps, bias=bias, overshoot=overshoot, backward=backward)
-    return walk.search(x, y, keys, targets=targets, restarts=restarts)
+    search = FAB(model, norm, steps=steps, alpha_max=bias, eta=overshoot, beta=backward)
+    return search.run(x, y, keys, targets=targets, restarts=restarts)
 
 
-class Walk:
-    """The search, with its settings."""
+class FAB:
+    """The search with its settings, in the symbols of Algorithm 1."""
 
     def __init__(
         self,
@@ -60,102 +62,102 @@ class Walk:
         norm: str,
         *,
         steps: int = 100,
-        bias: float = 0.1,
-        overshoot: float = 1.05,
-        backward: float = 0.9,
+        alpha_max: float = 0.1,
+        eta: float = 1.05,
+        beta: float = 0.9,
     ) -> None:
         self.model, self.norm = model, norm
         self.classes = 0
-        self.steps, self.bias, self.overshoot, self.backward = steps, bias, overshoot, backward
+        self.steps, self.alpha_max, self.eta, self.beta = steps, alpha_max, eta, beta
 
-    def search(
-        self, x: Tensor, y: Tensor, keys: Tensor, *, targets: int, restarts: int = 1, enough: float = 0.0
+    def run(
+        self, x: Tensor, y: Tensor, keys: Tensor, *, targets: int, restarts: int = 1, epsilon: float = 0.0
     ) -> Tensor:
-        """Give the nearest misclassified images found `(B, C, H, W)`; a sample stops at a distance of `enough`."""
-        model, outer = self.model, self.model.current_rows
-        best, nearest = x.clone(), torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+        """Return the nearest misclassified images found `(B, C, H, W)`; samples stop within distance `epsilon`."""
+        model = self.model
+        x_out, u = x.clone(), torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
         logits = model.logits(x)
         self.classes = logits.shape[1]
-        every: list[Tensor | None] = list(likeliest_rivals(logits, y, targets).T) if targets else [None]
-        for rank, aims in enumerate(every):
+        ranked: list[Tensor | None] = list(likeliest_targets(logits, y, targets).T) if targets else [None]
+        for rank, classes in enumerate(ranked):
             for restart in range(restarts):
-                rows = (nearest > enough).nonzero()[:, 0]
+                rows = (u > epsilon).nonzero()[:, 0]
                 if not len(rows):
-                    return best
+                    return x_out
                 start = x[rows]
                 if restart:
-                    # Where nothing was found yet, a ball of `enough`, or the whole box.
-                    radius = torch.where(nearest.isinf(), enough or 1.0, nearest)[rows]
+                    # If nothing was found yet: half of epsilon, or of the whole box.
+                    radius = torch.where(u.isinf(), epsilon or 1.0, u)[rows]
                     start = self._random_start(start, keys[rows], radius / 2, stream=f"start:{rank}:{restart}")
-                with model.rows(outer[rows]):
-                    chosen = None if aims is None else aims[rows]
-                    self._run(x[rows], start, y[rows], chosen, best, nearest, rows, enough=enough)
-        return best
+                with model.subset(rows):
+                    target = None if classes is None else classes[rows]
+                    self._run(x[rows], start, y[rows], target, x_out, u, rows, epsilon=epsilon)
+        return x_out
 
     def _run(
         self,
-        origin: Tensor,
+        x_orig: Tensor,
         start: Tensor,
         y: Tensor,
-        aims: Tensor | None,
-        best: Tensor,
-        nearest: Tensor,
+        target: Tensor | None,
+        x_out: Tensor,
+        u: Tensor,
         rows: Tensor,
         *,
-        enough: float,
+        epsilon: float,
     ) -> None:
-        """Walk once from `start` `(A, ...)`, and write what is nearer than before into `best` and `nearest`."""
-        model, outer, own = self.model, self.model.current_rows, torch.arange(len(rows), device=rows.device)
-        point = start
+        """Run once from `start` `(A, ...)`; write nearer points and their distances to `rows` of `x_out` and `u`."""
+        model, active = self.model, torch.arange(len(rows), device=rows.device)
+        x = start
         for _ in range(self.steps):
-            with model.rows(outer[own]):
-                point = self._step(origin, point, *self._boundary(point, y, aims))
-            size = distances(point - origin)[self.norm]
-            with model.rows(outer[own]):
-                logits = model.logits(point)
+            with model.subset(active):
+                x = self._step(x_orig, x, *self._boundary(x, y, target))
+                logits = model.logits(x)
+            distance = distances(x - x_orig)[self.norm]
             wrong = logits.argmax(1) != y
-            closer = (wrong & (size < nearest[rows])).nonzero()[:, 0]
-            if len(closer):
-                with model.rows(outer[own[closer]]):
-                    closer = closer[misclassified(model, logits[closer], point[closer], y[closer])]
-                best[rows[closer]], nearest[rows[closer]] = point[closer], size[closer]
-            kept = (nearest[rows] > enough).nonzero()[:, 0]
-            if len(kept) < len(rows):
-                own, rows, y, wrong, origin, point = (one[kept] for one in (own, rows, y, wrong, origin, point))
-                aims = None if aims is None else aims[kept]
+            nearer = (wrong & (distance < u[rows])).nonzero()[:, 0]
+            if len(nearer):
+                with model.subset(active[nearer]):
+                    nearer = nearer[model.misclassified(logits[nearer], x[nearer], y[nearer])]
+                x_out[rows[nearer]], u[rows[nearer]] = x[nearer], distance[nearer]
+            rest = (u[rows] > epsilon).nonzero()[:, 0]
+            if len(rest) < len(rows):
+                active, rows, y, wrong, x_orig, x = (values[rest] for values in (active, rows, y, wrong, x_orig, x))
+                target = None if target is None else target[rest]
                 if not len(rows):
                     return
-            point = torch.where(per_sample(wrong, point), origin + self.backward * (point - origin), point)
+            x = torch.where(per_sample(wrong, x), x_orig + self.beta * (x - x_orig), x)
 
-    def _boundary(self, point: Tensor, y: Tensor, aims: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Give the target's logit less the label's, `(B,)`, and its gradient; without aims, of the nearest class."""
-        if aims is not None:
-            # The margin's derivative is the gradient itself, not just its direction.
-            slope = self.model.gradients(point, y, TARGETED_OBJECTIVES["margin"], targets=aims)
-            return TARGETED_OBJECTIVES["margin"].value(slope.outputs, y, aims), slope.gradient
-        value, gradient = self._boundary(point, y, (y <= 0).to(torch.int64))
+    def _boundary(self, x: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return f_t - f_y, `(B,)`, and its gradient; t is the target, or else the class of the nearest boundary."""
+        if target is not None:
+            # The derivative of the margin is exact, so this is the gradient itself, not only its direction.
+            loss = TARGETED_LOSSES["margin"]
+            result = self.model.gradients(x, y, loss, targets=target)
+            return loss.value(result.outputs, y, target), result.gradient
+        f, w = self._boundary(x, y, (y <= 0).to(torch.int64))
         for rank in range(1, self.classes - 1):
-            other, way = self._boundary(point, y, rank + (y <= rank).to(torch.int64))
-            nearer = self._distance(other, way) < self._distance(value, gradient)
-            value = torch.where(nearer, other, value)
-            gradient = torch.where(per_sample(nearer, way), way, gradient)
-        return value, gradient
+            f_next, w_next = self._boundary(x, y, rank + (y <= rank).to(torch.int64))
+            nearer = self._distance(f_next, w_next) < self._distance(f, w)
+            f = torch.where(nearer, f_next, f)
+            w = torch.where(per_sample(nearer, w_next), w_next, w)
+        return f, w
 
-    def _distance(self, value: Tensor, gradient: Tensor) -> Tensor:
-        return value.abs() / distances(gradient)[_DUAL[self.norm]].clamp(min=1e-12)
+    def _distance(self, f: Tensor, w: Tensor) -> Tensor:
+        return f.abs() / distances(w)[_DUAL[self.norm]].clamp(min=1e-12)
 
-    def _step(self, origin: Tensor, point: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-        """Step from `point` to the boundary value + <gradient, z - point> = 0, biased towards `origin`."""
-        at_origin = value + (gradient * (origin - point)).flatten(1).sum(1)
-        there = to_hyperplane(point, gradient, value, self.norm)
-        from_origin = to_hyperplane(origin, gradient, at_origin, self.norm)
-        far, near = (distances(way)[self.norm].clamp(min=1e-8) for way in (there, from_origin))
-        share = per_sample((far / (far + near)).clamp(max=self.bias).to(point.dtype), point)
-        # From beyond the boundary an overshoot leads back to the wrong side, just so far that the bias makes up for it:
-        # the mixture would lie on the boundary itself, where rounding decides.
-        factor = per_sample(torch.where(value > 0, 2 - self.overshoot, torch.full_like(value, self.overshoot)), point)
-        mixed = (1 - share) * (point + factor * there) + share * (origin + self.overshoot * from_origin)
-        return mixed.clamp_(0.0, 1.0)
+    def _step(self, x_orig: Tensor, x: Tensor, f: Tensor, w: Tensor) -> Tensor:
+        """Return the next point: a step to the hyperplane f + <w, z - x> = 0, biased towards x_orig."""
+        f_orig = f + (w * (x_orig - x)).flatten(1).sum(1)
+        delta = to_hyperplane(x, w, f, self.norm)
+        delta_orig = to_hyperplane(x_orig, w, f_orig, self.norm)
+        length, length_orig = (distances(step)[self.norm].clamp(min=1e-8) for step in (delta, delta_orig))
+        alpha = per_sample((length / (length + length_orig)).clamp(max=self.alpha_max).to(x.dtype), x)
+        # From beyond the boundary, overshooting by eta leads back to the label's side, exactly as far as the bias makes
+        # up for: the average would lie on the boundary itself, where rounding decides.
+        eta = per_sample(torch.where(f > 0, 2 - self.eta, torch.full_like(f, self.eta)), x)
+        z = (1 - alpha) * (x + eta * delta) + alpha * (x_orig + self.eta * delta_orig)
+        return z.clamp_(0.0, 1.0)
 
     def _random_start(self, x: Tensor, keys: Tensor, radius: Tensor, *, stream: str) -> Tensor:
         if self.norm == "linf":
@@ -166,26 +168,26 @@ class Walk:
         return (x + noise * per_sample(factor, x)).clamp_(0.0, 1.0)
 
 
-def to_hyperplane(point: Tensor, normal: Tensor, value: Tensor, norm: str) -> Tensor:
-    """Give the shortest way `(B, ...)` from `point` to value + <normal, way> = 0 that stays in the box [0, 1].
+def to_hyperplane(x: Tensor, w: Tensor, f: Tensor, norm: str) -> Tensor:
+    """Return the shortest step delta `(B, ...)` with f + <w, delta> = 0 for which x + delta stays in the box [0, 1].
 
-    `value` is `(B,)`. Where the box does not reach the hyperplane, the way leads to the corner nearest to it. Entries
-    whose normal is zero do not move.
+    `f` is `(B,)`. Where the box does not reach the hyperplane, the step leads to the corner nearest to it. Entries
+    with w = 0 do not move.
     """
-    w = normal.flatten(1)
-    w = torch.where(value[:, None] > 0, -w, w)
-    t = point.flatten(1)
-    room = torch.where(w > 0, 1 - t, t) * (w != 0)
-    steep = w.abs()
+    normal = w.flatten(1)
+    normal = torch.where(f[:, None] > 0, -normal, normal)
+    flat = x.flatten(1)
+    room = torch.where(normal > 0, 1 - flat, flat) * (normal != 0)
+    slope = normal.abs()
     if norm == "l1":
-        moved = _steepest_first(steep, room, value.abs())
+        size = _steepest_first(slope, room, f.abs())
     elif norm == "linf":
-        moved = torch.minimum(_level(steep, room, value.abs())[:, None], room)
+        size = torch.minimum(_level(slope, room, f.abs())[:, None], room)
     else:
-        # Moving in proportion to the normal, each entry up to its room: the same with rescaled room.
-        reach = room / torch.where(steep > 0, steep, 1.0)
-        moved = torch.minimum(_level(steep.square(), reach, value.abs())[:, None], reach) * steep
-    return (moved * w.sign()).view_as(point)
+        # Each entry moves in proportion to its slope, up to its room: the L-infinity problem with rescaled room.
+        scaled_room = room / torch.where(slope > 0, slope, 1.0)
+        size = torch.minimum(_level(slope.square(), scaled_room, f.abs())[:, None], scaled_room) * slope
+    return (size * normal.sign()).view_as(x)
 
 
 def _level(weights: Tensor, caps: Tensor, total: Tensor) -> Tensor:
@@ -193,20 +195,20 @@ def _level(weights: Tensor, caps: Tensor, total: Tensor) -> Tensor:
     ordered, order = caps.sort(1)
     weight = weights.gather(1, order)
     filled = (weight * ordered).cumsum(1)  # by entries that have reached their cap
-    open_ = weight.flip(1).cumsum(1).flip(1) - weight  # the weight of those above
-    reached = ((filled + open_ * ordered) < total[:, None]).sum(1, keepdim=True)
-    before = (reached - 1).clamp(min=0)
-    base = torch.where(reached > 0, filled.gather(1, before), 0.0)[:, 0]
-    rest = torch.where(reached > 0, open_.gather(1, before), weight.sum(1, keepdim=True))[:, 0]
+    weight_above = weight.flip(1).cumsum(1).flip(1) - weight
+    reached = ((filled + weight_above * ordered) < total[:, None]).sum(1, keepdim=True)
+    last = (reached - 1).clamp(min=0)
+    base = torch.where(reached > 0, filled.gather(1, last), 0.0)[:, 0]
+    rest = torch.where(reached > 0, weight_above.gather(1, last), weight.sum(1, keepdim=True))[:, 0]
     level = (total - base) / torch.where(rest > 0, rest, 1.0)
     highest = ordered[:, -1]
     return torch.where(rest > 0, torch.minimum(level, highest), highest)
 
 
-def _steepest_first(steep: Tensor, room: Tensor, total: Tensor) -> Tensor:
-    """Spend `total` `(B,)` on the steepest entries first, each up to its room: how far each moves, `(B, D)`."""
-    ordered, order = steep.sort(dim=1, descending=True, stable=True)
+def _steepest_first(slope: Tensor, room: Tensor, total: Tensor) -> Tensor:
+    """Return how far each entry moves, `(B, D)`, when the steepest move first, each up to its room, to gain `total`."""
+    ordered, order = slope.sort(dim=1, descending=True, stable=True)
     gain = ordered * room.gather(1, order)
     needed = (total[:, None] - (gain.cumsum(1) - gain)).clamp(min=0.0)
-    moved = torch.minimum(needed, gain) / torch.where(ordered > 0, ordered, 1.0)
-    return torch.zeros_like(room).scatter(1, order, moved)
+    size = torch.minimum(needed, gain) / torch.where(ordered > 0, ordered, 1.0)
+    return torch.zeros_like(room).scatter(1, order, size)

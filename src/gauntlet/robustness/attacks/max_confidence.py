@@ -1,4 +1,7 @@
-"""MaxConfidence: the wrong answer that the model is surest of."""
+"""MaxConfidence: the misclassified image with the highest confidence.
+
+Goodfellow, Qin, Berthelot 2019, OpenReview H1g0piA9tQ; recipes: attack bundling, Goodfellow 2018, arXiv:1811.03685.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +13,28 @@ from torch import Tensor
 
 from gauntlet.core.geometry import Ball, direction
 from gauntlet.registry import ATTACKS, PositiveFloat, PositiveInt
-from gauntlet.robustness.attacks.base.model import AttackModel, misclassified
-from gauntlet.robustness.attacks.base.objectives import TARGETED_OBJECTIVES
+from gauntlet.robustness.attacks.base.losses import TARGETED_LOSSES
+from gauntlet.robustness.attacks.base.model import AttackModel
 
-_FINER = 25
-"""How many times smaller and more numerous the steps of the second run of `single` are."""
+_REFINEMENT = 25
+"""In the second PGD run of `single`, steps are this many times smaller and more numerous."""
 _GOALS = (0.5, 0.75, 0.875, 0.9375, 0.96875, 0.984375, 1.0)
+"""Confidence thresholds t of `fixed`."""
 
 
 class _Run(NamedTuple):
-    """One try on the samples whose confidence is below `goal`: noise, or a descent to every class by finer steps."""
+    """One run on the samples with confidence below `goal`: noise, or PGD to every class, refined `refinement` times."""
 
     goal: float
     noise: bool
-    finer: int = 1
+    refinement: int = 1
 
 
 def _recipe(name: str) -> Iterator[_Run]:
     if name == "single":
-        yield from (_Run(1.0, noise=True), _Run(1.0, noise=False), _Run(1.0, noise=False, finer=_FINER))
+        yield from (_Run(1.0, noise=True), _Run(1.0, noise=False), _Run(1.0, noise=False, refinement=_REFINEMENT))
         return
-    # A misclassification of any confidence is the first goal.
+    # The first goal is a misclassification of any confidence.
     for noise, runs in ((True, 50), (False, 5)):
         yield from [_Run(0.0, noise)] * runs
     for goal in _GOALS:
@@ -42,7 +46,6 @@ def _recipe(name: str) -> Iterator[_Run]:
     "max_confidence",
     kind="bounded",
     norms=("linf", "l2"),
-    goal="untargeted",
     access="gradient",
     batching="attack",
     maximises="confidence",
@@ -60,48 +63,47 @@ def max_confidence(
     steps: PositiveInt = 40,
     step_size: PositiveFloat | None = None,
 ) -> Tensor:
-    """Drive each image to every other class in turn; of what is misclassified, return what the model is surest of.
+    """Attack each image towards every other class; return the misclassified image with the highest confidence.
 
-    The base is targeted PGD on the cross-entropy from a random start, of `steps` steps of `step_size` (2.5 epsilon
-    / steps if not said); it does not stop at the first success. `single`: once noise, once PGD for each class, once
-    more with 25 times as many steps of a 25th of the size. `fixed`: 50 times noise and 5 times PGD until
-    misclassified, then 5 times both for each of the confidences 0.5, 0.75, ... 0.984375, 1 not reached yet.
+    The base attack is targeted PGD on the cross-entropy from a random start, with `steps` steps of `step_size` (default
+    2.5 epsilon / steps); it does not stop at the first success. `single`: noise once, PGD to each class once, and once
+    more with 25 times as many steps of a 25th of the size. `fixed`: 50 times noise and 5 times PGD until misclassified,
+    then 5 times both for each of the confidences 0.5, 0.75, ... 0.984375, 1 that is not reached yet.
 
-    Where no image is misclassified, it is the least confident in its label of those tried. If the base were optimal,
-    so would be the result, for every threshold of confidence from one half up. x is `(B, C, H, W)` in [0, 1], y and
-    keys int64 `(B,)`; the result has the shape of x.
+    Where no image is misclassified, the result is the image with the lowest confidence in the label. If the base attack
+    were optimal, the result would be optimal for every confidence threshold of at least 0.5. x is `(B, C, H, W)` in
+    [0, 1], y and keys int64 `(B,)`; the result has the shape of x.
     """
     size = 2.5 * epsilon / steps if step_size is None else step_size
-    best = x.clone()
-    score = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
-    classes = model.judge(x[:1]).shape[1]
-    outer = model.current_rows
-    tries = [(run, rank) for run in _recipe(recipe) for rank in range(1 if run.noise else classes - 1)]
-    for number, (run, rank) in enumerate(tries):
-        # Scores up to zero are of images that the model still gets right.
-        rows = (score < run.goal if run.goal > 0 else score <= 0).nonzero()[:, 0]
+    x_adv = x.clone()
+    best = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
+    classes = model.judge.logits(x[:1]).shape[1]
+    runs = [(run, rank) for run in _recipe(recipe) for rank in range(1 if run.noise else classes - 1)]
+    for number, (run, rank) in enumerate(runs):
+        # Scores up to zero belong to images that are classified correctly.
+        rows = (best < run.goal if run.goal > 0 else best <= 0).nonzero()[:, 0]
         if not len(rows):
             continue
         ball, labels = Ball(x[rows], epsilon, norm), y[rows]
-        targets = rank + (labels <= rank).to(torch.int64)  # the classes without the label, in order
-        found = ball.random_point(keys[rows], stream=f"start:{number}")
-        with model.rows(outer[rows]):
-            for _ in range(0 if run.noise else steps * run.finer):
-                slope = model.gradients(found, labels, TARGETED_OBJECTIVES["cross_entropy"], targets=targets)
-                found = ball.project(found + size / run.finer * direction(slope.gradient, norm))
-            value = _score(model, found, labels)
-        better = (value > score[rows]).nonzero()[:, 0]
-        best[rows[better]], score[rows[better]] = found[better], value[better]
-    return best
+        targets = rank + (labels <= rank).to(torch.int64)  # the rank-th class other than the label
+        points = ball.random_point(keys[rows], stream=f"start:{number}")
+        with model.subset(rows):
+            for _ in range(0 if run.noise else steps * run.refinement):
+                gradient = model.gradients(points, labels, TARGETED_LOSSES["cross_entropy"], targets=targets).gradient
+                points = ball.project(points + size / run.refinement * direction(gradient, norm))
+            score = _score(model, points, labels)
+        higher = (score > best[rows]).nonzero()[:, 0]
+        x_adv[rows[higher]], best[rows[higher]] = points[higher], score[higher]
+    return x_adv
 
 
 def _score(model: AttackModel, x: Tensor, y: Tensor) -> Tensor:
-    """Give the largest probability of another class where that is the answer, above zero; elsewhere minus the label's.
+    """Return the confidence in the predicted class if it is wrong, else minus the confidence in the label: `(B,)`.
 
-    `(B,)` for images x `(B, C, H, W)`.
+    x is `(B, C, H, W)`.
     """
     logits = model.logits(x)
-    wrong = misclassified(model, logits, x, y)
+    wrong = model.misclassified(logits, x, y)
     probabilities = model.probabilities(logits)
     label = probabilities.gather(1, y[:, None])[:, 0]
     other = probabilities.scatter(1, y[:, None], 0.0).amax(1)

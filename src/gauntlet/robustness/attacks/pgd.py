@@ -1,7 +1,7 @@
-"""Gradient attacks of a fixed step size inside a ball: FGSM, BIM, MI-FGSM and PGD.
+"""PGD, and FGSM, BIM and MI-FGSM, which share its code: gradient ascent in a ball with a fixed step size.
 
-All take the same losses. `targets: N` attacks each sample towards each of its N likeliest other classes instead of
-away from its label; success is any other class than the label either way.
+`targets: N` attacks each sample towards each of its N likeliest other classes instead of away from its label. Any class
+other than the label is a success in both cases.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gauntlet.core.geometry import Ball
 from gauntlet.registry import ATTACKS, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-from gauntlet.robustness.attacks.base.ascent import Attempt, ascend, from_random_starts, on_survivors
+from gauntlet.robustness.attacks.base.ascent import Attempt, attack_with_restarts, gradient_ascent, pgd_run
 from gauntlet.robustness.attacks.base.model import AttackModel
 
 
@@ -21,7 +21,6 @@ from gauntlet.robustness.attacks.base.model import AttackModel
     "fgsm",
     kind="bounded",
     norms=("linf", "l2", "l1"),
-    goal="untargeted",
     access="gradient",
     steps=1,
     batching="attack",
@@ -40,26 +39,26 @@ def fgsm(
 ) -> Tensor:
     """Take one step of size `epsilon` along the gradient.
 
-    L-infinity: along its sign; L2: along its direction; L1: the largest entries to the box's edge until `epsilon` is
-    spent. x is `(B, C, H, W)` in [0, 1], y int64 `(B,)`; the result has the shape of x.
+    L-infinity: along its sign. L2: along its direction. L1: the entries with the largest gradient move to the edge of
+    the box, one after the other, until `epsilon` is used up. x is `(B, C, H, W)` in [0, 1], y int64 `(B,)`; the result
+    has the shape of x.
     """
 
-    def run(one: Attempt) -> tuple[Tensor, Tensor]:
-        labels = y[one.rows]
-        gradient = model.gradients(x[one.rows], labels, one.objective(loss), targets=one.targets).gradient
-        points = Ball(x[one.rows], epsilon, norm).leap(gradient)
-        if one.last or model.transfers:
-            return points, torch.arange(len(points), device=x.device)
-        return points, (~model.confirm(points, labels)).nonzero()[:, 0]
+    def run(attempt: Attempt) -> tuple[Tensor, Tensor]:
+        x_clean, labels = x[attempt.samples], y[attempt.samples]
+        gradient = model.gradients(x_clean, labels, attempt.loss(loss), targets=attempt.targets).gradient
+        x_adv = Ball(x_clean, epsilon, norm).leap(gradient)
+        if attempt.last or model.transfers:
+            return x_adv, torch.arange(len(x_adv), device=x.device)
+        return x_adv, (~model.confirm(x_adv, labels)).nonzero()[:, 0]
 
-    return on_survivors(model, x, y, run, targets=targets)[0]
+    return attack_with_restarts(model, x, y, run, targets=targets)[0]
 
 
 @ATTACKS.register(
     "bim",
     kind="bounded",
     norms=("linf", "l2", "l1"),
-    goal="untargeted",
     access="gradient",
     batching="attack",
     directions_only=True,
@@ -77,26 +76,25 @@ def bim(
     loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy",
     targets: NonNegativeInt = 0,
 ) -> Tensor:
-    """Repeat small gradient steps from the image itself, projected to the ball.
+    """Take small gradient steps from the clean image, each projected onto the ball.
 
     `step_size` defaults to 2 epsilon / steps. x is `(B, C, H, W)` in [0, 1], y int64 `(B,)`; the result has the shape
     of x.
     """
     size = 2 * epsilon / steps if step_size is None else step_size
 
-    def run(one: Attempt) -> tuple[Tensor, Tensor]:
-        start = x[one.rows]
+    def run(attempt: Attempt) -> tuple[Tensor, Tensor]:
+        start, labels = x[attempt.samples], y[attempt.samples]
         ball = Ball(start, epsilon, norm)
-        return ascend(model, ball, start, y[one.rows], one, loss=loss, steps=steps, step_size=size)
+        return gradient_ascent(model, ball, start, labels, attempt, loss=loss, steps=steps, step_size=size)
 
-    return on_survivors(model, x, y, run, targets=targets)[0]
+    return attack_with_restarts(model, x, y, run, targets=targets)[0]
 
 
 @ATTACKS.register(
     "mi_fgsm",
     kind="bounded",
     norms=("linf", "l2", "l1"),
-    goal="untargeted",
     access="gradient",
     batching="attack",
     directions_only=True,
@@ -115,26 +113,25 @@ def mi_fgsm(
     loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy",
     targets: NonNegativeInt = 0,
 ) -> Tensor:
-    """Repeat small steps from the image itself along a momentum g := decay g + gradient / its L1 size.
+    """Take small steps from the clean image along a momentum g := decay g + gradient / ||gradient||_1.
 
     `step_size` defaults to epsilon / steps. x is `(B, C, H, W)` in [0, 1], y int64 `(B,)`; the result has the shape of
     x.
     """
     size = epsilon / steps if step_size is None else step_size
 
-    def run(one: Attempt) -> tuple[Tensor, Tensor]:
-        start = x[one.rows]
+    def run(attempt: Attempt) -> tuple[Tensor, Tensor]:
+        start, labels = x[attempt.samples], y[attempt.samples]
         ball = Ball(start, epsilon, norm)
-        return ascend(model, ball, start, y[one.rows], one, loss=loss, steps=steps, step_size=size, decay=decay)
+        return gradient_ascent(model, ball, start, labels, attempt, loss=loss, steps=steps, step_size=size, decay=decay)
 
-    return on_survivors(model, x, y, run, targets=targets)[0]
+    return attack_with_restarts(model, x, y, run, targets=targets)[0]
 
 
 @ATTACKS.register(
     "pgd",
     kind="bounded",
     norms=("linf", "l2", "l1"),
-    goal="untargeted",
     access="gradient",
     batching="attack",
     directions_only=True,
@@ -154,13 +151,11 @@ def pgd(
     loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy",
     targets: NonNegativeInt = 0,
 ) -> Tensor:
-    """Repeat gradient steps from a random point of the ball, anew for samples that still hold, `restarts` times.
+    """Take gradient steps from a random point of the ball, `restarts` times on the samples that are still robust.
 
-    From each start the first gradient is also followed to the ball's edge at once: what falls there is done with.
-    `step_size` defaults to 2.5 epsilon / steps. x is `(B, C, H, W)` in [0, 1], y and keys int64 `(B,)`; the result has
-    the shape of x.
+    Before the first step, the point where the first gradient meets the boundary of the ball is tried too; samples that
+    are adversarial there stop. `step_size` defaults to 2.5 epsilon / steps. x is `(B, C, H, W)` in [0, 1], y and keys
+    int64 `(B,)`; the result has the shape of x.
     """
-    run = from_random_starts(
-        model, x, y, norm=norm, epsilon=epsilon, keys=keys, steps=steps, step_size=step_size, loss=loss
-    )
-    return on_survivors(model, x, y, run, restarts=restarts, targets=targets)[0]
+    run = pgd_run(model, x, y, norm=norm, epsilon=epsilon, keys=keys, steps=steps, step_size=step_size, loss=loss)
+    return attack_with_restarts(model, x, y, run, restarts=restarts, targets=targets)[0]

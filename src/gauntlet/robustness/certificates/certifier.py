@@ -32,7 +32,7 @@ from gauntlet.learning.data.splits import sample_hashes
 from gauntlet.registry import CERTIFICATES, Spec
 from gauntlet.robustness.certificates.certified_predictions import CertifiedPredictions
 from gauntlet.robustness.judge import CellIdentity, Judge, device_of
-from gauntlet.robustness.preflight import PROBES, check_eval_mode, check_images, check_logits
+from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_eval_mode, check_images, check_logits
 
 # Another classifier takes many passes per image, so a few images already fill its batches.
 _IMAGES_PER_CALL = 4
@@ -73,7 +73,7 @@ def certify_parts(
     check_eval_mode(network)
     run_device = torch.device(device) if device is not None else device_of(network)
     judge = Judge(network, device=run_device, batch_size=batch_size)
-    check_logits(judge, images[:PROBES], labels)
+    check_logits(judge, images[:PREFLIGHT_IMAGES], labels)
     certifier = _Certifier(judge, certificate, name=name, norm=norm)
     certifier.check_network(images[:1])
     for start, stop in [(0, len(images))] if ranges is None else ranges:

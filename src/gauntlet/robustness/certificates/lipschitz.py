@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gauntlet.core.errors import InputError
 from gauntlet.registry import CERTIFICATES
 from gauntlet.robustness.certificates.certified_predictions import round_down
-from gauntlet.robustness.judge import copied, logit_margin
+from gauntlet.robustness.judge import copy_network, logit_margin
 
 # The certified network runs in float32; this share of the largest logit covers its rounding in both logits of a margin.
 _ROUNDING = 2.0**-20
@@ -45,7 +45,7 @@ def lipschitz(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         raise InputError(
             f"no L2 certificate follows from {claim}", remedy="state constant > 0, norm l2, head joint | disjoint"
         )
-    exact = copied(network).to(torch.float64)
+    exact = copy_network(network).to(torch.float64)
     with torch.no_grad():
         logits = exact(x.to(torch.float64))
     margin = logit_margin(logits, y) - _ROUNDING * logits.abs().amax(1)

@@ -10,7 +10,7 @@ from gauntlet.core.errors import GauntletError
 from gauntlet.learning.models.network import LipschitzClaim
 from gauntlet.registry import CERTIFICATES, Spec
 from gauntlet.robustness.certificates.lipschitz_constants import LipschitzConstants
-from gauntlet.robustness.judge import copied
+from gauntlet.robustness.judge import copy_network
 
 PAIRED_IMAGES = 512
 """Number of images, from the first on, of which all pairs are measured."""
@@ -51,7 +51,7 @@ def measure_lipschitz(network: nn.Module, images: Tensor, claim: LipschitzClaim,
     the Jacobian at the first `JACOBIANS`. Norms are L2 of the vector of logits for a ``joint`` head, of each logit
     alone for ``disjoint`` heads.
     """
-    exact = copied(network).to(torch.float64)
+    exact = copy_network(network).to(torch.float64)
     first = next(exact.parameters(), images)
     x = images[:PAIRED_IMAGES].to(first.device, torch.float64)
 

@@ -27,8 +27,8 @@ from gauntlet.robustness.diagnostics.plain_pgd import (
     stock_attack,
 )
 from gauntlet.robustness.evaluation import AttackSettings, evaluate
-from gauntlet.robustness.judge import CellIdentity, Judge, copied, device_of
-from gauntlet.robustness.preflight import PROBES, check_eval_mode, check_images, check_logits
+from gauntlet.robustness.judge import CellIdentity, Judge, copy_network, device_of
+from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_eval_mode, check_images, check_logits
 
 NORMS = ("linf", "l2")
 """The norms that probes work in."""
@@ -63,7 +63,7 @@ def probe(
     check_eval_mode(network)
     place = torch.device(device) if device is not None else device_of(network)
     judge = Judge(network, device=place, batch_size=batch_size)
-    check_logits(judge, images[:PROBES], labels)
+    check_logits(judge, images[:PREFLIGHT_IMAGES], labels)
     whose = identity or CellIdentity()
     chosen = _first_correct(judge, images, labels, samples)
     subject = _Subject.of(network, images[chosen], labels[chosen], chosen, whose, place, judge.memory.current)
@@ -97,7 +97,7 @@ class _Subject:
         device: torch.device,
         batch_size: int,
     ) -> _Subject:
-        frozen = copied(network).to(device, torch.float32).requires_grad_(False)
+        frozen = copy_network(network).to(device, torch.float32).requires_grad_(False)
         keys = sample_keys(identity.seed, "probe", sample_hashes(images.to(torch.float32)), device=device)
         x, y = images.to(device, torch.float32), labels.to(device, torch.int64)
         return cls(frozen, x, y, index, keys, identity, BatchSize(batch_size, device))

@@ -13,7 +13,7 @@ from gauntlet.core.batch_size import BatchSize, is_out_of_memory
 from gauntlet.core.errors import AttackError, GauntletError
 from gauntlet.registry import ATTACKS
 from gauntlet.robustness.attacks.base.model import AttackModel
-from gauntlet.robustness.attacks.base.query_counts import COUNTED
+from gauntlet.robustness.attacks.base.query_counts import COUNTERS
 from gauntlet.robustness.evaluation.types import AttackSettings
 
 
@@ -31,13 +31,13 @@ class AttackRunner:
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Attack x `(B, C, H, W)`; return the images found, the plain model's logits there, and the counts."""
         returned, logits = torch.empty_like(x), []
-        counts = {name: torch.zeros_like(y) for name in COUNTED}
+        counts = {name: torch.zeros_like(y) for name in COUNTERS}
 
         def attack(part: slice) -> None:
             returned[part] = self._call(x[part], y[part], keys[part], epsilon)
-            logits.append(self.model.verdict(returned[part].clamp(0.0, 1.0)))
+            logits.append(self.model.final_logits(returned[part].clamp(0.0, 1.0)))
             for name, total in counts.items():
-                total[part] = self.model.counts.of[name]
+                total[part] = self.model.counts.totals[name]
 
         # An attack that makes its own batches gets all samples; fewer only where a single pass does not fit.
         memory = BatchSize(len(x), self.model.device) if self.makes_batches else self.model.memory

@@ -21,7 +21,7 @@ from gauntlet.robustness.evaluation.shards import SampleRange, default_batch_siz
 from gauntlet.robustness.evaluation.types import AttackSettings, Evaluation, EvaluationPart
 from gauntlet.robustness.evaluation.verification import check_gradients, find_invalid
 from gauntlet.robustness.judge import CellIdentity, Judge, device_of
-from gauntlet.robustness.preflight import PROBES, check_eval_mode, check_images, check_logits
+from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_eval_mode, check_images, check_logits
 
 _MAX_ERRORS = 10
 
@@ -84,7 +84,7 @@ def evaluate_parts(
     run_device = torch.device(device) if device is not None else device_of(network)
     size = default_batch_size(run_device.type) if batch_size == "auto" else batch_size
     y = labels.to(torch.int64)
-    first_images = images[:PROBES].to(run_device)
+    first_images = images[:PREFLIGHT_IMAGES].to(run_device)
     for checked in (network, *sources):
         check_eval_mode(checked)
         check_logits(Judge(checked, device=run_device, batch_size=size, draws=attack.draws), first_images, y)
@@ -125,7 +125,7 @@ def _evaluate_samples(
     hashes = sample_hashes(images.to(torch.float32))
     keys = sample_keys(identity.seed, f"attack:{attack.spec.name}:{attack.seed}", hashes, device=model.device)
     x, y = images.to(model.device, model.dtype), labels.to(model.device)
-    results = SampleResults(x, y, model.judge(x), attack, model.confidence)
+    results = SampleResults(x, y, model.judge.logits(x), attack, model.judge.confidence)
     active = (results.clean_prediction == y).nonzero()[:, 0]
     errors: list[str] = []
     for epsilon in sorted(attack.epsilons) if attack.epsilons is not None else [None]:

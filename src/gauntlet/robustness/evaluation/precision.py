@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from gauntlet.core.errors import GauntletError
 from gauntlet.registry import ATTACKS
+from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
 from gauntlet.robustness.attacks.base.model import AttackModel, Precision
-from gauntlet.robustness.attacks.base.objectives import OBJECTIVES
 from gauntlet.robustness.evaluation.types import AttackSettings
-from gauntlet.robustness.preflight import PROBES
+from gauntlet.robustness.preflight import PREFLIGHT_IMAGES
 
 AGREEMENT = 0.95
 """Minimum cosine between the gradients in both precisions, and minimum share of the images that reach it."""
@@ -33,7 +33,7 @@ def choose_precision(
     """Return `precision`; for ``auto``, bfloat16 where it is faster and as good, else float32.
 
     bfloat16 needs three things: an attack that uses only the direction of gradients (tag `directions_only`), a device
-    with bfloat16 units, and a network whose gradients at the first PROBES images `(N, C, H, W)` agree in both
+    with bfloat16 units, and a network whose gradients at the first PREFLIGHT_IMAGES images `(N, C, H, W)` agree in both
     precisions: a saturating output, for one, may have a gradient in float32 and none in bfloat16. `network` is the one
     that the attack sees. Success is judged in float32 either way. Equal arguments on the same device give the same
     choice.
@@ -43,7 +43,7 @@ def choose_precision(
     tolerant = ATTACKS.entry(attack.spec.name).tags.get("directions_only", False) and attack.draws == 1
     if not (tolerant and has_bfloat16_units(device)):
         return "float32"
-    x, y = images[:PROBES], labels[:PROBES]
+    x, y = images[:PREFLIGHT_IMAGES], labels[:PREFLIGHT_IMAGES]
     try:
         exact, rough = (_gradient(network, x, y, device, compared, attack.surrogate) for compared in _COMPARED)
     except (RuntimeError, GauntletError):
@@ -71,5 +71,5 @@ def _gradient(
     """Return the gradients of the cross-entropy at images `(B, C, H, W)`: float32 `(B, D)`."""
     model = AttackModel(network, device=device, precision=precision, surrogate=surrogate)
     model.start_counting(len(images))
-    slope = model.gradients(images.to(device, model.dtype), labels.to(device), OBJECTIVES["cross_entropy"])
-    return slope.gradient.flatten(1)
+    x, y = images.to(device, model.dtype), labels.to(device)
+    return model.gradients(x, y, UNTARGETED_LOSSES["cross_entropy"]).gradient.flatten(1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from gauntlet.core.geometry import distances
 from gauntlet.core.schemas import EVALUATION_SCHEMA
 from gauntlet.registry import ATTACKS
-from gauntlet.robustness.attacks.base.query_counts import COUNTED
+from gauntlet.robustness.attacks.base.query_counts import COUNTERS
 from gauntlet.robustness.evaluation.examples import Examples
 from gauntlet.robustness.evaluation.types import AttackSettings
 from gauntlet.robustness.judge import CellIdentity, logit_margin
@@ -33,7 +33,7 @@ class SampleResults:
         self.prediction = self.clean_prediction.clone()
         self.confidence = self.clean_confidence.clone()
         self.epsilon = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
-        self.counts = {name: torch.zeros_like(y) for name in COUNTED}
+        self.counts = {name: torch.zeros_like(y) for name in COUNTERS}
         wrong = self.clean_prediction != y
         self.epsilon[wrong] = 0.0
         self.status = np.where(wrong.cpu().numpy(), "already_wrong", "robust").astype(object)

@@ -7,8 +7,8 @@ from torch import Tensor
 from gauntlet.core.batch_size import is_out_of_memory
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.geometry import distances
+from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
 from gauntlet.robustness.attacks.base.model import AttackModel
-from gauntlet.robustness.attacks.base.objectives import OBJECTIVES
 
 BOX_TOLERANCE = 1e-6
 BALL_RELATIVE, BALL_ABSOLUTE = 1e-5, 1e-6
@@ -21,10 +21,10 @@ def check_gradients(model: AttackModel, x: Tensor) -> None:
     images are checked. Raises InputError, which names the model's other views, and GauntletError if memory does not
     suffice for one image.
     """
-    predictions = model.judge(x).argmax(1)
+    predictions = model.judge.logits(x).argmax(1)
     model.start_counting(len(x))
     try:
-        gradient = model.gradients(x, predictions, OBJECTIVES["margin"]).gradient
+        gradient = model.gradients(x, predictions, UNTARGETED_LOSSES["margin"]).gradient
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             if len(x) == 1:
@@ -33,7 +33,7 @@ def check_gradients(model: AttackModel, x: Tensor) -> None:
             return
         reason = str(error).partition("\n")[0]
         raise InputError(f"the model has no gradient ({reason})", remedy=_alternatives(model)) from error
-    count = int((model.counts.of["nonfinite_gradients"] > 0).sum())
+    count = int((model.counts.totals["nonfinite_gradients"] > 0).sum())
     if count == len(x):
         raise InputError(f"the model's gradient is not finite on all of {len(x)} images", remedy=_alternatives(model))
     if not gradient.any():

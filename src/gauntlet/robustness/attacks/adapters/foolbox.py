@@ -1,8 +1,8 @@
-"""Every attack of Foolbox behind our call shape, as ``foolbox:NAME`` with that class's own options.
+"""Adapter that offers every Foolbox attack with a norm as ``foolbox:NAME``, with the options of its class.
 
-Rauber et al. 2017, arXiv:1707.04131; 2020, JOSS 5(53) 2607. What is translated: `step_size` to whatever the class calls
-it, `norm` to its distance, draws to per-sample draws. What is repaired: a failed starting point concerns its own
-sample only; nothing stops, or goes on, because of another sample of the batch.
+Rauber et al. 2017, arXiv:1707.04131; 2020, JOSS 5(53) 2607. It translates `step_size` to the class's own name for it,
+`norm` to its distance, and random draws to draws per sample. It repairs two defects: a failed starting point affects
+only its own sample, and no sample stops or continues because of others in the batch.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import contextlib
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from eagerpy.astensor import astensor, astensor_
 from torch import Tensor
 
 from gauntlet.core.errors import InputError, nearest
-from gauntlet.core.geometry import distances
+from gauntlet.core.geometry import distances, per_sample
 from gauntlet.registry.foolbox import FOOLBOX_STEP_SIZES, FOOLBOX_WITHOUT_GRADIENT
 from gauntlet.robustness.attacks.adapters.per_sample_draws import PerSampleDraws, numpy_seeded
 from gauntlet.robustness.attacks.base.model import AttackModel
@@ -33,7 +33,7 @@ with warnings.catch_warnings():
     from foolbox.distances import LpDistance
 
 _ORDERS = {"l0": 0.0, "l1": 1.0, "l2": 2.0, "linf": float("inf")}
-# Needs a starting point per sample; the class to get it from where none is configured.
+# Attacks that need a starting point per sample, and the class that finds it unless `init_attack` names another.
 _STARTS = {
     "BoundaryAttack": "LinearSearchBlendedUniformNoiseAttack",
     "HopSkipJumpAttack": "LinearSearchBlendedUniformNoiseAttack",
@@ -44,8 +44,8 @@ _STARTS = {
     "PointwiseAttack": "SaltAndPepperNoiseAttack",
     "BinarizationRefinementAttack": "LinearSearchBlendedUniformNoiseAttack",
 }
-# Loops or draws (numpy's) depend on which samples share the batch: these run one sample at a time.
-_ALONE = frozenset(
+# Their loops or numpy draws depend on the other samples of the batch: these run one sample at a time.
+_ONE_BY_ONE = frozenset(
     {
         "GenAttack",
         "HopSkipJumpAttack",
@@ -57,31 +57,30 @@ _ALONE = frozenset(
         "SparseL1DescentAttack",
     }
 )
-# Their result for a sample that they could not fool is a black image, which may fool the model by accident.
-_BLACK_WHERE_NOT_FOUND = frozenset({"L2CarliniWagnerAttack", "EADAttack"})
+# They return a black image for a sample without success, which may be misclassified by accident.
+_BLACK_ON_FAILURE = frozenset({"L2CarliniWagnerAttack", "EADAttack"})
 _DEFECTIVE = {"L2FMNAttack": "its projection does nothing, so that its distances are too large; use foolbox:DDNAttack"}
 
 
 def adapt(name: str) -> FoolboxAttack:
-    """Make the component for ``foolbox:NAME``. Raises InputError for an unknown or unusable class."""
+    """Build the component ``foolbox:NAME``. Raises InputError for an unknown or unusable class."""
     return FoolboxAttack(name)
 
 
 class FoolboxAttack:
-    """A Foolbox class as an attack of ours: callable `(model, x, y, *, norm, [epsilon], keys, options) -> x_adv`.
+    """A Foolbox class with the signature of an attack: `(model, x, y, *, norm, [epsilon], keys, options) -> x_adv`.
 
     `kind` is bounded or minimum_norm; `access` is gradient or scores; `version` names library and version.
     """
 
     def __init__(self, name: str) -> None:
         cls = getattr(library, name, None)
-        kinds = (FixedEpsilonAttack, MinimizationAttack)
-        if not (inspect.isclass(cls) and issubclass(cls, kinds)) or cls in kinds:
-            known = [other for other in dir(library) if _is_attack(getattr(library, other))]
-            raise InputError(f"foolbox has no attack '{name}' with a norm", remedy=nearest(name, known))
+        bases = (FixedEpsilonAttack, MinimizationAttack)
+        if not _is_attack(cls) or cls in bases:
+            raise InputError(f"foolbox has no attack '{name}' with a norm", remedy=nearest(name, _names()))
         if name == "DatasetAttack":
             raise InputError(
-                "foolbox:DatasetAttack draws from other images, which an attack here does not see",
+                "foolbox:DatasetAttack uses other images of the data set, which an attack does not get",
                 remedy="use foolbox:LinearSearchBlendedUniformNoiseAttack",
             )
         self.name, self.cls = cls.__name__, cls
@@ -105,42 +104,45 @@ class FoolboxAttack:
     ) -> Tensor:
         """Run the Foolbox attack on x `(B, C, H, W)` in [0, 1]; the result has the shape of x.
 
-        With `restarts` above one, bounded attacks go on with what still holds, minimum-norm ones keep the nearest.
-        Raises InputError for options the class refuses.
+        With `restarts` above one, bounded attacks continue with the samples that are still robust, and minimum-norm
+        attacks keep the nearest result. Raises InputError for options that the class refuses.
         """
         attack = self._build(options, norm)
-        start = self._start(options)
-        viewed = _Counted(model)
-        best = x.clone()
-        nearest_found = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
-        left = torch.arange(len(x), device=x.device)
+        init_attack = self._build_init_attack(options)
+        counted = _CountedModel(model)
+        x_adv = x.clone()
+        min_distance = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+        active = torch.arange(len(x), device=x.device)
         for restart in range(restarts):
-            for rows in left.split(1) if self.name in _ALONE else [left]:
-                with model.rows(rows):
-                    found = self._run(attack, start, viewed, x[rows], y[rows], keys[rows], epsilon, stream=f"{restart}")
-                    if restart == restarts - 1 == 0:
-                        best[rows] = found
+            for rows in active.split(1) if self.name in _ONE_BY_ONE else [active]:
+                with model.subset(rows):
+                    points = self._run(
+                        attack, init_attack, counted, x[rows], y[rows], keys[rows], epsilon, stream=f"{restart}"
+                    )
+                    if restarts == 1:
+                        x_adv[rows] = points
                         continue
-                    fooled = model.confirm(found, y[rows])
-                size = (
-                    distances(found - x[rows])[norm]
+                    adversarial = model.confirm(points, y[rows])
+                distance = (
+                    distances(points - x[rows])[norm]
                     if self.kind == "minimum_norm"
-                    else torch.zeros_like(nearest_found[rows])
+                    else torch.zeros_like(min_distance[rows])
                 )
-                better = (fooled & (size < nearest_found[rows])) | (nearest_found[rows].isinf() & ~fooled)
-                best[rows[better]] = found[better]
-                nearest_found[rows[fooled & better]] = size[fooled & better]
+                nearer = adversarial & (distance < min_distance[rows])
+                replaced = nearer | (min_distance[rows].isinf() & ~adversarial)
+                x_adv[rows[replaced]] = points[replaced]
+                min_distance[rows[nearer]] = distance[nearer]
             if self.kind == "bounded" and restart < restarts - 1:
-                left = nearest_found.isinf().nonzero()[:, 0]
-                if not len(left):
+                active = min_distance.isinf().nonzero()[:, 0]
+                if not len(active):
                     break
-        return best
+        return x_adv
 
     def _run(
         self,
         attack: Any,
-        start: Any,
-        viewed: _Counted,
+        init_attack: Any,
+        counted: _CountedModel,
         x: Tensor,
         y: Tensor,
         keys: Tensor,
@@ -148,87 +150,86 @@ class FoolboxAttack:
         *,
         stream: str,
     ) -> Tensor:
-        """Run once, on one batch, in two phases with streams of their own: starting points, then the attack.
+        """Run once on one batch: starting points, then the attack, each phase with a stream of its own.
 
         The first phase may draw more often for one batch than for another, which must not shift the second's draws.
         """
         arguments: dict[str, Any] = {}
-        result, rows = x.clone(), torch.arange(len(x), device=x.device)
-        outer = viewed.model.current_rows
-        alone = self.name in _ALONE
-        with _quiet(), numpy_seeded(int(keys[0])) if alone else contextlib.nullcontext():
-            if start is not None:
+        x_adv, rows = x.clone(), torch.arange(len(x), device=x.device)
+        alone = self.name in _ONE_BY_ONE
+        with _without_warnings(), numpy_seeded(int(keys[0])) if alone else contextlib.nullcontext():
+            if init_attack is not None:
                 with PerSampleDraws(keys, x.shape[1:], stream=f"{stream}:start", alone=alone):
-                    points = start.run(viewed, x, Misclassification(y)).clamp(0.0, 1.0)
-                rows = (viewed(points).argmax(1) != y).nonzero()[:, 0]
+                    starts = init_attack.run(counted, x, Misclassification(y)).clamp(0.0, 1.0)
+                rows = (counted(starts).argmax(1) != y).nonzero()[:, 0]
                 if not len(rows):
-                    return result
-                arguments["starting_points"] = astensor(points[rows])
+                    return x_adv
+                arguments["starting_points"] = astensor(starts[rows])
             if self.kind == "bounded":
                 arguments["epsilon"] = epsilon
             inputs = x[rows]
             draws = PerSampleDraws(keys[rows], x.shape[1:], stream=f"{stream}:attack", alone=alone)
-            with viewed.model.rows(outer[rows]), draws:
-                raw = attack.run(viewed, inputs, self._criterion(viewed, inputs, y[rows]), **arguments)
+            with counted.model.subset(rows), draws:
+                raw = attack.run(counted, inputs, self._criterion(counted, inputs, y[rows]), **arguments)
                 if self.kind == "bounded":
                     raw = attack.distance.clip_perturbation(inputs, raw, epsilon)
-        if self.name in _BLACK_WHERE_NOT_FOUND:
-            lost = (raw == 0).flatten(1).all(1)
-            raw = torch.where(lost.view(-1, *[1] * (raw.ndim - 1)), inputs, raw)
+        if self.name in _BLACK_ON_FAILURE:
+            black = (raw == 0).flatten(1).all(1)
+            raw = torch.where(per_sample(black, raw), inputs, raw)
         boxed = raw.clamp(0.0, 1.0)
-        # Blending and projecting leave the box by a rounding error; anything more is the attack's fault and is judged.
-        result[rows] = torch.where((raw - boxed).abs() <= 1e-6, boxed, raw).to(x.dtype)
-        return result
+        # Blending and projecting leave the box by a rounding error; anything more is a defect, left to the evaluator.
+        x_adv[rows] = torch.where((raw - boxed).abs() <= 1e-6, boxed, raw).to(x.dtype)
+        return x_adv
 
-    def _criterion(self, viewed: _Counted, x: Tensor, y: Tensor) -> Any:
-        """Aim away from the label; an attack that only knows targets aims at the clean image's runner-up."""
+    def _criterion(self, counted: _CountedModel, x: Tensor, y: Tensor) -> Any:
+        """Return the untargeted criterion; for GenAttack, which is always targeted, the clean image's runner-up."""
         if self.name != "GenAttack":
             return Misclassification(y)
-        return TargetedMisclassification(viewed(x).scatter(1, y[:, None], -torch.inf).argmax(1))
+        return TargetedMisclassification(counted(x).scatter(1, y[:, None], -torch.inf).argmax(1))
 
     def _build(self, options: Mapping[str, Any], norm: str) -> Any:
-        """Construct the Foolbox object, in our vocabulary."""
-        accepted = inspect.signature(self.cls.__init__).parameters
-        given = {name: value for name, value in options.items() if name != "init_attack"}
-        step_size = given.pop("step_size", None)
+        """Construct the Foolbox object from options in this package's vocabulary."""
+        accepted = inspect.signature(self.cls).parameters
+        arguments = {name: value for name, value in options.items() if name != "init_attack"}
+        step_size = arguments.pop("step_size", None)
         if step_size is not None:
-            own = next((name for name in FOOLBOX_STEP_SIZES if name in accepted), None)
-            if own is None:
+            foolbox_name = next((name for name in FOOLBOX_STEP_SIZES if name in accepted), None)
+            if foolbox_name is None:
                 raise InputError(f"foolbox:{self.name} has no step size")
-            given[own] = step_size
+            arguments[foolbox_name] = step_size
         if "abort_early" in accepted:
             # Foolbox aborts when the loss summed over the batch stalls: a sample's result would depend on the others.
-            given["abort_early"] = False
+            arguments["abort_early"] = False
         if "constraint" in accepted:
-            given["constraint"] = norm
+            arguments["constraint"] = norm
         if "distance" in accepted:
-            given["distance"] = LpDistance(_ORDERS[norm])
-        attack = _construct(self.cls, given)
+            arguments["distance"] = LpDistance(_ORDERS[norm])
+        attack = _construct(self.cls, arguments)
         if not isinstance(attack, FlexibleDistanceMinimizationAttack) and attack.distance.p != _ORDERS[norm]:
             own_norm = next(name for name, order in _ORDERS.items() if order == attack.distance.p)
             raise InputError(f"foolbox:{self.name} works in {own_norm}, not in {norm}", remedy=f"set norm: {own_norm}")
         return attack
 
-    def _start(self, options: Mapping[str, Any]) -> Any:
-        """Construct the attack that finds starting points, or None where none is needed."""
-        chosen = options.get("init_attack")
-        if chosen is None:
+    def _build_init_attack(self, options: Mapping[str, Any]) -> Any:
+        """Construct the attack that finds starting points, or return None if the class needs none."""
+        setting = options.get("init_attack")
+        if setting is None:
             default = _STARTS.get(self.name)
             if default is None:
                 return None
-            few = {"steps": 50} if default == "LinearSearchBlendedUniformNoiseAttack" else {}
-            return _construct(getattr(library, default), few)
-        named = {"name": chosen} if isinstance(chosen, str) else dict(chosen)
-        name = str(named.pop("name", "")).removeprefix("foolbox:")
+            arguments: dict[str, Any] = {"steps": 50} if default == "LinearSearchBlendedUniformNoiseAttack" else {}
+            return _construct(getattr(library, default), arguments)
+        arguments = {"name": setting} if isinstance(setting, str) else dict(setting)
+        name = str(arguments.pop("name", "")).removeprefix("foolbox:")
         cls = getattr(library, name, None)
         if not (inspect.isclass(cls) and issubclass(cls, MinimizationAttack)):
-            known = [other for other in dir(library) if _is_attack(getattr(library, other))]
-            raise InputError(f"init_attack: foolbox has no minimum-norm attack '{name}'", remedy=nearest(name, known))
-        return _construct(cls, named)
+            problem = f"init_attack: foolbox has no minimum-norm attack '{name}'"
+            raise InputError(problem, remedy=nearest(name, _names()))
+        return _construct(cls, arguments)
 
 
-class _Counted(foolbox.models.base.Model):
-    """Our model in Foolbox's clothes: every query goes through the attack model, on its device."""
+class _CountedModel(foolbox.models.base.Model):
+    """The attack model behind Foolbox's model interface: every query is counted, on the model's device."""
 
     data_format = "channels_first"
 
@@ -245,13 +246,17 @@ class _Counted(foolbox.models.base.Model):
             return restore(astensor(self.model(x.raw)))
 
 
-def _is_attack(value: Any) -> bool:
+def _is_attack(value: Any) -> TypeGuard[type]:
     return inspect.isclass(value) and issubclass(value, FixedEpsilonAttack | MinimizationAttack)
 
 
-def _construct(cls: type, options: Mapping[str, Any]) -> Any:
+def _names() -> list[str]:
+    return [name for name in dir(library) if _is_attack(getattr(library, name))]
+
+
+def _construct(cls: type, arguments: Mapping[str, Any]) -> Any:
     try:
-        return cls(**options)
+        return cls(**arguments)
     except (TypeError, ValueError, NotImplementedError, AssertionError) as error:
         raise InputError(f"foolbox:{cls.__name__} refuses its options: {error}") from error
     except ImportError as error:
@@ -259,8 +264,8 @@ def _construct(cls: type, options: Mapping[str, Any]) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what Foolbox says about starting points: here a failed one is a sample that holds."""
+def _without_warnings() -> Iterator[None]:
+    """Silence Foolbox's warnings about starting points: a sample without one counts as robust."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*failed to draw sufficient random.*")
         warnings.filterwarnings("ignore", category=DeprecationWarning)

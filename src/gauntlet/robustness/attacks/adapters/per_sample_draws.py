@@ -1,4 +1,4 @@
-"""Random numbers for libraries that draw for a whole batch at once: each sample gets its own, from its key."""
+"""Per-sample random draws for libraries that draw for a whole batch at once: each sample's key decides its draws."""
 
 from __future__ import annotations
 
@@ -16,36 +16,35 @@ from gauntlet.core.randomness import derive_seed, integers, normal, uniform
 
 
 class PerSampleDraws(TorchFunctionMode):
-    """Inside, `torch.rand`, `randn`, `randint` and their `_like` forms draw row b from `keys[b]` alone.
+    """Mode in which `torch.rand`, `randn`, `randint` and their `_like` forms draw row b from `keys[b]` alone.
 
-    `image_shape` (C, H, W) tells the batch axis from others: of a draw with more axes than a batch of images the batch
-    is the axis before the image's, otherwise the first one. A draw without a batch axis is shared by all samples: it
-    is the same whatever the batch, a function of `stream` and the number of the draw;
-    with `alone` (a batch of one) every draw is the sample's own.
+    `image_shape` (C, H, W) identifies the batch axis: in draws with more axes than a batch of images it is the axis
+    before the image's, otherwise the first. A draw without a batch axis is shared by all samples: it depends on
+    `stream` and the number of the draw, not on the batch. With `alone` (a batch of one) every draw is the sample's own.
     """
 
     def __init__(self, keys: Tensor, image_shape: Sequence[int], *, stream: str, alone: bool = False) -> None:
         super().__init__()
         self.keys, self.image_shape, self.stream, self.alone = keys, tuple(image_shape), stream, alone
-        self.drawn = 0
+        self.draws = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        drawer = _DRAWERS.get(func)
-        return func(*args, **kwargs) if drawer is None else drawer(self, *args, **kwargs)
+        replacement = _REPLACEMENTS.get(func)
+        return func(*args, **kwargs) if replacement is None else replacement(self, *args, **kwargs)
 
-    def draw(self, shape: Sequence[int], make: Callable[[Tensor, Sequence[int], str], Tensor]) -> Tensor:
-        """Draw a tensor of `shape`, by `make(keys (B,), shape per sample, stream) -> (B, ...)`."""
-        stream = f"{self.stream}:{self.drawn}"
-        self.drawn += 1
+    def draw(self, shape: Sequence[int], sample: Callable[[Tensor, Sequence[int], str], Tensor]) -> Tensor:
+        """Draw a tensor of `shape` with `sample(keys (B,), shape per sample, stream) -> (B, ...)`."""
+        stream = f"{self.stream}:{self.draws}"
+        self.draws += 1
         axis = self._batch_axis(shape)
         if axis is None and self.alone:
-            return make(self.keys, shape, stream)[0]
+            return sample(self.keys, shape, stream)[0]
         if axis is None:
             shared = torch.tensor([derive_seed("shared", stream)], device=self.keys.device)
-            return make(shared, shape, stream)[0]
-        rest = [*shape[:axis], *shape[axis + 1 :]]
-        return make(self.keys, rest, stream).movedim(0, axis)
+            return sample(shared, shape, stream)[0]
+        sample_shape = [*shape[:axis], *shape[axis + 1 :]]
+        return sample(self.keys, sample_shape, stream).movedim(0, axis)
 
     def _batch_axis(self, shape: Sequence[int]) -> int | None:
         extra = len(shape) - len(self.image_shape) - 1
@@ -79,11 +78,11 @@ def _randn_like(mode: PerSampleDraws, like: Tensor, *, dtype: torch.dtype | None
 def _randint(mode: PerSampleDraws, *args: Any, low: int = 0, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
     *bounds, size = args
     start, stop = (low, bounds[0]) if len(bounds) == 1 else bounds
-    drawn = mode.draw(tuple(size), lambda k, s, n: integers(k, s, stop - start, stream=n))
-    return (drawn + start).to(dtype or torch.int64)
+    offsets = mode.draw(tuple(size), lambda k, s, n: integers(k, s, stop - start, stream=n))
+    return (offsets + start).to(dtype or torch.int64)
 
 
-_DRAWERS: dict[Any, Callable[..., Tensor]] = {
+_REPLACEMENTS: dict[Any, Callable[..., Tensor]] = {
     torch.rand: _rand,
     torch.randn: _randn,
     torch.rand_like: _rand_like,
@@ -94,7 +93,7 @@ _DRAWERS: dict[Any, Callable[..., Tensor]] = {
 
 @contextlib.contextmanager
 def numpy_seeded(key: int) -> Iterator[None]:
-    """Seed numpy's global generator for code that insists on it, and put the old state back."""
+    """Seed numpy's global generator inside, for code that draws from it, and restore its state afterwards."""
     state = np.random.get_state()
     np.random.seed(derive_seed("numpy", key) & 0xFFFFFFFF)
     try:

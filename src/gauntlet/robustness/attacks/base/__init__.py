@@ -1,1 +1,1 @@
-"""The model as attacks see it, and the parts that attacks share."""
+"""Model interface, losses and ascent loops that attacks share."""

@@ -1,4 +1,4 @@
-"""What gradient attacks share: the walk uphill inside a ball, and repeated attempts on the samples that still hold."""
+"""Projected gradient ascent, and restarts on the samples that are still robust."""
 
 from __future__ import annotations
 
@@ -9,33 +9,39 @@ import torch
 from torch import Tensor
 
 from gauntlet.core.geometry import Ball
+from gauntlet.robustness.attacks.base.losses import (
+    TARGETED_LOSSES,
+    UNTARGETED_LOSSES,
+    AttackLoss,
+    likeliest_targets,
+)
 from gauntlet.robustness.attacks.base.model import AttackModel
-from gauntlet.robustness.attacks.base.objectives import OBJECTIVES, TARGETED_OBJECTIVES, Objective, likeliest_rivals
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One run of an attack: on `rows` (int64 `(A,)`) of its samples, towards `targets` (int64 `(A,)`) where it has any.
+    """One run of an attack, on a part of its samples.
 
-    `stream` names the draws of this run, and of no other; `last` says that nothing follows that would gain from
-    knowing who still holds.
+    `samples` int64 `(A,)` are indices into the attack's samples, `targets` int64 `(A,)` their target classes, None in
+    an untargeted run. `stream` addresses the random draws of this run alone. `last` is true for the final run: the
+    evaluator judges its result, so the run itself need not.
     """
 
-    rows: Tensor
+    samples: Tensor
     targets: Tensor | None
     stream: str
     last: bool
 
-    def objective(self, loss: str) -> Objective:
-        """Choose the loss of this name, towards the targets or away from the label."""
-        return (OBJECTIVES if self.targets is None else TARGETED_OBJECTIVES)[loss]
+    def loss(self, name: str) -> AttackLoss:
+        """Return the loss of this name, targeted if the attempt has targets."""
+        return (UNTARGETED_LOSSES if self.targets is None else TARGETED_LOSSES)[name]
 
 
 Run = Callable[[Attempt], tuple[Tensor, Tensor]]
-"""Gives the points `(A, C, H, W)` of an attempt, and which of its rows still hold: int64, positions among the A."""
+"""Runs an attempt: returns its points `(A, C, H, W)` and the indices, among the A, of the samples still robust."""
 
 
-def on_survivors(
+def attack_with_restarts(
     model: AttackModel,
     x: Tensor,
     y: Tensor,
@@ -46,32 +52,31 @@ def on_survivors(
     stream: str = "start",
     last: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Repeat a run on the samples that still hold, `restarts` times; with `targets`, each time against each rival.
+    """Repeat a run `restarts` times, with `targets` once per target class, each on the samples that are still robust.
 
-    Rivals are the `targets` likeliest classes other than the label on the clean image x `(B, C, H, W)` (Gowal et al.
-    2019, arXiv:1910.09338). `last` says that no other attack follows. Returns the points `(B, C, H, W)`, of the last
-    run where none succeeded, and the rows that still hold, int64 `(A,)`.
+    Targets are the `targets` likeliest classes, without the label, on the clean images x `(B, C, H, W)` (Gowal et al.
+    2019, arXiv:1910.09338). `last` is true if no other attack follows. Returns the points `(B, C, H, W)`, those of the
+    last run where none succeeded, and the indices of the samples still robust, int64 `(A,)`.
     """
-    found, left = x.clone(), torch.arange(len(x), device=x.device)
-    outer = model.current_rows
-    rivals = likeliest_rivals(model.logits(x), y, targets) if targets else None
-    numbers = range(1 if rivals is None else rivals.shape[1])
+    x_adv, robust = x.clone(), torch.arange(len(x), device=x.device)
+    classes = likeliest_targets(model.logits(x), y, targets) if targets else None
+    ranks = range(1 if classes is None else classes.shape[1])
     for restart in range(restarts):
-        for number in numbers:
-            final = last and restart == restarts - 1 and number == numbers[-1]
-            if rivals is None:
-                attempt = Attempt(left, None, f"{stream}:{restart}", final)
+        for rank in ranks:
+            final = last and restart == restarts - 1 and rank == ranks[-1]
+            if classes is None:
+                attempt = Attempt(robust, None, f"{stream}:{restart}", final)
             else:
-                attempt = Attempt(left, rivals[left, number], f"{stream}:{restart}:target:{number}", final)
-            with model.rows(outer[left]):
-                found[left], held = run(attempt)
-            left = left[held]
-            if not len(left):
-                return found, left
-    return found, left
+                attempt = Attempt(robust, classes[robust, rank], f"{stream}:{restart}:target:{rank}", final)
+            with model.subset(robust):
+                x_adv[robust], still_robust = run(attempt)
+            robust = robust[still_robust]
+            if not len(robust):
+                return x_adv, robust
+    return x_adv, robust
 
 
-def ascend(
+def gradient_ascent(
     model: AttackModel,
     ball: Ball,
     start: Tensor,
@@ -82,66 +87,66 @@ def ascend(
     steps: int,
     step_size: float,
     decay: float | None = None,
-    leap: bool = False,
+    full_step: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Step from `start` until a sample is confirmed fooled or `steps` are done; with `decay`, along a momentum.
+    """Run projected gradient ascent from `start`; samples leave once they are confirmed adversarial. Returns as a Run.
 
-    The forward pass that the gradient at x_t needs is also the check of x_t, so a step costs one forward and one
-    backward on the samples that still hold. With `leap`, the first gradient is also followed to the edge of the ball:
-    who falls there is out for one forward more; the walk of the others is as without. The last point is judged by
-    whoever gets it, unless another attempt follows: then here. `start` and `y` are those of the attempt's rows. Returns
-    what a `Run` does.
+    `start` and `y` belong to the attempt's samples. The forward pass that computes the gradient at x_t also checks x_t,
+    so a step costs one forward and one backward per robust sample. With `full_step`, the point where the first gradient
+    meets the boundary of the ball is tried too, for one forward more; the other samples' iterates do not change. The
+    last point is checked only if another attempt follows. With `decay`, steps follow a momentum.
     """
-    objective, outer = attempt.objective(loss), model.current_rows
-    walk = _Walk(ball, start, y, attempt.targets, torch.zeros_like(start) if decay is not None else None)
+    attack_loss = attempt.loss(loss)
+    iterates = _Iterates(ball, start, y, attempt.targets, torch.zeros_like(start) if decay is not None else None)
     for step in range(steps):
-        with model.rows(outer[walk.rows]):
-            slope = model.gradients(walk.x, walk.y, objective, targets=walk.targets)
-            gradient = walk.drop(model.fooled(slope.logits, walk.x, walk.y), slope.gradient)
-        if leap and step == 0 and len(walk.rows) and not model.transfers:
-            far = walk.ball.leap(gradient)
-            with model.rows(outer[walk.rows]):
-                fooled = model.fooled(model.logits(far), far, walk.y)
-            gradient = walk.drop(fooled, gradient, at=far)
-        if not len(walk.rows):
-            return walk.found, walk.rows
+        with model.subset(iterates.active):
+            result = model.gradients(iterates.x, iterates.y, attack_loss, targets=iterates.targets)
+            adversarial = model.is_adversarial(result.logits, iterates.x, iterates.y)
+        gradient = iterates.drop(adversarial, result.gradient)
+        if full_step and step == 0 and len(iterates.active) and not model.transfers:
+            x_boundary = iterates.ball.leap(gradient)
+            with model.subset(iterates.active):
+                adversarial = model.is_adversarial(model.logits(x_boundary), x_boundary, iterates.y)
+            gradient = iterates.drop(adversarial, gradient, at=x_boundary)
+        if not len(iterates.active):
+            return iterates.x_adv, iterates.active
         if decay is not None:
-            gradient = walk.gather(gradient, decay)
-        walk.x = walk.ball.project(walk.x + step_size * walk.ball.direction(walk.x, gradient))
+            gradient = iterates.accumulate(gradient, decay)
+        iterates.x = iterates.ball.project(iterates.x + step_size * iterates.ball.direction(iterates.x, gradient))
     if not (attempt.last or model.transfers):
-        with model.rows(outer[walk.rows]):
-            walk.drop(model.confirm(walk.x, walk.y), walk.x)
-    walk.found[walk.rows] = walk.x
-    return walk.found, walk.rows
+        with model.subset(iterates.active):
+            iterates.drop(model.confirm(iterates.x, iterates.y), iterates.x)
+    iterates.x_adv[iterates.active] = iterates.x
+    return iterates.x_adv, iterates.active
 
 
-class _Walk:
-    """Where the samples that still hold have come to; `rows`, int64 `(A,)`, says which of all they are."""
+class _Iterates:
+    """Iterates x of the active samples; `active`, int64 `(A,)`, are their indices among all, `x_adv` all results."""
 
     def __init__(self, ball: Ball, x: Tensor, y: Tensor, targets: Tensor | None, momentum: Tensor | None) -> None:
         self.ball, self.x, self.y, self.targets, self.momentum = ball, x, y, targets, momentum
-        self.found = x.clone()
-        self.rows = torch.arange(len(x), device=x.device)
+        self.x_adv = x.clone()
+        self.active = torch.arange(len(x), device=x.device)
 
-    def drop(self, fooled: Tensor | None, gradient: Tensor, *, at: Tensor | None = None) -> Tensor:
-        """Let go of the samples fooled, bool `(A,)`, where they are or `at` points; give the others' gradients."""
-        if fooled is None:
+    def drop(self, adversarial: Tensor | None, gradient: Tensor, *, at: Tensor | None = None) -> Tensor:
+        """Remove adversarial samples, bool `(A,)`, found at x or at the points `at`; return the others' gradients."""
+        if adversarial is None:
             return gradient
-        broken, kept = fooled.nonzero()[:, 0], (~fooled).nonzero()[:, 0]
-        self.found[self.rows[broken]] = (self.x if at is None else at)[broken]
-        self.rows, self.x, self.y, self.ball = self.rows[kept], self.x[kept], self.y[kept], self.ball.select(kept)
-        self.targets = None if self.targets is None else self.targets[kept]
-        self.momentum = None if self.momentum is None else self.momentum[kept]
-        return gradient[kept]
+        done, rest = adversarial.nonzero()[:, 0], (~adversarial).nonzero()[:, 0]
+        self.x_adv[self.active[done]] = (self.x if at is None else at)[done]
+        self.active, self.x, self.y, self.ball = self.active[rest], self.x[rest], self.y[rest], self.ball.select(rest)
+        self.targets = None if self.targets is None else self.targets[rest]
+        self.momentum = None if self.momentum is None else self.momentum[rest]
+        return gradient[rest]
 
-    def gather(self, gradient: Tensor, decay: float) -> Tensor:
-        """Add a gradient, scaled to size one in L1, to the momentum, and give that."""
+    def accumulate(self, gradient: Tensor, decay: float) -> Tensor:
+        """Return the momentum g := decay g + gradient / ||gradient||_1."""
         previous = torch.zeros_like(gradient) if self.momentum is None else self.momentum
-        self.momentum = decay * previous + _of_size_one(gradient)
+        self.momentum = decay * previous + _l1_normalized(gradient)
         return self.momentum
 
 
-def from_random_starts(
+def pgd_run(
     model: AttackModel,
     x: Tensor,
     y: Tensor,
@@ -153,21 +158,24 @@ def from_random_starts(
     step_size: float | None,
     loss: str,
 ) -> Run:
-    """Make the run that PGD repeats: a random point of the ball, then `steps` steps, of 2.5 epsilon / steps if None.
+    """Build the run that PGD repeats: gradient ascent from a random point of the ball, with a full step first.
 
-    The first gradient is also followed to the ball's edge (see `ascend`), where most samples of a large ball fall.
+    `step_size` defaults to 2.5 epsilon / steps.
     """
     size = 2.5 * epsilon / steps if step_size is None else step_size
 
-    def run(one: Attempt) -> tuple[Tensor, Tensor]:
-        ball = Ball(x[one.rows], epsilon, norm)
-        start = ball.random_point(keys[one.rows], stream=one.stream)
-        return ascend(model, ball, start, y[one.rows], one, loss=loss, steps=steps, step_size=size, leap=True)
+    def run(attempt: Attempt) -> tuple[Tensor, Tensor]:
+        samples = attempt.samples
+        ball = Ball(x[samples], epsilon, norm)
+        start = ball.random_point(keys[samples], stream=attempt.stream)
+        return gradient_ascent(
+            model, ball, start, y[samples], attempt, loss=loss, steps=steps, step_size=size, full_step=True
+        )
 
     return run
 
 
-def _of_size_one(gradient: Tensor) -> Tensor:
+def _l1_normalized(gradient: Tensor) -> Tensor:
     size = gradient.flatten(1).abs()
     # Two divisions: the sum of tiny entries may underflow, the largest of them does not.
     largest = size.amax(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What an attack costs and what its gradients were like, counted where the model is used, per sample of a batch."""
+"""Forwards, backwards and faulty gradients, counted per sample where the model is queried."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-COUNTED = ("forwards", "backwards", "zero_gradients", "nonfinite_gradients")
+COUNTERS = ("forwards", "backwards", "zero_gradients", "nonfinite_gradients")
 
 
-class Counts:
-    """Counters of the samples of one batch, each int64 `(B,)`: `forwards`, `backwards`, and gradients with faults.
+class QueryCounts:
+    """Counters of the samples of one batch: `totals` maps each of COUNTERS to int64 `(B,)`.
 
-    What happens inside ``on(rows)`` is booked on these samples; what an exception interrupts inside ``entry()`` is not.
+    Queries inside ``subset(rows)`` count for these samples only. Queries inside ``entry()`` that an exception
+    interrupts do not count.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -22,68 +23,69 @@ class Counts:
         self.start(0)
 
     def start(self, samples: int) -> None:
-        """Begin a batch of so many samples: counts at zero, row i for sample i."""
-        empty = torch.zeros(samples, dtype=torch.int64, device=self.device)
-        self.of = {name: empty.clone() for name in COUNTED}
-        self.rows = torch.arange(samples, device=self.device)
+        """Set all counters to zero for a new batch of this size, all of whose samples are active."""
+        zeros = torch.zeros(samples, dtype=torch.int64, device=self.device)
+        self.totals = {name: zeros.clone() for name in COUNTERS}
+        self.active = torch.arange(samples, device=self.device)
         self._entry: list[tuple[str, Tensor, Tensor]] | None = None
 
     @contextmanager
     def entry(self) -> Iterator[None]:
-        """Keep what is booked inside, unless an exception leaves it."""
+        """Undo what was counted inside when an exception leaves it."""
         outer, self._entry = self._entry, []
         try:
             yield
         except BaseException:
-            for name, rows, amount in self._entry:
-                self.of[name].index_add_(0, rows, -amount)
+            for name, samples, amount in self._entry:
+                self.totals[name].index_add_(0, samples, -amount)
             raise
         finally:
             self._entry = outer
 
     @contextmanager
-    def on(self, rows: Tensor) -> Iterator[None]:
-        """Book what happens inside on these samples: int64 `(A,)`."""
-        outer, self.rows = self.rows, rows
+    def subset(self, rows: Tensor | slice) -> Iterator[None]:
+        """Count for a part of the active samples: `rows` are indices into them, int64 `(A,)`, or a slice."""
+        outer, self.active = self.active, self.active[rows]
         try:
             yield
         finally:
-            self.rows = outer
+            self.active = outer
 
-    def forward(self, samples: int, *, times: int = 1) -> None:
-        """Book forwards of so many images on the current rows."""
-        self._spread("forwards", self.rows, samples, times)
+    def add_forwards(self, images: int, *, times: int = 1) -> None:
+        """Count `times` forwards of this many images for the active samples."""
+        self._add_evenly("forwards", self.active, images, times)
 
-    def passed(self, samples: int, output: Tensor) -> None:
-        """Book a forward of so many images, and its backward when that is done."""
-        rows = self.rows
-        self._spread("forwards", rows, samples, 1)
-        if output.requires_grad:
-            output.register_hook(lambda _gradient: self._spread("backwards", rows, samples, 1))
+    def add_pass(self, images: int, outputs: Tensor) -> None:
+        """Count a forward of this many images now, and its backward when autograd runs it."""
+        active = self.active
+        self._add_evenly("forwards", active, images, 1)
+        if outputs.requires_grad:
+            outputs.register_hook(lambda _gradient: self._add_evenly("backwards", active, images, 1))
 
-    def watch(self) -> Callable[[Tensor], Tensor]:
-        """Make a hook for the gradient at images: it counts faults on the current rows; the non-finite become 0."""
-        rows = self.rows
+    def gradient_hook(self) -> Callable[[Tensor], Tensor]:
+        """Build a hook for the gradient at images: it counts faulty ones and sets entries that are not finite to 0."""
+        active = self.active
 
-        def look(gradient: Tensor) -> Tensor:
+        def check(gradient: Tensor) -> Tensor:
             largest = gradient.detach().flatten(1).abs().amax(1)
-            self._flag("zero_gradients", rows, largest == 0)
-            self._flag("nonfinite_gradients", rows, ~largest.isfinite())
+            self._add_faults("zero_gradients", active, largest == 0)
+            self._add_faults("nonfinite_gradients", active, ~largest.isfinite())
             return gradient.nan_to_num(0.0, 0.0, 0.0)
 
-        return look
+        return check
 
-    def _spread(self, name: str, rows: Tensor, samples: int, times: int) -> None:
-        if len(rows):
-            # An attack that drops samples by itself is booked on all of its rows: never too little.
-            self._book(name, rows, torch.full_like(rows, times * -(-samples // len(rows))))
+    def _add_evenly(self, name: str, samples: Tensor, images: int, times: int) -> None:
+        if len(samples):
+            # Rounded up: an attack that drops samples by itself counts for all of its samples, never too little.
+            self._add(name, samples, torch.full_like(samples, times * -(-images // len(samples))))
 
-    def _flag(self, name: str, rows: Tensor, faulty: Tensor) -> None:
-        if len(rows):
-            same = len(faulty) == len(rows)
-            self._book(name, rows, faulty.to(torch.int64) if same else faulty.any().to(torch.int64).expand(len(rows)))
+    def _add_faults(self, name: str, samples: Tensor, faulty: Tensor) -> None:
+        if len(samples):
+            if len(faulty) != len(samples):
+                faulty = faulty.any().expand(len(samples))
+            self._add(name, samples, faulty.to(torch.int64))
 
-    def _book(self, name: str, rows: Tensor, amount: Tensor) -> None:
-        self.of[name].index_add_(0, rows, amount)
+    def _add(self, name: str, samples: Tensor, amount: Tensor) -> None:
+        self.totals[name].index_add_(0, samples, amount)
         if self._entry is not None:
-            self._entry.append((name, rows, amount))
+            self._entry.append((name, samples, amount))

@@ -1,7 +1,7 @@
-"""What a gradient attack ascends: a value per sample, and its derivative with respect to the outputs.
+"""Losses that gradient attacks ascend, and their derivatives with respect to the outputs.
 
-Steepest-ascent steps use only the direction of a sample's gradient, so a derivative is given up to a positive factor
-per sample, chosen so that it cannot underflow.
+Attacks use only the direction of a sample's gradient, so a derivative is exact up to a positive factor per sample,
+chosen so that it cannot underflow.
 """
 
 from __future__ import annotations
@@ -15,28 +15,27 @@ from torch import Tensor
 
 from gauntlet.core.errors import InputError
 
-Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""`(outputs (B, K), labels (B,), targets (B,)) -> (B,)` or `(B, K)`; where there are no targets, the labels again."""
+LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""`(outputs (B, K), labels (B,), targets (B,)) -> (B,)` or `(B, K)`; without targets, the labels are passed twice."""
 
 
 @dataclass(frozen=True)
-class Objective:
-    """A quantity to ascend, and its derivative with respect to the outputs, up to a positive factor per sample."""
+class AttackLoss:
+    """A loss per sample `(B,)` and its derivative `(B, K)`, for models with at least `min_classes` classes."""
 
-    value: Measure
-    derivative: Measure
-    classes: int = 2
-    """Classes that it needs at least."""
+    value: LossFunction
+    derivative: LossFunction
+    min_classes: int = 2
 
     def check(self, outputs: Tensor) -> None:
         """Raise InputError when outputs `(B, K)` have too few classes."""
-        if outputs.shape[1] < self.classes:
-            problem = f"this loss needs {self.classes} classes or more, the model has {outputs.shape[1]}"
+        if outputs.shape[1] < self.min_classes:
+            problem = f"this loss needs {self.min_classes} classes or more, the model has {outputs.shape[1]}"
             raise InputError(problem, where="loss", remedy="use margin or cross_entropy")
 
 
-def _of(values: Tensor, classes: Tensor) -> Tensor:
-    return values.gather(1, classes[:, None])[:, 0]
+def _of(outputs: Tensor, classes: Tensor) -> Tensor:
+    return outputs.gather(1, classes[:, None])[:, 0]
 
 
 def _without(outputs: Tensor, classes: Tensor) -> Tensor:
@@ -48,8 +47,8 @@ def _cross_entropy(outputs: Tensor, labels: Tensor, _targets: Tensor) -> Tensor:
 
 
 def _cross_entropy_derivative(outputs: Tensor, labels: Tensor, _targets: Tensor) -> Tensor:
-    # Divided by 1 - p_y: the quotient is softmax over the other classes minus the unit vector of the label, which
-    # stays of size one where the softmax saturates and the plain derivative rounds to zero.
+    # Divided by 1 - p_y: the softmax over the other classes minus the label's unit vector. Its size stays one where
+    # the softmax saturates and the plain derivative rounds to zero.
     return _without(outputs, labels).softmax(1).scatter(1, labels[:, None], -1.0)
 
 
@@ -58,8 +57,8 @@ def _margin(outputs: Tensor, labels: Tensor, _targets: Tensor) -> Tensor:
 
 
 def _margin_derivative(outputs: Tensor, labels: Tensor, _targets: Tensor) -> Tensor:
-    rival = _without(outputs, labels).argmax(1, keepdim=True)
-    return torch.zeros_like(outputs).scatter_(1, rival, 1.0).scatter_(1, labels[:, None], -1.0)
+    runner_up = _without(outputs, labels).argmax(1, keepdim=True)
+    return torch.zeros_like(outputs).scatter_(1, runner_up, 1.0).scatter_(1, labels[:, None], -1.0)
 
 
 def _dlr(outputs: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
@@ -92,7 +91,7 @@ def _positive(spread: Tensor) -> Tensor:
     return spread.clamp(min=torch.finfo(spread.dtype).tiny)
 
 
-def _by_autograd(value: Measure) -> Measure:
+def _by_autograd(value: LossFunction) -> LossFunction:
     def derivative(outputs: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
         with torch.enable_grad():
             leaf = outputs.detach().requires_grad_(True)
@@ -102,28 +101,29 @@ def _by_autograd(value: Measure) -> Measure:
     return derivative
 
 
-OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
+UNTARGETED_LOSSES: Mapping[str, AttackLoss] = MappingProxyType(
     {
-        "cross_entropy": Objective(_cross_entropy, _cross_entropy_derivative),
-        # Carlini and Wagner 2017, f_6 without its floor.
-        "margin": Objective(_margin, _margin_derivative),
-        # Croce and Hein 2020, arXiv:2003.01690, equations 6 and 7.
-        "dlr": Objective(_dlr, _by_autograd(_dlr), classes=3),
+        "cross_entropy": AttackLoss(_cross_entropy, _cross_entropy_derivative),
+        # Carlini and Wagner 2017, arXiv:1608.04644, f_6 without its floor.
+        "margin": AttackLoss(_margin, _margin_derivative),
+        # Croce and Hein 2020, arXiv:2003.01690, equation 6.
+        "dlr": AttackLoss(_dlr, _by_autograd(_dlr), min_classes=3),
     }
 )
-"""Away from the label."""
+"""Losses that rise as the label's output loses."""
 
-TARGETED_OBJECTIVES: Mapping[str, Objective] = MappingProxyType(
+TARGETED_LOSSES: Mapping[str, AttackLoss] = MappingProxyType(
     {
-        "cross_entropy": Objective(_targeted_cross_entropy, _targeted_cross_entropy_derivative),
-        # Gowal et al. 2019, arXiv:1910.09338: the target against the label alone.
-        "margin": Objective(_targeted_margin, _targeted_margin_derivative),
-        "dlr": Objective(_targeted_dlr, _by_autograd(_targeted_dlr), classes=4),
+        "cross_entropy": AttackLoss(_targeted_cross_entropy, _targeted_cross_entropy_derivative),
+        # Gowal et al. 2019, arXiv:1910.09338: the target's logit minus the label's.
+        "margin": AttackLoss(_targeted_margin, _targeted_margin_derivative),
+        # Croce and Hein 2020, arXiv:2003.01690, equation 7.
+        "dlr": AttackLoss(_targeted_dlr, _by_autograd(_targeted_dlr), min_classes=4),
     }
 )
-"""Towards a target; `targets` are classes other than the labels."""
+"""Losses that rise as the target's output wins; targets differ from the labels."""
 
 
-def likeliest_rivals(outputs: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Rank the `count` classes other than the label, highest output first: int64 `(B, count)`, fewer if there are."""
+def likeliest_targets(outputs: Tensor, labels: Tensor, count: int) -> Tensor:
+    """Return the `count` classes with the highest outputs, label excluded: int64 `(B, count)`, at most `(B, K - 1)`."""
     return _without(outputs, labels).topk(min(count, outputs.shape[1] - 1), dim=1).indices

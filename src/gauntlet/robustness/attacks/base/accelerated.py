@@ -1,0 +1,199 @@
+"""Accelerated copies of the networks that an attack queries; every query is counted per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.core.batch_size import BatchSize
+from gauntlet.core.errors import InputError, nearest
+from gauntlet.core.randomness import derive_seed
+from gauntlet.robustness.attacks.base.losses import AttackLoss
+from gauntlet.robustness.attacks.base.query_counts import QueryCounts
+from gauntlet.robustness.judge import class_probabilities, copy_network, mean_logits, seeded
+
+Forward = Callable[[Tensor], Tensor]
+"""Differentiable map from images `(B, C, H, W)` to outputs `(B, K)`."""
+
+
+class Gradients(NamedTuple):
+    """Result of one forward and one backward pass at a batch of points.
+
+    `outputs` `(B, K)` are those that the gradient `(B, C, H, W)` was taken of. `logits` `(B, K)` are the model's own,
+    None in a transfer, where an attack may not query the model.
+    """
+
+    outputs: Tensor
+    logits: Tensor | None
+    gradient: Tensor
+
+
+class AcceleratedModel:
+    """Frozen, channels-last copies of the networks that an attack queries, in the attack's precision.
+
+    Several networks form an ensemble: its output is the logarithm of their mean probability. With `draws` above one,
+    for a random network, outputs and gradients are means over this many passes (expectation over transformation,
+    Athalye et al. 2018, arXiv:1802.00420).
+
+    Hooks count every forward and backward, and every gradient at an image that is zero throughout or not finite;
+    entries that are not finite then become 0. Queries count for the samples of the innermost `subset(...)`: b images
+    for r samples are b / r forwards each, in whatever order the images are.
+
+    `surrogate` names another differentiable output that the network offers in ``network.surrogates``: `__call__` and
+    `gradients` then use it, `logits` stay those of the network. "adaptive" is the first of ``network.adaptive``.
+
+    Raises InputError for an unknown surrogate and for a network that cannot be copied.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        autocast: bool = False,
+        transfers: bool = False,
+        surrogate: str | None = None,
+        draws: int = 1,
+        batch_size: int = 256,
+    ) -> None:
+        self.device, self.dtype, self.autocast = device, dtype, autocast
+        self.transfers, self.draws = transfers, draws
+        self.memory = BatchSize(batch_size, device)
+        self.counts = QueryCounts(device)
+        self._passes, self._in_surrogate = 0, False
+        self._copies = [self._accelerated(network) for network in networks]
+        self.network = self._copies[0]
+        self._logits = _ensemble(self._copies)
+        self.surrogate, self._outputs = self._resolve(surrogate)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return differentiable outputs `(B, K)` for x `(B, C, H, W)`, in one batch: the surrogate's, if any."""
+        return self._query(self._outputs, x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the network's (in a transfer: the sources') logits `(B, K)`, without gradient, in batches."""
+        return torch.cat(list(self.memory.parts(len(x), lambda part: self._logits_of(x, part), ledger=self.counts)))
+
+    def gradients(self, x: Tensor, y: Tensor, loss: AttackLoss, *, targets: Tensor | None = None) -> Gradients:
+        """Return outputs, logits and the gradient of the loss with respect to x `(B, C, H, W)`.
+
+        y and targets are int64 `(B,)`. Costs one forward and one backward per sample and draw, in batches; the logits
+        come from the same forward. With a surrogate, they cost a forward of their own. Raises InputError when the loss
+        needs more classes than the model has.
+        """
+        loss_targets = y if targets is None else targets
+
+        def run(part: slice) -> Gradients:
+            with self.subset(part), torch.enable_grad():
+                leaf = x[part].detach().requires_grad_(True)
+                outputs = self(leaf)
+                loss.check(outputs)
+                derivative = loss.derivative(outputs.detach(), y[part], loss_targets[part])
+                (gradient,) = torch.autograd.grad(outputs, leaf, derivative)
+            outputs = outputs.detach()
+            if self.transfers:
+                return Gradients(outputs, None, gradient)
+            logits = outputs if self.surrogate is None else self._logits_of(x, part)
+            return Gradients(outputs, logits, gradient)
+
+        parts = list(self.memory.parts(len(x), run, ledger=self.counts))
+        if len(parts) == 1:
+            return parts[0]
+        outputs, logits, gradient = zip(*parts, strict=True)
+        return Gradients(torch.cat(outputs), None if self.transfers else torch.cat(logits), torch.cat(gradient))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return class probabilities `(B, K)` for logits that `logits` returned."""
+        single = len(self._copies) == 1 and self.draws == 1
+        return class_probabilities(self.network if single else None, logits)
+
+    @property
+    def adaptive(self) -> Sequence[tuple[str, str]]:
+        """Pairs of surrogate and loss that suit the network's kind of output, best first."""
+        return getattr(self.network, "adaptive", (("logits", "margin"),))
+
+    @contextmanager
+    def using_surrogate(self, name: str) -> Iterator[None]:
+        """Take outputs and gradients from another surrogate inside. Raises InputError for an unknown one."""
+        outer = self.surrogate, self._outputs
+        self.surrogate, self._outputs = self._resolve(name)
+        try:
+            yield
+        finally:
+            self.surrogate, self._outputs = outer
+
+    @property
+    def active_samples(self) -> Tensor:
+        """Samples of the current batch that queries count for: int64 `(A,)`."""
+        return self.counts.active
+
+    def subset(self, rows: Tensor | slice) -> AbstractContextManager[None]:
+        """Count the queries inside for a part of the active samples: `rows` are indices into them, int64 `(A,)`."""
+        return self.counts.subset(rows)
+
+    def _resolve(self, surrogate: str | None) -> tuple[str | None, Forward]:
+        if surrogate == "adaptive":
+            surrogate = self.adaptive[0][0]
+        if surrogate is None or surrogate == "logits":
+            return None, self._logits
+        return surrogate, _ensemble([_surrogate(network, surrogate) for network in self._copies])
+
+    def _logits_of(self, x: Tensor, part: slice) -> Tensor:
+        with torch.no_grad(), self.subset(part):
+            return self._query(self._logits, x[part])
+
+    def _query(self, forward: Forward, x: Tensor) -> Tensor:
+        x = x.to(self.dtype)
+        if x.dim() == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        if x.requires_grad:
+            x = x.view_as(x)
+            x.register_hook(self.counts.gradient_hook())
+        if self.draws == 1:
+            return self._pass(forward, x)
+        outputs = []
+        for _ in range(self.draws):
+            self._passes += 1
+            with seeded(derive_seed("attack", "draw", self._passes), self.device):
+                outputs.append(self._pass(forward, x))
+        return mean_logits(outputs)
+
+    def _pass(self, forward: Forward, x: Tensor) -> Tensor:
+        precision: Any = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
+        # The network's hook counts its forwards, even those of a library; a surrogate may bypass that hook.
+        self._in_surrogate = self.surrogate is not None and forward is self._outputs
+        try:
+            with precision:
+                outputs = forward(x).to(self.dtype)
+        finally:
+            in_surrogate, self._in_surrogate = self._in_surrogate, False
+        if in_surrogate:
+            self.counts.add_pass(len(x), outputs)
+        return outputs
+
+    def _after_forward(self, _module: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+        if not self._in_surrogate:
+            self.counts.add_pass(len(inputs[0]), outputs)
+
+    def _accelerated(self, network: nn.Module) -> nn.Module:
+        copy = copy_network(network).to(self.device, self.dtype).eval().requires_grad_(False)
+        copy.to(memory_format=torch.channels_last)
+        copy.register_forward_hook(self._after_forward)
+        return copy
+
+
+def _ensemble(forwards: Sequence[Forward]) -> Forward:
+    return forwards[0] if len(forwards) == 1 else lambda x: mean_logits([forward(x) for forward in forwards])
+
+
+def _surrogate(network: nn.Module, name: str) -> Forward:
+    offered = getattr(network, "surrogates", {})
+    if name not in offered:
+        raise InputError(f"the model offers no surrogate '{name}'", remedy=nearest(name, offered))
+    surrogate: Forward = offered[name]
+    return surrogate
