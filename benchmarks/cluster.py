@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 from gauntlet.config import Cell  # noqa: E402
 from gauntlet.pipeline import paths  # noqa: E402
-from gauntlet.pipeline.status.logs import seconds  # noqa: E402
+from gauntlet.pipeline.status.metadata import recorded_seconds  # noqa: E402
 from tests.support.slurm.cluster import Cluster, missing_requirements  # noqa: E402
 from tests.support.stub_outputs import write_config  # noqa: E402
 
@@ -176,7 +176,7 @@ def measure(folder: Path, mode: str, count: int, group: int) -> None:
     wall_s = time.time() - start_s
     if done.returncode:
         sys.exit(Path("controller.log").read_text()[-3000:])
-    work_s = sum(seconds(cell) or 0.0 for cell in cells[:count])
+    work_s = sum(recorded_seconds(cell) or 0.0 for cell in cells[:count])
     show(mode, count, wall_s, work_s)
 
 

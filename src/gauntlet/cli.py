@@ -95,8 +95,9 @@ def status(
 
     from gauntlet.config import load
     from gauntlet.pipeline.staleness import Plan
-    from gauntlet.pipeline.status.cell_states import survey
-    from gauntlet.pipeline.status.rendering import as_dict, show
+    from gauntlet.pipeline.status.display import print_status
+    from gauntlet.pipeline.status.json_status import status_as_dict
+    from gauntlet.pipeline.status.run_status import collect_status
 
     if watching:
         from gauntlet.pipeline.status.watching import watch
@@ -105,11 +106,11 @@ def status(
             raise InputError("--watch shows one table", remedy="leave out --json and --every")
         watch(lambda: Plan(load(_paths(configs))), Console(), interval_s=interval, quick=quick)
         return
-    found = survey(Plan(load(_paths(configs))), quick=quick)
+    run = collect_status(Plan(load(_paths(configs))), quick=quick)
     if as_json:
-        typer.echo(json.dumps(as_dict(found), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(status_as_dict(run), indent=1, ensure_ascii=False))
     else:
-        show(found, Console(), every=every)
+        print_status(run, Console(), every=every)
 
 
 @app.command()
@@ -171,12 +172,12 @@ def predict(
     from gauntlet.config import load
     from gauntlet.pipeline.stages.predict import predict_all
     from gauntlet.pipeline.staleness import Plan
-    from gauntlet.pipeline.status.rendering import predictions_table
+    from gauntlet.pipeline.status.display import format_predictions
 
     plan = Plan(load(_paths(configs)))
     chosen = _chosen(plan, "evaluate", _Wanted(experiment, variant, seed, attack), doing="predict")
     wanted = [cell for cell in chosen if force or not plan.is_current(cell)]
-    typer.echo(predictions_table(predict_all(plan, wanted, batch=samples), done=len(chosen) - len(wanted)))
+    typer.echo(format_predictions(predict_all(plan, wanted, batch=samples), done=len(chosen) - len(wanted)))
 
 
 @app.command()

@@ -15,7 +15,7 @@ from gauntlet.config.quick import expanded, merged
 from gauntlet.core.errors import InputError
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.staleness import Plan
-from gauntlet.pipeline.status import survey
+from gauntlet.pipeline.status import collect_status
 from tests.support.stub_outputs import CONFIG, finish_cells, plan_in, write_config
 
 QUICK = {
@@ -166,10 +166,10 @@ def test_status_is_silent_about_quick_forms_that_nobody_began(folder):
     """They are listed once their results folder is there, or when asked for."""
 
     def listed(**options):
-        return {status.cell.experiment for status in survey(plan_in(folder), **options).cells} - {""}
+        return {status.cell.experiment for status in collect_status(plan_in(folder), **options).cells} - {""}
 
     assert listed() == {"small"}
-    assert len([s for s in survey(plan_in(folder)).cells if s.cell.stage == "prepare"]) == 1
+    assert len([s for s in collect_status(plan_in(folder)).cells if s.cell.stage == "prepare"]) == 1
     assert listed(quick=True) == {"small", "small_quick"}
     paths.experiment_folder("small_quick").mkdir(parents=True)
     assert listed() == {"small", "small_quick"}

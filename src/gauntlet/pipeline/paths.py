@@ -220,3 +220,9 @@ def log(cell: Cell) -> Path:
 def prediction(cell: Cell) -> Path:
     """How long a cell will probably take, measured on a few samples."""
     return log(cell).with_suffix(".predicted.json")
+
+
+def progress_file(cell: Cell, shard: int = 1, shards: int = 1) -> Path:
+    """Progress of the process that runs a cell, or one shard of it; removed when the process ends."""
+    part = f".{shard}-of-{shards}" if shards > 1 else ""
+    return log(cell).with_suffix(f"{part}.progress.json")

@@ -17,7 +17,7 @@ from gauntlet.core.provenance.environment import versions
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages import aggregate
 from gauntlet.pipeline.staleness import State, require_current_inputs
-from gauntlet.pipeline.status import Progress, survey
+from gauntlet.pipeline.status import CellState, collect_status
 from gauntlet.reporting.aggregation.attacks import VOLATILE
 from gauntlet.robustness.diagnostics.measurements import measurement_table, share
 from tests.support.stub_outputs import plan_in, write_config
@@ -111,7 +111,7 @@ def test_two_models_swapped_are_refused_and_named(folder, files):
     assert [plan.state(model) for model in MODELS] == [State.STALE, State.STALE]
     with pytest.raises(GauntletError, match=f"made by another.*{MODELS[0]}.*{MODELS[1]}"):
         run(folder)
-    changes = {status.cell: status.changes for status in survey(plan).having(Progress.STALE)}
+    changes = {status.cell: status.changes for status in collect_status(plan).in_state(CellState.STALE)}
     assert all(changes[model] for model in MODELS)
 
 
@@ -149,7 +149,7 @@ def test_missing_cells_are_allowed_and_told_everywhere(folder):
         assert str(cell).replace("_", "\\_") in page
     summary = read_table(paths.summary("small")).to_pylist()
     assert sum(row["missing"] for row in summary if row["attack"] in ("pgd", "noise")) == 2
-    assert survey(plan_in(folder)).left_out == {"small": 3}
+    assert collect_status(plan_in(folder)).left_out == {"small": 3}
     assert plan_in(folder).state(AGGREGATE) is State.STALE, "it is not what a whole run would give"
     assert plan_in(folder).is_current(AGGREGATE), "it is what there is"
     for cell in (PGD, CERTIFICATE, stale):

@@ -16,8 +16,8 @@ from gauntlet.cli import app
 from gauntlet.config import Cell
 from gauntlet.pipeline import fingerprint, paths
 from gauntlet.pipeline.stages import predict
-from gauntlet.pipeline.status import survey
-from gauntlet.pipeline.status.predictions import Prediction, predicted
+from gauntlet.pipeline.status import collect_status
+from gauntlet.pipeline.status.predictions import Prediction, predicted_seconds
 from gauntlet.robustness.evaluation.shards import part_ranges
 from tests.support.stub_outputs import plan_in, write_config
 
@@ -67,7 +67,7 @@ def folder(trained, tmp_path, monkeypatch):
 
 def costs(folder):
     """Map each evaluation that is not done to what status says of its cost."""
-    found = survey(plan_in(folder)).cells
+    found = collect_status(plan_in(folder)).cells
     return {status.cell: status.cost_s for status in found if status.cell.stage == "evaluate"}
 
 
@@ -131,7 +131,9 @@ def test_the_command_keeps_a_prediction_and_nothing_else(folder):
 
 def _foretell(folder, cell, seconds):
     recipe = plan_in(folder).recipe(cell).string
-    Prediction(recipe, seconds, 1.0, 300, 128, "cpu, 1 threads", 1).write(cell)
+    Prediction(
+        recipe=recipe, seconds=seconds, start_seconds=1.0, samples=300, tried=128, device="cpu, 1 threads", threads=1
+    ).write(cell)
 
 
 def test_a_prediction_of_another_recipe_is_not_believed(folder):
@@ -147,7 +149,7 @@ def test_a_prediction_of_another_recipe_is_not_believed(folder):
     for text in ("{", "[]", '{"recipe": 1}', json.dumps({"recipe": "x"})):
         paths.prediction(PGD).write_text(text)
         assert costs(folder)[PGD] is None
-    assert predicted(PGD, None) is None
+    assert predicted_seconds(PGD, None) is None
 
 
 def test_recorded_durations_of_the_attack_come_before_a_prediction(folder):
@@ -173,7 +175,7 @@ def test_cells_without_a_model_are_named_and_done_ones_are_left_alone(folder):
     write_config(folder, config)
     done = CliRunner().invoke(app, ["predict"], catch_exceptions=False)
     assert done.stdout.count("not tried") == 2
-    assert not paths.LOGS.exists()
+    assert not [path for path in paths.LOGS.rglob("*") if path.is_file()]
     write_config(folder, CONFIG)
     CliRunner().invoke(app, ["evaluate", "--attack", "fgsm"], catch_exceptions=False)
     assert "1 cell done already" in CliRunner().invoke(app, ["predict", "--attack", "fgsm"]).stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import subprocess
@@ -12,13 +13,13 @@ import pytest
 from rich.console import Console
 
 from gauntlet.config import Cell
-from gauntlet.core.progress import last_told
+from gauntlet.core.progress import ProgressRecord
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster import lock
 from gauntlet.pipeline.cluster.queue import Job
-from gauntlet.pipeline.status import Progress, watching
-from gauntlet.pipeline.status.board import coloured, plain
-from gauntlet.pipeline.status.job_queue import Queue, comment_of
+from gauntlet.pipeline.status import CellState, watching
+from gauntlet.pipeline.status.queue_poller import QueuePoller, job_comment
+from gauntlet.pipeline.status.snapshot import as_renderable, as_text
 from tests.support.stub_outputs import plan_in, write_config
 from tests.support.synthetic_outputs import SMALL, finish_cell, finish_cells
 
@@ -45,14 +46,14 @@ def write_log(cell, text, *, age_s=-5.0):
 
 def board_of(folder, *jobs):
     """Look once, with so many jobs in the queue."""
-    queue = Queue(folder)
+    queue = QueuePoller(folder)
     queue.jobs = list(jobs)
-    return watching.look(plan_in(folder), queue)
+    return watching.take_snapshot(plan_in(folder), queue)
 
 
 def row(board, variant):
     """Find what the table says of a variant, by column."""
-    header, *rows = [line.split("  ") for line in plain(board).split("\n\n")[0].splitlines()]
+    header, *rows = [line.split("  ") for line in as_text(board).split("\n\n")[0].splitlines()]
     cells = [[part.strip() for part in line if part.strip()] for line in (header, *rows)]
     return next(dict(zip(cells[0], line, strict=True)) for line in cells[1:] if line[0] == variant)
 
@@ -76,47 +77,78 @@ def test_the_table_has_a_row_per_variant_and_a_column_per_probe(folder):
         "inspect": "done",
     }
     assert row(board, "lipschitz")["lipschitz"] == "done"
-    assert "no run is going on" in plain(board)
+    assert "no controller is running" in as_text(board)
 
 
-def test_a_running_cell_shows_its_share_and_what_is_left_of_it(folder):
-    """Read from the last line of progress in its log, less the time since that was written."""
+def write_progress(cell, done, *, age_s=0.0, shard=(1, 1), **changes):
+    """Write the progress of this process on 20 samples of a cell, 6 s per sample, as of `age_s` seconds ago."""
+    record = ProgressRecord.current(
+        done=done, total=20, unit="samples", resumed=0, seconds=6.0 * done, time_s=time.time() - age_s
+    )
+    file = paths.progress_file(cell, *shard)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(record.model_copy(update=changes).model_dump_json())
+
+
+def test_a_running_cell_shows_its_share_and_the_time_left(folder):
+    """Read from its progress file, less the time since it was written."""
     remove(PGD)
     mine = lock.acquire(paths.RESULTS)
     try:
-        write_log(PGD, "x: 0/20 samples, 0 s left\nx: 5/20 samples, 30 s left, loss 1\nkept what is done\n")
+        write_log(PGD, "loss 1\nkept what is done\n")
+        write_progress(PGD, 5, age_s=60.0)
         board = board_of(folder)
     finally:
         lock.release(paths.RESULTS, mine)
     assert row(board, "softmax")["pgd"] == "1/2 done, 1 running, 25 %, 30 s"
-    assert "a run is going on" in plain(board)
-    (status,) = board.survey.having(Progress.RUNNING)
-    assert (status.share, status.left_s) == (0.25, 30.0)
+    assert "controller: process" in as_text(board)
+    (status,) = board.run.in_state(CellState.RUNNING)
+    assert status.share == 0.25
+    assert status.left_s == pytest.approx(30.0, abs=5)
 
 
-def test_time_that_passed_since_the_log_was_written_counts(folder):
-    """A cell that said 30 s left ten seconds ago has 20 left, and never fewer than none."""
+def test_time_that_passed_since_the_progress_was_written_counts(folder):
+    """A cell that had 30 s left ten seconds ago has 20 left, and never fewer than none."""
     remove(PGD)
-    running = Job("1", "RUNNING", "", comment_of(PGD))
+    running = Job("1", "RUNNING", "", job_comment(PGD))
     for age_s, left_s in ((10.0, 20.0), (100.0, 0.0)):
-        write_log(PGD, "x: 5/20 samples, 30 s left\n", age_s=age_s)
-        (status,) = board_of(folder, running).survey.having(Progress.RUNNING)
+        write_progress(PGD, 15, age_s=age_s, host="node17")
+        (status,) = board_of(folder, running).run.in_state(CellState.RUNNING)
         assert status.left_s == pytest.approx(left_s, abs=5)
 
 
-@pytest.mark.parametrize(
-    ("lines", "found"),
-    [
-        (["train a: 3/30 epochs, 12 s left, validation loss 0.1, accuracy 0.9", "goes on"], (3, 30, 12.0)),
-        (["a: 1/2 samples, 5 s left", "a: 2/2 samples, 0 s left"], (2, 2, 0.0)),
-        (["nothing 1/2 of the kind"], None),
-        ([], None),
-    ],
-)
-def test_the_last_line_of_progress_is_found(lines, found):
-    """Among lines of other kinds."""
-    told = last_told(lines)
-    assert (None if told is None else (told.done, told.total, told.left_s)) == found
+def test_a_cell_of_a_live_process_is_running_without_log_controller_or_queue(folder):
+    """As when a stage is run by hand; shards are added up, whatever the log of an earlier attempt ends with."""
+    config = copy.deepcopy(SMALL)
+    config["experiments"]["small"]["attacks"]["pgd"]["shards"] = 3
+    write_config(folder, config)
+    remove(PGD)
+    write_log(PGD, "gauntlet: the disk is full\n")
+    write_progress(PGD, 5, shard=(1, 3))
+    write_progress(PGD, 15, shard=(3, 3))
+    (status,) = board_of(folder).run.in_state(CellState.RUNNING)
+    assert (status.cell, status.share) == (PGD, 0.5)
+    assert status.left_s == pytest.approx(90.0, abs=5)
+
+
+@pytest.mark.parametrize("changes", [{"pid": 2**22 - 1}, {"born_s": 1.0}, {"host": "node17"}])
+def test_the_progress_of_a_killed_process_makes_no_cell_running(folder, changes):
+    """Its file stays; a reused process id has another start time, and nothing is known of another host's process."""
+    remove(PGD)
+    write_progress(PGD, 5, **changes)
+    assert row(board_of(folder), "softmax")["pgd"] == "1/2 done, 1 missing"
+    running = board_of(folder, Job("1", "RUNNING", "", job_comment(PGD))).run.in_state(CellState.RUNNING)
+    assert [status.share for status in running] == [0.25 if "host" in changes else None]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"done": 1}'])
+def test_damaged_progress_is_ignored(folder, text):
+    """The cell is running, as the queue says, without a share."""
+    remove(PGD)
+    write_progress(PGD, 5)
+    paths.progress_file(PGD).write_text(text)
+    (status,) = board_of(folder, Job("1", "RUNNING", "", job_comment(PGD))).run.in_state(CellState.RUNNING)
+    assert (status.share, status.left_s) == (None, None)
 
 
 def test_queued_cells_show_their_reasons(folder):
@@ -124,19 +156,19 @@ def test_queued_cells_show_their_reasons(folder):
     remove(PGD)
     remove(OTHER_SEED)
     write_log(PGD, "gauntlet: the disk is full\n")
-    waits, runs = Job("1", "PENDING", "Priority", comment_of(PGD)), Job("2", "RUNNING", "", comment_of(OTHER_SEED))
+    waits, runs = Job("1", "PENDING", "Priority", job_comment(PGD)), Job("2", "RUNNING", "", job_comment(OTHER_SEED))
     group = Job("3", "PENDING", "Resources", "rule_1b0b_evaluate")
     board = board_of(folder, waits, runs, group)
     assert row(board, "softmax")["pgd"] == "1 running, 1 queued"
-    text = plain(board)
+    text = as_text(board)
     assert "queue: 1 PENDING (Priority)" in text
-    assert "jobs of several cells: 1 1b0b_evaluate PENDING (Resources)" in text
+    assert "group jobs: 1 1b0b_evaluate PENDING (Resources)" in text
     assert "failed:" not in text
 
 
 def test_a_job_of_a_cell_that_is_done_says_nothing(folder):
     """The queue forgets a finished job some minutes later."""
-    board = board_of(folder, Job("1", "COMPLETING", "", comment_of(PGD)))
+    board = board_of(folder, Job("1", "COMPLETING", "", job_comment(PGD)))
     assert row(board, "softmax")["pgd"] == "done"
 
 
@@ -148,7 +180,7 @@ def test_failures_are_shown_with_their_last_line(folder):
                 cell = Cell("evaluate", "small", variant, seed, attack)
                 remove(cell)
                 write_log(cell, f"gauntlet: {attack} failed\n")
-    text = plain(board_of(folder))
+    text = as_text(board_of(folder))
     assert f"failed: {PGD}: gauntlet: pgd failed" in text
     assert "failed: 3 cells more" in text
     assert row(board_of(folder), "softmax")["pgd"] == "failed"
@@ -157,7 +189,7 @@ def test_failures_are_shown_with_their_last_line(folder):
 def test_a_table_wider_than_the_terminal_is_continued_below(folder):
     """No column is cut, and every block names the variants."""
     console = Console(width=40, file=io.StringIO(), force_terminal=False)
-    console.print(coloured(board_of(folder), 40))
+    console.print(as_renderable(board_of(folder), 40))
     text = console.file.getvalue()
     assert all(name in text for name in ("train", "pgd", "noise", "lipschitz", "diagnose", "inspect"))
     assert text.count("softmax") == 3
@@ -170,9 +202,9 @@ def test_elsewhere_than_on_a_terminal_each_change_is_said_once(folder, monkeypat
     happens = iter(
         [
             lambda: None,
-            lambda: write_log(PGD, "x: 1/20 samples, 30 s left\n"),
-            lambda: write_log(PGD, "x: 2/20 samples, 28 s left\n"),
-            lambda: write_log(PGD, "gauntlet: the disk is full\n"),
+            lambda: (write_log(PGD, "begun\n"), write_progress(PGD, 1)),
+            lambda: (write_log(PGD, "begun\ngoes on\n"), write_progress(PGD, 2)),
+            lambda: (write_log(PGD, "gauntlet: the disk is full\n"), paths.progress_file(PGD).unlink()),
             lambda: write_config(folder, {"experiments": 3}),
             lambda: write_config(folder, SMALL),
             lambda: finish_cell(plan_in(folder), PGD),
@@ -190,7 +222,7 @@ def test_elsewhere_than_on_a_terminal_each_change_is_said_once(folder, monkeypat
     lines = [line.split(" ", 1)[1] for line in text.splitlines() if line[2:3] == ":"]
     assert lines[0] == f"{PGD}: running"
     assert lines[1] == f"{PGD}: failed: gauntlet: the disk is full"
-    assert lines[2].startswith("as before, since: ")
+    assert lines[2].startswith("not updated: ")
     assert lines[3] == f"{PGD}: done"
     assert len([line for line in lines if str(PGD) in line]) == 3
     assert text.count("softmax  ") == 2
@@ -223,8 +255,9 @@ def test_looking_takes_a_small_share_of_the_time(folder, monkeypatch):
     """A grid that takes long to look at is looked at less often than asked for."""
     now_s = iter(range(0, 1000, 60))
     monkeypatch.setattr(watching.time, "monotonic", lambda: float(next(now_s)))
-    _, pause_s = watching._timed(lambda: plan_in(folder), Queue(folder), 5.0, False)
-    assert pause_s >= 60 / 0.2
+    watcher = watching._Watcher(lambda: plan_in(folder), QueuePoller(folder), Console(), 5.0, False)
+    watcher.take()
+    assert watcher.pause_s >= 60 / 0.2
 
 
 def test_the_command_watches_without_torch(folder):

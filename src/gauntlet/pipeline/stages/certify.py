@@ -74,8 +74,7 @@ def _certified(
     done = len(images) - sum(stop - start for start, stop in left)
     if done:
         log.info("%s: %d of %d samples are finished already", cell, done, len(images))
-    with progress(str(cell), len(images), "samples") as report:
-        report.advance(done)
+    with progress(str(cell), len(images), "samples", done=done, file=paths.progress_file(cell)) as report:
         network = load_model(paths.model_folder(cell.model), device=device)
         batch_size = default_batch_size(device.type)
         checked = check_lipschitz(network, images, certificate.certificate, batch_size=batch_size, where=str(cell))

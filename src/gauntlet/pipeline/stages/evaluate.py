@@ -124,8 +124,8 @@ def _attacked(
         log.info("%s: %d of %d samples are finished already", title, done, total)
     if not left:
         return parts
-    with progress(title, total, "samples") as report:
-        report.advance(done)
+    file = paths.progress_file(cell, shard.number, shard.count) if shard else paths.progress_file(cell)
+    with progress(title, total, "samples", done=done, file=file) as report:
         for part in evaluate_parts(
             load_model(paths.model_folder(cell.model), device=device),
             images,

@@ -58,7 +58,9 @@ def _train(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, process
     )
     checkpoints = Checkpoints(paths.partial(cell, recipe.string) / "training.checkpoint", recipe=recipe.string)
     with StopRequest(str(cell)) as stop:
-        with progress(str(cell), training.epochs, "epochs") if writes else nullcontext(NullProgress()) as report:
+        file = paths.progress_file(cell)
+        reported = progress(str(cell), training.epochs, "epochs", file=file) if writes else nullcontext(NullProgress())
+        with reported as report:
 
             def on_epoch(epoch: EpochRecord) -> None:
                 report.advance(1, _told(epoch))

@@ -1,8 +1,9 @@
-"""Where a run stands: the state of every cell, what exactly made it stale, and what making it again will cost."""
+"""Status of a run: the state of every cell, what made it stale, and what running it again will cost."""
 
 from __future__ import annotations
 
-from gauntlet.pipeline.status.cell_states import CellStatus, Progress, Survey, survey
-from gauntlet.pipeline.status.changes import Change, compare, named_path
+from gauntlet.pipeline.status.cell_status import CellState, CellStatus
+from gauntlet.pipeline.status.changes import Change, compare, config_path
+from gauntlet.pipeline.status.run_status import RunStatus, collect_status
 
-__all__ = ["CellStatus", "Change", "Progress", "Survey", "compare", "named_path", "survey"]
+__all__ = ["CellState", "CellStatus", "Change", "RunStatus", "collect_status", "compare", "config_path"]

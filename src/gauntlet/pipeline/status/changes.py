@@ -1,4 +1,4 @@
-"""What differs between the recipe that a file holds and the present one, named as the user knows it."""
+"""Differences between the recipe stored in a file and the current one, named as in the configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Kind = Literal["setting", "code", "input", "environment", "waits", "unknown"]
 
 @dataclass(frozen=True)
 class Absent:
-    """Stands for a value on the side that has none."""
+    """The value of a side that has none."""
 
     def __str__(self) -> str:
         return "(none)"
@@ -26,11 +26,11 @@ ABSENT = Absent()
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that differs.
+    """One reason why a cell is stale.
 
-    `kind` is setting (`name` is a path in the configuration, below the experiment), code (a module), input (a file),
-    environment (a package), waits (a cell that comes first), or unknown (`name` says what is known). `before` and
-    `after` are values of settings and packages, hashes of code and inputs, ABSENT on the side that has none.
+    `kind` is setting (`name` is its path in the configuration, below the experiment), code (a module), input (a file),
+    environment (a package), waits (an upstream cell), or unknown (`name` is a description). `before` and `after` are
+    values of settings and packages, hashes of code and inputs, ABSENT on the side that has none.
     """
 
     kind: Kind
@@ -41,21 +41,21 @@ class Change:
     def __str__(self) -> str:
         match self.kind:
             case "setting":
-                return f"{self.name}: {_shown(self.before)} -> {_shown(self.after)}"
+                return f"{self.name}: {_as_text(self.before)} -> {_as_text(self.after)}"
             case "environment":
-                return f"environment, {self.name}: {_shown(self.before)} -> {_shown(self.after)}"
+                return f"environment, {self.name}: {_as_text(self.before)} -> {_as_text(self.after)}"
             case "code":
-                return f"code {self.turned}: {self.name}"
+                return f"code {self.verb}: {self.name}"
             case "input":
-                return f"input {self.turned}: {self.name}"
+                return f"input {self.verb}: {self.name}"
             case "waits":
                 return f"waits for {self.name}"
             case _:
                 return self.name
 
     @property
-    def turned(self) -> str:
-        """Say in one word what became of it."""
+    def verb(self) -> str:
+        """The change in one word: added, removed or changed."""
         if self.before is ABSENT:
             return "added"
         return "removed" if self.after is ABSENT else "changed"
@@ -64,27 +64,28 @@ class Change:
 def compare(
     before: Recipe, after: Recipe, cell: Cell, experiment: Experiment | None, *, every_input: bool = True
 ) -> list[Change]:
-    """List what differs between two recipes of a cell.
+    """List the differences between two recipes of a cell.
 
-    Without `every_input`, inputs that only `before` has are passed over: they are not there now and waited for.
+    Without `every_input`, inputs that only `before` has are skipped: their files are missing now and waited for.
     """
-    found: list[Change] = []
+    changes: list[Change] = []
     old, new = dict(_leaves(before.slice)), dict(_leaves(after.slice))
-    for path, was, now in _differing(old, new):
+    for path, old_value, new_value in _differences(old, new):
         if path[0] == "environment":
-            found.append(Change("environment", ".".join(path[1:]) or "strict_environment", was, now))
+            changes.append(Change("environment", ".".join(path[1:]) or "strict_environment", old_value, new_value))
         elif cell.stage in ("aggregate", "figure", "table", "report") and path[0] != "experiment":
-            found.append(Change("setting", _MADE_OF_ALL.get(path[0], path[0]), _brief(was), _brief(now)))
+            name = _SUMMARIES.get(path[0], path[0])
+            changes.append(Change("setting", name, _shorten(old_value), _shorten(new_value)))
         else:
-            found.append(Change("setting", named_path(cell, path, experiment), was, now))
-    found += [Change("code", name, was, now) for name, was, now in _differing(before.modules, after.modules)]
-    for name, was, now in _differing(before.inputs, after.inputs):
-        if every_input or now is not ABSENT:
-            found.append(Change("input", _INPUTS.get(name, name), was, now))
-    return found
+            changes.append(Change("setting", config_path(cell, path, experiment), old_value, new_value))
+    changes += [Change("code", name, *sides) for name, *sides in _differences(before.modules, after.modules)]
+    for name, old_digest, new_digest in _differences(before.inputs, after.inputs):
+        if every_input or new_digest is not ABSENT:
+            changes.append(Change("input", _INPUTS.get(name, name), old_digest, new_digest))
+    return changes
 
 
-_MADE_OF_ALL = {
+_SUMMARIES = {
     "order": "the cells or their order",
     "attacks": "the attacks' settings",
     "settings": "the experiment's settings",
@@ -92,22 +93,24 @@ _MADE_OF_ALL = {
     "variants": "variants",
     "shown": "titles or headline",
 }
-_INPUTS = {"cells": "what it is made of"}
+"""Settings of stages that combine cells, which their recipes contain as digests."""
+
+_INPUTS = {"cells": "the combined cells"}
 
 
-def named_path(cell: Cell, path: tuple[str, ...], experiment: Experiment | None) -> str:
-    """Spell a place in a cell's slice as the path, below the experiment, that the user finds in the file."""
+def config_path(cell: Cell, path: tuple[str, ...], experiment: Experiment | None) -> str:
+    """Return the path in the configuration, below the experiment, of a key in a cell's configuration slice."""
     head, rest = path[0], path[1:]
     match cell.stage, head:
         case "prepare", "source":
-            # A component's options stand beside its name.
+            # A component's options are written next to its name.
             parts = ["dataset", *(["source"] if rest == ("name",) else rest)]
         case "prepare", _:
             parts = ["dataset", *path]
         case "train" | "inspect", "training":
             variant = experiment.variants.get(cell.variant) if experiment else None
-            own = variant is not None and bool(rest) and rest[0] in variant.training.model_fields_set
-            parts = [*(["variants", cell.variant] if own else []), *path]
+            is_own = variant is not None and bool(rest) and rest[0] in variant.training.model_fields_set
+            parts = [*(["variants", cell.variant] if is_own else []), *path]
         case "train", "model" | "loss":
             parts = ["variants", cell.variant, *path]
         case ("evaluate", "attack") | ("certify", "certificate"):
@@ -117,29 +120,29 @@ def named_path(cell: Cell, path: tuple[str, ...], experiment: Experiment | None)
     return ".".join(parts)
 
 
-def _leaves(value: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Flatten nested mappings; lists count as one value."""
+def _leaves(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Flatten nested mappings; a list counts as one value."""
     for key, item in value.items():
         if isinstance(item, Mapping) and item:
-            yield from _leaves(item, (*place, str(key)))
+            yield from _leaves(item, (*path, str(key)))
         else:
-            yield (*place, str(key)), item
+            yield (*path, str(key)), item
 
 
-def _differing(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> Iterator[tuple[Any, Any, Any]]:
+def _differences(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> Iterator[tuple[Any, Any, Any]]:
     for key in [*new, *(key for key in old if key not in new)]:
-        was, now = old.get(key, ABSENT), new.get(key, ABSENT)
+        before, after = old.get(key, ABSENT), new.get(key, ABSENT)
         # True equals 1 in Python, and 1 equals 1.0; in a recipe they differ.
-        if was != now or type(was) is not type(now):
-            yield key, was, now
+        if before != after or type(before) is not type(after):
+            yield key, before, after
 
 
-def _brief(value: Any) -> Any:
-    """Shorten a digest, which says nothing but that it differs."""
+def _shorten(value: Any) -> Any:
+    """Shorten a digest."""
     return value[:8] if isinstance(value, str) and len(value) == 64 else value
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What making a cell will cost, from what it, or cells like it, took before, or from a trial."""
+"""Expected duration of each cell, from its own last run, from similar cells, or from a trial."""
 
 from __future__ import annotations
 
@@ -10,71 +10,70 @@ from typing import Any
 from gauntlet.config.grid import Cell
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.staleness import Plan
-from gauntlet.pipeline.status import logs as records
-from gauntlet.pipeline.status.predictions import predicted
+from gauntlet.pipeline.status.metadata import recorded_seconds
+from gauntlet.pipeline.status.predictions import predicted_seconds
 
-ASKED = 5
-"""How many cells of a kind are asked for how long they took; their median counts."""
+_SAMPLED_CELLS = 5
+"""Number of similar cells whose recorded durations are read; their median counts."""
 
-# From the most to the least alike.
-_KINDS: tuple[Callable[[Cell], Any], ...] = (
+_SIMILARITY: tuple[Callable[[Cell], Any], ...] = (
     lambda cell: (cell.stage, cell.experiment, cell.variant, cell.name),
     lambda cell: (cell.stage, cell.experiment, cell.name),
     lambda cell: (cell.stage, cell.name),
     lambda cell: (cell.stage,),
 )
+"""Keys that similar cells share, from the most to the least similar."""
 
-
-_ALIKE = 3
-"""The kinds that share the attack; others say less of a cell than a trial of its own."""
+_WITH_NAME = 3
+"""The first keys include the attack; cells that share only the last predict a cell less well than its own trial."""
 
 
 class Costs:
-    """Seconds per cell: as it took last time, else the median of cells alike that are there, else as predicted.
+    """Seconds per cell: of its last run, else the median of similar cells that exist, else as predicted.
 
-    Cells of quick forms are like one another only: they say nothing of what the full ones take.
+    Cells of quick forms are similar only to one another: their durations say nothing about full forms.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._quick = frozenset(plan.config.quick_forms)
-        self._there: dict[Any, list[Cell]] = defaultdict(list)
+        self._existing: dict[Any, list[Cell]] = defaultdict(list)
         for cell in plan.cells():
             if paths.products(cell)[0].is_file():
-                for number in range(len(_KINDS)):
-                    self._there[self._kind(number, cell)].append(cell)
-        self._typical: dict[Any, float | None] = {}
+                for level in range(len(_SIMILARITY)):
+                    self._existing[self._key(level, cell)].append(cell)
+        self._medians: dict[Any, float | None] = {}
         self._seconds: dict[Cell, float | None] = {}
 
     def of(self, cell: Cell) -> float | None:
-        """Say how many seconds making a cell takes; None if nothing like it was ever timed."""
-        own = self._took(cell)
-        if own is not None:
-            return own
-        for number in range(len(_KINDS)):
-            if number == _ALIKE and (trial := self._predicted(cell)) is not None:
-                return trial
-            if (cost := self._of_kind(self._kind(number, cell))) is not None:
+        """Return the expected seconds of a cell; None if no similar cell was ever timed."""
+        recorded = self._recorded(cell)
+        if recorded is not None:
+            return recorded
+        for level in range(len(_SIMILARITY)):
+            if level == _WITH_NAME and (predicted := self._predicted(cell)) is not None:
+                return predicted
+            if (cost := self._median(self._key(level, cell))) is not None:
                 return cost
         return None
 
-    def _kind(self, number: int, cell: Cell) -> tuple[Any, ...]:
-        return number, cell.experiment in self._quick, _KINDS[number](cell)
+    def _key(self, level: int, cell: Cell) -> tuple[Any, ...]:
+        return level, cell.experiment in self._quick, _SIMILARITY[level](cell)
 
     def _predicted(self, cell: Cell) -> float | None:
         recipe = self._plan.recipe(cell) if cell.stage == "evaluate" else None
-        return predicted(cell, recipe.string) if recipe else None
+        return predicted_seconds(cell, recipe.string) if recipe else None
 
-    def _of_kind(self, kind: Any) -> float | None:
-        if kind not in self._typical:
-            there = self._there.get(kind, [])
-            # Spread over the list, since neighbours may be the cheap ones.
-            asked = there[:: max(1, len(there) // ASKED)][:ASKED]
-            took = [seconds for cell in asked if (seconds := self._took(cell)) is not None]
-            self._typical[kind] = median(took) if took else None
-        return self._typical[kind]
+    def _median(self, key: Any) -> float | None:
+        if key not in self._medians:
+            existing = self._existing.get(key, [])
+            # Spread over the list: neighbors may all be cheap.
+            sampled = existing[:: max(1, len(existing) // _SAMPLED_CELLS)][:_SAMPLED_CELLS]
+            recorded = [seconds for cell in sampled if (seconds := self._recorded(cell)) is not None]
+            self._medians[key] = median(recorded) if recorded else None
+        return self._medians[key]
 
-    def _took(self, cell: Cell) -> float | None:
+    def _recorded(self, cell: Cell) -> float | None:
         if cell not in self._seconds:
-            self._seconds[cell] = records.seconds(cell)
+            self._seconds[cell] = recorded_seconds(cell)
         return self._seconds[cell]

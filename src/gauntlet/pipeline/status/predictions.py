@@ -1,24 +1,25 @@
-"""How long a cell will probably take, as a trial of a few samples told, on disk beside the cell's log."""
+"""Predicted durations of cells, measured on a few samples by `gauntlet predict` and stored next to the cells' logs."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
 
 from gauntlet.config.grid import Cell
 from gauntlet.core.files import write_json
 from gauntlet.pipeline import paths
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """A predicted duration and what it rests on.
+class Prediction(BaseModel):
+    """A predicted duration and the trial behind it.
 
-    `recipe` is the string of what would be made; `seconds` the time that the making would record, from reading the
-    model to the last sample; `start_seconds` what the process takes before that. `tried` of the `samples` were run, on
-    `device`, which names the threads on a CPU.
+    `recipe` is the recipe string of the cell that was tried; `seconds` is the time that running it will record, from
+    loading the model to the last sample, and `start_seconds` what the process takes before. `tried` of the `samples`
+    were run, on `device`, which includes the number of threads on a CPU.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     recipe: str
     seconds: float
@@ -29,16 +30,16 @@ class Prediction:
     threads: int
 
     def write(self, cell: Cell) -> Path:
-        """Write the prediction of a cell, atomically."""
+        """Write the prediction of a cell atomically and return its path."""
         path = paths.prediction(cell)
-        write_json(path, asdict(self))
+        write_json(path, self.model_dump())
         return path
 
 
-def predicted(cell: Cell, recipe: str | None) -> float | None:
-    """Say how many seconds a cell was predicted to take; None if not, or if something else was predicted then."""
+def predicted_seconds(cell: Cell, recipe: str | None) -> float | None:
+    """Return the predicted duration of a cell; None without a prediction for this recipe."""
     try:
-        found = Prediction(**json.loads(paths.prediction(cell).read_text(encoding="utf-8")))
-        return float(found.seconds) if recipe is not None and found.recipe == recipe else None
-    except (OSError, ValueError, TypeError):
+        prediction = Prediction.model_validate_json(paths.prediction(cell).read_bytes())
+    except (OSError, ValueError):
         return None
+    return prediction.seconds if recipe is not None and prediction.recipe == recipe else None

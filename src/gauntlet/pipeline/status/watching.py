@@ -1,4 +1,4 @@
-"""Looking again and again where a run stands, gently: a live table on a terminal, a line per change elsewhere."""
+"""`gauntlet status --watch`: a live table on a terminal, a line per change elsewhere."""
 
 from __future__ import annotations
 
@@ -14,90 +14,100 @@ from rich.live import Live
 from gauntlet.config.grid import Cell
 from gauntlet.core.errors import GauntletError
 from gauntlet.pipeline.staleness import Plan
-from gauntlet.pipeline.status.board import Board, Standing, coloured, plain
-from gauntlet.pipeline.status.cell_states import Progress, survey
-from gauntlet.pipeline.status.job_queue import Queue, of_cells
+from gauntlet.pipeline.status.cell_status import CellState
+from gauntlet.pipeline.status.queue_poller import QueuePoller, jobs_by_cell
+from gauntlet.pipeline.status.run_status import collect_status
+from gauntlet.pipeline.status.snapshot import QueuedCell, Snapshot, as_renderable, as_text
 
-_LOOKING_SHARE = 0.2
-"""Looking takes at most this share of the time: a large grid on a slow file system is looked at less often."""
+_MAX_LOAD = 0.2
+"""Largest share of the time spent on reading files: a large grid on a slow file system is read less often."""
 
 
 def watch(make_plan: Callable[[], Plan], console: Console, *, interval_s: float, quick: bool = False) -> None:
-    """Show where a run stands, looking every `interval_s` seconds, until all is done or Ctrl-C is pressed.
+    """Show the status of a run every `interval_s` seconds, or less often, until all is done or Ctrl-C is pressed.
 
-    A grid that takes long to look at is looked at less often. `make_plan` reads the configuration anew; what is wrong
-    with it is raised at first, and shown later.
+    `make_plan` reads the configuration again each time; its errors are raised at first and shown later.
     """
-    queue = Queue(Path.cwd())
-    # Whoever has seen enough has not interrupted any work.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    watcher = _Watcher(make_plan, QueuePoller(Path.cwd()), console, interval_s, quick)
+    # Ctrl-C ends the display only: it is not an interruption of work, which would have another exit code.
+    previous_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with suppress(KeyboardInterrupt):
-            (_live if console.is_terminal else _told)(make_plan, queue, console, interval_s, quick)
+            (watcher.show_live if console.is_terminal else watcher.print_changes)()
     finally:
-        signal.signal(signal.SIGINT, before)
-        queue.close()
+        signal.signal(signal.SIGINT, previous_handler)
+        watcher.queue.close()
 
 
-def look(plan: Plan, queue: Queue, *, quick: bool = False) -> Board:
-    """Look at files and queue once."""
+def take_snapshot(plan: Plan, queue: QueuePoller, *, quick: bool = False) -> Snapshot:
+    """Read files and queue once."""
     experiments = list(plan.config.experiments) if quick else plan.asked_for()
-    jobs, others = of_cells(queue.look(), plan.cells(experiments))
-    running = {cell for cell, found in jobs.items() if any(job.state in ("RUNNING", "COMPLETING") for job in found)}
-    found = survey(plan, quick=quick, running=running)
-    standings = tuple(Standing(status, tuple(jobs.get(status.cell, ()))) for status in found.cells)
-    return Board(found, standings, tuple(others), (queue.problem,) if queue.problem else ())
+    jobs_of_cell, group_jobs = jobs_by_cell(queue.poll(), plan.cells(experiments))
+    active = ("RUNNING", "COMPLETING")
+    running = {cell for cell, jobs in jobs_of_cell.items() if any(job.state in active for job in jobs)}
+    run = collect_status(plan, quick=quick, running=running)
+    cells = tuple(QueuedCell(status, tuple(jobs_of_cell.get(status.cell, ()))) for status in run.cells)
+    return Snapshot(run, cells, tuple(group_jobs), (queue.problem,) if queue.problem else ())
 
 
-def _live(make_plan: Callable[[], Plan], queue: Queue, console: Console, interval_s: float, quick: bool) -> None:
-    board, pause_s = _timed(make_plan, queue, interval_s, quick)
-    with Live(coloured(board, console.width), console=console, auto_refresh=False) as live:
-        while _is_unfinished(board):
-            time.sleep(pause_s)
-            board, pause_s = _again(board, make_plan, queue, interval_s, quick)
-            live.update(coloured(board, console.width), refresh=True)
-
-
-def _told(make_plan: Callable[[], Plan], queue: Queue, console: Console, interval_s: float, quick: bool) -> None:
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    board, pause_s = _timed(make_plan, queue, interval_s, quick)
-    say(plain(board))
-    while _is_unfinished(board):
-        time.sleep(pause_s)
-        before, (board, pause_s) = board, _again(board, make_plan, queue, interval_s, quick)
-        at = time.strftime("%H:%M:%S")
-        for change in changes(before, board):
-            say(f"{at} {change}")
-        if not _is_unfinished(board):
-            say(plain(board))
-
-
-def changes(before: Board, after: Board) -> list[str]:
-    """Say of each cell that stands otherwise than before how it stands now, and what could no longer be found out."""
-    was: dict[Cell, Standing] = {one.status.cell: one for one in before.standings}
-    told = [one for one in after.standings if str(was.get(one.status.cell, "")) != str(one)]
+def changes_between(before: Snapshot, after: Snapshot) -> list[str]:
+    """List the cells whose state or reason changed, and new problems."""
+    previous: dict[Cell, QueuedCell] = {cell.status.cell: cell for cell in before.cells}
+    changed = [cell for cell in after.cells if str(previous.get(cell.status.cell, "")) != str(cell)]
     problems = [problem for problem in after.problems if problem not in before.problems]
-    return [*(f"{one.status.cell}: {one}" for one in told), *problems]
+    return [*(f"{cell.status.cell}: {cell}" for cell in changed), *problems]
 
 
-def _is_unfinished(board: Board) -> bool:
-    return any(status.progress is not Progress.DONE for status in board.survey.cells)
+class _Watcher:
+    """Repeated snapshots of a run."""
+
+    def __init__(
+        self, make_plan: Callable[[], Plan], queue: QueuePoller, console: Console, interval_s: float, quick: bool
+    ) -> None:
+        self._make_plan, self.queue, self._console = make_plan, queue, console
+        self._interval_s = self.pause_s = interval_s
+        self._quick = quick
+
+    def show_live(self) -> None:
+        """Redraw a table on a terminal until all is done."""
+        snapshot = self.take()
+        with Live(as_renderable(snapshot, self._console.width), console=self._console, auto_refresh=False) as live:
+            while _is_unfinished(snapshot):
+                time.sleep(self.pause_s)
+                snapshot = self._take_again(snapshot)
+                live.update(as_renderable(snapshot, self._console.width), refresh=True)
+
+    def print_changes(self) -> None:
+        """Print the table at first and at the end, and a line per change between."""
+        snapshot = self.take()
+        self._print(as_text(snapshot))
+        while _is_unfinished(snapshot):
+            time.sleep(self.pause_s)
+            previous, snapshot = snapshot, self._take_again(snapshot)
+            clock = time.strftime("%H:%M:%S")
+            for change in changes_between(previous, snapshot):
+                self._print(f"{clock} {change}")
+            if not _is_unfinished(snapshot):
+                self._print(as_text(snapshot))
+
+    def take(self) -> Snapshot:
+        """Take a snapshot and set the pause before the next one."""
+        start_s = time.monotonic()
+        snapshot = take_snapshot(self._make_plan(), self.queue, quick=self._quick)
+        self.pause_s = max(self._interval_s, (time.monotonic() - start_s) / _MAX_LOAD)
+        return snapshot
+
+    def _take_again(self, previous: Snapshot) -> Snapshot:
+        """Take a snapshot; while a configuration is being edited or a file system is away, repeat the previous one."""
+        try:
+            return self.take()
+        except (GauntletError, OSError) as error:
+            self.pause_s = self._interval_s
+            return Snapshot(previous.run, previous.cells, previous.group_jobs, (f"not updated: {error}",))
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _timed(make_plan: Callable[[], Plan], queue: Queue, interval_s: float, quick: bool) -> tuple[Board, float]:
-    """Look, and say how long to wait before looking again."""
-    start_s = time.monotonic()
-    board = look(make_plan(), queue, quick=quick)
-    return board, max(interval_s, (time.monotonic() - start_s) / _LOOKING_SHARE)
-
-
-def _again(
-    board: Board, make_plan: Callable[[], Plan], queue: Queue, interval_s: float, quick: bool
-) -> tuple[Board, float]:
-    """Look again; a configuration that is being edited, or a file system that is away, is shown and waited for."""
-    try:
-        return _timed(make_plan, queue, interval_s, quick)
-    except (GauntletError, OSError) as error:
-        return Board(board.survey, board.standings, board.others, (f"as before, since: {error}",)), interval_s
+def _is_unfinished(snapshot: Snapshot) -> bool:
+    return any(status.state is not CellState.DONE for status in snapshot.run.cells)

@@ -13,7 +13,7 @@ import pytest
 from gauntlet.config import Cell
 from gauntlet.config.grid import Stage
 from gauntlet.pipeline.cluster.queue import Job, parse_jobs
-from gauntlet.pipeline.status.job_queue import Queue, comment_of, of_cells
+from gauntlet.pipeline.status.queue_poller import QueuePoller, job_comment, jobs_by_cell
 from tests.support import ROOT
 
 HERE = Path("/cluster/project/work")
@@ -65,7 +65,7 @@ def test_jobs_are_told_by_their_comments():
     """A shard's job is its cell's; a group's is nobody's."""
     held = Cell("evaluate", "small", "lipschitz", 0, "noise")
     sharded = Cell("evaluate", "small", "softmax", 1, "pgd")
-    found, others = of_cells(parse_jobs(RECORDED, HERE), [MODEL, PGD, held, sharded])
+    found, others = jobs_by_cell(parse_jobs(RECORDED, HERE), [MODEL, PGD, held, sharded])
     assert {cell: [job.id for job in jobs] for cell, jobs in found.items()} == {
         PGD: ["3"],
         held: ["4"],
@@ -78,8 +78,8 @@ def test_jobs_are_told_by_their_comments():
 def test_a_comment_that_could_mean_two_cells_is_of_neither():
     """Names may hold the underscore that joins them."""
     one, other = Cell("train", "a_b", "c", 0), Cell("train", "a", "b_c", 0)
-    assert comment_of(one) == comment_of(other)
-    found, others = of_cells([Job("1", "RUNNING", "", comment_of(one))], [one, other])
+    assert job_comment(one) == job_comment(other)
+    found, others = jobs_by_cell([Job("1", "RUNNING", "", job_comment(one))], [one, other])
     assert found == {}
     assert len(others) == 1
 
@@ -101,7 +101,7 @@ def test_comments_name_rules_and_wildcards_as_the_rules_have_them(stage):
     ((rule, first),) = [(rule, first) for rule, of, first in rules if of == stage and rule != "shard"]
     spelt = {"experiment": "EXPERIMENT", "variant": "VARIANT", "seed": "7"}
     wildcards = [spelt.get(name, "PROBE") for name in re.findall(r"\{(\w+)\}", first)]
-    assert comment_of(cell) == f"rule_{rule}_wildcards_{'_'.join(wildcards)}"
+    assert job_comment(cell) == f"rule_{rule}_wildcards_{'_'.join(wildcards)}"
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def squeue(tmp_path, monkeypatch):
 def answered(queue, until, limit_s=20.0):
     """Look until something holds; each look must return at once, whatever the command does."""
     end_s = time.monotonic() + limit_s
-    while not until(queue.look()):
+    while not until(queue.poll()):
         assert time.monotonic() < end_s
         time.sleep(0.02)
 
@@ -131,10 +131,10 @@ def test_an_answer_is_kept_and_the_queue_is_not_asked_again_before_time(squeue, 
     """One question, however often one looks."""
     (tmp_path / "recorded").write_text(RECORDED)
     calls = squeue(f"cat {tmp_path}/recorded")
-    queue = Queue(HERE)
+    queue = QueuePoller(HERE)
     answered(queue, lambda jobs: len(jobs) == 5)
     for _ in range(20):
-        assert len(queue.look()) == 5
+        assert len(queue.poll()) == 5
     assert calls() == 1
     assert queue.problem == ""
 
@@ -143,7 +143,7 @@ def test_a_failing_command_is_told_and_the_last_answer_stands(squeue, tmp_path):
     """What was recorded from a SLURM whose controller is away; then it answers again."""
     (tmp_path / "recorded").write_text(RECORDED)
     squeue(f"cat {tmp_path}/recorded")
-    queue = Queue(HERE, interval_s=0.0)
+    queue = QueuePoller(HERE, interval_s=0.0)
     answered(queue, lambda jobs: len(jobs) == 5)
     complaint = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
     squeue(f"echo '{complaint}' >&2; exit 1")
@@ -157,10 +157,10 @@ def test_a_failing_command_is_told_and_the_last_answer_stands(squeue, tmp_path):
 def test_a_hanging_command_is_ended_and_nobody_waits_for_it(squeue):
     """A look returns at once, and the process does not stay."""
     squeue("exec sleep 600")
-    queue = Queue(HERE, patience_s=0.3)
+    queue = QueuePoller(HERE, timeout_s=0.3)
     start_s = time.monotonic()
-    queue.look()
-    process = queue._asking[0]
+    queue.poll()
+    process = queue._running[0]
     assert time.monotonic() - start_s < 5
     answered(queue, lambda jobs: queue.problem)
     assert queue.problem == "squeue: no answer within 0.3 s"
@@ -170,6 +170,6 @@ def test_a_hanging_command_is_ended_and_nobody_waits_for_it(squeue):
 def test_without_the_command_nothing_is_asked(monkeypatch):
     """A laptop has no queue, and that is no problem."""
     monkeypatch.setenv("PATH", "/nowhere")
-    queue = Queue(HERE)
-    assert queue.look() == []
+    queue = QueuePoller(HERE)
+    assert queue.poll() == []
     assert queue.problem == ""

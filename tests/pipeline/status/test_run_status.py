@@ -15,8 +15,8 @@ from gauntlet.config import Cell
 from gauntlet.core.provenance import environment
 from gauntlet.pipeline import fingerprint, paths
 from gauntlet.pipeline.cluster import lock
-from gauntlet.pipeline.status import Progress, survey
-from gauntlet.pipeline.status.rendering import as_dict
+from gauntlet.pipeline.status import CellState, collect_status
+from gauntlet.pipeline.status.json_status import status_as_dict
 from tests.support.stub_outputs import plan_in, write_config
 from tests.support.synthetic_outputs import SMALL, STAGE_SECONDS, finish_cell, finish_cells
 
@@ -41,18 +41,18 @@ def edited(folder, edit):
 
 def told(folder):
     """Map each cell that is not done to its state and what is said of it."""
-    found = survey(plan_in(folder)).cells
+    found = collect_status(plan_in(folder)).cells
     return {
-        status.cell: (status.progress, [str(change) for change in status.changes])
+        status.cell: (status.state, [str(change) for change in status.changes])
         for status in found
-        if status.progress is not Progress.DONE
+        if status.state is not CellState.DONE
     }
 
 
 def test_a_finished_run_is_done(folder):
     """Every cell is done, and nothing is said of the environment that made it."""
-    found = survey(plan_in(folder))
-    assert {status.progress for status in found.cells} == {Progress.DONE}
+    found = collect_status(plan_in(folder))
+    assert {status.state for status in found.cells} == {CellState.DONE}
     assert found.environments == ()
 
 
@@ -97,7 +97,7 @@ def test_a_changed_setting_is_named_as_in_the_file(folder, edit, cell, text):
     """Path, old value, new value; nothing else is said to have changed."""
     edited(folder, edit)
     progress, changes = told(folder)[cell]
-    assert progress is Progress.STALE
+    assert progress is CellState.STALE
     assert len(changes) == 1
     assert changes[0].startswith(text)
 
@@ -111,28 +111,28 @@ def test_a_changed_module_is_named(folder, monkeypatch):
     monkeypatch.setattr(fingerprint, "_fingerprint", fingerprint._fingerprint.__wrapped__)
     found = told(folder)
     noise = Cell("evaluate", "small", "softmax", 0, "noise")
-    assert found[noise] == (Progress.STALE, ["code changed: gauntlet.robustness.attacks.noise"])
+    assert found[noise] == (CellState.STALE, ["code changed: gauntlet.robustness.attacks.noise"])
     assert PGD not in found
 
 
 def test_a_changed_input_and_the_wait_for_it_are_named(folder):
     """A model of other weights is an input of another digest; a stale one is waited for; so is a missing one."""
     finish_cell(plan_in(folder), MODEL, "other weights")
-    assert told(folder)[PGD] == (Progress.STALE, [f"input changed: {paths.model_manifest(MODEL)}"])
+    assert told(folder)[PGD] == (CellState.STALE, [f"input changed: {paths.model_manifest(MODEL)}"])
     edited(folder, lambda one, _: one["variants"]["softmax"]["training"].update(epochs=5))
     assert f"waits for {MODEL}" in told(folder)[PGD][1]
     for path in paths.products(MODEL):
         path.unlink()
     found = told(folder)
-    assert found[MODEL] == (Progress.MISSING, [])
-    assert found[PGD] == (Progress.STALE, [f"waits for {MODEL}"])
+    assert found[MODEL] == (CellState.MISSING, [])
+    assert found[PGD] == (CellState.STALE, [f"waits for {MODEL}"])
 
 
 def test_what_is_lacking_is_named(folder):
     """A cell that lost one file is missing, and says which."""
     paths.examples(PGD).unlink()
-    status = next(status for status in survey(plan_in(folder)).cells if status.cell == PGD)
-    assert (status.progress, status.lacking) == (Progress.MISSING, (paths.examples(PGD),))
+    status = next(status for status in collect_status(plan_in(folder)).cells if status.cell == PGD)
+    assert (status.state, status.missing_files) == (CellState.MISSING, (paths.examples(PGD),))
 
 
 def test_a_file_of_another_cell_is_stale(folder):
@@ -143,7 +143,7 @@ def test_a_file_of_another_cell_is_stale(folder):
         kept = mine.read_bytes()
         mine.write_bytes(its.read_bytes())
         progress, changes = told(folder)[PGD]
-        assert progress is Progress.STALE
+        assert progress is CellState.STALE
         assert "seed: 1 -> 0" in changes
         mine.write_bytes(kept)
     assert told(folder) == {}
@@ -163,12 +163,12 @@ def test_costs_come_from_the_cell_itself_then_from_others_alike(folder):
         for path in paths.products(Cell("evaluate", "small", "lipschitz", seed, "noise")):
             path.unlink()
     edited(folder, lambda one, _: one["attacks"].update(fgsm={"name": "fgsm", "norm": "linf", "epsilons": [0.1]}))
-    found = survey(plan_in(folder))
-    costs = {status.cell: status.cost_s for status in found.cells if status.progress is not Progress.DONE}
+    found = collect_status(plan_in(folder))
+    costs = {status.cell: status.cost_s for status in found.cells if status.state is not CellState.DONE}
     assert costs[Cell("evaluate", "small", "lipschitz", 0, "noise")] == STAGE_SECONDS["evaluate"]
     assert costs[Cell("evaluate", "small", "softmax", 0, "fgsm")] == STAGE_SECONDS["evaluate"]
     assert costs[Cell("report", "small")] is None
-    total = as_dict(found)["total"]
+    total = status_as_dict(found)["total"]
     assert total["missing"] == 6
     assert total["cost_s"] == pytest.approx(6 * STAGE_SECONDS["evaluate"] + 1.0)
     assert total["cost_unknown"] == sum(cost is None for cost in costs.values())
@@ -182,7 +182,7 @@ def test_quick_cells_say_nothing_of_what_full_ones_cost(folder):
             finish_cell(plan_in(folder), cell)
     for path in folder.glob("results/small/evaluations/*/*/*/*"):
         path.unlink()
-    costs = {status.cell: status.cost_s for status in survey(plan_in(folder)).cells}
+    costs = {status.cell: status.cost_s for status in collect_status(plan_in(folder)).cells}
     assert costs[PGD] is None
     assert costs[Cell("evaluate", "small_quick", "softmax", 1, "pgd")] == STAGE_SECONDS["evaluate"]
 
@@ -193,12 +193,12 @@ def test_a_failed_attempt_is_told_with_its_last_line(folder):
     log = paths.log(PGD)
     log.parent.mkdir(parents=True)
     log.write_text("epoch 1\rgauntlet: the disk is full; free space\n\n")
-    status = next(status for status in survey(plan_in(folder)).cells if status.cell == PGD)
-    assert (status.progress, status.last_line) == (Progress.FAILED, "gauntlet: the disk is full; free space")
+    status = next(status for status in collect_status(plan_in(folder)).cells if status.cell == PGD)
+    assert (status.state, status.last_line) == (CellState.FAILED, "gauntlet: the disk is full; free space")
     os.utime(log, (1, 1))
-    assert told(folder)[PGD][0] is Progress.MISSING
+    assert told(folder)[PGD][0] is CellState.MISSING
     log.write_text("half way\n")
-    assert told(folder)[PGD][0] is Progress.MISSING
+    assert told(folder)[PGD][0] is CellState.MISSING
 
 
 def test_a_running_cell_is_told_while_a_controller_lives(folder):
@@ -209,12 +209,12 @@ def test_a_running_cell_is_told_while_a_controller_lives(folder):
     log.parent.mkdir(parents=True)
     log.write_text("evaluate: 3 of 20 samples")
     os.utime(log, (time.time() + 5, time.time() + 5))
-    found = survey(plan_in(folder))
+    found = collect_status(plan_in(folder))
     status = next(status for status in found.cells if status.cell == PGD)
-    assert (status.progress, status.last_line) == (Progress.RUNNING, "evaluate: 3 of 20 samples")
+    assert (status.state, status.last_line) == (CellState.RUNNING, "evaluate: 3 of 20 samples")
     assert found.controller == mine
     lock.release(paths.RESULTS, mine)
-    assert told(folder)[PGD][0] is Progress.MISSING
+    assert told(folder)[PGD][0] is CellState.MISSING
 
 
 def another_torch(monkeypatch):
@@ -223,7 +223,7 @@ def another_torch(monkeypatch):
     for module in (
         "gauntlet.core.provenance.environment",
         "gauntlet.pipeline.staleness",
-        "gauntlet.pipeline.status.cell_states",
+        "gauntlet.pipeline.status.run_status",
     ):
         monkeypatch.setattr(f"{module}.environment", lambda: now)
 
@@ -232,8 +232,8 @@ def test_another_environment_is_told_and_makes_nothing_stale(folder, monkeypatch
     """Versions that made a cell and are not the present ones are named, with the number of cells."""
     was = environment.environment()["torch"]
     another_torch(monkeypatch)
-    found = survey(plan_in(folder))
-    assert found.having(Progress.STALE) == []
+    found = collect_status(plan_in(folder))
+    assert found.in_state(CellState.STALE) == []
     (other,) = found.environments
     unaware = ("figure", "table", "report")
     assert other.cells == len([cell for cell in plan_in(folder).cells() if cell.stage not in unaware])
