@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from gauntlet.registry.source_code import module_file, syntax_tree
+from gauntlet.registry.source_code import exported, imported_from, module_file, syntax_tree
 
 INFRASTRUCTURE = (
     "gauntlet.cli",
@@ -60,19 +60,43 @@ def _fingerprint(roots: frozenset[str]) -> Mapping[str, str]:
 
 @cache
 def imported(module: str) -> frozenset[str]:
-    """List the own modules that a module imports anywhere in its text, late imports and parent packages included."""
+    """List the own modules that a module imports anywhere in its text, late imports and parent packages included.
+
+    A name that ``gauntlet`` re-exports counts as an import of the module that defines it.
+    """
     file = module_file(module)
+    nodes = list(ast.walk(syntax_tree(file))) if file else []
     found: set[str] = set()
-    for node in ast.walk(syntax_tree(file)) if file else ():
+    for node in nodes:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = _base(module, file, node)
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+            names += _exporters(alias.name for alias in node.names) if base == "gauntlet" else []
         else:
             continue
         found.update(parent for name in names for parent in _with_parents(name))
+    package_names = {
+        alias.asname or "gauntlet"
+        for node in nodes
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "gauntlet" or (alias.name.startswith("gauntlet.") and alias.asname is None)
+    }
+    attributes = (
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in package_names
+    )
+    found.update(parent for name in _exporters(attributes) for parent in _with_parents(name))
     return frozenset(name for name in found if _is_own(name))
+
+
+def _exporters(names: Iterable[str]) -> list[str]:
+    """List the modules that define the names which ``gauntlet`` re-exports; all of them for ``*``."""
+    wanted = [other for name in names for other in (exported("gauntlet") if name == "*" else [name])]
+    return [module for name in wanted if (module := imported_from("gauntlet", name))]
 
 
 @cache

@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +38,7 @@ from gauntlet.registry.source_code import (
     REQUIRED,
     Located,
     Parameter,
+    aliases,
     exported,
     literal,
     locate,
@@ -173,7 +174,7 @@ class Registry:
                 if not isinstance(node, ast.FunctionDef | ast.ClassDef):
                     continue
                 for decorator in node.decorator_list:
-                    if not isinstance(decorator, ast.Call) or not _registers(decorator, self.variable):
+                    if not isinstance(decorator, ast.Call) or not _registers(decorator, {self.variable}):
                         continue
                     name = literal(decorator.args[0])
                     if name in found:
@@ -253,20 +254,19 @@ class Registry:
                 f"{self.kind} '{name}': {module} defines no class or function '{attribute}'", remedy=remedy
             )
         tags: dict[str, Any] = {}
+        names = {self.variable, *aliases(located.file, self.variable)}
         for decorator in located.node.decorator_list:
-            if _registers(decorator, self.variable) and isinstance(decorator, ast.Call):
+            if _registers(decorator, names) and isinstance(decorator, ast.Call):
                 tags = {str(keyword.arg): literal(keyword.value) for keyword in decorator.keywords}
         return self._entry(name, located, tags)
 
 
-def _registers(decorator: ast.expr, variable: str) -> bool:
-    return (
-        isinstance(decorator, ast.Call)
-        and isinstance(decorator.func, ast.Attribute)
-        and decorator.func.attr == "register"
-        and isinstance(decorator.func.value, ast.Name)
-        and decorator.func.value.id == variable
-    )
+def _registers(decorator: ast.expr, names: Collection[str]) -> bool:
+    """Check for ``@ATTACKS.register(…)`` or ``@gauntlet.ATTACKS.register(…)``; `names` are those of the registry."""
+    match decorator:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=name) | ast.Attribute(attr=name), attr="register")):
+            return name in names
+    return False
 
 
 def _modules(place: str) -> list[tuple[str, Path]]:

@@ -73,6 +73,33 @@ def syntax_tree(file: Path) -> ast.Module:
     return ast.parse(file.read_bytes(), filename=str(file))
 
 
+def _statements(file: Path) -> list[ast.stmt]:
+    """List a module's statements, with those under ``if TYPE_CHECKING``: there a package lists what it loads late."""
+    found: list[ast.stmt] = []
+    for statement in syntax_tree(file).body:
+        late = isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
+        found += statement.body if late and isinstance(statement, ast.If) else [statement]
+    return found
+
+
+def aliases(file: Path, name: str) -> list[str]:
+    """List the names under which a module imports `name` from elsewhere."""
+    imports = (statement for statement in _statements(file) if isinstance(statement, ast.ImportFrom))
+    return [alias.asname or name for statement in imports for alias in statement.names if alias.name == name]
+
+
+@cache
+def imported_from(module: str, name: str) -> str | None:
+    """Return the module that `module` imports `name` from; None where it does not."""
+    file = module_file(module)
+    for statement in reversed(_statements(file)) if file else ():
+        if isinstance(statement, ast.ImportFrom):
+            for alias in statement.names:
+                if (alias.asname or alias.name) == name:
+                    return _absolute(module, file, statement) if file else None
+    return None
+
+
 @cache
 def locate(module: str, name: str) -> Located | None:
     """Find the definition that `module` binds to `name`, through re-exports and aliases; None where there is none."""
@@ -84,7 +111,7 @@ def _locate(module: str, name: str, seen: frozenset[tuple[str, str]]) -> Located
     if file is None or (module, name) in seen:
         return None
     seen = seen | {(module, name)}
-    for statement in reversed(syntax_tree(file).body):
+    for statement in reversed(_statements(file)):
         if isinstance(statement, ast.FunctionDef | ast.ClassDef) and statement.name == name:
             return Located(module, file, statement)
         if isinstance(statement, ast.ImportFrom):
@@ -112,7 +139,7 @@ def exported(module: str) -> list[str]:
     """List the public names that a module defines, imports from elsewhere, or aliases."""
     file = module_file(module)
     names: set[str] = set()
-    for statement in syntax_tree(file).body if file else []:
+    for statement in _statements(file) if file else []:
         if isinstance(statement, ast.FunctionDef | ast.ClassDef):
             names.add(statement.name)
         elif isinstance(statement, ast.ImportFrom):
@@ -127,10 +154,33 @@ def lineage(located: Located) -> list[Located]:
     found = [located]
     if isinstance(located.node, ast.ClassDef):
         for base in located.node.bases:
-            parent = locate(located.module, base.id) if isinstance(base, ast.Name) else None
+            parent = _class_named(located.module, base)
             if parent is not None:
                 found.extend(other for other in lineage(parent) if other not in found)
     return found
+
+
+def _class_named(module: str, base: ast.expr) -> Located | None:
+    """Find the class that `module` calls ``Name`` or ``package.Name``."""
+    if isinstance(base, ast.Name):
+        return locate(module, base.id)
+    if not isinstance(base, ast.Attribute):
+        return None
+    package = _module_named(module, ast.unparse(base.value)) or "torch"
+    # torch.nn.Module has no options of its own and is long to read.
+    return None if package.partition(".")[0] == "torch" else locate(package, base.attr)
+
+
+def _module_named(module: str, name: str) -> str | None:
+    """Return the full name of the module that `module` calls `name`, by ``import package`` or ``import package as``."""
+    file = module_file(module)
+    for statement in syntax_tree(file).body if file else []:
+        for alias in statement.names if isinstance(statement, ast.Import) else ():
+            if alias.asname == name:
+                return alias.name
+            if alias.asname is None and f"{name}.".startswith(f"{alias.name.partition('.')[0]}."):
+                return name
+    return None
 
 
 def class_attribute(located: Located, name: str) -> ast.expr | None:
