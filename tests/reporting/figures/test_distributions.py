@@ -52,13 +52,13 @@ def test_histograms_are_shares_of_the_images_of_their_kind(made):
 
 
 def test_an_experiment_without_noise_has_two_histograms(tmp_path):
-    """Kinds of which there are no images are neither drawn nor in the legend; maximised confidence needs no excuse."""
-    plan = synthetic.plan(("ecc",), (0,), (replace(PGD, maximises="confidence"),))
+    """Kinds of which there are no images are neither drawn nor in the legend; maximized confidence needs no excuse."""
+    plan = synthetic.plan(("ecc",), (0,), (replace(PGD, maximizes="confidence"),))
     made = synthetic.write_experiment(tmp_path, plan, samples=40)
     figure = draw("confidence", FigureInputs(("ecc",), made.evaluations, made.summary))
     assert len(figure.axes[0].patches) == 2
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["clean", "adversarial"]
-    assert "not maximised" not in figure._supxlabel.get_text()
+    assert "not maximized" not in figure._supxlabel.get_text()
 
 
 def _smallest(made, variant, norm):

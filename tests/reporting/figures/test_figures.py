@@ -467,9 +467,9 @@ def test_examples_of_an_attack_that_fooled_nothing_are_passed_over(inputs, tmp_p
         assert bool(shown.axes) == (len(attacks) == 1)
 
 
-def test_coverage_is_drawn_for_attacks_that_maximise_confidence(tmp_path):
+def test_coverage_is_drawn_for_attacks_that_maximize_confidence(tmp_path):
     """A panel each, a line per variant whose points are those of the query, and no excuse in the note."""
-    attacks = [replace(item, maximises="confidence" if item.name != "fgsm" else None) for item in synthetic.ATTACKS[:3]]
+    attacks = [replace(item, maximizes="confidence" if item.name != "fgsm" else None) for item in synthetic.ATTACKS[:3]]
     plan = synthetic.plan(("softmax", "ecc"), (0, 1), attacks)
     inputs = _inputs(synthetic.write_experiment(tmp_path, plan, samples=60))
     figure = draw("coverage", inputs)
@@ -479,7 +479,7 @@ def test_coverage_is_drawn_for_attacks_that_maximise_confidence(tmp_path):
     (line,) = _lines(figure.axes[1], "ecc", inputs)
     np.testing.assert_allclose(line.get_xdata(), 100 * curve.clean)
     np.testing.assert_allclose(line.get_ydata(), 100 * curve.failure)
-    assert not any("not maximised" in text for text in _texts(figure))
+    assert not any("not maximized" in text for text in _texts(figure))
 
 
 def test_coverage_without_such_an_attack_says_so(inputs, gapped):
@@ -491,6 +491,6 @@ def test_coverage_without_such_an_attack_says_so(inputs, gapped):
     strongest = min(left, key=lambda name: np.mean(left[name][max(left[name])]))
     figure = draw("coverage", inputs)
     assert [axes.get_title(loc="left").partition(" ")[0] for axes in figure.axes] == [strongest]
-    assert any("not maximised" in text for text in _texts(figure))
+    assert any("not maximized" in text for text in _texts(figure))
     assert not any("missing" in text for text in _texts(figure))
     assert any("cells are missing" in text for text in _texts(draw("coverage", gapped)))

@@ -44,7 +44,7 @@ def coverage(evaluations: Evaluations, variant: str, attack: str) -> Coverage | 
 
     The thresholds are the percentiles of the confidences in clean images. The images under attack are those that the
     rows tell of: the first that fooled the model, misclassified images as they are; so that the failure is the largest
-    possible only where the attack maximises confidence in a wrong class and has one budget. A sample that went wrong
+    possible only where the attack maximizes confidence in a wrong class and has one budget. A sample that went wrong
     counts as failed at every threshold.
 
     Source: Goodfellow, Qin and Berthelot 2019, OpenReview H1g0piA9tQ.

@@ -22,7 +22,7 @@ class PlannedAttack:
     """A column of the results: `epsilons` is the grid of a bounded attack, None where distances are measured.
 
     `without` names the variants that it is not run on: a transfer has no cell on the variant that it comes from.
-    `maximises` names what an attack maximises beyond fooling the model, such as confidence in a wrong class. `counts`
+    `maximizes` names what an attack maximizes beyond fooling the model, such as confidence in a wrong class. `counts`
     is false where its images are no perturbations, so that it has no part in a worst case. `title` is what it is called
     in print, if not by its name. `sources` are the variants whose models it sees in place of the one it attacks.
     `repeats` names the first attack that it is the same as but for its seed: itself where there are others, None where
@@ -33,7 +33,7 @@ class PlannedAttack:
     norm: str
     epsilons: tuple[float, ...] | None
     without: tuple[str, ...] = ()
-    maximises: str | None = None
+    maximizes: str | None = None
     counts: bool = True
     title: str | None = None
     sources: tuple[str, ...] = ()
@@ -113,7 +113,7 @@ def plan_of(name: str, experiment: Experiment) -> Plan:
             attack.norm,
             attack.epsilons,
             tuple(one for one in variants if not attack.applies_to(one, variants)),
-            ATTACKS.entry(attack.attack.name).tags.get("maximises"),
+            ATTACKS.entry(attack.attack.name).tags.get("maximizes"),
             ATTACKS.entry(attack.attack.name).tags.get("access") != "none",
             attack.title,
             attack.transfer_from or (),
@@ -160,7 +160,7 @@ def plan_from(metadata: Mapping[str, str]) -> Plan | None:
                 item["norm"],
                 item["epsilons"] and tuple(item["epsilons"]),
                 tuple(item.get("without", ())),
-                item.get("maximises"),
+                item.get("maximizes"),
                 item.get("counts", True),
                 item.get("title"),
                 tuple(item.get("sources", ())),

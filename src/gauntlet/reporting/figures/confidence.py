@@ -35,7 +35,7 @@ Histograms = dict[str, NDArray[np.int64]]
 def confidence_histograms(inputs: FigureInputs, *, style: Style, most_variants: int = 16) -> Figure:
     """Draw one panel per variant with a histogram for each kind of image, in percent of the images of that kind.
 
-    The attack is the first that maximises confidence, without one the bounded attack under which the fewest samples
+    The attack is the first that maximizes confidence, without one the bounded attack under which the fewest samples
     stand; the noise is the first attack whose images are no perturbations, else the first that draws them at random.
     """
     rows = read_table(inputs.path("summary")).to_pylist()
@@ -70,7 +70,7 @@ def confidence_histograms(inputs: FigureInputs, *, style: Style, most_variants: 
         [
             f"adversarial: {plain(attack.title or attack.name)}" if attack else "",
             f"noise: {plain(noise.title or noise.name)}" if noise else "",
-            "" if attack is None or attack.maximises == "confidence" else "confidence was not maximised",
+            "" if attack is None or attack.maximizes == "confidence" else "confidence was not maximized",
             f"the first {len(variants)} of {measured} variants" if len(variants) < measured else "",
         ],
         style,
@@ -92,7 +92,7 @@ def _chosen(plan: Plan, rows: Sequence[dict[str, Any]]) -> tuple[PlannedAttack |
         (attack for attack in plan.attacks if attack.noise or not attack.counts), key=lambda one: one.counts
     )
     searching = [attack for attack in plan.attacks if attack not in noises]
-    confident = next((attack for attack in searching if attack.maximises == "confidence"), None)
+    confident = next((attack for attack in searching if attack.maximizes == "confidence"), None)
     return confident or strongest_attack(searching, rows), next(iter(noises), None)
 
 

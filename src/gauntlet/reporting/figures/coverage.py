@@ -39,18 +39,18 @@ Row = dict[str, Any]
     title="Failure rate against coverage",
     caption="A model that answers only above a threshold on its confidence: the share of attacked images that it "
     "answers wrongly against the share of clean images that it answers at all, as the threshold falls from left to "
-    "right. Only an attack that maximises confidence shows the worst.",
+    "right. Only an attack that maximizes confidence shows the worst.",
 )
 def failure_against_coverage(inputs: FigureInputs, *, style: Style) -> Figure:
-    """Draw one panel per attack that maximises confidence and one line per variant, pooled over seeds.
+    """Draw one panel per attack that maximizes confidence and one line per variant, pooled over seeds.
 
     Without such an attack, the one that left the fewest samples standing is drawn, and the note says that its images
-    do not maximise confidence.
+    do not maximize confidence.
     """
     rows = read_table(inputs.path("summary")).to_pylist()
     with open_evaluations(inputs.path("evaluations")) as evaluations:
         attacks = evaluations.plan.attacks
-        shown = [attack for attack in attacks if attack.maximises == "confidence"]
+        shown = [attack for attack in attacks if attack.maximizes == "confidence"]
         shown = shown or list(filter(None, [strongest_attack(attacks, rows)]))
         curves = {
             (attack.name, variant): coverage(evaluations, variant, attack.name)
@@ -83,8 +83,8 @@ def failure_against_coverage(inputs: FigureInputs, *, style: Style) -> Figure:
         axes.set_xlim(-2, 102)
         axes.set_ylim(-2, 102)
     legend_above(figure, handles, style, wide=wide)
-    modest = any(attack.maximises != "confidence" for attack in shown)
-    note = "confidence was not maximised: the worst may be higher" if modest else ""
+    modest = any(attack.maximizes != "confidence" for attack in shown)
+    note = "confidence was not maximized: the worst may be higher" if modest else ""
     note_below(figure, [note, *flags_note(told, missing="cells are missing", doubt="too low")], style, wide=wide)
     return figure
 

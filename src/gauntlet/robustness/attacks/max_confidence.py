@@ -48,7 +48,7 @@ def _recipe(name: str) -> Iterator[_Run]:
     norms=("linf", "l2"),
     access="gradient",
     batching="attack",
-    maximises="confidence",
+    maximizes="confidence",
     source="Goodfellow, Qin, Berthelot 2019, OpenReview H1g0piA9tQ; Goodfellow 2018, arXiv:1811.03685",
 )
 def max_confidence(
