@@ -1,4 +1,4 @@
-"""The library function: the same rows as the engine gives, for tensors and arrays, and clear refusals."""
+"""`gauntlet.evaluate`: the rows of the pipeline for tensors and arrays, and clear errors."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ with torch.no_grad():
 PGD = {"name": "pgd", "norm": "linf", "epsilons": [0.02, 0.1], "steps": 7}
 
 
-def test_it_agrees_row_by_row_with_the_pipelines_engine() -> None:
-    """Same model, images, attack and seed: the very same rows."""
+def test_its_rows_equal_those_of_the_evaluator() -> None:
+    """The same model, images, attack and seed give the same rows."""
     options = {"steps": 7, "step_size": None, "restarts": 1, "loss": "cross_entropy"}
     plan = AttackSettings("pgd", Spec("pgd", options), "linf", (0.02, 0.1))
     expected = engine(NETWORK, IMAGES, LABELS, plan, identity=CellIdentity("e", "v", 4)).rows
@@ -34,7 +34,7 @@ def test_it_agrees_row_by_row_with_the_pipelines_engine() -> None:
 
 
 def test_it_takes_tensors_arrays_and_bytes() -> None:
-    """uint8 and float, torch and numpy, give the same rows; inputs and model stay as they were."""
+    """uint8 and float, torch and numpy give the same rows; inputs and model are unchanged."""
     expected = evaluate(NETWORK, IMAGES, LABELS, PGD)
     before = IMAGES.clone()
     for images, labels in (
@@ -61,13 +61,13 @@ def test_it_takes_tensors_arrays_and_bytes() -> None:
     ],
 )
 def test_an_attack_is_validated_as_in_a_configuration(change: dict[str, Any], complaint: str) -> None:
-    """Misspelt names and options, values out of range, a norm that the attack lacks: one line each, with its path."""
+    """Unknown names and options, values out of range and missing norms are refused in one line with their path."""
     with pytest.raises(InputError, match=complaint):
         evaluate(NETWORK, IMAGES, LABELS, {**PGD, **change})
 
 
-def test_other_wrong_input_is_answered_clearly() -> None:
-    """No model, integer images that are no bytes, things that are no arrays."""
+def test_other_wrong_input_is_refused() -> None:
+    """Objects that are no model or array, and images of other integer types, are refused."""
     with pytest.raises(InputError, match="the model is a function; give a torch"):
         evaluate(lambda x: x, IMAGES, LABELS, PGD)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"images are torch\.int64"):
@@ -77,7 +77,7 @@ def test_other_wrong_input_is_answered_clearly() -> None:
 
 
 def test_rows_with_errors_come_with_a_warning() -> None:
-    """In a notebook a cheating attack's rows are shown, marked, and announced."""
+    """Rows of an attack that breaks its constraints are marked as errors, with a warning."""
     attack = {"name": "tests.support.cheating_attacks:outside_ball", "norm": "linf", "epsilons": [0.1]}
     with pytest.warns(UserWarning, match="sample 0"):
         rows = evaluate(NETWORK, IMAGES, LABELS, attack)
@@ -87,16 +87,16 @@ def test_rows_with_errors_come_with_a_warning() -> None:
 @pytest.mark.parametrize(
     "settings", [{"batch_size": 0}, {"batch_size": -4}, {"seed": -1}, {"seed": "a"}, {"precision": "fp99"}], ids=str
 )
-def test_settings_that_make_no_sense_are_refused(settings):
-    """A wrong batch size, seed or precision is one line, not an endless loop or a failure deep inside."""
+def test_invalid_settings_are_refused(settings):
+    """An invalid batch size, seed or precision is refused in one line."""
     attack = {"name": "pgd", "norm": "linf", "epsilons": [0.1]}
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)).eval()
     with pytest.raises(InputError, match=r"batch size|seed|precision"):
         evaluate(model, torch.rand(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64), attack, **settings)
 
 
-def test_images_a_hair_outside_the_box_are_clipped_and_told() -> None:
-    """A rounding error is neither an error nor passed over in silence; more than that is refused."""
+def test_images_slightly_outside_the_box_are_clipped_with_a_warning() -> None:
+    """Rounding errors are clipped with a warning; larger violations are refused."""
     images = IMAGES.clone()
     images[0, 0, 0, 0] = 1 + 2e-7
     with pytest.warns(UserWarning, match="outside .0, 1. and are clipped"):

@@ -1,4 +1,4 @@
-"""The command a user types: light to start, one line for what went wrong, the right exit code."""
+"""The command-line interface: light imports, one line per error, exit codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STAGES = ("prepare", "train", "evaluate", "certify", "diagnose", "inspect", "agg
 
 
 def run(monkeypatch, capsys, *arguments):
-    """Run the command in this process; give exit code, standard output and standard error."""
+    """Run the command in this process; return exit code, standard output and standard error."""
     monkeypatch.setattr(sys, "argv", ["gauntlet", *arguments])
     monkeypatch.setattr(sys, "path", [*sys.path])
     with pytest.raises(SystemExit) as caught:
@@ -28,8 +28,8 @@ def run(monkeypatch, capsys, *arguments):
 
 
 @pytest.mark.parametrize("statement", ["import gauntlet", "import gauntlet.cli", "import gauntlet.pipeline.staleness"])
-def test_starting_loads_nothing_heavy(statement):
-    """`gauntlet --help` and every start of Snakemake load neither torch nor matplotlib."""
+def test_start_up_loads_no_heavy_library(statement):
+    """`gauntlet --help` and Snakemake's helpers load neither torch nor matplotlib."""
     code = (
         f"import sys; {statement}; print([name for name in ('torch', 'matplotlib', 'pandas') if name in sys.modules])"
     )
@@ -38,7 +38,7 @@ def test_starting_loads_nothing_heavy(statement):
 
 
 def test_help_names_every_stage():
-    """Each stage is a sub-command with help of its own."""
+    """Each stage is a sub-command with its own help."""
     shown = CliRunner().invoke(app, ["--help"]).output
     assert [stage for stage in (*STAGES, "check") if stage not in shown] == []
     for stage in STAGES:
@@ -46,15 +46,15 @@ def test_help_names_every_stage():
 
 
 def test_check_counts_the_cells(monkeypatch, capsys):
-    """A right configuration is answered with what it spans, and exit 0."""
+    """`gauntlet check` counts the cells of a valid configuration and exits with 0."""
     code, out, _ = run(monkeypatch, capsys, "check", str(ROOT / "config.yaml"))
     assert code in (0, None)
     assert re.fullmatch(r"digits: 12 train, \d+ evaluate, 3 certify, 12 diagnose\n", out)
 
 
 @pytest.mark.parametrize("stage", ["check", *STAGES])
-def test_a_wrong_configuration_stops_every_stage_before_anything_is_written(monkeypatch, capsys, tmp_path, stage):
-    """Exit 2, one line on standard error, no file, no traceback."""
+def test_a_wrong_configuration_stops_every_stage(monkeypatch, capsys, tmp_path, stage):
+    """Each stage exits with 2 and one line on standard error, and writes no file."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text("experiments: {a: {datset: x}}")
     code, out, err = run(monkeypatch, capsys, stage)
@@ -64,8 +64,8 @@ def test_a_wrong_configuration_stops_every_stage_before_anything_is_written(monk
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
-def test_ids_that_name_no_cell_are_answered_with_those_that_exist(monkeypatch, capsys, tmp_path):
-    """A misspelt variant is exit 2 and a list."""
+def test_unknown_ids_are_refused_with_the_existing_ones(monkeypatch, capsys, tmp_path):
+    """A misspelt variant exits with 2 and lists the variants."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
     code, _, err = run(monkeypatch, capsys, "train", "--variant", "softmaxx")
@@ -73,8 +73,8 @@ def test_ids_that_name_no_cell_are_answered_with_those_that_exist(monkeypatch, c
     assert "nothing to train has these ids; there are: train small variant=softmax seed=0" in err
 
 
-def test_a_missing_input_is_named_with_what_makes_it(monkeypatch, capsys, tmp_path):
-    """Training before preparing says what is missing, exit 1."""
+def test_a_missing_input_is_named_with_the_command_that_makes_it(monkeypatch, capsys, tmp_path):
+    """Training before preparing exits with 1 and names the missing file."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
     code, _, err = run(monkeypatch, capsys, "train")
@@ -82,8 +82,8 @@ def test_a_missing_input_is_named_with_what_makes_it(monkeypatch, capsys, tmp_pa
     assert re.search(r"needs data/sklearn_digits-\w+/manifest\.json; run `gauntlet prepare`", err)
 
 
-def test_what_is_current_is_left_alone(monkeypatch, capsys, tmp_path, caplog):
-    """A stage run by hand does nothing where nothing is stale."""
+def test_a_current_cell_is_left_alone(monkeypatch, capsys, tmp_path, caplog):
+    """A stage does nothing if no cell is stale."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
     finish_cells(tmp_path)
@@ -95,8 +95,8 @@ def test_what_is_current_is_left_alone(monkeypatch, capsys, tmp_path, caplog):
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
 
 
-def test_cells_of_another_configuration_are_refused_by_aggregation(monkeypatch, capsys, tmp_path):
-    """Numbers of two configurations are never put in one table: the cells are named, exit 1."""
+def test_aggregation_refuses_cells_of_another_configuration(monkeypatch, capsys, tmp_path):
+    """Stale cells are named and the exit code is 1."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
     finish_cells(tmp_path)
@@ -110,8 +110,8 @@ def test_cells_of_another_configuration_are_refused_by_aggregation(monkeypatch, 
 
 
 @pytest.mark.parametrize("stage", ["figures", "tables"])
-def test_what_shows_results_says_when_an_edit_has_overtaken_them(monkeypatch, capsys, tmp_path, caplog, stage):
-    """Files that agree with each other may still be those of the configuration before the edit."""
+def test_results_of_an_older_configuration_are_reported(monkeypatch, capsys, tmp_path, caplog, stage):
+    """Commands that show results warn if the configuration has changed since."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
     finish_cells(tmp_path)

@@ -1,4 +1,4 @@
-"""`training.gpus`: how many processes share a training, which decides no result."""
+"""`training.gpus`, the number of processes of one training, which changes no result."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gauntlet.pipeline.staleness import Plan
 from tests.support.stub_outputs import CONFIG, plan_in, write_config
 
 
-def configured(folder, *, gpus=2, variant=None, execution=None, training=None) -> Plan:
-    """Plan a configuration whose trainings are shared."""
+def shared_plan(folder, *, gpus=2, variant=None, execution=None, training=None) -> Plan:
+    """Return the plan of a configuration with several processes per training."""
     config = copy.deepcopy(CONFIG)
     config["execution"] = execution or {}
     config["experiments"]["small"]["training"] |= {"gpus": gpus, **(training or {})}
@@ -23,13 +23,13 @@ def configured(folder, *, gpus=2, variant=None, execution=None, training=None) -
     return plan_in(folder)
 
 
-def test_the_number_of_processes_decides_no_result(tmp_path, monkeypatch):
-    """No recipe has it, a variant's own neither."""
+def test_the_number_of_processes_is_in_no_recipe(tmp_path, monkeypatch):
+    """Neither the experiment's nor a variant's number of processes is part of a recipe."""
     monkeypatch.chdir(tmp_path)
     plans = [
-        configured(tmp_path, gpus=1),
-        configured(tmp_path, gpus=4),
-        configured(tmp_path, gpus=1, variant={"training": {"gpus": 2}}),
+        shared_plan(tmp_path, gpus=1),
+        shared_plan(tmp_path, gpus=4),
+        shared_plan(tmp_path, gpus=1, variant={"training": {"gpus": 2}}),
     ]
     for cell in (Cell("train", "small", "softmax", 0), Cell("report", "small")):
         assert len({str(plan.outline(cell).as_dict()) for plan in plans}) == 1
@@ -49,14 +49,14 @@ def test_the_number_of_processes_decides_no_result(tmp_path, monkeypatch):
         ({"execution": {"device": "mps"}}, "mps is one device"),
     ],
 )
-def test_what_cannot_be_shared_is_refused(tmp_path, settings, message):
-    """By `gauntlet check`, with the reason; for one process it is all right."""
+def test_a_training_that_cannot_be_distributed_is_refused(tmp_path, settings, message):
+    """`gauntlet check` refuses it with the reason; one process is accepted."""
     with pytest.raises(InputError, match=message):
-        configured(tmp_path, **settings)
-    assert isinstance(configured(tmp_path, **settings, gpus=1).config, Config)
+        shared_plan(tmp_path, **settings)
+    assert isinstance(shared_plan(tmp_path, **settings, gpus=1).config, Config)
 
 
-def test_batch_statistics_of_losses_are_shared(tmp_path):
-    """Processes gather the outputs of the whole batch: every loss is right."""
-    plan = configured(tmp_path)
+def test_losses_of_batch_statistics_are_accepted(tmp_path):
+    """Losses of batch statistics are accepted, since processes gather the outputs of the whole batch."""
+    plan = shared_plan(tmp_path)
     assert plan.experiment("small").variants["lipschitz"].loss.name == "hkr"

@@ -1,4 +1,4 @@
-"""A configuration is right, or every mistake in it is told in one line that says where and what would be right."""
+"""Loading of configurations: every mistake is reported in one line with its place and remedy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULT = ROOT / "config.yaml"
 
 
 def edited(tmp_path, path, value, *, remove=False):
-    """Write the default configuration with one place changed, and give the file."""
+    """Write the default configuration with one value changed; return its path."""
     config = copy.deepcopy(read_yaml(DEFAULT).content)
     place = config
     *parents, last = path
@@ -38,7 +38,7 @@ D = ("experiments", "digits")
 WRONG = [
     ((*D, "attacks", "spsa", "surrogate"), "adaptive", "spsa.surrogate: spsa takes no gradients"),
     ((*D, "attacks", "ddn", "units"), "normalized", "ddn.units: foolbox:DDNAttack takes no budgets"),
-    ((*D, "attacks", "pgd", "units"), "normalised", "pgd.units: should be 'pixels' or 'normalized'"),
+    ((*D, "attacks", "pgd", "units"), "normal", "pgd.units: should be 'pixels' or 'normalized'"),
     (
         (*D, "attacks", "dots"),
         {"name": "salt_and_pepper_noise", "epsilons": [2], "units": "normalized"},
@@ -264,8 +264,8 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("path", "value", "message"), WRONG, ids=[message[:60] for _, _, message in WRONG])
-def test_a_mistake_is_told_with_its_place_and_remedy(tmp_path, path, value, message):
-    """One line per mistake: the file, the path in it, what was expected, the nearest valid name."""
+def test_a_mistake_is_reported_with_its_place_and_remedy(tmp_path, path, value, message):
+    """Each mistake is one line with file, line, key, and the expected value or nearest valid name."""
     file = edited(tmp_path, path, value)
     with pytest.raises(InputError) as caught:
         load([file])
@@ -290,8 +290,8 @@ RIGHT = [
 
 
 @pytest.mark.parametrize(("path", "value"), RIGHT, ids=str)
-def test_what_just_works_is_not_refused(tmp_path, path, value):
-    """Each stands at the edge of a mistake above."""
+def test_values_just_inside_the_limits_are_accepted(tmp_path, path, value):
+    """Values next to those refused above are accepted."""
     load([edited(tmp_path, path, value)])
 
 
@@ -304,8 +304,8 @@ def test_what_just_works_is_not_refused(tmp_path, path, value):
         ({"source": "imagefolder", "root": "images"}, 10_000),
     ],
 )
-def test_targets_are_held_against_the_classes_that_are_known(tmp_path, dataset, accepted):
-    """Some sources say how many classes they have; where none does nothing is refused."""
+def test_the_number_of_targets_is_checked_against_the_number_of_classes(tmp_path, dataset, accepted):
+    """Too many targets are refused if the source declares its number of classes."""
     file = edited(tmp_path, (*D, "dataset"), dataset)
     config = read_yaml(file).content
 
@@ -321,7 +321,7 @@ def test_targets_are_held_against_the_classes_that_are_known(tmp_path, dataset, 
 
 
 def test_a_default_number_of_targets_is_no_mistake(tmp_path, monkeypatch):
-    """What a user did not write cannot be refused: such attacks take the classes there are."""
+    """A default number of targets is reduced to the number of classes, not refused."""
     digits = SOURCES.catalogue["sklearn_digits"]
     two = replace(digits, tags={**digits.tags, "classes": 2})
     monkeypatch.setitem(SOURCES.__dict__, "catalogue", {**SOURCES.catalogue, "sklearn_digits": two})
@@ -330,12 +330,12 @@ def test_a_default_number_of_targets_is_no_mistake(tmp_path, monkeypatch):
         load([edited(tmp_path, (*D, "attacks", "fab"), {"name": "fab", "norm": "linf", "targets": 8})])
 
 
-def test_a_surrogate_of_a_class_that_does_not_say_is_left_to_it(tmp_path, monkeypatch):
-    """A user's own network may offer any surrogate, unless it is registered with its surrogates."""
+def test_surrogates_of_a_user_network_are_checked_if_declared(tmp_path, monkeypatch):
+    """A network without declared surrogates may offer any; a registered one is limited to those declared."""
     attacks = {"a": {"name": "pgd", "norm": "linf", "epsilons": [0.1], "surrogate": "early"}}
     text = "import torch\nfrom gauntlet.registry import MODELS\n{}class Mine(torch.nn.Module):\n    pass\n"
     monkeypatch.syspath_prepend(tmp_path)
-    for module, decorator in (("mute", ""), ("told", '@MODELS.register("x", surrogates=("late",))\n')):
+    for module, decorator in (("mute", ""), ("declared", '@MODELS.register("x", surrogates=("late",))\n')):
         (tmp_path / f"{module}_surrogates.py").write_text(text.format(decorator))
         own = {"dataset": {"source": "sklearn_digits"}, "variants": {"v": {"model": f"{module}_surrogates:Mine"}}}
         file = tmp_path / "config.yaml"
@@ -352,13 +352,13 @@ def test_a_surrogate_of_a_class_that_does_not_say_is_left_to_it(tmp_path, monkey
     [(*D, "dataset"), (*D, "variants"), (*D, "dataset", "source"), (*D, "attacks", "pgd", "name"), ("experiments",)],
 )
 def test_a_missing_required_key_is_named(tmp_path, path):
-    """What is required and absent is told by its path."""
+    """A missing required key is reported with its path."""
     with pytest.raises(InputError, match=r"required|is missing"):
         load([edited(tmp_path, path, None, remove=True)])
 
 
-def test_all_mistakes_are_told_at_once(tmp_path):
-    """A user mends a file once, not once per mistake."""
+def test_all_mistakes_are_reported_at_once(tmp_path):
+    """One error lists every mistake of a file."""
     config = read_yaml(DEFAULT).content
     experiment = config["experiments"]["digits"]
     experiment["sedes"] = 1
@@ -369,13 +369,13 @@ def test_all_mistakes_are_told_at_once(tmp_path):
     file.write_text(yaml.safe_dump(config))
     with pytest.raises(InputError) as caught:
         load([file])
-    told = str(caught.value)
+    message = str(caught.value)
     for part in ("digits.sedes", "pgd.stepz", "pgd.restarts", "ecc.model.head", "training.epochs"):
-        assert part in told
+        assert part in message
 
 
 def test_several_files_are_one_configuration(tmp_path):
-    """Experiments are put side by side; the same name twice is refused with both files named."""
+    """Experiments of several files are joined; a name in two files is refused with both files."""
     (tmp_path / "a.yaml").write_text(DEFAULT.read_text())
     (tmp_path / "b.yaml").write_text(DEFAULT.read_text().replace("  digits:", "  others:"))
     assert list(load([tmp_path / "a.yaml", tmp_path / "b.yaml"]).experiments) == ["digits", "others"]
@@ -386,14 +386,14 @@ def test_several_files_are_one_configuration(tmp_path):
 
 
 def test_defaults_and_their_explicit_values_are_the_same_slice(tmp_path):
-    """Writing a default out changes nothing that a cell depends on."""
+    """A default that is written out changes no configuration slice."""
     plain = load([DEFAULT]).experiments["digits"]
     file = edited(tmp_path, (*D, "attacks", "pgd", "loss"), "cross_entropy")
     assert load([file]).experiments["digits"].attacks["pgd"].as_dict() == plain.attacks["pgd"].as_dict()
 
 
-def test_a_variant_trains_differently_only_where_it_says_so(tmp_path):
-    """A variant's `training` changes its own keys and keeps the experiment's others."""
+def test_a_variants_training_changes_its_own_keys_only(tmp_path):
+    """A variant's `training` keeps the experiment's other keys."""
     file = edited(tmp_path, (*D, "variants", "ecc", "training"), {"epochs": 7})
     experiment = load([file]).experiments["digits"]
     assert experiment.training_of("ecc").epochs == 7
@@ -401,8 +401,8 @@ def test_a_variant_trains_differently_only_where_it_says_so(tmp_path):
     assert experiment.training_of("softmax") == experiment.training
 
 
-def test_a_variant_can_switch_the_adversary_of_all_off(tmp_path):
-    """`adversary: null` of a variant is what it says, and not "as the experiment's"."""
+def test_a_variant_can_turn_the_experiments_adversary_off(tmp_path):
+    """`adversary: null` of a variant means no adversary, not the experiment's."""
     config = read_yaml(edited(tmp_path, (*D, "training", "adversary"), {"name": "pgd", "epsilon": 0.1})).content
     config["experiments"]["digits"]["variants"]["ecc"]["training"] = {"adversary": None}
     file = tmp_path / "config.yaml"
@@ -413,8 +413,8 @@ def test_a_variant_can_switch_the_adversary_of_all_off(tmp_path):
     assert experiment.training_of("softmax").as_dict()["adversary"] == {**filled, "random_start": True}
 
 
-def test_everything_that_trains_stands_in_the_slice(tmp_path):
-    """Components with their options filled in; a schedule that is a name alone stays one."""
+def test_the_slice_holds_all_training_settings(tmp_path):
+    """Components are in the slice with all options; a schedule given by name stays a name."""
     training = {
         "epochs": 20,
         "schedule": {"name": "step", "milestones": [10, 15]},
@@ -449,23 +449,23 @@ def test_everything_that_trains_stands_in_the_slice(tmp_path):
     assert negatives == {"name": "overlay", "faintest": 0.7, "share": 1.0, "start_epoch": 20}
 
 
-def test_the_grid_is_variants_times_seeds_times_probes():
-    """Twelve models, every attack on each but a transfer on its source, certificates where there is a claim."""
+def test_the_grid_is_variants_times_seeds_times_attacks():
+    """Each model meets every attack but a transfer from itself; Lipschitz models are certified."""
     experiment = load([DEFAULT]).experiments["digits"]
     assert len(list(grid.models("digits", experiment))) == 12
     assert len(list(grid.evaluations("digits", experiment))) == 12 * len(experiment.attacks) - 3
     assert {cell.variant for cell in grid.certificates("digits", experiment)} == {"lipschitz"}
 
 
-def test_a_certificate_that_no_variant_can_have_is_refused(tmp_path):
-    """An unconstrained network is not certified, and an experiment of such networks only is told so."""
+def test_a_certificate_that_fits_no_variant_is_refused(tmp_path):
+    """A Lipschitz certificate is refused in an experiment without Lipschitz networks."""
     file = edited(tmp_path, (*D, "variants", "lipschitz"), None, remove=True)
     with pytest.raises(InputError, match=r"certificates\.lipschitz: no variant has a lipschitz network"):
         load([file])
 
 
-def test_a_transfer_from_each_is_one_attack_per_variant(tmp_path):
-    """`*` stands for every variant; none is attacked from itself; a list is an ensemble without the attacked one."""
+def test_a_transfer_from_every_variant_is_one_attack_per_source(tmp_path):
+    """`*` is every variant; no model is attacked from itself; a list is an ensemble without the model itself."""
     config = load([edited(tmp_path, (*D, "attacks", "pgd", "transfer_from"), "*")])
     experiment = config.experiments["digits"]
     named = [f"pgd_from_{variant}" for variant in experiment.variants]
@@ -479,16 +479,16 @@ def test_a_transfer_from_each_is_one_attack_per_variant(tmp_path):
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_transfer_from_each_takes_no_name_that_is_taken(tmp_path, first):
-    """Neither attack is lost in silence, whichever stands first."""
+def test_an_expanded_transfer_with_a_taken_name_is_refused(tmp_path, first):
+    """Two attacks of one name are refused, whatever their order."""
     attacks = read_yaml(DEFAULT).content["experiments"]["digits"]["attacks"]
     own, crossed = {"t_from_ecc": attacks["fgsm"]}, {"t": {**attacks["pgd"], "transfer_from": "*"}}
     with pytest.raises(InputError, match="two attacks are called 't_from_ecc'"):
         load([edited(tmp_path, (*D, "attacks"), {**own, **crossed} if first else {**crossed, **own})])
 
 
-def test_titles_and_headline_decide_no_cell(tmp_path):
-    """What is printed stands in no slice of a cell; transfers from every variant say in their titles from which."""
+def test_titles_and_headline_are_in_no_slice(tmp_path):
+    """Titles and headline change no cell's slice; an expanded transfer's title names its source."""
     config = copy.deepcopy(read_yaml(DEFAULT).content)
     experiment, file = config["experiments"]["digits"], tmp_path / "titled.yaml"
     plain = load([DEFAULT]).experiments["digits"]

@@ -1,4 +1,4 @@
-"""Variants of the logic-inspired networks: what goes together, and what is refused with which reason."""
+"""Variants of the logic-inspired networks: accepted and refused combinations."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from gauntlet.registry import ACTIVATIONS, FOLDINGS, UNITS, Spec
 
 
 def reasons(loss: str = "cross_entropy", **model: Any) -> list[tuple[tuple[str | int, ...], str]]:
-    """What is said against a variant of the MNIST CNN."""
+    """Return why a variant of the MNIST CNN is refused."""
     return list(misfits(Variant(model={"name": "mnist_cnn", **model}, loss=loss), Training()))
 
 
 @pytest.mark.parametrize(
     ("activation", "unit", "folding"), list(itertools.product(ACTIVATIONS.names(), UNITS.names(), FOLDINGS.names()))
 )
-def test_all_parts_go_together_but_elliptical_units_and_minima(activation: str, unit: str, folding: str) -> None:
-    """A single pair is refused, at its place, with the reason."""
+def test_only_elliptical_units_with_minima_are_refused(activation: str, unit: str, folding: str) -> None:
+    """Every other combination of activation, unit and folding is accepted."""
     found = reasons(activation=activation, unit=unit, folding=folding)
     if (unit, folding) == ("elliptical", "minmaxout"):
-        ((place, told),) = found
+        ((place, reason),) = found
         assert place == ("model", "folding")
-        assert told.startswith("minmaxout takes minima: each elliptical unit answers inside an ellipsoid")
+        assert reason.startswith("minmaxout takes minima: each elliptical unit answers inside an ellipsoid")
     else:
         assert found == []
 
 
 @pytest.mark.parametrize(
-    ("head", "loss", "told"),
+    ("head", "loss", "reason"),
     [
         ("sigmoid", "sigmoid_mse", None),
         ("sigmoid", "sigmoid_bce", None),
@@ -42,13 +42,13 @@ def test_all_parts_go_together_but_elliptical_units_and_minima(activation: str, 
         ("ecc", "sigmoid_bce", "sigmoid_bce needs an output of sigmoid, this network gives codes"),
     ],
 )
-def test_losses_of_sigmoids_need_sigmoids(head: str, loss: str, told: str | None) -> None:
-    """Either way round the loss and the output must fit."""
-    assert reasons(loss, head=head) == ([] if told is None else [(("loss",), told)])
+def test_losses_of_sigmoids_need_sigmoids(head: str, loss: str, reason: str | None) -> None:
+    """Sigmoid losses need a sigmoid head, and other losses refuse it."""
+    assert reasons(loss, head=head) == ([] if reason is None else [(("loss",), reason)])
 
 
 def test_options_of_parts_are_checked_and_filled_in() -> None:
-    """A part is a name or a mapping; its defaults stand in the variant."""
+    """A part is a name or a mapping, and its defaults are added."""
     model = Variant(model={"name": "vgg", "activation": {"name": "relog", "beta": 2, "start": -0.5}}).model
     assert model.options["activation"] == {
         "name": "relog",
@@ -64,14 +64,14 @@ def test_options_of_parts_are_checked_and_filled_in() -> None:
         Variant(model={"name": "vgg", "unit": {"name": "elliptical", "stop": -1.0}})
 
 
-def test_an_own_option_of_the_same_name_is_left_alone() -> None:
-    """lipschitz_cnn's `activation` is a plain option."""
+def test_an_option_with_the_name_of_a_part_is_left_alone() -> None:
+    """The `activation` of lipschitz_cnn is a plain option."""
     model = Variant(model={"name": "lipschitz_cnn", "activation": "full_sort"}, loss=Spec("hkr")).model
     assert model.options["activation"] == "full_sort"
 
 
-def test_a_component_that_is_left_out_has_its_options_too() -> None:
-    """The default of a key is the same configuration as that default written out: neither makes the other stale."""
+def test_a_default_component_equals_the_same_component_written_out() -> None:
+    """Neither form makes the other stale."""
     assert Training() == Training(optimizer="adam", schedule="constant")
     assert Variant(model="cnn") == Variant(model="cnn", loss="cross_entropy")
     assert Training().optimizer.options["lr"] == 0.001

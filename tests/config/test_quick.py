@@ -1,4 +1,4 @@
-"""The quick form of an experiment: what it is, what is told of it, and when it is made."""
+"""The quick form of an experiment: a smaller experiment derived by merging changes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUICK = {
 
 
 def configuration(quick=QUICK, **more):
-    """Give the small configuration with a quick form, and further experiments."""
+    """Return the small configuration with a quick form, and further experiments."""
     config = copy.deepcopy(CONFIG)
     config["experiments"]["small"]["quick"] = copy.deepcopy(quick)
     config["experiments"] |= more
@@ -36,7 +36,7 @@ def configuration(quick=QUICK, **more):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder to work in, with the small configuration and a quick form of it."""
+    """The working folder, with the small configuration and its quick form."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, configuration())
     return tmp_path
@@ -57,7 +57,7 @@ def folder(tmp_path, monkeypatch):
     ],
 )
 def test_mappings_merge_and_all_else_replaces(full, changes, result):
-    """Key by key at any depth, in the order of the full form; null removes; what is new is taken as it is."""
+    """Mappings merge by key at any depth in the full form's order, null removes a key, other values replace."""
     before = copy.deepcopy((full, changes))
     found = merged(full, changes)
     assert found == result
@@ -66,7 +66,7 @@ def test_mappings_merge_and_all_else_replaces(full, changes, result):
 
 
 def test_a_quick_form_is_an_experiment_of_its_own(folder):
-    """It stands behind its full form, with a stored split of its own; the full one is as it is without."""
+    """The quick form follows its full form and has its own data split; the full form is unchanged."""
     config = load([folder / "config.yaml"])
     assert (config.full_forms, config.quick_forms) == (("small",), ("small_quick",))
     assert list(config.experiments) == ["small", "small_quick"]
@@ -79,8 +79,8 @@ def test_a_quick_form_is_an_experiment_of_its_own(folder):
     assert full.as_dict() == load([write_config(folder, CONFIG)]).experiments["small"].as_dict()
 
 
-def test_a_limit_is_what_gives_another_split(folder):
-    """A quick form that changes nothing of the data shares what is stored."""
+def test_a_quick_form_without_data_changes_shares_the_split(folder):
+    """A quick form with the same data settings has no split of its own."""
     config = load([write_config(folder, configuration({"seeds": [0]}))])
     assert len(Plan(config).datasets) == 1
 
@@ -103,8 +103,8 @@ def test_a_limit_is_what_gives_another_split(folder):
         ([], "small.quick: should be a mapping, got a list"),
     ],
 )
-def test_a_mistake_in_a_quick_form_is_told_once_below_its_key(tmp_path, quick, message):
-    """One line, at the place that a user has to mend."""
+def test_a_mistake_in_a_quick_form_is_reported_once_at_its_key(tmp_path, quick, message):
+    """The one line of the error names the key to correct."""
     file = write_config(tmp_path, configuration(quick))
     with pytest.raises(InputError) as caught:
         load([file])
@@ -112,8 +112,8 @@ def test_a_mistake_in_a_quick_form_is_told_once_below_its_key(tmp_path, quick, m
     assert re.match(rf"{re.escape(str(file))}:\d+:\d+: experiments\.{re.escape(message)}", line), line
 
 
-def test_a_mistake_of_the_full_form_is_not_told_twice(tmp_path):
-    """The quick form has it too, but it is mended in one place; a mistake of its own is told beside."""
+def test_a_mistake_of_the_full_form_is_not_reported_again(tmp_path):
+    """Only mistakes of the quick form itself are added."""
     config = configuration({"training": {"epochs": -1}})
     config["experiments"]["small"]["attacks"]["pgd"]["stepz"] = 3
     with pytest.raises(InputError) as caught:
@@ -124,8 +124,8 @@ def test_a_mistake_of_the_full_form_is_not_told_twice(tmp_path):
     assert "experiments.small.quick.training.epochs" in lines[1]
 
 
-def test_a_name_that_is_taken_is_refused(tmp_path):
-    """Neither form is lost in silence, also where the other experiment stands in another file."""
+def test_a_quick_form_with_a_taken_name_is_refused(tmp_path):
+    """Two experiments of one name are refused, also in different files."""
     file = write_config(tmp_path, configuration())
     other = tmp_path / "other.yaml"
     other.write_text(yaml.safe_dump({"experiments": {"small_quick": CONFIG["experiments"]["small"]}}))
@@ -134,13 +134,13 @@ def test_a_name_that_is_taken_is_refused(tmp_path):
             load(files)
 
 
-def test_what_is_no_mapping_is_left_for_the_schema():
-    """Expansion invents no experiment from what is none."""
+def test_malformed_experiments_are_left_to_the_schema():
+    """The expansion passes on values that are no mappings."""
     assert expanded({"a": 5, "b": {"quick": 3}}).experiments == {"a": 5, "b": {"quick": 3}}
 
 
 def test_neither_form_makes_the_other_stale(folder):
-    """Editing one leaves every cell of the other current."""
+    """An edit of one form leaves every cell of the other current."""
     finish_cells(folder)
     config = configuration({**QUICK, "training": {"epochs": 2}})
     write_config(folder, config)
@@ -154,7 +154,7 @@ def test_neither_form_makes_the_other_stale(folder):
 
 
 def test_no_cell_reads_the_other_forms_files(folder):
-    """Nothing of quick and full is mixed."""
+    """Cells of quick and full form read their own form's files only."""
     plan = plan_in(folder)
     for name in plan.config.experiments:
         read = {maker for cell in plan.cells_of(name) for maker in plan.upstream(cell)}
@@ -162,8 +162,8 @@ def test_no_cell_reads_the_other_forms_files(folder):
         assert {maker.name for maker in read if not maker.experiment} == {plan.data_cell(name).name}
 
 
-def test_status_is_silent_about_quick_forms_that_nobody_began(folder):
-    """They are listed once their results folder is there, or when asked for."""
+def test_status_lists_quick_forms_once_started_or_requested(folder):
+    """A quick form is listed if its results folder exists or `quick` is requested."""
 
     def listed(**options):
         return {status.cell.experiment for status in collect_status(plan_in(folder), **options).cells} - {""}
@@ -184,8 +184,8 @@ def test_status_is_silent_about_quick_forms_that_nobody_began(folder):
         (["--experiment", "small_quick", "--variant", "ecc"], set()),
     ],
 )
-def test_a_stage_makes_a_quick_form_by_name_only(folder, caplog, arguments, wanted):
-    """`gauntlet train` alone is the full form."""
+def test_a_stage_runs_a_quick_form_by_name_only(folder, caplog, arguments, wanted):
+    """`gauntlet train` without arguments runs the full form."""
     finish_cells(folder)
     with caplog.at_level("INFO"):
         done = CliRunner().invoke(app, ["train", *arguments])
@@ -193,8 +193,8 @@ def test_a_stage_makes_a_quick_form_by_name_only(folder, caplog, arguments, want
     assert (done.exit_code == 0) == bool(wanted)
 
 
-def test_data_are_prepared_for_the_form_that_is_named(folder, caplog):
-    """By experiment, or by the data set's own name; without either for the full form."""
+def test_data_are_prepared_for_the_named_form(folder, caplog):
+    """Data are chosen by experiment or data set; the default is the full form."""
     finish_cells(folder)
     plan = plan_in(folder)
     full, quick = (plan.data_cell(name).name for name in ("small", "small_quick"))
@@ -206,7 +206,7 @@ def test_data_are_prepared_for_the_form_that_is_named(folder, caplog):
 
 
 def test_check_counts_both_forms(folder):
-    """Both are checked, and both are listed."""
+    """`gauntlet check` lists the cells of both forms."""
     out = CliRunner().invoke(app, ["check"]).output
     assert out.splitlines() == [
         "small: 6 train, 24 evaluate, 2 certify, 6 diagnose",

@@ -1,4 +1,4 @@
-"""Batches that fit into memory: halved, grown back, with nothing counted twice."""
+"""Adaptive batch sizes that halve when memory runs out and grow back later."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from gauntlet.robustness.attacks.base.query_counts import QueryCounts
 CPU = torch.device("cpu")
 
 
-def test_halving_ends_at_one() -> None:
-    """When a single image does not fit, the error says so."""
+def test_a_batch_of_one_that_does_not_fit_is_an_error() -> None:
+    """Memory that is too small for a single image is reported as such."""
     batches = BatchSize(5, CPU)
     batches.halve()
     batches.halve()
@@ -22,8 +22,8 @@ def test_halving_ends_at_one() -> None:
         batches.halve()
 
 
-def test_a_reduced_batch_grows_back_when_memory_lasts_and_ever_more_rarely_when_not() -> None:
-    """After a while a larger batch is tried again, up to the first size; a failed trial doubles the while."""
+def test_a_reduced_batch_size_grows_back() -> None:
+    """A larger batch is tried after a while, up to the first size; each failed trial doubles the while."""
     limit, sizes = 4, []
 
     def run(part: slice) -> None:
@@ -43,8 +43,8 @@ def test_a_reduced_batch_grows_back_when_memory_lasts_and_ever_more_rarely_when_
     assert sizes == [*[8] * 64, 16]
 
 
-def test_another_error_is_passed_on() -> None:
-    """Only the end of memory is met with smaller batches."""
+def test_other_errors_are_raised() -> None:
+    """Only out-of-memory errors reduce the batch size."""
 
     def run(part: slice) -> None:
         raise RuntimeError("shapes do not match")
@@ -53,8 +53,8 @@ def test_another_error_is_passed_on() -> None:
         list(BatchSize(4, CPU).parts(4, run))
 
 
-def test_what_failed_is_not_counted() -> None:
-    """A pass that memory interrupts is booked once, when it is done again."""
+def test_queries_of_a_failed_batch_are_not_counted() -> None:
+    """A batch that runs out of memory is counted once, when it is repeated."""
     counts = QueryCounts(CPU)
     counts.start(6)
     batches = BatchSize(6, CPU)

@@ -1,4 +1,4 @@
-"""Files are whole or absent."""
+"""Atomic file writes: every file is whole or absent."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from gauntlet.core.files import (
 )
 
 
-def test_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path):
-    """An exception while writing changes nothing a reader sees."""
+def test_a_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path):
+    """An exception during a write leaves the old file unchanged."""
     target = tmp_path / "table"
     target.write_text("old")
     with pytest.raises(RuntimeError), atomic_path(target) as temporary:
@@ -36,15 +36,15 @@ def test_failed_write_leaves_the_old_file_and_no_partial_one(tmp_path):
     assert os.listdir(tmp_path) == ["table"]
 
 
-def test_full_disk_is_said_in_one_line(tmp_path):
-    """ENOSPC becomes an error that names the file, and leaves nothing behind."""
+def test_a_full_disk_is_reported_in_one_line(tmp_path):
+    """ENOSPC becomes an error that names the file, and no partial file stays."""
     with pytest.raises(GauntletError, match=r"table: the disk is full; free space"), atomic_path(tmp_path / "table"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert os.listdir(tmp_path) == []
 
 
 def test_unchanged_content_keeps_the_time_stamp(tmp_path):
-    """Writing the same bytes again does not touch the file, so nothing downstream looks newer."""
+    """A file that is written again with the same bytes keeps its modification time."""
     target = tmp_path / "manifest.json"
     write_json(target, {"b": 1, "a": [1.5, None]})
     os.utime(target, (1, 1))
@@ -54,8 +54,8 @@ def test_unchanged_content_keeps_the_time_stamp(tmp_path):
     assert target.stat().st_mtime > 1
 
 
-def test_new_file_obeys_the_umask(tmp_path):
-    """A published file is readable by the group, unlike the temporary one it came from."""
+def test_a_new_file_obeys_the_umask(tmp_path):
+    """A published file is readable by the group, unlike its temporary file."""
     old = os.umask(0o022)
     try:
         write_bytes(tmp_path / "file", b"x")
@@ -65,7 +65,7 @@ def test_new_file_obeys_the_umask(tmp_path):
 
 
 def test_canonical_json_has_one_spelling_and_refuses_nan():
-    """Key order does not matter; a NaN, which equals nothing, is refused."""
+    """Canonical JSON does not depend on the order of keys, and NaN is refused."""
     assert canonical_json({"b": 1, "a": "ε"}) == '{"a":"ε","b":1}'
     with pytest.raises(ValueError, match=r"not JSON compliant|nan"):
         canonical_json(float("nan"))
@@ -78,22 +78,22 @@ def _write_half(path):
 
 @pytest.fixture
 def other_disk(monkeypatch):
-    """A folder on another file system than the test's, as a node's own disk is beside the network's."""
+    """A folder on another file system than the test's, like a compute node's local disk."""
     shared_memory = Path("/dev/shm")
     if (
         not os.access(shared_memory, os.W_OK)
         or shared_memory.stat().st_dev == Path(tempfile.gettempdir()).stat().st_dev
     ):
-        lacking = "there is no second file system: /dev/shm"
+        reason = "there is no second file system: /dev/shm"
         # CI has one: a skip there would hide that nothing tests this.
-        (pytest.fail if os.environ.get("GAUNTLET_TEST_SLURM") else pytest.skip)(lacking)
+        (pytest.fail if os.environ.get("GAUNTLET_TEST_SLURM") else pytest.skip)(reason)
     with tempfile.TemporaryDirectory(dir=shared_memory) as folder:
         monkeypatch.setenv(SCRATCH, folder)
         yield Path(folder)
 
 
 def test_a_file_is_written_on_the_scratch_disk_and_then_moved_whole(tmp_path, other_disk):
-    """Beside the target there is nothing but an empty name until it is all there; on the scratch disk nothing stays."""
+    """The target folder holds an empty file until the copy is complete, and the scratch disk is left empty."""
     target = tmp_path / "table"
     with atomic_path(target) as temporary:
         temporary.write_text("new")
@@ -109,11 +109,11 @@ def test_a_file_is_written_on_the_scratch_disk_and_then_moved_whole(tmp_path, ot
     assert [*os.listdir(tmp_path), *os.listdir(other_disk)] == ["table"]
 
 
-def test_a_full_scratch_disk_is_told_from_a_full_target(tmp_path, other_disk, monkeypatch):
-    """The error names the disk that is full, and how to do without it."""
+def test_a_full_scratch_disk_and_a_full_target_have_different_errors(tmp_path, other_disk, monkeypatch):
+    """The error names the full disk, and for the scratch disk the option that turns it off."""
     full = OSError(errno.ENOSPC, "No space left on device")
-    told = pytest.raises(GauntletError, match=rf"{other_disk}: the disk is full; .*scratch: off")
-    with told, atomic_path(tmp_path / "table"):
+    full_scratch = pytest.raises(GauntletError, match=rf"{other_disk}: the disk is full; .*scratch: off")
+    with full_scratch, atomic_path(tmp_path / "table"):
         raise full
     monkeypatch.setattr(shutil, "copyfile", _raising(full))
     with (
@@ -124,8 +124,8 @@ def test_a_full_scratch_disk_is_told_from_a_full_target(tmp_path, other_disk, mo
     assert [*os.listdir(tmp_path), *os.listdir(other_disk)] == []
 
 
-def test_a_copy_that_is_not_what_was_written_is_refused(tmp_path, other_disk, monkeypatch):
-    """The file that was there stays, and nothing half is seen."""
+def test_a_corrupt_copy_is_refused(tmp_path, other_disk, monkeypatch):
+    """A copy with other bytes than the scratch file does not replace the old file."""
     target = tmp_path / "table"
     target.write_text("old")
     monkeypatch.setattr(shutil, "copyfile", lambda source, copy: copy.write_bytes(source.read_bytes()[:-1]))
@@ -135,8 +135,8 @@ def test_a_copy_that_is_not_what_was_written_is_refused(tmp_path, other_disk, mo
     assert [*os.listdir(tmp_path), *os.listdir(other_disk)] == ["table"]
 
 
-def test_what_a_killed_writer_left_on_the_scratch_disk_is_removed(tmp_path, other_disk):
-    """Only that of this file, and of processes that are no more."""
+def test_scratch_files_of_a_killed_writer_are_removed(tmp_path, other_disk):
+    """Scratch files of other targets or of live processes are kept."""
     ended = subprocess.Popen(["true"])
     ended.wait()
     host = socket.gethostname()
@@ -150,8 +150,8 @@ def test_what_a_killed_writer_left_on_the_scratch_disk_is_removed(tmp_path, othe
     assert sorted(os.listdir(other_disk)) == sorted([alive.name, another.name])
 
 
-def test_the_scratch_disk_is_what_was_asked_for_or_what_a_job_has(tmp_path, other_disk, monkeypatch):
-    """TMPDIR counts in jobs alone; what is no disk of its own, is missing, or nearly full, is done without."""
+def test_the_scratch_disk_is_the_requested_one_or_that_of_the_job(tmp_path, other_disk, monkeypatch):
+    """TMPDIR counts in jobs only; a scratch folder that is missing, nearly full or on the same disk is not used."""
     here = str(other_disk)
     found = {
         "off": {SCRATCH: "off", "SLURM_TMPDIR": here},
@@ -192,7 +192,7 @@ class Pair(BaseModel):
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"first": 1}', '{"first": "1", "second": 2.0}', "\x00"])
 def test_a_damaged_record_is_named_in_one_line(tmp_path, content):
-    """With the remedy for damaged files."""
+    """A damaged JSON record is reported with its path and the remedy."""
     path = tmp_path / "pair.json"
     path.write_text(content)
     with pytest.raises(InputError) as caught:
@@ -201,7 +201,7 @@ def test_a_damaged_record_is_named_in_one_line(tmp_path, content):
 
 
 def test_a_record_is_read_and_a_missing_one_is_named(tmp_path):
-    """With the remedy for missing files."""
+    """A missing JSON record is reported with its path and the remedy."""
     path = tmp_path / "pair.json"
     with pytest.raises(InputError, match=r"pair\.json: the file is missing; make it"):
         read_json(path, Pair, kind="pair", missing="make it", remedy="make it again")

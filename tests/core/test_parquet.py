@@ -1,4 +1,4 @@
-"""Tables know what made them and whether they were edited."""
+"""Parquet tables with the recipe that made them and a digest of their values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RECIPE = Recipe("evaluate", {"a": 1}, {})
 
 
 def test_round_trip_keeps_values_and_recipe(tmp_path):
-    """What is read is what was written, and the file's end tells what made it."""
+    """A table is read as it was written, and its footer holds the recipe."""
     write_table(tmp_path / "t.parquet", TABLE, RECIPE.metadata())
     assert read_table(tmp_path / "t.parquet") == TABLE
     assert read_marks(tmp_path / "t.parquet") == (RECIPE.string, f"sha256:{table_digest(TABLE)}")
@@ -25,7 +25,7 @@ def test_round_trip_keeps_values_and_recipe(tmp_path):
 
 
 def test_digest_depends_on_values_not_on_chunks_or_slices():
-    """The same rows have one digest, however they lie in memory."""
+    """The digest depends on rows and their order, not on the memory layout."""
     chunked = pa.concat_tables([TABLE.slice(0, 1), TABLE.slice(1)])
     assert table_digest(chunked) == table_digest(TABLE)
     assert table_digest(pa.concat_tables([TABLE, TABLE]).slice(3)) == table_digest(TABLE)
@@ -34,7 +34,7 @@ def test_digest_depends_on_values_not_on_chunks_or_slices():
 
 
 def test_a_value_edited_by_hand_is_refused(tmp_path):
-    """A file whose values are not those written is named, and never used."""
+    """A file whose values do not match its digest is refused by name."""
     path = tmp_path / "t.parquet"
     write_table(path, TABLE, RECIPE.metadata())
     metadata = pq.read_schema(path).metadata
@@ -46,7 +46,7 @@ def test_a_value_edited_by_hand_is_refused(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"no parquet at all" * 9])
 def test_a_damaged_file_is_named(tmp_path, content):
-    """Truncated or foreign bytes give one line, not a traceback."""
+    """Bytes that are no parquet file are reported in one line."""
     (tmp_path / "t.parquet").write_bytes(content)
     with pytest.raises(InputError, match=r"t\.parquet: this is no whole parquet file"):
         read_table(tmp_path / "t.parquet")
@@ -54,8 +54,8 @@ def test_a_damaged_file_is_named(tmp_path, content):
         read_table(tmp_path / "absent.parquet")
 
 
-def test_a_truncated_file_is_named(tmp_path):
-    """A file cut short anywhere is refused."""
+def test_a_truncated_file_is_refused(tmp_path):
+    """A file truncated at any length is refused."""
     path = tmp_path / "t.parquet"
     write_table(path, TABLE, RECIPE.metadata())
     whole = path.read_bytes()
@@ -66,7 +66,7 @@ def test_a_truncated_file_is_named(tmp_path):
 
 
 def test_volatile_columns_do_not_decide_the_digest(tmp_path):
-    """Seconds measured anew do not make a table another one."""
+    """Volatile columns such as seconds are not part of the digest."""
     for number, seconds in enumerate((1.0, 2.0)):
         timed = TABLE.append_column("seconds", pa.array([seconds] * 3))
         write_table(tmp_path / f"{number}.parquet", timed, {}, volatile=["seconds"])

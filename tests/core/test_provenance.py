@@ -1,4 +1,4 @@
-"""Recipes change when, and only when, something that decides the bytes does."""
+"""Recipes and fingerprints change if and only if something that decides the bytes changes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def clear():
 
 @pytest.fixture
 def modules(tmp_path, monkeypatch):
-    """Write own modules; give a function that rewrites one and takes the fingerprint anew."""
+    """Write modules; return a function that rewrites one of them and computes the fingerprint again."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "helper_module.py").write_text("def twice(x): return 2 * x\n")
     (tmp_path / "unrelated_module.py").write_text("x = 1\n")
@@ -51,18 +51,18 @@ def modules(tmp_path, monkeypatch):
 
 
 def test_comments_docstrings_and_formatting_do_not_count(modules):
-    """The hash is taken over the syntax tree without docstrings."""
+    """The fingerprint is a hash of the syntax tree without docstrings."""
     assert modules(BEFORE) == modules(SAME)
 
 
 @pytest.mark.parametrize("edit", ["return helper_module.twice(x) + 1", "return helper_module.twice(x, 1)", "pass"])
 def test_an_edit_of_the_code_counts(modules, edit):
-    """Whatever the module does differently changes its hash."""
+    """Any change of a module's behavior changes its hash."""
     assert modules(BEFORE) != modules(BEFORE.replace("return helper_module.twice(x)", edit))
 
 
 def test_an_edit_of_an_imported_module_counts_and_of_another_does_not(modules):
-    """The closure over imports is hashed, late imports included, and nothing else."""
+    """Modules imported directly, indirectly or inside functions are hashed, and no others."""
     late = BEFORE.replace("import helper_module\n", "").replace("    return", "    import helper_module\n    return")
     for text in (BEFORE, late):
         before = modules(text)
@@ -73,7 +73,7 @@ def test_an_edit_of_an_imported_module_counts_and_of_another_does_not(modules):
 
 
 def test_a_string_that_is_no_docstring_counts():
-    """Only docstrings are left out, not strings that code uses."""
+    """Strings that are not docstrings are part of the hash."""
     assert fingerprints.module_hash("gauntlet.reporting.stats") != fingerprints.module_hash("gauntlet.core.parquet")
 
 
@@ -90,14 +90,14 @@ def test_a_string_that_is_no_docstring_counts():
     ids=["values swapped", "key renamed", "type changed", "module changed", "input changed", "stage changed"],
 )
 def test_every_part_of_a_recipe_decides_its_string(other):
-    """Two values swapped, a renamed key, a changed type, module or input: another string."""
+    """Swapped values, a renamed key, or a changed type, module or input give another string."""
     recipe = Recipe("train", {"a": 1, "b": 2}, {"m": "1"}, {"i": "1"})
     assert recipe.string != other.string
     assert recipe.string == Recipe("train", {"b": 2, "a": 1}, {"m": "1"}, {"i": "1"}).string
 
 
 def test_a_recipe_survives_metadata():
-    """A file can be asked later what made it."""
+    """A recipe is read back from the metadata of a file."""
     recipe = Recipe("train", {"a": [1, None, "ε"]}, {"m": "1"}, {"i": "1"})
     assert recipe_from(recipe.metadata()) == recipe
     assert recipe_from({}) is None
@@ -106,7 +106,7 @@ def test_a_recipe_survives_metadata():
 @pytest.mark.parametrize("size", [0, 1 << 10, 1 << 18])
 @pytest.mark.parametrize("at_end", [True, False])
 def test_marks_are_found_at_either_end_of_a_file_of_any_size(tmp_path, size, at_end):
-    """Marks are found in the first or last 64 KiB, whatever the format around them."""
+    """Marks in the first or last 64 KiB are found, whatever the file format."""
     recipe, content = Recipe("train", {}, {}), b"\0" * size
     marks = f"x{mark(recipe.string)}y{digest_mark('0' * 64)}z".encode()
     (tmp_path / "file").write_bytes(content + marks if at_end else marks + content)

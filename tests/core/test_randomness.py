@@ -1,4 +1,4 @@
-"""Every draw is a function of its address alone."""
+"""Random draws that depend on their address alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HASHES = [f"sample {number}" for number in range(400)]
 
 @pytest.mark.parametrize("draw", [uniform, normal], ids=["uniform", "normal"])
 def test_a_sample_draws_the_same_in_any_batch(draw):
-    """Row i depends on its own key only, not on batch, order or neighbours."""
+    """Row i depends on its own key only, not on the batch or its order."""
     keys = sample_keys(0, "attack", HASHES)
     whole = draw(keys, (3, 5), stream="start")
     order = torch.randperm(len(keys), generator=generator("order"))
@@ -21,7 +21,7 @@ def test_a_sample_draws_the_same_in_any_batch(draw):
 
 
 def test_address_parts_are_not_confused():
-    """Joining or retyping the parts of an address gives another address."""
+    """Joined or retyped parts of an address give another address."""
     assert len({derive_seed("a", "b"), derive_seed("ab"), derive_seed("a", 1), derive_seed("a", "1")}) == 4
     keys = sample_keys(0, "attack", HASHES)
     assert not torch.equal(uniform(keys, (4,), stream=0), uniform(keys, (4,), stream=1))
@@ -29,7 +29,7 @@ def test_address_parts_are_not_confused():
 
 
 def test_draws_have_their_distributions():
-    """Uniform, normal and integer draws pass tests against the distributions they claim."""
+    """Uniform, normal and integer draws pass tests of their distributions."""
     keys = sample_keys(0, "attack", HASHES)
     flat = uniform(keys, (50,), stream="u", dtype=torch.float64).flatten()
     assert flat.min() >= 0
@@ -48,7 +48,7 @@ def test_samples_are_uncorrelated():
 
 
 def test_float64_and_float32_draw_the_same_numbers():
-    """A conformance run in float64 sees the very starting points of a float32 run."""
+    """A conformance run in float64 has the starting points of a float32 run."""
     keys = sample_keys(0, "attack", HASHES)
     double = uniform(keys, (9,), stream="u", dtype=torch.float64)
     assert torch.equal(double, uniform(keys, (9,), stream="u").double())

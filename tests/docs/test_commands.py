@@ -1,4 +1,4 @@
-"""Every command of the documents is run, on a small experiment, or named here with what runs it."""
+"""Every command in the documents is run here on a small experiment, or by another test named here."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ ELSEWHERE = {
     r"make (run|test|setup|check|bench|lock)\b.*": ".ci/run",
     r"make light": "tests/reporting/test_light.py",
 }
-"""What runs a command that this module does not."""
+"""Files that run commands which this module does not run."""
 
 OF_THE_CLUSTER = ("sinfo", "squeue", "scontrol", "tmux")
-"""Programs that are not ours."""
+"""Programs of the cluster and the terminal."""
 
 
 def commands() -> list[str]:
-    """List the commands of all documents, without what is explained behind them."""
+    """List the commands in all documents, without trailing explanations."""
     found: dict[str, None] = {}
     program = "|".join(PROGRAMS)
     for path in DOCUMENTS:
@@ -76,41 +76,41 @@ COMMANDS = commands()
 
 
 def is_run_elsewhere(command: str) -> bool:
-    """Tell whether another test runs a command, or nothing can."""
+    """Return whether another test runs a command, or it belongs to the cluster."""
     return command.startswith(OF_THE_CLUSTER) or any(re.fullmatch(pattern, command) for pattern in ELSEWHERE)
 
 
-def of(program: str) -> list[str]:
-    """List the commands of a program that are for this module."""
+def commands_of(program: str) -> list[str]:
+    """List the commands of a program that this module runs."""
     return [one for one in COMMANDS if one.split()[0] == program and not is_run_elsewhere(one)]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A clone with a configuration of seconds."""
-    place = tmp_path_factory.mktemp("clone")
-    (place / "config.yaml").write_text(SMALL)
-    (place / "experiments").symlink_to(ROOT / "experiments")
-    link_workflow(place)
+    """A clone with an experiment of seconds."""
+    clone = tmp_path_factory.mktemp("clone")
+    (clone / "config.yaml").write_text(SMALL)
+    (clone / "experiments").symlink_to(ROOT / "experiments")
+    link_workflow(clone)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
+        patch.chdir(clone)
         for known in (module_file, locate, syntax_tree):
             known.cache_clear()
-        yield place
+        yield clone
 
 
-def test_every_command_is_accounted_for():
-    """One of another program must be named here; what is said to run it must be there."""
+def test_every_command_is_run_by_a_test():
+    """Commands not run here are listed with an existing file that runs them."""
     assert len(COMMANDS) > 50
-    ours = [one for program in ("gauntlet", "snakemake", "python") for one in of(program)]
+    ours = [one for program in ("gauntlet", "snakemake", "python") for one in commands_of(program)]
     assert [one for one in COMMANDS if not is_run_elsewhere(one) and one not in ours] == []
-    assert [place for place in ELSEWHERE.values() if not (ROOT / place).exists()] == []
+    assert [file for file in ELSEWHERE.values() if not (ROOT / file).exists()] == []
     unused = [one for one in ELSEWHERE if one != r"snakemake$" and not any(re.fullmatch(one, c) for c in COMMANDS)]
     assert unused == []
 
 
-def spelled(command: str) -> list[str]:
-    """Put names of the small experiment where a document has placeholders."""
+def arguments_of(command: str) -> list[str]:
+    """Replace a document's placeholders with names of the small experiment."""
     text = re.sub(r"\[[^]]*\]", "", command)
     names = {"FILE": "config.yaml", "EXPERIMENT": "digits", "VARIANT": "softmax", "ATTACK": "fgsm"}
     for placeholder, name in names.items():
@@ -121,8 +121,8 @@ def spelled(command: str) -> list[str]:
 
 @pytest.mark.slow
 def test_commands_of_the_package_run(folder):
-    """In the order of the stages, each as it stands; looking at the whole comes last."""
-    every = [spelled(command) for command in of("gauntlet")]
+    """Commands of the package run in the order of stages, `--watch` last."""
+    every = [arguments_of(command) for command in commands_of("gauntlet")]
     every += [["gauntlet", stage] for stage in ORDER if stage not in {words[1] for words in every}]
     last = [words for words in every if "--watch" in words]
     for words in [*sorted((one for one in every if one not in last), key=lambda one: ORDER.index(one[1])), *last]:
@@ -135,21 +135,21 @@ def test_commands_of_the_package_run(folder):
 
 @pytest.mark.slow
 def test_the_notebook_of_the_readme_runs(folder):
-    """A model of the results, and one of a user's own."""
+    """The README's notebook runs with a model of the results and with a user's model."""
     for stage in ("prepare", "train"):
         assert CliRunner().invoke(app, [stage]).exit_code == 0
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    given = {"model": load_model(folder / "results/digits/models/variant=softmax/seed=0")}
-    given |= {"images": torch.rand(4, 1, 8, 8), "labels": torch.arange(4)}
-    exec(next(block for block in blocks if "gauntlet.evaluate" in block), given)
-    assert given["rows"].num_rows == 4
-    assert given["network"](given["images"]).shape == (4, 10)
+    notebook = {"model": load_model(folder / "results/digits/models/variant=softmax/seed=0")}
+    notebook |= {"images": torch.rand(4, 1, 8, 8), "labels": torch.arange(4)}
+    exec(next(block for block in blocks if "gauntlet.evaluate" in block), notebook)
+    assert notebook["rows"].num_rows == 4
+    assert notebook["network"](notebook["images"]).shape == (4, 10)
 
 
 @pytest.mark.slow
 def test_commands_of_snakemake_run(folder):
-    """What would make another experiment is planned only."""
-    shown = {command: spelled(command)[1:] for command in of("snakemake")}
+    """Commands of Snakemake run; those for other experiments are only planned."""
+    shown = {command: arguments_of(command)[1:] for command in commands_of("snakemake")}
     assert len(shown) >= 5
     for command, words in shown.items():
         assert words[:2] == ["--profile", "local"], command
@@ -157,17 +157,21 @@ def test_commands_of_snakemake_run(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", sorted({command.split()[1] for command in of("python")}))
-def test_benchmarks_take_the_options_that_documents_give_them(script):
-    """They take long; what is checked is that they start, and their options."""
+@pytest.mark.parametrize("script", sorted({command.split()[1] for command in commands_of("python")}))
+def test_benchmarks_take_the_documented_options(script):
+    """Each benchmark starts and lists the options that documents give."""
     options = {
-        word for one in of("python") if one.split()[1] == script for word in one.split() if word.startswith("--")
+        word
+        for one in commands_of("python")
+        if one.split()[1] == script
+        for word in one.split()
+        if word.startswith("--")
     }
     done = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True)
     assert [word for word in options if word not in done.stdout] == []
 
 
 def test_targets_of_make_exist():
-    """Those of all documents."""
+    """Make targets in documents exist in the Makefile."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert {command.split()[1] for command in COMMANDS if command.startswith("make ")} <= targets

@@ -1,4 +1,4 @@
-"""What the documents say is so: their commands exist, their snippets are valid, their links lead somewhere."""
+"""The documents match the code: commands exist, snippets are valid, links resolve."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ TEXTS = [pytest.param(path.read_text(), id=path.name) for path in DOCUMENTS]
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_and_pictures_lead_to_files(path):
-    """No link to a file that is not there."""
+    """Links and pictures refer to existing files."""
     targets = re.findall(r"\]\(([^)#:]+)\)", path.read_text())
     assert [target for target in targets if not (path.parent / target).exists()] == []
 
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_commands_and_their_options_exist(text):
-    """Every `gauntlet …` of the documents is a sub-command, with options it has."""
+    """Each `gauntlet …` in the documents is a sub-command with the settings options."""
     for line in re.findall(r"(?:^    |`|&& )(gauntlet [a-z][^`#\n]*)", text, flags=re.MULTILINE):
         for command in line.split("&&"):
             words = shlex.split(command.replace("…", "x").replace("|", " ").replace("[", "").replace("]", ""))
@@ -53,15 +53,15 @@ def test_commands_and_their_options_exist(text):
                 assert missing == [], command
 
 
-def test_the_readme_leads_to_every_page():
-    """And each page says at its top what it is."""
+def test_the_readme_links_every_page():
+    """The README links every page, and each page has a title."""
     named = set(re.findall(r"\]\(docs/(\w+\.md)\)", README))
     assert named == {path.name for path in ROOT.glob("docs/*.md")}
     assert [path.name for path in ROOT.glob("docs/*.md") if not path.read_text().startswith("# ")] == []
 
 
-def test_no_picture_is_left_over():
-    """Every one is shown by a page, and all together are small."""
+def test_every_picture_is_used():
+    """Each picture is in a document, and all together are small."""
     pictures = list(ROOT.glob("docs/pictures/*"))
     shown = "".join(path.read_text() for path in DOCUMENTS)
     assert [path.name for path in pictures if path.name not in shown] == []
@@ -69,7 +69,7 @@ def test_no_picture_is_left_over():
 
 
 def test_entries_of_the_readme_are_valid(tmp_path, monkeypatch):
-    """What the README shows of variants, attacks and certificates passes the schema, with own classes beside it."""
+    """The README's variants, attacks and certificates are valid, including user-defined classes."""
     (tmp_path / "my_nets.py").write_text("class WideNet:\n    def __init__(self, *, width: int): ...\n")
     own = next(block for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "def spiral" in block)
     (tmp_path / "my_attacks.py").write_text(own)
@@ -96,7 +96,7 @@ def test_entries_of_the_readme_are_valid(tmp_path, monkeypatch):
 
 
 def test_variants_of_the_page_on_adversarial_training_are_valid():
-    """One per registered adversary, each accepted with the loss that it has."""
+    """The page has a valid variant for each registered adversary."""
     page = (ROOT / "docs" / "adversarial_training.md").read_text()
     variants = yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, flags=re.DOTALL)[1])
     experiment = Experiment.model_validate({"dataset": {"source": "sklearn_digits"}, "variants": variants})
@@ -113,23 +113,23 @@ FRAGMENTS = [
 
 @pytest.mark.parametrize("block", FRAGMENTS)
 def test_entries_of_the_pages_are_valid(block):
-    """Keys of an experiment, or variants by name, pass the schema; a whole configuration is run by another test."""
+    """Fragments of configuration in the pages are valid."""
     entries = yaml.safe_load(block)
     sigmoid = {"model": {"name": "mnist_cnn", "head": "sigmoid"}, "loss": "sigmoid_bce"}
-    given = entries if set(entries) <= set(Experiment.model_fields) else {"variants": entries}
+    settings = entries if set(entries) <= set(Experiment.model_fields) else {"variants": entries}
     attacks = {norm: {"name": "fgsm", "norm": norm, "epsilons": [0.1, 0.3, 1.0]} for norm in ("linf", "l2")}
     base = {"dataset": {"source": "sklearn_digits"}, "variants": {"any": sigmoid}, "attacks": attacks}
-    Experiment.model_validate(base | given)
+    Experiment.model_validate(base | settings)
 
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
 def test_python_of_the_readme_compiles(block):
-    """Snippets are whole programs."""
+    """The README's Python snippets are valid syntax."""
     ast.parse(block)
 
 
 def test_the_query_of_the_readme_runs(tmp_path, monkeypatch):
-    """The query names columns and files that exist."""
+    """The README's query names existing columns and files."""
     from gauntlet.core.parquet import write_table
     from gauntlet.core.schemas import EVALUATION_SCHEMA
     from gauntlet.pipeline import paths
@@ -142,21 +142,21 @@ def test_the_query_of_the_readme_runs(tmp_path, monkeypatch):
     assert duckdb.sql(query).columns == ["variant", "attack", "robust_accuracy"]
 
 
-def test_every_check_stands_in_its_document_with_its_thresholds():
-    """docs/diagnostics.md has a line per check, in which its thresholds are those of the code."""
+def test_every_check_is_documented_with_its_thresholds():
+    """docs/diagnostics.md lists each check with the thresholds of the code."""
     text = (ROOT / "docs" / "diagnostics.md").read_text()
     for check in CHECKS.values():
         warn, fail = ("0" if value == 0 else f"{100 * value:g} %" for value in (check.warn, check.fail))
         assert re.search(rf"^\| `{check.name}` \|.*\| {warn} \| {fail} \|", text, flags=re.MULTILINE), check.name
 
 
-def test_the_reference_is_that_of_the_schema():
-    """docs/configuration.md is written from the code: `python -m gauntlet.config.reference > docs/configuration.md`."""
+def test_the_reference_is_up_to_date():
+    """docs/configuration.md is the output of `python -m gauntlet.config.reference`."""
     assert (ROOT / "docs" / "configuration.md").read_text() == reference()
 
 
 def test_the_reference_has_every_section_of_the_schema_and_every_registry():
-    """A model of the configuration within another, or a new kind of component, is a new section."""
+    """Each nested model of the configuration and each registry has a section."""
     waiting, models = [Config], set()
     while waiting:
         model = waiting.pop()
@@ -173,7 +173,7 @@ def test_the_reference_has_every_section_of_the_schema_and_every_registry():
 
 
 def _models(annotation):
-    """Find the models that an annotation speaks of."""
+    """List the models in an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models(part)]

@@ -1,4 +1,4 @@
-"""docs/extending.md: its examples are checked, trained, attacked, certified and drawn as a user would."""
+"""The examples of docs/extending.md are checked, trained, attacked, certified and drawn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REGISTRIES = {name: value for name, value in vars(registry).items() if isinstanc
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
-    """A folder with the page's examples in one file, and its configuration."""
+    """A folder with the page's examples in one module, and its configuration."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "mine.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)))
     (folder / "config.yaml").write_text(re.search(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)[1])
@@ -39,14 +39,14 @@ def own(tmp_path_factory):
 
 
 def gauntlet(*arguments: str) -> str:
-    """Run a command, and give what it prints."""
+    """Run a command and return its output."""
     done = CliRunner().invoke(app, list(arguments))
     assert done.exit_code == 0, f"{arguments}: {done.output} {done.exception}"
     return done.output
 
 
-def test_every_kind_has_a_row_an_example_and_a_place():
-    """A new registry is a new section."""
+def test_every_registry_has_a_row_an_example_and_a_folder():
+    """The page covers every registry."""
     rows = dict(re.findall(r"^\| [^|]+ \| `([A-Z]+)` \| `([^`]+)` \|", PAGE, flags=re.MULTILINE))
     assert set(rows) == set(REGISTRIES)
     for name, place in rows.items():
@@ -56,14 +56,14 @@ def test_every_kind_has_a_row_an_example_and_a_place():
 
 
 def test_tests_that_the_page_names_exist():
-    """What a contributed component gets for free."""
+    """Test files named on the page exist."""
     named = re.findall(r"`(tests/[\w/.]+)`", PAGE)
     assert len(named) > 10
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_every_example_is_in_the_configuration(own):
-    """What the file defines under a decorator is named there, figures aside, and the options are what it takes."""
+    """The configuration uses each example but the figure, and is valid."""
     text = (own / "config.yaml").read_text()
     examples = [
         (line, name)
@@ -76,7 +76,7 @@ def test_every_example_is_in_the_configuration(own):
 
 
 def test_options_of_the_examples_are_checked(own):
-    """A wrong option is refused before anything runs."""
+    """A wrong option of an example is refused before anything runs."""
     wrong = yaml.safe_load((own / "config.yaml").read_text())
     wrong["experiments"]["own"]["attacks"]["signs"]["share"] = 2.0
     (own / "wrong.yaml").write_text(yaml.safe_dump(wrong))
@@ -87,7 +87,7 @@ def test_options_of_the_examples_are_checked(own):
 
 @pytest.mark.slow
 def test_the_examples_are_run(own):
-    """From the data to a figure: each is called by the stage that a user would run."""
+    """Every example is called by the stage that uses it."""
     for stage in ("check", "prepare", "train", "evaluate", "certify"):
         gauntlet(stage)
     for variant in ("small", "parts", "sigmoid", "certified"):

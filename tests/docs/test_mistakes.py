@@ -1,4 +1,4 @@
-"""Every mistake that made others' numbers wrong has a test; docs/attacks.md lists them, and this holds the list."""
+"""Each known mistake of robustness evaluations has a test, listed in docs/attacks.md."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ TESTS = {
 
 @pytest.mark.parametrize("names", LISTED)
 def test_every_mistake_of_the_page_has_its_tests(names: str) -> None:
-    """The tests that the page names are there."""
+    """The tests named on the page exist."""
     assert set(re.findall(r"`(\w+)`", names)) <= TESTS
 
 
 def test_the_page_lists_all_mistakes() -> None:
-    """None is dropped from the list in passing."""
+    """The page lists all 17 mistakes."""
     assert len(LISTED) == 17
 
 
 def test_no_device_is_written_into_the_code() -> None:
-    """No attack names a GPU: all work where the model is."""
+    """The code names no GPU; attacks run on the model's device."""
     for file in (ROOT / "src").rglob("*.py"):
         assert not re.search(r"""["']cuda:\d|\.cuda\(""", file.read_text()), file
     network = AttackModel(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval())

@@ -1,4 +1,4 @@
-"""docs/schema.md: its tables are the schemas of the code, and its ten queries give what they say."""
+"""The tables of docs/schema.md are the schemas of the code, and its ten queries return correct numbers."""
 
 from __future__ import annotations
 
@@ -56,41 +56,41 @@ ATTACKS = (
 )
 
 
-def spelled(kind: pa.DataType) -> str:
-    """Name a type as the page does."""
+def type_name(kind: pa.DataType) -> str:
+    """Return the page's name of a type."""
     if pa.types.is_list(kind):
-        return f"list of {spelled(kind.value_type)}"
+        return f"list of {type_name(kind.value_type)}"
     return {"float": "float32", "double": "float64"}.get(str(kind), str(kind))
 
 
 def sections() -> dict[str, str]:
-    """Cut the page at its headings of files."""
+    """Split the page at its file headings."""
     parts = re.split(r"^### `(.*)`$", PAGE, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 @pytest.mark.parametrize("file", SCHEMAS)
-def test_every_column_stands_in_the_page_with_its_type(file):
-    """In the order of the file, with a unit or a dash, and a meaning."""
+def test_every_column_is_documented_with_its_type(file):
+    """Columns are in the file's order, each with type, unit and meaning."""
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", sections()[file], flags=re.MULTILINE)
-    assert [(name, kind) for name, kind, *_ in rows] == [(field.name, spelled(field.type)) for field in SCHEMAS[file]]
+    assert [(name, kind) for name, kind, *_ in rows] == [(field.name, type_name(field.type)) for field in SCHEMAS[file]]
     assert all(unit.strip() and meaning.strip() for *_, unit, meaning in rows)
 
 
 def test_every_file_of_aggregation_has_a_section():
-    """A new table is a new section."""
+    """Each parquet file of the aggregation has a section."""
     made = {path.name for path in paths.aggregates("x") if path.suffix == ".parquet"}
     assert made <= set(SCHEMAS) <= set(sections())
 
 
 def test_every_schema_of_the_code_has_a_section():
-    """But that of transfers, which is no file."""
+    """Each schema but that of transfers, which is no file, has a section."""
     source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
     assert len(re.findall(r"^\w+_SCHEMA = pa\.schema\($", source, flags=re.MULTILINE)) == len(SCHEMAS) + 1
 
 
 def scaled(certificates: pa.Table, factor: float) -> pa.Table:
-    """Make every radius so many times as large."""
+    """Multiply every radius by a factor."""
     place = certificates.schema.get_field_index("radius")
     radius = pc.multiply(certificates["radius"], factor).cast(pa.float32())
     return certificates.set_column(place, certificates.schema.field(place), radius)
@@ -98,7 +98,7 @@ def scaled(certificates: pa.Table, factor: float) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Results of a made-up experiment that has what the default one has, errors included."""
+    """Results of a synthetic experiment shaped like the default one, with errors."""
     folder = tmp_path_factory.mktemp("results")
     plan = synthetic.plan(seeds=(0, 1, 2), attacks=ATTACKS)
     margin = PlannedCertificate("lipschitz", "l2", "model", ("lipschitz",))
@@ -115,18 +115,18 @@ def results(tmp_path_factory):
     write_table(folder / "attacks.parquet", measure_attacks(folder / "evaluations.parquet"), {})
     first, second = list(CHECKS)[:2]
     verdicts = [("ecc", 0, first, 0.3, "fail"), ("ecc", 1, first, 0.5, "fail"), ("softmax", 0, second, 0.0, "pass")]
-    told = [
+    verdict_rows = [
         {"experiment": "digits", "variant": variant, "seed": seed, "check": check, "norm": "linf"}
         | {"value": value, "threshold": 0.1, "verdict": verdict, "evidence": f"{value} of them", "samples": [seed]}
         for variant, seed, check, value, verdict in verdicts
     ]
-    write_table(folder / "diagnostics.parquet", pa.Table.from_pylist(told, DIAGNOSTICS_SCHEMA), {})
+    write_table(folder / "diagnostics.parquet", pa.Table.from_pylist(verdict_rows, DIAGNOSTICS_SCHEMA), {})
     return folder
 
 
 @pytest.fixture
-def ask(results, monkeypatch):
-    """Run a query of the page in the folder of the results, and give what it found."""
+def run_query(results, monkeypatch):
+    """Run a query of the page in the results folder and return its result."""
     monkeypatch.chdir(results)
 
     def run(number: int):
@@ -140,82 +140,84 @@ def ask(results, monkeypatch):
 
 @pytest.fixture
 def summary(results):
-    """The summary at ε = 0.1, by variant and attack."""
+    """The summary at ε = 0.1 by variant and attack."""
     table = read_table(results / "summary.parquet").to_pandas()
     return table[np.isclose(table["epsilon"], 0.1)].set_index(["variant", "attack"])
 
 
 def test_there_are_ten_numbered_queries_in_three_languages():
-    """Each is headed by its number and what it is written in."""
+    """Each query is headed by its number and language."""
     headed = re.findall(r"^\*\*(\d+)\. .*\((DuckDB|Polars|pandas)\)", PAGE, flags=re.MULTILINE)
     assert [int(number) for number, _ in headed] == list(range(1, 11))
     assert len(QUERIES) == 10
     assert {language for _, language in headed} == {"DuckDB", "Polars", "pandas"}
 
 
-def test_accuracies_are_those_of_the_summary(ask, summary):
-    """Queries 1, 2, 6 and 9, samples with an error counted as fooled."""
-    found = ask(1).set_index(["variant", "attack"])["robust_accuracy"]
+def test_accuracies_are_those_of_the_summary(run_query, summary):
+    """Queries 1, 2, 6 and 9 equal the summary; samples with an error count as fooled."""
+    found = run_query(1).set_index(["variant", "attack"])["robust_accuracy"]
     assert summary["errors"].max() > 0
     assert len(found) == 11
     for key, accuracy in found.items():
         assert accuracy == pytest.approx(summary["robust_accuracy"][key]), key
-    for row in ask(2).itertuples():
+    for row in run_query(2).itertuples():
         assert row.robust_accuracy == pytest.approx(summary["robust_accuracy"][row.variant, "worst:linf"])
-    for row in ask(6).itertuples():
-        told = summary.loc[(row.variant, "pgd")]
-        assert row.mean == pytest.approx(told["robust_accuracy"])
+    for row in run_query(6).itertuples():
+        expected = summary.loc[(row.variant, "pgd")]
+        assert row.mean == pytest.approx(expected["robust_accuracy"])
         # Student's 97.5 % quantile with two degrees of freedom.
-        assert (told["t_high"] - told["t_low"]) / 2 == pytest.approx(4.302653 * row.std / np.sqrt(3), rel=1e-5)
+        assert (expected["t_high"] - expected["t_low"]) / 2 == pytest.approx(4.302653 * row.std / np.sqrt(3), rel=1e-5)
         assert row.lowest <= row.mean <= row.highest
-    for variant, row in ask(9).iterrows():
+    for variant, row in run_query(9).iterrows():
         assert row["pgd"] == summary["robust_accuracy"][variant, "pgd"]
         assert np.isnan(row["transfer"]) if variant == "softmax" else row["transfer"] > 0
 
 
-def test_median_distances_are_those_of_the_summary(ask, results):
-    """Query 3, of every variant and attack of the norm."""
-    told = read_table(results / "summary.parquet").to_pandas().groupby(["variant", "attack"])["median_distance"].first()
-    found = ask(3)
+def test_median_distances_are_those_of_the_summary(run_query, results):
+    """Query 3 equals the summary for every variant and attack of the norm."""
+    expected = (
+        read_table(results / "summary.parquet").to_pandas().groupby(["variant", "attack"])["median_distance"].first()
+    )
+    found = run_query(3)
     assert len(found) == 8
     for key, value in found.items():
-        assert value == pytest.approx(told[key])
+        assert value == pytest.approx(expected[key])
 
 
-def test_costs_are_those_of_the_table_of_attacks(ask, results):
-    """Query 5."""
+def test_costs_are_those_of_the_table_of_attacks(run_query, results):
+    """Query 5 equals the attacks table."""
     key = ["variant", "seed", "attack"]
-    told = read_table(results / "attacks.parquet").to_pandas().set_index(key)
-    found = ask(5).set_index(key)
-    assert len(found) == len(told)
+    expected = read_table(results / "attacks.parquet").to_pandas().set_index(key)
+    found = run_query(5).set_index(key)
+    assert len(found) == len(expected)
     for name in ("forwards_per_broken", "backwards_per_broken"):
-        np.testing.assert_allclose(found[name], told[name].loc[found.index])
+        np.testing.assert_allclose(found[name], expected[name].loc[found.index])
 
 
-def test_samples_that_all_attacks_fool(ask, results):
-    """Query 4: no row of the norm without a budget, and the largest of them."""
+def test_samples_that_all_attacks_fool(run_query, results):
+    """Query 4 lists the samples that every attack of the norm fools, with their largest budget."""
     rows = pq.read_table(results / "evaluations.parquet").to_pandas()
     rows = rows[rows["norm"] == "linf"]
     fooled = rows.groupby("sample_hash")["epsilon"].agg(lambda budgets: budgets.notna().all())
-    found = ask(4)
+    found = run_query(4)
     assert 0 < len(found) < len(fooled)
     assert set(found["sample_hash"]) == set(fooled.index[fooled])
     largest = rows.groupby("sample_hash")["epsilon"].max()
     assert found["needed"].tolist() == [largest[one] for one in found["sample_hash"]]
 
 
-def test_two_attacks_are_counted_together(ask, results):
-    """Query 7: every sample of every model once, and the margins are those of each attack."""
-    found = ask(7)
+def test_two_attacks_are_counted_together(run_query, results):
+    """Query 7 counts every sample of every model once, and its margins are those of each attack."""
+    found = run_query(7)
     assert found.sum() == 4 * 3 * 60
     rows = pq.read_table(results / "evaluations.parquet").to_pandas()
     fooled = rows[(rows["attack"] == "fgsm") & (rows["epsilon"] <= np.float32(0.1))].groupby("variant").size()
     assert found.unstack("fgsm")[True].groupby("variant").sum().to_dict() == fooled.to_dict()
 
 
-def test_refuted_certificates(ask, results, tmp_path, monkeypatch):
-    """Query 8 finds nothing where certificates hold, and what `find_counterexamples` finds where they do not."""
-    assert ask(8).empty
+def test_refuted_certificates(run_query, results, tmp_path, monkeypatch):
+    """Query 8 returns the rows of `find_counterexamples`."""
+    assert run_query(8).empty
     false = scaled(pq.read_table(results / "certificates.parquet").replace_schema_metadata(None), 500.0)
     evaluations = pq.read_table(results / "evaluations.parquet")
     write_table(tmp_path / "certificates.parquet", false, {})
@@ -228,7 +230,9 @@ def test_refuted_certificates(ask, results, tmp_path, monkeypatch):
     assert len(found) == len(find_counterexamples(false, evaluations))
 
 
-def test_what_flags_say(ask):
-    """Query 10: one row per variant and failed check, of the gravest seed."""
-    assert ask(10)[["variant", "seed", "value", "evidence"]].to_numpy().tolist() == [["ecc", 1, 0.5, "0.5 of them"]]
-    assert isinstance(ask(10), pd.DataFrame)
+def test_flags_are_the_failed_checks(run_query):
+    """Query 10 has one row per variant and failed check, of the worst seed."""
+    assert run_query(10)[["variant", "seed", "value", "evidence"]].to_numpy().tolist() == [
+        ["ecc", 1, 0.5, "0.5 of them"]
+    ]
+    assert isinstance(run_query(10), pd.DataFrame)

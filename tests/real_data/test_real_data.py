@@ -1,4 +1,4 @@
-"""The commands of the README on real data sets, where they lie at hand."""
+"""The README's commands on real data sets, if they are available."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gauntlet.pipeline import paths
 from tests.support.workflow import link_workflow, planned_jobs, run_snakemake
 
 CONFIGS = sorted(Path(__file__).parent.glob("*.yaml"))
-BETTER_THAN_CHANCE = {"mnist": 0.8, "fashion_mnist": 0.5, "cifar10_jpeg": 0.2}
+ABOVE_CHANCE = {"mnist": 0.8, "fashion_mnist": 0.5, "cifar10_jpeg": 0.2}
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,8 +24,8 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_one_command_from_real_images_to_the_page(tmp_path, monkeypatch, config):
-    """Reads the set from disk, learns something, attacks it, and has nothing left to do."""
+def test_one_command_makes_all_results_of_real_images(tmp_path, monkeypatch, config):
+    """The run reads the data set, trains above chance, attacks, and leaves no stale cell."""
     root = Path(os.environ["GAUNTLET_TEST_DATA"]).resolve()
     file = tmp_path / "config.yaml"
     file.write_text(config.read_text().replace("ROOT", str(root)))
@@ -35,6 +35,6 @@ def test_one_command_from_real_images_to_the_page(tmp_path, monkeypatch, config)
     name, experiment = next(iter(load([file]).experiments.items()))
     rows = pq.read_table(paths.evaluations(name)).to_pandas()
     assert len(rows) == 200 * len(list(grid.evaluations(name, experiment)))
-    assert (rows.clean_prediction == rows.label).mean() > BETTER_THAN_CHANCE[name]
+    assert (rows.clean_prediction == rows.label).mean() > ABOVE_CHANCE[name]
     assert (rows.status == "adversarial").any()
     assert planned_jobs(tmp_path) == {}

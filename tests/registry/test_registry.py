@@ -1,4 +1,4 @@
-"""Components are known from their source text, without being imported."""
+"""Registries that read components from source code without importing it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COMPONENTS = [(kind, name) for kind, one in REGISTRIES.items() for name in one.n
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Put a package on the path whose module raises when it is imported."""
+    """Write modules to a folder on the import path."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def write(name: str, text: str) -> None:
@@ -33,7 +33,7 @@ def package(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("kind", "name"), COMPONENTS, ids=lambda value: str(value))
 def test_every_component_loads_and_is_documented(kind, name):
-    """What the catalogue reads from source is what importing gives; each has a docstring, each method a source."""
+    """The entry read from source is what the import gives; it has a docstring, and a method cites its source."""
     entry = REGISTRIES[kind].entry(name)
     loaded = REGISTRIES[kind].load(name)
     assert (loaded.__module__, loaded.__qualname__) == (entry.module, entry.attribute)
@@ -43,7 +43,7 @@ def test_every_component_loads_and_is_documented(kind, name):
 
 @pytest.mark.parametrize(("kind", "name"), COMPONENTS, ids=lambda value: str(value))
 def test_every_option_has_a_type_that_is_checked(kind, name):
-    """No option is left unchecked for want of an annotation the registry understands."""
+    """Every option has a type annotation that the registry understands."""
     entry = REGISTRIES[kind].entry(name)
     for option in entry.options or ():
         field = entry.options_model.model_fields[option.name]
@@ -51,46 +51,46 @@ def test_every_option_has_a_type_that_is_checked(kind, name):
 
 
 def test_no_registry_is_empty():
-    """A registry whose folder was moved would be silently empty."""
+    """Every registry finds its components; one whose folder was moved would be silently empty."""
     assert {kind for kind, one in REGISTRIES.items() if not one.names()} == set()
 
 
-def test_catalogue_is_read_without_importing_torch():
-    """Checking a configuration costs no import of the heavy packages."""
+def test_registries_are_read_without_importing_torch():
+    """Reading a registry does not import torch."""
     code = (
         "import sys; from gauntlet.registry import ATTACKS, MODELS; ATTACKS.entry('foolbox:LinfPGD'); MODELS.names();"
     )
     subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True)
 
 
-def test_unknown_name_is_answered_with_the_nearest_one():
-    """A typing error costs a second, not a GPU job."""
+def test_an_unknown_name_is_refused_with_the_nearest_one():
+    """The error suggests the most similar name."""
     with pytest.raises(InputError, match="unknown attack 'pgdd'; did you mean 'pgd'"):
         ATTACKS.entry("pgdd")
     with pytest.raises(InputError, match="did you mean 'LinfPGD'"):
         ATTACKS.entry("foolbox:LinfPDG")
 
 
-def test_import_path_is_described_without_running_it(package):
-    """A user's module is read, not executed, until it is needed; bases and aliases are followed."""
+def test_an_import_path_is_described_without_importing_it(package):
+    """A user's module is read, not executed; base classes and aliases are followed."""
     package("base_nets", "class Base:\n    def __init__(self, *, width: int = 3): ...")
     package(
-        "catalogued_nets",
+        "user_nets",
         "from base_nets import Base\nraise RuntimeError('imported')\nclass Wide(Base): ...\nNet = Wide",
     )
     importlib.invalidate_caches()
-    entry = registry.MODELS.entry("catalogued_nets:Net")
-    assert (entry.module, entry.attribute, entry.options[0].name) == ("catalogued_nets", "Wide", "width")
+    entry = registry.MODELS.entry("user_nets:Net")
+    assert (entry.module, entry.attribute, entry.options[0].name) == ("user_nets", "Wide", "width")
     with pytest.raises(ValidationError, match="valid integer"):
         entry.options_model.model_validate({"width": "wide"})
     with pytest.raises(InputError, match="defines no class or function 'Nett'; did you mean 'Net'"):
-        registry.MODELS.entry("catalogued_nets:Nett")
+        registry.MODELS.entry("user_nets:Nett")
     with pytest.raises(InputError, match="no module 'no_such_module'"):
         registry.MODELS.entry("no_such_module:Net")
 
 
 def test_registering_twice_is_refused(package, tmp_path):
-    """Two components of one name would make a result depend on import order."""
+    """Two components of one name are refused, since the result would depend on the import order."""
     (tmp_path / "twice").mkdir()
     (tmp_path / "twice" / "__init__.py").touch()
     for name in ("one", "two"):
@@ -100,7 +100,7 @@ def test_registering_twice_is_refused(package, tmp_path):
 
 
 def test_numbers_are_strict_and_finite():
-    """A quoted number, a NaN and a bool are not numbers."""
+    """Quoted numbers, NaN and booleans are refused as numbers."""
     options = ATTACKS.entry("pgd").options_model
     for wrong in ("40", 4.5, True, -1, 0):
         with pytest.raises(ValidationError):
@@ -109,8 +109,8 @@ def test_numbers_are_strict_and_finite():
         options.model_validate({"step_size": float("nan")})
 
 
-def test_every_foolbox_attack_with_a_norm_is_reached():
-    """Nothing of Foolbox is left out but its base class and the one attack without a norm."""
+def test_every_foolbox_attack_with_a_norm_is_available():
+    """Only Foolbox's base class and its attack without a norm are left out."""
     unreached = [name for name in exported("foolbox.attacks") if not foolbox_tags(locate("foolbox.attacks", name))]
     assert unreached == ["Attack", "SpatialAttack"]
     assert ATTACKS.entry("foolbox:L2CarliniWagnerAttack").tags["kind"] == "minimum_norm"
