@@ -32,7 +32,7 @@ from gauntlet.reporting.figures.availability import available_figures
 from gauntlet.reporting.figures.drawing import write_figure
 from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.page import write_report
-from gauntlet.robustness.diagnostics.checks import CHECKS, flags_of, judged
+from gauntlet.robustness.diagnostics.checks import CHECKS, add_verdicts, collect_flags
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from gauntlet.robustness.inspection.arrays import array_table
 from tests.support import browser, synthetic
@@ -101,9 +101,9 @@ def write_tables(folder: Path, plan: synthetic.Plan, samples: int) -> None:
             kept = place(folder / "evaluations", cell) / f"attack={cell.name}" / "examples.safetensors"
             write_images(kept, fooled[:12].astype(np.int64))
     synthetic.combine(files, folder / "evaluations.parquet", plan=plan)
-    diagnostics = pa.concat_tables([judged(measured(cell)) for cell in models])
+    diagnostics = pa.concat_tables([add_verdicts(measured(cell)) for cell in models])
     write_table(folder / "diagnostics.parquet", diagnostics, {})
-    summary = summarise(folder / "evaluations.parquet", flags=flags_of(diagnostics))
+    summary = summarise(folder / "evaluations.parquet", flags=collect_flags(diagnostics))
     write_table(folder / "summary.parquet", summary, plan.metadata())
     for variant in plan.variants:
         model = Cell("inspect", plan.experiment, variant, plan.seeds[0])

@@ -37,8 +37,13 @@ from gauntlet.reporting.aggregation import (
     summarise,
 )
 from gauntlet.robustness.certificates.counterexamples import find_counterexamples
-from gauntlet.robustness.diagnostics.attack_comparisons import COLUMNS, GRADIENT_COLUMNS, AttackFacts, compare
-from gauntlet.robustness.diagnostics.checks import flags_of, judged
+from gauntlet.robustness.diagnostics.attack_comparisons import (
+    COLUMNS,
+    GRADIENT_COLUMNS,
+    ComparedAttack,
+    compare_attacks,
+)
+from gauntlet.robustness.diagnostics.checks import add_verdicts, collect_flags
 from gauntlet.robustness.diagnostics.measurements import measurement_table
 
 NAME = "large"
@@ -159,17 +164,17 @@ def measure() -> None:
 def diagnose() -> None:
     """Compare the attacks on each model."""
     tables = []
-    facts = {one.name: AttackFacts(one.name, one.norm, steps=10, epsilons=one.epsilons) for one in ATTACKS}
+    facts = {one.name: ComparedAttack(one.name, one.norm, steps=10, epsilons=one.epsilons) for one in ATTACKS}
     for model in models():
         columns = (*COLUMNS, *GRADIENT_COLUMNS.values())
         rows = [(facts[cell.name], read_columns(paths.samples(cell), columns)) for cell in evaluated(model)]
-        tables.append(measurement_table(compare(rows), experiment=NAME, variant=model.variant, seed=model.seed))
-    write_table(paths.diagnostics(NAME), judged(pa.concat_tables(tables)), {})
+        tables.append(measurement_table(compare_attacks(rows), experiment=NAME, variant=model.variant, seed=model.seed))
+    write_table(paths.diagnostics(NAME), add_verdicts(pa.concat_tables(tables)), {})
 
 
 def summarise_all() -> None:
     """Give every accuracy with its intervals."""
-    flags = flags_of(read_table(paths.diagnostics(NAME)))
+    flags = collect_flags(read_table(paths.diagnostics(NAME)))
     write_table(paths.summary(NAME), summarise(paths.evaluations(NAME), flags=flags), {})
 
 

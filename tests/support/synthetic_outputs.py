@@ -17,7 +17,7 @@ from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.staleness import Plan
 from gauntlet.reporting.aggregation import PlannedAttack
-from gauntlet.robustness.diagnostics.measurements import measurement_table, share
+from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from tests.support import synthetic
 from tests.support.stub_outputs import plan_in
 
@@ -88,8 +88,8 @@ def stage_table(plan: Plan, cell: Cell, path: Path) -> pa.Table:
         return drawn.set_column(drawn.schema.get_field_index("radius"), drawn.schema.field("radius"), small)
     if cell.stage == "diagnose":
         found = [
-            share("zero_gradients", None, [3], 20, "as forged"),
-            share("unbounded_budget", "linf", [], 20, "fooled"),
+            Measurement.share("zero_gradients", None, [3], 20, "as forged"),
+            Measurement.share("unbounded_budget", "linf", [], 20, "fooled"),
         ]
         return measurement_table(found, experiment=cell.experiment, variant=cell.variant, seed=cell.seed)
     return pa.table({"cell": [f"{cell} {path.name}"]})

@@ -29,7 +29,7 @@ from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.figures.style import find_style
 from gauntlet.reporting.page import write_report
 from gauntlet.reporting.tables import TableInputs, render_tables
-from gauntlet.robustness.diagnostics.checks import flags_of
+from gauntlet.robustness.diagnostics.checks import collect_flags
 
 log = logging.getLogger("gauntlet")
 
@@ -94,6 +94,6 @@ def _inputs(evaluations: Path) -> Iterator[FigureInputs]:
             log.warning("%s: its plan is lost; titles and headline are too, and missing cells are guessed", evaluations)
         if not beside.has("diagnostics"):
             log.warning("%s: no diagnostics.parquet beside it; numbers in doubt cannot be marked", evaluations)
-        flags = flags_of(read_table(beside.path("diagnostics"))) if beside.has("diagnostics") else None
+        flags = collect_flags(read_table(beside.path("diagnostics"))) if beside.has("diagnostics") else None
         write_table(summary, summarise(evaluations, flags=flags), {})
         yield replace(beside, summary=summary)

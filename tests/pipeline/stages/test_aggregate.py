@@ -19,7 +19,7 @@ from gauntlet.pipeline.stages import aggregate
 from gauntlet.pipeline.staleness import State, require_current_inputs
 from gauntlet.pipeline.status import CellState, collect_status
 from gauntlet.reporting.aggregation.attacks import VOLATILE
-from gauntlet.robustness.diagnostics.measurements import measurement_table, share
+from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from tests.support.stub_outputs import plan_in, write_config
 from tests.support.synthetic_outputs import SMALL, STAGE_SECONDS, finish_cell, finish_cells
 
@@ -160,7 +160,7 @@ def test_missing_cells_are_allowed_and_told_everywhere(folder):
 def test_every_model_is_diagnosed_and_its_flag_stands_in_the_tables(folder):
     """A failed check of one model marks its variant's numbers; probes and comparisons are in one table."""
     model = Cell("diagnose", "small", "softmax", 1)
-    found = [share("unbounded_budget", "linf", range(15), 20, "PGD does not reach them")]
+    found = [Measurement.share("unbounded_budget", "linf", range(15), 20, "PGD does not reach them")]
     rows = measurement_table(found, experiment="small", variant="softmax", seed=1)
     write_table(paths.probes(model), rows, read_metadata(paths.probes(model)))
     run(folder)
@@ -214,12 +214,12 @@ def test_what_is_known_of_an_attack_comes_from_its_registration():
     }
     small = {key: value for key, value in SMALL["experiments"]["small"].items() if key != "certificates"}
     settings = Experiment.model_validate({**small, "variants": variants, "attacks": attacks})
-    facts = {name: aggregate.attack_facts(name, settings, "softmax") for name in attacks}
+    facts = {name: aggregate.compared_attack(name, settings, "softmax") for name in attacks}
     assert {name for name, one in facts.items() if one.steps == 1} == {"fgsm", "theirs"}
     assert {name for name, one in facts.items() if one.is_white_box} == {"fgsm", "pgd", "theirs", "bits", "fitting"}
     assert {name for name, one in facts.items() if one.search == "random"} == {"noise", "grain"}
     assert {name for name, one in facts.items() if one.is_adaptive} == {"bits"}
-    assert all(aggregate.attack_facts("fitting", settings, coded).is_adaptive for coded in ("ecc", "layer"))
+    assert all(aggregate.compared_attack("fitting", settings, coded).is_adaptive for coded in ("ecc", "layer"))
     assert (facts["pgd"].steps, facts["pgd"].epsilons, facts["boundary"].epsilons) == (7, (0.1,), None)
 
 

@@ -11,7 +11,7 @@ from gauntlet.reporting.aggregation import PlannedAttack, transfers
 from gauntlet.reporting.figures.availability import available_figures
 from gauntlet.reporting.figures.drawing import draw
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.robustness.diagnostics.checks import CHECKS, judged
+from gauntlet.robustness.diagnostics.checks import CHECKS, add_verdicts
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from tests.support import synthetic
 
@@ -79,7 +79,9 @@ def test_verdicts_are_marks_the_gravest_over_seeds(tmp_path):
         ("ecc", 0): [Measurement(check, "linf", CHECKS[check].warn * 1.01, 50), Measurement(other, None, None)],
     }
     tables = [
-        judged(measurement_table([*rows, Measurement(idle, None, None)], experiment="e", variant=variant, seed=seed))
+        add_verdicts(
+            measurement_table([*rows, Measurement(idle, None, None)], experiment="e", variant=variant, seed=seed)
+        )
         for (variant, seed), rows in of.items()
     ]
     write_table(tmp_path / "diagnostics.parquet", pa.concat_tables(tables), {})

@@ -20,7 +20,7 @@ from gauntlet.reporting.figures.catalog import TOUR
 from gauntlet.reporting.figures.drawing import draw, write_figure
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs, HistoryFile
 from gauntlet.reporting.figures.results_files import find_inputs
-from gauntlet.robustness.diagnostics.checks import judged
+from gauntlet.robustness.diagnostics.checks import add_verdicts
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from tests.support import synthetic
 
@@ -37,7 +37,7 @@ def inputs(tmp_path_factory):
     diagnostics = made.summary.with_name("diagnostics.parquet")
     measured = [Measurement("one_step_beats_many", "linf", 0.03, 3), Measurement("zero_gradients", None, 0.0)]
     tables = [measurement_table(measured, experiment="digits", variant=name, seed=0) for name in plan.variants]
-    write_table(diagnostics, judged(pa.concat_tables(tables)), {})
+    write_table(diagnostics, add_verdicts(pa.concat_tables(tables)), {})
     return FigureInputs(
         plan.variants,
         made.evaluations,

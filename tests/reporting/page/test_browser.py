@@ -19,8 +19,8 @@ from gauntlet.reporting.aggregation.origins import RUN_METADATA
 from gauntlet.reporting.figures.drawing import write_figure
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
 from gauntlet.reporting.page import write_report
-from gauntlet.robustness.diagnostics.checks import flags_of, judged
-from gauntlet.robustness.diagnostics.measurements import measurement_table, share
+from gauntlet.robustness.diagnostics.checks import add_verdicts, collect_flags
+from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from tests.support import browser, synthetic
 
 pytestmark = pytest.mark.slow
@@ -38,10 +38,12 @@ def written(tmp_path_factory):
     plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1), synthetic.ATTACKS)
     absent = synthetic.cells(plan)[1]
     made = synthetic.write_experiment(folder, plan, samples=60, absent=[absent])
-    found = share("unbounded_budget", "linf", range(45), 60, "PGD does not reach them")
-    diagnostics = judged(pa.concat_tables([measurement_table([found], experiment="digits", variant="ecc", seed=1)]))
+    found = Measurement.share("unbounded_budget", "linf", range(45), 60, "PGD does not reach them")
+    diagnostics = add_verdicts(
+        pa.concat_tables([measurement_table([found], experiment="digits", variant="ecc", seed=1)])
+    )
     write_table(folder / "diagnostics.parquet", diagnostics, {})
-    write_table(folder / "summary.parquet", summarise(made.evaluations, flags=flags_of(diagnostics)), {})
+    write_table(folder / "summary.parquet", summarise(made.evaluations, flags=collect_flags(diagnostics)), {})
     write_table(folder / "attacks.parquet", measure_attacks(made.evaluations), {}, volatile=VOLATILE)
     files = {}
     for cell in synthetic.cells(plan):

@@ -23,8 +23,8 @@ from gauntlet.reporting.aggregation.attacks import VOLATILE
 from gauntlet.reporting.figures.drawing import write_figure
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.page import render_report, write_report
-from gauntlet.robustness.diagnostics.checks import flags_of, judged
-from gauntlet.robustness.diagnostics.measurements import measurement_table, share
+from gauntlet.robustness.diagnostics.checks import add_verdicts, collect_flags
+from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from tests.support import synthetic
 
 MARK = "gauntlet-cell:sha256:" + "0" * 64
@@ -274,13 +274,13 @@ def test_diagnostics_stand_on_the_page_with_their_evidence(made, tmp_path):
     """The gravest verdict per check and variant, the words of what failed, and which variants are in doubt."""
     _, inputs, figures = made
     found = {
-        "softmax": share("unbounded_budget", "linf", [], 20, "PGD reaches all"),
-        "ecc": share("unbounded_budget", "linf", range(15), 20, "PGD <does> not reach them"),
+        "softmax": Measurement.share("unbounded_budget", "linf", [], 20, "PGD reaches all"),
+        "ecc": Measurement.share("unbounded_budget", "linf", range(15), 20, "PGD <does> not reach them"),
     }
     rows = [measurement_table([one], experiment="digits", variant=name, seed=1) for name, one in found.items()]
-    diagnostics = judged(pa.concat_tables(rows))
+    diagnostics = add_verdicts(pa.concat_tables(rows))
     write_table(tmp_path / "diagnostics.parquet", diagnostics, {})
-    summary = summarise(inputs.path("evaluations"), flags=flags_of(diagnostics))
+    summary = summarise(inputs.path("evaluations"), flags=collect_flags(diagnostics))
     write_table(tmp_path / "summary.parquet", summary, {})
     flagged = replace(inputs, diagnostics=tmp_path / "diagnostics.parquet", summary=tmp_path / "summary.parquet")
     page = Page(render_report(flagged, figures=figures, mark=MARK))

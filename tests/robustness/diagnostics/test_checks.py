@@ -8,18 +8,25 @@ import pytest
 from gauntlet.core.errors import InputError
 from gauntlet.reporting.footnotes import flagged, flags_note
 from gauntlet.reporting.formatting import masked_variants, percent
-from gauntlet.robustness.diagnostics.attack_comparisons import AttackFacts, compare
-from gauntlet.robustness.diagnostics.checks import CHECKS, DIAGNOSTICS_SCHEMA, flags_in, flags_of, judged, worst
-from gauntlet.robustness.diagnostics.measurements import inapplicable, measurement_table, share
+from gauntlet.robustness.diagnostics.attack_comparisons import ComparedAttack, compare_attacks
+from gauntlet.robustness.diagnostics.checks import (
+    CHECKS,
+    DIAGNOSTICS_SCHEMA,
+    add_verdicts,
+    collect_flags,
+    flags_for,
+    worst_verdict,
+)
+from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 
 SAMPLES = 100
-FGSM = AttackFacts("fgsm", "linf", steps=1, epsilons=(0.1, 0.2))
-PGD = AttackFacts("pgd", "linf", steps=40, epsilons=(0.1, 0.2))
-SPSA = AttackFacts("spsa", "linf", access="scores", search="estimated", steps=20, epsilons=(0.1,))
-TRANSFER = AttackFacts("copied", "linf", access="gradient", transfer=True, epsilons=(0.1,))
-NOISE = AttackFacts("noise", "linf", access="scores", search="random", epsilons=(0.1,))
-ADAPTIVE = AttackFacts("through_bits", "linf", steps=40, surrogate="code_bits", epsilons=(0.1,))
-MINIMUM = AttackFacts("ddn", "linf", steps=40)
+FGSM = ComparedAttack("fgsm", "linf", steps=1, epsilons=(0.1, 0.2))
+PGD = ComparedAttack("pgd", "linf", steps=40, epsilons=(0.1, 0.2))
+SPSA = ComparedAttack("spsa", "linf", access="scores", search="estimated", steps=20, epsilons=(0.1,))
+TRANSFER = ComparedAttack("copied", "linf", access="gradient", transfer=True, epsilons=(0.1,))
+NOISE = ComparedAttack("noise", "linf", access="scores", search="random", epsilons=(0.1,))
+ADAPTIVE = ComparedAttack("through_bits", "linf", steps=40, surrogate="code_bits", epsilons=(0.1,))
+MINIMUM = ComparedAttack("ddn", "linf", steps=40)
 
 PAIRS = {
     "one_step_beats_many": FGSM,
@@ -53,8 +60,8 @@ def outcome(fooled, *, at=0.1, wrong=(), errors=(), order=None, **columns):
 
 def verdicts(*tables):
     """Compare and judge: (check, norm) to row."""
-    found = measurement_table(compare(tables), experiment="e", variant="v", seed=0)
-    return {(row["check"], row["norm"]): row for row in judged(found).to_pylist()}
+    found = measurement_table(compare_attacks(tables), experiment="e", variant="v", seed=0)
+    return {(row["check"], row["norm"]): row for row in add_verdicts(found).to_pylist()}
 
 
 @pytest.mark.parametrize("check", PAIRS)
@@ -83,7 +90,7 @@ def test_a_tie_is_no_win(check):
 
 def test_budgets_are_compared_where_both_attacks_were_run():
     """A coarser grid of the iterative attack is no failure, nor is a budget that it was never given."""
-    fine = AttackFacts("fgsm", "linf", steps=1, epsilons=(0.05, 0.3))
+    fine = ComparedAttack("fgsm", "linf", steps=1, epsilons=(0.05, 0.3))
     at_larger = verdicts((fine, outcome(range(40), at=0.05)), (PGD, outcome(range(40), at=0.1)))
     assert at_larger["one_step_beats_many", "linf"]["value"] == 0
     never_given = verdicts((fine, outcome(range(40), at=0.3)), (PGD, outcome([])))
@@ -122,7 +129,7 @@ def test_samples_are_joined_by_content_and_only_correct_ones_count():
 
 def test_norms_do_not_mix_and_a_lone_attack_is_not_applicable():
     """An attack in another norm is no rival."""
-    other = AttackFacts("pgd_l2", "l2", steps=40, epsilons=(1.0,))
+    other = ComparedAttack("pgd_l2", "l2", steps=40, epsilons=(1.0,))
     found = verdicts((SPSA, outcome(range(40))), (other, outcome([])))
     row = found["black_box_beats_white_box", "linf"]
     assert (row["verdict"], row["value"], row["threshold"]) == ("not_applicable", None, None)
@@ -158,7 +165,7 @@ def test_every_check_has_a_pass_a_warning_and_a_failure(check):
     assert check.verdict(check.warn, 100) == ("pass", check.warn)
     assert check.verdict(check.fail, 100) == ("warn", check.warn)
     assert check.verdict(1.0, 100) == ("fail", check.fail)
-    assert check.verdict(1.0, check.least - 1)[0] == "pass"
+    assert check.verdict(1.0, check.min_samples - 1)[0] == "pass"
     assert check.verdict(None, 0) == ("not_applicable", None)
 
 
@@ -167,25 +174,41 @@ def test_flags_are_the_failures_of_any_model_of_a_variant():
     rows = [
         measurement_table(found, experiment="e", variant=variant, seed=seed)
         for variant, seed, found in (
-            ("a", 0, [share("more_steps", "linf", range(50), 100, "")]),
-            ("a", 1, [share("more_steps", "linf", [], 100, ""), share("zero_gradients", None, range(9), 100, "")]),
-            ("b", 0, [share("more_steps", "linf", range(7), 100, ""), inapplicable("more_steps", "l2", "")]),
+            ("a", 0, [Measurement.share("more_steps", "linf", range(50), 100, "")]),
+            (
+                "a",
+                1,
+                [
+                    Measurement.share("more_steps", "linf", [], 100, ""),
+                    Measurement.share("zero_gradients", None, range(9), 100, ""),
+                ],
+            ),
+            (
+                "b",
+                0,
+                [
+                    Measurement.share("more_steps", "linf", range(7), 100, ""),
+                    Measurement.not_applicable("more_steps", "l2", ""),
+                ],
+            ),
         )
     ]
-    table = judged(pa.concat_tables(rows))
+    table = add_verdicts(pa.concat_tables(rows))
     assert table.schema == DIAGNOSTICS_SCHEMA
-    flags = flags_of(table)
-    assert flags_in(flags, "a", "linf") == ("zero_gradients", "more_steps")
-    assert flags_in(flags, "a", "l2") == ("zero_gradients",)
-    assert flags_in(flags, "b", "linf") == ()
-    assert worst(["pass", "warn", "not_applicable"]) == "warn"
+    flags = collect_flags(table)
+    assert flags_for(flags, "a", "linf") == ("zero_gradients", "more_steps")
+    assert flags_for(flags, "a", "l2") == ("zero_gradients",)
+    assert flags_for(flags, "b", "linf") == ()
+    assert worst_verdict(["pass", "warn", "not_applicable"]) == "warn"
 
 
 def test_an_unknown_check_is_refused():
     """A measurement of another version is not judged in silence."""
-    table = measurement_table([share("zero_gradientz", None, [], 10, "")], experiment="e", variant="v", seed=0)
-    with pytest.raises(InputError, match=r"no check .zero_gradientz.*zero_gradients"):
-        judged(table)
+    table = measurement_table(
+        [Measurement.share("zero_gradientz", None, [], 10, "")], experiment="e", variant="v", seed=0
+    )
+    with pytest.raises(InputError, match=r"unknown check .zero_gradientz.*zero_gradients"):
+        add_verdicts(table)
 
 
 def test_a_flagged_number_carries_its_flag():

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from gauntlet.core.errors import InputError
-from gauntlet.robustness.diagnostics.checks import CHECKS, judged
+from gauntlet.robustness.diagnostics.checks import CHECKS, add_verdicts
 from gauntlet.robustness.diagnostics.measurements import MEASUREMENT_SCHEMA
-from gauntlet.robustness.diagnostics.plain_pgd import instability, silent_outputs, still_moving, stock_attack
-from gauntlet.robustness.diagnostics.probes import probe
+from gauntlet.robustness.diagnostics.plain_pgd import late_progress, margin_instability, plain_pgd, saturated_outputs
+from gauntlet.robustness.diagnostics.probes import run_probes
 from gauntlet.robustness.evaluation import CellIdentity
 from tests.support.diagnosed_networks import EPSILONS, Rounded, Saturated, Shattered, digits, train_network
 
@@ -20,9 +20,9 @@ def probed(network, **options):
     """Probe a network on the test images: rows by check and norm, with verdicts."""
     _, _, x, y = digits()
     settings = {"epsilons": EPSILONS, "samples": SAMPLES, "steps": 10, "identity": CellIdentity("e", "v", 0)}
-    table = probe(network, x, y, **settings | options)
+    table = run_probes(network, x, y, **settings | options)
     assert table.schema == MEASUREMENT_SCHEMA
-    return {(row["check"], row["norm"]): row for row in judged(table).to_pylist()}
+    return {(row["check"], row["norm"]): row for row in add_verdicts(table).to_pylist()}
 
 
 def having(rows, verdict):
@@ -141,11 +141,11 @@ class Strip(torch.nn.Module):
 def test_silent_success_is_seen_on_the_path():
     """An attack that walks through the adversarial region and out again returns a point that is none."""
     x, y = torch.full((3, 1, 4, 4), 0.5), torch.zeros(3, dtype=torch.int64)
-    trace = stock_attack(Strip(), x, y, norm="linf", epsilon=0.2, steps=10, keys=torch.arange(3))
+    trace = plain_pgd(Strip(), x, y, norm="linf", epsilon=0.2, steps=10, keys=torch.arange(3))
     assert trace.margins.shape == trace.fooled.shape == (11, 3)
     assert trace.fooled.any(0).all()
     assert not trace.fooled[-1].any()
-    rows = judged(probe(Strip().eval(), x, y, epsilons={"linf": (0.2,)}, steps=10)).to_pylist()
+    rows = add_verdicts(run_probes(Strip().eval(), x, y, epsilons={"linf": (0.2,)}, steps=10)).to_pylist()
     assert {row["check"]: row["verdict"] for row in rows}["silent_success"] == "fail"
 
 
@@ -153,9 +153,9 @@ def test_the_stock_attack_stands_still_on_zero_gradients_and_stays_in_the_ball(p
     """No rescaling: a flat loss gives no step; a sound one ends within ε of the image."""
     _, _, x, y = digits()
     keys = torch.arange(8)
-    flat = stock_attack(Rounded(plain), x[:8], y[:8], norm="l2", epsilon=0.01, steps=5, keys=keys)
+    flat = plain_pgd(Rounded(plain), x[:8], y[:8], norm="l2", epsilon=0.01, steps=5, keys=keys)
     assert torch.equal(flat.margins[0], flat.margins[-1])
-    sound = stock_attack(plain, x[:8], y[:8], norm="linf", epsilon=0.2, steps=10, keys=keys)
+    sound = plain_pgd(plain, x[:8], y[:8], norm="linf", epsilon=0.2, steps=10, keys=keys)
     assert bool((sound.margins[-1] < sound.margins[0]).all())
 
 
@@ -164,7 +164,7 @@ def test_a_loss_that_still_falls_is_told_from_one_at_rest():
     steps = torch.linspace(0, 1, 41)
     falling, rested = 5 - 3 * steps, torch.cat([5 - 3 * steps[:20], torch.full((21,), 1.0)])
     rising = torch.cat([torch.tensor([1.0]), 2 + steps[:40]])
-    moved = still_moving(torch.stack([falling, rested, rising, torch.ones(41)], 1))
+    moved = late_progress(torch.stack([falling, rested, rising, torch.ones(41)], 1))
     assert moved.tolist() == pytest.approx([1 / 4, 0.0, 0.0, 0.0])
 
 
@@ -176,8 +176,8 @@ def test_instability_is_relative_and_capped():
             return torch.stack([x.flatten(1).sum(1), torch.zeros(len(x))], 1)
 
     x, y = torch.full((2, 1, 1, 1), 0.1), torch.zeros(2, dtype=torch.int64)
-    small = instability(Linear(), x, y, lambda _: x + 0.05, 3)
-    large = instability(Linear(), x, y, lambda _: x + 0.9, 3)
+    small = margin_instability(Linear(), x, y, lambda _: x + 0.05, 3)
+    large = margin_instability(Linear(), x, y, lambda _: x + 0.9, 3)
     assert small.tolist() == pytest.approx([0.5, 0.5])
     assert large.tolist() == [1.0, 1.0]
 
@@ -185,4 +185,4 @@ def test_instability_is_relative_and_capped():
 def test_many_outputs_are_sampled():
     """Of a thousand outputs no more than 32 are looked at."""
     weights = torch.ones(4, 1000)
-    assert silent_outputs(lambda x: x.flatten(1) @ weights, torch.rand(3, 1, 2, 2)).shape == (3, 32)
+    assert saturated_outputs(lambda x: x.flatten(1) @ weights, torch.rand(3, 1, 2, 2)).shape == (3, 32)

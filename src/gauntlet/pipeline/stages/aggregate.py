@@ -40,8 +40,13 @@ from gauntlet.reporting.aggregation.origins import RUN_METADATA
 from gauntlet.reporting.tables.summary_text import csv_table, markdown_table
 from gauntlet.robustness.certificates.counterexamples import find_counterexamples
 from gauntlet.robustness.certificates.lipschitz_constants import LipschitzConstants
-from gauntlet.robustness.diagnostics.attack_comparisons import COLUMNS, GRADIENT_COLUMNS, AttackFacts, compare
-from gauntlet.robustness.diagnostics.checks import flags_of, judged
+from gauntlet.robustness.diagnostics.attack_comparisons import (
+    COLUMNS,
+    GRADIENT_COLUMNS,
+    ComparedAttack,
+    compare_attacks,
+)
+from gauntlet.robustness.diagnostics.checks import add_verdicts, collect_flags
 from gauntlet.robustness.diagnostics.measurements import MEASUREMENT_SCHEMA, measurement_table
 
 log = logging.getLogger("gauntlet")
@@ -88,7 +93,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     write_table(paths.origins(name), origins(_sources(present)), {**made, **planned.metadata()}, volatile=RUN_METADATA)
     diagnostics = _diagnosed(name, settings, present)
     write_table(paths.diagnostics(name), diagnostics, {**made, **planned.metadata()})
-    summary = summarise(paths.evaluations(name), flags=flags_of(diagnostics))
+    summary = summarise(paths.evaluations(name), flags=collect_flags(diagnostics))
     write_text(paths.table(name, "csv"), csv_table(summary))
     constants = _constants([one for one in certified if one in present])
     with open_evaluations(paths.evaluations(name)) as opened:
@@ -105,7 +110,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     log.info("%s: %d cells%s", cell, len(attacked) + len(certified) + len(probed) - len(left_out), without)
 
 
-def attack_facts(name: str, settings: Experiment, variant: str) -> AttackFacts:
+def compared_attack(name: str, settings: Experiment, variant: str) -> ComparedAttack:
     """Say what comparisons must know of an attack of the configuration on a variant.
 
     `adaptive` takes another view only where the head has one; elsewhere it is one more attack on the logits.
@@ -113,7 +118,7 @@ def attack_facts(name: str, settings: Experiment, variant: str) -> AttackFacts:
     attack = settings.attacks[name]
     tags = ATTACKS.entry(attack.attack.name).tags
     steps = tags.get("steps", attack.attack.options.get("steps"))
-    return AttackFacts(
+    return ComparedAttack(
         name,
         attack.norm,
         access=str(tags.get("access", "gradient")),
@@ -138,13 +143,13 @@ def _diagnosed(name: str, settings: Experiment, present: Container[Cell]) -> pa.
         probe = Cell("diagnose", name, model.variant, model.seed)
         if probe in probed and probe in present:
             tables.append(read_table(paths.probes(probe)))
-        facts = {attack: attack_facts(attack, settings, model.variant) for attack in settings.attacks}
+        facts = {attack: compared_attack(attack, settings, model.variant) for attack in settings.attacks}
         cells = [Cell("evaluate", name, model.variant, model.seed, attack) for attack in settings.attacks]
         columns = (*COLUMNS, *GRADIENT_COLUMNS.values())
         rows = [(facts[one.name], read_columns(paths.samples(one), columns)) for one in cells if one in present]
-        found = compare(rows)
+        found = compare_attacks(rows)
         tables.append(measurement_table(found, experiment=name, variant=model.variant, seed=model.seed))
-    return judged(pa.concat_tables(tables))
+    return add_verdicts(pa.concat_tables(tables))
 
 
 def _sources(present: Iterable[Cell]) -> dict[Cell, Path]:

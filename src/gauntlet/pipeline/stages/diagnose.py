@@ -16,7 +16,7 @@ from gauntlet.pipeline.stages.budgets import in_pixels
 from gauntlet.pipeline.stages.device import describe_device, open_device
 from gauntlet.pipeline.stages.outputs import withdraw
 from gauntlet.pipeline.staleness import Plan
-from gauntlet.robustness.diagnostics.probes import probe
+from gauntlet.robustness.diagnostics.probes import run_probes
 from gauntlet.robustness.evaluation import CellIdentity
 
 log = logging.getLogger("gauntlet")
@@ -28,7 +28,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     settings = plan.experiment(cell.experiment)
     device = open_device(plan.config.execution)
     split = load_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
-    rows = probe(
+    rows = run_probes(
         load_model(paths.model_folder(cell.model), device=device),
         to_unit(split.images[: settings.samples]),
         split.labels[: settings.samples],

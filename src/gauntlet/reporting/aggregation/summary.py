@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gauntlet.reporting.aggregation.definitions import WORST_CASE, robust_at
 from gauntlet.reporting.aggregation.queries import Evaluations, attack_grid, norm_grids, open_evaluations
 from gauntlet.reporting.stats import t_interval, wilson_interval
-from gauntlet.robustness.diagnostics.checks import Flags, flags_in
+from gauntlet.robustness.diagnostics.checks import Flags, flags_for
 
 SUMMARY_SCHEMA = pa.schema(
     [
@@ -74,7 +74,7 @@ def summarise(path: Path, *, flags: Flags | None = None) -> pa.Table:
         for variant in evaluations.plan.variants:
             found = _variant_rows(evaluations, variant, budgets)
             for row in found:
-                told = None if flags is None else ", ".join(flags_in(flags, variant, row["norm"]))
+                told = None if flags is None else ", ".join(flags_for(flags, variant, row["norm"]))
                 rows.append(row | {"flags": told})
     return pa.Table.from_pylist(rows, schema=SUMMARY_SCHEMA)
 

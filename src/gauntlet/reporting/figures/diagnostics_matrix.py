@@ -13,7 +13,7 @@ from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, norm_label, note_below, plain
-from gauntlet.robustness.diagnostics.checks import CHECKS, worst
+from gauntlet.robustness.diagnostics.checks import CHECKS, worst_verdict
 
 _ROW_IN = 0.19
 _COLUMN_IN = 0.34
@@ -52,7 +52,7 @@ def diagnostics_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
     for row in rows:
         verdicts.setdefault((row["check"], row["norm"] or ""), {}).setdefault(row["variant"], []).append(row["verdict"])
     judged = {
-        key: {variant: str(worst(found)) for variant, found in of.items()}
+        key: {variant: str(worst_verdict(found)) for variant, found in of.items()}
         for key, of in sorted(verdicts.items(), key=lambda one: list(CHECKS).index(one[0][0]))
     }
     applied = {key: of for key, of in judged.items() if set(of.values()) != {"not_applicable"}}

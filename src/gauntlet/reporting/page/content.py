@@ -24,7 +24,7 @@ from gauntlet.reporting.formatting import (
 )
 from gauntlet.reporting.page.embedding import embedded
 from gauntlet.reporting.page.gallery import MOST_BYTES, Gallery, read_gallery
-from gauntlet.robustness.diagnostics.checks import CHECKS, worst
+from gauntlet.robustness.diagnostics.checks import CHECKS, worst_verdict
 
 _CELLS = """
     SELECT variant, seed, attack, norm, count(*) AS samples, avg(correct::INT) AS clean,
@@ -239,7 +239,9 @@ def _questions(inputs: FigureInputs, variants: Sequence[str]) -> Iterator[Questi
         mine = [row for row in rows if row["check"] == name]
         if not mine:
             continue
-        verdicts = tuple(worst(row["verdict"] for row in mine if row["variant"] == variant) for variant in variants)
+        verdicts = tuple(
+            worst_verdict(row["verdict"] for row in mine if row["variant"] == variant) for variant in variants
+        )
         told = [row for row in mine if row["verdict"] in ("fail", "warn")]
         told.sort(key=lambda row: (row["verdict"], variants.index(row["variant"]), row["seed"]))
         yield Question(name, check.question, verdicts, tuple((row["variant"], _finding(row)) for row in told))

@@ -1,1 +1,1 @@
-"""Diagnostics of gradient masking, as tables: what each check asks, what was measured, and the verdict."""
+"""Diagnostics of gradient masking: checks, measurements and verdicts."""

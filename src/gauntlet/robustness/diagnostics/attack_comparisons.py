@@ -1,4 +1,4 @@
-"""Checks that need only what attacks did to one model: who fooled which sample, and at what budget."""
+"""Checks that compare the attacks on one model: which attack fooled which sample, at what budget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gauntlet.robustness.diagnostics.measurements import Measurement, inapplicable, share
+from gauntlet.robustness.diagnostics.measurements import Measurement
 
 COLUMNS = ("index", "label", "clean_prediction", "epsilon", "status", "sample_hash", "backwards")
 """The columns of an evaluation that are read; GRADIENT_COLUMNS too where the table has them."""
@@ -18,13 +18,12 @@ GRADIENT_COLUMNS = {"nonfinite_in_attacks": "nonfinite_gradients", "zero_in_atta
 
 
 @dataclass(frozen=True)
-class AttackFacts:
-    """What comparisons must know of an attack.
+class ComparedAttack:
+    """Properties of an attack that decide what it is compared with.
 
-    `access` is gradient, or what it does without (scores, decision); `search` is random for noise; `steps` is 1 for a
-    single gradient step, None where unknown; `surrogate` names the view it takes gradients through; `transfer` says
-    that its images come from another model; `epsilons` are the budgets that it was run at, None where it looks for the
-    smallest distance.
+    `access` is gradient, scores, decision or none; `search` is random for noise; `steps` is 1 for a single gradient
+    step, None if unknown; `surrogate` names the view that gradients are taken through; `transfer` marks an attack whose
+    images come from another model; `epsilons` are the budgets it was run at, None for a minimum-norm attack.
     """
 
     name: str
@@ -38,176 +37,192 @@ class AttackFacts:
 
     @property
     def is_white_box(self) -> bool:
-        """Tell whether it follows gradients of the model itself."""
+        """True for an attack that follows gradients of the model itself."""
         return self.access == "gradient" and not self.transfer
 
     @property
     def is_adaptive(self) -> bool:
-        """Tell whether it was made for the model: it takes gradients through a view other than the logits."""
+        """True for an attack designed for the model: it takes gradients through a view other than the logits."""
         return self.is_white_box and self.surrogate not in (None, "logits")
 
     @property
     def is_stock(self) -> bool:
-        """Tell whether it is a white-box attack on the logits, such as one has for any model."""
+        """True for a white-box attack on the logits, as available for any model."""
         return self.is_white_box and not self.is_adaptive
 
 
-Kind = Callable[[AttackFacts], bool]
+AttackFilter = Callable[[ComparedAttack], bool]
 
-_WITHOUT_ASCENT = ("l0",)
 
-_PAIRS: Mapping[str, tuple[Kind, Kind, str, str]] = {
-    "one_step_beats_many": (
-        lambda one: one.is_stock and one.steps == 1,
-        lambda one: one.is_stock and one.steps != 1,
+@dataclass(frozen=True)
+class _Comparison:
+    """The attacks that should not win (`weaker`), those that should (`stronger`), and what the evidence calls both."""
+
+    weaker: AttackFilter
+    stronger: AttackFilter
+    weaker_name: str
+    stronger_name: str
+
+
+_COMPARISONS: Mapping[str, _Comparison] = {
+    "one_step_beats_many": _Comparison(
+        lambda attack: attack.is_stock and attack.steps == 1,
+        lambda attack: attack.is_stock and attack.steps != 1,
         "single-step",
         "iterative",
     ),
-    "black_box_beats_white_box": (
-        lambda one: not one.is_white_box and one.search != "random",
-        lambda one: one.is_white_box,
+    "black_box_beats_white_box": _Comparison(
+        lambda attack: not attack.is_white_box and attack.search != "random",
+        lambda attack: attack.is_white_box,
         "black-box or transfer",
         "white-box",
     ),
-    "noise_beats_gradients": (
-        lambda one: not one.is_white_box and one.search == "random",
-        lambda one: one.is_white_box,
+    "noise_beats_gradients": _Comparison(
+        lambda attack: not attack.is_white_box and attack.search == "random",
+        lambda attack: attack.is_white_box,
         "noise",
         "white-box",
     ),
-    "adaptive_beats_stock": (
-        lambda one: one.is_adaptive,
-        lambda one: one.is_stock and one.steps != 1,
+    "adaptive_beats_stock": _Comparison(
+        lambda attack: attack.is_adaptive,
+        lambda attack: attack.is_stock and attack.steps != 1,
         "adaptive",
         "stock iterative",
     ),
 }
-"""Check to: the attacks that should not win, those that should, and what both are called."""
+
+_NORMS_WITHOUT_ASCENT = ("l0",)
 
 
-def compare(tables: Sequence[tuple[AttackFacts, pa.Table]]) -> list[Measurement]:
-    """Measure every check of this kind on one model, in each norm of its attacks.
+def compare_attacks(tables: Sequence[tuple[ComparedAttack, pa.Table]]) -> list[Measurement]:
+    """Measure every check of this module on one model, in each norm of its attacks.
 
-    A table has the COLUMNS of one attack's evaluation; samples are joined by content. A sample counts where it is
-    classified correctly, and an attack that should win was run at the budget at which it lost, or at a larger one.
+    A table has the COLUMNS of one attack's evaluation; samples are joined by content. A sample counts if it is
+    classified correctly, a weaker attack fooled it, a stronger attack was run at that budget or a larger one, and no
+    stronger attack fooled it at the smallest such budget.
     """
-    rows: list[Measurement] = []
-    for norm in dict.fromkeys(facts.norm for facts, _ in tables):
-        here = [(facts, table) for facts, table in tables if facts.norm == norm]
-        outcomes = _Outcomes.of(here)
-        for check, (weak, strong, called, other) in _PAIRS.items():
-            if norm in _WITHOUT_ASCENT:
-                reason = f"attacks in {norm} do not follow the gradient: that one beats another says nothing of it"
-                rows.append(inapplicable(check, norm, reason))
+    measurements: list[Measurement] = []
+    for norm in dict.fromkeys(attack.norm for attack, _ in tables):
+        in_norm = [(attack, table) for attack, table in tables if attack.norm == norm]
+        outcomes = _Outcomes.from_tables(in_norm)
+        for check, comparison in _COMPARISONS.items():
+            if norm in _NORMS_WITHOUT_ASCENT:
+                reason = f"attacks in {norm} do not follow the gradient, so a comparison does not show masking"
+                measurements.append(Measurement.not_applicable(check, norm, reason))
                 continue
-            rows.append(_compare(check, norm, outcomes, weak, strong, called, other))
-        rows += _gradients(norm, here)
-    return rows
+            measurements.append(_compare(check, norm, outcomes, comparison))
+        measurements += _gradient_faults(norm, in_norm)
+    return measurements
 
 
 @dataclass
 class _Outcomes:
-    """Per attack and sample the budget that fooled it, float64, inf if none; samples are those that are correct."""
+    """The correctly classified samples, by `index` `(N,)`, and the smallest budget that fooled each, per attack.
+
+    Budgets are float64 `(N,)`: inf where the attack failed, NaN where its result is unknown (an error, or no row).
+    """
 
     index: NDArray[np.int64]
-    broken: dict[AttackFacts, NDArray[np.float64]]
+    budgets: dict[ComparedAttack, NDArray[np.float64]]
 
     @classmethod
-    def of(cls, tables: Sequence[tuple[AttackFacts, pa.Table]]) -> _Outcomes:
+    def from_tables(cls, tables: Sequence[tuple[ComparedAttack, pa.Table]]) -> _Outcomes:
         positions: dict[str, int] = {}
         index: list[int] = []
-        read: dict[AttackFacts, NDArray[np.float64]] = {}
-        for facts, table in tables:
+        budgets: dict[ComparedAttack, NDArray[np.float64]] = {}
+        for attack, table in tables:
             hashes, numbers = table["sample_hash"].to_pylist(), table["index"].to_pylist()
             correct = (_column(table, "label") == _column(table, "clean_prediction")).tolist()
-            # Null reads as NaN; as does an error, of which nothing is known.
+            # Null reads as NaN.
             epsilon = _column(table, "epsilon").astype(np.float64)
-            unknown = np.asarray(table["status"].to_pylist()) == "error"
-            epsilon = np.where(unknown, np.nan, np.where(np.isnan(epsilon), np.inf, epsilon))
+            failed = np.asarray(table["status"].to_pylist()) == "error"
+            epsilon = np.where(failed, np.nan, np.where(np.isnan(epsilon), np.inf, epsilon))
             rows = []
-            for name, number, kept in zip(hashes, numbers, correct, strict=True):
-                if kept and name not in positions:
-                    positions[name] = len(index)
+            for sample_hash, number, is_correct in zip(hashes, numbers, correct, strict=True):
+                if is_correct and sample_hash not in positions:
+                    positions[sample_hash] = len(index)
                     index.append(number)
-                rows.append(positions[name] if kept else -1)
-            chosen = np.asarray(rows, dtype=np.int64)
+                rows.append(positions[sample_hash] if is_correct else -1)
+            targets = np.asarray(rows, dtype=np.int64)
             values = np.full(len(index), np.nan)
-            values[chosen[chosen >= 0]] = epsilon[chosen >= 0]
-            read[facts] = values
+            values[targets[targets >= 0]] = epsilon[targets >= 0]
+            budgets[attack] = values
         size = len(index)
-        broken = {facts: np.pad(one, (0, size - len(one)), constant_values=np.nan) for facts, one in read.items()}
-        return cls(np.asarray(index, dtype=np.int64), broken)
+        padded = {
+            attack: np.pad(values, (0, size - len(values)), constant_values=np.nan)
+            for attack, values in budgets.items()
+        }
+        return cls(np.asarray(index, dtype=np.int64), padded)
 
 
-def _compare(
-    check: str, norm: str, outcomes: _Outcomes, weak: Kind, strong: Kind, called: str, other: str
-) -> Measurement:
-    weaker = [facts for facts in outcomes.broken if weak(facts)]
-    stronger = [facts for facts in outcomes.broken if strong(facts)]
+def _compare(check: str, norm: str, outcomes: _Outcomes, comparison: _Comparison) -> Measurement:
+    weaker = [attack for attack in outcomes.budgets if comparison.weaker(attack)]
+    stronger = [attack for attack in outcomes.budgets if comparison.stronger(attack)]
     if not weaker or not stronger:
-        return inapplicable(check, norm, f"there is no {called if not weaker else other} attack in this norm")
+        absent = comparison.stronger_name if weaker else comparison.weaker_name
+        return Measurement.not_applicable(check, norm, f"there is no {absent} attack in this norm")
     surprising = np.zeros(len(outcomes.index), dtype=bool)
-    by: dict[str, int] = {}
-    for facts in weaker:
-        here = _missed(outcomes, facts, stronger)
-        surprising |= here
-        by[facts.name] = int(here.sum())
-    winners = ", ".join(f"{name} {count}" for name, count in by.items())
-    losers = ", ".join(facts.name for facts in stronger)
-    return share(
+    counts: list[str] = []
+    for attack in weaker:
+        missed = _missed(outcomes, attack, stronger)
+        surprising |= missed
+        counts.append(f"{attack.name} {int(missed.sum())}")
+    names = ", ".join(attack.name for attack in stronger)
+    return Measurement.share(
         check,
         norm,
         outcomes.index[surprising].tolist(),
         len(outcomes.index),
-        f"fooled by a {called} attack ({winners}) where no {other} one does it within that ε ({losers})",
+        f"fooled by a {comparison.weaker_name} attack ({', '.join(counts)}) and by no {comparison.stronger_name} attack"
+        f" within that ε ({names})",
     )
 
 
-def _missed(outcomes: _Outcomes, facts: AttackFacts, stronger: Sequence[AttackFacts]) -> NDArray[np.bool_]:
-    """Say which samples one attack fools at a budget at which none of the stronger ones does, though one was run."""
-    at = outcomes.broken[facts]
-    compared = np.zeros(len(at), dtype=bool)
-    matched = np.zeros(len(at), dtype=bool)
+def _missed(outcomes: _Outcomes, attack: ComparedAttack, stronger: Sequence[ComparedAttack]) -> NDArray[np.bool_]:
+    """Return which samples `attack` fools at a budget at which stronger ones were run and failed: bool `(N,)`."""
+    budgets = outcomes.budgets[attack]
+    compared = np.zeros(len(budgets), dtype=bool)
+    matched = np.zeros(len(budgets), dtype=bool)
     for rival in stronger:
-        limit = _comparable(at, rival)
-        reached = outcomes.broken[rival]
+        limit = _comparable_budget(budgets, rival)
+        reached = outcomes.budgets[rival]
         compared |= np.isfinite(limit) & ~np.isnan(reached)
         matched |= np.isfinite(limit) & (reached <= limit)
-    return np.asarray(np.isfinite(at) & compared & ~matched)
+    return np.asarray(np.isfinite(budgets) & compared & ~matched)
 
 
-def _comparable(at: NDArray[np.float64], rival: AttackFacts) -> NDArray[np.float64]:
-    """Give the smallest budget of a rival's that is at least `at`; inf where it has none, or `at` is unknown."""
+def _comparable_budget(budgets: NDArray[np.float64], rival: ComparedAttack) -> NDArray[np.float64]:
+    """Return the rival's smallest budget that is at least `budgets`; inf if it has none, or a budget is unknown."""
+    known = np.where(np.isnan(budgets), np.inf, budgets)
     if rival.epsilons is None:
-        return np.where(np.isnan(at), np.inf, at)
-    # As the rows': a double 0.1 is smaller than the 0.1 that a row holds in float32.
+        return known
+    # Rounded to float32 as in the rows: a double 0.1 is smaller than the 0.1 that a row holds in float32.
     grid = np.append(np.sort(np.asarray(rival.epsilons, dtype=np.float32)).astype(np.float64), np.inf)
-    known = np.where(np.isnan(at), np.inf, at)
     return np.asarray(grid[np.searchsorted(grid, known, side="left").clip(max=len(grid) - 1)])
 
 
-def _gradients(norm: str, tables: Sequence[tuple[AttackFacts, pa.Table]]) -> Iterator[Measurement]:
-    """Count the samples on which gradient attacks met gradients of no use, where evaluations recorded them."""
+def _gradient_faults(norm: str, tables: Sequence[tuple[ComparedAttack, pa.Table]]) -> Iterator[Measurement]:
+    """Count the samples on which gradient attacks met zero or non-finite gradients, where evaluations recorded them."""
     for check, column in GRADIENT_COLUMNS.items():
-        told = [(facts, one) for facts, one in tables if facts.is_white_box and column in one.column_names]
+        recorded = [(attack, table) for attack, table in tables if attack.is_white_box and column in table.column_names]
         if check == "zero_in_attacks":
-            # A search for the nearest point may rest where its loss is 0, beyond the boundary: Carlini-Wagner's does.
-            told = [(facts, one) for facts, one in told if facts.epsilons is not None]
-        met: set[int] = set()
-        asked: set[int] = set()
-        evaluations = 0
-        for _, table in told:
+            # A minimum-norm attack may rest where its loss is 0, beyond the boundary: Carlini-Wagner's does.
+            recorded = [(attack, table) for attack, table in recorded if attack.epsilons is not None]
+        faulty: set[int] = set()
+        attacked: set[int] = set()
+        total = 0
+        for _, table in recorded:
             counts, index = _column(table, column), _column(table, "index")
-            asked |= set(index[_column(table, "backwards") > 0].tolist())
-            met |= set(index[counts > 0].tolist())
-            evaluations += int(counts.sum())
-        if not asked:
-            reason = "no gradient attack in this norm recorded it" if not told else "no gradient was taken"
-            yield inapplicable(check, norm, reason)
+            attacked |= set(index[_column(table, "backwards") > 0].tolist())
+            faulty |= set(index[counts > 0].tolist())
+            total += int(counts.sum())
+        if not attacked:
+            reason = "no gradient was taken" if recorded else "no gradient attack in this norm recorded it"
+            yield Measurement.not_applicable(check, norm, reason)
             continue
-        names = ", ".join(facts.name for facts, _ in told)
-        kind = column.removesuffix("_gradients")
-        yield share(check, norm, sorted(met), len(asked | met), f"{kind} gradients, {evaluations} in all ({names})")
+        names = ", ".join(attack.name for attack, _ in recorded)
+        evidence = f"{column.removesuffix('_gradients')} gradients, {total} in all ({names})"
+        yield Measurement.share(check, norm, sorted(faulty), len(attacked | faulty), evidence)
 
 
 def _column(table: pa.Table, name: str) -> NDArray:

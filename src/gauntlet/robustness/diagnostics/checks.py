@@ -1,4 +1,4 @@
-"""Every check of gradient masking with its thresholds, and how a measurement becomes a verdict."""
+"""Checks of gradient masking with their thresholds, and the verdicts on their measurements."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ DIAGNOSTICS_SCHEMA = pa.schema(
 )
 """One row per model and check, and norm where it has one: a measurement (see MEASUREMENT_SCHEMA) and its verdict.
 
-`threshold` is what `value` was held against: above it lies what the verdict says, for pass it is where warn begins.
-`verdict` is pass, warn, fail or not_applicable (`value` and `threshold` are then null).
+`verdict` is pass, warn, fail or not_applicable (`value` and `threshold` are then null). `threshold` is the threshold of
+the verdict, which `value` exceeds; for pass, the threshold of warn.
 """
 
 PINTOR = "Pintor et al. 2022, arXiv:2106.09947"
@@ -34,9 +34,9 @@ ATHALYE = "Athalye, Carlini, Wagner 2018, arXiv:1802.00420"
 
 @dataclass(frozen=True)
 class Check:
-    """One question to a model. Values above `warn` or `fail` get that verdict where `least` samples are concerned.
+    """A question about a model; a value above `warn` or `fail` gets that verdict if it counts `min_samples` or more.
 
-    `origin` says where the measurement is made: by a probe of the model, or from the rows of its evaluations.
+    `origin` says what is measured: the model, by a probe, or the rows of its evaluations.
     """
 
     name: str
@@ -45,20 +45,20 @@ class Check:
     fail: float
     source: str
     origin: Literal["probe", "evaluations"]
-    least: int = 2
+    min_samples: int = 2
 
     def verdict(self, value: float | None, count: int) -> tuple[Verdict, float | None]:
-        """Judge a value that concerns `count` samples; give the verdict and the threshold it was held against."""
+        """Return the verdict on a value measured on `count` samples, and its threshold."""
         if value is None:
             return "not_applicable", None
-        if count >= self.least and value > self.fail:
+        if count >= self.min_samples and value > self.fail:
             return "fail", self.fail
-        if count >= self.least and value > self.warn:
+        if count >= self.min_samples and value > self.warn:
             return "warn", self.warn
         return "pass", self.warn
 
 
-_ALL = (
+_CHECKS = (
     Check(
         "one_step_beats_many",
         "Does a single gradient step fool samples that iterative attacks miss at the same ε?",
@@ -98,7 +98,7 @@ _ALL = (
         fail=0.05,
         source=CARLINI,
         origin="evaluations",
-        least=1,
+        min_samples=1,
     ),
     Check(
         "zero_in_attacks",
@@ -115,7 +115,7 @@ _ALL = (
         fail=0.05,
         source=f"{PINTOR}, unavailable gradients",
         origin="probe",
-        least=1,
+        min_samples=1,
     ),
     Check(
         "nonfinite_gradients",
@@ -124,19 +124,19 @@ _ALL = (
         fail=0.05,
         source=CARLINI,
         origin="probe",
-        least=1,
+        min_samples=1,
     ),
     Check(
         "saturated_outputs",
-        "Does an output that the prediction is made from have a gradient of exactly zero?",
+        "Is the gradient of an output exactly zero?",
         warn=0.05,
         fail=0.25,
-        source=f"{PINTOR}, unavailable gradients, asked of each output",
+        source=f"{PINTOR}, unavailable gradients, per output",
         origin="probe",
     ),
     Check(
         "silent_success",
-        "Does plain PGD pass adversarial points and return one that is none?",
+        "Does plain PGD pass adversarial points and return a point that is not adversarial?",
         warn=0.05,
         fail=0.20,
         source=f"{PINTOR}, silent success",
@@ -144,7 +144,7 @@ _ALL = (
     ),
     Check(
         "incomplete_optimisation",
-        "Does plain PGD fail while it still gets on?",
+        "Does plain PGD fail although it still makes progress?",
         warn=0.30,
         fail=0.50,
         source=f"{PINTOR}, incomplete optimization",
@@ -160,12 +160,12 @@ _ALL = (
     ),
     Check(
         "unbounded_budget",
-        "Does PGD fail even where any image is allowed?",
+        "Does PGD fail even if any image is allowed?",
         warn=0.0,
         fail=0.05,
         source=f"{CARLINI}; {PINTOR}, unconstrained attack failure",
         origin="probe",
-        least=1,
+        min_samples=1,
     ),
     Check(
         "more_steps",
@@ -185,7 +185,7 @@ _ALL = (
     ),
     Check(
         "surrogate_beats_stock",
-        "Do plain gradients through another view of the model fool samples that those of its logits miss?",
+        "Do plain gradients through another view of the model fool samples that gradients of its logits miss?",
         warn=0.05,
         fail=0.10,
         source="Tramèr et al. 2020, arXiv:2002.08347",
@@ -193,7 +193,7 @@ _ALL = (
     ),
     Check(
         "non_transferability",
-        "Does the model give another class than the view that the attack took its gradients from?",
+        "Does the model predict another class than the view that the attack took its gradients from?",
         warn=0.10,
         fail=0.25,
         source=f"{PINTOR}, transfer failure",
@@ -201,30 +201,30 @@ _ALL = (
     ),
 )
 
-CHECKS: Mapping[str, Check] = {check.name: check for check in _ALL}
+CHECKS: Mapping[str, Check] = {check.name: check for check in _CHECKS}
 """Every check, by name, in the order of tables."""
 
 
-def judged(measurements: pa.Table) -> pa.Table:
-    """Give rows of MEASUREMENT_SCHEMA their verdicts: rows of DIAGNOSTICS_SCHEMA in the same order.
+def add_verdicts(measurements: pa.Table) -> pa.Table:
+    """Add verdicts to rows of MEASUREMENT_SCHEMA: rows of DIAGNOSTICS_SCHEMA in the same order.
 
-    Raises InputError for a check that there is not.
+    Raises InputError for an unknown check.
     """
     rows = []
     for row in measurements.to_pylist():
         if row["check"] not in CHECKS:
-            raise InputError(f"no check '{row['check']}'", remedy=nearest(row["check"], CHECKS))
+            raise InputError(f"unknown check '{row['check']}'", remedy=nearest(row["check"], CHECKS))
         verdict, threshold = CHECKS[row["check"]].verdict(row["value"], row["count"])
         rows.append({**row, "verdict": verdict, "threshold": threshold})
     return pa.Table.from_pylist(rows, schema=DIAGNOSTICS_SCHEMA)
 
 
 Flags = Mapping[tuple[str, str], tuple[str, ...]]
-"""(variant, norm) to the checks that a model of the variant fails there; norm "" holds those without a norm."""
+"""(variant, norm) to the checks that a model of the variant fails; those of norm "" apply to every norm."""
 
 
-def flags_of(diagnostics: pa.Table) -> Flags:
-    """Collect what fails: a variant is flagged when any of its models is."""
+def collect_flags(diagnostics: pa.Table) -> Flags:
+    """Collect the failed checks of each variant and norm: one failing model flags its variant."""
     failing: dict[tuple[str, str], dict[str, None]] = {}
     for row in diagnostics.to_pylist():
         if row["verdict"] == "fail":
@@ -232,17 +232,17 @@ def flags_of(diagnostics: pa.Table) -> Flags:
     return {key: _ordered(checks) for key, checks in failing.items()}
 
 
-def flags_in(flags: Flags, variant: str, norm: str) -> tuple[str, ...]:
-    """List the checks that flag a variant's numbers in a norm: those of the norm, and those without one."""
+def flags_for(flags: Flags, variant: str, norm: str) -> tuple[str, ...]:
+    """Return the checks that flag a variant's numbers in a norm: those of the norm, and those without one."""
     return _ordered({*flags.get((variant, norm), ()), *flags.get((variant, ""), ())})
 
 
 def _ordered(checks: Iterable[str]) -> tuple[str, ...]:
-    wanted = set(checks)
-    return tuple(name for name in CHECKS if name in wanted)
+    failed = set(checks)
+    return tuple(name for name in CHECKS if name in failed)
 
 
-def worst(verdicts: Iterable[str]) -> Any:
-    """Give the gravest of some verdicts."""
-    gravity = ("fail", "warn", "pass", "not_applicable")
-    return min(verdicts, key=gravity.index, default="not_applicable")
+def worst_verdict(verdicts: Iterable[str]) -> Any:
+    """Return the most severe verdict."""
+    by_severity = ("fail", "warn", "pass", "not_applicable")
+    return min(verdicts, key=by_severity.index, default="not_applicable")

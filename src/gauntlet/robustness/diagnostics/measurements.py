@@ -1,4 +1,4 @@
-"""What a check measured on one model, before anyone judges it: thresholds may change without measuring again."""
+"""Measurements of checks on one model, kept apart from verdicts: a threshold may change without measuring again."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-MOST_SAMPLES = 10
-"""How many of the samples concerned a row names."""
+MAX_SAMPLES = 10
+"""Maximum number of samples that a row names."""
 
 MEASUREMENT_SCHEMA = pa.schema(
     [
@@ -26,14 +26,15 @@ MEASUREMENT_SCHEMA = pa.schema(
 )
 """One row per model and check, and norm where the check has one (null elsewhere).
 
-`value` is what was measured (null: the check does not apply), mostly a share of the correctly classified samples;
-`count` is the number of samples of which it is so, `samples` the first of them by index, `evidence` the whole in words.
+`value` is the measured value (null: the check does not apply), for most checks a share of the correctly classified
+samples; `count` is the number of samples in that share, `samples` the first of them by index, `evidence` the result in
+words.
 """
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One check on one model; see MEASUREMENT_SCHEMA."""
+    """Result of one check of one model; see MEASUREMENT_SCHEMA."""
 
     check: str
     norm: str | None
@@ -42,27 +43,26 @@ class Measurement:
     evidence: str = ""
     samples: tuple[int, ...] = ()
 
+    @classmethod
+    def share(cls, check: str, norm: str | None, found: Sequence[int], total: int, evidence: str) -> Measurement:
+        """Build the measurement of a share: the samples with indices `found`, out of `total`; the count leads the text.
 
-def share(check: str, norm: str | None, concerned: Sequence[int], of: int, evidence: str) -> Measurement:
-    """Measure a share: `concerned` are the indices of samples of which it is so, out of `of`; the count leads the text.
+        Without any sample, the check does not apply.
+        """
+        if not total:
+            return cls.not_applicable(check, norm, "there is no sample to check")
+        indices = tuple(sorted(found))
+        text = f"{len(indices)} of {total} samples: {evidence}"
+        return cls(check, norm, len(indices) / total, len(indices), text, indices[:MAX_SAMPLES])
 
-    Without any sample to look at, the check does not apply.
-    """
-    if not of:
-        return inapplicable(check, norm, "no sample to look at")
-    chosen = tuple(sorted(concerned))
-    text = f"{len(chosen)} of {of} samples: {evidence}"
-    return Measurement(check, norm, len(chosen) / of, len(chosen), text, chosen[:MOST_SAMPLES])
-
-
-def inapplicable(check: str, norm: str | None, reason: str) -> Measurement:
-    """Say that a check does not apply, and why."""
-    return Measurement(check, norm, None, evidence=reason)
+    @classmethod
+    def not_applicable(cls, check: str, norm: str | None, reason: str) -> Measurement:
+        """Build the measurement of a check that does not apply, with the reason as evidence."""
+        return cls(check, norm, None, evidence=reason)
 
 
-def measurement_table(rows: Iterable[Measurement], *, experiment: str, variant: str, seed: int) -> pa.Table:
-    """Write measurements of one model as rows of MEASUREMENT_SCHEMA."""
-    whose = {"experiment": experiment, "variant": variant, "seed": seed}
-    return pa.Table.from_pylist(
-        [{**whose, **vars(row), "samples": list(row.samples)} for row in rows], schema=MEASUREMENT_SCHEMA
-    )
+def measurement_table(measurements: Iterable[Measurement], *, experiment: str, variant: str, seed: int) -> pa.Table:
+    """Build rows of MEASUREMENT_SCHEMA from the measurements of one model."""
+    ids = {"experiment": experiment, "variant": variant, "seed": seed}
+    rows = [{**ids, **vars(measurement), "samples": list(measurement.samples)} for measurement in measurements]
+    return pa.Table.from_pylist(rows, schema=MEASUREMENT_SCHEMA)

@@ -1,0 +1,100 @@
+"""Model under test of the probes: a frozen copy, its samples, and the attacks that probes run on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.core.batch_size import BatchSize
+from gauntlet.core.randomness import sample_keys
+from gauntlet.learning.data.splits import sample_hashes
+from gauntlet.registry import Spec
+from gauntlet.robustness.diagnostics.measurements import Measurement
+from gauntlet.robustness.diagnostics.plain_pgd import Trace, View, plain_pgd
+from gauntlet.robustness.evaluation import AttackSettings, evaluate
+from gauntlet.robustness.judge import CellIdentity, copy_network
+
+
+@dataclass
+class ProbedModel:
+    """A frozen copy of the model and the samples it is probed on; `index` are their positions in the split."""
+
+    network: nn.Module
+    x: Tensor
+    y: Tensor
+    index: list[int]
+    keys: Tensor
+    identity: CellIdentity
+    memory: BatchSize
+
+    @classmethod
+    def build(
+        cls,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        index: list[int],
+        *,
+        identity: CellIdentity,
+        device: torch.device,
+        batch_size: int,
+    ) -> ProbedModel:
+        """Copy the network to `device` in float32, with the samples `index` of images `(N, C, H, W)` and labels `(N,)`."""
+        x, y = images[index], labels[index]
+        frozen = copy_network(network).to(device, torch.float32).requires_grad_(False)
+        keys = sample_keys(identity.seed, "probe", sample_hashes(x.to(torch.float32)), device=device)
+        memory = BatchSize(batch_size, device)
+        return cls(frozen, x.to(device, torch.float32), y.to(device, torch.int64), index, keys, identity, memory)
+
+    @property
+    def surrogates(self) -> dict[str, View]:
+        """The views that the model offers, apart from its own logits."""
+        return {name: view for name, view in getattr(self.network, "surrogates", {}).items() if name != "logits"}
+
+    def measure_in_batches(self, measure: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]) -> list[Tensor]:
+        """Call `measure(x, y, keys)` on batches, halved when memory runs out, and concatenate each of its results."""
+        parts = self.memory.parts(len(self.x), lambda part: measure(self.x[part], self.y[part], self.keys[part]))
+        return [torch.cat(results) for results in zip(*list(parts), strict=True)]
+
+    def share(self, check: str, norm: str | None, found: Tensor, evidence: str) -> Measurement:
+        """Build the measurement of the share of samples for which `found`, bool `(B,)`, is true."""
+        indices = [self.index[row] for row in found.nonzero()[:, 0].tolist()]
+        return Measurement.share(check, norm, indices, len(self.y), evidence)
+
+    def plain_pgd(self, norm: str, epsilon: float, steps: int, view: View | None = None) -> Trace:
+        """Run plain PGD on all samples."""
+
+        def attack(x: Tensor, y: Tensor, keys: Tensor) -> tuple[Tensor, ...]:
+            trace = plain_pgd(self.network, x, y, norm=norm, epsilon=epsilon, steps=steps, keys=keys, view=view)
+            return trace.margins.T, trace.fooled.T, trace.view_predictions, trace.predictions
+
+        margins, fooled, view_predictions, predictions = self.measure_in_batches(attack)
+        return Trace(margins.T, fooled.T, view_predictions, predictions)
+
+    def pgd(self, norm: str, epsilon: float, rows: Tensor, *, steps: int, restarts: int = 1) -> Tensor:
+        """Run Gauntlet's PGD on the samples for which `rows`, bool `(B,)`, is true; return which it fooled: bool `(B,)`.
+
+        Raises InputError if the evaluator refuses the model, for example for want of a gradient.
+        """
+        fooled = torch.zeros_like(rows)
+        attacked = rows.nonzero()[:, 0]
+        if not len(attacked):
+            return fooled
+        spec = Spec("pgd", {"steps": steps, "restarts": restarts})
+        table = evaluate(
+            self.network,
+            self.x[attacked],
+            self.y[attacked],
+            AttackSettings("pgd", spec, norm, (epsilon,)),
+            identity=self.identity,
+            device=self.x.device,
+            precision="float32",
+            batch_size=self.memory.current,
+            keep_examples=0,
+        ).rows
+        adversarial = [status == "adversarial" for status in table["status"].to_pylist()]
+        fooled[attacked] = torch.tensor(adversarial, device=fooled.device)
+        return fooled
