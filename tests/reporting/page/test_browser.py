@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import pairwise
 
 import duckdb
-import pyarrow as pa
 import pytest
 
 from gauntlet.core.parquet import read_table, write_table
@@ -39,9 +38,7 @@ def written(tmp_path_factory):
     absent = synthetic.cells(plan)[1]
     made = synthetic.write_experiment(folder, plan, samples=60, absent=[absent])
     found = Measurement.share("unbounded_budget", "linf", range(45), 60, "PGD does not reach them")
-    diagnostics = add_verdicts(
-        pa.concat_tables([measurement_table([found], experiment="digits", variant="ecc", seed=1)])
-    )
+    diagnostics = add_verdicts(measurement_table([found], experiment="digits", variant="ecc", seed=1))
     write_table(folder / "diagnostics.parquet", diagnostics, {})
     write_table(folder / "summary.parquet", summarise(made.evaluations, flags=collect_flags(diagnostics)), {})
     write_table(folder / "attacks.parquet", measure_attacks(made.evaluations), {}, volatile=VOLATILE)

@@ -19,6 +19,8 @@ from gauntlet.robustness.diagnostics.checks import (
 )
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 
+share, not_applicable = Measurement.share, Measurement.not_applicable
+
 SAMPLES = 100
 FGSM = ComparedAttack("fgsm", "linf", steps=1, epsilons=(0.1, 0.2))
 PGD = ComparedAttack("pgd", "linf", steps=40, epsilons=(0.1, 0.2))
@@ -174,21 +176,21 @@ def test_flags_are_the_failures_of_any_model_of_a_variant():
     rows = [
         measurement_table(found, experiment="e", variant=variant, seed=seed)
         for variant, seed, found in (
-            ("a", 0, [Measurement.share("more_steps", "linf", range(50), 100, "")]),
+            ("a", 0, [share("more_steps", "linf", range(50), 100, "")]),
             (
                 "a",
                 1,
                 [
-                    Measurement.share("more_steps", "linf", [], 100, ""),
-                    Measurement.share("zero_gradients", None, range(9), 100, ""),
+                    share("more_steps", "linf", [], 100, ""),
+                    share("zero_gradients", None, range(9), 100, ""),
                 ],
             ),
             (
                 "b",
                 0,
                 [
-                    Measurement.share("more_steps", "linf", range(7), 100, ""),
-                    Measurement.not_applicable("more_steps", "l2", ""),
+                    share("more_steps", "linf", range(7), 100, ""),
+                    not_applicable("more_steps", "l2", ""),
                 ],
             ),
         )
@@ -204,9 +206,7 @@ def test_flags_are_the_failures_of_any_model_of_a_variant():
 
 def test_an_unknown_check_is_refused():
     """A measurement of another version is not judged in silence."""
-    table = measurement_table(
-        [Measurement.share("zero_gradientz", None, [], 10, "")], experiment="e", variant="v", seed=0
-    )
+    table = measurement_table([share("zero_gradientz", None, [], 10, "")], experiment="e", variant="v", seed=0)
     with pytest.raises(InputError, match=r"unknown check .zero_gradientz.*zero_gradients"):
         add_verdicts(table)
 

@@ -42,7 +42,7 @@ class ProbedModel:
         device: torch.device,
         batch_size: int,
     ) -> ProbedModel:
-        """Copy the network to `device` in float32, with the samples `index` of images `(N, C, H, W)` and labels `(N,)`."""
+        """Copy the network and the samples `index` of images `(N, C, H, W)` and labels `(N,)` to `device` in float32."""
         x, y = images[index], labels[index]
         frozen = copy_network(network).to(device, torch.float32).requires_grad_(False)
         keys = sample_keys(identity.seed, "probe", sample_hashes(x.to(torch.float32)), device=device)
@@ -75,7 +75,7 @@ class ProbedModel:
         return Trace(margins.T, fooled.T, view_predictions, predictions)
 
     def pgd(self, norm: str, epsilon: float, rows: Tensor, *, steps: int, restarts: int = 1) -> Tensor:
-        """Run Gauntlet's PGD on the samples for which `rows`, bool `(B,)`, is true; return which it fooled: bool `(B,)`.
+        """Run Gauntlet's PGD on the samples selected by `rows`, bool `(B,)`; return which of them it fooled, `(B,)`.
 
         Raises InputError if the evaluator refuses the model, for example for want of a gradient.
         """

@@ -201,13 +201,14 @@ def _surrogate_checks(
         pairs += [(budget, 1, model.plain_pgd(norm, budget, 1, view), single_steps[budget]) for budget in grid]
         for budget, count, adaptive, plain in pairs:
             reverse = int((plain.fooled[-1] & ~adaptive.fooled[-1]).sum())
+            fools, does = ("fools", "does") if count == 1 else ("fool", "do")
             wins.append(
                 model.share(
                     "surrogate_beats_stock",
                     norm,
                     adaptive.fooled[-1] & ~plain.fooled[-1],
-                    f"{_steps(count)} through {name} {'fools' if count == 1 else 'fool'} the model at ε = {budget:g},"
-                    f" the same through its logits {'does' if count == 1 else 'do'} not ({reverse} the other way round)",
+                    f"{_steps(count)} through {name} {fools} the model at ε = {budget:g}, the same through its logits"
+                    f" {does} not ({reverse} the other way round)",
                 )
             )
         transfers.append(
