@@ -42,7 +42,7 @@ class ProbedModel:
         device: torch.device,
         batch_size: int,
     ) -> ProbedModel:
-        """Copy the network and the samples `index` of images `(N, C, H, W)` and labels `(N,)` to `device` in float32."""
+        """Copy the network, and samples `index` of images `(N, C, H, W)` and labels `(N,)`, to `device` in float32."""
         x, y = images[index], labels[index]
         frozen = copy_network(network).to(device, torch.float32).requires_grad_(False)
         keys = sample_keys(identity.seed, "probe", sample_hashes(x.to(torch.float32)), device=device)
