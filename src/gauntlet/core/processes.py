@@ -28,12 +28,12 @@ class ProcessIdentity(BaseModel):
 
     @property
     def is_local(self) -> bool:
-        """Whether the process belongs to this host."""
+        """True if the process belongs to this host."""
         return self.host == socket.gethostname()
 
     @property
     def is_alive(self) -> bool | None:
-        """Whether the process still exists; None if it belongs to another host, where this cannot be known."""
+        """True if the process still exists; None if it belongs to another host, where this cannot be known."""
         if not self.is_local:
             return None
         try:

@@ -16,7 +16,7 @@ ACTIVE_STATES = frozenset(
     """
     PENDING RUNNING SUSPENDED COMPLETING CONFIGURING STAGE_OUT SIGNALING STOPPED RESIZING POWER_UP_NODE
     REQUEUED REQUEUE_FED REQUEUE_HOLD SPECIAL_EXIT RESV_DEL_HOLD
-    """.split()  # noqa: SIM905 - fifteen words read better than fifteen literals
+    """.split()  # noqa: SIM905 - more legible than fifteen literals
 )
 """States of jobs that have not ended."""
 

@@ -39,7 +39,7 @@ class Holder(ProcessIdentity):
 
     @property
     def is_dead(self) -> bool:
-        """Whether the process is known to have ended; on another host only its SLURM job can show that."""
+        """True if the process is known to have ended; on another host only its SLURM job can show that."""
         if (is_alive := self.is_alive) is not None:
             return not is_alive
         return self.job != "" and (self.job == os.environ.get(JOB_VARIABLE) or _has_left_queue(self.job, self.user))

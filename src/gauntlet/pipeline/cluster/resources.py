@@ -92,7 +92,7 @@ class JobResources:
 
     @cached_property
     def uses_gpus(self) -> bool:
-        """Whether stages that compute with a network request GPUs."""
+        """True if stages that compute with a network request GPUs."""
         if self._device == "auto":
             has_gpus = any(partition.has_gpus for partition in self._partitions)
             return self._cluster.gpu_partition is not None or has_gpus

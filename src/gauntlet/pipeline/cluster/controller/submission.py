@@ -44,7 +44,7 @@ class ControllerStatus:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the job is no longer in the queue."""
+        """True if the job is no longer in the queue."""
         return not self.state
 
     def __str__(self) -> str:
