@@ -39,7 +39,7 @@ from gauntlet.config.variants import Training
 from gauntlet.learning.data.prepare import channel_statistics
 from gauntlet.learning.data.splits import RawData
 from gauntlet.learning.models.build import build
-from gauntlet.learning.training.loop import TrainingRun
+from gauntlet.learning.training.run import TrainingRun
 from gauntlet.registry import AUGMENTATIONS, MODELS, SOURCES, Registry, Spec
 
 WARM_UP = 2

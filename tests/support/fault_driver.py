@@ -20,7 +20,7 @@ import torch
 
 from gauntlet import cli
 from gauntlet.core import files
-from gauntlet.learning.training.loop import TrainingRun
+from gauntlet.learning.training.run import TrainingRun
 from gauntlet.robustness.attacks.base.model import AttackModel
 
 STAGES = ("prepare", "train", "evaluate", "certify", "diagnose", "inspect", "aggregate", "figures", "tables", "report")

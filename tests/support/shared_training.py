@@ -20,7 +20,7 @@ from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.data_parallel import DataParallelGroup
 from gauntlet.learning.training.history import VOLATILE
-from gauntlet.learning.training.loop import TrainingRun
+from gauntlet.learning.training.run import TrainingRun
 from gauntlet.registry import Spec
 from tests.support.settings import replace
 

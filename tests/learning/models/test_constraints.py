@@ -25,7 +25,7 @@ from gauntlet.learning.models.layers.pooling import L2NormPool2d, ScaledAvgPool2
 from gauntlet.learning.models.layers.projected import ProjectedConv2d, ProjectedLinear, orthonormalize
 from gauntlet.learning.models.lipschitz import LipschitzNetwork, effective_weight
 from gauntlet.learning.models.weights import load_model, save_model
-from gauntlet.learning.training.loop import TrainingRun
+from gauntlet.learning.training.run import TrainingRun
 from gauntlet.registry import MODELS, Spec
 
 CHOICES = ("constraint", "activation", "pooling", "output")

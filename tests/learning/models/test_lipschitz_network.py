@@ -17,7 +17,7 @@ from gauntlet.learning.models.layers.full_sort import FullSort
 from gauntlet.learning.models.layers.group_sort import GroupSort2
 from gauntlet.learning.models.layers.pooling import L2NormPool2d, ScaledAvgPool2d
 from gauntlet.learning.models.lipschitz import LipschitzNetwork, effective_weight, layer_bound
-from gauntlet.learning.training.loop import TrainingRun
+from gauntlet.learning.training.run import TrainingRun
 from gauntlet.registry import Spec
 
 OPTIONS: list[dict[str, Any]] = [

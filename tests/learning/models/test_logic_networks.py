@@ -20,7 +20,7 @@ from gauntlet.learning.models.layers.ramp import Ramp
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.units.second_order import SecondOrder
 from gauntlet.learning.models.weights import load_model, save_model
-from gauntlet.learning.training.loop import TrainingRun
+from gauntlet.learning.training.run import TrainingRun
 from gauntlet.registry import ACTIVATIONS, FOLDINGS, MODELS, UNITS, Spec
 
 SMALL = {"mnist_cnn": {"widths": [3, 4]}, "vgg": {"depth": 4, "capacity": 0.05, "batch_norm": True}}

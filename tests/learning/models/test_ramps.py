@@ -13,7 +13,7 @@ from gauntlet.learning.models.build import build
 from gauntlet.learning.models.layers.ramp import Ramp
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.weights import load_model, save_model
-from gauntlet.learning.training.loop import TrainingRun
+from gauntlet.learning.training.run import TrainingRun
 from gauntlet.registry import Spec
 
 OPTIONS = {

@@ -24,7 +24,8 @@ from gauntlet.learning.training.adversaries.pgd import Pgd
 from gauntlet.learning.training.adversaries.trades import Trades, divergence
 from gauntlet.learning.training.adversary import build_adversary, draw_keys
 from gauntlet.learning.training.history import VOLATILE
-from gauntlet.learning.training.loop import TrainingResult, TrainingRun, fit
+from gauntlet.learning.training.loop import fit
+from gauntlet.learning.training.run import TrainingResult, TrainingRun
 from gauntlet.registry import ADVERSARIES, Spec
 from tests.support.settings import replace
 

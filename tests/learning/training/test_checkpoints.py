@@ -26,7 +26,8 @@ from gauntlet.learning.models.build import build
 from gauntlet.learning.training import checkpoints as module
 from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.history import VOLATILE
-from gauntlet.learning.training.loop import TrainingRun, fit
+from gauntlet.learning.training.loop import fit
+from gauntlet.learning.training.run import TrainingRun
 from gauntlet.registry import Spec
 from tests.support.settings import replace
 
@@ -242,7 +243,7 @@ def test_a_checkpoint_that_cannot_be_used_is_told_and_passed_by(tmp_path, caplog
         }[damage]
     )
     assert Checkpoints(path, recipe="other" if damage == "other recipe" else "r").load() is None
-    assert "the checkpoint is not used, training starts anew" in caplog.text
+    assert "the checkpoint is ignored, training starts from the beginning" in caplog.text
     assert not trapped.exists()
 
 

@@ -19,7 +19,8 @@ from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.history import VOLATILE
-from gauntlet.learning.training.loop import TrainingResult, TrainingRun, fit
+from gauntlet.learning.training.loop import fit
+from gauntlet.learning.training.run import TrainingResult, TrainingRun
 from gauntlet.registry import Spec
 from tests.support.settings import replace
 
@@ -98,7 +99,7 @@ def test_a_collapse_is_gone_back_behind_and_recorded(
     assert run.best.epoch != 4
     lines = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert len(lines) == 1
-    assert re.search(r"collapsed in epoch 4: .*; back to the weights of epoch 3, ramps stand still for 2", lines[0])
+    assert re.search(r"collapsed in epoch 4: .*; restored the weights of epoch 3, ramps are frozen for 2", lines[0])
 
 
 def test_a_collapse_right_after_a_collapse_goes_back_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

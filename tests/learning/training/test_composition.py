@@ -12,7 +12,7 @@ from gauntlet.config.compatibility import misfits
 from gauntlet.config.variants import Training, Variant
 from gauntlet.learning.data.prepare import prepare
 from gauntlet.learning.models.build import build
-from gauntlet.learning.training.loop import TrainingRun
+from gauntlet.learning.training.run import TrainingRun
 from gauntlet.registry import ACTIVATIONS, FOLDINGS, HEADS, LOSSES, NEGATIVES, REGULARIZERS, UNITS, Spec
 
 DATA = prepare(Spec("sklearn_digits"), limit={"train": 100, "test": 40})

@@ -90,7 +90,7 @@ def test_what_one_wants_all_agree_on(found):
 def test_layers_that_see_a_whole_batch_are_refused(found):
     """Batch statistics and the network's own draws; others are not."""
     refusals = found["refusals"]
-    assert refusals["BatchNorm2d"].startswith("BatchNorm2d takes its statistics of a whole batch")
+    assert refusals["BatchNorm2d"].startswith("BatchNorm2d computes its statistics over the whole batch")
     assert "training.gpus: 1" in refusals["Dropout"]
     assert refusals["Dropout2d"]
     assert refusals["ReLU"] == ""

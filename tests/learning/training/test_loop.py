@@ -16,8 +16,9 @@ from gauntlet.learning.data.splits import Split, to_unit
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.history import HISTORY_SCHEMA, VOLATILE, EpochRecord
-from gauntlet.learning.training.loop import TrainingRun, fit
+from gauntlet.learning.training.loop import fit
 from gauntlet.learning.training.optimizers import build_optimizer
+from gauntlet.learning.training.run import TrainingRun
 from gauntlet.learning.training.schedules import build_schedule
 from gauntlet.registry import OPTIMIZERS, Spec
 from tests.support.settings import replace

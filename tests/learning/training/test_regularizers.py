@@ -14,8 +14,9 @@ from gauntlet.learning.data.prepare import prepare
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.network import LayerHead, Network
-from gauntlet.learning.training.loop import TrainingRun, fit
+from gauntlet.learning.training.loop import fit
 from gauntlet.learning.training.regularizers import build_regularizer, weights_and_biases
+from gauntlet.learning.training.run import TrainingRun
 from gauntlet.registry import REGULARIZERS, Spec
 from tests.support.settings import replace
 

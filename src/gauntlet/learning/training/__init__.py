@@ -1,1 +1,1 @@
-"""Training: the loop, its settings and state, optimisers and schedules, the history of a run."""
+"""Training: loop, state, checkpoints, optimizers, schedules, regularizers and adversaries."""

@@ -1,4 +1,4 @@
-"""What stands between a batch and the training loss: images made harder, and the objective on them."""
+"""Adversaries for adversarial training: they perturb a batch and define its loss."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from gauntlet.registry import ADVERSARIES, Spec
 
 
 class Adversary:
-    """Perturbs the images of a training step.
+    """Base class of adversaries, which perturb the images of a training step.
 
-    `perturb` gets the images after augmentation, on the device. It leaves the network's parameters, their gradients,
-    its buffers and its mode as they were. `warmup_epochs` is how long the strength grows linearly from 0 to 1.
+    `perturb` receives the images after augmentation, on the device. It leaves the network's parameters, gradients,
+    buffers and mode unchanged. Over the first `warmup_epochs` epochs the strength rises linearly from 0 to 1.
     """
 
     warmup_epochs: int = 0
@@ -27,51 +27,51 @@ class Adversary:
     def perturb(
         self, network: Network, loss: Loss, images: Tensor, labels: Tensor, *, keys: Tensor, strength: float = 1.0
     ) -> Tensor:
-        """Give perturbed images, without gradient.
+        """Return perturbed images, without gradient.
 
-        Images are float32 `(B, C, H, W)` in [0, 1], labels and keys int64 `(B,)`; sample b draws from `keys[b]` alone.
-        `strength` in [0, 1] scales the budget. The network is in the mode of its caller: training in a training step,
-        evaluation in validation.
+        Images are float32 `(B, C, H, W)` in [0, 1], labels and keys int64 `(B,)`. The random draws of sample b depend
+        on `keys[b]` alone. `strength` in [0, 1] scales the budget. The caller sets the network's mode: training mode
+        in a training step, evaluation mode in validation.
         """
         raise NotImplementedError
 
     def objective(
         self, network: Network, loss: Loss, images: Tensor, perturbed: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Give what is minimised, `()`, and the raw outputs that the figures of the epoch are of, `(B, ...)`."""
+        """Return the loss to minimize, `()`, and the raw outputs `(B, ...)` for the training metrics."""
         outputs = network.outputs(perturbed)
         return loss(network, outputs, labels).mean(), outputs
 
     def strength(self, epochs: float) -> float:
-        """Give the strength after so many epochs, parts of one included."""
+        """Return the strength after `epochs` epochs, fractions included."""
         return min(1.0, epochs / self.warmup_epochs) if self.warmup_epochs else 1.0
 
 
 def build_adversary(spec: Spec) -> Adversary:
-    """Load an adversary and give it its options."""
+    """Build an adversary from its name and options."""
     adversary: Adversary = ADVERSARIES.load(spec.name)(**spec.options)
     return adversary
 
 
 def draw_keys(count: int, *address: str | int, device: str | torch.device) -> Tensor:
-    """Draw one key per sample of a batch, int64 `(count,)`, by address; the same on every device."""
+    """Draw one random key per sample, int64 `(count,)`; keys depend on the address alone, not on the device."""
     return torch.randint(2**63 - 1, (count,), generator=generator(*address)).to(device)
 
 
 @contextmanager
 def without_side_effects(network: Network, *, training: bool) -> Iterator[None]:
-    """Use a network without leaving a trace.
+    """Use a network and restore its state afterwards.
 
-    Inside, it is in training or evaluation mode, its parameters need no gradient, and weights behind a
-    parametrisation are computed once. Afterwards mode and buffers (running statistics, vectors of power iterations)
-    are what they were.
+    Inside the block the network is in training or evaluation mode, its parameters require no gradient, and
+    parametrized weights are computed once. On exit the mode and the buffers (running statistics, vectors of power
+    iterations) are restored.
     """
     modes = {module: module.training for module in network.modules()}
-    frozen = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    # In evaluation too: a Lipschitz layer that goes into it computes the weight that it will use and keeps it.
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    # In evaluation mode too: a Lipschitz layer that enters it computes and stores the weight that it will use.
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     try:
-        for parameter in frozen:
+        for parameter in trainable:
             parameter.requires_grad_(False)
         if training != network.training:
             network.train(training)
@@ -80,7 +80,7 @@ def without_side_effects(network: Network, *, training: bool) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-        for parameter in frozen:
+        for parameter in trainable:
             parameter.requires_grad_(True)
         with torch.no_grad():
             for name, buffer in network.named_buffers():

@@ -1,4 +1,4 @@
-"""A training run's state on disk: one file, replaced whole, that runs no code when it is read."""
+"""Training checkpoints: the state of a run in one file, replaced atomically and loaded without executing code."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from gauntlet.learning.training.state import BestEpoch, RecoveryState, Tally, Tr
 log = logging.getLogger("gauntlet")
 
 _MAGIC = b"gauntlet-checkpoint 2"
-# Writing takes at most this share of the time.
-_WRITING_SHARE = 0.05
+
+_MAX_TIME_SHARE = 0.05
+"""Maximum share of the run's time that is spent on writing checkpoints."""
 
 
 class Checkpoints:
-    """Keeps the last state of one training in the file `path`.
+    """Checkpoint file of one training run.
 
-    `recipe` is what decides the training: a file of another recipe is not read. A state is due `interval_s` seconds
-    after the last one, later where writing is slow.
+    `recipe` identifies everything that decides the result; a checkpoint with another recipe is not loaded. A
+    checkpoint is due `interval_s` seconds after the last one, later if writing is slow.
     """
 
     def __init__(self, path: Path, *, recipe: str, interval_s: float = 30.0) -> None:
@@ -37,30 +38,30 @@ class Checkpoints:
         self._next_s = time.monotonic() + interval_s
 
     def due(self) -> bool:
-        """Whether it is time to save."""
+        """Return whether it is time to save."""
         return time.monotonic() >= self._next_s
 
     def save(self, state: TrainingState) -> None:
-        """Write a state; the one before stays until this one is whole. Raises GauntletError when the disk is full."""
+        """Write a state, replacing the last one atomically. Raises GauntletError if the disk is full."""
         start_s = time.monotonic()
         payload = io.BytesIO()
-        torch.save(_plain(state), payload)
+        torch.save(_to_plain(state), payload)
         content = payload.getbuffer()
         with atomic_path(self.path) as temporary, temporary.open("wb") as stream:
             stream.write(b"\n".join([_MAGIC, self.recipe.encode(), _digest(content).encode(), b""]))
             stream.write(content)
         end_s = time.monotonic()
-        self._next_s = end_s + max(self.interval_s, (end_s - start_s) / _WRITING_SHARE)
+        self._next_s = end_s + max(self.interval_s, (end_s - start_s) / _MAX_TIME_SHARE)
 
     def load(self) -> TrainingState | None:
-        """Read the last state, on the CPU; None where there is none. One that cannot be used is told and passed by."""
+        """Load the last state onto the CPU, or return None. An unusable file is logged and ignored."""
         try:
             return self._read()
         except FileNotFoundError:
             return None
-        except Exception as error:  # a stranger's file may be anything, and none of it is worth a failed cell
+        except Exception as error:  # an arbitrary file can raise anything, and a checkpoint can be done without
             reason = str(error).partition("\n")[0]
-            log.warning("%s: the checkpoint is not used, training starts anew: %s", self.path, reason)
+            log.warning("%s: the checkpoint is ignored, training starts from the beginning: %s", self.path, reason)
             return None
 
     def _read(self) -> TrainingState:
@@ -69,15 +70,15 @@ class Checkpoints:
             raise InputError("it is damaged or no checkpoint")
         if recipe.decode() != self.recipe:
             raise InputError("it belongs to another training")
-        return _state(torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True))
+        return _from_plain(torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True))
 
 
 def _digest(content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _plain(state: TrainingState) -> dict[str, Any]:
-    """Spell a state in mappings, lists, numbers and tensors; the many small tensors of a tally become few."""
+def _to_plain(state: TrainingState) -> dict[str, Any]:
+    """Convert a state to dictionaries, lists, numbers and tensors; lists of small tensors become one tensor each."""
     tally = state.tally
     return {
         "epochs": state.epochs,
@@ -99,7 +100,7 @@ def _plain(state: TrainingState) -> dict[str, Any]:
     }
 
 
-def _state(plain: dict[str, Any]) -> TrainingState:
+def _from_plain(plain: dict[str, Any]) -> TrainingState:
     tally = plain["tally"]
     sizes = tally["sizes"]
     return TrainingState(
@@ -110,8 +111,8 @@ def _state(plain: dict[str, Any]) -> TrainingState:
         None if plain["best"] is None else BestEpoch(**plain["best"]),
         [EpochRecord(**epoch) for epoch in plain["history"]],
         Tally(
-            losses=_unbound(tally["losses"]),
-            penalties=_unbound(tally["penalties"]),
+            losses=_unbind(tally["losses"]),
+            penalties=_unbind(tally["penalties"]),
             sizes=sizes,
             correct=tally["correct"],
             outputs=_split(tally["outputs"], sizes),
@@ -122,7 +123,7 @@ def _state(plain: dict[str, Any]) -> TrainingState:
     )
 
 
-def _unbound(joined: Tensor | None) -> list[Tensor]:
+def _unbind(joined: Tensor | None) -> list[Tensor]:
     return [] if joined is None else list(joined.unbind())
 
 

@@ -1,9 +1,9 @@
-"""What is done about a training that collapses: back to the last good weights, and on with the ramps standing still.
+"""Recovery from collapsed epochs: training continues from the last good epoch with the ramps frozen.
 
-A collapse is an epoch after which the accuracy on a fixed sample of the training images is below a share of what it was
-after the last good epoch, or one in which a loss was not finite (source C's journal). Collapsed epochs are counted and
-recorded like all others, so that every epoch has its own number, and with it its own order of images and its own draws:
-what led into a collapse is not repeated.
+An epoch has collapsed if the accuracy on a fixed sample of training images is below a share of the accuracy after the
+last good epoch, or if one of its losses is not finite (Le 2019, journal of logic-inspired networks). Collapsed epochs
+are counted and recorded like all others. Each epoch thus has its own number, and with it its own image order and random
+draws: the steps that led to a collapse are not repeated.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ log = logging.getLogger("gauntlet")
 
 
 class NonFiniteLoss(GauntletError):
-    """A loss that is not finite; an epoch that has one is a collapse where recovery is on, else the end."""
+    """A loss that is not finite: a collapse if recovery is on, else the training fails."""
 
 
 class CollapseRecovery:
-    """Tells whether an epoch collapsed, and keeps what a collapse goes back to.
+    """Detection of collapsed epochs, and the state that training returns to after one.
 
-    `sample` are the training images that accuracy is measured on. From epoch `regularized_from` on (None: never) a
-    collapse ends the training.
+    `sample` holds the training images on which accuracy is measured. From epoch `regularized_from` on (None: never) a
+    collapse fails the training.
     """
 
     def __init__(
@@ -50,31 +50,31 @@ class CollapseRecovery:
         self.state = RecoveryState(snapshot(network), copy.deepcopy(optimizer.state_dict()))
 
     def ramps_frozen(self, epoch: int) -> bool:
-        """Whether the ramps of the network stand still in an epoch, counted from 1."""
+        """Return whether the network's ramps are frozen in an epoch, counted from 1."""
         return epoch <= self.state.frozen_until
 
     def accuracy(self) -> float:
-        """Measure the network, in evaluation mode, on the sample."""
+        """Measure the accuracy of the network, which must be in evaluation mode, on the sample."""
         return clean_metrics(self.network, self.loss, self.sample).accuracy
 
-    def collapse_reason(self, accuracy: float, trouble: NonFiniteLoss | None) -> str | None:
-        """Say how the epoch that led to this accuracy collapsed; None where it did not."""
-        if trouble is not None:
-            return trouble.problem
+    def collapse_reason(self, accuracy: float, non_finite: NonFiniteLoss | None) -> str | None:
+        """Return why the epoch with this accuracy counts as collapsed, or None if it does not."""
+        if non_finite is not None:
+            return non_finite.problem
         last = self.state.accuracy
         if last is None or accuracy >= self.settings.threshold * last:
             return None
         return f"accuracy on {len(self.sample)} training images fell from {last:.4f} to {accuracy:.4f}"
 
     def record_good_epoch(self, epoch: int, accuracy: float) -> None:
-        """Keep what a good epoch, counted from 1, has come to."""
+        """Store weights and optimizer state of a good epoch, counted from 1."""
         self.state.weights, self.state.optimizer = snapshot(self.network), copy.deepcopy(self.optimizer.state_dict())
         self.state.epoch, self.state.accuracy = epoch, accuracy
 
-    def go_back(self, epoch: int, reason: str) -> None:
-        """Take weights and optimiser back to the last good epoch, and freeze the ramps for the next ones.
+    def restore_good_epoch(self, epoch: int, reason: str) -> None:
+        """Restore weights and optimizer state of the last good epoch, and freeze the ramps for the next epochs.
 
-        Raises GauntletError when a regulariser has set in by `epoch`, or when there have been too many collapses.
+        Raises GauntletError if a regularizer is on since `epoch` or earlier, or after too many collapses.
         """
         state, settings = self.state, self.settings
         state.collapses += 1
@@ -82,7 +82,7 @@ class CollapseRecovery:
         if self.regularized_from is not None and epoch >= self.regularized_from:
             raise GauntletError(
                 f"{problem}, with the regularizers on since epoch {self.regularized_from}",
-                remedy="weaken them, let them begin later (`start_epoch`), or lower `training.optimizer.lr`",
+                remedy="weaken them, start them later (`start_epoch`), or lower `training.optimizer.lr`",
             )
         if state.collapses > settings.max_collapses:
             raise GauntletError(
@@ -90,8 +90,8 @@ class CollapseRecovery:
                 remedy="lower `training.optimizer.lr`, slow the ramps, or raise `training.recovery.max_collapses`",
             )
         self.network.load_state_dict(state.weights)
-        # The optimiser goes on in the tensors that it is given.
+        # The optimizer would otherwise update the stored tensors in place.
         self.optimizer.load_state_dict(copy.deepcopy(state.optimizer))
         state.frozen_until = epoch + settings.frozen_epochs
-        origin = f"the weights of epoch {state.epoch}" if state.epoch else "the first weights"
-        log.warning("%s; back to %s, ramps stand still for %d epochs", problem, origin, settings.frozen_epochs)
+        origin = f"the weights of epoch {state.epoch}" if state.epoch else "the initial weights"
+        log.warning("%s; restored %s, ramps are frozen for %d epochs", problem, origin, settings.frozen_epochs)

@@ -1,8 +1,8 @@
-"""One training by several processes: each takes its share of every batch, and all make the same steps.
+"""Data-parallel training: each process computes a share of every batch, and all processes take the same steps.
 
-Every process draws the whole batch, sends its own rows alone through the network, and gathers the raw outputs of all.
-What follows, whatever loss it is, sees the whole batch, as in one process: statistics of a batch, uneven shares,
-negatives and adversaries need nothing of their own, and figures, validation and decisions are the same everywhere.
+Each process draws the whole batch, passes its own rows through the network, and gathers the raw outputs of all rows.
+Everything computed from the outputs sees the whole batch, as in a single process: batch statistics, uneven shares,
+negatives and adversaries need no special treatment, and metrics, validation and decisions are equal in all processes.
 """
 
 from __future__ import annotations
@@ -22,111 +22,113 @@ from gauntlet.core.errors import GauntletError
 from gauntlet.learning.models.network import Network
 
 PROCESS_LOST = "another process of this training ended"
-"""What is said by those who did not fail themselves."""
+"""Message of the processes that did not fail themselves."""
 
 T = TypeVar("T")
 
 
 class DataParallelGroup:
-    """The processes of torch's default group, of which this is number `rank` of `count`.
+    """The processes of torch's default process group, from the view of process `rank` of `world_size`.
 
-    Everything here is done by all of them together, in the same order. Raises GauntletError where one is no more.
+    The forward passes of an attached network, `average_gradients`, `any`, `broadcast` and `check_weights` are
+    collective operations: all processes make them, in the same order. They raise GauntletError if a process has ended.
     """
 
     def __init__(self) -> None:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
 
     def attach(self, network: Network) -> None:
-        """Share the passes of a network: its raw outputs are of all rows, its gradients of the own rows, times `count`.
+        """Distribute the forward passes of a network.
 
-        Raises GauntletError for a network whose outputs depend on who shares a batch.
+        Afterwards its raw outputs are those of all rows; its gradients are those of this process's rows, times
+        `world_size`. Raises GauntletError for a network whose outputs depend on how a batch is distributed.
         """
         for module in network.modules():
             if isinstance(module, _BatchNorm):
-                _refuse(f"{type(module).__name__} takes its statistics of a whole batch")
+                _refuse(f"{type(module).__name__} computes its statistics over the whole batch")
             if isinstance(module, _DropoutNd):
-                _refuse(f"{type(module).__name__} draws for a whole batch")
+                _refuse(f"{type(module).__name__} draws its mask for the whole batch")
         vars(network)["outputs"] = partial(self._outputs, network.outputs)
 
     def detach(self, network: Network) -> None:
-        """Give a network its own passes back."""
+        """Undo `attach`."""
         vars(network).pop("outputs", None)
 
     def rows(self, total: int, rank: int | None = None) -> slice:
-        """Say which rows of a batch a process takes, this one if not said which; sizes differ by one at most."""
+        """Return the rows of a batch that a process computes, by default this one; shares differ by at most one row."""
         rank = self.rank if rank is None else rank
         return slice(total * rank // self.world_size, total * (rank + 1) // self.world_size)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace gradients by their means over the processes: by those of the whole batch."""
+        """Replace gradients by their mean over the processes, which is the gradient of the whole batch."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        with _together():
+        with _collective():
             dist.all_reduce(flat)
         flat /= self.world_size
-        for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+        for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
-    def any(self, wanted: bool) -> bool:
-        """Tell whether one of the processes wants something."""
-        flag = torch.tensor(int(wanted))
-        with _together():
-            dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-        return bool(flag)
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set in any process."""
+        flags = torch.tensor(int(flag))
+        with _collective():
+            dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+        return bool(flags)
 
     def broadcast(self, value: T) -> T:
-        """Give what the first process has."""
+        """Return the value of the first process."""
         values: list[Any] = [value]
-        with _together():
+        with _collective():
             dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
-        given: T = values[0]
-        return given
+        first: T = values[0]
+        return first
 
     def check_weights(self, network: Network) -> None:
-        """Raise GauntletError if the processes' weights are no longer the same, to the last bit."""
+        """Raise GauntletError unless the weights of all processes are equal to the last bit."""
         sums = torch.stack([tensor.detach().double().sum() for tensor in network.state_dict().values()])
         low = sums.nan_to_num().cpu()
         high = low.clone()
-        with _together():
+        with _collective():
             dist.all_reduce(low, op=dist.ReduceOp.MIN)
             dist.all_reduce(high, op=dist.ReduceOp.MAX)
         if not torch.equal(low, high):
             remedy = "use GPUs of one kind, or set `training.gpus: 1`"
             raise GauntletError("the weights of the processes have drifted apart", remedy=remedy)
 
-    def _outputs(self, alone: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    def _outputs(self, own_outputs: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         """Map images `(B, C, H, W)` to the raw outputs of all of them, `(B, ...)`."""
         own = self.rows(len(images))
-        # No layer need stand a batch of nothing: a process without a row computes one that nobody uses.
-        outputs = alone(images[own] if own.stop > own.start else images[:1])
-        gathered: Tensor = _Gathered.apply(outputs, self, len(images))
+        # Some layers fail on an empty batch: a process without rows computes one image and discards its outputs.
+        outputs = own_outputs(images[own] if own.stop > own.start else images[:1])
+        gathered: Tensor = _GatherOutputs.apply(outputs, self, len(images))
         return gathered
 
 
-class _Gathered(torch.autograd.Function):
-    """The rows of all processes; the gradient of the own rows, times the number of processes.
+class _GatherOutputs(torch.autograd.Function):
+    """Concatenation of all processes' rows; the gradient is that of the own rows, times the number of processes.
 
-    With that factor a mean over processes is right for all gradients: of what a process does for its own rows, and of
-    what all do alike, as penalties on the weights.
+    With this factor the mean over the processes is correct both for gradients of a process's own rows and for
+    gradients that all processes compute alike, such as those of penalties on the weights.
     """
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, processes: DataParallelGroup, total: int) -> Tensor:
-        """Gather `(B, ...)` from the own rows; all shares are padded to the largest."""
+        """Gather `(B, ...)` from the rows of all processes, padded to equal numbers."""
         rows = processes.rows(total)
         ctx.rows, ctx.factor, ctx.shape = rows, processes.world_size, own.shape
         count, largest = rows.stop - rows.start, -(-total // processes.world_size)
         padded = own.new_zeros(largest, *own.shape[1:])
         padded[:count] = own[:count]
         parts = [torch.empty_like(padded) for _ in range(processes.world_size)]
-        with _together():
+        with _collective():
             dist.all_gather(parts, padded)
         shares = (processes.rows(total, rank) for rank in range(processes.world_size))
         return torch.cat([part[: share.stop - share.start] for part, share in zip(parts, shares, strict=True)])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """Hand the own rows' gradient on."""
+        """Return the gradient of the own rows."""
         (gradient,) = gradients
         own = gradient.new_zeros(ctx.shape)
         own[: ctx.rows.stop - ctx.rows.start] = gradient[ctx.rows] * ctx.factor
@@ -135,14 +137,14 @@ class _Gathered(torch.autograd.Function):
 
 def _refuse(reason: str) -> None:
     raise GauntletError(
-        f"{reason}, and each of several processes sees only its share", remedy="set `training.gpus: 1` for this variant"
+        f"{reason}, and each process sees only its share of it", remedy="set `training.gpus: 1` for this variant"
     )
 
 
 @contextmanager
-def _together() -> Iterator[None]:
-    """Tell plainly when another process is no more."""
+def _collective() -> Iterator[None]:
+    """Convert the errors of a collective operation after another process ended."""
     try:
         yield
     except RuntimeError as error:
-        raise GauntletError(PROCESS_LOST, remedy="its own message says why") from error
+        raise GauntletError(PROCESS_LOST, remedy="see the message of that process") from error

@@ -1,4 +1,4 @@
-"""One row per epoch of a training run."""
+"""Training history: one row per epoch."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ HISTORY_SCHEMA = pa.schema(
 )
 
 VOLATILE = ("steps_per_second", "seconds")
-"""Columns that differ between two runs of the same training, and so are no part of what it made."""
+"""Columns that differ between two runs of the same training; they are excluded from its digest."""
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What is recorded of one epoch.
+    """One row of the history.
 
-    The training figures are those of the batches as they were trained on, with the weights changing meanwhile; the
-    validation figures are of the whole split after the epoch, clean and, as `robust_...`, as the validation adversary
-    perturbs it, or where there is none the training's, null without either. `selection_loss` is the validation loss
-    that decides which epoch is kept: under the training's adversary where there is one, else the clean one. `kr` is the
-    Kantorovich-Rubinstein term of the validation split and `train_kr` that of the training batches, null unless the
-    loss has one. `train_loss` has the negatives' part and no penalty; `penalty` is the regularisers' mean over the
-    steps, null while none is on. `sampled_accuracy` is what recovery measures on training images after the epoch, null
-    where it is off; an epoch that `collapsed` was gone back behind, and a loss of it that was not finite is null, with
-    what was measured after it. `ramps_frozen` says that ramps stood still for recovery's sake. `seconds` covers
-    training and validation, `steps_per_second` training alone. `epoch` counts from 1, collapsed epochs included.
+    Training metrics are computed from the training batches while the weights change; validation metrics from the
+    whole split after the epoch: clean, and as `robust_...` under the validation adversary, or under the training
+    adversary if there is no other, null without either. `selection_loss` is the validation loss that selects the epoch
+    to keep: under the training adversary if there is one, else clean. `kr` is the Kantorovich-Rubinstein term of the
+    validation split, `train_kr` that of the training batches, null unless the loss has one. `train_loss` includes
+    negatives but no penalty; `penalty` is the mean over the steps of the regularizers' sum, null before they start.
+    `sampled_accuracy` is the accuracy that recovery measures on training images after the epoch, null if recovery is
+    off. Training returned to an earlier epoch after one that `collapsed`; its non-finite loss is null, and so is what
+    would have been measured afterwards. `ramps_frozen` is true if recovery froze the ramps. `seconds` covers training
+    and validation, `steps_per_second` training alone. `epoch` counts from 1, collapsed epochs included.
     """
 
     epoch: int
@@ -69,5 +69,5 @@ class EpochRecord:
 
 
 def history_table(epochs: Sequence[EpochRecord]) -> pa.Table:
-    """Make the table of a run's epochs."""
+    """Return a run's epochs as a table."""
     return pa.Table.from_pylist([asdict(epoch) for epoch in epochs], schema=HISTORY_SCHEMA)

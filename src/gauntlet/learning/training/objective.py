@@ -1,4 +1,4 @@
-"""What a training step minimises: the loss of its images and negatives, and the penalties on the weights."""
+"""Objective of a training step: the loss of images and negatives, plus the penalties on the weights."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gauntlet.learning.training.regularizers import build_regularizer
 from gauntlet.learning.training.settings import TrainingSettings
 
 CHUNK = 256
-"""Images a part: a step of 4096 takes 0.4 times as long in parts of 256 as in one (`benchmarks/training.py`)."""
+"""Images per chunk: a step of 4096 images takes 0.4 times as long in chunks of 256 (`benchmarks/training.py`)."""
 
 
 @dataclass(frozen=True)
 class StepLoss:
-    """What a step minimises is `loss` `()` plus `penalty` `()`, None where no regulariser is on.
+    """Loss of a training step: `loss` `()` plus `penalty` `()`, which is None if no regularizer is on.
 
-    `outputs` `(B, ...)` are the raw outputs of the step's images, its negatives left out.
+    `outputs` `(B, ...)` are the raw outputs of the step's images, without its negatives.
     """
 
     loss: Tensor
@@ -34,14 +34,14 @@ class StepLoss:
 
     @property
     def total(self) -> Tensor:
-        """The sum."""
+        """Sum of loss and penalty."""
         return self.loss if self.penalty is None else self.loss + self.penalty
 
 
 class TrainingObjective:
-    """Makes a step's terms: the adversary's images, then the negatives beside them, then loss and penalties.
+    """Objective of the training steps: adversary, negatives, loss and penalties.
 
-    Negatives are made of the images as they were before the adversary, and it does not touch them.
+    Negatives are made from the images before the adversary perturbs them, and are not perturbed themselves.
     """
 
     def __init__(
@@ -60,19 +60,23 @@ class TrainingObjective:
 
     @property
     def regularized_from(self) -> int | None:
-        """The epoch, from 1, by which all regularisers have set in; None where there is none."""
+        """First epoch, counted from 1, in which all regularizers are on; None without regularizers."""
         return max((regularizer.start_epoch for regularizer in self.regularizers), default=None)
 
     def step_loss(self, images: Tensor, labels: Tensor, *, epoch: int, step: int) -> StepLoss:
-        """Give the terms of a step, both counted from 0, for images `(B, C, H, W)` in [0, 1] and labels `(B,)`."""
+        """Compute the loss of a step for images `(B, C, H, W)` in [0, 1] and labels `(B,)`.
+
+        Epoch and step are counted from 0.
+        """
         perturbed, count = self._perturbed(images, labels, epoch, step), len(labels)
         if self.negatives is not None and epoch + 1 >= self.negatives.start_epoch:
-            draws = generator("train", self.seed, "negatives", epoch, step, device=images.device)
-            made = self.negatives.make(images, labels, draws)
-            images, labels = torch.cat([images, made]), torch.cat([labels, labels.new_full((len(made),), NO_CLASS)])
-            perturbed = None if perturbed is None else torch.cat([perturbed, made])
+            random = generator("train", self.seed, "negatives", epoch, step, device=images.device)
+            negatives = self.negatives.make(images, labels, random)
+            images = torch.cat([images, negatives])
+            labels = torch.cat([labels, labels.new_full((len(negatives),), NO_CLASS)])
+            perturbed = None if perturbed is None else torch.cat([perturbed, negatives])
         active = [regularizer for regularizer in self.regularizers if epoch + 1 >= regularizer.start_epoch]
-        # What a parametrised layer computes with and what is penalised are then one tensor, computed once.
+        # The penalty then applies to the very weights that parametrized layers compute with, computed once.
         with parametrize.cached() if active else nullcontext():
             if self.adversary is None or perturbed is None:
                 outputs = outputs_in_chunks(self.network, images)
@@ -91,12 +95,12 @@ class TrainingObjective:
 
 
 def outputs_in_chunks(network: Network, images: Tensor) -> Tensor:
-    """Map images `(B, C, H, W)` to the head's raw outputs, as `network.outputs` does; the graph reaches all parts.
+    """Map images `(B, C, H, W)` to raw outputs as `network.outputs` does, in chunks of `CHUNK` images.
 
-    On the CPU alone, and only where a network says that its samples do not depend on each other. Weights behind a
-    parametrisation are computed once for all parts.
+    Chunks are used on the CPU only, and only if the network's samples are independent of each other. Parametrized
+    weights are computed once for all chunks; gradients flow through all of them.
     """
     if images.device.type != "cpu" or len(images) <= CHUNK or not network.samples_are_independent:
         return network.outputs(images)
     with parametrize.cached():
-        return torch.cat([network.outputs(part) for part in images.split(CHUNK)])
+        return torch.cat([network.outputs(chunk) for chunk in images.split(CHUNK)])

@@ -1,4 +1,4 @@
-"""Optimisers by name."""
+"""Optimizers by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gauntlet.registry import OPTIMIZERS, Fraction, NonNegativeFloat, PositiveFl
 
 
 def build_optimizer(spec: Spec, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """Load an optimiser and give it the parameters that are to be trained."""
+    """Build an optimizer of the given parameters from its name and options."""
     optimizer: Optimizer = OPTIMIZERS.load(spec.name)(list(parameters), **spec.options)
     return optimizer
 
@@ -26,8 +26,8 @@ def adam(
     weight_decay: NonNegativeFloat = 0.0,
     amsgrad: bool = False,
 ) -> Optimizer:
-    """Adam; `weight_decay` is the L2 penalty's factor."""
-    return Adam(parameters, lr=lr, weight_decay=weight_decay, amsgrad=amsgrad, fused=_fusible(parameters))
+    """Adam; `weight_decay` is the factor of the L2 penalty."""
+    return Adam(parameters, lr=lr, weight_decay=weight_decay, amsgrad=amsgrad, fused=_can_be_fused(parameters))
 
 
 @OPTIMIZERS.register("sgd", source="Sutskever et al. 2013, ICML")
@@ -42,13 +42,12 @@ def sgd(
     """Stochastic gradient descent; `nesterov` needs a momentum above 0."""
     if nesterov and momentum == 0:
         raise InputError("nesterov needs a momentum", where="training.optimizer", remedy="set `momentum:` above 0")
-    return SGD(
-        parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=_fusible(parameters)
-    )
+    fused = _can_be_fused(parameters)
+    return SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused)
 
 
-def _fusible(parameters: list[nn.Parameter]) -> bool:
-    """Whether one kernel can update all parameters: several times faster for small networks."""
+def _can_be_fused(parameters: list[nn.Parameter]) -> bool:
+    """Return whether one kernel can update all parameters, which is several times faster for small networks."""
     return all(
         parameter.dtype == torch.float32 and parameter.device.type in ("cpu", "cuda") for parameter in parameters
     )

@@ -1,4 +1,4 @@
-"""Where a training run stands: everything that its remaining steps depend on."""
+"""State of a training run: everything that its remaining steps depend on."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Weights = dict[str, Tensor]
 
 
 def snapshot(module: nn.Module) -> Weights:
-    """Copy a module's parameters and buffers, those of constrained layers included."""
+    """Copy a module's parameters and buffers, including those of constrained layers."""
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
 @dataclass
 class BestEpoch:
-    """The weights with the lowest validation loss so far (under the adversary, if any), and of which epoch (from 1)."""
+    """The epoch (from 1) with the lowest validation loss so far (under the adversary, if any), and its weights."""
 
     epoch: int
     validation_loss: float
@@ -30,11 +30,11 @@ class BestEpoch:
 
 @dataclass
 class Tally:
-    """What an epoch has gathered so far.
+    """Values collected during an epoch.
 
-    A loss `()` and a number of images per step, the correct predictions `()`, the seconds; a penalty `()` per step
-    where a regulariser is on; and for a loss with a Kantorovich-Rubinstein term the outputs `(B, K)` and labels `(B,)`
-    of every batch. Negatives count in the losses alone.
+    The loss `()` and the number of images of each step, the number of correct predictions `()`, and the seconds; the
+    penalty `()` of each step with a regularizer; and for a loss with a Kantorovich-Rubinstein term the outputs
+    `(B, K)` and labels `(B,)` of each batch. Negatives count in the losses only.
     """
 
     losses: list[Tensor] = field(default_factory=list)
@@ -48,10 +48,10 @@ class Tally:
 
 @dataclass
 class RecoveryState:
-    """What a collapse goes back to, and what came of earlier ones.
+    """State that training returns to after a collapse, and the number of collapses so far.
 
-    `weights` and `optimizer` are those after the good epoch `epoch` (from 1; 0: before the first), `accuracy` what was
-    measured then; ramps stand still up to and with epoch `frozen_until`.
+    `weights` and `optimizer` are those after the last good epoch `epoch` (from 1; 0: the initial ones), `accuracy` was
+    measured then. Ramps are frozen through epoch `frozen_until`.
     """
 
     weights: Weights
@@ -64,10 +64,10 @@ class RecoveryState:
 
 @dataclass
 class TrainingState:
-    """A run between two steps: `epochs` finished epochs, and `step` steps of the one after them.
+    """State of a run between two steps: `epochs` finished epochs, and `step` steps of the next one.
 
-    Nothing else is needed to go on to the same final bytes: the order of the images, the augmentation, the
-    negatives and the network's own draws are functions of seed, epoch and step.
+    A run that continues from it ends with the same bytes as an uninterrupted one: image order, augmentation, negatives
+    and the network's own random draws are functions of seed, epoch and step.
     """
 
     epochs: int
@@ -80,11 +80,11 @@ class TrainingState:
     recovery: RecoveryState | None = None
 
     def copy(self) -> TrainingState:
-        """Copy everything, so that training on does not change it."""
+        """Return a deep copy, which further training does not change."""
         return copy.deepcopy(self)
 
     def to(self, device: str | torch.device) -> TrainingState:
-        """Move every tensor to a device."""
+        """Return a copy with all tensors on a device."""
         moved: TrainingState = _moved(self.copy(), torch.device(device))
         return moved
 

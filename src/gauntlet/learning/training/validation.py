@@ -1,4 +1,4 @@
-"""How good a network is on the validation split, clean and under an adversary."""
+"""Metrics of a network on the validation split, clean and under an adversary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVALUATION_BATCH = 1000
 
 @dataclass(frozen=True)
 class Metrics:
-    """The training loss and the accuracy of a split, and the Kantorovich-Rubinstein term where the loss has one."""
+    """Training loss and accuracy on a split, and the Kantorovich-Rubinstein term of a loss that has one."""
 
     loss: float
     accuracy: float
@@ -27,30 +27,30 @@ class Metrics:
 
 @torch.no_grad()
 def clean_metrics(network: Network, loss: Loss, split: Split, *, has_kr: bool = False) -> Metrics:
-    """Evaluate a network in evaluation mode on the images of a split."""
+    """Compute the metrics of a network in evaluation mode on the images of a split."""
     parts = [network.outputs(to_unit(images)) for images in split.images.split(EVALUATION_BATCH)]
-    return _figures(network, loss, torch.cat(parts), split.labels, has_kr=has_kr)
+    return _metrics(network, loss, torch.cat(parts), split.labels, has_kr=has_kr)
 
 
 @torch.no_grad()
 def robust_metrics(
     network: Network, loss: Loss, split: Split, adversary: Adversary, *, keys: Tensor, batch_size: int
 ) -> Metrics:
-    """Evaluate a network in evaluation mode on the images of a split as an adversary perturbs them, at full strength.
+    """Compute the metrics of a network in evaluation mode on images that an adversary perturbs at full strength.
 
-    `keys`, int64 `(N,)`, are the samples' draws. Loss is the training loss of the perturbed images, whatever else the
-    adversary's objective holds, so that it means the same for all.
+    `keys`, int64 `(N,)`, seed the draws of each sample. The loss is the training loss of the perturbed images, without
+    other terms of the adversary's objective, so that it is comparable between adversaries.
     """
     parts = []
-    # A step's own batch size: the gradients that the adversary needs are then sure to fit in memory.
+    # The gradients for a batch of the training's own size are known to fit in memory.
     for rows in torch.arange(len(split), device=split.labels.device).split(batch_size):
         images, labels = to_unit(split.images[rows]), split.labels[rows]
         parts.append(network.outputs(adversary.perturb(network, loss, images, labels, keys=keys[rows])))
-    return _figures(network, loss, torch.cat(parts), split.labels)
+    return _metrics(network, loss, torch.cat(parts), split.labels)
 
 
-def _figures(network: Network, loss: Loss, outputs: Tensor, labels: Tensor, *, has_kr: bool = False) -> Metrics:
-    # A batch statistic is one of the whole split; the mean over batches of another size would be another number.
+def _metrics(network: Network, loss: Loss, outputs: Tensor, labels: Tensor, *, has_kr: bool = False) -> Metrics:
+    # Computed over the whole split at once: a batch statistic is not the mean of the statistics of smaller batches.
     value = float(loss(network, outputs, labels).mean())
     accuracy = float((network.decode(outputs).argmax(dim=1) == labels).double().mean())
     return Metrics(value, accuracy, float(kantorovich_rubinstein(outputs, labels)) if has_kr else None)

@@ -1,1 +1,1 @@
-"""Adversaries of training, one kind a file."""
+"""Adversaries for adversarial training, one per file."""

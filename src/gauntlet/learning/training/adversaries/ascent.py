@@ -1,4 +1,4 @@
-"""Projected gradient ascent from a given point, the inner loop of adversarial training."""
+"""Projected gradient ascent, the inner loop of adversarial training."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from gauntlet.core.geometry import Ball, direction
 
 
 def ascend(objective: Callable[[Tensor], Tensor], start: Tensor, ball: Ball, *, steps: int, step_size: float) -> Tensor:
-    """Step along the gradient of `objective`, a sum over samples, projecting to ball and box after each step.
+    """Run projected gradient ascent on `objective`, a sum over samples; each step is projected to ball and box.
 
-    `start` and the result are `(B, C, H, W)`; one forward and one backward pass a step, with respect to images alone.
+    `start` and the result are `(B, C, H, W)`. A step takes one forward and one backward pass, with respect to the
+    images only.
     """
     x = start.detach()
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""Gaussian noise in training, for randomised smoothing."""
+"""Gaussian noise in training, for randomized smoothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gauntlet.registry import ADVERSARIES, NonNegativeInt, PositiveFloat
 class Gaussian(Adversary):
     """Train on images with Gaussian noise of standard deviation `sigma` in pixel units of [0, 1].
 
-    The sum is not clipped to [0, 1], as in the source: a smoothed classifier adds noise without clipping. (The
+    As in the paper, the noisy images are not clipped to [0, 1], since a smoothed classifier does not clip either. (The
     augmentation `gaussian_noise` clips.)
     """
 
@@ -25,6 +25,6 @@ class Gaussian(Adversary):
     def perturb(
         self, network: Network, loss: Loss, images: Tensor, labels: Tensor, *, keys: Tensor, strength: float = 1.0
     ) -> Tensor:
-        """Give the images with noise, which may lie outside [0, 1]."""
+        """Return the noisy images, which may lie outside [0, 1]."""
         noise = normal(keys, images.shape[1:], stream="noise", dtype=images.dtype)
         return images + strength * self.sigma * noise

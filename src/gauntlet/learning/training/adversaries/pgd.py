@@ -16,10 +16,10 @@ from gauntlet.registry import ADVERSARIES, NonNegativeInt, PositiveFloat, Positi
 
 @ADVERSARIES.register("pgd", source="Madry et al. 2018, arXiv:1706.06083")
 class Pgd(Adversary):
-    """Train on images after so many steps up the training loss from a random point of the ball.
+    """Train on the images after projected gradient ascent on the training loss from a random point of the ball.
 
-    `epsilon` and `step_size` are in pixel units of [0, 1]; `step_size` defaults to 2.5 epsilon / steps. The network
-    is in the same mode as in the step that follows, as in the source. `random_start: false` starts at the image.
+    `epsilon` and `step_size` are in pixel units of [0, 1]; `step_size` defaults to 2.5 epsilon / steps. As in the
+    authors' code, the network is in the same mode as in the training step. `random_start: false` starts at the image.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Pgd(Adversary):
     def perturb(
         self, network: Network, loss: Loss, images: Tensor, labels: Tensor, *, keys: Tensor, strength: float = 1.0
     ) -> Tensor:
-        """Give images of higher loss in the ball and in [0, 1]."""
+        """Return images of higher loss in the ball and in [0, 1]."""
         ball = Ball(images, strength * self.epsilon, self.norm)
         start = ball.random_point(keys, stream="start") if self.random_start else images
         with without_side_effects(network, training=network.training):
             return ascend(
-                # The sum: a mean would scale small gradients down towards underflow.
+                # The sum: a mean would scale small gradients down toward underflow.
                 lambda x: loss(network, network.outputs(x), labels).sum(),
                 start,
                 ball,
@@ -55,11 +55,11 @@ class Pgd(Adversary):
 
 @ADVERSARIES.register("fgsm", source="Wong, Rice, Kolter 2020, arXiv:2001.03994")
 class Fgsm(Pgd):
-    """Train on images after one step up the training loss from a random point of the ball.
+    """Train on the images after one gradient step on the training loss from a random point of the ball.
 
-    `step_size` defaults to 1.25 epsilon. `random_start: false` is the plain fast gradient sign method: one step of
-    epsilon from the image (Goodfellow et al. 2015, arXiv:1412.6572). With a large epsilon the network can come to
-    withstand single steps only (section 5 of the source): attack it by PGD to see.
+    `step_size` defaults to 1.25 epsilon. `random_start: false` is the fast gradient sign method: one step of epsilon
+    from the image (Goodfellow et al. 2015, arXiv:1412.6572). With a large epsilon the network may become robust to
+    single steps only (catastrophic overfitting, section 5 of the paper); an attack with PGD shows it.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""TRADES: the loss on clean images, and how far the prediction can be moved in a ball."""
+"""TRADES: the loss on clean images plus the divergence between clean and perturbed predictions."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _START_STD = 1e-3
 
 @ADVERSARIES.register("trades", losses=("cross_entropy",), source="Zhang et al. 2019, arXiv:1901.08573")
 class Trades(Adversary):
-    """Minimise loss(clean) + beta KL(clean || perturbed), the perturbed images moved up the same divergence.
+    """Minimize loss(clean) + beta KL(clean || perturbed), where the perturbed images maximize the same divergence.
 
-    `epsilon` and `step_size` are in pixel units of [0, 1]; `step_size` defaults to 2.5 epsilon / steps. The network is
-    in evaluation mode while the images are sought, as in the source; the figures of an epoch are of its clean images.
+    `epsilon` and `step_size` are in pixel units of [0, 1]; `step_size` defaults to 2.5 epsilon / steps. As in the
+    authors' code, the network is in evaluation mode during the ascent. The training metrics are of the clean images.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class Trades(Adversary):
     def perturb(
         self, network: Network, loss: Loss, images: Tensor, labels: Tensor, *, keys: Tensor, strength: float = 1.0
     ) -> Tensor:
-        """Give images of another prediction in the ball and in [0, 1]; the labels are not looked at."""
+        """Return images in the ball and in [0, 1] whose predictions differ most; labels are not used."""
         ball = Ball(images, strength * self.epsilon, self.norm)
-        # At the clean image itself the divergence has no gradient.
+        # The divergence has no gradient at the clean image.
         noise = normal(keys, images.shape[1:], stream="start", dtype=images.dtype)
         start = ball.project(images + _START_STD * noise)
         with without_side_effects(network, training=False):
@@ -62,13 +62,13 @@ class Trades(Adversary):
     def objective(
         self, network: Network, loss: Loss, images: Tensor, perturbed: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Give the source's equation (5), means over the batch, and the clean logits `(B, K)`."""
+        """Return equation (5) of the paper as means over the batch, and the clean logits `(B, K)`."""
         clean = network.outputs(images)
-        moved = divergence(clean, network.outputs(perturbed)).mean()
-        return loss(network, clean, labels).mean() + self.beta * moved, clean
+        robust_term = divergence(clean, network.outputs(perturbed)).mean()
+        return loss(network, clean, labels).mean() + self.beta * robust_term, clean
 
 
 def divergence(clean: Tensor, perturbed: Tensor) -> Tensor:
-    """Give KL(softmax(clean) || softmax(perturbed)) in nats for logits `(B, K)`: `(B,)`."""
-    target, other = functional.log_softmax(clean, dim=1), functional.log_softmax(perturbed, dim=1)
-    return functional.kl_div(other, target, reduction="none", log_target=True).sum(dim=1)
+    """Compute KL(softmax(clean) || softmax(perturbed)) in nats for logits `(B, K)`; returns `(B,)`."""
+    target, prediction = functional.log_softmax(clean, dim=1), functional.log_softmax(perturbed, dim=1)
+    return functional.kl_div(prediction, target, reduction="none", log_target=True).sum(dim=1)

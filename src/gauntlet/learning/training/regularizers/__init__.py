@@ -1,4 +1,4 @@
-"""Regularisers: penalties on a network's weights, added to the loss of a training step; one a file."""
+"""Regularizers: penalties on a network's weights, added to the loss of a training step; one per file."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from gauntlet.registry import REGULARIZERS, Spec
 
 
 class Regularizer:
-    """A penalty that is added to the training loss from epoch `start_epoch` (counted from 1) on."""
+    """Base class of penalties that are added to the training loss from epoch `start_epoch` (counted from 1) on."""
 
     start_epoch: int = 1
 
     def penalty(self, network: Network) -> Tensor:
-        """Give the penalty on the network's present weights, `()`, with its gradient."""
+        """Compute the differentiable penalty `()` on the network's current weights."""
         raise NotImplementedError
 
 
 def build_regularizer(spec: Spec) -> Regularizer:
-    """Load a regulariser and give it its options."""
+    """Build a regularizer from its name and options."""
     regularizer: Regularizer = REGULARIZERS.load(spec.name)(**spec.options)
     return regularizer
 
 
 def weights_and_biases(network: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Give weight and bias of every layer that regularisers are about.
+    """Yield weight and bias of every layer that regularizers apply to.
 
-    A layer is any module, a user's own too, with a tensor `weight` of two or more dimensions that is trained: dense
-    and convolutional layers, the linear part of elliptical and quadratic ones. Its bias is its own tensor `bias`.
-    Behind a parametrisation both are the tensors that the layer computes with. Normalisation layers do not count, and
-    neither do other parameters, such as an elliptical unit's second weight.
+    These are the modules, including a user's own, with a trainable tensor `weight` of two or more dimensions: dense
+    and convolutional layers, and the linear parts of elliptical and quadratic ones. The bias is the module's tensor
+    `bias`. Of parametrized layers both are the tensors that the layer computes with. Normalization layers are
+    excluded, and so are other parameters, such as the curvature of an elliptical unit.
     """
     for module in network.modules():
         if isinstance(module, nn.LayerNorm):
             continue
-        weight = _trained(module, "weight")
+        weight = _trainable(module, "weight")
         if weight is not None and weight.ndim >= 2:
-            yield weight, _trained(module, "bias")
+            yield weight, _trainable(module, "bias")
 
 
-def sum_penalties(parts: Iterator[Tensor]) -> Tensor:
-    """Add up scalars; 0 where there is none."""
-    found = list(parts)
-    return torch.stack(found).sum() if found else torch.zeros(())
+def sum_penalties(penalties: Iterator[Tensor]) -> Tensor:
+    """Return the sum of scalars; 0 for none."""
+    values = list(penalties)
+    return torch.stack(values).sum() if values else torch.zeros(())
 
 
-def _trained(module: nn.Module, name: str) -> Tensor | None:
+def _trainable(module: nn.Module, name: str) -> Tensor | None:
     value = getattr(module, name, None)
     return value if isinstance(value, Tensor) and value.requires_grad else None

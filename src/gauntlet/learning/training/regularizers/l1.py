@@ -1,4 +1,4 @@
-"""The plain L1 penalty."""
+"""L1 penalty."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gauntlet.registry import REGULARIZERS, NonNegativeFloat, PositiveInt
 
 @REGULARIZERS.register("l1", source="Tibshirani 1996, JRSS B 58(1)")
 class L1(Regularizer):
-    """strength x the sum of |w| over all weights of all layers: the control of max_margin and max_fit."""
+    """L1 penalty: strength x the sum of |w| over all weights of all layers; the baseline of max_margin and max_fit."""
 
     def __init__(self, *, strength: NonNegativeFloat = 1e-5, start_epoch: PositiveInt = 1) -> None:
         self.strength, self.start_epoch = strength, start_epoch
 
     def penalty(self, network: Network) -> Tensor:
-        """Give the penalty `()`."""
+        """Compute the penalty `()`."""
         return self.strength * sum_penalties(weight.abs().sum() for weight, _ in weights_and_biases(network))

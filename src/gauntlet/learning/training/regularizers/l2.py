@@ -1,4 +1,4 @@
-"""The plain L2 penalty."""
+"""L2 penalty."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gauntlet.registry import REGULARIZERS, NonNegativeFloat, PositiveInt
 
 @REGULARIZERS.register("l2", source="Krogh and Hertz 1991, NeurIPS")
 class L2(Regularizer):
-    """strength x the sum of w² over all weights of all layers: the control of max_margin and max_fit.
+    """L2 penalty: strength x the sum of w² over all weights of all layers; the baseline of max_margin and max_fit.
 
-    An optimiser's `weight_decay` d is the gradient of strength d / 2, on biases and all other parameters too.
+    An optimizer's `weight_decay` d is the gradient of strength d / 2, but on biases and all other parameters too.
     """
 
     def __init__(self, *, strength: NonNegativeFloat = 1e-4, start_epoch: PositiveInt = 1) -> None:
         self.strength, self.start_epoch = strength, start_epoch
 
     def penalty(self, network: Network) -> Tensor:
-        """Give the penalty `()`."""
+        """Compute the penalty `()`."""
         return self.strength * sum_penalties(weight.square().sum() for weight, _ in weights_and_biases(network))

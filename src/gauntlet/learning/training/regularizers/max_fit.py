@@ -1,4 +1,4 @@
-"""Max-fit, the journal's "strictening": max-margin that also pushes biases down."""
+"""Max-fit, called "strictening" in the journal: max-margin that also lowers biases."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from gauntlet.learning.training.regularizers.max_margin import MaxMargin
 from gauntlet.registry import REGULARIZERS, NonNegativeFloat, PositiveInt
 
 
-@REGULARIZERS.register("max_fit", source="source C, methods")
+@REGULARIZERS.register("max_fit", source="Le 2019, journal of logic-inspired networks")
 class MaxFit(Regularizer):
-    """The sum over layers of l1 x mean |w| + l2 x mean w² + bias x mean(b), the bias with its sign.
+    """Max-fit: the sum over layers of l1 x mean |w| + l2 x mean w² + bias x mean(b), with the sign of b.
 
-    A layer without a bias has no last term. The penalty has no lower bound: biases fall as long as the loss lets them.
+    Layers without a bias lack the last term. The penalty has no lower bound: biases fall until the loss stops them.
     """
 
     def __init__(
@@ -28,6 +28,6 @@ class MaxFit(Regularizer):
         self.margin, self.bias, self.start_epoch = MaxMargin(l1=l1, l2=l2), bias, start_epoch
 
     def penalty(self, network: Network) -> Tensor:
-        """Give the penalty `()`."""
+        """Compute the penalty `()`."""
         biases = (self.bias * bias.mean() for _, bias in weights_and_biases(network) if bias is not None)
         return self.margin.penalty(network) + sum_penalties(biases)

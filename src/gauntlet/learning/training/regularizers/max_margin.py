@@ -1,4 +1,4 @@
-"""Max-margin: small weights in every layer, whatever its size."""
+"""Max-margin: small weights in every layer, independent of its size."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from gauntlet.learning.training.regularizers import Regularizer, sum_penalties, 
 from gauntlet.registry import REGULARIZERS, NonNegativeFloat, PositiveInt
 
 
-@REGULARIZERS.register("max_margin", source="source C, methods")
+@REGULARIZERS.register("max_margin", source="Le 2019, journal of logic-inspired networks")
 class MaxMargin(Regularizer):
-    """The sum over layers of l1 x mean |w| + l2 x mean w².
+    """Max-margin: the sum over layers of l1 x mean |w| + l2 x mean w².
 
-    Means per layer: a small layer counts as much as a large one.
+    Because of the means, a small layer counts as much as a large one.
     """
 
     def __init__(
@@ -22,7 +22,7 @@ class MaxMargin(Regularizer):
         self.l1, self.l2, self.start_epoch = l1, l2, start_epoch
 
     def penalty(self, network: Network) -> Tensor:
-        """Give the penalty `()`."""
+        """Compute the penalty `()`."""
         return sum_penalties(
             self.l1 * weight.abs().mean() + self.l2 * weight.square().mean()
             for weight, _ in weights_and_biases(network)

@@ -1,6 +1,7 @@
-"""Schedules: what the learning rate is multiplied with in each epoch; one a file.
+"""Learning rate schedules, one per file.
 
-A schedule is a function ``(epoch, epochs, *, options) -> factor`` of the epoch, from 0, and how many there are at most.
+A schedule is a function ``(epoch, epochs, *, options) -> factor`` of the epoch, counted from 0, and the maximum number
+of epochs; the factor multiplies the optimizer's learning rate.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ Schedule = Callable[[int, int], float]
 
 
 def build_schedule(spec: Spec, *, warmup_epochs: int = 0) -> Schedule:
-    """Load a schedule and bind its options.
+    """Build a schedule from its name and options, with linear warmup.
 
-    In each of the first `warmup_epochs` W its factor is lowered: epoch e, from 0, has (e + 1) / (W + 1) of it
-    (Goyal et al. 2017, arXiv:1706.02677, section 2.2, by epochs).
+    In the first W = `warmup_epochs` epochs the factor of epoch e, counted from 0, is multiplied by (e + 1) / (W + 1)
+    (Goyal et al. 2017, arXiv:1706.02677, section 2.2, here per epoch).
     """
-    follow = SCHEDULES.load(spec.name)
+    without_warmup = SCHEDULES.load(spec.name)
 
     def schedule(epoch: int, epochs: int) -> float:
-        factor: float = follow(epoch, epochs, **spec.options)
+        factor: float = without_warmup(epoch, epochs, **spec.options)
         return factor * min(1.0, (epoch + 1) / (warmup_epochs + 1))
 
     return schedule

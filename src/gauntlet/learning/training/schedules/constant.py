@@ -1,4 +1,4 @@
-"""The same learning rate throughout."""
+"""Constant learning rate."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from gauntlet.registry import SCHEDULES
 
 @SCHEDULES.register("constant", source="Widrow and Hoff 1960, IRE WESCON, the constant step of least mean squares")
 def constant(epoch: int, epochs: int) -> float:
-    """Keep the optimiser's learning rate."""
+    """Keep the optimizer's learning rate."""
     return 1.0

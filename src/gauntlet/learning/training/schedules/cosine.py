@@ -1,4 +1,4 @@
-"""A learning rate that falls along a cosine."""
+"""Cosine learning rate schedule."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from gauntlet.registry import SCHEDULES
 
 @SCHEDULES.register("cosine", source="Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts")
 def cosine(epoch: int, epochs: int) -> float:
-    """Fall from the optimiser's learning rate to 0 along half a cosine."""
+    """Decrease the learning rate from the optimizer's to 0 along half a cosine."""
     return 0.5 * (1 + math.cos(math.pi * epoch / epochs))

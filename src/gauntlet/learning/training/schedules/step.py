@@ -1,4 +1,4 @@
-"""A learning rate that falls in steps."""
+"""Stepwise learning rate schedule."""
 
 from __future__ import annotations
 

@@ -1,0 +1,305 @@
+"""Training run: steps, validation, and the weights of the epoch with the lowest validation loss.
+
+With an adversary this is the loss under the adversary: the clean validation loss would select an epoch after robust
+overfitting, or one before the network became robust (Rice, Wong, Kolter 2020, arXiv:2002.11569).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from gauntlet.core.errors import GauntletError
+from gauntlet.core.randomness import derive_seed, generator
+from gauntlet.learning.data.augmentations import build_augmentation
+from gauntlet.learning.data.batches import Batches
+from gauntlet.learning.data.splits import Split
+from gauntlet.learning.losses import build_loss
+from gauntlet.learning.losses.kantorovich import kantorovich_rubinstein
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.training.adversary import Adversary, build_adversary, draw_keys
+from gauntlet.learning.training.collapse_recovery import CollapseRecovery, NonFiniteLoss
+from gauntlet.learning.training.data_parallel import DataParallelGroup
+from gauntlet.learning.training.history import EpochRecord, history_table
+from gauntlet.learning.training.objective import TrainingObjective
+from gauntlet.learning.training.optimizers import build_optimizer
+from gauntlet.learning.training.schedules import build_schedule
+from gauntlet.learning.training.settings import TrainingSettings
+from gauntlet.learning.training.state import BestEpoch, Tally, TrainingState, Weights, snapshot
+from gauntlet.learning.training.validation import Metrics, clean_metrics, robust_metrics
+from gauntlet.registry import LOSSES, Spec
+
+log = logging.getLogger("gauntlet")
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Trained network in evaluation mode with the weights of its best epoch (counted from 1), and the run's history."""
+
+    network: Network
+    best_epoch: int
+    history: pa.Table
+
+
+class TrainingRun:
+    """A training run that can be stopped after any step and resumed."""
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Spec,
+        train: Split,
+        validation: Split,
+        *,
+        settings: TrainingSettings,
+        seed: int,
+        device: str | torch.device = "cpu",
+        processes: DataParallelGroup | None = None,
+    ) -> None:
+        # Channels last is the faster layout for convolutions; it changes no stored value.
+        self.network = network.to(device).to(memory_format=torch.channels_last).train()
+        self.processes = processes
+        if processes is not None:
+            processes.attach(self.network)
+        self.loss, self.has_kr = build_loss(loss), bool(LOSSES.entry(loss.name).tags.get("kr"))
+        self.adversary = None if settings.adversary is None else build_adversary(settings.adversary)
+        validation_adversary = settings.validation_adversary
+        self.validation_adversary = None if validation_adversary is None else build_adversary(validation_adversary)
+        self.settings, self.seed, self.device = settings, seed, torch.device(device)
+        augmentations = [build_augmentation(spec) for spec in settings.augmentation]
+        self.batches = Batches(
+            train, batch_size=settings.batch_size, seed=seed, device=device, augmentations=augmentations
+        )
+        self.validation = Split(validation.images.to(device), validation.labels.to(device))
+        trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.optimizer = build_optimizer(settings.optimizer, trainable)
+        self.base_lr: float = self.optimizer.param_groups[0]["lr"]
+        self.schedule = build_schedule(settings.schedule, warmup_epochs=settings.warmup_epochs)
+        self.objective = TrainingObjective(
+            self.network, self.loss, self.adversary, settings, seed=seed, steps=self.batches.steps
+        )
+        self.recovery = self._build_recovery()
+        self.epochs, self.step = 0, 0
+        self.best: BestEpoch | None = None
+        self.history: list[EpochRecord] = []
+        self.tally = Tally()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the validation loss has not fallen for `patience` epochs."""
+        patience = self.settings.patience
+        since_best = self.epochs - self.best.epoch if self.best else 0
+        return self.epochs >= self.settings.epochs or (patience is not None and since_best >= patience)
+
+    def state(self) -> TrainingState:
+        """Return a copy of the state between two steps."""
+        return self.live_state().copy()
+
+    def live_state(self) -> TrainingState:
+        """Return the state without copying its tensors, which the next step changes."""
+        weights = {name: tensor.detach() for name, tensor in self.network.state_dict().items()}
+        optimizer = self.optimizer.state_dict()
+        recovery = None if self.recovery is None else self.recovery.state
+        return TrainingState(self.epochs, self.step, weights, optimizer, self.best, self.history, self.tally, recovery)
+
+    def fits(self, state: TrainingState) -> bool:
+        """Return whether a state can belong to this run; log a warning if not."""
+        own_shapes = _shapes(self.network.state_dict())
+        stored = [part.weights for part in (state, state.best, state.recovery) if part is not None]
+        group_sizes = [len(group["params"]) for group in self.optimizer.param_groups]
+        fits = (
+            all(_shapes(weights) == own_shapes for weights in stored)
+            and [len(group["params"]) for group in state.optimizer["param_groups"]] == group_sizes
+            and len(state.history) == state.epochs
+            and len(state.tally.losses) == state.step <= self.batches.steps
+            and (state.recovery is None) == (self.recovery is None)
+        )
+        if not fits:
+            log.warning("the checkpoint does not fit the network, training starts from the beginning")
+        return fits
+
+    def restore(self, state: TrainingState) -> None:
+        """Continue from a state of a run with the same arguments."""
+        state = state.to(self.device)
+        self.network.load_state_dict(state.weights)
+        self.optimizer.load_state_dict(state.optimizer)
+        self.epochs, self.step = state.epochs, state.step
+        self.best, self.history, self.tally = state.best, state.history, state.tally
+        if self.recovery is not None and state.recovery is not None:
+            self.recovery.state = state.recovery
+
+    def run_epoch(self) -> EpochRecord:
+        """Run the remaining steps of the current epoch, validate, and recover if the epoch collapsed.
+
+        Raises GauntletError for a non-finite loss without recovery, and for a collapse that fails the training.
+        """
+        self.run_steps()
+        if self.processes is not None:
+            self.processes.check_weights(self.network)
+        start_s, number = time.perf_counter(), self.epochs + 1
+        train_loss, train_accuracy, train_kr, penalty = self._training_metrics()
+        self.network.eval()
+        clean, robust, selection_loss, non_finite = None, None, None, None
+        try:
+            self.check_losses()
+            clean, robust, selection_loss = self._validation_metrics()
+        except NonFiniteLoss as error:
+            if self.recovery is None:
+                raise
+            non_finite = error
+        accuracy = None if self.recovery is None else self.recovery.accuracy()
+        self.network.train()
+        collapse = (
+            None if self.recovery is None or accuracy is None else self.recovery.collapse_reason(accuracy, non_finite)
+        )
+        lowest_loss = None if self.best is None else self.best.validation_loss
+        if not collapse and selection_loss is not None and (lowest_loss is None or selection_loss < lowest_loss):
+            self.best = BestEpoch(number, selection_loss, snapshot(self.network))
+        training_s = self.tally.seconds
+        epoch = EpochRecord(
+            epoch=number,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            validation_loss=None if clean is None else clean.loss,
+            validation_accuracy=None if clean is None else clean.accuracy,
+            robust_validation_loss=None if robust is None else robust.loss,
+            robust_validation_accuracy=None if robust is None else robust.accuracy,
+            selection_loss=selection_loss,
+            train_kr=train_kr,
+            kr=None if clean is None else clean.kr,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            penalty=penalty,
+            sampled_accuracy=accuracy,
+            collapsed=collapse is not None,
+            ramps_frozen=self.network.ramps_frozen,
+            steps_per_second=self.batches.steps / max(training_s, 1e-9),
+            seconds=training_s + time.perf_counter() - start_s,
+        )
+        self.history.append(epoch)
+        self.epochs, self.step, self.tally = number, 0, Tally()
+        if self.recovery is not None and accuracy is not None:
+            if collapse is None:
+                self.recovery.record_good_epoch(number, accuracy)
+            else:
+                self.recovery.restore_good_epoch(number, collapse)
+        return epoch
+
+    def run_steps(self, count: int | None = None, *, pause: Callable[[], bool] | None = None) -> None:
+        """Run the remaining steps of the current epoch, at most `count`, until `pause` returns True after a step."""
+        start_s = time.perf_counter()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.base_lr * self.schedule(self.epochs, self.settings.epochs)
+        self.network.ramps_frozen = self.recovery is not None and self.recovery.ramps_frozen(self.epochs + 1)
+        end = self.batches.steps if count is None else min(self.batches.steps, self.step + count)
+        cuda = [self.device] if self.device.type == "cuda" else []
+        # Seeding the generators of all devices takes as long as a small layer.
+        generators = torch if cuda else torch.default_generator
+        with torch.random.fork_rng(devices=cuda):
+            for images, labels in self.batches.epoch(self.epochs, start=self.step):
+                if self.step >= end:
+                    break
+                # Dropout and other random layers draw from the global generator, which each step seeds anew.
+                generators.manual_seed(derive_seed("train", self.seed, "network", self.epochs, self.step))
+                self._step(images, labels)
+                self.step += 1
+                if pause is not None and pause():
+                    break
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.tally.seconds += time.perf_counter() - start_s
+
+    def result(self) -> TrainingResult:
+        """Return the network with the weights of its best epoch, in evaluation mode."""
+        if self.best is None and self.history:
+            raise GauntletError("training collapsed in every epoch", remedy="lower `training.optimizer.lr`")
+        if self.best is None:
+            raise ValueError("no epoch has been run")
+        self.network.eval()
+        self.network.load_state_dict(self.best.weights)
+        return TrainingResult(self.network, self.best.epoch, history_table(self.history))
+
+    def _step(self, images: Tensor, labels: Tensor) -> None:
+        step_loss = self.objective.step_loss(images, labels, epoch=self.epochs, step=self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        step_loss.total.backward()
+        if self.processes is not None:
+            self.processes.average_gradients(self.network.parameters())
+        self.optimizer.step()
+        self.network.after_step()
+        # Nothing here waits for the device: metrics are collected as tensors and read once per epoch.
+        outputs = step_loss.outputs.detach()
+        with torch.no_grad():
+            correct = (self.network.decode(outputs).argmax(dim=1) == labels).sum()
+        self.tally.correct = correct if self.tally.correct is None else self.tally.correct + correct
+        self.tally.losses.append(step_loss.loss.detach())
+        if step_loss.penalty is not None:
+            self.tally.penalties.append(step_loss.penalty.detach())
+        self.tally.sizes.append(len(labels))
+        if self.has_kr:
+            self.tally.outputs.append(outputs)
+            self.tally.labels.append(labels)
+
+    def check_losses(self) -> None:
+        """Raise NonFiniteLoss if the loss of a step of the current epoch is not finite."""
+        losses = torch.stack(self.tally.losses).double().cpu()
+        finite = losses.isfinite()
+        if not finite.all():
+            step = int((~finite).nonzero()[0])
+            raise self._non_finite(float(losses[step]), f"step {step + 1} of {self.batches.steps}", "training")
+
+    def _training_metrics(self) -> tuple[float | None, float, float | None, float | None]:
+        """Return loss, accuracy, KR term and penalty of the current epoch's batches; None if not finite."""
+        tally = self.tally
+        sizes = torch.tensor(tally.sizes, dtype=torch.float64)
+        loss = (torch.stack(tally.losses).double().cpu() * sizes).sum() / sizes.sum()
+        correct = 0 if tally.correct is None else int(tally.correct)
+        kr = kantorovich_rubinstein(torch.cat(tally.outputs), torch.cat(tally.labels)) if self.has_kr else None
+        penalty = torch.stack(tally.penalties).double().mean() if tally.penalties else None
+        return _finite(loss), correct / float(sizes.sum()), _finite(kr), _finite(penalty)
+
+    def _validation_metrics(self) -> tuple[Metrics, Metrics | None, float]:
+        """Return the clean metrics of the validation split, those under an adversary, and the loss that selects."""
+        clean = clean_metrics(self.network, self.loss, self.validation, has_kr=self.has_kr)
+        trained = None if self.adversary is None else self._robust_metrics(self.adversary)
+        robust = trained if self.validation_adversary is None else self._robust_metrics(self.validation_adversary)
+        for metrics, kind in ((clean, "validation"), (trained, "robust validation"), (robust, "robust validation")):
+            if metrics is not None and not math.isfinite(metrics.loss):
+                raise self._non_finite(metrics.loss, "after its last step", kind)
+        return clean, robust, (trained or clean).loss
+
+    def _robust_metrics(self, adversary: Adversary) -> Metrics:
+        """Compute the metrics of the validation split under an adversary with the same draws in every epoch."""
+        keys = draw_keys(len(self.validation), "train", self.seed, "adversary", "validation", device=self.device)
+        size = self.settings.batch_size
+        return robust_metrics(self.network, self.loss, self.validation, adversary, keys=keys, batch_size=size)
+
+    def _non_finite(self, loss: float, step: str, kind: str) -> NonFiniteLoss:
+        problem = f"the {kind} loss became {loss} in epoch {self.epochs + 1}, {step}"
+        lr = self.optimizer.param_groups[0]["lr"]
+        remedy = f"lower the learning rate (`training.optimizer.lr`, now {lr:g}) or change the loss"
+        return NonFiniteLoss(problem, remedy=remedy)
+
+    def _build_recovery(self) -> CollapseRecovery | None:
+        recovery = self.settings.recovery
+        if recovery is None:
+            return None
+        order = torch.randperm(len(self.batches.labels), generator=generator("train", self.seed, "recovery"))
+        rows = order[: recovery.samples].to(self.device)
+        sample = Split(self.batches.images[rows], self.batches.labels[rows])
+        start = self.objective.regularized_from
+        return CollapseRecovery(recovery, self.network, self.optimizer, self.loss, sample, regularized_from=start)
+
+
+def _finite(value: Tensor | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _shapes(weights: Weights) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items()}
