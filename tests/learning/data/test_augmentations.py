@@ -1,4 +1,4 @@
-"""Augmentations that see images through another frame, and those that erase: against values known beforehand."""
+"""Augmentations that resample images through another frame, and random erasing, against known values."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ def coordinates(count: int, height: int, width: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("spec", NOTHING, ids=lambda spec: spec.name)
 def test_without_strength_nothing_changes(spec: Spec) -> None:
-    """The identity, but for rounding, on images that are not square."""
+    """Augmentations of strength zero are the identity to rounding, also on images that are not square."""
     images = noise(5, 7, 12)
     torch.testing.assert_close(build_augmentation(spec)(images, generator("x")), images, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("height", "width"), [(9, 9), (8, 13)])
 @pytest.mark.parametrize("degrees", [10.0, -7.5, 90.0])
-def test_rotation_is_torchvisions(height: int, width: int, degrees: float) -> None:
-    """The same image as torchvision's own bilinear rotation, whatever the image's shape."""
+def test_rotation_equals_that_of_torchvision(height: int, width: int, degrees: float) -> None:
+    """Rotation equals torchvision's bilinear rotation for images of any shape."""
     images = noise(2, height, width)
     ours = rotate(images, torch.tensor([math.radians(degrees)] * 2))
     theirs = reference.rotate(images, degrees, interpolation=InterpolationMode.BILINEAR)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
 
-def test_rotation_turns_each_image_by_itself_within_its_reach() -> None:
-    """A point to the right of the centre moves on a circle, up and down, by at most the given angle."""
+def test_each_image_is_rotated_by_its_own_angle() -> None:
+    """Angles differ between images, in both directions, up to the given maximum."""
     turned = rotation(1 - coordinates(300, 41, 41), generator("turn"), degrees=10.0)
     # The gradient of the first channel's plane is the direction that was "left" before.
     across = turned[:, 0, 20, 10] - turned[:, 0, 20, 30]
@@ -67,8 +67,8 @@ def test_rotation_turns_each_image_by_itself_within_its_reach() -> None:
     assert len(angles.round(decimals=3).unique()) > 250
 
 
-def test_a_frame_of_half_the_size_shows_what_is_worked_out_by_hand() -> None:
-    """The left upper quarter of four pixels: places a quarter of a pixel from their centres, and beyond the edge."""
+def test_sampling_at_half_size_has_the_values_computed_by_hand() -> None:
+    """Samples between pixels and beyond the edge have the values computed by hand."""
     images = torch.tensor([[0.0, 0.4], [0.8, 0.2]]).reshape(1, 1, 2, 2)
     maps = torch.tensor([[[0.5, 0.0, -0.5], [0.0, 0.5, -0.5]]])
     inner = 0.75 * 0.75 * 0 + 0.75 * 0.25 * 0.4 + 0.25 * 0.75 * 0.8 + 0.25 * 0.25 * 0.2
@@ -81,12 +81,12 @@ def test_a_frame_of_half_the_size_shows_what_is_worked_out_by_hand() -> None:
 
 
 def test_rounding_makes_no_pixel_brighter_than_white() -> None:
-    """The weights of a place sum to a little over 1 in float32: white stays white, and no more."""
+    """Interpolation weights that sum to over 1 in float32 leave white at 1."""
     assert rotation(torch.ones(500, 1, 17, 17), generator("white")).max() == 1
 
 
-def test_crops_have_the_area_and_the_shape_asked_for_and_lie_inside() -> None:
-    """The slopes of an image of coordinates are the window's sides; their ends its place."""
+def test_crops_have_the_given_area_and_shape_and_lie_inside() -> None:
+    """The window's sides and place are read from an image of coordinates."""
     seen = random_resized_crop(coordinates(500, 40, 60), generator("crop"), scale=0.6)
     middle_x, middle_y = seen[:, 0, 20], seen[:, 1, :, 30]
     width = (middle_x[:, 40] - middle_x[:, 20]) * 3
@@ -103,8 +103,8 @@ def test_crops_have_the_area_and_the_shape_asked_for_and_lie_inside() -> None:
     assert left.max() > 0.2
 
 
-def test_erased_rectangles_have_the_area_and_the_share_asked_for() -> None:
-    """White images: what is black is one rectangle, of 1 to 5 % of the area, in about the given share of them."""
+def test_erased_rectangles_have_the_given_area_and_probability() -> None:
+    """A white image loses one rectangle of 1 to 5 % of its area, at about the given probability."""
     erased = random_erasing(torch.ones(400, 2, 60, 60), generator("erase"), probability=0.3)
     black = erased == 0
     assert torch.equal(black[:, 0], black[:, 1])

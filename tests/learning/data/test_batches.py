@@ -1,4 +1,4 @@
-"""Batches on the device and the augmentations applied to them."""
+"""Batches on the device and their augmentation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gauntlet.registry import AUGMENTATIONS, Spec
 
 
 def numbered(count: int) -> Split:
-    """Images whose grey level and label are their number."""
+    """Images whose gray level and label are their number."""
     numbers = torch.arange(count)
     return Split(numbers.to(torch.uint8)[:, None, None, None].expand(-1, 1, 4, 4).contiguous(), numbers)
 
 
-def test_an_epoch_gives_every_image_once_with_its_label() -> None:
-    """The batches of an epoch are a permutation, images and labels stay together, pixels are in [0, 1]."""
+def test_an_epoch_holds_every_image_once_with_its_label() -> None:
+    """The batches of an epoch are a permutation of images with their labels, in [0, 1]."""
     batches = Batches(numbered(100), batch_size=32, seed=0)
     images, labels = (torch.cat(parts) for parts in zip(*batches.epoch(0), strict=True))
     assert batches.steps == 4
@@ -30,7 +30,7 @@ def test_an_epoch_gives_every_image_once_with_its_label() -> None:
 
 
 def test_order_is_decided_by_seed_and_epoch() -> None:
-    """Another epoch and another seed give another order, the same ones the same; global state plays no part."""
+    """The order depends on seed and epoch, not on the global random state."""
 
     def order(seed: int, epoch: int) -> list[int]:
         torch.manual_seed(seed * 7 + epoch)
@@ -42,8 +42,8 @@ def test_order_is_decided_by_seed_and_epoch() -> None:
     assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
 
 
-def test_an_epoch_taken_up_in_the_middle_gives_the_rest_of_it() -> None:
-    """Starting at a step gives the batches of an unbroken epoch from there on, augmentation included."""
+def test_an_epoch_resumed_at_a_step_gives_its_remaining_batches() -> None:
+    """Batches from a step on equal those of a whole epoch, augmentation included."""
     noise = build_augmentation(Spec("gaussian_noise", {"std": 0.1}))
     batches = Batches(numbered(100), batch_size=16, seed=3, augmentations=[noise])
     whole, rest = list(batches.epoch(2)), list(batches.epoch(2, start=4))
@@ -54,7 +54,7 @@ def test_an_epoch_taken_up_in_the_middle_gives_the_rest_of_it() -> None:
 
 
 def test_every_step_draws_its_own_augmentation() -> None:
-    """The same image in two steps and in two epochs is not augmented the same way."""
+    """An image is augmented differently in each step and epoch."""
     noise = build_augmentation(Spec("gaussian_noise", {"std": 0.1}))
     grey = Split(torch.full((64, 1, 4, 4), 128, dtype=torch.uint8), torch.zeros(64, dtype=torch.int64))
     batches = Batches(grey, batch_size=16, seed=0, augmentations=[noise])
@@ -64,15 +64,15 @@ def test_every_step_draws_its_own_augmentation() -> None:
 
 @pytest.mark.parametrize(("count", "steps"), [(1, 1), (16, 1), (17, 1), (18, 2), (32, 2), (33, 2)])
 def test_a_last_batch_of_one_image_is_left_out(count: int, steps: int) -> None:
-    """One image carries no batch statistics; a split of one image is still a batch."""
+    """A last batch of one image is dropped, except in a split of one image."""
     batches = Batches(numbered(count), batch_size=16, seed=0)
     assert batches.steps == steps
     assert len(list(batches.epoch(0))) == steps
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS.names())
-def test_augmentations_keep_shape_range_and_address(name: str) -> None:
-    """Every augmentation keeps shape and type, stays in [0, 1], changes something, leaves its input alone, repeats."""
+def test_augmentations_keep_shape_and_range_and_are_deterministic(name: str) -> None:
+    """Each augmentation keeps shape, dtype and [0, 1], changes a copy, and repeats for the same draws."""
     augment = build_augmentation(Spec(name))
     images = torch.rand(8, 3, 6, 10, generator=torch.Generator().manual_seed(0))
     before = images.clone()
@@ -87,8 +87,8 @@ def test_augmentations_keep_shape_range_and_address(name: str) -> None:
     assert not torch.equal(augment(images, generator("a", 1)), augmented)
 
 
-def test_shift_moves_each_image_by_itself_within_its_reach() -> None:
-    """A lone bright pixel moves by at most `pixels`, each image its own way, and its value stays."""
+def test_each_image_is_shifted_by_its_own_offset() -> None:
+    """Offsets differ between images, up to `pixels`, and pixel values stay the same."""
     images = torch.zeros(200, 1, 9, 9)
     images[:, :, 4, 4] = 1
     places = shift(images, generator("shift"), pixels=2).flatten(1)
@@ -97,8 +97,8 @@ def test_shift_moves_each_image_by_itself_within_its_reach() -> None:
     assert set(rows.tolist()) == set(columns.tolist()) == {2, 3, 4, 5, 6}
 
 
-def test_flip_mirrors_about_the_share_asked_for() -> None:
-    """Each image is either itself or its mirror image, at about the given probability."""
+def test_flip_mirrors_images_at_the_given_probability() -> None:
+    """Each image is unchanged or mirrored."""
     images = torch.rand(400, 1, 2, 4, generator=torch.Generator().manual_seed(1))
     flipped = build_augmentation(Spec("flip", {"probability": 0.25}))(images, generator("flip"))
     mirrored = (flipped == images.flip(-1)).flatten(1).all(dim=1)

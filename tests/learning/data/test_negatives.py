@@ -1,4 +1,4 @@
-"""Negatives: what they are made of, and that they are of no class."""
+"""Negatives: images made from a batch that belong to no class."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def batch(count: int = 12, height: int = 28, width: int = 28) -> tuple[Tensor, T
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", NEGATIVES.names())
-def test_negatives_keep_shape_range_and_address(name: str, dtype: torch.dtype) -> None:
-    """As many as the share says, in [0, 1], of the batch's type; the batch stays; the draws decide them."""
+def test_negatives_keep_shape_and_range_and_are_deterministic(name: str, dtype: torch.dtype) -> None:
+    """The share decides their number; they are in [0, 1] and of the batch's dtype, and repeat for the same draws."""
     images, labels = batch()
     images = images.to(dtype)
     before = images.clone()
@@ -40,8 +40,8 @@ def test_negatives_keep_shape_range_and_address(name: str, dtype: torch.dtype) -
     assert not any(torch.equal(one, image) for one in made for image in images)
 
 
-def test_scrambled_pixels_are_the_images_own_and_channels_stay_together() -> None:
-    """Each image's pixels are the same set of three values as before, in another order, each image in its own."""
+def test_scrambling_permutes_whole_pixels() -> None:
+    """Each image has its own permutation of pixels, with the channels of a pixel kept together."""
     images, _ = batch(6)
     images = images[:1].expand(6, -1, -1, -1)
     scrambled = scramble_pixels(images, generator("s"))
@@ -52,7 +52,7 @@ def test_scrambled_pixels_are_the_images_own_and_channels_stay_together() -> Non
 
 @pytest.mark.parametrize(("block", "height", "width"), [(5, 28, 28), (7, 28, 28), (3, 32, 32), (9, 32, 32), (4, 6, 20)])
 def test_scrambled_blocks_stay_whole(block: int, height: int, width: int) -> None:
-    """Rows and columns of a block stay side by side and in order, a smaller last block too; nothing is lost."""
+    """A permuted block keeps its rows and columns, also a smaller last block."""
     places = torch.arange(height * width, dtype=torch.float32).reshape(1, 1, height, width)
     scrambled = scramble_blocks(places.expand(20, 1, height, width), block, generator("b")).long()[:, 0]
     rows, columns = scrambled[:, :, 0] // width, scrambled[:, 0, :] % width
@@ -69,15 +69,15 @@ def test_scrambled_blocks_stay_whole(block: int, height: int, width: int) -> Non
 
 @pytest.mark.parametrize(("height", "width", "orders"), [(8, 8, 3), (8, 5, 1), (5, 8, 1)])
 def test_no_image_is_scrambled_into_itself(height: int, width: int, orders: int) -> None:
-    """Two blocks each way, or one way only, would leave a quarter or half of the images as they were."""
+    """A permutation of two blocks is never the identity."""
     places = torch.arange(height * width, dtype=torch.float32).reshape(1, 1, height, width).expand(300, 1, -1, -1)
     scrambled = scramble_blocks(places, 5, generator("b"))
     assert not (scrambled == places).flatten(1).all(dim=1).any()
     assert len({one.numpy().tobytes() for one in scrambled}) == orders
 
 
-def test_every_way_of_scrambling_has_its_turn() -> None:
-    """Over many batches each of pixels, blocks of 5 and blocks of 7 is met, about as often as the others."""
+def test_each_kind_of_scrambling_is_drawn_equally_often() -> None:
+    """Pixels, blocks of 5 and blocks of 7 are drawn about equally often."""
     rows = torch.arange(28, dtype=torch.float32)[:, None].expand(28, 28).reshape(1, 1, 28, 28) / 28
     scrambling = Scrambling(blocks=(5, 7), share=1.0)
     met = []
@@ -94,8 +94,8 @@ def test_every_way_of_scrambling_has_its_turn() -> None:
     assert (only.make(rows, torch.zeros(1), generator("w"))[0, 0].std(dim=1) == 0).all()
 
 
-def test_scrambling_says_where_there_is_nothing_to_scramble() -> None:
-    """A block as large as the image, and no way at all, are refused with the key."""
+def test_scrambling_without_effect_is_refused() -> None:
+    """A block as large as the image, or no kind at all, is refused with its key."""
     images, labels = batch(4, 8, 8)
     with pytest.raises(InputError, match=r"training\.negatives\.blocks: an image of 8x8 has one block of 9"):
         Scrambling(blocks=(3, 9)).make(images, labels, generator("whichever way it is"))
@@ -103,8 +103,8 @@ def test_scrambling_says_where_there_is_nothing_to_scramble() -> None:
         Scrambling(blocks=(), pixels=False)
 
 
-def test_overlays_are_of_two_classes_each_scaled() -> None:
-    """One bright pixel per class: an overlay has two of them, each between 0.7 and 1, and by its own factor."""
+def test_overlays_combine_scaled_images_of_two_classes() -> None:
+    """Each of the two images is scaled by its own factor between 0.7 and 1."""
     labels = torch.arange(40) % 4
     images = torch.eye(4)[labels].reshape(40, 1, 2, 2)
     made = Overlay().make(images, labels, generator("o")).flatten(1)
@@ -118,13 +118,13 @@ def test_overlays_are_of_two_classes_each_scaled() -> None:
 
 
 def test_overlays_take_the_larger_of_two_pixels() -> None:
-    """With no fading the overlay of two images is their maximum, worked out by hand."""
+    """Without scaling an overlay is the pixelwise maximum of two images."""
     images = torch.tensor([[0.1, 0.9, 0.5], [0.6, 0.2, 0.5]]).reshape(2, 1, 1, 3)
     made = Overlay(faintest=1.0).make(images, torch.tensor([0, 1]), generator("o"))
     assert made.reshape(2, 3).tolist() == [pytest.approx([0.6, 0.9, 0.5])] * 2
 
 
 def test_a_batch_of_one_class_gives_black_overlays() -> None:
-    """An overlay of one class would be an image of that class."""
+    """A batch of one class has black overlays, since an overlay within a class is of that class."""
     images, labels = batch()
     assert not Overlay().make(images, torch.zeros_like(labels), generator("o")).any()

@@ -1,4 +1,4 @@
-"""From a source to the stored split."""
+"""Preparation of a data set, from its source to the stored splits."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def digits() -> PreparedData:
 
 @pytest.fixture
 def stored(digits: PreparedData, tmp_path: Path) -> Path:
-    """A folder with the digits written to it."""
+    """A folder with the stored digits."""
     write_splits(tmp_path / "digits", digits)
     return tmp_path / "digits"
 
 
-def test_digits_are_all_there_once(digits: PreparedData) -> None:
-    """The three splits together are the 1797 digits, at the shares asked for, on the full range of grey levels."""
+def test_the_splits_hold_every_digit_once(digits: PreparedData) -> None:
+    """The splits hold the 1797 digits in the given proportions, on the full gray scale."""
     sizes = {name: len(split) for name, split in digits.splits.items()}
     assert sizes == {"train": 1150, "validation": 288, "test": 359}
     assert all(split.image_shape == (1, 8, 8) for split in digits.splits.values())
@@ -41,7 +41,7 @@ def test_digits_are_all_there_once(digits: PreparedData) -> None:
 
 
 def test_classes_keep_their_share_in_every_split(digits: PreparedData) -> None:
-    """No class has more than one image above or below its share."""
+    """Each class has its share of each split to within one image."""
     everything = torch.cat([split.labels for split in digits.splits.values()])
     share = torch.bincount(everything) / len(everything)
     for split in digits.splits.values():
@@ -56,7 +56,7 @@ def test_another_seed_gives_another_split_and_the_same_seed_the_same(digits: Pre
 
 
 def test_a_limit_keeps_test_images_test_images(digits: PreparedData) -> None:
-    """What a limit leaves comes from the same side of the split, so a quick run tests on nothing it trained on."""
+    """A limited split is a subset of the full one, so no test image is trained on."""
     small = prepare(DIGITS, limit={"train": 200, "test": 50})
     assert {name: len(split) for name, split in small.splits.items()} == {"train": 160, "validation": 40, "test": 50}
     full_test = set(sample_hashes(to_unit(digits.splits["test"].images)))
@@ -64,7 +64,7 @@ def test_a_limit_keeps_test_images_test_images(digits: PreparedData) -> None:
 
 
 def test_half_of_test_divides_the_test_images_and_leaves_training_whole() -> None:
-    """Source A's protocol: validation is half of the test split."""
+    """`half_of_test` splits the test images into validation and test."""
     prepared = prepare(DIGITS, validation="half_of_test", test=0.2)
     assert {name: len(split) for name, split in prepared.splits.items()} == {
         "train": 1438,
@@ -74,7 +74,7 @@ def test_half_of_test_divides_the_test_images_and_leaves_training_whole() -> Non
 
 
 def test_channel_statistics_are_those_of_the_unit_images(digits: PreparedData) -> None:
-    """Mean and deviation equal torch's on the float images; a constant channel gets the deviation 1."""
+    """Mean and deviation equal torch's on float images; a constant channel has deviation 1."""
     images = digits.splits["train"].images
     assert digits.mean[0] == pytest.approx(to_unit(images).mean().item(), abs=1e-6)
     assert digits.std[0] == pytest.approx(to_unit(images).std().item(), abs=1e-4)
@@ -89,14 +89,14 @@ def test_channel_statistics_are_those_of_the_unit_images(digits: PreparedData) -
         ({"validation": 1e-9}, "the validation split would be empty"),
     ],
 )
-def test_useless_splits_are_refused(options: dict[str, object], message: str) -> None:
+def test_empty_splits_and_missing_classes_are_refused(options: dict[str, object], message: str) -> None:
     """A split that is empty or lacks a class is refused in one line."""
     with pytest.raises(InputError, match=message):
         prepare(DIGITS, **options)  # type: ignore[arg-type]
 
 
-def test_stored_split_comes_back_whole(digits: PreparedData, stored: Path) -> None:
-    """What was written is read, labels and pixels, and the manifest describes it."""
+def test_a_stored_split_is_read_unchanged(digits: PreparedData, stored: Path) -> None:
+    """Labels, pixels and manifest of a stored split are those written."""
     manifest = load_data_manifest(stored)
     assert manifest.image_shape == (1, 8, 8)
     assert manifest.num_classes == 10
@@ -109,7 +109,7 @@ def test_stored_split_comes_back_whole(digits: PreparedData, stored: Path) -> No
 
 
 def test_same_data_gives_the_same_bytes(digits: PreparedData, stored: Path, tmp_path: Path) -> None:
-    """Preparing again writes equal files, the metadata of the big ones included."""
+    """Preparing the same data twice writes equal files."""
     made_by = {"versions": "a", "config": "b", "another": "c"}
     write_splits(tmp_path / "one", digits, made_by)
     write_splits(tmp_path / "two", prepare(DIGITS), made_by)
@@ -137,30 +137,30 @@ def _pickle(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_truncate, _flip_a_pixel, _swap, _pickle, Path.unlink])
-def test_damaged_split_is_refused_by_name(stored: Path, damage: object) -> None:
-    """A file that is cut, edited, swapped, a pickle or absent is named, with what to do."""
+def test_a_damaged_split_is_refused_by_name(stored: Path, damage: object) -> None:
+    """A split that is truncated, edited, swapped, pickled or missing is refused with the remedy."""
     damage(stored / "test.safetensors")  # type: ignore[operator]
     with pytest.raises(InputError, match=r"test\.safetensors.*gauntlet prepare"):
         load_split(stored, "test")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"digest": "sha256:0"}'])
-def test_damaged_manifest_is_refused(stored: Path, content: str) -> None:
-    """A manifest that holds something else is named."""
+def test_a_damaged_manifest_is_refused(stored: Path, content: str) -> None:
+    """A manifest of another form is refused by name."""
     (stored / "manifest.json").write_text(content)
     with pytest.raises(InputError, match=r"manifest\.json"):
         load_data_manifest(stored)
 
 
-def test_edited_manifest_is_refused(stored: Path) -> None:
-    """A manifest that was changed by hand does not pass for the one that was written."""
+def test_an_edited_manifest_is_refused(stored: Path) -> None:
+    """A manifest that does not match its digest is refused."""
     path = stored / "manifest.json"
     path.write_text(path.read_text().replace('"num_classes": 10', '"num_classes": 11'))
     with pytest.raises(InputError, match="was edited"):
         load_data_manifest(stored)
 
 
-def test_missing_folder_says_what_to_run(tmp_path: Path) -> None:
-    """Reading what was never prepared names the command that prepares it."""
+def test_a_missing_data_folder_is_refused_with_the_command(tmp_path: Path) -> None:
+    """The error names the command that prepares the data."""
     with pytest.raises(InputError, match="gauntlet prepare"):
         load_split(tmp_path / "absent", "test")

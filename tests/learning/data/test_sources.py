@@ -1,4 +1,4 @@
-"""The data sources, on files made here and on real sets where they are at hand."""
+"""Data sources, on generated files and on real sets if they are available."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ needs_data = pytest.mark.skipif(not REAL_DATA, reason="GAUNTLET_TEST_DATA names 
 
 
 def picture(red: int, *, mode: str = "RGB", size: tuple[int, int] = (6, 6)) -> Image.Image:
-    """A one-coloured image."""
+    """A one-colored image."""
     return Image.new(mode, size, red if mode == "L" else (red, 0, 0))
 
 
@@ -44,8 +44,8 @@ def folder_of(root: Path, counts: dict[str, int], *, mode: str = "RGB", size: tu
             picture(number, mode=mode, size=size).save(root / name / f"{number}.png")
 
 
-def test_every_source_says_where_it_comes_from() -> None:
-    """Each registered source cites its origin and has a one-line description."""
+def test_every_source_is_cited_and_described() -> None:
+    """Each registered source has a citation and a one-line description."""
     for name in SOURCES.names():
         assert SOURCES.entry(name).tags["source"]
         assert SOURCES.entry(name).doc
@@ -55,7 +55,7 @@ class TestImagefolder:
     """Folders of image files."""
 
     def test_split_folders_are_read_with_classes_in_name_order(self, tmp_path: Path) -> None:
-        """`train`, `val` and `test` are recognised, classes are numbered by name."""
+        """`train`, `val` and `test` are recognized, and classes are numbered by name."""
         names = ["zebra", "ant", "mole", "bee", "yak", "cow", "dog"]
         for split, count in (("train", 4), ("val", 2), ("test", 3)):
             folder_of(tmp_path / split, dict.fromkeys(names, count))
@@ -69,7 +69,7 @@ class TestImagefolder:
         assert raw.train.images[:4, 0, 0, 0].tolist() == [0, 1, 2, 3]
 
     def test_plain_class_folders_have_no_test_split(self, tmp_path: Path) -> None:
-        """Without split folders everything is training data; `prepare` draws the rest."""
+        """Without split folders all images are training images."""
         folder_of(tmp_path, {"a": 10, "b": 10}, mode="L")
         raw = imagefolder(root=str(tmp_path))
         assert raw.test is None
@@ -82,35 +82,35 @@ class TestImagefolder:
         }
 
     def test_stored_order_mixes_the_classes(self, tmp_path: Path) -> None:
-        """Folders come class by class; the first images of a stored split are a fair draw all the same."""
+        """The first images of a stored split are of many classes, though folders are read class by class."""
         folder_of(tmp_path, {"a": 60, "b": 60}, mode="L")
         prepared = prepare(Spec("imagefolder", {"root": str(tmp_path), "size": None}))
         for split in prepared.splits.values():
             assert 0 < split.labels[: len(split) // 2].double().mean() < 1
 
-    def test_size_makes_images_of_many_sizes_one(self, tmp_path: Path) -> None:
-        """The shorter side is scaled and the middle cut out."""
+    def test_size_makes_all_images_the_same_size(self, tmp_path: Path) -> None:
+        """The shorter side is scaled, and the center is cropped."""
         folder_of(tmp_path / "a", {"x": 2}, size=(8, 16))
         folder_of(tmp_path / "b", {"x": 2}, size=(20, 10))
         assert imagefolder(root=str(tmp_path), size=4).train.images.shape == (4, 3, 4, 4)
         with pytest.raises(InputError, match="set `size:`"):
             imagefolder(root=str(tmp_path))
 
-    def test_grey_images_become_colour_among_colour_ones(self, tmp_path: Path) -> None:
-        """One colour image makes the set a colour set."""
+    def test_gray_images_become_color_in_a_color_set(self, tmp_path: Path) -> None:
+        """One color image makes a set a color set."""
         folder_of(tmp_path / "a", {"x": 1}, mode="L")
         folder_of(tmp_path / "b", {"x": 1})
         assert imagefolder(root=str(tmp_path)).train.images.shape == (2, 3, 6, 6)
 
-    def test_damaged_image_is_named(self, tmp_path: Path) -> None:
+    def test_a_damaged_image_is_named(self, tmp_path: Path) -> None:
         """A file that is no image is named in the error."""
         folder_of(tmp_path, {"a": 1, "b": 1})
         (tmp_path / "a" / "broken.png").write_bytes(b"not an image")
         with pytest.raises(InputError, match=r"broken\.png.*damaged"):
             imagefolder(root=str(tmp_path))
 
-    def test_truncated_image_is_named(self, tmp_path: Path) -> None:
-        """A file that was cut short is named too, not filled with grey."""
+    def test_a_truncated_image_is_named(self, tmp_path: Path) -> None:
+        """A truncated image is named in the error, not filled with gray."""
         folder_of(tmp_path, {"a": 1, "b": 1})
         noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8))
         (tmp_path / "b" / "cut.png").write_bytes(encoded(noise)[:2000])
@@ -120,16 +120,16 @@ class TestImagefolder:
     @pytest.mark.parametrize(
         ("counts", "message"), [({}, "0 class folders"), ({"a": 1}, "1 class folders"), ({"a": 0, "b": 0}, "no image")]
     )
-    def test_folder_without_classes_or_images_is_refused(
+    def test_a_folder_without_classes_or_images_is_refused(
         self, tmp_path: Path, counts: dict[str, int], message: str
     ) -> None:
-        """What is wanted is said in one line."""
+        """The error states the expected layout in one line."""
         folder_of(tmp_path, counts)
         with pytest.raises(InputError, match=message):
             imagefolder(root=str(tmp_path))
 
-    def test_missing_folder_is_named(self, tmp_path: Path) -> None:
-        """The error names the folder and the key that sets it."""
+    def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:
+        """The error names the folder and its configuration key."""
         with pytest.raises(InputError, match=r"absent.*`root:`"):
             imagefolder(root=str(tmp_path / "absent"))
 
@@ -148,7 +148,7 @@ class TestParquet:
         return table.replace_schema_metadata({"huggingface": described})
 
     def test_shards_and_named_classes_are_read(self, tmp_path: Path) -> None:
-        """Shards are joined in order and class names come from the metadata."""
+        """Shards are joined in order, and class names come from the metadata."""
         (tmp_path / "data").mkdir()
         pq.write_table(self.table([1, 0], names=["cat", "dog"]), tmp_path / "data" / "train-00000-of-00002.parquet")
         pq.write_table(self.table([1], names=["cat", "dog"]), tmp_path / "data" / "train-00001-of-00002.parquet")
@@ -162,19 +162,19 @@ class TestParquet:
         assert raw.validation is None
 
     def test_string_labels_are_numbered_in_sorted_order(self, tmp_path: Path) -> None:
-        """Without metadata names are sorted."""
+        """String labels without metadata are sorted by name."""
         pq.write_table(self.table(["pear", "apple", "pear"]), tmp_path / "train.parquet")
         raw = parquet(root=str(tmp_path))
         assert raw.classes == ("apple", "pear")
         assert raw.train.labels.tolist() == [1, 0, 1]
 
     def test_integer_labels_without_names_are_their_own_names(self, tmp_path: Path) -> None:
-        """Integers from 0 need no metadata."""
+        """Integer labels from 0 need no metadata."""
         pq.write_table(self.table([2, 0, 1]), tmp_path / "train.parquet")
         assert parquet(root=str(tmp_path)).classes == ("0", "1", "2")
 
-    def test_ambiguous_columns_are_asked_for(self, tmp_path: Path) -> None:
-        """Two columns of images are not guessed between; naming one decides."""
+    def test_ambiguous_columns_are_refused_unless_named(self, tmp_path: Path) -> None:
+        """With two columns of images one must be named."""
         table = self.table([0, 1])
         pq.write_table(table.append_column("depth", table["img"]), tmp_path / "train.parquet")
         with pytest.raises(InputError, match="`image_column:`"):
@@ -182,20 +182,20 @@ class TestParquet:
         assert len(parquet(root=str(tmp_path), image_column="depth").train) == 2
 
     @pytest.mark.parametrize("options", [{"image_column": "nothing"}, {"label_column": "nothing"}])
-    def test_unknown_column_is_refused_with_the_known_ones(self, tmp_path: Path, options: dict[str, str]) -> None:
-        """The error lists the columns there are."""
+    def test_an_unknown_column_is_refused_with_the_known_ones(self, tmp_path: Path, options: dict[str, str]) -> None:
+        """The error lists the columns."""
         pq.write_table(self.table([0, 1]), tmp_path / "train.parquet")
         with pytest.raises(InputError, match=r"no column 'nothing'.*img, label"):
             parquet(root=str(tmp_path), **options)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("labels", [[-1, 0], [0.5, 1.0], [None, 1]])
     def test_labels_that_are_no_classes_are_refused(self, tmp_path: Path, labels: list[object]) -> None:
-        """Negative, fractional and missing labels are no classes."""
+        """Negative, fractional and missing labels are refused."""
         pq.write_table(self.table(labels), tmp_path / "train.parquet")
         with pytest.raises(InputError, match="label"):
             parquet(root=str(tmp_path), label_column="label")
 
-    def test_image_without_bytes_is_named_by_row(self, tmp_path: Path) -> None:
+    def test_an_image_without_bytes_is_named_by_row(self, tmp_path: Path) -> None:
         """A table of paths only is refused at its first row."""
         images = [{"bytes": None, "path": "0.png"}]
         schema = pa.schema([("img", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())])
@@ -204,7 +204,7 @@ class TestParquet:
             parquet(root=str(tmp_path))
 
     def test_missing_and_damaged_tables_are_named(self, tmp_path: Path) -> None:
-        """Nothing there: the pattern that was looked for; something else there: the file."""
+        """The error names the pattern without matches, or the damaged file."""
         with pytest.raises(InputError, match=r"train\*\.parquet.*`root:`"):
             parquet(root=str(tmp_path))
         (tmp_path / "train.parquet").write_bytes(b"PAR1 and nothing more")
@@ -215,33 +215,33 @@ class TestParquet:
 class TestTorchvision:
     """torchvision's classification sets."""
 
-    def test_unknown_set_names_the_nearest(self) -> None:
-        """A misspelt set is answered with the right spelling."""
+    def test_an_unknown_set_is_refused_with_the_nearest_name(self) -> None:
+        """A misspelt set is refused with the right spelling."""
         with pytest.raises(InputError, match="did you mean 'FashionMNIST'"):
             torchvision(name="FashonMNIST")
 
     @pytest.mark.parametrize("name", ["MNIST", "CIFAR10", "SVHN", "GTSRB", "EuroSAT"])
-    def test_missing_files_are_told_with_place_and_remedy(self, tmp_path: Path, name: str) -> None:
-        """Without files and without a download the error says where they belong and what to set."""
+    def test_missing_files_are_refused_with_folder_and_remedy(self, tmp_path: Path, name: str) -> None:
+        """Without files and download, the error names the folder and the option to set."""
         with pytest.raises(InputError, match="`download: true`") as caught:
             torchvision(name=name, root=str(tmp_path))
         assert str(tmp_path) in str(caught.value)
         assert "\n" not in str(caught.value)
 
-    def test_missing_mnist_names_its_files(self, tmp_path: Path) -> None:
-        """For MNIST the very files are named."""
+    def test_missing_mnist_files_are_named(self, tmp_path: Path) -> None:
+        """The error lists the missing files of MNIST."""
         with pytest.raises(InputError, match=r"MNIST/raw/\{train-images-idx3-ubyte,"):
             torchvision(name="MNIST", root=str(tmp_path))
 
-    def test_set_with_variants_asks_for_one(self, tmp_path: Path) -> None:
-        """EMNIST has six variants and none is the default."""
+    def test_a_set_with_variants_needs_one(self, tmp_path: Path) -> None:
+        """EMNIST has six variants and no default."""
         with pytest.raises(InputError, match="`subset:`"):
             torchvision(name="EMNIST", root=str(tmp_path))
         with pytest.raises(InputError, match="subset"):
             torchvision(name="EMNIST", root=str(tmp_path), subset="nothing")
 
     def test_images_of_a_set_without_splits_are_all_training(self, tmp_path: Path) -> None:
-        """EuroSAT is one folder of images: read as training data, `size` applied."""
+        """EuroSAT has no splits, so all its images are training images, resized to `size`."""
         folder_of(tmp_path / "eurosat" / "2750", {"Forest": 3, "River": 2}, size=(8, 8))
         raw = torchvision(name="EuroSAT", root=str(tmp_path), size=4)
         assert raw.classes == ("Forest", "River")
@@ -251,7 +251,7 @@ class TestTorchvision:
     @needs_data
     @pytest.mark.parametrize(("name", "mean"), [("MNIST", 0.1307), ("FashionMNIST", 0.2860)])
     def test_real_sets_are_read_from_disk(self, name: str, mean: float) -> None:
-        """60 000 and 10 000 images with the known mean, split with a limit for quick runs."""
+        """Real sets have 60 000 and 10 000 images with the known mean, and limits apply."""
         raw = torchvision(name=name, root=str(REAL_DATA))
         assert raw.test is not None
         assert (len(raw.train), len(raw.test)) == (60_000, 10_000)
@@ -267,7 +267,7 @@ class TestTorchvision:
 
 @needs_data
 def test_real_cifar_is_read_from_parquet(tmp_path: Path) -> None:
-    """CIFAR-10 (JPEG): real tables, class names from the metadata, decoded as PIL decodes them."""
+    """CIFAR-10 (JPEG) has its class names from the metadata and the pixels that PIL decodes."""
     base = Path(str(REAL_DATA)) / "cifar10-jpeg"
     head = pq.read_table(base / "test.parquet").slice(0, 300)
     pq.write_table(head, tmp_path / "train.parquet")

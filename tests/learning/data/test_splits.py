@@ -12,7 +12,7 @@ from gauntlet.learning.data.strata import divide, shuffled
 
 
 def test_unit_images_span_zero_to_one_exactly() -> None:
-    """Grey level 0 becomes 0.0, 255 becomes 1.0, all levels stay distinct."""
+    """Level 0 becomes 0.0, 255 becomes 1.0, and all levels stay distinct."""
     images = to_unit(torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16))
     assert images.dtype == torch.float32
     assert images.min() == 0
@@ -21,14 +21,14 @@ def test_unit_images_span_zero_to_one_exactly() -> None:
 
 
 def test_hash_is_that_of_shape_and_float32_bytes() -> None:
-    """The hash can be recomputed from an image alone, without this package."""
+    """The hash of an image can be computed without this package."""
     image = torch.rand(1, 3, 4)
     expected = hashlib.sha256(b"(1, 3, 4)" + image.numpy().tobytes()).hexdigest()[:16]
     assert sample_hash(image) == expected
 
 
 def test_hash_depends_on_shape_and_values_not_on_memory_layout() -> None:
-    """Same pixels give the same hash in any memory format; another shape or pixel gives another."""
+    """The same pixels have one hash in any memory format; another shape or pixel has another."""
     images = torch.rand(2, 3, 4, 4)
     assert sample_hashes(images.contiguous(memory_format=torch.channels_last)) == sample_hashes(images)
     assert sample_hash(images[0].reshape(3, 2, 8)) != sample_hash(images[0])
@@ -45,13 +45,13 @@ def test_hash_depends_on_shape_and_values_not_on_memory_layout() -> None:
     ],
 )
 def test_split_refuses_other_types_and_shapes(images: torch.Tensor, labels: torch.Tensor) -> None:
-    """A split holds uint8 images (N, C, H, W) and int64 labels (N,) and nothing else."""
+    """A split holds uint8 images (N, C, H, W) and int64 labels (N,) only."""
     with pytest.raises(ValueError, match="expected"):
         Split(images, labels)
 
 
 def test_division_keeps_the_share_of_each_class_and_loses_nothing() -> None:
-    """Chosen and rest are disjoint, together everything, and each class is divided in proportion."""
+    """The parts are disjoint and complete, and each class is divided in proportion."""
     labels = torch.tensor([0] * 100 + [1] * 50 + [2] * 10)
     rest, chosen = divide(labels, 40, 0, "purpose")
     assert sorted([*rest.tolist(), *chosen.tolist()]) == list(range(160))
@@ -60,13 +60,13 @@ def test_division_keeps_the_share_of_each_class_and_loses_nothing() -> None:
 
 
 def test_classes_are_drawn_independently() -> None:
-    """Two classes of one size do not have the same places chosen."""
+    """Different indices are drawn in two classes of one size."""
     _, chosen = divide(torch.tensor([0] * 50 + [1] * 50), 50, 0, "purpose")
     assert chosen[chosen < 50].tolist() != (chosen[chosen >= 50] - 50).tolist()
 
 
 def test_draws_are_decided_by_their_address() -> None:
-    """The same address gives the same draw, another seed or purpose another one; global state plays no part."""
+    """Draws depend on their address, not on the global random state."""
     torch.manual_seed(1)
     first = shuffled(100, 0, "order")
     torch.manual_seed(2)
@@ -77,5 +77,5 @@ def test_draws_are_decided_by_their_address() -> None:
 
 
 def test_draws_stay_the_same_for_ever() -> None:
-    """A stored split can be made again years later: the first places of one draw are written down here."""
+    """A draw equals the one recorded here, so that a split can be made again years later."""
     assert shuffled(1000, 0, "order")[:5].tolist() == [97, 403, 111, 386, 63]

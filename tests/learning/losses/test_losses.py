@@ -1,4 +1,4 @@
-"""Training losses against their definitions and against deel-torchlip."""
+"""Training losses against their definitions and deel-torchlip."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def batch(count: int = 60, num_classes: int = 10) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 100.0])
-def test_hkr_is_the_definition_of_the_documents(alpha: float) -> None:
-    """-KR + alpha H, worked out class by class in plain loops."""
+def test_hkr_equals_its_definition(alpha: float) -> None:
+    """HKR equals -KR + alpha H computed class by class in plain loops."""
     outputs, labels = batch()
     kr, h = 0.0, 0.0
     for k in range(10):
@@ -53,7 +53,7 @@ def test_hkr_is_the_definition_of_the_documents(alpha: float) -> None:
 
 @pytest.mark.parametrize(("alpha", "margin"), [(100.0, 0.25), (10.0, 1.0)])
 def test_hkr_corresponds_to_torchlip(alpha: float, margin: float) -> None:
-    """The library's loss with alpha / (alpha + 1) and twice the margin, times alpha + 1; gradients too."""
+    """The loss is alpha + 1 times the library's with alpha / (alpha + 1) and twice the margin; gradients too."""
     outputs, labels = batch()
     theirs = torchlip.HKRMulticlassLoss(alpha=alpha / (alpha + 1), min_margin=2 * margin)
     mine, other = outputs.clone().requires_grad_(), outputs.clone().requires_grad_()
@@ -74,8 +74,8 @@ def gradient(value: Tensor, of: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 0.99, 1.0])
 @pytest.mark.parametrize("min_margin", [0.25, 1.0])
-def test_the_package_form_is_the_package(alpha: float, min_margin: float) -> None:
-    """Value and gradient of the installed library's loss, in float64, and its Kantorovich-Rubinstein term."""
+def test_the_package_form_equals_the_installed_package(alpha: float, min_margin: float) -> None:
+    """Value, gradient and Kantorovich-Rubinstein term equal those of deel-torchlip in float64."""
     outputs, labels = batch()
     outputs = outputs.double().requires_grad_()
     target = functional.one_hot(labels, 10)
@@ -88,7 +88,7 @@ def test_the_package_form_is_the_package(alpha: float, min_margin: float) -> Non
 
 
 def test_the_documents_form_is_the_package_form_times_101() -> None:
-    """Alpha 100 and margin 0.25 are alpha 100 / 101 and min_margin 0.5 today: value and gradient, in float64."""
+    """Alpha 100, margin 0.25 are the package's alpha 100 / 101, min_margin 0.5: value and gradient in float64."""
     outputs, labels = batch()
     outputs = outputs.double().requires_grad_()
     documents = hkr(network(), outputs, labels, alpha=100.0, margin=0.25)
@@ -98,7 +98,7 @@ def test_the_documents_form_is_the_package_form_times_101() -> None:
 
 
 def test_hkr_by_hand() -> None:
-    """Two samples of two classes: o = (1, 0) of class 0 and (0.125, 0.25) of class 1, margin 0.5, weights all 1.
+    """HKR of two samples, o = (1, 0) of class 0 and (0.125, 0.25) of class 1, margin 0.5, all weights 1.
 
     KR: class 0: 1 - 0.125, class 1: 0.25 - 0, mean 0.5625. H: sample one lacks 0 and 0.5, sample two 0.625 and 0.25,
     mean 0.34375.
@@ -112,14 +112,14 @@ def test_hkr_by_hand() -> None:
 
 @pytest.mark.parametrize("loss", [hkr, hkr_torchlip])
 def test_gradients_of_hkr(loss: Loss) -> None:
-    """Held against differences in float64."""
+    """The gradients of HKR equal finite differences in float64."""
     outputs, labels = batch(12)
     assert torch.autograd.gradcheck(lambda given: loss(network(), given, labels), outputs.double().requires_grad_())
 
 
 @pytest.mark.parametrize("name", [name for name, entry in LOSSES.catalogue.items() if entry.tags.get("kr")])
-def test_the_history_of_a_loss_with_a_kr_term_holds_it(name: str) -> None:
-    """On training and validation images, and the latter is the library's own figure of the returned network."""
+def test_the_history_holds_the_kr_term(name: str) -> None:
+    """KR on validation images equals the library's value for the returned network."""
     data = prepare(Spec("sklearn_digits"), limit={"train": 300, "test": 50})
     spec = Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8})
     model = build(spec, image_shape=(1, 8, 8), num_classes=10, mean=data.mean, std=data.std)
@@ -134,7 +134,7 @@ def test_the_history_of_a_loss_with_a_kr_term_holds_it(name: str) -> None:
 
 
 def test_kantorovich_rubinstein_counts_an_absent_class_as_nothing() -> None:
-    """A batch without a class, or with one class only, gives a finite value."""
+    """A batch without a class, or with one class only, has a finite value."""
     outputs, labels = batch(5)
     assert kantorovich_rubinstein(outputs, labels).isfinite()
     assert kantorovich_rubinstein(outputs, torch.zeros(5, dtype=torch.int64)).isfinite()
@@ -143,8 +143,8 @@ def test_kantorovich_rubinstein_counts_an_absent_class_as_nothing() -> None:
     assert kantorovich_rubinstein(separated, labels).item() == pytest.approx(present / 10)
 
 
-def test_hinge_is_the_mean_over_bits_of_what_is_missing() -> None:
-    """0 on the right codeword, 1 on undecided bits, 2 per wrong bit."""
+def test_hinge_is_the_mean_shortfall_over_bits() -> None:
+    """The hinge loss is 0 on the right codeword, 1 on undecided bits, and 2 per wrong bit."""
     model = network("ecc")
     code = model.head.code
     assert isinstance(code, Tensor)
@@ -156,7 +156,7 @@ def test_hinge_is_the_mean_over_bits_of_what_is_missing() -> None:
 
 
 def test_cross_entropy_is_per_sample() -> None:
-    """One value per sample, the negative log-likelihood."""
+    """Cross-entropy has one value per sample, the negative log-likelihood."""
     outputs, labels = batch()
     expected = -torch.log_softmax(outputs, dim=1)[torch.arange(60), labels]
     assert torch.allclose(cross_entropy(network(), outputs, labels), expected)
@@ -164,7 +164,7 @@ def test_cross_entropy_is_per_sample() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
 def test_label_smoothing_spreads_a_share_of_the_target(share: float) -> None:
-    """By hand: logits log 7, log 2, log 1 are probabilities 0.7, 0.2, 0.1; a share s of the target is spread on all."""
+    """Logits log 7, log 2, log 1 are probabilities 0.7, 0.2, 0.1; a share s of the target is uniform."""
     outputs = torch.tensor([[7.0, 2.0, 1.0]], dtype=torch.float64).log()
     spread = -sum(math.log(p) for p in (0.7, 0.2, 0.1)) / 3
     expected = (1 - share) * -math.log(0.7) + share * spread
@@ -177,8 +177,8 @@ def test_label_smoothing_spreads_a_share_of_the_target(share: float) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES.names())
-def test_every_loss_trains_every_output_it_is_for(name: str) -> None:
-    """A gradient step along the loss lowers it, on each kind of network whose outputs it names."""
+def test_every_loss_decreases_on_every_output_it_supports(name: str) -> None:
+    """A gradient step lowers the loss on each kind of network whose outputs it supports."""
     needs = set(LOSSES.entry(name).tags["outputs"])
     models = [
         Spec("cnn", {"head": {"name": head}})

@@ -1,4 +1,4 @@
-"""Losses of independent sigmoids: by hand, on images of no class, and their gradients."""
+"""Losses of independent sigmoids: values computed by hand, negatives, and gradients."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def network() -> Network:
     ids=str,
 )
 def test_values_by_hand(loss: Spec, label: int, expected: float) -> None:
-    """Sigmoids 0.75, 0.75 and 0.5; a label of -1 switches every class off."""
+    """Sigmoids are 0.75, 0.75 and 0.5; the label -1 has no class."""
     outputs = torch.tensor([[LOG3, LOG3, 0.0]])
     assert build_loss(loss)(network(), outputs, torch.tensor([label])).tolist() == pytest.approx([expected])
 
 
 @pytest.mark.parametrize("name", SIGMOID)
 def test_gradients_in_float64(name: str) -> None:
-    """Against finite differences, labels of no class among them; the value is of the outputs' type."""
+    """Gradients equal finite differences, also for negatives, and the value has the outputs' dtype."""
     outputs = torch.randn(6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     labels, model, loss = torch.tensor([0, 1, 2, -1, -1, 0]), network(), build_loss(Spec(name))
     assert loss(model, outputs, labels).dtype == torch.float64
@@ -51,7 +51,7 @@ def test_gradients_in_float64(name: str) -> None:
 
 @pytest.mark.parametrize("name", SIGMOID)
 def test_saturated_outputs_have_finite_values_and_gradients(name: str) -> None:
-    """Logits of a thousand, on the right side and on the wrong one."""
+    """Logits of ±1000 have finite losses and gradients."""
     outputs = torch.tensor([[1e3, -1e3, 0.0], [-1e3, 1e3, 0.0]], requires_grad=True)
     values = build_loss(Spec(name))(network(), outputs, torch.tensor([0, 0]))
     values.sum().backward()

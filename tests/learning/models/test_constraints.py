@@ -1,4 +1,4 @@
-"""Layers that are kept in a constraint: values worked out by hand, export, save and load, what no step may break."""
+"""Constrained layers: values computed by hand, export, storage, and the constraint after every step."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def training(few: PreparedData, options: dict[str, Any], *, device: str = "cpu")
 
 
 def singular_values(layer: nn.Module) -> Tensor:
-    """Those of a layer's weight as a matrix."""
+    """Return the singular values of a layer's weight as a matrix."""
     return torch.linalg.svdvals(effective_weight(layer).double().flatten(1))
 
 
 @pytest.mark.parametrize("options", COMBINATIONS, ids=lambda options: "-".join(options.values()))
 def test_export_and_storage_keep_every_combination(few: PreparedData, tmp_path: Path, options: dict[str, str]) -> None:
-    """After some steps plain layers, loaded ones too, give the same outputs: to the last bit in the same layout."""
+    """After some steps the exported and the loaded plain layers have the same outputs, bit by bit in one layout."""
     run = training(few, options)
     run.run_steps(4)
     network = run.network.eval()
@@ -80,8 +80,8 @@ def test_export_and_storage_keep_every_combination(few: PreparedData, tmp_path: 
 
 
 @pytest.mark.parametrize("output", ["joint", "disjoint"])
-def test_export_is_that_of_torchlip(few: PreparedData, output: str) -> None:
-    """The library's own export of the same layers gives the same logits, to float32's rounding."""
+def test_export_equals_that_of_torchlip(few: PreparedData, output: str) -> None:
+    """The logits equal those of the library's export to float32 rounding."""
     run = training(few, {"output": output})
     run.run_steps(4)
     network = run.network.eval()
@@ -97,7 +97,7 @@ def test_export_is_that_of_torchlip(few: PreparedData, output: str) -> None:
 
 @pytest.mark.parametrize("output", ["joint", "disjoint"])
 def test_a_projected_network_is_constrained_from_the_start_and_after_every_step(few: PreparedData, output: str) -> None:
-    """The optimiser breaks the constraint, `after_step` mends it; the loop calls it."""
+    """The optimizer breaks the constraint, and `after_step`, called by the loop, restores it."""
     run = training(few, {"constraint": "projection", "output": output})
     network = run.network
     assert isinstance(network, LipschitzNetwork)
@@ -117,8 +117,8 @@ def test_a_projected_network_is_constrained_from_the_start_and_after_every_step(
     assert constant() < 1 + 1e-5
 
 
-def test_a_projected_training_goes_on_to_the_same_bits(few: PreparedData) -> None:
-    """Projection has no state of its own: what a checkpoint holds is enough."""
+def test_a_resumed_projected_training_ends_with_the_same_bits(few: PreparedData) -> None:
+    """Projection has no state of its own."""
     whole, part, rest = (training(few, {"constraint": "projection"}) for _ in range(3))
     whole.run_steps(5)
     part.run_steps(2)
@@ -128,7 +128,7 @@ def test_a_projected_training_goes_on_to_the_same_bits(few: PreparedData) -> Non
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
-def test_orthonormalisation_by_hand() -> None:
+def test_orthonormalization_by_hand() -> None:
     """diag(4, 2) is divided by 4; a step of Björck's takes s to 1.5 s - 0.5 s^3; many end at the identity."""
     matrix = torch.diag(torch.tensor([4.0, 2.0], dtype=torch.float64))
     divided = orthonormalize(matrix, 0, 1e-12, 1e-12)
@@ -139,8 +139,8 @@ def test_orthonormalisation_by_hand() -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 12), (12, 5), (6, 6)])
-def test_orthonormalisation_gives_the_nearest_orthonormal_matrix(shape: tuple[int, int]) -> None:
-    """The polar factor U V', whatever the shape, and the same whatever the global random state."""
+def test_orthonormalization_gives_the_nearest_orthonormal_matrix(shape: tuple[int, int]) -> None:
+    """The result is the polar factor U V' for any shape and global random state."""
     u, _, v = torch.linalg.svd(torch.randn(shape, generator=torch.Generator().manual_seed(0)), full_matrices=False)
     spread = u @ torch.diag(torch.linspace(0.3, 2.0, min(shape))) @ v
     found = orthonormalize(spread, 40, 1e-6, 1e-3)
@@ -150,7 +150,7 @@ def test_orthonormalisation_gives_the_nearest_orthonormal_matrix(shape: tuple[in
 
 
 def test_projected_layers_by_hand() -> None:
-    """Rows of norm 1 where outputs stand alone; a 3x3 kernel has singular values of 1/3."""
+    """Rows of disjoint outputs have norm 1, and a 3x3 kernel has singular values of 1/3."""
     rows = ProjectedLinear(2, 2, bias=False, orthonormal=None)
     with torch.no_grad():
         rows.weight.copy_(torch.tensor([[3.0, 4.0], [0.0, -2.0]]))
@@ -161,7 +161,7 @@ def test_projected_layers_by_hand() -> None:
 
 
 def test_frobenius_layers_by_hand() -> None:
-    """The whole matrix has norm 1, and a kernel 1/3; where outputs stand alone, every row has."""
+    """The matrix has norm 1 and a kernel 1/3; with disjoint outputs each row has norm 1."""
     kind = ConstrainedLayers("frobenius")
     for layer, expected in (
         (kind.dense(2, 2), [[0.6, 0.0], [0.0, 0.8]]),
@@ -174,14 +174,14 @@ def test_frobenius_layers_by_hand() -> None:
 
 
 @pytest.mark.parametrize("iterations", [1, 3, 15])
-def test_so_many_iterations_of_bjorck_are_made(iterations: int) -> None:
-    """The weight of a spectral layer is the library's own function of what the power iteration divides by."""
+def test_the_given_number_of_bjorck_iterations_is_applied(iterations: int) -> None:
+    """A spectral layer's weight is the library's function of the weight divided by its norm."""
     torch.manual_seed(0)
     layer = ConstrainedLayers(bjorck_iterations=iterations, eps_bjorck=1e-9).dense(12, 8)
     with torch.no_grad():
         layer.parametrizations.weight.original.copy_(torch.randn(8, 12))  # type: ignore[union-attr]
         weight = layer.weight
-        # In evaluation the power iteration stands still, and so gives what this pass has used.
+        # Evaluation makes no power iteration, so it uses the vectors of this pass.
         layer.eval()
         divided = layer.parametrizations.weight[0](layer.parametrizations.weight.original)  # type: ignore[union-attr, index, operator]
         assert torch.equal(weight, bjorck_normalization(divided, 1e-9, maxiter=iterations))
@@ -189,7 +189,7 @@ def test_so_many_iterations_of_bjorck_are_made(iterations: int) -> None:
 
 
 def test_without_bjorck_only_the_largest_singular_value_is_1() -> None:
-    """And with it all are."""
+    """With Björck iterations all singular values are 1."""
     for iterations, least, most in ((0, 0.0, 0.5), (15, 0.99, 1.01)):
         torch.manual_seed(0)
         layer = ConstrainedLayers(bjorck_iterations=iterations).dense(12, 8)
@@ -202,8 +202,8 @@ def test_without_bjorck_only_the_largest_singular_value_is_1() -> None:
         assert least < float(values[-1]) < most
 
 
-def test_default_layers_are_those_of_torchlip() -> None:
-    """The same draws give the same weights as the library's layers made by hand."""
+def test_default_layers_equal_those_of_torchlip() -> None:
+    """The same draws give the weights of the library's layers."""
     torch.manual_seed(0)
     ours = [ConstrainedLayers().convolution(2, 4), ConstrainedLayers().dense(8, 4), ConstrainedLayers().disjoint(8, 4)]
     torch.manual_seed(0)
@@ -223,7 +223,7 @@ STATELESS = [GroupSort2(), FullSort(), L2NormPool2d(), ScaledAvgPool2d()]
 
 
 def test_activations_and_poolings_by_hand() -> None:
-    """Pairs sorted; all sorted; the root of a window's sum of squares; twice its mean; the odd border goes."""
+    """Sorted pairs, full sort, the root of a window's squares, twice its mean; an odd border is dropped."""
     channels = torch.tensor([[3.0, 1.0, 2.0, 5.0]])
     assert GroupSort2()(channels).tolist() == [[1.0, 3.0, 2.0, 5.0]]
     assert FullSort()(channels).tolist() == [[1.0, 2.0, 3.0, 5.0]]
@@ -234,7 +234,7 @@ def test_activations_and_poolings_by_hand() -> None:
 
 @pytest.mark.parametrize("layer", STATELESS, ids=str)
 def test_gradients_of_activations_and_poolings(layer: nn.Module) -> None:
-    """Held against differences in float64, and float64 stays float64."""
+    """Gradients equal finite differences in float64, and float64 is kept."""
     x = torch.randn(2, 4, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     assert torch.autograd.gradcheck(layer, x)
     assert layer(x).dtype == torch.float64
@@ -245,7 +245,7 @@ KINDS = [ConstrainedLayers(kind) for kind in get_args(_OPTIONS["constraint"].ann
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 def test_constrained_layers_have_gradients_in_float64(kind: ConstrainedLayers) -> None:
-    """With respect to the input and to the parameter behind the weight, in evaluation for those with a state."""
+    """Gradients to the input and the unconstrained weight, in evaluation for layers with a state."""
     torch.manual_seed(0)
     dense, convolution = kind.dense(4, 3).double().eval(), kind.convolution(2, 2).double().eval()
     draw = torch.Generator().manual_seed(1)
@@ -271,8 +271,8 @@ PAIRS = [
 
 @pytest.mark.parametrize("layer", PAIRS, ids=str)
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
-def test_no_layer_moves_two_points_apart(layer: nn.Module, scale: float) -> None:
-    """|f(x) - f(z)| <= |x - z| on random pairs, near and far, in the usual and the channels-last layout."""
+def test_every_layer_is_1_lipschitz(layer: nn.Module, scale: float) -> None:
+    """|f(x) - f(z)| <= |x - z| on random pairs, near and far, in both memory layouts."""
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(200, 4, 6, 6, generator=draw)
     z = x + scale * torch.randn(x.shape, generator=draw)
@@ -294,7 +294,7 @@ def test_single_outputs_are_1_lipschitz_and_not_less(kind: ConstrainedLayers) ->
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("options", COMBINATIONS, ids=lambda options: "-".join(options.values()))
 def test_devices_agree(few: PreparedData, options: dict[str, str]) -> None:
-    """The same steps on a GPU give the same network to float32's rounding, still within its constraint."""
+    """The same steps on a GPU give the same constrained network to float32 rounding."""
     outputs = []
     for device in ("cpu", "cuda"):
         run = training(few, options, device=device)
@@ -311,8 +311,8 @@ def test_devices_agree(few: PreparedData, options: dict[str, str]) -> None:
     [nn.BatchNorm2d(1), nn.LayerNorm(8), nn.InstanceNorm2d(1), nn.GELU(), nn.Sequential(nn.Identity()), nn.Dropout()],
     ids=lambda layer: type(layer).__name__,
 )
-def test_a_network_with_a_layer_without_a_proof_claims_nothing(layer: nn.Module) -> None:
-    """Whatever stands in it beside constrained layers: asking for the constant is refused, with the layer's name."""
+def test_a_network_with_an_unproven_layer_has_no_constant(layer: nn.Module) -> None:
+    """The constant is refused with the name of the unproven layer."""
     network = LipschitzNetwork(
         normalization=Normalization([0.0], [1.0]),
         body=nn.Sequential(ConstrainedLayers().convolution(1, 1), layer, nn.Flatten()),

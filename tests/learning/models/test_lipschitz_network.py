@@ -1,4 +1,4 @@
-"""The 1-Lipschitz network: its constant measured, its layers held against deel-torchlip's, its export."""
+"""The 1-Lipschitz network: its measured constant, its layers against deel-torchlip's, its export."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 def trained(options: dict[str, Any], *, steps: int = 25) -> LipschitzNetwork:
-    """A network after some real training steps, in training mode, on the digits."""
+    """A network after some training steps on the digits, in training mode."""
     data = prepare(Spec("sklearn_digits"))
     train, validation = data.splits["train"], data.splits["validation"]
     spec = Spec("lipschitz_cnn", options)
@@ -52,18 +52,18 @@ def trained(options: dict[str, Any], *, steps: int = 25) -> LipschitzNetwork:
 
 
 def weighted(network: nn.Module) -> list[nn.Module]:
-    """The plain layers of an exported network that have weights."""
+    """List the plain layers with weights of an exported network."""
     return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
 
 
 def singular(layer: nn.Module) -> Tensor:
-    """The singular values of a layer's weight as a matrix, the largest first."""
+    """Return the singular values of a layer's weight as a matrix, in descending order."""
     return torch.linalg.svdvals(effective_weight(layer).flatten(1))
 
 
 @pytest.fixture(scope="module", params=OPTIONS, ids=str)
 def network(request: pytest.FixtureRequest) -> LipschitzNetwork:
-    """Each variant of the network, trained a little, in evaluation mode."""
+    """Each variant of the network after a short training, in evaluation mode."""
     return trained(request.param).eval()
 
 
@@ -73,8 +73,8 @@ def jacobian_norms(network: nn.Module, x: Tensor) -> tuple[float, float]:
     return float(torch.linalg.matrix_norm(jacobians, 2).max()), float(jacobians.norm(dim=2).max())
 
 
-def test_measured_constant_stays_below_the_claim(network: LipschitzNetwork) -> None:
-    """No Jacobian exceeds the claim, in pixel scale, and the claim is not idle: a good part of it is reached."""
+def test_the_measured_constant_is_at_most_the_claim(network: LipschitzNetwork) -> None:
+    """No Jacobian exceeds the claim in pixel scale, and a good part of the claim is reached."""
     claim = network.lipschitz
     exact = network.export().double()
     x = torch.rand(24, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -98,14 +98,14 @@ def test_far_and_near_pairs_stay_below_the_claim(network: LipschitzNetwork) -> N
         assert (size <= claim.constant * (x - z).flatten(1).norm(dim=1)).all()
 
 
-def test_claim_is_the_nominal_constant_to_rounding(network: LipschitzNetwork) -> None:
-    """The layers hold their constraint: 1 without normalisation, 1 / std with it, never less, hardly more."""
+def test_the_claim_is_the_nominal_constant_to_rounding(network: LipschitzNetwork) -> None:
+    """The claim is 1 without normalization and 1 / std with it, never less."""
     nominal = 1 / float(network.normalization.std.double().min())
     assert nominal <= network.lipschitz.constant <= nominal * (1 + 1e-4)
 
 
-def test_claim_follows_the_weights() -> None:
-    """Weights that break the constraint raise the claim in proportion: it is computed, not remembered."""
+def test_the_claim_is_computed_from_the_weights() -> None:
+    """Weights that break the constraint raise the claim in proportion."""
     exported = trained({}).eval().export()
     before = exported.lipschitz
     assert before is not None
@@ -116,8 +116,8 @@ def test_claim_follows_the_weights() -> None:
     assert after.constant == pytest.approx(3 * before.constant, rel=1e-4)
 
 
-def test_export_gives_equal_outputs_from_plain_layers(network: LipschitzNetwork) -> None:
-    """The exported network has no constrained layer left, and in the same memory layout the same bits come out."""
+def test_the_exported_network_has_plain_layers_and_equal_outputs(network: LipschitzNetwork) -> None:
+    """In the same memory layout the outputs are equal bit by bit."""
     network.to(memory_format=torch.contiguous_format)
     exported = network.export()
     x = torch.rand(50, 1, 8, 8, generator=torch.Generator().manual_seed(2))
@@ -129,7 +129,7 @@ def test_export_gives_equal_outputs_from_plain_layers(network: LipschitzNetwork)
 
 
 def test_evaluation_sees_the_weights_after_the_last_step() -> None:
-    """On leaving training the layers are brought up to date; asking for the claim or an export changes nothing."""
+    """Leaving training updates the layers; claim and export change nothing."""
     network = trained({}, steps=1)
     linear = network.head.layer
     cached_before_eval = linear.parametrizations.weight[1]._w_bjorck.clone()  # type: ignore[union-attr, index]
@@ -153,7 +153,7 @@ def test_evaluation_sees_the_weights_after_the_last_step() -> None:
     ids=lambda layer: type(layer).__name__,
 )
 def test_layers_agree_with_torchlip(ours: nn.Module, theirs: nn.Module) -> None:
-    """Outputs and gradients are those of the library's layers, on even and odd sizes."""
+    """Outputs and gradients equal those of the library's layers, on even and odd sizes."""
     for side in (6, 7):
         x = torch.randn(3, 4, side, side, generator=torch.Generator().manual_seed(side)).requires_grad_()
         y, expected = ours(x), theirs(x)
@@ -166,7 +166,7 @@ def test_layers_agree_with_torchlip(ours: nn.Module, theirs: nn.Module) -> None:
 
 @pytest.mark.parametrize("layer", [GroupSort2(), FullSort(), L2NormPool2d(), ScaledAvgPool2d()], ids=str)
 def test_layers_take_channels_last_and_dense_inputs(layer: nn.Module) -> None:
-    """The memory format changes nothing; sorting also takes (B, F)."""
+    """The memory format changes nothing, and sorting takes (B, F) too."""
     x = torch.randn(3, 4, 6, 6, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(layer(x.contiguous(memory_format=torch.channels_last)), layer(x), atol=1e-6)
     if isinstance(layer, GroupSort2 | FullSort):
@@ -189,14 +189,14 @@ def test_convolution_bound_holds_against_its_matrix() -> None:
     [nn.Conv2d(2, 2, 3, stride=2), nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), nn.BatchNorm2d(2), nn.GELU()],
     ids=str,
 )
-def test_nothing_is_claimed_of_layers_without_a_proof(layer: nn.Module) -> None:
-    """A layer whose bound is not worked out raises instead of counting as 1."""
+def test_a_layer_without_a_proven_bound_is_refused(layer: nn.Module) -> None:
+    """A layer whose bound is unknown raises instead of counting as 1."""
     with pytest.raises(GauntletError, match="nothing is known"):
         layer_bound(layer)
 
 
-def test_network_of_the_source_has_its_sizes() -> None:
-    """On Fashion-MNIST: 16 and 32 channels, 1568 features to 64, 64 to 10 without bias, padding that keeps the size."""
+def test_the_network_has_the_sizes_of_its_source() -> None:
+    """On Fashion-MNIST it has 16 and 32 channels, 1568 features to 64, and 64 to 10 without bias."""
     exported = build(Spec("lipschitz_cnn"), image_shape=(1, 28, 28), num_classes=10, mean=(0.3,), std=(0.4,)).export()
     shapes = [tuple(tensor.shape) for name, tensor in exported.named_parameters() if name.endswith("weight")]
     assert shapes == [(16, 1, 3, 3), (32, 16, 3, 3), (64, 1568), (10, 64)]
@@ -205,14 +205,14 @@ def test_network_of_the_source_has_its_sizes() -> None:
 
 @pytest.mark.parametrize("options", [{"widths": [15, 32]}, {"widths": [16, 33]}, {"hidden": 65}], ids=str)
 def test_odd_widths_are_refused_where_pairs_are_sorted(options: dict[str, Any]) -> None:
-    """GroupSort2 has nothing to pair an odd channel with."""
+    """GroupSort2 cannot pair an odd number of channels."""
     with pytest.raises(InputError, match="must be even"):
         build(Spec("lipschitz_cnn", options), image_shape=(1, 8, 8), num_classes=10, mean=(0,), std=(1,))
 
 
 @pytest.mark.parametrize("side", [4, 5])
 def test_window_norms_can_be_differentiated_twice(side: int) -> None:
-    """Against finite differences in float64; an all-zero window has the gradient 0."""
+    """Second derivatives equal finite differences in float64; an all-zero window has gradient 0."""
     x = torch.randn(2, 2, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert torch.autograd.gradcheck(L2NormPool2d(), x.requires_grad_())
     assert torch.autograd.gradgradcheck(L2NormPool2d(), x)

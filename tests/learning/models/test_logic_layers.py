@@ -1,4 +1,4 @@
-"""Activations, units and foldings: each by hand, and every registered one by its contract."""
+"""Activations, units and foldings: values computed by hand, and the contract of each registered one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def normal(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Te
 
 
 def advanced(module: nn.Module, step: int) -> nn.Module:
-    """The module with its ramps after so many steps."""
+    """Return the module with its ramps after the given number of steps."""
     for part in module.modules():
         if isinstance(part, Ramp):
             part.step.fill_(step)
@@ -32,13 +32,13 @@ def advanced(module: nn.Module, step: int) -> nn.Module:
 
 
 def unit_layer(name: str, kind: str, *, step: int = 600) -> nn.Module:
-    """A layer of 4 inputs and 3 outputs, at a strength between its ends."""
+    """Return a layer of 4 inputs and 3 outputs, at a strength between its ends."""
     linear = nn.Linear(4, 3) if kind == "dense" else nn.Conv2d(4, 3, 3, padding=1)
     return advanced(build_unit({"name": name}).wrap(linear), step)
 
 
 def inputs(kind: str, dtype: torch.dtype = torch.float32) -> Tensor:
-    """What such a layer takes."""
+    """Return inputs of such a layer."""
     return normal(2, 4, dtype=dtype) if kind == "dense" else normal(2, 4, 5, 5, dtype=dtype)
 
 
@@ -46,20 +46,20 @@ class TestActivations:
     """max(0, x) and log(1 + b max(0, x)) / b."""
 
     @pytest.mark.parametrize(("beta", "step", "effective"), [(2.0, 1000, 2.0), (2.0, 250, 0.5), (1.0, 0, 1e-4)])
-    def test_relog_is_its_formula_at_the_strength_of_the_ramp(self, beta: float, step: int, effective: float) -> None:
-        """0 for what is negative, else the logarithm by hand; nearly relu at the beginning."""
+    def test_relog_equals_its_formula_at_the_ramps_strength(self, beta: float, step: int, effective: float) -> None:
+        """It is 0 for negative values, the logarithm computed by hand for others, and nearly relu at first."""
         relog = advanced(build_activation({"name": "relog", "beta": beta}), step)
         values = [-3.0, 0.0, 0.5, 4.0]
         expected = [0.0, 0.0, *(math.log(1 + effective * value) / effective for value in values[2:])]
         assert relog(torch.tensor(values)).tolist() == pytest.approx(expected, rel=1e-5)
 
     def test_relu_cuts_at_zero(self) -> None:
-        """The default activation."""
+        """The default activation is max(0, x)."""
         assert build_activation(None)(torch.tensor([-1.0, 0.0, 2.0])).tolist() == [0.0, 0.0, 2.0]
 
     @pytest.mark.parametrize("name", ACTIVATIONS.names())
     def test_every_activation_keeps_shape_dtype_and_layout_and_has_its_gradient(self, name: str) -> None:
-        """Dense and convolutional inputs, channels last, float64 against finite differences, no NaN at zero."""
+        """Gradients equal finite differences in float64, without NaN at zero, for dense and convolutional inputs."""
         activation = advanced(build_activation({"name": name}), 600)
         x = normal(2, 4, 5, 5)
         assert activation(x).shape == x.shape
@@ -90,7 +90,7 @@ class TestUnits:
 
     @pytest.mark.parametrize("name", ["elliptical", "quadratic"])
     def test_convolution_is_the_dense_unit_on_each_patch(self, name: str) -> None:
-        """One output pixel of the convolution equals the dense layer with the same numbers on the pixel's patch."""
+        """One output pixel of the convolution equals the dense layer on the pixel's patch."""
         conv, dense = unit_layer(name, "conv"), unit_layer(name, "dense")
         assert isinstance(conv, SecondOrder)
         assert isinstance(dense, SecondOrder)
@@ -103,8 +103,8 @@ class TestUnits:
         x = inputs("conv")
         assert torch.allclose(conv(x)[:, :, 2, 3], dense(x[:, :, 1:4, 2:5].flatten(1)), atol=1e-5)
 
-    def test_elliptical_unit_answers_inside_an_ellipsoid_only(self) -> None:
-        """Far out the response is negative in every direction, however W points; a quadratic one's need not be."""
+    def test_an_elliptical_unit_is_positive_inside_an_ellipsoid_only(self) -> None:
+        """Far out it is negative in every direction; a quadratic unit need not be."""
         directions = nn.functional.normalize(normal(200, 4), dim=1)
         assert (unit_layer("elliptical", "dense")(1e4 * directions) < 0).all()
         assert (unit_layer("quadratic", "dense")(1e4 * directions) > 0).any()
@@ -112,7 +112,7 @@ class TestUnits:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("name", UNITS.names())
     def test_every_unit_keeps_the_shape_and_has_its_gradient(self, name: str, kind: str) -> None:
-        """The shape of the linear layer's output, which is among its modules; float64 against finite differences."""
+        """The shape is that of its linear layer, and gradients equal finite differences in float64."""
         layer, x = unit_layer(name, kind), inputs(kind)
         (linear,) = (module for module in layer.modules() if isinstance(module, nn.Linear | nn.Conv2d))
         assert layer(x).shape == linear(x).shape
@@ -132,22 +132,22 @@ class TestUnits:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("name", UNITS.names())
     def test_every_unit_starts_as_its_linear_layer(self, name: str, kind: str) -> None:
-        """Before the ramp has risen, the squares count for nearly nothing."""
+        """Squares have nearly no weight before the ramp rises."""
         layer, x = unit_layer(name, kind, step=0), inputs(kind)
         (linear,) = (module for module in layer.modules() if isinstance(module, nn.Linear | nn.Conv2d))
         assert torch.allclose(layer(x), linear(x), atol=1e-3)
 
 
 class TestFoldings:
-    """Groups of neighbouring channels become one."""
+    """Groups of neighboring channels become one."""
 
-    def test_maxout_takes_the_largest_of_neighbours(self) -> None:
-        """Six channels in threes."""
+    def test_maxout_takes_the_largest_of_neighbors(self) -> None:
+        """Six channels are folded in groups of three."""
         maxout = build_folding({"name": "maxout", "pieces": 3})
         assert maxout(torch.tensor([[1.0, 5.0, 2.0, -4.0, -3.0, -6.0]])).tolist() == [[5.0, -3.0]]
 
-    def test_minmaxout_takes_minima_of_neighbours_first(self) -> None:
-        """``minmaxout_2_3``: pairs to their minima 1, 2, -6 and 0, 3, -1, threes of these to 2 and 3."""
+    def test_minmaxout_takes_minima_of_neighbors_first(self) -> None:
+        """``minmaxout_2_3``: minima of pairs are 1, 2, -6 and 0, 3, -1, and maxima of threes 2 and 3."""
         folding = build_folding({"name": "minmaxout", "min_over": 2, "max_over": 3})
         assert folding.pieces == 6
         row = [1.0, 5.0, 2.0, 4.0, -3.0, -6.0, 0.0, 9.0, 3.0, 3.0, -1.0, 8.0]
@@ -155,7 +155,7 @@ class TestFoldings:
 
     @pytest.mark.parametrize("name", FOLDINGS.names())
     def test_every_folding_makes_one_channel_of_its_pieces(self, name: str) -> None:
-        """Dense and convolutional inputs, channels last, float64 against finite differences."""
+        """Gradients equal finite differences in float64, for dense and convolutional inputs."""
         folding = build_folding({"name": name})
         x = normal(2, 3 * folding.pieces, 4, 4)
         assert folding(x).shape == (2, 3, 4, 4)

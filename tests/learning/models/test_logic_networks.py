@@ -1,4 +1,4 @@
-"""The MNIST CNN and VGG: layers of the source, parts in any combination, defaults, weights, and that they learn."""
+"""The MNIST CNN and VGG: layers of the source, combinations of parts, initialization, training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NETWORKS = [name for name in MODELS.names() if "unit" in MODELS.entry(name).tags
 
 
 def built(name: str, shape: tuple[int, int, int] = (1, 8, 8), **options: Any) -> Network:
-    """A network with these options, ten classes."""
+    """Return a network with these options and ten classes."""
     mean, std = (0.3,) * shape[0], (0.4,) * shape[0]
     return build(Spec(name, options), image_shape=shape, num_classes=10, mean=mean, std=std)
 
@@ -40,12 +40,12 @@ def images(count: int, shape: tuple[int, int, int] = (1, 8, 8)) -> Tensor:
 
 
 def weighted(network: nn.Module) -> list[nn.Conv2d | nn.Linear]:
-    """The layers with weights, in order."""
+    """List the layers with weights, in order."""
     return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
 
 
 def test_mnist_cnn_has_the_layers_of_the_source() -> None:
-    """Conv5x5(16), conv5x5(32), dense(10): 28 938 numbers on MNIST."""
+    """Conv5x5(16), conv5x5(32) and dense(10) have 28 938 parameters on MNIST."""
     network = built("mnist_cnn", (1, 28, 28))
     shapes = [tuple(layer.weight.shape) for layer in weighted(network)]
     assert shapes == [(16, 1, 5, 5), (32, 16, 5, 5), (10, 1568)]
@@ -64,7 +64,7 @@ def test_mnist_cnn_has_the_layers_of_the_source() -> None:
     ],
 )
 def test_vgg_has_the_widths_of_the_literature(depth: int, widths: list[int]) -> None:
-    """Halved by `capacity` here; on 32x32 images five poolings leave one pixel, and dense(10) follows."""
+    """Widths are halved by `capacity` here; five poolings of 32x32 images leave one pixel."""
     network = built("vgg", (3, 32, 32), depth=depth, capacity=0.25)
     *convs, dense = weighted(network)
     assert [layer.weight.shape[0] for layer in convs] == [width // 4 for width in widths]
@@ -80,18 +80,18 @@ def test_vgg16_has_as_many_weights_as_published_code() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 65, 64), (1, 1, 9)], ids=str)
 def test_vgg_takes_images_of_any_size(shape: tuple[int, int, int]) -> None:
-    """A map of one pixel is not pooled away."""
+    """A feature map of one pixel is not pooled."""
     assert built("vgg", shape, depth=11, capacity=0.02)(images(3, shape)).shape == (3, 10)
 
 
-def test_mnist_cnn_refuses_images_that_pooling_leaves_nothing_of() -> None:
-    """Below 4x4."""
+def test_mnist_cnn_refuses_images_below_4x4() -> None:
+    """Pooling would leave no pixel."""
     with pytest.raises(InputError, match="needs images of 4x4 pixels, these are 3x8"):
         built("mnist_cnn", (1, 3, 8))
 
 
 def test_modifications_apply_from_the_first_to_the_last_layer_named() -> None:
-    """Layers 1 and 2 of VGG4's five: the others are linear with relu, as wide as they are."""
+    """Layers 1 and 2 of VGG4's five change; the others are linear with relu and keep their width."""
     parts = {"unit": {"name": "quadratic"}, "folding": {"name": "maxout"}, "activation": {"name": "relog"}}
     network = built("vgg", (3, 32, 32), depth=4, capacity=0.25, first_modified=1, last_modified=2, **parts)
     assert [layer.weight.shape[0] for layer in weighted(network)] == [16, 4 * 32, 4 * 64, 64, 10]
@@ -102,14 +102,14 @@ def test_modifications_apply_from_the_first_to_the_last_layer_named() -> None:
 
 
 @pytest.mark.parametrize(("first", "last"), [(5, None), (3, 2), (0, 5)])
-def test_layers_that_are_not_there_are_refused(first: int, last: int | None) -> None:
-    """VGG4 has layers 0 to 4; first is not after last."""
+def test_layers_that_do_not_exist_are_refused(first: int, last: int | None) -> None:
+    """VGG4 has layers 0 to 4, and first must not exceed last."""
     with pytest.raises(InputError, match="vgg of depth 4 has layers 0 to 4"):
         built("vgg", depth=4, capacity=0.05, first_modified=first, last_modified=last)
 
 
 def test_batch_norm_is_the_journals_and_ties_samples_together() -> None:
-    """Momentum 0.01 after every activation; in training a sample's outputs depend on the others'."""
+    """It has momentum 0.01 after every activation; training outputs depend on the whole batch."""
     plain, normed = (built("vgg", depth=4, capacity=0.1, batch_norm=on) for on in (False, True))
     layers = [layer for layer in normed.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert [layer.momentum for layer in layers] == [0.01] * 4
@@ -120,8 +120,8 @@ def test_batch_norm_is_the_journals_and_ties_samples_together() -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_normalisation_can_be_left_out(name: str) -> None:
-    """`normalize: false` shows the first layer pixels in [0, 1]: no negative inputs for relog."""
+def test_normalization_can_be_left_out(name: str) -> None:
+    """With `normalize: false` the first layer sees pixels in [0, 1], as relog needs."""
     x = images(2)
     network = built(name, normalize=False, **SMALL[name])
     assert torch.equal(network.normalization(x), x)
@@ -131,7 +131,7 @@ def test_normalisation_can_be_left_out(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("head", ["softmax", "sigmoid", "ecc"])
 def test_the_output_is_one_dense_layer_unless_hidden_is_given(name: str, head: str) -> None:
-    """Whether built from a configuration or by hand; `hidden` of a head counts where it is said."""
+    """This holds for configurations and for direct calls."""
     from_file = Variant(model={"name": name, "head": head, **SMALL[name]}, loss="hinge").model
     assert from_file.options["head"]["hidden"] == 0
     by_hand = built(name, head={"name": head}, **SMALL[name])
@@ -146,7 +146,7 @@ def test_the_output_is_one_dense_layer_unless_hidden_is_given(name: str, head: s
 def test_parts_compose_and_are_stored_with_the_weights(
     name: str, activation: str, unit: str, folding: str, tmp_path: Path
 ) -> None:
-    """Finite logits, a gradient to every parameter, and the same outputs after save and load."""
+    """Logits are finite, every parameter has a gradient, and a loaded network has equal outputs."""
     parts = {"activation": {"name": activation}, "unit": {"name": unit}, "folding": {"name": folding}}
     network = built(name, **SMALL[name], **parts)
     network(images(8)).square().sum().backward()
@@ -160,8 +160,8 @@ def test_parts_compose_and_are_stored_with_the_weights(
     assert torch.equal(load_model(tmp_path)(x), network(x))
 
 
-def test_first_weights_keep_the_size_of_what_they_pass_on() -> None:
-    """Through sixteen convolutions, folded or not, normalised or not, logits stay near 1, neither lost nor exploded."""
+def test_initialization_preserves_the_scale_of_activations() -> None:
+    """Logits of sixteen convolutions stay near 1, folded or not, normalized or not."""
     for parts in ({}, {"folding": {"name": "maxout"}}, {"activation": {"name": "relog", "start": 1.0}}):
         for batch_norm in (False, True):
             network = built("vgg", (1, 32, 32), depth=19, capacity=0.1, batch_norm=batch_norm, **parts)
@@ -180,12 +180,12 @@ def test_first_weights_keep_the_size_of_what_they_pass_on() -> None:
     ids=str,
 )
 def test_moment_is_the_mean_square_after_the_activation(parts: dict[str, Any], moment: float) -> None:
-    """One half after relu; of the largest of four normal values three times that, less with their mean taken away."""
+    """It is one half after relu; of the largest of four normal values three times that, less when centered."""
     assert LayerFactory(**parts).moment == pytest.approx(moment, abs=0.03)
 
 
 def test_folded_layers_start_with_a_mean_of_zero() -> None:
-    """Biases are minus the mean of a fold; without folding they are 0."""
+    """Initial biases are minus the mean of a fold, and 0 without folding."""
     conv = LayerFactory(folding={"name": "maxout"}).conv(1, 64, 5)
     LayerFactory(folding={"name": "maxout"}).initialize(conv, 1.0)
     assert conv(torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))).mean().abs() < 0.1
@@ -196,7 +196,7 @@ def test_folded_layers_start_with_a_mean_of_zero() -> None:
     ("head", "loss"), [("softmax", "cross_entropy"), ("sigmoid", "sigmoid_mse"), ("sigmoid", "sigmoid_bce")]
 )
 def test_elliptical_maxout_with_relog_learns(head: str, loss: str) -> None:
-    """The digits to over 90 % within 4 epochs, while its ramps rise to the end."""
+    """It classifies over 90 % of the digits within 4 epochs while its ramps rise."""
     data = prepare(Spec("sklearn_digits"))
     ramp = {"increment": 0.02}
     options = {

@@ -1,4 +1,4 @@
-"""Every registered network and head, and classes by import path."""
+"""Every registered network and head, and classes given by import path."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALLER = {"vgg": {"depth": 11, "capacity": 0.25}}
 
 
 def architectures() -> list[Spec]:
-    """Every registered network, with every registered head where it takes one."""
+    """List every registered network with every head that it takes."""
     specs = []
     for name in MODELS.names():
         if "head" in MODELS.entry(name).tags.get("parts", ()):
@@ -29,7 +29,7 @@ def architectures() -> list[Spec]:
 
 
 def built(spec: Spec, shape: tuple[int, int, int] = (1, 28, 28), *, seed: int = 0, num_classes: int = 10) -> Network:
-    """A network in evaluation mode."""
+    """Return a network in evaluation mode."""
     mean, std = (0.3,) * shape[0], (0.4,) * shape[0]
     return build(spec, image_shape=shape, num_classes=num_classes, mean=mean, std=std, seed=seed).eval()
 
@@ -37,7 +37,7 @@ def built(spec: Spec, shape: tuple[int, int, int] = (1, 28, 28), *, seed: int = 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "x".join(map(str, shape)))
 @pytest.mark.parametrize("spec", architectures(), ids=str)
 def test_networks_map_unit_images_to_logits_with_gradients(spec: Spec, shape: tuple[int, int, int]) -> None:
-    """Logits (B, K), finite, with a gradient to the pixels through every view; lenet alone refuses small images."""
+    """Logits (B, K) are finite, with gradients to the pixels through every surrogate."""
     if spec.name == "lenet" and shape[1] == 8:
         with pytest.raises(InputError, match="use `cnn`"):
             built(spec, shape)
@@ -57,7 +57,7 @@ def test_networks_map_unit_images_to_logits_with_gradients(spec: Spec, shape: tu
 
 @pytest.mark.parametrize("spec", architectures(), ids=str)
 def test_black_images_have_finite_gradients(spec: Spec) -> None:
-    """Large flat regions, as in digits, lead no layer's gradient to infinity."""
+    """Large constant regions give finite gradients."""
     network = built(spec)
     pixels = torch.zeros(2, 1, 28, 28, requires_grad=True)
     network(pixels).pow(2).sum().backward()
@@ -68,7 +68,7 @@ def test_black_images_have_finite_gradients(spec: Spec) -> None:
 
 @pytest.mark.parametrize("spec", architectures(), ids=str)
 def test_weights_are_decided_by_the_seed_alone(spec: Spec) -> None:
-    """The same seed builds the same weights whatever the global state, which stays as it was."""
+    """The global random state neither decides weights nor changes."""
     torch.manual_seed(1)
     first = built(spec).state_dict()
     torch.manual_seed(2)
@@ -79,8 +79,8 @@ def test_weights_are_decided_by_the_seed_alone(spec: Spec) -> None:
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_normalisation_is_the_first_layer() -> None:
-    """A network sees (x - mean) / std of each channel, and takes pixels in [0, 1]."""
+def test_normalization_is_the_first_layer() -> None:
+    """A network takes pixels in [0, 1] and computes (x - mean) / std per channel."""
     network = build(Spec("cnn"), image_shape=(3, 8, 8), num_classes=4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 1.0))
     seen: list[torch.Tensor] = []
     network.body.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
@@ -89,20 +89,20 @@ def test_normalisation_is_the_first_layer() -> None:
 
 
 def test_lenet_has_the_layers_of_the_source() -> None:
-    """The parameter count of source A's LeNet on CIFAR-10 images: 122 570."""
+    """The LeNet of FastEstimator's apphub has 122 570 parameters on CIFAR-10 images."""
     network = built(Spec("lenet"), (3, 32, 32))
     assert sum(parameter.numel() for parameter in network.parameters()) == 122_570
 
 
 @pytest.mark.parametrize("spec", architectures(), ids=str)
-def test_views_are_registered_as_they_are_offered(spec: Spec) -> None:
-    """A configuration's `surrogate` is checked by the tags `surrogates`, so they name what the network has."""
+def test_registered_surrogates_are_those_of_the_network(spec: Spec) -> None:
+    """The tags `surrogates` name the surrogates that the network has."""
     offered = set(built(spec).surrogates) - {"logits"}
     assert set(offered_surrogates(Variant.model_validate({"model": spec.as_dict()})) or ()) == offered
 
 
-def test_code_bits_view_is_before_the_tanh() -> None:
-    """The surrogate still has a gradient where the saturated network has none."""
+def test_the_code_bits_surrogate_is_before_the_tanh() -> None:
+    """The surrogate has a gradient where the tanh is saturated."""
     network = built(Spec("cnn", {"head": {"name": "ecc"}}))
     with torch.no_grad():
         for branch in network.head.branches:  # type: ignore[union-attr]
@@ -116,11 +116,11 @@ def test_code_bits_view_is_before_the_tanh() -> None:
 
 
 class TestImportPath:
-    """Any module class of a user's own."""
+    """User-defined module classes."""
 
     @pytest.mark.parametrize("name", ["tests.support.user_networks:Plain", "tests.support.user_networks:Free"])
-    def test_class_is_built_with_what_it_names(self, name: str) -> None:
-        """The constructor gets the sizes it names and its options; normalisation comes first."""
+    def test_a_class_is_built_with_the_arguments_it_names(self, name: str) -> None:
+        """The constructor gets the sizes it names and its options; normalization comes first."""
         network = built(Spec(name, {"width": 6}), (3, 8, 8), num_classes=7)
         x = torch.rand(4, 3, 8, 8)
         assert network(x).shape == (4, 7)
@@ -139,20 +139,20 @@ class TestImportPath:
             ("tests.support.user_networks:NotFinite", "not finite"),
         ],
     )
-    def test_what_is_no_classifier_is_refused_in_one_line(self, name: str, message: str) -> None:
-        """Each way of being no network has its message."""
+    def test_a_class_that_is_no_classifier_is_refused_in_one_line(self, name: str, message: str) -> None:
+        """Each defect has its message."""
         with pytest.raises(InputError, match=message):
             built(Spec(name))
 
-    def test_unknown_option_is_refused(self) -> None:
-        """An option that the constructor does not know is told with the reason."""
+    def test_an_unknown_option_is_refused(self) -> None:
+        """An option that the constructor does not take is refused."""
         with pytest.raises(InputError, match="wdith"):
             built(Spec("tests.support.user_networks:Plain", {"wdith": 3}))
 
 
 @pytest.mark.parametrize("side", [18, 28, 31, 32])
-def test_what_lenet_cuts_off_decides_nothing(side: int) -> None:
-    """Features and their gradients are those of the whole image; one pixel less would change them."""
+def test_pixels_that_lenet_drops_change_nothing(side: int) -> None:
+    """Features and gradients are those of the whole image."""
     network = built(Spec("lenet"), (3, side, side)).double()
     x = torch.rand(4, 3, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     whole = network.body(network.normalization(x)).flatten(1)

@@ -1,4 +1,4 @@
-"""Ramps: their values at given steps, what advances them, and what is stored of them."""
+"""Ramps: their values at given steps, what advances them, and their stored state."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ OPTIONS = {
 
 
 def built() -> Network:
-    """A network with five ramps: two activations and three layers of units."""
+    """Return a network with five ramps: two activations and three layers of units."""
     return build(Spec("mnist_cnn", OPTIONS), image_shape=(1, 8, 8), num_classes=10, mean=(0.3,), std=(0.4,))
 
 
 def steps(network: Network) -> list[int]:
-    """What the network's ramps have counted."""
+    """Return the step counts of the network's ramps."""
     return [int(module.step) for module in network.modules() if isinstance(module, Ramp)]
 
 
@@ -52,15 +52,15 @@ def steps(network: Network) -> list[int]:
     ids=str,
 )
 def test_values_at_given_steps(options: dict[str, float], step: int, strength: float, effective: float) -> None:
-    """At most `stop`, linear before; what is used is never below 1e-4, so that a delay is nearly nothing."""
+    """The value rises linearly to `stop`; the value in use is at least 1e-4."""
     ramp = Ramp(**options)
     ramp.step += step
     assert ramp.strength.item() == pytest.approx(strength, abs=1e-6)
     assert ramp().item() == pytest.approx(effective, rel=1e-5)
 
 
-def test_rounding_does_not_gather() -> None:
-    """A thousand times 0.001 is 1: what is counted are steps, not their sum."""
+def test_rounding_errors_do_not_accumulate() -> None:
+    """A thousand times 0.001 is 1, since steps are counted, not added up."""
     ramp = Ramp(stop=2.0)
     for _ in range(1000):
         ramp.advance()
@@ -68,7 +68,7 @@ def test_rounding_does_not_gather() -> None:
 
 
 def test_every_step_of_training_advances_all_ramps() -> None:
-    """The loop calls `after_step` after each optimiser step; evaluation advances none."""
+    """The loop calls `after_step` after each optimizer step; evaluation advances no ramp."""
     data = prepare(Spec("sklearn_digits"))
     settings = Training(epochs=3, batch_size=64, optimizer=Spec("adam", {"lr": 1e-3}))
     run = TrainingRun(
@@ -83,7 +83,7 @@ def test_every_step_of_training_advances_all_ramps() -> None:
 
 
 def test_frozen_ramps_stay_and_go_on_from_there() -> None:
-    """Recovery from a collapse freezes ramps by this flag alone."""
+    """Recovery from a collapse freezes ramps by this flag."""
     network = built()
     for frozen, expected in ((False, 1), (True, 1), (False, 2)):
         network.ramps_frozen = frozen
@@ -91,8 +91,8 @@ def test_frozen_ramps_stay_and_go_on_from_there() -> None:
         assert steps(network) == [expected] * 5
 
 
-def test_interrupted_training_goes_on_at_its_strength() -> None:
-    """A state taken between two steps leads a new run to the same weights and counts, to the bit."""
+def test_a_resumed_training_has_the_same_ramps() -> None:
+    """A state taken between two steps leads to the same weights and counts, bit by bit."""
     data = prepare(Spec("sklearn_digits"))
     splits = data.splits["train"], data.splits["validation"]
     settings = Training(epochs=2, batch_size=200, optimizer=Spec("adam", {"lr": 1e-3}))
@@ -106,8 +106,8 @@ def test_interrupted_training_goes_on_at_its_strength() -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_weights_carry_the_strength_that_they_were_trained_at(tmp_path: Path) -> None:
-    """Saved and loaded, a network is evaluated at its own strength; whether ramps are frozen is not stored."""
+def test_the_strength_of_ramps_is_stored_with_the_weights(tmp_path: Path) -> None:
+    """A loaded network has its strength; whether ramps are frozen is not stored."""
     network = built()
     for _ in range(40):
         network.after_step()

@@ -1,4 +1,4 @@
-"""Networks on disk."""
+"""Stored networks: weights and manifest."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SPECS = [
 
 
 def built(spec: Spec) -> Network:
-    """A network whose normalisation statistics are no round numbers."""
+    """Return a network whose normalization statistics are no round numbers."""
     return build(spec, image_shape=(2, 8, 8), num_classes=5, mean=(0.1, 1 / 3), std=(0.7, 0.2)).eval()
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_loaded_network_gives_the_same_bits(spec: Spec, tmp_path: Path) -> None:
-    """Saved, exported on the way, and loaded again, a network has the same outputs and the same claim."""
+def test_a_loaded_network_has_the_same_outputs(spec: Spec, tmp_path: Path) -> None:
+    """Outputs and claim of a loaded network equal those of the saved one."""
     network = built(spec)
     save_model(network, tmp_path)
     loaded = load_model(tmp_path)
@@ -46,8 +46,8 @@ def test_loaded_network_gives_the_same_bits(spec: Spec, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_same_network_gives_the_same_bytes(spec: Spec, tmp_path: Path) -> None:
-    """Weights and manifest are a function of the network; what made it stands in the weights' file only."""
+def test_the_same_network_is_stored_as_the_same_bytes(spec: Spec, tmp_path: Path) -> None:
+    """Weights and manifest are a function of the network; the recipe is in the weights file only."""
     made = {"seed": "0", "config": "{}", "versions": "x"}
     digest = save_model(built(spec), tmp_path / "one", made)
     assert save_model(built(spec), tmp_path / "two", dict(reversed(made.items()))) == digest
@@ -58,8 +58,8 @@ def test_same_network_gives_the_same_bytes(spec: Spec, tmp_path: Path) -> None:
     assert read_header(tmp_path / "one" / "model.safetensors").items() >= made.items()
 
 
-def test_what_is_stored_is_the_exported_network(tmp_path: Path) -> None:
-    """Constrained layers are stored as plain ones: one weight each, and nothing of how it was constrained."""
+def test_the_exported_network_is_stored(tmp_path: Path) -> None:
+    """A constrained layer is stored as one plain weight."""
     save_model(built(SPECS[2]), tmp_path)
     stored = load_file(tmp_path / "model.safetensors")
     assert {name for name in stored if "normalization" not in name} == {
@@ -69,7 +69,7 @@ def test_what_is_stored_is_the_exported_network(tmp_path: Path) -> None:
 
 
 def test_saving_a_loaded_network_changes_nothing(tmp_path: Path) -> None:
-    """Load and save is the identity, for an exported network too."""
+    """Loading and saving is the identity, also for an exported network."""
     save_model(built(SPECS[2]), tmp_path / "one")
     save_model(load_model(tmp_path / "one"), tmp_path / "two")
     assert (tmp_path / "one" / "model.safetensors").read_bytes() == (
@@ -85,21 +85,21 @@ def folder(tmp_path: Path) -> Path:
 
 
 class Payload:
-    """Runs code when it is unpickled."""
+    """Object that runs code when it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return exec, ("raise SystemExit('a stranger was here')",)
 
 
-def test_pickle_is_refused_unopened(folder: Path) -> None:
-    """A checkpoint from a stranger runs no code."""
+def test_a_pickle_is_refused_unopened(folder: Path) -> None:
+    """A pickled checkpoint runs no code."""
     torch.save({"weights": Payload()}, folder / "model.safetensors")
     with pytest.raises(InputError, match=r"model\.safetensors.*pickles are refused"):
         load_model(folder)
 
 
 def test_changed_weights_are_refused(folder: Path) -> None:
-    """One flipped bit is found by the digest."""
+    """One flipped bit changes the digest."""
     path = folder / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-10] ^= 1
@@ -108,8 +108,8 @@ def test_changed_weights_are_refused(folder: Path) -> None:
         load_model(folder)
 
 
-def test_missing_and_foreign_tensors_are_named(folder: Path) -> None:
-    """Weights that do not fit the architecture are refused even with a matching digest."""
+def test_missing_and_unexpected_tensors_are_named(folder: Path) -> None:
+    """Weights that do not fit the architecture are refused even if the digest matches."""
     tensors = load_file(folder / "model.safetensors")
     del tensors["body.0.weight"]
     save_file(tensors, folder / "model.safetensors")
@@ -134,8 +134,8 @@ def test_missing_and_foreign_tensors_are_named(folder: Path) -> None:
         ({"format": 99}, "another version"),
     ],
 )
-def test_manifest_that_names_no_network_is_refused(folder: Path, change: dict[str, object], message: str) -> None:
-    """A manifest decides nothing that a configuration could not."""
+def test_a_manifest_that_names_no_network_is_refused(folder: Path, change: dict[str, object], message: str) -> None:
+    """A manifest is as restricted as a configuration."""
     path = folder / "manifest.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(InputError, match=message):
@@ -143,15 +143,15 @@ def test_manifest_that_names_no_network_is_refused(folder: Path, change: dict[st
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "model.safetensors"])
-def test_missing_file_is_named(folder: Path, name: str) -> None:
-    """Each of the two files is needed, and named when it is not there."""
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    """Both files are required."""
     (folder / name).unlink()
     with pytest.raises(InputError, match=name):
         load_model(folder)
 
 
 def test_a_network_that_was_not_built_here_cannot_be_saved(tmp_path: Path) -> None:
-    """Without a description nobody could load it again."""
+    """A network without a description cannot be saved, since it could not be loaded."""
     network = built(SPECS[0])
     network.description = None
     with pytest.raises(ValueError, match="build"):
