@@ -25,9 +25,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from gauntlet.config.grid import Cell
 from gauntlet.core.parquet import read_table, write_table
 from gauntlet.core.provenance.recipes import Recipe
-from gauntlet.reporting.aggregation import Making, PlannedAttack, measure_attacks, origins, summarise
-from gauntlet.reporting.aggregation.attacks import VOLATILE
-from gauntlet.reporting.aggregation.origins import RUN_METADATA
+from gauntlet.reporting.aggregation import (
+    ATTACKS_VOLATILE,
+    ORIGINS_VOLATILE,
+    AttackDesign,
+    AttackRun,
+    measure_attacks,
+    read_origins,
+    summarize,
+)
 from gauntlet.reporting.figures.availability import available_figures
 from gauntlet.reporting.figures.drawing import write_figure
 from gauntlet.reporting.figures.results_files import find_inputs
@@ -49,13 +55,13 @@ def timed(what: str) -> Iterator[None]:
     print(f"{what:<44} {time.monotonic() - start:8.1f} s")
 
 
-def plan_of(variants: int, attacks: int, seeds: int) -> synthetic.Plan:
+def plan_of(variants: int, attacks: int, seeds: int) -> synthetic.ExperimentDesign:
     """Plan an experiment whose attacks are half in one norm and half in another, two of them of least distance."""
     grid = [("linf", LINF), ("l2", L2)]
-    planned = [PlannedAttack(f"attack_{number:02}", *grid[number % 2]) for number in range(attacks - 2)]
+    planned = [AttackDesign(f"attack_{number:02}", *grid[number % 2]) for number in range(attacks - 2)]
     names = ["lipschitz", *(f"a_variant_with_a_name_{number:02}" for number in range(variants - 1))]
-    planned[0] = PlannedAttack("transferred", *grid[0], sources=("lipschitz",))
-    planned += [PlannedAttack("least_linf", "linf", None), PlannedAttack("least_l2", "l2", None)]
+    planned[0] = AttackDesign("transferred", *grid[0], sources=("lipschitz",))
+    planned += [AttackDesign("least_linf", "linf", None), AttackDesign("least_l2", "l2", None)]
     return synthetic.plan(names, tuple(range(seeds)), planned, experiment="large")
 
 
@@ -79,7 +85,7 @@ def write_images(path: Path, indices: np.ndarray) -> None:
     save_file({"original": images, "adversarial": moved, "index": indices}, path)
 
 
-def write_tables(folder: Path, plan: synthetic.Plan, samples: int) -> None:
+def write_tables(folder: Path, plan: synthetic.ExperimentDesign, samples: int) -> None:
     """Make up everything that the page reads, where an experiment has it."""
     files = synthetic.write_evaluations(folder / "cells", plan, samples=samples)
     models = [Cell("train", plan.experiment, variant, seed) for variant in plan.variants for seed in plan.seeds]
@@ -88,31 +94,31 @@ def write_tables(folder: Path, plan: synthetic.Plan, samples: int) -> None:
         write_table(path, synthetic.history(cell), {})
     for cell, path in {**histories, **files}.items():
         with_recipe(path, cell)
-    write_table(folder / "origins.parquet", origins({**histories, **files}), {}, volatile=RUN_METADATA)
+    write_table(folder / "origins.parquet", read_origins({**histories, **files}), {}, volatile=ORIGINS_VOLATILE)
     certified = {}
     for cell in models:
         certificate = Cell("certify", plan.experiment, cell.variant, cell.seed, "smooth")
         certified[certificate] = folder / "cells" / cell.variant / f"certificate-{cell.seed}.parquet"
         write_table(certified[certificate], synthetic.smoothed(certificate, samples=samples), {})
-    synthetic.combine(certified, folder / "certificates.parquet", plan=plan)
+    synthetic.combine(certified, folder / "certificates.parquet", design=plan)
     for cell, path in files.items():
         if cell.seed == plan.seeds[0]:
             fooled = np.flatnonzero(np.asarray(read_table(path)["status"].to_pylist()) == "adversarial")
             kept = place(folder / "evaluations", cell) / f"attack={cell.name}" / "examples.safetensors"
             write_images(kept, fooled[:12].astype(np.int64))
-    synthetic.combine(files, folder / "evaluations.parquet", plan=plan)
+    synthetic.combine(files, folder / "evaluations.parquet", design=plan)
     diagnostics = pa.concat_tables([add_verdicts(measured(cell)) for cell in models])
     write_table(folder / "diagnostics.parquet", diagnostics, {})
-    summary = summarise(folder / "evaluations.parquet", flags=collect_flags(diagnostics))
+    summary = summarize(folder / "evaluations.parquet", flags=collect_flags(diagnostics))
     write_table(folder / "summary.parquet", summary, plan.metadata())
     for variant in plan.variants:
         model = Cell("inspect", plan.experiment, variant, plan.seeds[0])
         shown = synthetic.arrays(variant, filters=32, side=32)
         whose = {"experiment": plan.experiment, "variant": variant, "seed": model.seed}
         write_table(place(folder / "inspections", model) / "inspection.parquet", array_table(shown, **whose), {})
-    makings = {key: Making(12.3, "gauntlet", "0.1.0") for key in plan.cells()}
+    makings = {key: AttackRun(12.3, "gauntlet", "0.1.0") for key in plan.cells()}
     attacks = measure_attacks(folder / "evaluations.parquet", makings)
-    write_table(folder / "attacks.parquet", attacks, {}, volatile=VOLATILE)
+    write_table(folder / "attacks.parquet", attacks, {}, volatile=ATTACKS_VOLATILE)
 
 
 def measured(model: Cell) -> pa.Table:

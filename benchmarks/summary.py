@@ -26,15 +26,15 @@ from gauntlet.core.parquet import read_columns, read_table, write_table
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
 from gauntlet.pipeline import paths
 from gauntlet.reporting.aggregation import (
-    Making,
-    Plan,
-    PlannedAttack,
-    PlannedCertificate,
+    AttackDesign,
+    AttackRun,
+    CertificateDesign,
+    ExperimentDesign,
     certified_accuracies,
     combine,
     compare_variants,
     measure_attacks,
-    summarise,
+    summarize,
 )
 from gauntlet.robustness.certificates.counterexamples import find_counterexamples
 from gauntlet.robustness.diagnostics.attack_comparisons import (
@@ -51,17 +51,18 @@ GRIDS = {"linf": (0.01, 0.03, 0.1, 0.2, 0.3), "l2": (0.25, 0.5, 1.0, 2.0, 3.0)}
 VARIANTS, SEEDS = 50, 5
 
 ATTACKS = (
-    *(PlannedAttack(f"attack_{number:02}", *list(GRIDS.items())[number % 2]) for number in range(18)),
-    PlannedAttack("least_linf", "linf", None),
-    PlannedAttack("least_l2", "l2", None),
+    *(AttackDesign(f"attack_{number:02}", *list(GRIDS.items())[number % 2]) for number in range(18)),
+    AttackDesign("least_linf", "linf", None),
+    AttackDesign("least_l2", "l2", None),
 )
 NAMES = tuple(f"a_variant_with_a_name_{number:02}" for number in range(VARIANTS))
-PLAN = Plan(NAME, NAMES, tuple(range(SEEDS)), ATTACKS, (PlannedCertificate("smooth", "l2", "smoothed", NAMES),))
+CERTIFICATES = (CertificateDesign("smooth", "l2", "smoothed", NAMES),)
+DESIGN = ExperimentDesign(NAME, NAMES, tuple(range(SEEDS)), ATTACKS, CERTIFICATES)
 
 
 def models() -> Iterator[Cell]:
     """List the models of the plan."""
-    return (Cell("train", NAME, variant, seed) for variant in PLAN.variants for seed in PLAN.seeds)
+    return (Cell("train", NAME, variant, seed) for variant in DESIGN.variants for seed in DESIGN.seeds)
 
 
 def probed(model: Cell, stage: str, names: Iterator[str]) -> list[Cell]:
@@ -76,7 +77,7 @@ def evaluated(model: Cell) -> list[Cell]:
 
 def certified(model: Cell) -> list[Cell]:
     """List the certificates of a model."""
-    return probed(model, "certify", (one.name for one in PLAN.certificates))
+    return probed(model, "certify", (one.name for one in DESIGN.certificates))
 
 
 def make_up(samples: int) -> None:
@@ -100,7 +101,7 @@ def make_up(samples: int) -> None:
             write_table(paths.samples(cell), rows_of(cell, "l2", columns, CERTIFICATE_SCHEMA), {})
 
 
-def attacked_columns(draw: np.random.Generator, least: np.ndarray, wrong: np.ndarray, attack: PlannedAttack) -> dict:
+def attacked_columns(draw: np.random.Generator, least: np.ndarray, wrong: np.ndarray, attack: AttackDesign) -> dict:
     """Let samples fall at a distance, or at the next budget of a grid."""
     samples = len(least)
     distance = least * (0.08 if attack.norm == "linf" else 0.5)
@@ -144,7 +145,7 @@ def rows_of(cell: Cell, norm: str, columns: dict, schema: pa.Schema) -> pa.Table
 def combine_all() -> None:
     """Gather the cells into one file of attacks, and one of certificates."""
     for cells, out in ((evaluated, paths.evaluations(NAME)), (certified, paths.certificates(NAME))):
-        combine({cell: paths.samples(cell) for model in models() for cell in cells(model)}, out, plan=PLAN)
+        combine({cell: paths.samples(cell) for model in models() for cell in cells(model)}, out, design=DESIGN)
 
 
 def refute() -> None:
@@ -157,7 +158,8 @@ def refute() -> None:
 
 def measure() -> None:
     """Tell what each attack achieved and cost."""
-    measured = measure_attacks(paths.evaluations(NAME), {key: Making(12.3, "gauntlet", "0.1") for key in PLAN.cells()})
+    runs = {key: AttackRun(12.3, "gauntlet", "0.1") for key in DESIGN.cells()}
+    measured = measure_attacks(paths.evaluations(NAME), runs)
     write_table(paths.attacks(NAME), measured, {})
 
 
@@ -175,7 +177,7 @@ def diagnose() -> None:
 def summarise_all() -> None:
     """Give every accuracy with its intervals."""
     flags = collect_flags(read_table(paths.diagnostics(NAME)))
-    write_table(paths.summary(NAME), summarise(paths.evaluations(NAME), flags=flags), {})
+    write_table(paths.summary(NAME), summarize(paths.evaluations(NAME), flags=flags), {})
 
 
 def certify() -> None:

@@ -15,16 +15,11 @@ from gauntlet.core.parquet import read_table, write_table
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
 from gauntlet.learning.training.history import HISTORY_SCHEMA
 from gauntlet.pipeline import paths
-from gauntlet.reporting.aggregation import (
-    ATTACKS_SCHEMA,
-    CERTIFIED_SCHEMA,
-    COMPARISONS_SCHEMA,
-    ORIGINS_SCHEMA,
-    SUMMARY_SCHEMA,
-    PlannedAttack,
-    PlannedCertificate,
-    measure_attacks,
-)
+from gauntlet.reporting.aggregation import CERTIFIED_SCHEMA, AttackDesign, CertificateDesign, measure_attacks
+from gauntlet.reporting.aggregation.attacks import ATTACKS_SCHEMA
+from gauntlet.reporting.aggregation.comparisons import COMPARISONS_SCHEMA
+from gauntlet.reporting.aggregation.origins import ORIGINS_SCHEMA
+from gauntlet.reporting.aggregation.summary import SUMMARY_SCHEMA
 from gauntlet.robustness.certificates.counterexamples import COUNTEREXAMPLE_SCHEMA, find_counterexamples
 from gauntlet.robustness.diagnostics.checks import CHECKS, DIAGNOSTICS_SCHEMA
 from gauntlet.robustness.diagnostics.measurements import MEASUREMENT_SCHEMA
@@ -48,11 +43,11 @@ SCHEMAS = {
     "inspections/variant=V/seed=S/inspection.parquet": INSPECTION_SCHEMA,
 }
 ATTACKS = (
-    PlannedAttack("fgsm", "linf", synthetic.LINF),
-    PlannedAttack("pgd", "linf", synthetic.LINF),
-    PlannedAttack("transfer", "linf", (0.1, 0.3), without=("softmax",), sources=("softmax",)),
-    PlannedAttack("ddn", "l2", None),
-    PlannedAttack("noise", "l2", synthetic.L2),
+    AttackDesign("fgsm", "linf", synthetic.LINF),
+    AttackDesign("pgd", "linf", synthetic.LINF),
+    AttackDesign("transfer", "linf", (0.1, 0.3), without=("softmax",), sources=("softmax",)),
+    AttackDesign("ddn", "l2", None),
+    AttackDesign("noise", "l2", synthetic.L2),
 )
 
 
@@ -101,17 +96,17 @@ def results(tmp_path_factory):
     """Results of a synthetic experiment shaped like the default one, with errors."""
     folder = tmp_path_factory.mktemp("results")
     plan = synthetic.plan(seeds=(0, 1, 2), attacks=ATTACKS)
-    margin = PlannedCertificate("lipschitz", "l2", "model", ("lipschitz",))
+    margin = CertificateDesign("lipschitz", "l2", "model", ("lipschitz",))
     plan = type(plan)(plan.experiment, plan.variants, plan.seeds, plan.attacks, (margin,))
     files = synthetic.write_evaluations(folder / "cells", plan, samples=60, errors={"pgd": 3, "ddn": 1})
-    synthetic.combine(files, folder / "evaluations.parquet", plan=plan)
+    synthetic.combine(files, folder / "evaluations.parquet", design=plan)
     cells = [synthetic.Cell("certify", plan.experiment, "lipschitz", seed, "lipschitz") for seed in plan.seeds]
     certified = {cell: folder / f"certificate-{cell.seed}.parquet" for cell in cells}
     for cell, path in certified.items():
         # The made-up attacks in L∞ are small in L2, too.
         write_table(path, scaled(synthetic.certificate(cell, samples=60), 0.01), {})
-    synthetic.combine(certified, folder / "certificates.parquet", plan=plan)
-    write_table(folder / "summary.parquet", synthetic.summarise(folder / "evaluations.parquet"), {})
+    synthetic.combine(certified, folder / "certificates.parquet", design=plan)
+    write_table(folder / "summary.parquet", synthetic.summarize(folder / "evaluations.parquet"), {})
     write_table(folder / "attacks.parquet", measure_attacks(folder / "evaluations.parquet"), {})
     first, second = list(CHECKS)[:2]
     verdicts = [("ecc", 0, first, 0.3, "fail"), ("ecc", 1, first, 0.5, "fail"), ("softmax", 0, second, 0.0, "pass")]

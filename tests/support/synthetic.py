@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from gauntlet.config.grid import Cell
 from gauntlet.core.parquet import write_table
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
-from gauntlet.reporting.aggregation import Plan, PlannedAttack, PlannedCertificate, combine, summarise
+from gauntlet.reporting.aggregation import AttackDesign, CertificateDesign, ExperimentDesign, combine, summarize
 from gauntlet.reporting.figures.inputs import InspectionFile
 from gauntlet.robustness.inspection.arrays import InspectedArray, array_table
 
@@ -24,12 +24,12 @@ VARIANTS = ("softmax", "ecc", "hydra_ecc", "lipschitz")
 LINF = (0.01, 0.03, 0.1, 0.3)
 L2 = (0.1, 0.3, 1.0, 3.0)
 ATTACKS = (
-    PlannedAttack("fgsm", "linf", LINF),
-    PlannedAttack("pgd", "linf", LINF),
-    PlannedAttack("spsa", "linf", (0.1,)),
-    PlannedAttack("pgd_l2", "l2", L2),
-    PlannedAttack("cw", "l2", None),
-    PlannedAttack("noise", "l2", L2),
+    AttackDesign("fgsm", "linf", LINF),
+    AttackDesign("pgd", "linf", LINF),
+    AttackDesign("spsa", "linf", (0.1,)),
+    AttackDesign("pgd_l2", "l2", L2),
+    AttackDesign("cw", "l2", None),
+    AttackDesign("noise", "l2", L2),
 )
 STRENGTH = {"fgsm": 1.6, "pgd": 1.0, "spsa": 1.3, "pgd_l2": 1.1, "cw": 1.0, "noise": 8.0}
 ROBUSTNESS = {"softmax": 0.05, "ecc": 0.08, "hydra_ecc": 0.06, "lipschitz": 0.14}
@@ -38,29 +38,29 @@ ROBUSTNESS = {"softmax": 0.05, "ecc": 0.08, "hydra_ecc": 0.06, "lipschitz": 0.14
 def plan(
     variants: Sequence[str] = VARIANTS,
     seeds: Sequence[int] = (0, 1, 2),
-    attacks: Sequence[PlannedAttack] = ATTACKS,
+    attacks: Sequence[AttackDesign] = ATTACKS,
     experiment: str = "digits",
-) -> Plan:
+) -> ExperimentDesign:
     """Plan an experiment of four variants, three seeds and six attacks in two norms."""
-    return Plan(experiment, tuple(variants), tuple(seeds), tuple(attacks), certificates_of(variants))
+    return ExperimentDesign(experiment, tuple(variants), tuple(seeds), tuple(attacks), certificates_of(variants))
 
 
-def certificates_of(variants: Sequence[str]) -> tuple[PlannedCertificate, ...]:
+def certificates_of(variants: Sequence[str]) -> tuple[CertificateDesign, ...]:
     """Plan a certificate of the model for the Lipschitz variant, and one of the smoothed classifier for all."""
-    margin = PlannedCertificate("margin", "l2", "model", ("lipschitz",))
+    margin = CertificateDesign("margin", "l2", "model", ("lipschitz",))
     return (
         *([margin] if "lipschitz" in variants else []),
-        PlannedCertificate("smooth", "l2", "smoothed", tuple(variants)),
+        CertificateDesign("smooth", "l2", "smoothed", tuple(variants)),
     )
 
 
-def cells(of: Plan) -> list[Cell]:
+def cells(of: ExperimentDesign) -> list[Cell]:
     """List the evaluation cells of a plan."""
     return [Cell("evaluate", of.experiment, *key) for key in of.cells()]
 
 
 def evaluation(
-    cell: Cell, attack: PlannedAttack, *, samples: int = 200, clean: float = 0.95, errors: int = 0
+    cell: Cell, attack: AttackDesign, *, samples: int = 200, clean: float = 0.95, errors: int = 0
 ) -> pa.Table:
     """Draw the rows of one cell; samples are hard or easy in the same way for all attacks of one model."""
     model = np.random.default_rng([_number(cell.variant), cell.seed])
@@ -171,7 +171,7 @@ def table(columns: Mapping[str, object], schema: pa.Schema) -> pa.Table:
 
 
 def write_evaluations(
-    folder: Path, of: Plan, *, samples: int = 200, errors: Mapping[str, int] | None = None
+    folder: Path, of: ExperimentDesign, *, samples: int = 200, errors: Mapping[str, int] | None = None
 ) -> dict[Cell, Path]:
     """Write the samples of every cell of a plan below a folder."""
     attacks = {attack.name: attack for attack in of.attacks}
@@ -187,7 +187,7 @@ def write_evaluations(
 class Experiment:
     """The files of a made-up experiment."""
 
-    plan: Plan
+    plan: ExperimentDesign
     evaluations: Path
     summary: Path
     certificates: Path
@@ -196,13 +196,15 @@ class Experiment:
     missing: list[Cell]
 
 
-def write_experiment(folder: Path, of: Plan, *, samples: int = 200, absent: Sequence[Cell] = ()) -> Experiment:
+def write_experiment(
+    folder: Path, of: ExperimentDesign, *, samples: int = 200, absent: Sequence[Cell] = ()
+) -> Experiment:
     """Write everything that figures and the report read; `absent` cells are planned but not made."""
     files = write_evaluations(folder / "cells", of, samples=samples)
     for cell in absent:
         files[cell].unlink()
-    missing = combine(files, folder / "evaluations.parquet", plan=of, allow_missing=True)
-    write_table(folder / "summary.parquet", summarise(folder / "evaluations.parquet"), of.metadata())
+    missing = combine(files, folder / "evaluations.parquet", design=of, allow_missing=True)
+    write_table(folder / "summary.parquet", summarize(folder / "evaluations.parquet"), of.metadata())
     certified: dict[Cell, Path] = {}
     histories: dict[tuple[str, int], Path] = {}
     examples: dict[tuple[str, int, str], Path] = {}
@@ -222,7 +224,7 @@ def write_experiment(folder: Path, of: Plan, *, samples: int = 200, absent: Sequ
                 examples[variant, seed, attack.name] = path
                 _write_examples(path, Cell("evaluate", of.experiment, variant, seed, attack.name), attack, samples)
     if certified:
-        combine(certified, folder / "certificates.parquet", plan=of)
+        combine(certified, folder / "certificates.parquet", design=of)
     return Experiment(
         of,
         folder / "evaluations.parquet",
@@ -268,7 +270,7 @@ def write_inspections(folder: Path, variants: Sequence[str]) -> tuple[Inspection
     return found
 
 
-def _write_examples(path: Path, cell: Cell, attack: PlannedAttack, samples: int) -> None:
+def _write_examples(path: Path, cell: Cell, attack: AttackDesign, samples: int) -> None:
     """Keep the images of the first fooled samples: blobs whose place depends on the label."""
     rows = evaluation(cell, attack, samples=samples)
     fooled = np.flatnonzero(np.asarray(rows["status"].to_pylist()) == "adversarial")[:12]

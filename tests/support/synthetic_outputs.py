@@ -16,7 +16,7 @@ from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark, mark
 from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.staleness import Plan
-from gauntlet.reporting.aggregation import PlannedAttack
+from gauntlet.reporting.aggregation import AttackDesign
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from tests.support import synthetic
 from tests.support.stub_outputs import plan_in
@@ -80,7 +80,7 @@ def stage_table(plan: Plan, cell: Cell, path: Path) -> pa.Table:
     """Draw the rows of a cell that is evaluated or certified; of others something."""
     if cell.stage == "evaluate":
         attack = plan.experiment(cell.experiment).attacks[cell.name]
-        planned = PlannedAttack(cell.name, attack.norm, attack.epsilons)
+        planned = AttackDesign(cell.name, attack.norm, attack.epsilons)
         return synthetic.evaluation(cell, planned, samples=20)
     if cell.stage == "certify":
         drawn = synthetic.certificate(cell, samples=20)

@@ -16,11 +16,11 @@ from gauntlet.reporting.aggregation import (
     CERTIFIED_SCHEMA,
     certified_accuracies,
     compare_variants,
-    headline,
+    design_from_metadata,
+    headline_budgets,
     norm_grids,
     open_evaluations,
-    plan_from,
-    summarise,
+    summarize,
 )
 from gauntlet.reporting.figures.availability import available_figures
 from gauntlet.reporting.figures.drawing import write_figure
@@ -55,7 +55,7 @@ def tables_from_results(evaluations: Path, folder: Path) -> list[Path]:
     _require_folder(folder)
     with _inputs(evaluations) as inputs:
         with open_evaluations(evaluations) as opened:
-            radii = headline(opened.plan, norm_grids(opened))
+            radii = headline_budgets(opened.design, norm_grids(opened))
         there = inputs.certificates
         certified = certified_accuracies(there, radii=radii) if there else CERTIFIED_SCHEMA.empty_table()
         compared = compare_variants(evaluations, there, certified=certified)
@@ -90,10 +90,10 @@ def _inputs(evaluations: Path) -> Iterator[FigureInputs]:
     with tempfile.TemporaryDirectory() as scratch:
         summary = Path(scratch) / "summary.parquet"
         beside = find_inputs(evaluations)
-        if plan_from(read_metadata(evaluations)) is None:
+        if design_from_metadata(read_metadata(evaluations)) is None:
             log.warning("%s: its plan is lost; titles and headline are too, and missing cells are guessed", evaluations)
         if not beside.has("diagnostics"):
             log.warning("%s: no diagnostics.parquet beside it; numbers in doubt cannot be marked", evaluations)
         flags = collect_flags(read_table(beside.path("diagnostics"))) if beside.has("diagnostics") else None
-        write_table(summary, summarise(evaluations, flags=flags), {})
+        write_table(summary, summarize(evaluations, flags=flags), {})
         yield replace(beside, summary=summary)

@@ -18,7 +18,7 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages import aggregate
 from gauntlet.pipeline.staleness import State, require_current_inputs
 from gauntlet.pipeline.status import CellState, collect_status
-from gauntlet.reporting.aggregation.attacks import VOLATILE
+from gauntlet.reporting.aggregation import ATTACKS_VOLATILE
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from tests.support.stub_outputs import plan_in, write_config
 from tests.support.synthetic_outputs import SMALL, STAGE_SECONDS, finish_cell, finish_cells
@@ -287,8 +287,8 @@ def test_time_alone_makes_nothing_stale_that_reads_the_attacks(folder):
     table = read_table(paths.attacks("small"))
     slower = table.set_column(table.schema.get_field_index("seconds"), "seconds", pa.array([9.0] * len(table)))
     metadata = read_metadata(paths.attacks("small"))
-    write_table(paths.attacks("small"), slower, metadata, volatile=VOLATILE)
+    write_table(paths.attacks("small"), slower, metadata, volatile=ATTACKS_VOLATILE)
     assert plan_in(folder).recipe(report) == before
     fewer = table.set_column(table.schema.get_field_index("broken"), "broken", pa.array([0] * len(table)))
-    write_table(paths.attacks("small"), fewer, metadata, volatile=VOLATILE)
+    write_table(paths.attacks("small"), fewer, metadata, volatile=ATTACKS_VOLATILE)
     assert plan_in(folder).recipe(report) != before

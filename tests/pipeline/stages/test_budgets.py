@@ -22,7 +22,7 @@ from gauntlet.pipeline.slices import Slices
 from gauntlet.pipeline.stages import aggregate, diagnose, evaluate, prepare, train
 from gauntlet.pipeline.stages.budgets import in_pixels
 from gauntlet.pipeline.staleness import require_current_inputs
-from gauntlet.reporting.aggregation import plan_from
+from gauntlet.reporting.aggregation import design_from_metadata
 from tests.support.stub_outputs import plan_in, write_config
 
 EPSILONS = [0.1, 0.4]
@@ -99,7 +99,7 @@ def test_rows_hold_pixels() -> None:
 
 def test_curves_are_stated_at_pixels() -> None:
     """The grid that figures and tables read, and the accuracy at each of its budgets, counted by hand."""
-    planned = plan_from(read_metadata(paths.summary("units")))
+    planned = design_from_metadata(read_metadata(paths.summary("units")))
     assert planned is not None
     grids = {attack.name: attack.epsilons for attack in planned.attacks}
     assert grids == {"normal": tuple(epsilon * std() for epsilon in EPSILONS), "pixels": tuple(EPSILONS)}

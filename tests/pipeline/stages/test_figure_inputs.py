@@ -10,7 +10,7 @@ from gauntlet.config.grid import Cell
 from gauntlet.core.parquet import write_table
 from gauntlet.core.provenance.recipes import Recipe
 from gauntlet.pipeline import paths
-from gauntlet.reporting.aggregation import plan_of
+from gauntlet.reporting.aggregation import design_from_config
 from gauntlet.reporting.figures.history_labels import labeled_history, loss_label
 from gauntlet.reporting.figures.inputs import HistoryFile
 from gauntlet.reporting.figures.results_files import find_inputs
@@ -43,7 +43,7 @@ def planned(tmp_path, monkeypatch):
 
 def test_losses_and_adversaries_are_labeled_with_what_distinguishes_them(planned):
     """Options that are not the default, norm and budget; a validation adversary before the training's own."""
-    inputs = find_inputs(paths.evaluations(SMALL), plan=plan_of(SMALL, planned.experiment(SMALL)))
+    inputs = find_inputs(paths.evaluations(SMALL), plan=design_from_config(SMALL, planned.experiment(SMALL)))
     assert {item.variant: item.adversary for item in inputs.histories} == {
         "plain": "",
         "smooth": "",
@@ -62,7 +62,7 @@ def test_only_planned_models_are_read_in_the_order_of_the_plan(planned):
     """Files of a seed or variant that left the configuration stay in the folder, but are in no figure."""
     for left_over in (Cell("train", SMALL, "plain", 7), Cell("train", SMALL, "removed", 0)):
         write_table(paths.history(left_over), synthetic.history(left_over), {})
-    inputs = find_inputs(paths.evaluations(SMALL), plan=plan_of(SMALL, planned.experiment(SMALL)))
+    inputs = find_inputs(paths.evaluations(SMALL), plan=design_from_config(SMALL, planned.experiment(SMALL)))
     variants = ("plain", "smooth", "noisy", "both", "lipschitz")
     assert [(item.variant, item.seed) for item in inputs.histories] == [
         (name, seed) for name in variants for seed in (0, 1)
@@ -72,7 +72,7 @@ def test_only_planned_models_are_read_in_the_order_of_the_plan(planned):
 def test_only_current_files_are_read(planned):
     """The pipeline passes the files that are neither missing nor stale."""
     current = [paths.history(Cell("train", SMALL, "both", 1)), paths.history(Cell("train", SMALL, "absent", 1))]
-    plan = plan_of(SMALL, planned.experiment(SMALL))
+    plan = design_from_config(SMALL, planned.experiment(SMALL))
     inputs = find_inputs(paths.evaluations(SMALL), plan=plan, current=current)
     assert [item.path for item in inputs.histories] == current[:1]
 

@@ -9,8 +9,8 @@ import pytest
 
 from gauntlet.core.parquet import read_table, write_table
 from gauntlet.core.schemas import EVALUATION_SCHEMA
-from gauntlet.reporting.aggregation import ATTACKS_SCHEMA, Making, PlannedAttack, combine, measure_attacks
-from gauntlet.reporting.aggregation.attacks import VOLATILE
+from gauntlet.reporting.aggregation import AttackDesign, AttackRun, combine, measure_attacks
+from gauntlet.reporting.aggregation.attacks import ATTACKS_SCHEMA, ATTACKS_VOLATILE
 from tests.support import synthetic
 
 INF = np.inf
@@ -61,7 +61,7 @@ def _measure(folder, attacks, cells, makings=None, variants=("v",), seeds=(0,)):
         files[cell] = folder / f"{'-'.join(map(str, key))}.parquet"
         if key in cells:
             write_table(files[cell], cells[key](plan, *key), {})
-    combine(files, folder / "evaluations.parquet", plan=plan, allow_missing=True)
+    combine(files, folder / "evaluations.parquet", design=plan, allow_missing=True)
     table = measure_attacks(folder / "evaluations.parquet", makings)
     assert table.schema == ATTACKS_SCHEMA
     return {(row["variant"], row["seed"], row["attack"]): row for row in table.to_pylist()}
@@ -71,7 +71,7 @@ def _given(distances, uses=None):
     return lambda plan, *key: _cell(plan, *key, distances, uses)
 
 
-LINF = [PlannedAttack("a", "linf", None), PlannedAttack("b", "linf", None)]
+LINF = [AttackDesign("a", "linf", None), AttackDesign("b", "linf", None)]
 
 
 def test_optimality_of_a_small_example(tmp_path):
@@ -107,7 +107,7 @@ def test_where_nothing_tells_attacks_apart_there_is_no_optimality(tmp_path):
 
 def test_examples_of_other_norms_count_but_do_not_lengthen_the_axis(tmp_path):
     """An L2 attack that happens to be nearer in L-infinity lowers d*; one that reaches farther changes nothing."""
-    attacks = [PlannedAttack("a", "linf", None), PlannedAttack("c", "l2", None)]
+    attacks = [AttackDesign("a", "linf", None), AttackDesign("c", "l2", None)]
 
     def both(linf):
         return {"l0": 5.0, "l1": 5.0, "l2": 5.0, "linf": linf}
@@ -121,7 +121,7 @@ def test_examples_of_other_norms_count_but_do_not_lengthen_the_axis(tmp_path):
 
 def test_bounded_attacks_are_measured_by_their_examples(tmp_path):
     """The distance of the example decides, not the grid's ε."""
-    attacks = [PlannedAttack("a", "linf", (0.5, 1.0)), PlannedAttack("b", "linf", None)]
+    attacks = [AttackDesign("a", "linf", (0.5, 1.0)), AttackDesign("b", "linf", None)]
 
     def gridded(plan, *key):
         table = _cell(plan, *key, [0.3, 0.8, INF])
@@ -136,7 +136,7 @@ def test_costs_are_sums_per_newly_broken_sample(tmp_path):
     """Uses of all samples are divided by the number of those that fell; seconds come from what made the cell."""
     uses = [0, 10, 7, 90], [0, 9, 6, 80]
     rows = {("v", 0, "a"): _given([WRONG, 0.1, 0.2, INF], uses), ("v", 0, "b"): _given([WRONG, INF, INF, INF], uses)}
-    makings = {("v", 0, "a"): Making(6.0, "foolbox", "3.3"), ("v", 0, "b"): Making(5.0)}
+    makings = {("v", 0, "a"): AttackRun(6.0, "foolbox", "3.3"), ("v", 0, "b"): AttackRun(5.0)}
     found = _measure(tmp_path, LINF, rows, makings)
     row = found["v", 0, "a"]
     assert (row["forwards"], row["backwards"], row["seconds"]) == (107, 95, 6.0)
@@ -196,7 +196,7 @@ def test_every_number_equals_a_plain_computation(seed, tmp_path):
     plan = synthetic.plan(variants, tuple(range(draw.integers(1, 4))), attacks)
     errors = {attack.name: int(draw.integers(0, 5)) for attack in attacks}
     files = synthetic.write_evaluations(tmp_path, plan, samples=int(draw.integers(20, 90)), errors=errors)
-    combine(files, tmp_path / "evaluations.parquet", plan=plan)
+    combine(files, tmp_path / "evaluations.parquet", design=plan)
     frame = pq.read_table(tmp_path / "evaluations.parquet").to_pandas()
     table = measure_attacks(tmp_path / "evaluations.parquet").to_pylist()
     assert [(row["variant"], row["seed"], row["attack"]) for row in table] == list(plan.cells())
@@ -211,9 +211,9 @@ def test_seconds_and_versions_do_not_decide_the_digest(tmp_path):
     made = synthetic.write_experiment(tmp_path, plan, samples=40)
     digests = []
     for number in (1, 2):
-        makings = {key: Making(float(number), "gauntlet", str(number)) for key in plan.cells()}
+        makings = {key: AttackRun(float(number), "gauntlet", str(number)) for key in plan.cells()}
         path = tmp_path / f"{number}.parquet"
-        write_table(path, measure_attacks(made.evaluations, makings), {}, volatile=VOLATILE)
+        write_table(path, measure_attacks(made.evaluations, makings), {}, volatile=ATTACKS_VOLATILE)
         assert read_table(path)["seconds"].to_pylist() == [float(number)] * 12
         digests.append(pq.read_schema(path).metadata[b"gauntlet.digest"])
     assert digests[0] == digests[1]

@@ -9,9 +9,9 @@ import pytest
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_metadata, write_table
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA
-from gauntlet.reporting.aggregation import CERTIFIED_SCHEMA, certified_accuracies, summarise
+from gauntlet.reporting.aggregation import CERTIFIED_SCHEMA, certified_accuracies, summarize
 from gauntlet.reporting.aggregation.certified import radius_grid
-from gauntlet.reporting.aggregation.design import plan_from
+from gauntlet.reporting.aggregation.design import design_from_metadata
 from gauntlet.reporting.stats import t_interval, wilson_interval
 from gauntlet.reporting.tables.summary_text import markdown_table
 from tests.support import synthetic
@@ -87,7 +87,7 @@ def test_missing_cells_are_counted(made, tmp_path):
     assert (rows["smooth", "softmax"]["seeds"], rows["smooth", "softmax"]["missing"]) == (2, 1)
     margin = rows["margin", "lipschitz"]
     assert (margin["seeds"], margin["missing"], margin["certified_accuracy"]) == (0, 3, None)
-    text = markdown_table(summarise(made.evaluations), certified=table, missing=["certify x"])
+    text = markdown_table(summarize(made.evaluations), certified=table, missing=["certify x"])
     assert "–*" in text
     assert "| lipschitz | – |" in text
 
@@ -98,7 +98,7 @@ def test_lipschitz_constants_stand_beside_the_radii_they_gave(made):
     table = certified_accuracies(made.certificates, constants=constants)
     found = {(row["certificate"], row["lipschitz_claimed"], row["lipschitz_measured"]) for row in table.to_pylist()}
     assert found == {("margin", 1.0000004, 0.731), ("smooth", None, None)}
-    text = markdown_table(summarise(made.evaluations), certified=table)
+    text = markdown_table(summarize(made.evaluations), certified=table)
     margin, smooth = text[text.index("### L2: margin") :].split("### L2: smooth")
     header, _, line = (line for line in margin.splitlines() if line.startswith("|"))
     assert header.endswith("| median radius | Lipschitz constant claimed | measured |")
@@ -128,14 +128,14 @@ def test_other_files_are_refused(made, tmp_path):
 
 def test_the_plan_says_which_certificates_are_not_about_the_model(made):
     """Carried by the file, so that figures from results alone tell them apart."""
-    plan = plan_from(read_metadata(made.certificates))
+    plan = design_from_metadata(read_metadata(made.certificates))
     assert plan == made.plan
     assert plan.of_others == ("smooth",)
 
 
 def test_the_table_says_whose_accuracy_it_is(made):
     """A certificate of a smoothed classifier is announced as such, that of the model is not; columns end in time."""
-    text = markdown_table(summarise(made.evaluations), certified=certified_accuracies(made.certificates))
+    text = markdown_table(summarize(made.evaluations), certified=certified_accuracies(made.certificates))
     model, smoothed = text[text.index("### L2: margin") :].split("### L2: smooth")
     assert "smoothed classifier" not in model
     assert "Of the smoothed classifier, not of the model that the attacks above are on." in smoothed

@@ -11,7 +11,8 @@ from gauntlet.config.grid import Cell
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.parquet import read_metadata, read_table, write_table
 from gauntlet.reporting.aggregation import combination as combined
-from gauntlet.reporting.aggregation import combine, plan_from, verify
+from gauntlet.reporting.aggregation import combine, design_from_metadata
+from gauntlet.reporting.aggregation.combination import verify_combined
 from tests.support import synthetic
 
 PLAN = synthetic.plan(variants=("softmax", "ecc"), seeds=(0, 1), attacks=synthetic.ATTACKS[:2])
@@ -35,7 +36,7 @@ def test_rows_come_in_the_order_of_cells_then_samples(files, tmp_path):
     table = read_table(shuffled)
     write_table(shuffled, table.take(pa.array(range(len(table) - 1, -1, -1))), {})
     out = tmp_path / "evaluations.parquet"
-    combine(files, out, plan=PLAN)
+    combine(files, out, design=PLAN)
     expected = pa.concat_tables([read_table(path).sort_by("index") for path in files.values()])
     assert pq.ParquetFile(out).read().replace_schema_metadata(None).equals(expected)
 
@@ -45,8 +46,8 @@ def test_cells_are_regrouped_without_loss(files, tmp_path, monkeypatch, row_grou
     """Row groups of any size hold the same rows, no group but the last is short, and the digest fits them."""
     monkeypatch.setattr(combined, "ROW_GROUP_ROWS", row_group)
     out = tmp_path / "evaluations.parquet"
-    combine(files, out, plan=PLAN)
-    verify(out)
+    combine(files, out, design=PLAN)
+    verify_combined(out)
     parquet = pq.ParquetFile(out)
     sizes = [parquet.metadata.row_group(number).num_rows for number in range(parquet.num_row_groups)]
     assert sum(sizes) == 30 * len(files)
@@ -57,23 +58,23 @@ def test_cells_are_regrouped_without_loss(files, tmp_path, monkeypatch, row_grou
 
 def test_the_same_cells_give_the_same_bytes(files, tmp_path):
     """Nothing of the time, the folder or the order of writing gets into the file."""
-    combine(files, tmp_path / "a.parquet", plan=PLAN, metadata={"made": "by hand"})
-    combine(files, tmp_path / "b.parquet", plan=PLAN, metadata={"made": "by hand"})
+    combine(files, tmp_path / "a.parquet", design=PLAN, metadata={"made": "by hand"})
+    combine(files, tmp_path / "b.parquet", design=PLAN, metadata={"made": "by hand"})
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
 def test_the_file_carries_its_plan_and_what_made_it(files, tmp_path):
     """Order of variants and the grids can be read back from the file alone."""
-    combine(files, tmp_path / "out.parquet", plan=PLAN, metadata={"gauntlet.commit": "abc"})
+    combine(files, tmp_path / "out.parquet", design=PLAN, metadata={"gauntlet.commit": "abc"})
     metadata = read_metadata(tmp_path / "out.parquet")
     assert metadata["gauntlet.commit"] == "abc"
-    assert plan_from(metadata) == PLAN
+    assert design_from_metadata(metadata) == PLAN
 
 
 def test_an_edited_file_is_found_out(files, tmp_path):
     """One changed number breaks the digest, also when the metadata is copied along."""
     out = tmp_path / "out.parquet"
-    combine(files, out, plan=PLAN)
+    combine(files, out, design=PLAN)
     table = pq.ParquetFile(out).read()
     metadata = pq.read_metadata(out).metadata
     status = table["status"].to_pylist()
@@ -81,16 +82,16 @@ def test_an_edited_file_is_found_out(files, tmp_path):
     edited = table.set_column(table.schema.get_field_index("status"), "status", pa.array(status))
     pq.write_table(edited.replace_schema_metadata(metadata), out)
     with pytest.raises(InputError, match="not those that were written"):
-        verify(out)
+        verify_combined(out)
 
 
 def test_a_truncated_file_is_found_out(files, tmp_path):
     """Half a file is no file."""
     out = tmp_path / "out.parquet"
-    combine(files, out, plan=PLAN)
+    combine(files, out, design=PLAN)
     out.write_bytes(out.read_bytes()[:-100])
     with pytest.raises(InputError, match="parquet"):
-        verify(out)
+        verify_combined(out)
 
 
 def test_missing_cells_are_named_and_refused(files, tmp_path):
@@ -98,7 +99,7 @@ def test_missing_cells_are_named_and_refused(files, tmp_path):
     gone = list(files)[3]
     files[gone].unlink()
     with pytest.raises(GauntletError, match=r"1 of 8 .*variant=softmax seed=1 attack=pgd.*allow_missing"):
-        combine(files, tmp_path / "out.parquet", plan=PLAN)
+        combine(files, tmp_path / "out.parquet", design=PLAN)
     assert not (tmp_path / "out.parquet").exists()
 
 
@@ -106,7 +107,7 @@ def test_missing_cells_are_returned_when_allowed(files, tmp_path):
     """With permission the rest is aggregated and the holes are told."""
     gone = list(files)[3]
     files[gone].unlink()
-    assert combine(files, tmp_path / "out.parquet", plan=PLAN, allow_missing=True) == [gone]
+    assert combine(files, tmp_path / "out.parquet", design=PLAN, allow_missing=True) == [gone]
     assert pq.read_metadata(tmp_path / "out.parquet").num_rows == 30 * 7
 
 
@@ -115,7 +116,7 @@ def test_a_cell_in_another_cells_place_is_refused(files, tmp_path):
     first, second = list(files)[:2]
     files[second].write_bytes(files[first].read_bytes())
     with pytest.raises(InputError, match="attack is fgsm, not pgd"):
-        combine(files, tmp_path / "out.parquet", plan=PLAN)
+        combine(files, tmp_path / "out.parquet", design=PLAN)
 
 
 @pytest.mark.parametrize("column", ["experiment", "variant", "seed"])
@@ -124,14 +125,14 @@ def test_every_part_of_a_cells_name_is_checked(files, tmp_path, column):
     path = next(iter(files.values()))
     _replace(path, column, [7 if column == "seed" else "other"] * 30)
     with pytest.raises(InputError, match=f"{column} is"):
-        combine(files, tmp_path / "out.parquet", plan=PLAN)
+        combine(files, tmp_path / "out.parquet", design=PLAN)
 
 
 def test_a_sample_twice_is_refused(files, tmp_path):
     """Duplicated rows would count a sample twice."""
     _replace(next(iter(files.values())), "index", [0, *range(29)])
     with pytest.raises(InputError, match="twice"):
-        combine(files, tmp_path / "out.parquet", plan=PLAN)
+        combine(files, tmp_path / "out.parquet", design=PLAN)
 
 
 @pytest.mark.parametrize(("column", "value"), [("sample_hash", "f" * 16), ("label", 11)])
@@ -142,7 +143,7 @@ def test_cells_on_other_samples_are_refused(files, tmp_path, column, value):
     values[0] = value
     _replace(path, column, values)
     with pytest.raises(InputError, match="other samples"):
-        combine(files, tmp_path / "out.parquet", plan=PLAN)
+        combine(files, tmp_path / "out.parquet", design=PLAN)
 
 
 @pytest.mark.parametrize(
@@ -164,14 +165,14 @@ def test_budgets_that_contradict_the_status_are_refused(files, tmp_path, status,
     _replace(path, "status", [status, *table["status"].to_pylist()[1:]])
     _replace(path, "epsilon", [epsilon, *table["epsilon"].to_pylist()[1:]])
     with pytest.raises(InputError, match="contradicts"):
-        combine(files, tmp_path / "out.parquet", plan=PLAN)
+        combine(files, tmp_path / "out.parquet", design=PLAN)
 
 
 def test_an_unknown_status_is_refused(files, tmp_path):
     """Only the four known outcomes have a meaning."""
     _replace(next(iter(files.values())), "status", ["robst"] * 30)
     with pytest.raises(InputError, match="robst"):
-        combine(files, tmp_path / "out.parquet", plan=PLAN)
+        combine(files, tmp_path / "out.parquet", design=PLAN)
 
 
 def test_an_edited_cell_is_refused(files, tmp_path):
@@ -183,7 +184,7 @@ def test_an_edited_cell_is_refused(files, tmp_path):
     )
     pq.write_table(changed.replace_schema_metadata(metadata), path)
     with pytest.raises(InputError, match="not those that were written"):
-        combine(files, tmp_path / "out.parquet", plan=PLAN)
+        combine(files, tmp_path / "out.parquet", design=PLAN)
 
 
 def test_certificates_are_combined_too(tmp_path):
@@ -191,15 +192,15 @@ def test_certificates_are_combined_too(tmp_path):
     cell = Cell("certify", "digits", "lipschitz", 0, "margin")
     path = tmp_path / "margin.parquet"
     write_table(path, synthetic.certificate(cell, samples=20), {})
-    combine({cell: path}, tmp_path / "out.parquet", plan=PLAN)
+    combine({cell: path}, tmp_path / "out.parquet", design=PLAN)
     assert pq.ParquetFile(tmp_path / "out.parquet").read().replace_schema_metadata(None).equals(read_table(path))
     _replace(path, "radius", [-0.5] * 20)
     with pytest.raises(InputError, match="radius"):
-        combine({cell: path}, tmp_path / "out.parquet", plan=PLAN)
+        combine({cell: path}, tmp_path / "out.parquet", design=PLAN)
 
 
 def test_evaluations_and_certificates_do_not_mix(files, tmp_path):
     """One file holds one kind of row."""
     files[Cell("certify", "digits", "softmax", 0, "margin")] = next(iter(files.values()))
     with pytest.raises(GauntletError, match="several kinds"):
-        combine(files, tmp_path / "out.parquet", plan=PLAN)
+        combine(files, tmp_path / "out.parquet", design=PLAN)

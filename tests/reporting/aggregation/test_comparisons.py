@@ -10,16 +10,16 @@ import pytest
 
 from gauntlet.config.grid import Cell
 from gauntlet.core.parquet import read_table
-from gauntlet.reporting.aggregation import PlannedAttack, certified_accuracies, compare_variants, comparisons
+from gauntlet.reporting.aggregation import AttackDesign, certified_accuracies, compare_variants, comparisons
 from gauntlet.reporting.stats import holm, paired_interval, sign_flip_test, t_interval
 from tests.support import synthetic
 
 ATTACKS = (
-    PlannedAttack("fgsm", "linf", synthetic.LINF, without=("ecc",), sources=("ecc",)),
-    PlannedAttack("pgd", "linf", (0.03, 0.1), repeats="pgd"),
-    PlannedAttack("pgd_1", "linf", (0.03, 0.1), repeats="pgd"),
-    PlannedAttack("spsa", "linf", (0.1,), counts=False),
-    PlannedAttack("cw", "l2", None),
+    AttackDesign("fgsm", "linf", synthetic.LINF, without=("ecc",), sources=("ecc",)),
+    AttackDesign("pgd", "linf", (0.03, 0.1), repeats="pgd"),
+    AttackDesign("pgd_1", "linf", (0.03, 0.1), repeats="pgd"),
+    AttackDesign("spsa", "linf", (0.1,), counts=False),
+    AttackDesign("cw", "l2", None),
 )
 PLAN = synthetic.plan(attacks=ATTACKS)
 ABSENT = [Cell("evaluate", "digits", "softmax", 1, "pgd"), Cell("evaluate", "digits", "lipschitz", 0, "cw")]

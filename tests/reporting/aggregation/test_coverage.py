@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet.reporting.aggregation import combine, coverage, open_evaluations
+from gauntlet.reporting.aggregation import combine, measure_coverage, open_evaluations
 from tests.support import synthetic
 
 
@@ -15,12 +15,12 @@ def test_every_point_of_the_curve_is_a_count(tmp_path, errors):
     """At each threshold: clean images at least so confident, and wrong answers under attack at least so confident."""
     plan = synthetic.plan(("softmax", "ecc"), (0, 1), synthetic.ATTACKS[:2])
     files = synthetic.write_evaluations(tmp_path, plan, samples=150, errors={"pgd": errors})
-    combine(files, tmp_path / "evaluations.parquet", plan=plan)
+    combine(files, tmp_path / "evaluations.parquet", design=plan)
     frame = pq.read_table(tmp_path / "evaluations.parquet").to_pandas()
     mine = frame[(frame.variant == "ecc") & (frame.attack == "pgd")]
     with open_evaluations(tmp_path / "evaluations.parquet") as evaluations:
-        curve = coverage(evaluations, "ecc", "pgd")
-        assert coverage(evaluations, "ecc", "cw") is None
+        curve = measure_coverage(evaluations, "ecc", "pgd")
+        assert measure_coverage(evaluations, "ecc", "cw") is None
     assert len(curve.thresholds) > 90
     assert np.all(np.diff(curve.thresholds) < 0)
     wrong = mine.adversarial_prediction != mine.label
@@ -43,9 +43,9 @@ def test_saturated_confidences_share_a_point(tmp_path):
     from gauntlet.core.parquet import write_table
 
     write_table(tmp_path / "cell.parquet", rows, {})
-    combine({cell: tmp_path / "cell.parquet"}, tmp_path / "evaluations.parquet", plan=plan)
+    combine({cell: tmp_path / "cell.parquet"}, tmp_path / "evaluations.parquet", design=plan)
     with open_evaluations(tmp_path / "evaluations.parquet") as evaluations:
-        curve = coverage(evaluations, "softmax", "pgd")
+        curve = measure_coverage(evaluations, "softmax", "pgd")
     robust = sum(status == "robust" for status in rows["status"].to_pylist())
     assert (curve.thresholds.tolist(), curve.clean.tolist()) == ([1.0], [1.0])
     assert curve.failure.tolist() == pytest.approx([1 - robust / 50])

@@ -12,7 +12,7 @@ import pytest
 
 from gauntlet.config.grid import Cell
 from gauntlet.core.parquet import write_table
-from gauntlet.reporting.aggregation import PlannedAttack, combine, compare_variants, open_evaluations, summarise
+from gauntlet.reporting.aggregation import AttackDesign, combine, compare_variants, open_evaluations, summarize
 from gauntlet.reporting.aggregation.certified import CERTIFIED_SCHEMA
 from gauntlet.reporting.aggregation.definitions import is_certified, is_robust
 from gauntlet.reporting.figures.inputs import FigureInputs
@@ -23,11 +23,11 @@ from tests.support import synthetic
 
 GRID = (0.03, 0.1, 8 / 255)
 ATTACKS = (
-    PlannedAttack("fgsm", "linf", tuple(sorted(GRID)), without=("ecc",)),
-    PlannedAttack("pgd", "linf", tuple(sorted(GRID))),
-    PlannedAttack("rubbish", "linf", (0.05, 0.1, 1.0), counts=False),
-    PlannedAttack("noise", "l2", synthetic.L2),
-    PlannedAttack("cw", "l2", None),
+    AttackDesign("fgsm", "linf", tuple(sorted(GRID)), without=("ecc",)),
+    AttackDesign("pgd", "linf", tuple(sorted(GRID))),
+    AttackDesign("rubbish", "linf", (0.05, 0.1, 1.0), counts=False),
+    AttackDesign("noise", "l2", synthetic.L2),
+    AttackDesign("cw", "l2", None),
 )
 PLAN = replace(
     synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1, 2), ATTACKS),
@@ -46,9 +46,9 @@ def inputs(tmp_path_factory):
     for cell in ABSENT:
         files[cell].unlink()
     path = folder / "evaluations.parquet"
-    combine(files, path, plan=PLAN, allow_missing=True)
-    write_table(folder / "summary.parquet", summarise(path), PLAN.metadata())
-    return TableInputs(path, summarise(path), compare_variants(path), CERTIFIED_SCHEMA.empty_table())
+    combine(files, path, design=PLAN, allow_missing=True)
+    write_table(folder / "summary.parquet", summarize(path), PLAN.metadata())
+    return TableInputs(path, summarize(path), compare_variants(path), CERTIFIED_SCHEMA.empty_table())
 
 
 def count_by_hand(path, variant, attacks, epsilon):

@@ -10,7 +10,7 @@ import yaml
 
 from gauntlet.config.loading import load
 from gauntlet.config.yaml_file import read_yaml
-from gauntlet.reporting.aggregation import plan_from, plan_of
+from gauntlet.reporting.aggregation import design_from_config, design_from_metadata
 from tests.support import ROOT
 
 DEFAULT = ROOT / "config.yaml"
@@ -22,7 +22,7 @@ def planned(tmp_path, edit):
     edit(config["experiments"]["digits"])
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(config, sort_keys=False))
-    return plan_of("digits", load([file]).experiments["digits"])
+    return design_from_config("digits", load([file]).experiments["digits"])
 
 
 def test_titles_headline_sources_and_repetitions_survive_the_metadata(tmp_path):
@@ -36,7 +36,7 @@ def test_titles_headline_sources_and_repetitions_survive_the_metadata(tmp_path):
         one["headline"] = {"linf": [0.1]}
 
     plan = planned(tmp_path, edit)
-    assert plan_from(plan.metadata()) == plan
+    assert design_from_metadata(plan.metadata()) == plan
     assert (plan.titles, plan.headline) == ({"ecc": "ECC"}, {"linf": (0.1,)})
     of = {attack.name: attack for attack in plan.attacks}
     assert (of["pgd"].title, of["transfer"].sources) == ("PGD", ("softmax",))

@@ -11,7 +11,8 @@ from gauntlet.config.grid import Cell
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_metadata, write_table
 from gauntlet.core.provenance.recipes import Recipe, scan
-from gauntlet.reporting.aggregation import ORIGINS_SCHEMA, origins
+from gauntlet.reporting.aggregation import read_origins
+from gauntlet.reporting.aggregation.origins import ORIGINS_SCHEMA
 
 CELL = Cell("evaluate", "digits", "softmax", 1, "pgd")
 
@@ -22,7 +23,7 @@ def test_a_cell_is_told_with_recipe_configuration_inputs_and_commit(tmp_path):
     recipe = Recipe("evaluate", slice_, {"gauntlet.robustness.attacks": "12"}, {"data/manifest.json": "sha256:34"})
     made = {**recipe.metadata(), "gauntlet.commit": "c0ffee", "gauntlet.dirty": "true", "gauntlet.seconds": "1.5"}
     write_table(tmp_path / "samples.parquet", pa.table({"index": [1]}), made)
-    table = origins({CELL: tmp_path / "samples.parquet"})
+    table = read_origins({CELL: tmp_path / "samples.parquet"})
     assert table.schema == ORIGINS_SCHEMA
     (row,) = table.to_pylist()
     assert (row["stage"], row["variant"], row["seed"], row["name"]) == ("evaluate", "softmax", 1, "pgd")
@@ -37,15 +38,15 @@ def test_the_table_is_not_taken_for_one_of_its_cells(tmp_path):
     """A search for marks finds the table's own: those that it lists are spelled without what makes them marks."""
     write_table(tmp_path / "samples.parquet", pa.table({"index": [1]}), Recipe("evaluate", {}, {}).metadata())
     own = Recipe("aggregate", {}, {})
-    write_table(tmp_path / "origins.parquet", origins({CELL: tmp_path / "samples.parquet"}), own.metadata())
+    write_table(tmp_path / "origins.parquet", read_origins({CELL: tmp_path / "samples.parquet"}), own.metadata())
     assert scan(tmp_path / "origins.parquet").cell == own.string
 
 
 def test_a_file_made_elsewhere_says_nothing_and_a_missing_one_is_named(tmp_path):
     """Tables without a recipe have their row; a file that is not there is refused."""
     write_table(tmp_path / "samples.parquet", pa.table({"index": [1]}), {})
-    (row,) = origins({CELL: tmp_path / "samples.parquet"}).to_pylist()
+    (row,) = read_origins({CELL: tmp_path / "samples.parquet"}).to_pylist()
     assert row["recipe"] is None
     assert row["slice"] == "{}"
     with pytest.raises(InputError, match="gone"):
-        origins({CELL: tmp_path / "gone.parquet"})
+        read_origins({CELL: tmp_path / "gone.parquet"})

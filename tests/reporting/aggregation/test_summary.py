@@ -14,7 +14,7 @@ from gauntlet.config.grid import Cell
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import write_table
 from gauntlet.core.schemas import EVALUATION_SCHEMA
-from gauntlet.reporting.aggregation import PlannedAttack, combine, summarise
+from gauntlet.reporting.aggregation import AttackDesign, combine, summarize
 from tests.support import synthetic
 
 GRID = (0.1, 0.2, 0.3)
@@ -28,7 +28,7 @@ def _write(folder, plan, tables):
         table = tables.get((cell.variant, cell.seed, cell.name))
         if table is not None:
             write_table(files[cell], table, {})
-    combine(files, folder / "evaluations.parquet", plan=plan, allow_missing=True)
+    combine(files, folder / "evaluations.parquet", design=plan, allow_missing=True)
     return folder / "evaluations.parquet"
 
 
@@ -61,12 +61,12 @@ def _cell(plan, variant, seed, attack, outcomes):
 
 def test_a_variant_that_an_attack_is_not_run_on_misses_nothing(tmp_path):
     """A transfer has no row, and no missing cell, for the variant it comes from; the worst case is over the others."""
-    attacks = (PlannedAttack("a", "linf", GRID), PlannedAttack("t", "linf", GRID, without=("x",)))
+    attacks = (AttackDesign("a", "linf", GRID), AttackDesign("t", "linf", GRID, without=("x",)))
     plan = synthetic.plan(("x", "y"), (0,), attacks)
     outcomes = {"a": [("robust", None), ("adversarial", 0.2)], "t": [("adversarial", 0.1), ("robust", None)]}
     tables = {key: _cell(plan, *key, outcomes[key[2]]) for key in plan.cells()}
     assert set(tables) == {("x", 0, "a"), ("y", 0, "a"), ("y", 0, "t")}
-    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    rows = summarize(_write(tmp_path, plan, tables)).to_pylist()
     assert {(row["variant"], row["attack"]) for row in rows} == {
         ("x", "worst:linf"), ("x", "a"), ("y", "worst:linf"), ("y", "a"), ("y", "t")
     }  # fmt: skip
@@ -77,11 +77,11 @@ def test_a_variant_that_an_attack_is_not_run_on_misses_nothing(tmp_path):
 
 def test_an_attack_whose_images_are_no_perturbations_has_no_part_in_the_worst_case(tmp_path):
     """Its budget lengthens no grid; it is stated by itself."""
-    attacks = (PlannedAttack("a", "linf", GRID), PlannedAttack("rubbish", "linf", (1.0,), counts=False))
+    attacks = (AttackDesign("a", "linf", GRID), AttackDesign("rubbish", "linf", (1.0,), counts=False))
     plan = synthetic.plan(("x",), (0,), attacks)
     outcomes = {"a": [("robust", None), ("adversarial", 0.2)], "rubbish": [("robust", None), ("robust", None)]}
     tables = {key: _cell(plan, *key, outcomes[key[2]]) for key in plan.cells()}
-    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    rows = summarize(_write(tmp_path, plan, tables)).to_pylist()
     worst = [row for row in rows if row["attack"] == "worst:linf"]
     assert [row["epsilon"] for row in worst] == list(GRID)
     assert {row["attacks"] for row in worst} == {1}
@@ -91,11 +91,11 @@ def _random_experiment(seed):
     """Plan and draw an experiment whose rows are unrelated noise: every status, every budget, any order of outcomes."""
     draw = np.random.default_rng(seed)
     attacks = (
-        PlannedAttack("a", "linf", GRID),
-        PlannedAttack("b", "linf", (0.2, 0.4)),
-        PlannedAttack("c", "linf", None),
-        PlannedAttack("d", "l2", None),
-        PlannedAttack("e", "l2", None),
+        AttackDesign("a", "linf", GRID),
+        AttackDesign("b", "linf", (0.2, 0.4)),
+        AttackDesign("c", "linf", None),
+        AttackDesign("d", "l2", None),
+        AttackDesign("e", "l2", None),
     )
     plan = synthetic.plan(("x", "y"), (3, 1, 2)[: seed % 3 + 1], attacks)
     tables = {}
@@ -156,7 +156,7 @@ def _by_hand(plan, tables, variant, attacks, epsilon):
 def test_every_number_equals_a_count_by_hand(tmp_path, seed):
     """Each row of the summary, worst cases among them, equals what counting the samples one by one gives."""
     plan, tables = _random_experiment(seed)
-    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    rows = summarize(_write(tmp_path, plan, tables)).to_pylist()
     names = {f"worst:{norm}": [item.name for item in plan.attacks_in(norm)] for norm in plan.norms}
     names |= {item.name: [item.name] for item in plan.attacks}
     assert {(row["variant"], row["attack"]) for row in rows} == {(v, name) for v in plan.variants for name in names}
@@ -170,7 +170,7 @@ def test_every_number_equals_a_count_by_hand(tmp_path, seed):
 def test_worst_case_bounds_every_attack_and_falls_with_the_budget(tmp_path, seed):
     """No attack alone beats the worst case, and a larger budget never helps the model."""
     plan, tables = _random_experiment(seed)
-    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    rows = summarize(_write(tmp_path, plan, tables)).to_pylist()
     worst = {(r["variant"], r["norm"], r["epsilon"]): r["robust_accuracy"] for r in rows if ":" in r["attack"]}
     for row in rows:
         assert worst[row["variant"], row["norm"], row["epsilon"]] <= row["robust_accuracy"] + 1e-12
@@ -181,25 +181,25 @@ def test_worst_case_bounds_every_attack_and_falls_with_the_budget(tmp_path, seed
 
 def test_two_attacks_that_fool_different_samples_leave_none(tmp_path):
     """The worst case is the minimum of each sample, not the lowest mean of an attack."""
-    plan = synthetic.plan(("x",), (0,), (PlannedAttack("a", "linf", GRID), PlannedAttack("b", "linf", GRID)))
+    plan = synthetic.plan(("x",), (0,), (AttackDesign("a", "linf", GRID), AttackDesign("b", "linf", GRID)))
     hit, miss = ("adversarial", 0.1), ("robust", None)
     tables = {
         ("x", 0, "a"): _cell(plan, "x", 0, "a", [hit, hit, miss, miss]),
         ("x", 0, "b"): _cell(plan, "x", 0, "b", [miss, miss, hit, hit]),
     }
-    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    rows = summarize(_write(tmp_path, plan, tables)).to_pylist()
     at = {row["attack"]: row["robust_accuracy"] for row in rows if row["epsilon"] == 0.3}
     assert at == {"a": 0.5, "b": 0.5, "worst:linf": 0.0}
 
 
 def test_an_error_never_counts_as_robust(tmp_path):
     """A sample whose attack raised is counted as fooled at every budget, alone and in the worst case."""
-    plan = synthetic.plan(("x",), (0,), (PlannedAttack("a", "linf", GRID), PlannedAttack("b", "linf", GRID)))
+    plan = synthetic.plan(("x",), (0,), (AttackDesign("a", "linf", GRID), AttackDesign("b", "linf", GRID)))
     tables = {
         ("x", 0, "a"): _cell(plan, "x", 0, "a", [("error", None), ("error", 0.3), ("robust", None)]),
         ("x", 0, "b"): _cell(plan, "x", 0, "b", [("robust", None)] * 3),
     }
-    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    rows = summarize(_write(tmp_path, plan, tables)).to_pylist()
     first = {row["attack"]: row for row in rows if row["epsilon"] == 0.1}
     assert [first[name]["robust_accuracy"] for name in ("a", "b", "worst:linf")] == pytest.approx([1 / 3, 1, 1 / 3])
     assert [first[name]["errors"] for name in ("a", "b", "worst:linf")] == [2, 0, 2]
@@ -208,9 +208,9 @@ def test_an_error_never_counts_as_robust(tmp_path):
 @pytest.mark.parametrize("epsilon", [0.1, 0.3, 0.7, 8 / 255])
 def test_a_sample_fooled_at_a_budget_is_not_robust_there(tmp_path, epsilon):
     """Budgets compare as the float32 they are stored as: 0.1 as float32 is larger than 0.1."""
-    plan = synthetic.plan(("x",), (0,), (PlannedAttack("a", "linf", (epsilon,)),))
+    plan = synthetic.plan(("x",), (0,), (AttackDesign("a", "linf", (epsilon,)),))
     table = _cell(plan, "x", 0, "a", [("adversarial", np.float32(epsilon)), ("robust", None)])
-    rows = summarise(_write(tmp_path, plan, {("x", 0, "a"): table})).to_pylist()
+    rows = summarize(_write(tmp_path, plan, {("x", 0, "a"): table})).to_pylist()
     assert {row["robust_accuracy"] for row in rows} == {0.5}
     assert {row["epsilon"] for row in rows} == {epsilon}
 
@@ -222,17 +222,17 @@ def test_measured_distances_are_stated_on_the_grid_of_the_bounded_attacks(tmp_pa
         ("softmax", 0, a.name): synthetic.evaluation(c, a)
         for c, a in zip(synthetic.cells(plan), plan.attacks, strict=True)
     }
-    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    rows = summarize(_write(tmp_path, plan, tables)).to_pylist()
     budgets = {name: [row["epsilon"] for row in rows if row["attack"] == name] for name in ("cw", "spsa", "worst:linf")}
     assert budgets == {"cw": list(synthetic.L2), "spsa": [0.1], "worst:linf": list(synthetic.LINF)}
 
 
 def test_without_bounded_attacks_the_distances_make_the_grid(tmp_path):
     """The budgets are then spread over the distances, so that accuracy falls from nearly all to nearly none."""
-    plan = synthetic.plan(("softmax",), (0,), (PlannedAttack("cw", "l2", None),))
+    plan = synthetic.plan(("softmax",), (0,), (AttackDesign("cw", "l2", None),))
     cell = synthetic.cells(plan)[0]
     table = synthetic.evaluation(cell, plan.attacks[0], samples=400, clean=1.0)
-    rows = summarise(_write(tmp_path, plan, {("softmax", 0, "cw"): table})).to_pylist()
+    rows = summarize(_write(tmp_path, plan, {("softmax", 0, "cw"): table})).to_pylist()
     curve = [row["robust_accuracy"] for row in rows if row["attack"] == "cw"]
     assert len(curve) >= 8
     assert curve[0] > 0.8
@@ -241,9 +241,9 @@ def test_without_bounded_attacks_the_distances_make_the_grid(tmp_path):
 
 def test_when_nothing_was_ever_fooled_the_clean_accuracy_is_left(tmp_path):
     """No distances, no grid: one row at ε = 0 still says how the variant stands."""
-    plan = synthetic.plan(("x",), (0,), (PlannedAttack("cw", "l2", None),))
+    plan = synthetic.plan(("x",), (0,), (AttackDesign("cw", "l2", None),))
     table = _cell(plan, "x", 0, "cw", [("robust", None), ("already_wrong", 0.0)])
-    rows = summarise(_write(tmp_path, plan, {("x", 0, "cw"): table})).to_pylist()
+    rows = summarize(_write(tmp_path, plan, {("x", 0, "cw"): table})).to_pylist()
     assert [(row["epsilon"], row["robust_accuracy"], row["median_distance"]) for row in rows] == [(0.0, 0.5, None)] * 2
 
 
@@ -253,7 +253,7 @@ def test_missing_cells_are_counted_and_never_filled_in(tmp_path):
     for seed in plan.seeds:
         del tables["x", seed, "b"]
     del tables["x", plan.seeds[0], "a"]
-    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    rows = summarize(_write(tmp_path, plan, tables)).to_pylist()
     of = {(row["variant"], row["attack"]): row for row in rows}
     assert of["x", "b"]["robust_accuracy"] is None
     assert (of["x", "b"]["seeds"], of["x", "b"]["missing"]) == (0, 3)
@@ -265,7 +265,7 @@ def test_missing_cells_are_counted_and_never_filled_in(tmp_path):
 def test_rows_follow_the_plan_and_the_worst_case_leads(tmp_path):
     """Variants, norms and attacks stand in the order of the configuration."""
     plan, tables = _random_experiment(0)
-    rows = summarise(_write(tmp_path, plan, tables)).to_pylist()
+    rows = summarize(_write(tmp_path, plan, tables)).to_pylist()
     order = list(dict.fromkeys((row["variant"], row["attack"]) for row in rows))
     attacks = ["worst:linf", "a", "b", "c", "worst:l2", "d", "e"]
     assert order == [(variant, attack) for variant in ("x", "y") for attack in attacks]
@@ -274,15 +274,15 @@ def test_rows_follow_the_plan_and_the_worst_case_leads(tmp_path):
 def test_a_file_without_a_plan_is_summarised_after_its_rows(tmp_path):
     """Rows gathered by other means, such as a query over the cells, give the same numbers."""
     plan, tables = _random_experiment(1)
-    with_plan = summarise(_write(tmp_path, plan, tables))
+    with_plan = summarize(_write(tmp_path, plan, tables))
     rows = pa.concat_tables(tables.values())
     pq.write_table(rows, tmp_path / "plain.parquet")
-    assert summarise(tmp_path / "plain.parquet").equals(with_plan)
+    assert summarize(tmp_path / "plain.parquet").equals(with_plan)
 
 
 def test_names_are_data_not_sql(tmp_path):
     """Quotes in names and folders reach no query as code."""
-    attack = PlannedAttack("a'; DROP VIEW evaluations; --", "linf", GRID)
+    attack = AttackDesign("a'; DROP VIEW evaluations; --", "linf", GRID)
     plan = replace(synthetic.plan(("x' OR '1'='1",), (0,), (attack,)), experiment='e"')
     folder = tmp_path / "it's [a] *folder*"
     folder.mkdir()
@@ -290,19 +290,19 @@ def test_names_are_data_not_sql(tmp_path):
     path = folder / "rows.parquet"
     cell = Cell("evaluate", plan.experiment, plan.variants[0], 0, attack.name)
     write_table(path, table, {})
-    combine({cell: path}, folder / "evaluations.parquet", plan=plan)
-    assert set(summarise(folder / "evaluations.parquet")["robust_accuracy"].to_pylist()) == {0.5}
+    combine({cell: path}, folder / "evaluations.parquet", design=plan)
+    assert set(summarize(folder / "evaluations.parquet")["robust_accuracy"].to_pylist()) == {0.5}
 
 
 def test_an_experiment_without_rows_has_an_empty_summary(tmp_path):
     """No attacks planned, nothing measured: no row, and no error."""
     path = tmp_path / "evaluations.parquet"
     write_table(path, EVALUATION_SCHEMA.empty_table(), synthetic.plan(attacks=()).metadata())
-    assert len(summarise(path)) == 0
+    assert len(summarize(path)) == 0
 
 
 def test_another_table_is_refused(tmp_path):
     """A parquet file with other columns is told by name."""
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
     with pytest.raises(InputError, match=r"other\.parquet.*no evaluations file"):
-        summarise(tmp_path / "other.parquet")
+        summarize(tmp_path / "other.parquet")

@@ -8,14 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from gauntlet.core.parquet import read_table
-from gauntlet.reporting.aggregation import PlannedAttack, confidence, open_evaluations, transfers
+from gauntlet.reporting.aggregation import AttackDesign, count_confidences, list_transfers, open_evaluations
 from tests.support import synthetic
 
 VARIANTS = synthetic.VARIANTS[:3]
 ATTACKS = (
-    PlannedAttack("pgd", "linf", (0.1,)),
-    *(PlannedAttack(f"from_{one}", "linf", (0.03, 0.1), without=(one,), sources=(one,)) for one in VARIANTS[::-1]),
-    PlannedAttack("ensemble", "linf", (0.1,), sources=("hydra_ecc", "softmax")),
+    AttackDesign("pgd", "linf", (0.1,)),
+    *(AttackDesign(f"from_{one}", "linf", (0.03, 0.1), without=(one,), sources=(one,)) for one in VARIANTS[::-1]),
+    AttackDesign("ensemble", "linf", (0.1,), sources=("hydra_ecc", "softmax")),
 )
 
 
@@ -29,7 +29,7 @@ def made(tmp_path_factory):
 
 def test_the_matrix_has_every_pair_of_variants_but_the_diagonal(made):
     """In the order of the configuration, each number the share of samples that the transferred attack left."""
-    rows = transfers(read_table(made.summary), made.plan).to_pylist()
+    rows = list_transfers(read_table(made.summary), made.plan).to_pylist()
     pairs = list(dict.fromkeys((row["source"], row["target"]) for row in rows if row["attack"] != "ensemble"))
     assert pairs == [(one, other) for one in VARIANTS for other in VARIANTS if one != other]
     every = pq.read_table(made.evaluations).to_pylist()
@@ -41,7 +41,7 @@ def test_the_matrix_has_every_pair_of_variants_but_the_diagonal(made):
 
 def test_an_ensemble_is_without_the_attacked_variant(made):
     """Its source is named after the models that were seen, in the order of the configuration."""
-    rows = transfers(read_table(made.summary), made.plan).to_pylist()
+    rows = list_transfers(read_table(made.summary), made.plan).to_pylist()
     sources = {row["target"]: row["source"] for row in rows if row["attack"] == "ensemble"}
     assert sources == {"softmax": "hydra_ecc", "ecc": "softmax+hydra_ecc", "hydra_ecc": "softmax"}
 
@@ -50,8 +50,8 @@ def test_an_ensemble_is_without_the_attacked_variant(made):
 def test_histograms_of_confidence_count_every_sample_once(made, bins):
     """As numpy counts them: all clean images, what fooled, and what did not."""
     with open_evaluations(made.evaluations) as evaluations:
-        found = confidence(evaluations, "ecc", "pgd", bins=bins)
-        nothing = confidence(evaluations, "ecc", "no such attack", bins=bins)
+        found = count_confidences(evaluations, "ecc", "pgd", bins=bins)
+        nothing = count_confidences(evaluations, "ecc", "no such attack", bins=bins)
     rows = [
         one for one in pq.read_table(made.evaluations).to_pylist() if (one["variant"], one["attack"]) == ("ecc", "pgd")
     ]
@@ -73,7 +73,7 @@ def test_a_transferred_attack_keeps_what_must_be_said_of_its_number(made):
     for name, values in (("flags", doubted), ("errors", failed)):
         summary = summary.set_column(summary.column_names.index(name), name, values)
     wanted = {(row["variant"], row["attack"], row["epsilon"]): row for row in summary.to_pylist()}
-    rows = transfers(summary, made.plan).to_pylist()
+    rows = list_transfers(summary, made.plan).to_pylist()
     assert rows
     for row in rows:
         whole = wanted[row["target"], row["attack"], row["epsilon"]]

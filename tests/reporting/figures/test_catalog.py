@@ -14,7 +14,8 @@ from gauntlet.core.parquet import write_table
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
 from gauntlet.pipeline import paths
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.aggregation import SUMMARY_SCHEMA, plan_of
+from gauntlet.reporting.aggregation import design_from_config
+from gauntlet.reporting.aggregation.summary import SUMMARY_SCHEMA
 from gauntlet.reporting.figures.availability import available_figures
 from gauntlet.reporting.figures.catalog import FEATURES, TABLES, TOUR, figure_names, tour_order
 from gauntlet.reporting.figures.results_files import find_inputs
@@ -71,7 +72,7 @@ def test_results_have_the_figures_of_their_configuration(case, tmp_path, monkeyp
     graph = plan_in(tmp_path)
     settings = graph.experiment("small")
     negatives = [name for name in settings.variants if settings.training_of(name).negatives]
-    write_results(tmp_path / "made", plan_of("small", settings), negatives)
+    write_results(tmp_path / "made", design_from_config("small", settings), negatives)
     names = graph.figures("small")
     assert available_figures(find_inputs(paths.evaluations("small"))) == names
     assert names == tour_order(names)

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_table, write_table
 from gauntlet.reporting import from_results as stage
-from gauntlet.reporting.aggregation import coverage, open_evaluations, summarise
+from gauntlet.reporting.aggregation import measure_coverage, open_evaluations, summarize
 from gauntlet.reporting.figures.drawing import draw
 from gauntlet.reporting.figures.heat_map import stated_budget
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs, HistoryFile
@@ -362,7 +362,7 @@ def test_certified_samples_that_no_attack_fooled_are_said_in_place_of_axes(input
 def test_numbers_that_nobody_diagnosed_are_said_to_be_so(inputs, tmp_path, name):
     """Without diagnostics no mark stands for masked gradients because nobody looked; with them no note is needed."""
     assert any("not diagnosed" in text for text in _texts(draw(name, inputs)))
-    write_table(tmp_path / "summary.parquet", summarise(inputs.evaluations, flags={}), {})
+    write_table(tmp_path / "summary.parquet", summarize(inputs.evaluations, flags={}), {})
     diagnosed = replace(inputs, summary=tmp_path / "summary.parquet")
     assert not any("not diagnosed" in text for text in _texts(draw(name, diagnosed)))
 
@@ -475,7 +475,7 @@ def test_coverage_is_drawn_for_attacks_that_maximize_confidence(tmp_path):
     figure = draw("coverage", inputs)
     assert [axes.get_title(loc="left").partition(" ")[0] for axes in figure.axes] == ["pgd", "spsa"]
     with open_evaluations(inputs.evaluations) as evaluations:
-        curve = coverage(evaluations, "ecc", "spsa")
+        curve = measure_coverage(evaluations, "ecc", "spsa")
     (line,) = _lines(figure.axes[1], "ecc", inputs)
     np.testing.assert_allclose(line.get_xdata(), 100 * curve.clean)
     np.testing.assert_allclose(line.get_ydata(), 100 * curve.failure)

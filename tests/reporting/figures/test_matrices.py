@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from gauntlet.core.parquet import read_table, write_table
-from gauntlet.reporting.aggregation import PlannedAttack, transfers
+from gauntlet.reporting.aggregation import AttackDesign, list_transfers
 from gauntlet.reporting.figures.availability import available_figures
 from gauntlet.reporting.figures.drawing import draw
 from gauntlet.reporting.figures.inputs import FigureInputs
@@ -17,10 +17,10 @@ from tests.support import synthetic
 
 VARIANTS = ("softmax", "ecc", "lipschitz")
 ATTACKS = (
-    PlannedAttack("pgd", "linf", (0.03, 0.1)),
-    *(PlannedAttack(f"from_{one}", "linf", (0.1,), without=(one,), sources=(one,)) for one in VARIANTS),
-    PlannedAttack("fgsm_from_ecc", "linf", (0.1,), without=("ecc",), sources=("ecc",)),
-    PlannedAttack("all", "linf", (0.1,), sources=VARIANTS, title="all others"),
+    AttackDesign("pgd", "linf", (0.03, 0.1)),
+    *(AttackDesign(f"from_{one}", "linf", (0.1,), without=(one,), sources=(one,)) for one in VARIANTS),
+    AttackDesign("fgsm_from_ecc", "linf", (0.1,), without=("ecc",), sources=("ecc",)),
+    AttackDesign("all", "linf", (0.1,), sources=VARIANTS, title="all others"),
 )
 
 
@@ -48,12 +48,12 @@ def test_each_field_is_the_lowest_accuracy_under_attacks_on_the_variant_of_its_r
             expected = min(accuracy[target, attack] for attack in attacks)
             assert _texts(axes)[column, place] == f"{100 * expected:.1f}"
         assert _texts(axes)[column, 3] == f"{100 * accuracy[target, 'all']:.1f}"
-    assert len(transfers(read_table(made.summary), made.plan)) == 6 + 2 + 3
+    assert len(list_transfers(read_table(made.summary), made.plan)) == 6 + 2 + 3
 
 
 def test_what_was_not_attacked_is_a_dash(tmp_path):
     """With one source there is one row; a variant that was never attacked at the budget has no number."""
-    attacks = (ATTACKS[0], PlannedAttack("from_ecc", "linf", (0.1,), without=("ecc", "softmax"), sources=("ecc",)))
+    attacks = (ATTACKS[0], AttackDesign("from_ecc", "linf", (0.1,), without=("ecc", "softmax"), sources=("ecc",)))
     made = synthetic.write_experiment(tmp_path, synthetic.plan(VARIANTS, (0,), attacks), samples=20)
     axes = draw("transfer_matrix", FigureInputs(VARIANTS, made.evaluations, made.summary)).axes[0]
     assert [_texts(axes)[column, 0] == "–" for column in range(3)] == [True, False, False]

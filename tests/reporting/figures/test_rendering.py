@@ -14,7 +14,7 @@ from PIL import Image
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import write_table
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.aggregation import PlannedAttack
+from gauntlet.reporting.aggregation import AttackDesign
 from gauntlet.reporting.figures.availability import available_figures
 from gauntlet.reporting.figures.catalog import TOUR
 from gauntlet.reporting.figures.drawing import draw, write_figure
@@ -31,7 +31,7 @@ NAMES = FIGURES.names()
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     """A small experiment with every kind of table."""
-    transfer = PlannedAttack("from_softmax", "linf", (0.1,), without=("softmax",), sources=("softmax",))
+    transfer = AttackDesign("from_softmax", "linf", (0.1,), without=("softmax",), sources=("softmax",))
     plan = synthetic.plan(("softmax", "lipschitz"), (0, 1), (*synthetic.ATTACKS[1:5], transfer))
     made = synthetic.write_experiment(tmp_path_factory.mktemp("experiment"), plan, samples=60)
     diagnostics = made.summary.with_name("diagnostics.parquet")

@@ -12,9 +12,7 @@ import pytest
 
 from gauntlet.core.parquet import read_table, write_table
 from gauntlet.core.provenance.recipes import Recipe
-from gauntlet.reporting.aggregation import measure_attacks, origins, summarise
-from gauntlet.reporting.aggregation.attacks import VOLATILE
-from gauntlet.reporting.aggregation.origins import RUN_METADATA
+from gauntlet.reporting.aggregation import ATTACKS_VOLATILE, ORIGINS_VOLATILE, measure_attacks, read_origins, summarize
 from gauntlet.reporting.figures.drawing import write_figure
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
 from gauntlet.reporting.page import write_report
@@ -40,8 +38,8 @@ def written(tmp_path_factory):
     found = Measurement.share("unbounded_budget", "linf", range(45), 60, "PGD does not reach them")
     diagnostics = add_verdicts(measurement_table([found], experiment="digits", variant="ecc", seed=1))
     write_table(folder / "diagnostics.parquet", diagnostics, {})
-    write_table(folder / "summary.parquet", summarise(made.evaluations, flags=collect_flags(diagnostics)), {})
-    write_table(folder / "attacks.parquet", measure_attacks(made.evaluations), {}, volatile=VOLATILE)
+    write_table(folder / "summary.parquet", summarize(made.evaluations, flags=collect_flags(diagnostics)), {})
+    write_table(folder / "attacks.parquet", measure_attacks(made.evaluations), {}, volatile=ATTACKS_VOLATILE)
     files = {}
     for cell in synthetic.cells(plan):
         path = folder / "cells" / cell.variant / str(cell.seed) / f"{cell.name}.parquet"
@@ -49,7 +47,7 @@ def written(tmp_path_factory):
             recipe = Recipe("evaluate", {"attack": {"name": cell.name, "steps": 40}}, {})
             write_table(path, read_table(path), {**recipe.metadata(), "gauntlet.commit": COMMIT})
             files[cell] = path
-    write_table(folder / "origins.parquet", origins(files), {}, volatile=RUN_METADATA)
+    write_table(folder / "origins.parquet", read_origins(files), {}, volatile=ORIGINS_VOLATILE)
     inputs = FigureInputs(
         plan.variants,
         made.evaluations,
@@ -439,13 +437,13 @@ def test_images_of_all_attacks_are_printed(chromium, written):
 def test_a_name_with_markup_stays_a_name(chromium, tmp_path):
     """Names that would end the script, or be markup, are shown as they are by everything that the script makes."""
     hostile = "</script><img src=x onerror=window.intruded=1>'"
-    attack = synthetic.PlannedAttack(hostile, "linf", (0.1, 0.3))
-    plan = synthetic.Plan(hostile, (hostile,), (0,), (attack,))
+    attack = synthetic.AttackDesign(hostile, "linf", (0.1, 0.3))
+    plan = synthetic.ExperimentDesign(hostile, (hostile,), (0,), (attack,))
     cell = synthetic.Cell("evaluate", hostile, hostile, 0, hostile)
     write_table(tmp_path / "cell.parquet", synthetic.evaluation(cell, attack, samples=20), {})
-    synthetic.combine({cell: tmp_path / "cell.parquet"}, tmp_path / "evaluations.parquet", plan=plan)
-    write_table(tmp_path / "summary.parquet", summarise(tmp_path / "evaluations.parquet"), {})
-    write_table(tmp_path / "origins.parquet", origins({cell: tmp_path / "cell.parquet"}), {})
+    synthetic.combine({cell: tmp_path / "cell.parquet"}, tmp_path / "evaluations.parquet", design=plan)
+    write_table(tmp_path / "summary.parquet", summarize(tmp_path / "evaluations.parquet"), {})
+    write_table(tmp_path / "origins.parquet", read_origins({cell: tmp_path / "cell.parquet"}), {})
     inputs = FigureInputs((hostile,), tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
     write_report(tmp_path / "page.html", replace(inputs, origins=tmp_path / "origins.parquet"), figures={})
     chromium.complaints()

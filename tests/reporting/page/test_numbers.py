@@ -11,8 +11,7 @@ import duckdb
 import pytest
 
 from gauntlet.core.parquet import write_table
-from gauntlet.reporting.aggregation import measure_attacks
-from gauntlet.reporting.aggregation.attacks import VOLATILE
+from gauntlet.reporting.aggregation import ATTACKS_VOLATILE, measure_attacks
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
 from gauntlet.reporting.from_results import report_from_results
 from gauntlet.reporting.page import render_report
@@ -81,11 +80,11 @@ def experiment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("numbers")
     attacks = (
         *synthetic.ATTACKS,
-        synthetic.PlannedAttack("in_255ths", "linf", tuple(number / 255 for number in (1, 2, 8, 16))),
+        synthetic.AttackDesign("in_255ths", "linf", tuple(number / 255 for number in (1, 2, 8, 16))),
     )
     plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1, 2), attacks)
     made = synthetic.write_experiment(folder, plan, samples=70, absent=synthetic.cells(plan)[3:4])
-    write_table(folder / "attacks.parquet", measure_attacks(made.evaluations), {}, volatile=VOLATILE)
+    write_table(folder / "attacks.parquet", measure_attacks(made.evaluations), {}, volatile=ATTACKS_VOLATILE)
     examples = tuple(ExamplesFile(*key, path) for key, path in made.examples.items())
     inputs = FigureInputs(
         plan.variants, made.evaluations, made.summary, made.certificates, (), examples, (), folder / "attacks.parquet"

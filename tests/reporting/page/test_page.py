@@ -18,8 +18,15 @@ from gauntlet.config.grid import Cell
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_table, write_table
 from gauntlet.core.schemas import EVALUATION_SCHEMA
-from gauntlet.reporting.aggregation import Making, Plan, PlannedAttack, combine, measure_attacks, summarise
-from gauntlet.reporting.aggregation.attacks import VOLATILE
+from gauntlet.reporting.aggregation import (
+    ATTACKS_VOLATILE,
+    AttackDesign,
+    AttackRun,
+    ExperimentDesign,
+    combine,
+    measure_attacks,
+    summarize,
+)
 from gauntlet.reporting.figures.drawing import write_figure
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.page import render_report, write_report
@@ -129,9 +136,9 @@ def rounded(value):
 def test_costs_and_optimality_are_told_per_attack(made, tmp_path):
     """What a broken sample cost over all models together, and the mean of their optimalities; unknown is a dash."""
     plan, inputs, _ = made
-    makings = {key: Making(30.0, "gauntlet", "1.2") for key in plan.cells() if key[2] != "cw"}
+    makings = {key: AttackRun(30.0, "gauntlet", "1.2") for key in plan.cells() if key[2] != "cw"}
     table = measure_attacks(inputs.evaluations, makings)
-    write_table(tmp_path / "attacks.parquet", table, {}, volatile=VOLATILE)
+    write_table(tmp_path / "attacks.parquet", table, {}, volatile=ATTACKS_VOLATILE)
     page = Page(render_report(replace(inputs, attacks=tmp_path / "attacks.parquet"), figures={}))
     words = " ".join(" ".join(page.text).split())
     for attack, norm, library in (("pgd", "L∞", "gauntlet 1.2"), ("cw", "L2", "–"), ("fgsm", "L∞", "gauntlet 1.2")):
@@ -215,16 +222,16 @@ def test_the_same_files_give_the_same_bytes(made, text, tmp_path):
 def test_hostile_names_stay_text(tmp_path):
     """Names with markup, from tables made elsewhere, appear as they are and open no tag."""
     hostile = "<script>alert(1)</script>"
-    attack = PlannedAttack('"><img src=x onerror=alert(2)>', "linf", (0.1,))
-    plan = Plan(hostile, (hostile, "plain"), (0,), (attack,))
+    attack = AttackDesign('"><img src=x onerror=alert(2)>', "linf", (0.1,))
+    plan = ExperimentDesign(hostile, (hostile, "plain"), (0,), (attack,))
     files = {}
     for number, variant in enumerate(plan.variants):
         cell = Cell("evaluate", hostile, variant, 0, attack.name)
         files[cell] = tmp_path / f"{number}.parquet"
         write_table(files[cell], synthetic.evaluation(cell, attack, samples=10), {})
     made_by = {"gauntlet.commit": "</dd><script>alert(3)</script>"}
-    combine(files, tmp_path / "evaluations.parquet", plan=plan, metadata=made_by)
-    write_table(tmp_path / "summary.parquet", summarise(tmp_path / "evaluations.parquet"), {})
+    combine(files, tmp_path / "evaluations.parquet", design=plan, metadata=made_by)
+    write_table(tmp_path / "summary.parquet", summarize(tmp_path / "evaluations.parquet"), {})
     inputs = FigureInputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
     text = render_report(inputs, figures={}, mark=MARK)
     page = Page(text)
@@ -241,8 +248,8 @@ def test_provenance_of_the_table_is_shown(tmp_path):
     plan = synthetic.plan(("softmax",), (0,), synthetic.ATTACKS[:1])
     files = synthetic.write_evaluations(tmp_path, plan, samples=10)
     metadata = {"gauntlet.commit": "deadbeef", "gauntlet.recipe": '{"stage":"aggregate","slice":{"seeds":[0]}}'}
-    combine(files, tmp_path / "evaluations.parquet", plan=plan, metadata=metadata)
-    write_table(tmp_path / "summary.parquet", summarise(tmp_path / "evaluations.parquet"), {})
+    combine(files, tmp_path / "evaluations.parquet", design=plan, metadata=metadata)
+    write_table(tmp_path / "summary.parquet", summarize(tmp_path / "evaluations.parquet"), {})
     inputs = FigureInputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
     words = " ".join(Page(render_report(inputs, figures={})).text)
     assert "deadbeef" in words
@@ -253,7 +260,7 @@ def test_an_experiment_without_attacks_has_a_page(tmp_path):
     """Training curves may be all there is."""
     plan = synthetic.plan(attacks=())
     write_table(tmp_path / "evaluations.parquet", EVALUATION_SCHEMA.empty_table(), plan.metadata())
-    write_table(tmp_path / "summary.parquet", summarise(tmp_path / "evaluations.parquet"), plan.metadata())
+    write_table(tmp_path / "summary.parquet", summarize(tmp_path / "evaluations.parquet"), plan.metadata())
     inputs = FigureInputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
     words = " ".join(" ".join(Page(render_report(inputs, figures={})).text).split())
     assert "4 variants, 0 attacks; nothing was measured" in words
@@ -280,7 +287,7 @@ def test_diagnostics_stand_on_the_page_with_their_evidence(made, tmp_path):
     rows = [measurement_table([one], experiment="digits", variant=name, seed=1) for name, one in found.items()]
     diagnostics = add_verdicts(pa.concat_tables(rows))
     write_table(tmp_path / "diagnostics.parquet", diagnostics, {})
-    summary = summarise(inputs.path("evaluations"), flags=collect_flags(diagnostics))
+    summary = summarize(inputs.path("evaluations"), flags=collect_flags(diagnostics))
     write_table(tmp_path / "summary.parquet", summary, {})
     flagged = replace(inputs, diagnostics=tmp_path / "diagnostics.parquet", summary=tmp_path / "summary.parquet")
     page = Page(render_report(flagged, figures=figures, mark=MARK))

@@ -21,16 +21,16 @@ from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import write_table
 from gauntlet.core.schemas import EVALUATION_SCHEMA
 from gauntlet.reporting.aggregation import (
-    PlannedAttack,
+    AttackDesign,
     certified_accuracies,
     combine,
     compare_variants,
     norm_grids,
     open_evaluations,
-    summarise,
+    summarize,
 )
 from gauntlet.reporting.aggregation.certified import CERTIFIED_SCHEMA
-from gauntlet.reporting.aggregation.headline import headline
+from gauntlet.reporting.aggregation.headline import headline_budgets
 from gauntlet.reporting.from_results import tables_from_results
 from gauntlet.reporting.tables import FILES, Column, TableInputs, read_content, render_tables
 from gauntlet.reporting.tables.latex import escape
@@ -38,14 +38,14 @@ from gauntlet.reporting.tables.macros import macro_name
 from tests.support import synthetic
 
 ATTACKS = (
-    PlannedAttack("fgsm", "linf", synthetic.LINF, without=("ecc",), title="FGSM, 100 % & <more>_{x}"),
-    PlannedAttack("pgd", "linf", (0.03, 0.1), repeats="pgd"),
-    PlannedAttack("pgd_1", "linf", (0.03, 0.1), repeats="pgd"),
-    PlannedAttack("spsa", "linf", (0.1,)),
-    PlannedAttack("rubbish", "linf", (1.0,), counts=False),
-    PlannedAttack("pgd_l2", "l2", synthetic.L2),
-    PlannedAttack("cw", "l2", None),
-    PlannedAttack("noise", "l2", synthetic.L2),
+    AttackDesign("fgsm", "linf", synthetic.LINF, without=("ecc",), title="FGSM, 100 % & <more>_{x}"),
+    AttackDesign("pgd", "linf", (0.03, 0.1), repeats="pgd"),
+    AttackDesign("pgd_1", "linf", (0.03, 0.1), repeats="pgd"),
+    AttackDesign("spsa", "linf", (0.1,)),
+    AttackDesign("rubbish", "linf", (1.0,), counts=False),
+    AttackDesign("pgd_l2", "l2", synthetic.L2),
+    AttackDesign("cw", "l2", None),
+    AttackDesign("noise", "l2", synthetic.L2),
 )
 FLAGS = {("lipschitz", "linf"): ("zero_gradients",)}
 
@@ -69,10 +69,10 @@ def drawn(folder, number):
 def inputs_of(made):
     """Make what tables read, as aggregation does."""
     with open_evaluations(made.evaluations) as opened:
-        radii = headline(opened.plan, norm_grids(opened))
+        radii = headline_budgets(opened.design, norm_grids(opened))
     certified = certified_accuracies(made.certificates, radii=radii)
     compared = compare_variants(made.evaluations, made.certificates, certified=certified)
-    return TableInputs(made.evaluations, summarise(made.evaluations, flags=FLAGS), compared, certified)
+    return TableInputs(made.evaluations, summarize(made.evaluations, flags=FLAGS), compared, certified)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_every_number_equals_its_query(tmp_path, monkeypatch, number):
     for text, separator in ((texts["table.tex"], "&"), (texts["table.md"], "|")):
         body = text.splitlines()
         first = body.index(r"\midrule") + 1 if separator == "&" else 4
-        for place, variant in enumerate(content.plan.variants):
+        for place, variant in enumerate(content.design.variants):
             cells = [cell for cell in re.split(rf"(?<!\\)\{separator}", body[first + place]) if cell.strip()][1:]
             for cell, column in zip(cells, content.columns, strict=True):
                 accuracy = content.cells[variant, column].accuracy
@@ -120,7 +120,7 @@ def test_every_number_equals_its_query(tmp_path, monkeypatch, number):
 
 def test_intervals_are_those_of_the_summary(whole, texts):
     """± is half the t-interval over training seeds."""
-    rows = {(row["variant"], row["attack"], row["epsilon"]): row for row in summarise(whole.evaluations).to_pylist()}
+    rows = {(row["variant"], row["attack"], row["epsilon"]): row for row in summarize(whole.evaluations).to_pylist()}
     row = rows["softmax", "worst:linf", 0.1]
     half = f"{50 * (row['t_high'] - row['t_low']):.1f}"
     assert rf"\newcommand{{\DigitsSoftmaxWorstLinfAtZeroPointOneSpread}}{{{half}}}" in texts["macros.tex"]
@@ -143,7 +143,7 @@ def test_attack_seeds_are_one_column(whole, texts):
     assert {row["attack_seeds"] for row in rows} == {"2"}
     assert all(float(row["attack_std"]) > 0 for row in rows)
     assert not any(row["name"] in ("pgd", "pgd_1") for row in csv.DictReader(io.StringIO(texts["table.csv"])))
-    single = {(r["variant"], r["attack"]): r for r in summarise(whole.evaluations).to_pylist() if r["epsilon"] == 0.1}
+    single = {(r["variant"], r["attack"]): r for r in summarize(whole.evaluations).to_pylist() if r["epsilon"] == 0.1}
     for row in rows:
         both = [single[row["variant"], attack]["robust_accuracy"] for attack in ("pgd", "pgd_1")]
         assert float(row["accuracy"]) == pytest.approx(np.mean(both))
@@ -156,7 +156,7 @@ def test_bold_is_what_is_significantly_above_every_other(whole):
     compared = inputs.comparisons.to_pylist()
     bold = 0
     for column in content.columns:
-        numbers = {one: content.cells[one, column].accuracy for one in content.plan.variants}
+        numbers = {one: content.cells[one, column].accuracy for one in content.design.variants}
         numbers = {one: value for one, value in numbers.items() if value is not None}
         best = max(numbers, key=numbers.get)
         of = [
@@ -182,11 +182,11 @@ def test_bold_is_what_is_significantly_above_every_other(whole):
 
 def test_a_tie_at_the_top_has_no_bold(tmp_path):
     """Two variants that are equally good: neither is best, however bad the third."""
-    plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0,), (PlannedAttack("pgd", "linf", (0.1,)),))
+    plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0,), (AttackDesign("pgd", "linf", (0.1,)),))
     made = synthetic.write_experiment(tmp_path, replace(plan, certificates=()), samples=100)
     inputs = TableInputs(
         made.evaluations,
-        summarise(made.evaluations),
+        summarize(made.evaluations),
         compare_variants(made.evaluations),
         CERTIFIED_SCHEMA.empty_table(),
     )
@@ -242,9 +242,9 @@ def test_doubts_and_errors_are_marked_with_their_footnotes(tmp_path):
     """‡ at the flagged variant in the flagged norm only, † where errors count, each explained below."""
     plan = replace(synthetic.plan(attacks=(ATTACKS[3], ATTACKS[7])), certificates=())
     files = synthetic.write_evaluations(tmp_path, plan, samples=50, errors={"noise": 2})
-    combine(files, tmp_path / "evaluations.parquet", plan=plan)
+    combine(files, tmp_path / "evaluations.parquet", design=plan)
     path = tmp_path / "evaluations.parquet"
-    inputs = TableInputs(path, summarise(path, flags=FLAGS), compare_variants(path), CERTIFIED_SCHEMA.empty_table())
+    inputs = TableInputs(path, summarize(path, flags=FLAGS), compare_variants(path), CERTIFIED_SCHEMA.empty_table())
     texts = render_tables(inputs)
     lines = {line.split(" |")[0][2:]: line for line in texts["table.md"].splitlines() if line.startswith("| ")}
     assert lines["lipschitz"].count("‡") == 2  # spsa and the worst case in linf; clean and l2 are not in doubt
@@ -253,7 +253,7 @@ def test_doubts_and_errors_are_marked_with_their_footnotes(tmp_path):
     assert "‡ gradients look masked" in texts["table.md"]
     assert "† samples with errors count as fooled" in texts["table.md"]
     assert len(re.findall(r"(?<!phantom\{)\$\^\{\\ddag\}", texts["table.tex"])) == 2
-    unknown = render_tables(replace(inputs, summary=summarise(path)))
+    unknown = render_tables(replace(inputs, summary=summarize(path)))
     assert "Not diagnosed: gradients may be masked." in unknown["table.md"]
 
 
@@ -321,8 +321,8 @@ def test_the_latex_compiles(tmp_path, texts):
 @pytest.mark.slow
 def test_eleven_columns_fit_on_a_page(tmp_path):
     """Between margins of an inch, where names are short."""
-    attacks = [PlannedAttack(f"fgsm_{letter}", "linf", (0.1,)) for letter in "abcde"]
-    plan = synthetic.plan(attacks=(*attacks, PlannedAttack("ddn", "l2", None)))
+    attacks = [AttackDesign(f"fgsm_{letter}", "linf", (0.1,)) for letter in "abcde"]
+    plan = synthetic.plan(attacks=(*attacks, AttackDesign("ddn", "l2", None)))
     texts = render_tables(inputs_of(synthetic.write_experiment(tmp_path, plan, samples=30)))
     assert r"{@{}l" + "r" * 11 + "@{}}" in texts["table.tex"]
     assert "Overfull" not in compiled(tmp_path, texts, "DigitsSoftmaxClean")
@@ -366,11 +366,11 @@ def test_the_headline_is_what_was_asked_for_else_what_most_attacks_share():
     """Budgets of the configuration; without them the one that most attacks were run at, of several the middle one."""
     grids = {"linf": (0.01, 0.03, 0.1, 0.3, 1.0), "l2": synthetic.L2}
     plan = synthetic.plan(attacks=ATTACKS)
-    assert headline(plan, grids) == {"linf": (0.1,), "l2": (0.3,)}
+    assert headline_budgets(plan, grids) == {"linf": (0.1,), "l2": (0.3,)}
     asked = replace(plan, headline={"l2": (3.0, 0.1)})
-    assert headline(asked, grids) == {"linf": (0.1,), "l2": (0.1, 3.0)}
+    assert headline_budgets(asked, grids) == {"linf": (0.1,), "l2": (0.1, 3.0)}
     normalised = {**grids, "linf": (0.0999951, 0.3)}
-    assert headline(replace(plan, headline={"linf": (0.1,)}), normalised)["linf"] == (0.0999951,)
+    assert headline_budgets(replace(plan, headline={"linf": (0.1,)}), normalised)["linf"] == (0.0999951,)
 
 
 def test_attacks_without_a_column_are_named(texts):
@@ -388,7 +388,7 @@ def test_tables_from_results_alone_load_no_torch(whole, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
-    wanted = render_tables(replace(inputs_of(whole), summary=summarise(whole.evaluations)))
+    wanted = render_tables(replace(inputs_of(whole), summary=summarize(whole.evaluations)))
     assert {name: (tmp_path / "out" / name).read_text() for name in FILES} == wanted
 
 

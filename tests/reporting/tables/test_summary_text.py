@@ -8,7 +8,8 @@ import io
 import pyarrow as pa
 import pytest
 
-from gauntlet.reporting.aggregation import SUMMARY_SCHEMA, combine, summarise
+from gauntlet.reporting.aggregation import combine, summarize
+from gauntlet.reporting.aggregation.summary import SUMMARY_SCHEMA
 from gauntlet.reporting.tables.summary_text import csv_table, markdown_table
 from tests.support import synthetic
 
@@ -21,8 +22,8 @@ def summary(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables")
     files = synthetic.write_evaluations(folder, PLAN, samples=50, errors={"noise": 2})
     next(path for cell, path in files.items() if cell.name == "pgd").unlink()
-    combine(files, folder / "evaluations.parquet", plan=PLAN, allow_missing=True)
-    return summarise(folder / "evaluations.parquet")
+    combine(files, folder / "evaluations.parquet", design=PLAN, allow_missing=True)
+    return summarize(folder / "evaluations.parquet")
 
 
 def test_csv_holds_every_row_with_the_worst_cases_first(summary):

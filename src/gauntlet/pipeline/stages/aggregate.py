@@ -23,20 +23,20 @@ from gauntlet.pipeline.stages.outputs import sweep, withdraw
 from gauntlet.pipeline.staleness import Plan
 from gauntlet.registry import ATTACKS
 from gauntlet.reporting.aggregation import (
-    Making,
+    ATTACKS_VOLATILE,
+    ORIGINS_VOLATILE,
+    AttackRun,
     certified_accuracies,
     combine,
     compare_variants,
-    headline,
+    design_from_config,
+    headline_budgets,
     measure_attacks,
     norm_grids,
     open_evaluations,
-    origins,
-    plan_of,
-    summarise,
+    read_origins,
+    summarize,
 )
-from gauntlet.reporting.aggregation.attacks import VOLATILE
-from gauntlet.reporting.aggregation.origins import RUN_METADATA
 from gauntlet.reporting.tables.summary_text import csv_table, markdown_table
 from gauntlet.robustness.certificates.counterexamples import find_counterexamples
 from gauntlet.robustness.certificates.lipschitz_constants import LipschitzConstants
@@ -76,7 +76,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     attacks, certificates = ([one for one in files if one in present] for files in (attacked, certified))
     _refuse_violations(cell, attacks, certificates, of_others)
     made = {**recipe.metadata(), **watch.run_metadata()}
-    planned = plan_of(name, settings)
+    planned = design_from_config(name, settings)
     withdraw(cell)
     for files, out, schema in (
         (attacked, paths.evaluations(name), EVALUATION_SCHEMA),
@@ -84,20 +84,22 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     ):
         kept = {one: path for one, path in files.items() if one in present}
         if kept:
-            combine(kept, out, plan=planned, metadata=made)
+            combine(kept, out, design=planned, metadata=made)
         else:
             write_table(out, schema.empty_table(), {**made, **planned.metadata()})
     makings = {(one.variant, one.seed, one.name): _making(plan, one) for one in attacked if one in present}
     measured = measure_attacks(paths.evaluations(name), makings)
-    write_table(paths.attacks(name), measured, {**made, **planned.metadata()}, volatile=VOLATILE)
-    write_table(paths.origins(name), origins(_sources(present)), {**made, **planned.metadata()}, volatile=RUN_METADATA)
+    write_table(paths.attacks(name), measured, {**made, **planned.metadata()}, volatile=ATTACKS_VOLATILE)
+    write_table(
+        paths.origins(name), read_origins(_sources(present)), {**made, **planned.metadata()}, volatile=ORIGINS_VOLATILE
+    )
     diagnostics = _diagnosed(name, settings, present)
     write_table(paths.diagnostics(name), diagnostics, {**made, **planned.metadata()})
-    summary = summarise(paths.evaluations(name), flags=collect_flags(diagnostics))
+    summary = summarize(paths.evaluations(name), flags=collect_flags(diagnostics))
     write_text(paths.table(name, "csv"), csv_table(summary))
     constants = _constants([one for one in certified if one in present])
     with open_evaluations(paths.evaluations(name)) as opened:
-        radii = headline(planned, norm_grids(opened))
+        radii = headline_budgets(planned, norm_grids(opened))
     certified_accuracy = certified_accuracies(paths.certificates(name), constants=constants, radii=radii)
     compared = compare_variants(paths.evaluations(name), paths.certificates(name), certified=certified_accuracy)
     write_table(paths.comparisons(name), compared, {**made, **planned.metadata()})
@@ -162,14 +164,14 @@ def _sources(present: Iterable[Cell]) -> dict[Cell, Path]:
     }
 
 
-def _making(plan: Plan, cell: Cell) -> Making:
+def _making(plan: Plan, cell: Cell) -> AttackRun:
     """Read from a cell's file how it was made; the time of one whose shards worked elsewhere is not known."""
     settings = plan.experiment(cell.experiment).attacks[cell.name]
     made = read_metadata(paths.samples(cell))
     library = ATTACKS.library(settings.attack.name)
     versions = dict(pair.split(" ", 1) for pair in made.get(VERSIONS_KEY, "").split(", ") if " " in pair)
     seconds = made.get(SECONDS_KEY)
-    return Making(float(seconds) if seconds and settings.shards == 1 else None, library, versions.get(library))
+    return AttackRun(float(seconds) if seconds and settings.shards == 1 else None, library, versions.get(library))
 
 
 def _constants(cells: Iterable[Cell]) -> dict[tuple[str, str], tuple[float, float]]:

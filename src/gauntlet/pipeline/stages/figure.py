@@ -10,7 +10,7 @@ from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages.outputs import withdraw
 from gauntlet.pipeline.staleness import Plan
-from gauntlet.reporting.aggregation import plan_of
+from gauntlet.reporting.aggregation import design_from_config
 from gauntlet.reporting.figures.drawing import write_figure
 from gauntlet.reporting.figures.results_files import find_inputs
 
@@ -22,7 +22,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     settings = plan.experiment(cell.experiment)
     inputs = find_inputs(
         paths.evaluations(cell.experiment),
-        plan=plan_of(cell.experiment, settings),
+        plan=design_from_config(cell.experiment, settings),
         classes=load_data_manifest(paths.data_folder(paths.dataset_id(settings.dataset))).classes,
         current=plan.gathered(cell),
     )

@@ -1,55 +1,50 @@
-"""From an experiment's cells to its numbers: every sample in one table, a summary with intervals, tables to read."""
+"""Aggregation of an experiment's cells: one table of all samples, and accuracies, costs and comparisons from it."""
 
 from __future__ import annotations
 
-from gauntlet.reporting.aggregation.attacks import ATTACKS_SCHEMA, Making, measure_attacks, optimality
+from gauntlet.reporting.aggregation.attacks import ATTACKS_VOLATILE, AttackRun, measure_attacks
 from gauntlet.reporting.aggregation.certified import CERTIFIED_SCHEMA, certified_accuracies
-from gauntlet.reporting.aggregation.combination import combine, verify
-from gauntlet.reporting.aggregation.comparisons import COMPARISONS_SCHEMA, SIGNIFICANT, compare_variants
-from gauntlet.reporting.aggregation.confidence import Confidence, confidence
-from gauntlet.reporting.aggregation.coverage import Coverage, coverage
+from gauntlet.reporting.aggregation.combination import combine
+from gauntlet.reporting.aggregation.comparisons import compare_variants
+from gauntlet.reporting.aggregation.confidence import count_confidences
+from gauntlet.reporting.aggregation.coverage import CoverageCurve, measure_coverage
 from gauntlet.reporting.aggregation.definitions import WORST_CASE
-from gauntlet.reporting.aggregation.design import Plan, PlannedAttack, PlannedCertificate, plan_from, plan_of
-from gauntlet.reporting.aggregation.headline import headline, headline_radii
-from gauntlet.reporting.aggregation.origins import ORIGINS_SCHEMA, origins
-from gauntlet.reporting.aggregation.outcomes import CLEAN, SEEDS
+from gauntlet.reporting.aggregation.design import (
+    AttackDesign,
+    CertificateDesign,
+    ExperimentDesign,
+    design_from_config,
+    design_from_metadata,
+)
+from gauntlet.reporting.aggregation.headline import headline_budgets
+from gauntlet.reporting.aggregation.origins import ORIGINS_VOLATILE, read_origins
 from gauntlet.reporting.aggregation.queries import Evaluations, norm_grids, open_evaluations
-from gauntlet.reporting.aggregation.summary import SUMMARY_SCHEMA, summarise
-from gauntlet.reporting.aggregation.transfers import TRANSFERS_SCHEMA, transfers
+from gauntlet.reporting.aggregation.summary import summarize
+from gauntlet.reporting.aggregation.transfers import list_transfers
 
 __all__ = [
-    "ATTACKS_SCHEMA",
+    "ATTACKS_VOLATILE",
     "CERTIFIED_SCHEMA",
-    "CLEAN",
-    "COMPARISONS_SCHEMA",
-    "ORIGINS_SCHEMA",
-    "SEEDS",
-    "SIGNIFICANT",
-    "SUMMARY_SCHEMA",
-    "TRANSFERS_SCHEMA",
+    "ORIGINS_VOLATILE",
     "WORST_CASE",
-    "Confidence",
-    "Coverage",
+    "AttackDesign",
+    "AttackRun",
+    "CertificateDesign",
+    "CoverageCurve",
     "Evaluations",
-    "Making",
-    "Plan",
-    "PlannedAttack",
-    "PlannedCertificate",
+    "ExperimentDesign",
     "certified_accuracies",
     "combine",
     "compare_variants",
-    "confidence",
-    "coverage",
-    "headline",
-    "headline_radii",
+    "count_confidences",
+    "design_from_config",
+    "design_from_metadata",
+    "headline_budgets",
+    "list_transfers",
     "measure_attacks",
+    "measure_coverage",
     "norm_grids",
     "open_evaluations",
-    "optimality",
-    "origins",
-    "plan_from",
-    "plan_of",
-    "summarise",
-    "transfers",
-    "verify",
+    "read_origins",
+    "summarize",
 ]

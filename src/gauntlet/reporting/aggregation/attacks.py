@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from gauntlet.reporting.aggregation.definitions import size_in
-from gauntlet.reporting.aggregation.design import PlannedAttack
+from gauntlet.reporting.aggregation.design import AttackDesign
 from gauntlet.reporting.aggregation.queries import Evaluations, open_evaluations
 
 ATTACKS_SCHEMA = pa.schema(
@@ -43,7 +43,7 @@ time of the job that published the cell (null where shards or nobody timed it; w
 in it). `*_per_broken` divide by `broken` and are null where that is zero. `optimality` is that of `optimality`.
 """
 
-VOLATILE = ("seconds", "seconds_per_broken", "version")
+ATTACKS_VOLATILE = ("seconds", "seconds_per_broken", "version")
 """Columns that tell the circumstances of a making, and so decide no digest."""
 
 _UNITS = 2**40
@@ -84,7 +84,7 @@ Key = tuple[str, int, str]
 
 
 @dataclass(frozen=True)
-class Making:
+class AttackRun:
     """What is known of how a cell was made: wall time in seconds, the library that holds the attack, its version."""
 
     seconds: float | None = None
@@ -92,7 +92,7 @@ class Making:
     version: str | None = None
 
 
-def measure_attacks(path: Path, makings: Mapping[Key, Making] | None = None) -> pa.Table:
+def measure_attacks(path: Path, makings: Mapping[Key, AttackRun] | None = None) -> pa.Table:
     """Tell success, cost and optimality of every planned attack on every model: rows of ATTACKS_SCHEMA, as planned.
 
     `path` is a combined evaluations file; `makings` says how its cells were made, as far as it is known.
@@ -102,18 +102,18 @@ def measure_attacks(path: Path, makings: Mapping[Key, Making] | None = None) -> 
     known = makings or {}
     rows: list[dict[str, Any]] = []
     with open_evaluations(path) as evaluations:
-        plan = evaluations.plan
-        for variant in plan.variants:
+        design = evaluations.design
+        for variant in design.variants:
             counts = {
                 (row["seed"], row["attack"]): row for row in evaluations.query(_COUNTS, variant=variant).to_pylist()
             }
             optimal = optimality(evaluations, variant)
-            for seed in plan.seeds:
-                for attack in plan.attacks:
+            for seed in design.seeds:
+                for attack in design.attacks:
                     if variant in attack.without:
                         continue
                     row = _row(attack, counts.get((seed, attack.name)), known.get((variant, seed, attack.name)))
-                    ids = {"experiment": plan.experiment, "variant": variant, "seed": seed}
+                    ids = {"experiment": design.experiment, "variant": variant, "seed": seed}
                     rows.append(ids | row | {"optimality": optimal.get((seed, attack.name))})
     return pa.Table.from_pylist(rows, schema=ATTACKS_SCHEMA)
 
@@ -137,7 +137,7 @@ def optimality(evaluations: Evaluations, variant: str) -> dict[tuple[int, str], 
     Source: Cinà et al. 2024, arXiv:2404.19460; integrated exactly.
     """
     found: dict[tuple[int, str], float] = {}
-    for norm in evaluations.plan.norms:
+    for norm in evaluations.design.norms:
         rows = evaluations.query(_AREAS, variant=variant, norm=norm, units=float(_UNITS)).to_pylist()
         best = {row["seed"]: row for row in rows if row["attack"] is None}
         for row in rows:
@@ -147,8 +147,8 @@ def optimality(evaluations: Evaluations, variant: str) -> dict[tuple[int, str], 
     return found
 
 
-def _row(attack: PlannedAttack, counts: Mapping[str, Any] | None, making: Making | None) -> dict[str, Any]:
-    made = making or Making()
+def _row(attack: AttackDesign, counts: Mapping[str, Any] | None, making: AttackRun | None) -> dict[str, Any]:
+    made = making or AttackRun()
     told = {"attack": attack.name, "norm": attack.norm, "library": made.library, "version": made.version}
     if counts is None:
         return told | {"samples": 0, "attacked": 0, "broken": 0}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_metadata
 from gauntlet.reporting.aggregation.definitions import CERTIFIED, certified_at
-from gauntlet.reporting.aggregation.design import Plan, PlannedCertificate, plan_from
+from gauntlet.reporting.aggregation.design import CertificateDesign, ExperimentDesign, design_from_metadata
 from gauntlet.reporting.aggregation.queries import open_connection
 from gauntlet.reporting.stats import t_interval, wilson_interval
 
@@ -81,8 +81,8 @@ def certified_accuracies(
 
     Raises InputError when the file is missing, damaged or no certificates file.
     """
-    plan = plan_from(read_metadata(path))
-    if plan is None:
+    design = design_from_metadata(read_metadata(path))
+    if design is None:
         raise InputError("the file does not say what was planned", where=str(path), remedy="aggregate again")
     with open_connection() as connection:
         try:
@@ -101,13 +101,13 @@ def certified_accuracies(
     for row in counts:
         of_cell.setdefault((row["variant"], row["certificate"]), []).append(row)
     rows = []
-    for certificate, variant in itertools.product(plan.certificates, plan.variants):
+    for certificate, variant in itertools.product(design.certificates, design.variants):
         if variant in certificate.variants:
             key, grid = (variant, certificate.name), grids.get(certificate.norm, [0.0])
             claimed, measured = (constants or {}).get(key, (None, None))
-            head = _head(plan, certificate, variant) | {"median_radius": median_of.get(key)}
+            head = _head(design, certificate, variant) | {"median_radius": median_of.get(key)}
             head |= {"lipschitz_claimed": claimed, "lipschitz_measured": measured}
-            rows += [head | row for row in _accuracies(of_cell.get(key, []), grid, len(plan.seeds))]
+            rows += [head | row for row in _accuracies(of_cell.get(key, []), grid, len(design.seeds))]
     return pa.Table.from_pylist(rows, schema=CERTIFIED_SCHEMA)
 
 
@@ -124,9 +124,9 @@ def radius_grid(largest: float) -> list[float]:
     return [float(f"{number * step:.12g}") for number in range(math.floor(largest / step) + 1)]
 
 
-def _head(plan: Plan, certificate: PlannedCertificate, variant: str) -> dict[str, Any]:
+def _head(design: ExperimentDesign, certificate: CertificateDesign, variant: str) -> dict[str, Any]:
     return {
-        "experiment": plan.experiment,
+        "experiment": design.experiment,
         "variant": variant,
         "certificate": certificate.name,
         "norm": certificate.norm,

@@ -16,7 +16,7 @@ from gauntlet.core.files import atomic_path
 from gauntlet.core.parquet import read_metadata, read_table, table_digest
 from gauntlet.core.provenance.recipes import digest_mark
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
-from gauntlet.reporting.aggregation.design import Plan
+from gauntlet.reporting.aggregation.design import ExperimentDesign
 
 STREAM_DIGEST_KEY = "gauntlet.stream_digest"
 ROW_GROUP_ROWS = 1 << 17
@@ -31,7 +31,7 @@ def combine(
     files: Mapping[Cell, Path],
     out: Path,
     *,
-    plan: Plan,
+    design: ExperimentDesign,
     metadata: Mapping[str, str] | None = None,
     allow_missing: bool = False,
 ) -> list[Cell]:
@@ -47,14 +47,14 @@ def combine(
     if missing and not allow_missing:
         raise GauntletError(
             f"{len(missing)} of {len(files)} cells are missing: {_listed(missing)}",
-            where=plan.experiment,
+            where=design.experiment,
             remedy="make them, or set `allow_missing: true`",
         )
     stages = {cell.stage for cell in files}
     schema = CERTIFICATE_SCHEMA if stages == {"certify"} else EVALUATION_SCHEMA
-    if len(stages) > 1 or {cell.experiment for cell in files} - {plan.experiment}:
+    if len(stages) > 1 or {cell.experiment for cell in files} - {design.experiment}:
         raise GauntletError("cells of several kinds or experiments cannot be combined", where=str(out))
-    noted = schema.with_metadata({**(metadata or {}), **plan.metadata()})
+    noted = schema.with_metadata({**(metadata or {}), **design.metadata()})
     present = {cell: path for cell, path in files.items() if path.is_file()}
     with atomic_path(out) as temporary, pq.ParquetWriter(temporary, noted, compression="zstd") as writer:
         digest = hashlib.sha256()
@@ -65,7 +65,7 @@ def combine(
     return missing
 
 
-def verify(path: Path) -> None:
+def verify_combined(path: Path) -> None:
     """Check a combined file against the digest it carries, one row group at a time.
 
     Raises InputError when the file is missing, damaged, or its values are not those that were written.

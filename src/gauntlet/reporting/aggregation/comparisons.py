@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from gauntlet.reporting.aggregation.design import Plan
-from gauntlet.reporting.aggregation.outcomes import Outcomes, certified_outcomes, outcomes
+from gauntlet.reporting.aggregation.design import ExperimentDesign
+from gauntlet.reporting.aggregation.outcomes import Outcomes, read_certified_outcomes, read_outcomes
 from gauntlet.reporting.aggregation.queries import open_evaluations
 from gauntlet.reporting.stats import holm, odds_ratio, paired_interval, sign_flip_test, t_interval
 
@@ -74,19 +74,19 @@ def compare_variants(
     """
     tables = [COMPARISONS_SCHEMA.empty_table()]
     with open_evaluations(evaluations) as opened:
-        plan = opened.plan
-        if len(plan.variants) > 1:
-            tables += [compared(one, plan) for one in outcomes(opened)]
-    if certificates is not None and certified is not None and len(plan.variants) > 1:
+        design = opened.design
+        if len(design.variants) > 1:
+            tables += [compared(one, design) for one in read_outcomes(opened)]
+    if certificates is not None and certified is not None and len(design.variants) > 1:
         radii: dict[str, list[float]] = {}
         for row in certified.to_pylist():
             radii.setdefault(row["norm"], []).append(row["radius"])
         grids = {norm: sorted(set(values)) for norm, values in radii.items()}
-        tables += [compared(one, plan) for one in certified_outcomes(certificates, plan, grids)]
+        tables += [compared(one, design) for one in read_certified_outcomes(certificates, design, grids)]
     return pa.concat_tables(tables).combine_chunks()
 
 
-def compared(of: Outcomes, plan: Plan) -> pa.Table:
+def compared(of: Outcomes, design: ExperimentDesign) -> pa.Table:
     """Compare all pairs of variants under one measure, corrected for their number."""
     first, second, both = _pairs_of(of)
     columns: dict[str, list[NDArray]] = {}
@@ -103,8 +103,8 @@ def compared(of: Outcomes, plan: Plan) -> pa.Table:
     order = np.lexsort((found["other"], found["variant"]))
     found = {name: values[order] for name, values in found.items()}
     adjusted = holm(found["p"])
-    names = np.asarray(plan.variants, dtype=object)
-    told = {"experiment": plan.experiment, "measure": of.measure, "name": of.name, "norm": of.norm}
+    names = np.asarray(design.variants, dtype=object)
+    told = {"experiment": design.experiment, "measure": of.measure, "name": of.name, "norm": of.norm}
     every = {
         **{name: [value] * len(order) for name, value in {**told, "epsilon": of.epsilon}.items()},
         **found,

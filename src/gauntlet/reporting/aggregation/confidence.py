@@ -17,7 +17,7 @@ _BINS = """
 
 
 @dataclass(frozen=True)
-class Confidence:
+class ConfidenceCounts:
     """Counts of samples by confidence, int64 `(bins,)` each, pooled over seeds; bins are of equal width over [0, 1].
 
     `clean` are all images as they are, `fooled` the adversarial images that the attack found, `withstood` the images
@@ -29,7 +29,7 @@ class Confidence:
     withstood: NDArray[np.int64]
 
 
-def confidence(evaluations: Evaluations, variant: str, attack: str, *, bins: int = 20) -> Confidence:
+def count_confidences(evaluations: Evaluations, variant: str, attack: str, *, bins: int = 20) -> ConfidenceCounts:
     """Count the samples of a variant's models by their confidence, before and after an attack.
 
     Samples that went wrong are among the clean ones only. Counts are zero where there are no rows.
@@ -43,7 +43,7 @@ def confidence(evaluations: Evaluations, variant: str, attack: str, *, bins: int
             counts[row["bin"]] = row["samples"]
         return counts
 
-    return Confidence(
+    return ConfidenceCounts(
         counted("clean_confidence", "true"),
         counted("adversarial_confidence", "fooled"),
         counted("adversarial_confidence", "status = 'robust'"),

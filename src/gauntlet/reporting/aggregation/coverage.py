@@ -27,7 +27,7 @@ _COVERED = """
 
 
 @dataclass(frozen=True)
-class Coverage:
+class CoverageCurve:
     """What each threshold on the confidence does, thresholds falling: shares of all samples, float64 `(T,)`.
 
     A sample is covered if the model's confidence is at least the threshold. `clean` is the share of clean images that
@@ -39,7 +39,7 @@ class Coverage:
     failure: NDArray[np.float64]
 
 
-def coverage(evaluations: Evaluations, variant: str, attack: str) -> Coverage | None:
+def measure_coverage(evaluations: Evaluations, variant: str, attack: str) -> CoverageCurve | None:
     """Measure failure against coverage for one attack on a variant's models, pooled over seeds; None without rows.
 
     The thresholds are the percentiles of the confidences in clean images. The images under attack are those that the
@@ -57,7 +57,7 @@ def coverage(evaluations: Evaluations, variant: str, attack: str) -> Coverage | 
     row = evaluations.query(_COVERED, edges=(-thresholds).tolist(), **ids).to_pylist()[0]
     clean, wrong = (np.cumsum(_counts(row[name], len(thresholds))) for name in ("clean", "wrong"))
     samples = row["samples"]
-    return Coverage(thresholds.astype(np.float64), clean / samples, (wrong + row["errors"]) / samples)
+    return CoverageCurve(thresholds.astype(np.float64), clean / samples, (wrong + row["errors"]) / samples)
 
 
 def _counts(histogram: list[tuple[float, int]] | None, bins: int) -> NDArray[np.int64]:

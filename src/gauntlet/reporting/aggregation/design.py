@@ -14,11 +14,11 @@ from gauntlet.registry import ATTACKS
 if TYPE_CHECKING:
     from gauntlet.config.schema import Experiment
 
-PLAN_KEY = "gauntlet.plan"
+DESIGN_KEY = "gauntlet.plan"
 
 
 @dataclass(frozen=True)
-class PlannedAttack:
+class AttackDesign:
     """A column of the results: `epsilons` is the grid of a bounded attack, None where distances are measured.
 
     `without` names the variants that it is not run on: a transfer has no cell on the variant that it comes from.
@@ -42,7 +42,7 @@ class PlannedAttack:
 
 
 @dataclass(frozen=True)
-class PlannedCertificate:
+class CertificateDesign:
     """A certificate of some variants.
 
     `certifies` is "model", or names the classifier made from the model that the radii are about.
@@ -56,7 +56,7 @@ class PlannedCertificate:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExperimentDesign:
     """The grid of one experiment, in the order in which tables and figures show it.
 
     `titles` says what variants are called in print, where not by their names; `headline` at which budgets, by norm, the
@@ -66,8 +66,8 @@ class Plan:
     experiment: str
     variants: tuple[str, ...]
     seeds: tuple[int, ...]
-    attacks: tuple[PlannedAttack, ...]
-    certificates: tuple[PlannedCertificate, ...] = ()
+    attacks: tuple[AttackDesign, ...]
+    certificates: tuple[CertificateDesign, ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict)
     headline: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
@@ -76,7 +76,7 @@ class Plan:
         """The norms in use, in order of first appearance."""
         return tuple(dict.fromkeys(attack.norm for attack in self.attacks))
 
-    def attacks_in(self, norm: str) -> tuple[PlannedAttack, ...]:
+    def attacks_in(self, norm: str) -> tuple[AttackDesign, ...]:
         """The attacks that measure their budget in `norm`."""
         return tuple(attack for attack in self.attacks if attack.norm == norm)
 
@@ -100,15 +100,15 @@ class Plan:
 
     def metadata(self) -> dict[str, str]:
         """Give the entry that a results file carries."""
-        return {PLAN_KEY: canonical_json(asdict(self))}
+        return {DESIGN_KEY: canonical_json(asdict(self))}
 
 
-def plan_of(name: str, experiment: Experiment) -> Plan:
+def design_from_config(name: str, experiment: Experiment) -> ExperimentDesign:
     """Read the plan of an experiment from its configuration."""
     variants = tuple(experiment.variants)
     repeats = _repeats(experiment)
     attacks = (
-        PlannedAttack(
+        AttackDesign(
             key,
             attack.norm,
             attack.epsilons,
@@ -123,7 +123,7 @@ def plan_of(name: str, experiment: Experiment) -> Plan:
         for key, attack in experiment.attacks.items()
     )
     certificates = (
-        PlannedCertificate(
+        CertificateDesign(
             key,
             one.norm,
             one.certifies,
@@ -134,7 +134,9 @@ def plan_of(name: str, experiment: Experiment) -> Plan:
     )
     headline: dict[str, tuple[float, ...]] = dict(experiment.headline.items())
     titles = {key: one.title for key, one in experiment.variants.items() if one.title}
-    return Plan(name, variants, tuple(experiment.seeds), tuple(attacks), tuple(certificates), titles, headline)
+    return ExperimentDesign(
+        name, variants, tuple(experiment.seeds), tuple(attacks), tuple(certificates), titles, headline
+    )
 
 
 def _repeats(experiment: Experiment) -> dict[str, str]:
@@ -145,17 +147,17 @@ def _repeats(experiment: Experiment) -> dict[str, str]:
     return {key: names[0] for names in alike.values() if len(names) > 1 for key in names}
 
 
-def plan_from(metadata: Mapping[str, str]) -> Plan | None:
+def design_from_metadata(metadata: Mapping[str, str]) -> ExperimentDesign | None:
     """Rebuild the plan that a file's metadata holds; None where it holds none.
 
     Raises InputError when what it holds is no plan.
     """
-    if PLAN_KEY not in metadata:
+    if DESIGN_KEY not in metadata:
         return None
     try:
-        plain: dict[str, Any] = json.loads(metadata[PLAN_KEY])
+        plain: dict[str, Any] = json.loads(metadata[DESIGN_KEY])
         attacks = tuple(
-            PlannedAttack(
+            AttackDesign(
                 item["name"],
                 item["norm"],
                 item["epsilons"] and tuple(item["epsilons"]),
@@ -170,14 +172,12 @@ def plan_from(metadata: Mapping[str, str]) -> Plan | None:
             for item in plain["attacks"]
         )
         certificates = tuple(
-            PlannedCertificate(
-                item["name"], item["norm"], item["certifies"], tuple(item["variants"]), item.get("title")
-            )
+            CertificateDesign(item["name"], item["norm"], item["certifies"], tuple(item["variants"]), item.get("title"))
             for item in plain["certificates"]
         )
         headline = {norm: tuple(values) for norm, values in plain.get("headline", {}).items()}
         variants, seeds = tuple(plain["variants"]), tuple(plain["seeds"])
-        return Plan(
+        return ExperimentDesign(
             plain["experiment"], variants, seeds, attacks, certificates, dict(plain.get("titles", {})), headline
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -38,13 +38,13 @@ configuration decides it and `inputs` the digests of what it read, both JSON. `c
 `seconds` and `versions` are the circumstances.
 """
 
-RUN_METADATA = ("commit", "dirty", "finished", "seconds", "versions")
+ORIGINS_VOLATILE = ("commit", "dirty", "finished", "seconds", "versions")
 """Columns that differ from making to making, and so decide no digest."""
 
 _IDS = ("experiment", "variant", "seed", "name")
 
 
-def origins(files: Mapping[Cell, Path]) -> pa.Table:
+def read_origins(files: Mapping[Cell, Path]) -> pa.Table:
     """Read what made each cell from its file's metadata: rows of ORIGINS_SCHEMA, as `files` orders them.
 
     Raises InputError when a file is missing or damaged.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gauntlet.reporting.aggregation.definitions import CERTIFIED, WORST_CASE, is_certified, is_robust
-from gauntlet.reporting.aggregation.design import Plan, PlannedAttack
+from gauntlet.reporting.aggregation.design import AttackDesign, ExperimentDesign
 from gauntlet.reporting.aggregation.queries import Evaluations, attack_grid, norm_grids, open_connection
 
 CLEAN = "clean"
@@ -45,22 +45,22 @@ class Outcomes:
     missing: NDArray[np.int64]
 
 
-def outcomes(evaluations: Evaluations) -> Iterator[Outcomes]:
+def read_outcomes(evaluations: Evaluations) -> Iterator[Outcomes]:
     """Give the outcomes of every attack and worst case at each budget where the summary states it; clean comes last.
 
     In memory are a few numbers of 4 bytes per row of one attack, and of attacks that are repeated with other seeds.
     """
-    plan, grids = evaluations.plan, norm_grids(evaluations)
+    design, grids = evaluations.design, norm_grids(evaluations)
     samples = evaluations.query("SELECT DISTINCT index FROM evaluations ORDER BY index")["index"].to_numpy()
-    shape = (len(plan.variants), len(plan.seeds), len(samples))
+    shape = (len(design.variants), len(design.seeds), len(samples))
     clean = np.full(shape, -1, dtype=np.int8)
-    clean_missing = np.zeros(len(plan.variants), np.int64)
-    for norm in plan.norms:
+    clean_missing = np.zeros(len(design.variants), np.int64)
+    for norm in design.norms:
         worst, kept = np.full(shape, np.nan, np.float32), dict[str, list[NDArray[np.float32]]]()
-        lacking = np.zeros(len(plan.variants), np.int64)
-        for attack in plan.attacks_in(norm):
-            levels, seen = _levels(evaluations.connection, plan, samples, attack.name)
-            missing = _missing(plan, attack, levels)
+        lacking = np.zeros(len(design.variants), np.int64)
+        for attack in design.attacks_in(norm):
+            levels, seen = _levels(evaluations.connection, design, samples, attack.name)
+            missing = _missing(design, attack, levels)
             yield from _robust(attack.name, norm, attack_grid(attack, grids), levels[:, :, None], missing)
             np.minimum(clean, seen, out=clean, where=(seen >= 0) & (clean >= 0))
             np.copyto(clean, seen, where=clean < 0)
@@ -71,9 +71,9 @@ def outcomes(evaluations: Evaluations) -> Iterator[Outcomes]:
                 kept.setdefault(attack.repeats, []).append(levels)
         yield from _robust(f"{WORST_CASE}{norm}", norm, grids[norm], worst[:, :, None], lacking)
         for first, every in kept.items():
-            attack = next(one for one in plan.attacks if one.name == first)
+            attack = next(one for one in design.attacks if one.name == first)
             together = np.stack(every, axis=2)
-            absent = np.sum([_missing(plan, attack, levels) for levels in every], axis=0)
+            absent = np.sum([_missing(design, attack, levels) for levels in every], axis=0)
             yield from _robust(f"{SEEDS}{first}", norm, attack_grid(attack, grids), together, absent)
     kept_samples = _common(np.where(clean < 0, np.nan, clean)[:, :, None])
     present = np.asarray((clean >= 0).any(-1))[:, :, None]
@@ -82,16 +82,18 @@ def outcomes(evaluations: Evaluations) -> Iterator[Outcomes]:
         yield Outcomes(CLEAN, "", None, 0.0, clean[:, :, None, kept_samples] == 1, present, clean_missing)
 
 
-def certified_outcomes(path: Path, plan: Plan, radii: Mapping[str, Sequence[float]]) -> Iterator[Outcomes]:
+def read_certified_outcomes(
+    path: Path, design: ExperimentDesign, radii: Mapping[str, Sequence[float]]
+) -> Iterator[Outcomes]:
     """Give who is certified right at each of its norm's `radii`, for every certificate of a combined file."""
     with open_connection() as connection:
         connection.read_parquet(str(path), hive_partitioning=False).create_view("rows")
         found = connection.sql("SELECT DISTINCT index FROM rows ORDER BY index").to_arrow_table()
         samples = found["index"].to_numpy()
-        for certificate in plan.certificates:
-            levels, _ = _levels(connection, plan, samples, certificate.name, certificate=True)
+        for certificate in design.certificates:
+            levels, _ = _levels(connection, design, samples, certificate.name, certificate=True)
             levels = levels[:, :, None]
-            planned = np.asarray([len(plan.seeds) * (one in certificate.variants) for one in plan.variants])
+            planned = np.asarray([len(design.seeds) * (one in certificate.variants) for one in design.variants])
             present, kept = _present(levels), _common(levels)
             for radius in radii.get(certificate.norm, ()):
                 right = is_certified(levels[..., kept], radius)
@@ -112,7 +114,7 @@ def _robust(
 
 def _levels(
     connection: duckdb.DuckDBPyConnection,
-    plan: Plan,
+    design: ExperimentDesign,
     samples: NDArray[np.int64],
     name: str,
     *,
@@ -127,9 +129,9 @@ def _levels(
         if certificate
         else _ROWS.format(level="fooled_at", clean="correct", table="evaluations", name="attack")
     )
-    shape = (len(plan.variants), len(plan.seeds), len(samples))
+    shape = (len(design.variants), len(design.seeds), len(samples))
     levels, clean = np.full(shape, np.nan, np.float32), np.full(shape, -1, np.int8)
-    given = {"variants": list(plan.variants), "seeds": list(plan.seeds), "name": name}
+    given = {"variants": list(design.variants), "seeds": list(design.seeds), "name": name}
     for batch in connection.sql(sql, params=given).to_arrow_reader(1 << 18):
         variant, seed, index, level, right = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
         place = variant, seed, np.searchsorted(samples, index)
@@ -137,8 +139,8 @@ def _levels(
     return levels, clean
 
 
-def _missing(plan: Plan, attack: PlannedAttack, levels: NDArray[np.float32]) -> NDArray[np.int64]:
-    planned = np.asarray([len(plan.seeds) * (variant not in attack.without) for variant in plan.variants])
+def _missing(design: ExperimentDesign, attack: AttackDesign, levels: NDArray[np.float32]) -> NDArray[np.int64]:
+    planned = np.asarray([len(design.seeds) * (variant not in attack.without) for variant in design.variants])
     return np.asarray(np.maximum(planned - (~np.isnan(levels)).any(-1).sum(-1), 0))
 
 

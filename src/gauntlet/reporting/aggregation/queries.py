@@ -24,7 +24,7 @@ from gauntlet.reporting.aggregation.definitions import (
     WORST_CASE,
     counts_in,
 )
-from gauntlet.reporting.aggregation.design import Plan, PlannedAttack, plan_from
+from gauntlet.reporting.aggregation.design import AttackDesign, ExperimentDesign, design_from_metadata
 
 MEMORY_LIMIT = "1GiB"
 
@@ -61,7 +61,7 @@ class Evaluations:
     """
 
     path: Path
-    plan: Plan
+    design: ExperimentDesign
     connection: duckdb.DuckDBPyConnection
 
     def query(self, sql: str, **parameters: object) -> pa.Table:
@@ -78,12 +78,12 @@ def open_evaluations(path: Path) -> Iterator[Evaluations]:
     Raises InputError when the file is missing or no evaluations file.
     """
     metadata = read_metadata(path)
-    planned = plan_from(metadata)
+    planned = design_from_metadata(metadata)
     with open_connection() as connection:
         _create_views(connection, path, planned)
-        unplanned = Evaluations(path, Plan("", (), (), ()), connection)
-        plan = planned or _plan_from_rows(unplanned)
-        yield replace(unplanned, plan=plan)
+        undesigned = Evaluations(path, ExperimentDesign("", (), (), ()), connection)
+        design = planned or _plan_from_rows(undesigned)
+        yield replace(undesigned, design=design)
 
 
 @contextmanager
@@ -111,19 +111,21 @@ def norm_grids(evaluations: Evaluations) -> dict[str, tuple[float, ...]]:
     two digits. Values compare with the rows' float32 budgets after rounding to float32.
     """
     grids: dict[str, tuple[float, ...]] = {}
-    for norm in evaluations.plan.norms:
-        bounded = [attack.epsilons for attack in evaluations.plan.attacks_in(norm) if attack.epsilons and attack.counts]
+    for norm in evaluations.design.norms:
+        bounded = [
+            attack.epsilons for attack in evaluations.design.attacks_in(norm) if attack.epsilons and attack.counts
+        ]
         grids[norm] = tuple(sorted({value for grid in bounded for value in grid})) or _deciles(evaluations, norm)
     return grids
 
 
-def attack_grid(attack: PlannedAttack, grids: dict[str, tuple[float, ...]]) -> tuple[float, ...]:
+def attack_grid(attack: AttackDesign, grids: dict[str, tuple[float, ...]]) -> tuple[float, ...]:
     """Give the budgets at which one attack's accuracy is stated: its own grid, or its norm's."""
     return attack.epsilons or grids[attack.norm]
 
 
-def _create_views(connection: duckdb.DuckDBPyConnection, path: Path, plan: Plan | None) -> None:
-    uncounted = plan.uncounted if plan else ()
+def _create_views(connection: duckdb.DuckDBPyConnection, path: Path, design: ExperimentDesign | None) -> None:
+    uncounted = design.uncounted if design else ()
     try:
         rows = connection.read_parquet(str(path), hive_partitioning=False, file_row_number=True)
         rows.create_view("rows")
@@ -135,7 +137,7 @@ def _create_views(connection: duckdb.DuckDBPyConnection, path: Path, plan: Plan 
         raise InputError(f"this is no evaluations file ({reason})", where=str(path)) from error
 
 
-def _plan_from_rows(evaluations: Evaluations) -> Plan:
+def _plan_from_rows(evaluations: Evaluations) -> ExperimentDesign:
     """Plan after what is there: names in order of first appearance, a grid where an attack has few distinct budgets."""
     cells = evaluations.query(
         "SELECT experiment, variant, seed, attack, norm, min(file_row_number) AS position "
@@ -145,9 +147,9 @@ def _plan_from_rows(evaluations: Evaluations) -> Plan:
     if len(experiments) != 1:
         raise InputError(f"it holds {len(experiments)} experiments, not one", where=str(evaluations.path))
     norms = dict(zip(cells["attack"], cells["norm"], strict=True))
-    attacks = (PlannedAttack(name, norm, _budgets(evaluations, name)) for name, norm in norms.items())
+    attacks = (AttackDesign(name, norm, _budgets(evaluations, name)) for name, norm in norms.items())
     variants, seeds = (tuple(dict.fromkeys(cells[column])) for column in ("variant", "seed"))
-    return Plan(experiments[0], variants, tuple(sorted(seeds)), tuple(attacks))
+    return ExperimentDesign(experiments[0], variants, tuple(sorted(seeds)), tuple(attacks))
 
 
 def _budgets(evaluations: Evaluations, attack: str) -> tuple[float, ...] | None:

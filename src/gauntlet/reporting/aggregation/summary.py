@@ -59,7 +59,7 @@ _COUNTS = f"""
 _MEDIANS = "SELECT name, median(distance) AS median FROM outcomes WHERE variant = $variant GROUP BY name"
 
 
-def summarise(path: Path, *, flags: Flags | None = None) -> pa.Table:
+def summarize(path: Path, *, flags: Flags | None = None) -> pa.Table:
     """Summarise a combined evaluations file into rows of SUMMARY_SCHEMA, in the order of its plan, worst case first.
 
     `flags` is what diagnostics found, None where there are none.
@@ -69,9 +69,9 @@ def summarise(path: Path, *, flags: Flags | None = None) -> pa.Table:
     with open_evaluations(path) as evaluations:
         grids = norm_grids(evaluations)
         budgets = {f"{WORST_CASE}{norm}": grid for norm, grid in grids.items()}
-        budgets |= {attack.name: attack_grid(attack, grids) for attack in evaluations.plan.attacks}
+        budgets |= {attack.name: attack_grid(attack, grids) for attack in evaluations.design.attacks}
         rows: list[dict[str, Any]] = []
-        for variant in evaluations.plan.variants:
+        for variant in evaluations.design.variants:
             found = _variant_rows(evaluations, variant, budgets)
             for row in found:
                 told = None if flags is None else ", ".join(flags_for(flags, variant, row["norm"]))
@@ -83,20 +83,20 @@ def _variant_rows(
     evaluations: Evaluations, variant: str, budgets: dict[str, tuple[float, ...]]
 ) -> list[dict[str, Any]]:
     """Summarise one variant, so that memory does not grow with their number."""
-    plan = evaluations.plan
+    design = evaluations.design
     held = evaluations.query("SELECT DISTINCT seed, attack FROM evaluations WHERE variant = $variant", variant=variant)
     present = set(zip(held["seed"].to_pylist(), held["attack"].to_pylist(), strict=True))
     measured = _measure(evaluations, variant, budgets)
     rows: list[dict[str, Any]] = []
-    for norm in plan.norms:
-        here = [attack for attack in plan.attacks_in(norm) if variant not in attack.without]
+    for norm in design.norms:
+        here = [attack for attack in design.attacks_in(norm) if variant not in attack.without]
         members, counting = [attack.name for attack in here], [attack.name for attack in here if attack.counts]
         for name, over in [(f"{WORST_CASE}{norm}", counting), *((member, [member]) for member in members)]:
             counts = {
-                "attacks": sum(any((seed, member) in present for seed in plan.seeds) for member in over),
-                "missing": sum((seed, member) not in present for seed in plan.seeds for member in over),
+                "attacks": sum(any((seed, member) in present for seed in design.seeds) for member in over),
+                "missing": sum((seed, member) not in present for seed in design.seeds for member in over),
             }
-            head = {"experiment": plan.experiment, "variant": variant, "attack": name, "norm": norm, **counts}
+            head = {"experiment": design.experiment, "variant": variant, "attack": name, "norm": norm, **counts}
             rows += [head | row for row in measured.get(name, _nothing(budgets[name]))]
     return rows
 

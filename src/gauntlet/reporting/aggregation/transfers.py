@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gauntlet.reporting.aggregation.design import Plan
+from gauntlet.reporting.aggregation.design import ExperimentDesign
 
 TRANSFERS_SCHEMA = pa.schema(
     [
@@ -29,19 +29,19 @@ the model of `source` of the same training seed; of an ensemble, the names joine
 """
 
 
-def transfers(summary: pa.Table, plan: Plan) -> pa.Table:
+def list_transfers(summary: pa.Table, design: ExperimentDesign) -> pa.Table:
     """List how every variant withstands attacks on others: rows of TRANSFERS_SCHEMA, sources and targets as planned.
 
     An attack on an ensemble leaves out the attacked variant, and then has the others as its source.
     """
     rows: list[dict[str, Any]] = []
-    seen = {attack.name: attack.sources for attack in plan.attacks if attack.sources}
+    seen = {attack.name: attack.sources for attack in design.attacks if attack.sources}
     for row in summary.to_pylist():
         if row["attack"] in seen:
             # Ensembles see their models in the order of the configuration.
-            others = (one for one in plan.variants if one in seen[row["attack"]] and one != row["variant"])
+            others = (one for one in design.variants if one in seen[row["attack"]] and one != row["variant"])
             told = {name: row[name] for name in TRANSFERS_SCHEMA.names if name in row}
             rows.append({**told, "source": "+".join(others), "target": row["variant"]})
-    place = {name: number for number, name in enumerate(plan.variants)}
+    place = {name: number for number, name in enumerate(design.variants)}
     rows.sort(key=lambda row: place.get(row["source"], len(place)))
     return pa.Table.from_pylist(rows, schema=TRANSFERS_SCHEMA)

@@ -126,7 +126,7 @@ def _choose(inputs: FigureInputs, attack: str | None) -> list[ExamplesFile]:
         raise InputError(f"no examples were kept of the attack '{attack}'", remedy=f"known: {', '.join(names)}")
     if attack is None and names:
         with open_evaluations(inputs.path("evaluations")) as evaluations:
-            planned = {item.name: item for item in evaluations.plan.attacks}
+            planned = {item.name: item for item in evaluations.design.attacks}
         attack = min(names, key=lambda name: _preference(name, planned, kept))
     of_variant: dict[str, ExamplesFile] = {}
     for variant in inputs.variants:
@@ -168,7 +168,7 @@ def _load(inputs: FigureInputs, item: ExamplesFile, most: int) -> list[_Example]
         norm = next(iter(found.values()))["norm"] if found else ""
         radii: dict[int, float] = {}
         if inputs.has("certificates"):
-            named = {"certificates": str(inputs.path("certificates")), "of_others": list(evaluations.plan.of_others)}
+            named = {"certificates": str(inputs.path("certificates")), "of_others": list(evaluations.design.of_others)}
             table = evaluations.query(_RADII, **key, norm=norm, **named)
             radii = dict(zip(table["index"].to_pylist(), table["radius"].to_pylist(), strict=True))
     examples = [

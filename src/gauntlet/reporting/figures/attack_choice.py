@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from gauntlet.reporting.aggregation import PlannedAttack
+from gauntlet.reporting.aggregation import AttackDesign
 
 
-def strongest_attack(attacks: Sequence[PlannedAttack], summary: Sequence[Mapping[str, Any]]) -> PlannedAttack | None:
+def strongest_attack(attacks: Sequence[AttackDesign], summary: Sequence[Mapping[str, Any]]) -> AttackDesign | None:
     """Return the attack with the lowest robust accuracy at its largest budget; None if none was measured.
 
     Bounded attacks come first, since without a bound nearly every sample is fooled. Ties are broken by the mean over

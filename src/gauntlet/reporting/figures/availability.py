@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gauntlet.core.parquet import read_columns
-from gauntlet.reporting.aggregation import Plan, open_evaluations
+from gauntlet.reporting.aggregation import ExperimentDesign, open_evaluations
 from gauntlet.reporting.figures.catalog import TABLES, figure_names
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.robustness.inspection.arrays import read_arrays
@@ -14,11 +14,11 @@ def available_figures(inputs: FigureInputs) -> list[str]:
     plan = None
     if inputs.has("evaluations"):
         with open_evaluations(inputs.path("evaluations")) as evaluations:
-            plan = evaluations.plan
+            plan = evaluations.design
     return figure_names(tables={name for name in TABLES if inputs.has(name)}, features=_features(inputs, plan))
 
 
-def _features(inputs: FigureInputs, plan: Plan | None) -> set[str]:
+def _features(inputs: FigureInputs, plan: ExperimentDesign | None) -> set[str]:
     """Return the features of the experiment, see `catalog.FEATURES`; the graph derives them from the configuration."""
     attacks = plan.attacks if plan else ()
     features = {

@@ -42,7 +42,7 @@ def certificate_distance(inputs: FigureInputs, *, style: Style) -> Figure:
     nothing is left to draw the panel says why.
     """
     with open_evaluations(inputs.path("evaluations")) as evaluations:
-        others = list(evaluations.plan.of_others)
+        others = list(evaluations.design.of_others)
         table = evaluations.query(_PAIRS, certificates=str(inputs.path("certificates")), of_others=others).to_pydict()
     pairs = {key: np.asarray(values) for key, values in table.items() if key in ("variant", "norm", "certificate")}
     radius = np.asarray(table["radius"], dtype=np.float64)

@@ -11,7 +11,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.aggregation import WORST_CASE, Evaluations, Plan, PlannedCertificate, open_evaluations
+from gauntlet.reporting.aggregation import (
+    WORST_CASE,
+    CertificateDesign,
+    Evaluations,
+    ExperimentDesign,
+    open_evaluations,
+)
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import (
     Style,
@@ -51,7 +57,7 @@ class _Panel:
     At each `radius` (R,), per variant, in percent (seeds, R): what is certified, and what no attack fooled.
     """
 
-    certificate: PlannedCertificate
+    certificate: CertificateDesign
     radius: NDArray[np.float64]
     certified: Curves
     unfooled: Curves
@@ -72,7 +78,7 @@ def certified_accuracy(inputs: FigureInputs, *, style: Style) -> Figure:
     A smoothed classifier is not the model that was attacked, so that its panels have no curves of attacks.
     """
     with open_evaluations(inputs.path("evaluations")) as evaluations:
-        plan = evaluations.plan
+        plan = evaluations.design
         panels = [_panel(evaluations, one, str(inputs.path("certificates"))) for one in plan.certificates]
     names = [name for name in inputs.variants if any(name in panel.certified for panel in panels)]
     columns = 2 if len(panels) in (2, 4) else min(3, max(1, len(panels)))
@@ -93,7 +99,7 @@ def certified_accuracy(inputs: FigureInputs, *, style: Style) -> Figure:
     return figure
 
 
-def _panel(evaluations: Evaluations, certificate: PlannedCertificate, path: str) -> _Panel:
+def _panel(evaluations: Evaluations, certificate: CertificateDesign, path: str) -> _Panel:
     named = {"name": certificate.name, "certificates": path}
     (largest,) = evaluations.query(_LARGEST, **named)["largest"].to_pylist()
     scale = {"step": 1.06 * (largest or 1.0) / _STEPS, "steps": _STEPS}
@@ -134,7 +140,7 @@ def _label(axes: Axes, panel: _Panel) -> None:
     axes.set_xlim(0, panel.radius[-1])
 
 
-def _notes(plan: Plan, panels: list[_Panel]) -> list[str]:
+def _notes(plan: ExperimentDesign, panels: list[_Panel]) -> list[str]:
     """Say what bands and thin lines are, where there are any, and how many cells are missing."""
     band = "band: lowest to highest seed" if len(plan.seeds) > 1 else ""
     thin = "thin: no attack fooled the model within the radius" if any(panel.unfooled for panel in panels) else ""

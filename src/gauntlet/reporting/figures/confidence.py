@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.aggregation import Evaluations, Plan, PlannedAttack, confidence, open_evaluations
+from gauntlet.reporting.aggregation import (
+    AttackDesign,
+    Evaluations,
+    ExperimentDesign,
+    count_confidences,
+    open_evaluations,
+)
 from gauntlet.reporting.figures.attack_choice import strongest_attack
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import PALETTE, Style, hide_unused, legend_above, legend_rows, note_below, plain
@@ -40,7 +46,7 @@ def confidence_histograms(inputs: FigureInputs, *, style: Style, most_variants: 
     """
     rows = read_table(inputs.path("summary")).to_pylist()
     with open_evaluations(inputs.path("evaluations")) as evaluations:
-        attack, noise = _chosen(evaluations.plan, rows)
+        attack, noise = _chosen(evaluations.design, rows)
         found = {name: _histograms(evaluations, name, attack, noise) for name in inputs.variants}
     variants = [name for name, one in found.items() if one][:most_variants]
     kinds = [kind for kind in _LOOKS if any(kind in found[name] for name in variants)]
@@ -86,7 +92,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 }
 
 
-def _chosen(plan: Plan, rows: Sequence[dict[str, Any]]) -> tuple[PlannedAttack | None, PlannedAttack | None]:
+def _chosen(plan: ExperimentDesign, rows: Sequence[dict[str, Any]]) -> tuple[AttackDesign | None, AttackDesign | None]:
     """Choose the attack and the noise that are shown, where there are any."""
     noises = sorted(
         (attack for attack in plan.attacks if attack.noise or not attack.counts), key=lambda one: one.counts
@@ -97,13 +103,13 @@ def _chosen(plan: Plan, rows: Sequence[dict[str, Any]]) -> tuple[PlannedAttack |
 
 
 def _histograms(
-    evaluations: Evaluations, variant: str, attack: PlannedAttack | None, noise: PlannedAttack | None
+    evaluations: Evaluations, variant: str, attack: AttackDesign | None, noise: AttackDesign | None
 ) -> Histograms:
     """Count images by confidence; a kind of which there are none is left out."""
     found: Histograms = {}
     for one, kind in ((attack, "adversarial"), (noise, "noise")):
         if one is not None:
-            counts = confidence(evaluations, variant, one.name, bins=_BINS)
+            counts = count_confidences(evaluations, variant, one.name, bins=_BINS)
             found.setdefault("clean", counts.clean)
             # Every image of noise is one; of an attack those that failed are clean ones, or nearly.
             found[kind] = counts.fooled if kind == "adversarial" else counts.fooled + counts.withstood

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.aggregation import Coverage, PlannedAttack, coverage, open_evaluations
+from gauntlet.reporting.aggregation import AttackDesign, CoverageCurve, measure_coverage, open_evaluations
 from gauntlet.reporting.figures.attack_choice import strongest_attack
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import (
@@ -49,11 +49,11 @@ def failure_against_coverage(inputs: FigureInputs, *, style: Style) -> Figure:
     """
     rows = read_table(inputs.path("summary")).to_pylist()
     with open_evaluations(inputs.path("evaluations")) as evaluations:
-        attacks = evaluations.plan.attacks
+        attacks = evaluations.design.attacks
         shown = [attack for attack in attacks if attack.maximizes == "confidence"]
         shown = shown or list(filter(None, [strongest_attack(attacks, rows)]))
         curves = {
-            (attack.name, variant): coverage(evaluations, variant, attack.name)
+            (attack.name, variant): measure_coverage(evaluations, variant, attack.name)
             for attack in shown
             for variant in inputs.variants
         }
@@ -89,12 +89,12 @@ def failure_against_coverage(inputs: FigureInputs, *, style: Style) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, inputs: FigureInputs, variant: str, curve: Coverage) -> Any:
+def _draw(axes: Axes, inputs: FigureInputs, variant: str, curve: CoverageCurve) -> Any:
     look: Mapping[str, Any] = line_style(inputs.variants, variant)
     return axes.plot(100 * curve.clean, 100 * curve.failure, **look, markevery=_MARKED_EVERY, clip_on=False)[0]
 
 
-def _budgets(attack: PlannedAttack) -> str:
+def _budgets(attack: AttackDesign) -> str:
     """Write the norm of an attack and, where it is bounded, up to which budget it went."""
     norm = norm_label(attack.norm)
     return f"{norm} ≤ {budget_text(max(attack.epsilons))}" if attack.epsilons else norm

@@ -52,7 +52,7 @@ def heat_map(inputs: FigureInputs, *, style: Style, epsilon: float | None = None
     rows = read_table(inputs.path("summary")).to_pylist()
     variants = [name for name in inputs.variants if any(row["variant"] == name for row in rows)]
     with open_evaluations(inputs.path("evaluations")) as evaluations:
-        asked = evaluations.plan.headline
+        asked = evaluations.design.headline
     norms = dict.fromkeys(row["norm"] for row in rows)
     stated = {norm: epsilon or (asked[norm][0] if asked.get(norm) else stated_budget(rows, norm)) for norm in norms}
     columns, groups = _columns(rows, stated, inputs)

@@ -43,7 +43,7 @@ def paired_budgets(inputs: FigureInputs, *, style: Style, most_variants: int = 8
     """
     variants = list(inputs.variants[:most_variants])
     with open_evaluations(inputs.path("evaluations")) as evaluations:
-        plan = evaluations.plan
+        plan = evaluations.design
         norms = [norm for norm in plan.norms if any(attack.counts for attack in plan.attacks_in(norm))]
         pairs = {norm: [_pairs(evaluations, norm, *two) for two in itertools.pairwise(variants)] for norm in norms}
     wide = len(norms) > 1 or len(variants) > 4

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from gauntlet.reporting.aggregation import Plan, open_evaluations
+from gauntlet.reporting.aggregation import ExperimentDesign, open_evaluations
 from gauntlet.reporting.figures.history_labels import labeled_history
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs, HistoryFile, InspectionFile
 
@@ -16,7 +16,7 @@ _TABLES = ("summary", "certificates", "attacks", "diagnostics", "origins")
 def find_inputs(
     evaluations: Path,
     *,
-    plan: Plan | None = None,
+    plan: ExperimentDesign | None = None,
     classes: tuple[str, ...] = (),
     current: Collection[Path] | None = None,
 ) -> FigureInputs:
@@ -29,7 +29,7 @@ def find_inputs(
     """
     if plan is None:
         with open_evaluations(evaluations) as opened:
-            plan = opened.plan
+            plan = opened.design
     folder = evaluations.parent
     tables: dict[str, Any] = {name: folder / f"{name}.parquet" for name in _TABLES}
     return FigureInputs(
@@ -45,7 +45,7 @@ def find_inputs(
     )
 
 
-def _histories(folder: Path, plan: Plan, current: Collection[Path] | None) -> Iterator[HistoryFile]:
+def _histories(folder: Path, plan: ExperimentDesign, current: Collection[Path] | None) -> Iterator[HistoryFile]:
     for variant in plan.variants:
         for seed in plan.seeds:
             path = folder / "models" / _model(variant, seed) / "history.parquet"
@@ -53,14 +53,14 @@ def _histories(folder: Path, plan: Plan, current: Collection[Path] | None) -> It
                 yield labeled_history(variant, seed, path)
 
 
-def _examples(folder: Path, plan: Plan, current: Collection[Path] | None) -> Iterator[ExamplesFile]:
+def _examples(folder: Path, plan: ExperimentDesign, current: Collection[Path] | None) -> Iterator[ExamplesFile]:
     for variant, seed, attack in plan.cells():
         path = folder / "evaluations" / _model(variant, seed) / f"attack={attack}" / "examples.safetensors"
         if _usable(path, current):
             yield ExamplesFile(variant, seed, attack, path)
 
 
-def _inspections(folder: Path, plan: Plan, current: Collection[Path] | None) -> Iterator[InspectionFile]:
+def _inspections(folder: Path, plan: ExperimentDesign, current: Collection[Path] | None) -> Iterator[InspectionFile]:
     """Yield one file per variant, of the first planned seed that was inspected."""
     for variant in plan.variants:
         for seed in plan.seeds:

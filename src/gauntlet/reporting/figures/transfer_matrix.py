@@ -14,7 +14,14 @@ from matplotlib.patheffects import Normal, Stroke
 
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.aggregation import WORST_CASE, Plan, headline, norm_grids, open_evaluations, transfers
+from gauntlet.reporting.aggregation import (
+    WORST_CASE,
+    ExperimentDesign,
+    headline_budgets,
+    list_transfers,
+    norm_grids,
+    open_evaluations,
+)
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, hide_unused, norm_label, note_below, plain
 from gauntlet.reporting.footnotes import flagged, flags_note
@@ -58,9 +65,9 @@ def transfer_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
     """
     rows = read_table(inputs.path("summary"))
     with open_evaluations(inputs.path("evaluations")) as evaluations:
-        plan = evaluations.plan
-        stated = headline(plan, norm_grids(evaluations))
-    matrices = _matrices(transfers(rows, plan).to_pylist(), rows.to_pylist(), plan, stated, inputs)
+        plan = evaluations.design
+        stated = headline_budgets(plan, norm_grids(evaluations))
+    matrices = _matrices(list_transfers(rows, plan).to_pylist(), rows.to_pylist(), plan, stated, inputs)
     most = max((len(matrix.rows) for matrix in matrices), default=1)
     titles = inputs.titles_of()
     cell_in = _CELL_EM * style.small_pt / 72
@@ -81,7 +88,11 @@ def transfer_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
 
 
 def _matrices(
-    found: Sequence[Row], rows: Sequence[Row], plan: Plan, stated: dict[str, tuple[float, ...]], inputs: FigureInputs
+    found: Sequence[Row],
+    rows: Sequence[Row],
+    plan: ExperimentDesign,
+    stated: dict[str, tuple[float, ...]],
+    inputs: FigureInputs,
 ) -> list[_Matrix]:
     attacks = {attack.name: attack for attack in plan.attacks}
     matrices = []

@@ -120,7 +120,7 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
     path = inputs.path("evaluations")
     rows = read_table(inputs.path("summary")).to_pylist()
     with open_evaluations(path) as evaluations:
-        plan = evaluations.plan
+        plan = evaluations.design
         cells = _cells(evaluations)
         grids = norm_grids(evaluations)
         certified = {norm: _certified(evaluations, inputs, norm, grids[norm]) for norm in plan.norms}
@@ -179,9 +179,9 @@ def _cells(evaluations: Evaluations) -> list[dict[str, Any]]:
     """List every planned cell in the plan's order; those that are missing have no samples."""
     found = {(row["variant"], row["seed"], row["attack"]): row for row in evaluations.query(_CELLS).to_pylist()}
     nothing = {"samples": 0, "clean": None, "fooled": 0, "robust": 0, "errors": 0, "distance": None}
-    norms = {attack.name: attack.norm for attack in evaluations.plan.attacks}
+    norms = {attack.name: attack.norm for attack in evaluations.design.attacks}
     cells = []
-    for variant, seed, attack in evaluations.plan.cells():
+    for variant, seed, attack in evaluations.design.cells():
         head = {"variant": variant, "seed": seed, "attack": attack, "forwards": None, "backwards": None}
         row = head | nothing | found.get((variant, seed, attack), {})
         cells.append(row | {"norm": NORM_NAMES.get(norms[attack], norms[attack])})
@@ -197,7 +197,7 @@ def _certified(
     shares = ", ".join(f"avg(({certified_at(repr(budget))})::INT)" for budget in grid)
     table = evaluations.query(_CERTIFIED.format(shares=shares), norm=norm, path=str(inputs.certificates))
     place = {variant: number for number, variant in enumerate(inputs.variants)}
-    certifies = {one.name: one.certifies for one in evaluations.plan.certificates}
+    certifies = {one.name: one.certifies for one in evaluations.design.certificates}
     rows = [row | {"certifies": certifies.get(row["certificate"], "model")} for row in table.to_pylist()]
     return tuple(sorted(rows, key=lambda row: (place.get(row["variant"], len(place)), row["certificate"])))
 

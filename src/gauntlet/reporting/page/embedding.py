@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gauntlet.core.parquet import read_metadata, read_table
-from gauntlet.reporting.aggregation import Plan
+from gauntlet.reporting.aggregation import ExperimentDesign
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import PALETTE, line_style
 from gauntlet.reporting.formatting import NORM_NAMES, budget_text, is_worst_case
@@ -30,7 +30,9 @@ def as_json(value: Any) -> str:
     return text
 
 
-def embedded(plan: Plan, rows: Sequence[Mapping[str, Any]], inputs: FigureInputs, gallery: Gallery) -> dict[str, Any]:
+def embedded(
+    plan: ExperimentDesign, rows: Sequence[Mapping[str, Any]], inputs: FigureInputs, gallery: Gallery
+) -> dict[str, Any]:
     """Gather what the script needs as plain values; `rows` are those of the summary."""
     evaluations = inputs.path("evaluations")
     return {

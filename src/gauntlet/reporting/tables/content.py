@@ -11,16 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gauntlet.reporting.aggregation import (
-    CLEAN,
-    SEEDS,
     WORST_CASE,
     Evaluations,
-    Plan,
-    headline,
-    headline_radii,
+    ExperimentDesign,
+    headline_budgets,
     norm_grids,
     open_evaluations,
 )
+from gauntlet.reporting.aggregation.headline import headline_radii
+from gauntlet.reporting.aggregation.outcomes import CLEAN, SEEDS
 from gauntlet.reporting.tables.numbers import clean_numbers, is_repeated, repeated_numbers
 
 SHARED = ("accuracy", "wilson_low", "wilson_high", "t_low", "t_high", "seeds", "samples", "missing", "errors", "flags")
@@ -85,14 +84,14 @@ class Cell:
 class Content:
     """The table: `cells` by (variant, column); `left_out` are attacks without a column."""
 
-    plan: Plan
+    design: ExperimentDesign
     columns: tuple[Column, ...]
     cells: Mapping[tuple[str, Column], Cell]
     left_out: tuple[str, ...]
 
     def title(self, variant: str) -> str:
         """Give what a variant is called in print."""
-        return self.plan.titles.get(variant, variant)
+        return self.design.titles.get(variant, variant)
 
 
 def read_content(inputs: TableInputs) -> Content:
@@ -104,21 +103,23 @@ def read_content(inputs: TableInputs) -> Content:
             for column in columns
             for variant, cell in _marked(column, _column(evaluations, inputs, column), inputs.comparisons).items()
         }
-        plan = evaluations.plan
+        design = evaluations.design
     shown = {column.name for column in columns}
     left_out = tuple(
-        attack.title or attack.name for attack in plan.attacks if not shown & {attack.name, f"{SEEDS}{attack.repeats}"}
+        attack.title or attack.name
+        for attack in design.attacks
+        if not shown & {attack.name, f"{SEEDS}{attack.repeats}"}
     )
-    return Content(plan, columns, cells, left_out)
+    return Content(design, columns, cells, left_out)
 
 
 def _columns(evaluations: Evaluations, inputs: TableInputs) -> Iterator[Column]:
-    plan, grids = evaluations.plan, norm_grids(evaluations)
-    chosen = headline(plan, grids)
-    if plan.attacks:
+    design, grids = evaluations.design, norm_grids(evaluations)
+    chosen = headline_budgets(design, grids)
+    if design.attacks:
         yield Column(CLEAN, "", None, 0.0, "clean")
-    for norm in plan.norms:
-        for attack in plan.attacks_in(norm):
+    for norm in design.norms:
+        for attack in design.attacks_in(norm):
             name = f"{SEEDS}{attack.repeats}" if attack.repeats else attack.name
             if attack.repeats in (None, attack.name):
                 note = (
@@ -131,7 +132,7 @@ def _columns(evaluations: Evaluations, inputs: TableInputs) -> Iterator[Column]:
             if epsilon in grids[norm]:
                 yield Column("robust", f"{WORST_CASE}{norm}", norm, epsilon, "worst case")
     rows = inputs.certified.to_pylist()
-    for certificate in plan.certificates:
+    for certificate in design.certificates:
         radii = sorted({row["radius"] for row in rows if row["certificate"] == certificate.name})
         title = certificate.title or certificate.name
         note = "" if certificate.certifies == "model" else f"{title} is of the {certificate.certifies} classifier"
@@ -142,7 +143,7 @@ def _columns(evaluations: Evaluations, inputs: TableInputs) -> Iterator[Column]:
 
 def _column(evaluations: Evaluations, inputs: TableInputs, column: Column) -> dict[str, Cell]:
     """Read one column: a cell per variant."""
-    variants = evaluations.plan.variants
+    variants = evaluations.design.variants
     if column.measure == CLEAN:
         return {variant: _cell(clean_numbers(evaluations, variant)) for variant in variants}
     if is_repeated(column.name):
@@ -157,7 +158,7 @@ def _column(evaluations: Evaluations, inputs: TableInputs, column: Column) -> di
 
 def _repeated(evaluations: Evaluations, inputs: TableInputs, column: Column, variant: str) -> Cell:
     first = column.name.removeprefix(SEEDS)
-    if any(attack.name == first and variant in attack.without for attack in evaluations.plan.attacks):
+    if any(attack.name == first and variant in attack.without for attack in evaluations.design.attacks):
         return Cell(applies=False)
     flags = next((row["flags"] for row in _rows(inputs.summary, variant=variant, attack=first)), None)
     return _cell({**repeated_numbers(evaluations, variant, first, column.epsilon), "flags": flags})

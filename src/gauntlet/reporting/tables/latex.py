@@ -65,7 +65,7 @@ def latex_table(content: Content, *, mark: str = "") -> str:
     columns = content.columns
     size = next((size for most, size in _SIZES if len(columns) <= most), _SMALLEST)
     tight = bool(size)
-    rows = {one: [content.cells[one, column] for column in columns] for one in content.plan.variants}
+    rows = {one: [content.cells[one, column] for column in columns] for one in content.design.variants}
     widest = [max(map(text.flags, column), key=len) for column in zip(*rows.values(), strict=True)]
     groups = [(norm, len(list(members))) for norm, members in itertools.groupby(columns, key=_group)]
     lines = [

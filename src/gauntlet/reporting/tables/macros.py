@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gauntlet.config.base import spelt
 from gauntlet.core.errors import InputError
-from gauntlet.reporting.aggregation import SEEDS, WORST_CASE, Plan
+from gauntlet.reporting.aggregation import WORST_CASE, ExperimentDesign
 from gauntlet.reporting.aggregation.definitions import (
     CORRECT,
     FOOLED_AT,
@@ -14,6 +14,7 @@ from gauntlet.reporting.aggregation.definitions import (
     robust_at,
     worst_case_rows,
 )
+from gauntlet.reporting.aggregation.outcomes import SEEDS
 from gauntlet.reporting.tables import wording as text
 from gauntlet.reporting.tables.content import Column, Content
 
@@ -33,14 +34,14 @@ def macros(content: Content, *, mark: str = "") -> str:
     Raises InputError that names two numbers whose macros would have the same name.
     """
     lines, owner = [f"% {mark}"] if mark else [], dict[str, str]()
-    for variant in content.plan.variants:
+    for variant in content.design.variants:
         for column in content.columns:
             cell = content.cells[variant, column]
             if cell.accuracy is None:
                 continue
-            name = macro_name(content.plan.experiment, variant, column)
+            name = macro_name(content.design.experiment, variant, column)
             told = f"{variant}, {column.name or column.measure} {text.budget(column)}".strip()
-            lines += [f"% {query(content.plan, variant, column)}"]
+            lines += [f"% {query(content.design, variant, column)}"]
             values = {name: text.mean(cell), f"{name}Spread": text.spread(cell)}
             for key, value in values.items():
                 if key in owner:
@@ -66,7 +67,7 @@ def macro_name(experiment: str, variant: str, column: Column) -> str:
     return "".join(map(spelt, parts))
 
 
-def query(plan: Plan, variant: str, column: Column) -> str:
+def query(design: ExperimentDesign, variant: str, column: Column) -> str:
     """Write the query that gives a number of the table in percent: SQL of DuckDB, in one line."""
     where, rows, condition = f"variant = {quoted(variant)}", _EVALUATIONS, CORRECT
     if column.measure == "certified":
@@ -76,12 +77,12 @@ def query(plan: Plan, variant: str, column: Column) -> str:
         condition = robust_at(repr(column.epsilon), FOOLED_AT)
         first = column.name.removeprefix(SEEDS)
         if first != column.name:
-            repetitions = [attack.name for attack in plan.attacks if attack.repeats == first]
+            repetitions = [attack.name for attack in design.attacks if attack.repeats == first]
             where += f" AND attack IN ({', '.join(map(quoted, repetitions))})"
             return _one_line(
                 _OVER_REPETITIONS.format(robust=condition, rows=rows, where=where, attacks=len(repetitions))
             )
-        worst = worst_case_rows(quoted(column.norm), plan.uncounted)
+        worst = worst_case_rows(quoted(column.norm), design.uncounted)
         where += f" AND {worst if column.is_worst_case else f'attack = {quoted(column.name)}'}"
     return _one_line(accuracy_query(condition, rows=rows, where=where))
 

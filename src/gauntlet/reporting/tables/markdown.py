@@ -15,13 +15,13 @@ def markdown(content: Content) -> str:
     """Write the table with its notes below."""
     columns = content.columns
     lines = [
-        f"# {escaped(content.plan.experiment)}",
+        f"# {escaped(content.design.experiment)}",
         "",
         _line(["variant", *map(_head, columns)]),
         _line(["---", *["---:"] * len(columns)]),
         *(
             _line([escaped(content.title(one)), *(_shown(content.cells[one, column]) for column in columns)])
-            for one in content.plan.variants
+            for one in content.design.variants
         ),
         "",
         *(f"- {escaped(note)}" for note in text.notes(content)),
@@ -35,9 +35,16 @@ def csv_cells(content: Content) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, [*ids, *(field.name for field in fields(Cell))], lineterminator="\n")
     writer.writeheader()
-    for variant in content.plan.variants:
+    for variant in content.design.variants:
         for column in content.columns:
-            told = (content.plan.experiment, variant, content.title(variant), column.measure, column.name, column.norm)
+            told = (
+                content.design.experiment,
+                variant,
+                content.title(variant),
+                column.measure,
+                column.name,
+                column.norm,
+            )
             row = dict(zip(ids, (*told, column.epsilon, column.title), strict=True))
             writer.writerow(row | asdict(content.cells[variant, column]))
     return out.getvalue()

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gauntlet.reporting.aggregation import SEEDS, Evaluations
+from gauntlet.reporting.aggregation import Evaluations
 from gauntlet.reporting.aggregation.definitions import robust_at
+from gauntlet.reporting.aggregation.outcomes import SEEDS
 from gauntlet.reporting.stats import seed_effects, wilson_interval
 
 _CLEAN = """
@@ -29,7 +30,7 @@ Row = Mapping[str, Any]
 def clean_numbers(evaluations: Evaluations, variant: str) -> dict[str, Any]:
     """Give the clean accuracy of a variant: a sample counts as right if it is in the rows of every attack."""
     rows = evaluations.query(_CLEAN, variant=variant).to_pylist()
-    planned = len(evaluations.plan.seeds) if any(cell[0] == variant for cell in evaluations.plan.cells()) else 0
+    planned = len(evaluations.design.seeds) if any(cell[0] == variant for cell in evaluations.design.cells()) else 0
     return {**_accuracy(rows, 1), "missing": max(planned - len(rows), 0), "errors": 0, "flags": ""}
 
 
@@ -39,10 +40,10 @@ def repeated_numbers(evaluations: Evaluations, variant: str, first: str, epsilon
     The mean and its interval are over the training seeds for which every repetition is there; the worst case over all
     of them is no mean, and is the norm's worst case to tell.
     """
-    attacks = [attack.name for attack in evaluations.plan.attacks if attack.repeats == first]
+    attacks = [attack.name for attack in evaluations.design.attacks if attack.repeats == first]
     rows = evaluations.query(_REPEATED, variant=variant, attacks=attacks, epsilon=epsilon).to_pylist()
     whole = [row for row in rows if sum(row["seed"] == other["seed"] for other in rows) == len(attacks)]
-    missing = len(evaluations.plan.seeds) * len(attacks) - len(rows)
+    missing = len(evaluations.design.seeds) * len(attacks) - len(rows)
     return {**_accuracy(whole, len(attacks)), "missing": missing, "errors": sum(row["errors"] for row in whole)}
 
 

@@ -64,7 +64,7 @@ def notes(content: Content) -> list[str]:
         told.append(f"Attacks with {_span(draws)} seeds: their mean is one value per training seed.")
     if any(column.is_worst_case for column in content.columns):
         told.append("Worst case: no attack of the norm, of those run, fools the sample within ε.")
-    if len(content.plan.variants) > 1:
+    if len(content.design.variants) > 1:
         told.append(
             "Bold: above every other variant on the same samples and seeds, each difference significant at 0.05"
             " (McNemar's exact test with the sample as unit; Holm, over all pairs of the column), and not ‡."
