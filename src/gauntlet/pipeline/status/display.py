@@ -98,7 +98,7 @@ def _grouped(statuses: list[CellStatus], limit: int | None) -> Iterator[str]:
         groups.setdefault(tuple(_reasons(status)), []).append(status)
     for reasons, members in groups.items():
         yield ""
-        yield from (f"  {reason}" for reason in reasons or ("not yet run",))
+        yield from (f"  {reason}" for reason in reasons or ("no result yet",))
         listed = members if limit is None or len(members) <= limit + 1 else members[:limit]
         yield from (f"    {status.cell}" for status in listed)
         if len(listed) < len(members):
