@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster import lock
 from gauntlet.pipeline.cluster.controller.job import child_environment
 from gauntlet.pipeline.cluster.controller.record import ControllerRecord, Submission, last_submission, read_record
@@ -186,6 +187,12 @@ def test_a_controller_that_was_killed_is_told_so(tmp_path, monkeypatch):
     commands(tmp_path, monkeypatch, squeue="#!/bin/sh\necho 'squeue: error: timed out' >&2; exit 1\n")
     done = run("--status")
     assert (done.returncode, "squeue: error: timed out" in done.stderr) == (1, True)
+    (paths.CONTROLLER / "submitted.json").write_text("{")
+    done = run("--status")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1,
+        ["gauntlet: logs/controller/submitted.json: the file is damaged; delete it"],
+    )
 
 
 def test_a_lock_of_an_earlier_start_of_the_same_job_or_of_a_job_that_is_over_is_taken_over(tmp_path, monkeypatch):
