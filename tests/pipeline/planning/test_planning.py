@@ -318,7 +318,7 @@ def test_an_edit_of_one_figure(folder, monkeypatch):
 
 def test_an_edit_of_inspection(folder, monkeypatch):
     """What it shows, the figures of that, and the page: no table hangs on it."""
-    pretend_edit(monkeypatch, "gauntlet.robustness.inspection.units")
+    pretend_edit(monkeypatch, "gauntlet.robustness.inspection.first_layer")
     drawn = {("figure", "", 0, figure) for figure in INSPECTED}
     assert unfinished(folder) == every("inspect") | drawn | {("report", "", 0, "")}
 

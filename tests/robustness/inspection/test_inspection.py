@@ -22,14 +22,14 @@ from gauntlet.learning.models.network import Head, LayerHead, Network
 from gauntlet.learning.models.units.second_order import SecondOrder
 from gauntlet.learning.training.loop import fit
 from gauntlet.registry import MODELS, Spec
-from gauntlet.robustness.inspection.activations import activations
+from gauntlet.robustness.inspection.activation_curves import activation_curves
+from gauntlet.robustness.inspection.activation_maximization import maximize_responses
 from gauntlet.robustness.inspection.arrays import INSPECTION_SCHEMA, array_table, read_arrays
-from gauntlet.robustness.inspection.classes import exciting_classes
-from gauntlet.robustness.inspection.excitation import excite
-from gauntlet.robustness.inspection.inspector import inspect
-from gauntlet.robustness.inspection.negatives import training_negatives
-from gauntlet.robustness.inspection.transition import transition
-from gauntlet.robustness.inspection.units import first_layer
+from gauntlet.robustness.inspection.class_images import class_images
+from gauntlet.robustness.inspection.first_layer import first_layer_arrays
+from gauntlet.robustness.inspection.inspector import inspect_network
+from gauntlet.robustness.inspection.interpolation import interpolate
+from gauntlet.robustness.inspection.training_negatives import training_negatives
 
 CPU = torch.device("cpu")
 DATA = prepare(Spec("sklearn_digits"), limit={"train": 200, "test": 60})
@@ -60,7 +60,7 @@ def slope(value: float) -> nn.Module:
 
 def test_a_relu_is_drawn_with_its_derivative():
     """161 points from -4 to 4, 0 among them; one curve however often the function stands in the network."""
-    (one,) = activations(network(nn.ReLU(), nn.ReLU()), CPU)
+    (one,) = activation_curves(network(nn.ReLU(), nn.ReLU()), CPU)
     x, values, slopes = one.values
     assert (one.kind, one.name, x[0], x[80], x[-1]) == ("activation", "relu", -4, 0, 4)
     assert np.array_equal(values, np.maximum(x, 0))
@@ -70,16 +70,19 @@ def test_a_relu_is_drawn_with_its_derivative():
 def test_a_relog_is_drawn_at_the_strength_it_has():
     """Log(1 + 2x) / 2 and 1 / (1 + 2x) at full strength; another strength is another curve, with its layer's name."""
     full, half = ReLog(beta=2.0, start=1.0), ReLog(beta=2.0, start=0.5)
-    (one,) = activations(network(full), CPU)
+    (one,) = activation_curves(network(full), CPU)
     x, values, slopes = one.values[:, 81:]
     assert np.allclose(values, np.log1p(2 * x) / 2, rtol=1e-5)
     assert np.allclose(slopes, 1 / (1 + 2 * x), rtol=1e-5)
-    assert [one.name for one in activations(network(full, half, full), CPU)] == ["relog (body.0)", "relog (body.1)"]
+    assert [one.name for one in activation_curves(network(full, half, full), CPU)] == [
+        "relog (body.0)",
+        "relog (body.1)",
+    ]
 
 
 def test_learned_functions_are_drawn_by_layer():
     """Those with equal parameters once."""
-    found = activations(network(slope(0.25), slope(0.5), slope(0.25)), CPU)
+    found = activation_curves(network(slope(0.25), slope(0.5), slope(0.25)), CPU)
     assert [(one.name, one.values[1, 0]) for one in found] == [("prelu (body.0)", -1.0), ("prelu (body.1)", -2.0)]
 
 
@@ -88,7 +91,7 @@ def test_learned_functions_are_drawn_by_layer():
 )
 def test_what_joins_channels_or_is_no_activation_is_left_out(joining):
     """It is no curve."""
-    assert activations(network(joining), CPU) == []
+    assert activation_curves(network(joining), CPU) == []
 
 
 def test_filters_are_the_weights_of_the_first_layer_that_an_image_passes():
@@ -103,7 +106,7 @@ def test_filters_are_the_weights_of_the_first_layer_that_an_image_passes():
             return self.last(self.first(x)).mean((2, 3))
 
     body = Reversed()
-    filters = [one for one in first_layer(network(body), (1, 8, 8), CPU) if one.kind == "filter"]
+    filters = [one for one in first_layer_arrays(network(body), (1, 8, 8), CPU) if one.kind == "filter"]
     assert [one.number for one in filters] == list(range(32))
     assert {one.name for one in filters} == {"body.0.first"}
     assert np.array_equal(np.stack([one.values for one in filters]), body.first.weight[:32].detach())
@@ -112,17 +115,17 @@ def test_filters_are_the_weights_of_the_first_layer_that_an_image_passes():
 def test_a_dense_layer_on_pixels_has_filters_of_the_images_shape():
     """On anything else it has none, and its units are shown all the same; without layers there is nothing."""
     layer = dense([[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 1.0]])
-    shown = first_layer(network(nn.Flatten(), layer), (1, 2, 2), CPU)
+    shown = first_layer_arrays(network(nn.Flatten(), layer), (1, 2, 2), CPU)
     assert next(one.values.tolist() for one in shown if one.kind == "filter") == [[[1.0, 2.0], [3.0, 4.0]]]
-    pooled = first_layer(network(nn.AvgPool2d(2), nn.Flatten(), layer), (1, 4, 4), CPU)
+    pooled = first_layer_arrays(network(nn.AvgPool2d(2), nn.Flatten(), layer), (1, 4, 4), CPU)
     assert {one.kind for one in pooled} == {"unit"}
-    assert first_layer(network(nn.Flatten()), (1, 2, 2), CPU) == []
+    assert first_layer_arrays(network(nn.Flatten()), (1, 2, 2), CPU) == []
 
 
 def test_an_exciting_image_is_the_best_of_the_ball():
     """Along the weights by the radius, 0.25 times the root of the number of pixels, cut off at black and white."""
     weight = [[3.0, 0.0, 0.0, 4.0], [0.0, -1.0, 0.0, 0.0]]
-    shown = first_layer(network(nn.Flatten(), dense(weight, [1.0, 2.0])), (1, 2, 2), CPU)
+    shown = first_layer_arrays(network(nn.Flatten(), dense(weight, [1.0, 2.0])), (1, 2, 2), CPU)
     first, second = (one for one in shown if one.kind == "unit")
     assert np.allclose(first.values, [[[0.8, 0.5], [0.5, 0.9]]], atol=1e-6)
     assert (first.start, first.value) == (pytest.approx(4.5), pytest.approx(7.0))
@@ -133,7 +136,7 @@ def test_an_exciting_image_is_the_best_of_the_ball():
 def test_a_convolutions_unit_is_shown_on_the_pixels_that_it_sees():
     """The middle of its map: a 3x3 window of an 8x8 image, brighter where the weight is positive."""
     conv = nn.Conv2d(1, 2, 3, padding=1)
-    shown = first_layer(network(conv, nn.Flatten()), (1, 8, 8), CPU)
+    shown = first_layer_arrays(network(conv, nn.Flatten()), (1, 8, 8), CPU)
     units = [one for one in shown if one.kind == "unit"]
     assert {one.values.shape for one in units} == {(1, 3, 3)}
     for one, weight in zip(units, conv.weight.detach().numpy(), strict=True):
@@ -144,7 +147,7 @@ def test_a_convolutions_unit_is_shown_on_the_pixels_that_it_sees():
 def test_a_dense_layer_on_a_sequence_answers_in_its_middle():
     """The third of four places, which sees the third row of the image; its weights are no image of all pixels."""
     rows = nn.Flatten(1, 2)
-    shown = first_layer(network(rows, dense([[1.0, 0.0], [0.0, 1.0]]), nn.Flatten()), (1, 4, 2), CPU)
+    shown = first_layer_arrays(network(rows, dense([[1.0, 0.0], [0.0, 1.0]]), nn.Flatten()), (1, 4, 2), CPU)
     assert [one.kind for one in shown] == ["unit", "unit"]
     assert np.array_equal(shown[0].values > 0.5, [[[True, False]]])
 
@@ -154,7 +157,7 @@ def test_a_unit_with_squared_inputs_answers_with_them():
     unit = SecondOrder(dense([[1.0]], [0.0]), Ramp(start=1.0), positive=False)
     with torch.no_grad():
         unit.curvature.fill_(1.0)
-    filters, excited = first_layer(network(nn.Flatten(), unit), (1, 1, 1), CPU)
+    filters, excited = first_layer_arrays(network(nn.Flatten(), unit), (1, 1, 1), CPU)
     assert filters.values.tolist() == [[[1.0]]]
     assert (excited.values.tolist(), excited.value) == ([[[0.5]]], excited.start)
 
@@ -168,7 +171,7 @@ def test_no_response_falls_and_no_pixel_leaves_the_box():
         seen.append((20 * layer(x.flatten(1))).sin())
         return seen[-1]
 
-    excited = excite(waves, 6, (1, 4, 4), values=16, device=CPU)
+    excited = maximize_responses(waves, 6, (1, 4, 4), values=16, device=CPU)
     assert torch.equal(excited.value, torch.stack([one.diagonal() for one in seen]).amax(0))
     assert torch.allclose(waves(excited.images).diagonal(), excited.value, atol=1e-5)
     assert (excited.value > excited.start).any()
@@ -180,7 +183,7 @@ def test_no_response_falls_and_no_pixel_leaves_the_box():
 def test_each_class_has_its_own_image():
     """Of a linear network the weights' direction; a class whose score is constant leaves grey; ten at most."""
     rows = [[0.0] * 4, *[[float(place == number % 4) for place in range(4)] for number in range(11)]]
-    shown = exciting_classes(network(nn.Flatten(), dense(rows)), (1, 2, 2), CPU)
+    shown = class_images(network(nn.Flatten(), dense(rows)), (1, 2, 2), CPU)
     assert [one.label for one in shown] == list(range(10))
     assert np.all(shown[0].values == 0.5)
     assert np.allclose(shown[3].values, [[[0.5, 0.5], [1.0, 0.5]]], atol=1e-6)
@@ -198,7 +201,7 @@ def test_a_transition_leads_from_the_first_correct_image_to_the_first_of_another
     """Its ends are the network's probabilities of the two images, its middle those of their mean."""
     one = network(nn.Flatten(), DARK_OR_BRIGHT)
     split = steps(255, 51, 0, 204, 255, labels=[0, 0, 0, 1, 1])
-    curves, *images = transition(one, split, CPU)
+    curves, *images = interpolate(one, split, CPU)
     ends = torch.tensor([51 / 255, 204 / 255])[:, None, None, None]
     expected = one(torch.cat([ends[:1], ends.mean(0, keepdim=True), ends[1:]])).softmax(1).T
     assert curves.values.shape == (2, 33)
@@ -214,7 +217,7 @@ def test_sigmoids_need_not_sum_to_one():
 
     head = SigmoidHead(in_features=1, num_classes=2)
     head.layers[0].load_state_dict(dense([[-10.0], [10.0]], [5.0, -5.0]).state_dict())
-    curves = transition(network(nn.Flatten(), head=head), steps(0, 255, labels=[0, 1]), CPU)[0]
+    curves = interpolate(network(nn.Flatten(), head=head), steps(0, 255, labels=[0, 1]), CPU)[0]
     assert curves.values[0, 0] == pytest.approx(1 / (1 + math.exp(-5)))
 
 
@@ -222,7 +225,7 @@ def test_sigmoids_need_not_sum_to_one():
 def test_without_two_correct_classes_there_is_no_transition(labels):
     """All of one class, none right, or only one class right."""
     pixels = [0, 255, 0][: len(labels)]
-    assert transition(network(nn.Flatten(), DARK_OR_BRIGHT), steps(*pixels, labels=labels), CPU) == []
+    assert interpolate(network(nn.Flatten(), DARK_OR_BRIGHT), steps(*pixels, labels=labels), CPU) == []
 
 
 @pytest.mark.parametrize("batch_size", [20, 100, 1000])
@@ -258,9 +261,9 @@ def test_every_kind_of_network_is_inspected_to_the_same_values_again(name, tmp_p
     model = build(Spec(name, options), image_shape=(1, 8, 8), num_classes=10, mean=DATA.mean, std=DATA.std)
     model = model.export().eval()
     before, state = {key: value.clone() for key, value in model.state_dict().items()}, torch.get_rng_state()
-    first = array_table(inspect(model, TEST, device=CPU), experiment="e", variant=name, seed=0)
+    first = array_table(inspect_network(model, TEST, device=CPU), experiment="e", variant=name, seed=0)
     torch.manual_seed(1)
-    assert first.equals(array_table(inspect(model, TEST, device=CPU), experiment="e", variant=name, seed=0))
+    assert first.equals(array_table(inspect_network(model, TEST, device=CPU), experiment="e", variant=name, seed=0))
     assert first.schema == INSPECTION_SCHEMA
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert not any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())

@@ -15,8 +15,8 @@ from gauntlet.pipeline.stages.device import describe_device, open_device
 from gauntlet.pipeline.stages.outputs import withdraw
 from gauntlet.pipeline.staleness import Plan
 from gauntlet.robustness.inspection.arrays import array_table
-from gauntlet.robustness.inspection.inspector import inspect
-from gauntlet.robustness.inspection.negatives import training_negatives
+from gauntlet.robustness.inspection.inspector import inspect_network
+from gauntlet.robustness.inspection.training_negatives import training_negatives
 
 log = logging.getLogger("gauntlet")
 
@@ -28,7 +28,7 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
     device = open_device(plan.config.execution)
     folder = paths.data_folder(paths.dataset_id(settings.dataset))
     network = load_model(paths.model_folder(cell.model), device=device)
-    arrays = inspect(network, load_split(folder, "test"), device=device)
+    arrays = inspect_network(network, load_split(folder, "test"), device=device)
     training = settings.training_of(cell.variant)
     if training.negatives is not None:
         arrays += training_negatives(

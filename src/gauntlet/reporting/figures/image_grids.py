@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import plain
-from gauntlet.robustness.inspection.arrays import InspectedArray, Kind, read_arrays
+from gauntlet.robustness.inspection.arrays import ArrayKind, InspectedArray, read_arrays
 
 GAP = 0.12
 """Between two tiles, as a share of a tile's width."""
@@ -29,7 +29,7 @@ class Shown:
     note: str
 
 
-def arrays_of(inputs: FigureInputs, *kinds: Kind, most_variants: int, holding: bool = False) -> Shown:
+def arrays_of(inputs: FigureInputs, *kinds: ArrayKind, most_variants: int, holding: bool = False) -> Shown:
     """Read the arrays of some kinds of the first seed of every variant that was inspected, and keep the first variants.
 
     With `holding` only variants are kept that have any.

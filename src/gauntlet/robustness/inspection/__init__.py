@@ -1,1 +1,1 @@
-"""Inspection of trained models: activations, filters and the images that excite units and classes."""
+"""Inspection of trained models: activation functions, filters, and images that maximize units and classes."""

@@ -1,11 +1,11 @@
-"""What inspection shows of a model, as one table of arrays: figures read it and need neither network nor data set."""
+"""Arrays that inspection of a model yields, as one table, so that figures need neither network nor data set."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +14,14 @@ from numpy.typing import NDArray
 
 from gauntlet.core.parquet import read_table
 
-Kind = Literal["activation", "filter", "unit", "class", "negative", "transition", "step"]
-
-KINDS = get_args(Kind)
-"""What an array is.
+ArrayKind = Literal["activation", "filter", "unit", "class", "negative", "transition", "step"]
+"""Kind of an array.
 
 ``activation``: (3, N), points, values and derivatives of the function `name`. ``filter``: (C, h, w), the weights of
-unit `number` of the first layer, `name`. ``unit``: (C, h, w), what excites that unit, of the pixels that it sees.
-``class``: (C, H, W), what excites the score of class `number`. ``negative``: (C, H, W), a negative example of the kind
-`name`. ``transition``: (K, N), the probability of each class at N even points of the line between two images.
-``step``: (C, H, W), an image of that line; `label` is the class at its ends.
+unit `number` of the first layer, `name`. ``unit``: (C, h, w), an image that maximizes this unit, cropped to the pixels
+that the unit sees. ``class``: (C, H, W), an image that maximizes the logit of class `number`. ``negative``:
+(C, H, W), a negative example of the kind `name`. ``transition``: (K, N), the probability of each class at N even points
+of the line between two images. ``step``: (C, H, W), an image of that line; `label` is the class at its ends.
 """
 
 INSPECTION_SCHEMA = pa.schema(
@@ -42,18 +40,18 @@ INSPECTION_SCHEMA = pa.schema(
         ("values", pa.list_(pa.field("element", pa.float32()))),
     ]
 )
-"""One row per array, see KINDS; `values` are in row-major order. Images are in [0, 1], weights as they are.
+"""One row per array, see ArrayKind; `values` are in row-major order. Images are in [0, 1], weights as they are.
 
-`number` counts from 0 among arrays of a kind. `value` is, of what excites a unit or a class, its response there, and
-`start` that to mid grey; of a step, the share of the way. What a kind has no use for is null.
+`number` counts from 0 among arrays of a kind. For a unit or a class, `value` is its response to the image and `start`
+its response to mid gray; for a step, `value` is the fraction of the line. Columns that a kind does not use are null.
 """
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class InspectedArray:
-    """One array of an inspection; see KINDS and INSPECTION_SCHEMA."""
+    """One array; see ArrayKind and INSPECTION_SCHEMA."""
 
-    kind: Kind
+    kind: ArrayKind
     name: str
     values: NDArray[np.float32]
     number: int = 0
@@ -66,13 +64,13 @@ _FIELDS = tuple(field.name for field in fields(InspectedArray))
 
 
 def array_table(arrays: Iterable[InspectedArray], *, experiment: str, variant: str, seed: int) -> pa.Table:
-    """Write what is shown of one model as rows of INSPECTION_SCHEMA."""
-    whose = {"experiment": experiment, "variant": variant, "seed": seed}
-    rows = [{**whose, **vars(one), "shape": one.values.shape, "values": one.values.ravel()} for one in arrays]
+    """Build rows of INSPECTION_SCHEMA from the arrays of one model."""
+    ids = {"experiment": experiment, "variant": variant, "seed": seed}
+    rows = [{**ids, **vars(array), "shape": array.values.shape, "values": array.values.ravel()} for array in arrays]
     return pa.Table.from_pylist(rows, schema=INSPECTION_SCHEMA)
 
 
-def read_arrays(path: Path, *kinds: Kind) -> list[InspectedArray]:
+def read_arrays(path: Path, *kinds: ArrayKind) -> list[InspectedArray]:
     """Read the arrays of some kinds, in the order of the table. Raises InputError as `read_table` does."""
     table = read_table(path)
     table = table.filter(pc.is_in(table["kind"], pa.array(kinds)))

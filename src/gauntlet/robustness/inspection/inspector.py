@@ -1,4 +1,4 @@
-"""Everything that is shown of one network, in the order of the table."""
+"""Inspection of one network."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import torch
 from gauntlet.core.randomness import derive_seed
 from gauntlet.learning.data.splits import Split
 from gauntlet.learning.models.network import Network
-from gauntlet.robustness.inspection.activations import activations
+from gauntlet.robustness.inspection.activation_curves import activation_curves
 from gauntlet.robustness.inspection.arrays import InspectedArray
-from gauntlet.robustness.inspection.classes import exciting_classes
-from gauntlet.robustness.inspection.transition import transition
-from gauntlet.robustness.inspection.units import first_layer
+from gauntlet.robustness.inspection.class_images import class_images
+from gauntlet.robustness.inspection.first_layer import first_layer_arrays
+from gauntlet.robustness.inspection.interpolation import interpolate
 from gauntlet.robustness.judge import seeded
 
 
-def inspect(network: Network, test: Split, *, device: torch.device) -> list[InspectedArray]:
-    """Show a network, in evaluation mode on `device`: its activations, first layer, class scores, and a transition.
+def inspect_network(network: Network, test: Split, *, device: torch.device) -> list[InspectedArray]:
+    """Inspect a network, in evaluation mode on `device`: activation functions, first layer, classes, an interpolation.
 
-    What it has nothing of is left out. A network that draws at random draws from a seed of its own.
+    Arrays that the network has no basis for are left out. A random network is seeded.
     """
     with seeded(derive_seed("inspect"), device):
         return [
-            *activations(network, device),
-            *first_layer(network, test.image_shape, device),
-            *exciting_classes(network, test.image_shape, device),
-            *transition(network, test, device),
+            *activation_curves(network, device),
+            *first_layer_arrays(network, test.image_shape, device),
+            *class_images(network, test.image_shape, device),
+            *interpolate(network, test, device),
         ]

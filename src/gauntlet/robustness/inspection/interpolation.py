@@ -1,4 +1,4 @@
-"""The straight line between two images of different classes, and what the network makes of it."""
+"""Linear interpolation between two images of different classes, and the network's probabilities along it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _BATCH = 256
 
 
 @torch.no_grad()
-def transition(network: Network, test: Split, device: torch.device) -> list[InspectedArray]:
-    """Give the probability of every class at 33 points between two test images, and five images of the way.
+def interpolate(network: Network, test: Split, device: torch.device) -> list[InspectedArray]:
+    """Return the probability of every class at 33 points between two test images, and five of the interpolated images.
 
-    The images are the first that is classified correctly and the first such of another class; nothing is given where
-    there are no two.
+    The two are the first correctly classified image and the first such image of another class; without two, the result
+    is empty.
     """
-    ends = _pair(network, test, device)
+    ends = _end_images(network, test, device)
     if ends is None:
         return []
     first, last = to_unit(test.images[list(ends)]).to(device)
-    shares = torch.linspace(0, 1, POINTS, device=device)
-    line = torch.lerp(first, last, shares[:, None, None, None])
+    weights = torch.linspace(0, 1, POINTS, device=device)
+    line = torch.lerp(first, last, weights[:, None, None, None])
     probabilities = class_probabilities(network, network(line)).T.cpu()
     labels = dict(zip((0, IMAGES - 1), test.labels[list(ends)].tolist(), strict=True))
     every = (POINTS - 1) // (IMAGES - 1)
@@ -35,14 +35,14 @@ def transition(network: Network, test: Split, device: torch.device) -> list[Insp
         InspectedArray("transition", "probabilities", probabilities.numpy()),
         *(
             InspectedArray(
-                "step", "", line[place].cpu().numpy(), number, label=labels.get(number), value=float(shares[place])
+                "step", "", line[point].cpu().numpy(), number, label=labels.get(number), value=float(weights[point])
             )
-            for number, place in enumerate(range(0, POINTS, every))
+            for number, point in enumerate(range(0, POINTS, every))
         ),
     ]
 
 
-def _pair(network: Network, test: Split, device: torch.device) -> tuple[int, int] | None:
+def _end_images(network: Network, test: Split, device: torch.device) -> tuple[int, int] | None:
     """Find the first two images that are classified correctly and differ in class."""
     judge = Judge(network, device=device)
     first: int | None = None

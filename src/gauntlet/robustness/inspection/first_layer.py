@@ -1,0 +1,112 @@
+"""First layer with weights: its filters as small images, and images that maximize its units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.models.units.second_order import SecondOrder
+from gauntlet.robustness.inspection.activation_maximization import GRAY, maximize_responses
+from gauntlet.robustness.inspection.arrays import InspectedArray
+
+MAX_FILTERS = 32
+MAX_UNITS = 8
+
+_LAYERS = (nn.Conv2d, nn.Linear, SecondOrder)
+
+
+def first_layer_arrays(network: Network, shape: Sequence[int], device: torch.device) -> list[InspectedArray]:
+    """Return the weights of the first 32 units of the first layer, and images (C, H, W) that maximize the first 8.
+
+    The layer is the first convolution or dense layer that an image passes. The response of a unit is its output before
+    folding and activation, with squared inputs where it has them; for a convolution, the one in the middle of the map.
+    Images are cropped to the pixels that these units see. A layer whose weights are not images has no filters; a
+    network without such a layer has no arrays.
+    """
+    layer = _find(network, shape, device)
+    if layer is None:
+        return []
+    weight = layer.linear.weight.detach()
+    count = min(MAX_UNITS, len(weight))
+    found = maximize_responses(layer.responses, count, shape, values=weight[0].numel(), device=device)
+    images = found.images[(..., *_seen_pixels(found.images))]
+    filters = _as_images(weight[:MAX_FILTERS], shape)
+    return [
+        *(InspectedArray("filter", layer.name, each.cpu().numpy(), number) for number, each in enumerate(filters)),
+        *(
+            InspectedArray(
+                "unit",
+                layer.name,
+                image.cpu().numpy(),
+                number,
+                start=float(found.start[number]),
+                value=float(found.value[number]),
+            )
+            for number, image in enumerate(images)
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer of a network by its name; `module` may be the unit around the linear layer that has the weights."""
+
+    network: Network
+    name: str
+    module: nn.Conv2d | nn.Linear | SecondOrder
+
+    @property
+    def linear(self) -> nn.Conv2d | nn.Linear:
+        """The layer itself, or the linear part of one with squared inputs."""
+        return self.module.linear if isinstance(self.module, SecondOrder) else self.module
+
+    def responses(self, x: Tensor) -> Tensor:
+        """Return the responses `(B, R)` of the units to images `(B, C, H, W)`, in the middle of a map or a sequence."""
+        outputs: list[Tensor] = []
+        handle = self.module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+        try:
+            self.network(x)
+        finally:
+            handle.remove()
+        output = outputs[0]
+        if isinstance(self.linear, nn.Conv2d):
+            return output[:, :, output.shape[2] // 2, output.shape[3] // 2]
+        positions = output.reshape(len(output), -1, output.shape[-1])
+        return positions[:, positions.shape[1] // 2]
+
+
+def _find(network: Network, shape: Sequence[int], device: torch.device) -> _Layer | None:
+    """Find the first layer that an image passes."""
+    names = {module: name for name, module in network.named_modules() if isinstance(module, _LAYERS)}
+    passed: list[nn.Conv2d | nn.Linear | SecondOrder] = []
+    handles = [module.register_forward_pre_hook(lambda layer, inputs: passed.append(layer)) for module in names]
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, *shape, device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return _Layer(network, names[passed[0]], passed[0]) if passed else None
+
+
+def _as_images(weight: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return weights as `(R, C, h, w)`; none for a dense layer that does not see exactly the image's pixels."""
+    if weight.dim() == 4:
+        return weight
+    fits = weight.shape[1] == torch.Size(shape).numel()
+    return weight.reshape(-1, *shape) if fits else weight.new_empty(0, *shape)
+
+
+def _seen_pixels(images: Tensor) -> tuple[slice, slice]:
+    """Return the rows and columns in which any of the images `(R, C, H, W)` differs from gray; all if none does."""
+    changed = (images != GRAY).any(0).any(0)
+    return _extent(changed.any(1)), _extent(changed.any(0))
+
+
+def _extent(changed: Tensor) -> slice:
+    indices = changed.nonzero().flatten().tolist() or [0, len(changed) - 1]
+    return slice(indices[0], indices[-1] + 1)
