@@ -1,4 +1,4 @@
-"""Adversaries of training: where their images lie, what they leave untouched, and what networks learn from them."""
+"""Adversaries of training: their images, side effects, and the robustness of the trained networks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BOUNDED = [name for name in ADVERSARIES.names() if "norm" in ADVERSARIES.entry(n
 
 
 def spec_of(name: str, **options: object) -> Spec:
-    """Give an adversary a budget that it needs, and defaults for the rest."""
+    """Return an adversary's spec with a budget if it needs one, and defaults otherwise."""
     model = ADVERSARIES.entry(name).options_model
     required = {key: 0.1 for key, info in model.model_fields.items() if info.is_required()}
     return Spec(name, model.model_validate({**required, **options}).model_dump())
@@ -55,13 +55,13 @@ def few() -> PreparedData:
 
 
 def built(data: PreparedData, spec: Spec = SMALL) -> Network:
-    """A network for the data."""
+    """Return a network for the data."""
     shape = data.splits["train"].image_shape
     return build(spec, image_shape=shape, num_classes=10, mean=data.mean, std=data.std, seed=0)
 
 
 def trained(data: PreparedData, adversary: Spec | None, *, epochs: int = 8) -> Network:
-    """A network trained on the data."""
+    """Return a network trained on the data."""
     settings = replace(PLAIN, epochs=epochs, adversary=adversary)
     splits = data.splits["train"], data.splits["validation"]
     return fit(built(data), Spec("cross_entropy"), *splits, settings=settings, seed=0).network
@@ -82,7 +82,7 @@ def batch(data: PreparedData) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("name", BOUNDED)
 def test_images_lie_in_the_ball_and_in_the_box(digits: PreparedData, plain: Network, name: str, norm: str) -> None:
-    """At full and at half strength; the ball is used up, so that the bound is no accident."""
+    """At full and half strength, images are within the ball and reach its surface."""
     images, labels, keys = batch(digits)
     adversary = build_adversary(spec_of(name, norm=norm, epsilon=0.2))
     for strength in (1.0, 0.5):
@@ -98,7 +98,7 @@ def test_images_lie_in_the_ball_and_in_the_box(digits: PreparedData, plain: Netw
 
 @pytest.mark.parametrize("name", ADVERSARIES.names())
 def test_the_loss_rises(digits: PreparedData, plain: Network, name: str) -> None:
-    """Every adversary's images are harder for a trained network than the clean ones."""
+    """Every adversary's images have a higher loss than the clean ones."""
     images, labels, keys = batch(digits)
     adversary = build_adversary(spec_of(name))
     perturbed = adversary.perturb(plain, CROSS_ENTROPY, images, labels, keys=keys)
@@ -108,7 +108,7 @@ def test_the_loss_rises(digits: PreparedData, plain: Network, name: str) -> None
 
 
 def test_more_steps_raise_the_loss_further(digits: PreparedData, plain: Network) -> None:
-    """FGSM from a random start beats the start alone, and PGD beats FGSM."""
+    """FGSM has a higher loss than its random start, and PGD a higher one than FGSM."""
     images, labels, keys = batch(digits)
     losses = []
     for spec in (
@@ -123,7 +123,7 @@ def test_more_steps_raise_the_loss_further(digits: PreparedData, plain: Network)
 
 
 def with_statistics(data: PreparedData) -> Network:
-    """A network with batch normalisation, dropout and one frozen layer."""
+    """Return a network with batch normalization, dropout and a frozen layer."""
     body = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.2))
     body[0].requires_grad_(False)
     head = build_head({"name": "softmax", "hidden": 8}, in_features=256, num_classes=10)
@@ -134,7 +134,7 @@ def with_statistics(data: PreparedData) -> Network:
 @pytest.mark.parametrize("kind", ["statistics", "lipschitz"])
 @pytest.mark.parametrize("name", ADVERSARIES.names())
 def test_the_inner_loop_leaves_no_trace_on_the_network(few: PreparedData, name: str, kind: str, mode: str) -> None:
-    """No gradient, no drift of running statistics or power iterations, the same mode, the same frozen parameters."""
+    """Gradients, running statistics, power iterations, mode and frozen parameters stay unchanged."""
     network = with_statistics(few) if kind == "statistics" else built(few, Spec("lipschitz_cnn", {"widths": [4, 4]}))
     network.train(mode == "train")
     network.body[1].eval()  # a part may be in another mode than the whole
@@ -152,7 +152,7 @@ def test_the_inner_loop_leaves_no_trace_on_the_network(few: PreparedData, name: 
 
 @pytest.mark.parametrize(("name", "expected"), [("pgd", True), ("fgsm", True), ("trades", False)])
 def test_the_inner_loop_runs_in_the_mode_of_its_source(few: PreparedData, name: str, expected: bool) -> None:
-    """Madry's and Wong's inner loops see batch statistics, TRADES's the running ones."""
+    """Madry's and Wong's inner loops use batch statistics, TRADES's the running ones."""
     network, seen = with_statistics(few).train(), set()
     network.body.register_forward_hook(lambda module, *_: seen.add(module.training))
     images, labels, keys = batch(few)
@@ -161,7 +161,7 @@ def test_the_inner_loop_runs_in_the_mode_of_its_source(few: PreparedData, name: 
 
 
 def test_a_step_that_fails_leaves_the_network_as_it_was(few: PreparedData) -> None:
-    """An error inside, such as memory that runs out, does not leave parameters frozen."""
+    """An error inside, such as out of memory, leaves no parameter frozen."""
     network = built(few).train()
     images, labels, keys = batch(few)
 
@@ -176,7 +176,7 @@ def test_a_step_that_fails_leaves_the_network_as_it_was(few: PreparedData) -> No
 
 @pytest.mark.parametrize("name", ADVERSARIES.names())
 def test_draws_are_a_function_of_keys(few: PreparedData, name: str) -> None:
-    """The same keys give the same images whatever the global state, other keys others, each sample by its own."""
+    """Images depend on the sample's key, not on the global random state."""
     network = built(few).eval()
     images, labels, keys = batch(few)
     adversary = build_adversary(spec_of(name))
@@ -194,7 +194,7 @@ def test_draws_are_a_function_of_keys(few: PreparedData, name: str) -> None:
 
 @pytest.mark.parametrize("name", ADVERSARIES.names())
 def test_training_repeats_itself_and_differs_from_plain_training(few: PreparedData, name: str) -> None:
-    """The same seed gives the same bytes; the history has figures under attack, lower than the clean ones or equal."""
+    """The same seed gives the same bytes, and accuracy under attack is at most the clean one."""
     settings = replace(PLAIN, epochs=2, adversary=spec_of(name))
     splits = few.splits["train"], few.splits["validation"]
 
@@ -215,8 +215,8 @@ def test_training_repeats_itself_and_differs_from_plain_training(few: PreparedDa
 
 @pytest.mark.parametrize("steps", [0, 3, 8, 11])
 @pytest.mark.parametrize("name", ADVERSARIES.names())
-def test_a_run_taken_up_anywhere_ends_in_the_same_bytes(few: PreparedData, name: str, steps: int) -> None:
-    """With batch statistics and dropout, while the budget still grows."""
+def test_a_resumed_run_ends_with_the_same_bytes(few: PreparedData, name: str, steps: int) -> None:
+    """This includes batch statistics, dropout and a budget that still grows."""
     settings = replace(PLAIN, epochs=2, adversary=spec_of(name, warmup_epochs=2))
     splits = few.splits["train"], few.splits["validation"]
     torch.manual_seed(0)
@@ -236,7 +236,7 @@ def test_a_run_taken_up_anywhere_ends_in_the_same_bytes(few: PreparedData, name:
 
 @pytest.mark.parametrize("opposed", [False, True], ids=["plain", "adversarial"])
 def test_a_validation_adversary_measures_and_changes_nothing(few: PreparedData, opposed: bool) -> None:
-    """Weights, epoch and clean figures are those without it; the columns under attack are computed again here."""
+    """Weights, best epoch and clean metrics are unchanged; the metrics under attack are recomputed here."""
     adversary = spec_of("gaussian", sigma=0.1) if opposed else None
     measured = spec_of("fgsm", epsilon=0.1, random_start=False)
     settings = replace(PLAIN, epochs=3, adversary=adversary)
@@ -264,7 +264,7 @@ def test_a_validation_adversary_measures_and_changes_nothing(few: PreparedData, 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])
 def test_without_a_random_start_the_first_step_is_from_the_image(few: PreparedData, name: str) -> None:
-    """FGSM by hand: the image plus epsilon times the sign of the training loss's gradient; no draw plays a part."""
+    """FGSM is the image plus epsilon times the sign of the loss's gradient, without a random draw."""
     network, images, labels = built(few).eval(), to_unit(few.splits["test"].images), few.splits["test"].labels
     single = {"steps": 1, "step_size": 0.1} if name == "pgd" else {}
     adversary = build_adversary(spec_of(name, epsilon=0.1, random_start=False, **single))
@@ -277,8 +277,8 @@ def test_without_a_random_start_the_first_step_is_from_the_image(few: PreparedDa
         assert torch.allclose(found, expected, atol=1e-6)
 
 
-def test_the_epoch_that_is_kept_is_the_best_under_attack(few: PreparedData) -> None:
-    """Not the one with the lowest clean loss; its row can be computed again from the network that is returned."""
+def test_the_best_epoch_is_the_best_under_attack(few: PreparedData) -> None:
+    """The kept epoch has the lowest loss under attack, recomputed from the returned network."""
     adversary = spec_of("pgd", epsilon=0.15, steps=3)
     settings = replace(PLAIN, epochs=25, batch_size=16, optimizer=Spec("adam", {"lr": 0.01}), adversary=adversary)
     splits = few.splits["train"], few.splits["validation"]
@@ -293,14 +293,14 @@ def test_the_epoch_that_is_kept_is_the_best_under_attack(few: PreparedData) -> N
     assert loss == pytest.approx(min(robust), rel=1e-4)
 
 
-def test_strength_grows_over_the_epochs_of_warm_up() -> None:
-    """Linear from 0, then 1; without warm-up 1 from the first step."""
+def test_the_strength_grows_during_warm_up() -> None:
+    """It is linear from 0 to 1, and 1 without warm-up."""
     assert [Pgd(epsilon=0.3, warmup_epochs=2).strength(epochs) for epochs in (0, 0.5, 1, 2, 3)] == [0, 0.25, 0.5, 1, 1]
     assert Pgd(epsilon=0.3).strength(0) == 1
 
 
 def test_every_step_has_its_own_draws_and_strength(few: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Budgets grow within an epoch and keys never repeat; validation sees one set of draws, at full strength."""
+    """Budgets grow within an epoch and keys never repeat; validation has fixed draws at full strength."""
     settings = replace(PLAIN, epochs=2, batch_size=50, adversary=spec_of("gaussian", warmup_epochs=1))
     splits = few.splits["train"], few.splits["validation"]
     run = TrainingRun(built(few), Spec("cross_entropy"), *splits, settings=settings, seed=0)
@@ -342,7 +342,7 @@ def test_divergence_and_objective_of_trades_are_the_published_ones(few: Prepared
 
 
 def test_trades_reaches_the_network_through_both_terms(few: PreparedData) -> None:
-    """The gradient of the divergence flows through the clean outputs too, as published."""
+    """The gradient of the divergence flows through the clean outputs too."""
     network = built(few).eval()
     images, labels, keys = batch(few)
     trades = Trades(epsilon=0.1, beta=2.0)
@@ -365,7 +365,7 @@ def test_trades_reaches_the_network_through_both_terms(few: PreparedData) -> Non
     ],
 )
 def test_other_losses_are_trained_against_their_own_ascent(few: PreparedData, model: Spec, loss: str) -> None:
-    """PGD raises the hinge of code bits and the batch statistic of HKR, and training lowers them."""
+    """PGD raises the hinge loss and HKR, and training lowers them."""
     images, labels, keys = batch(few)
     function, network = build_loss(Spec(loss)), built(few, model)
     perturbed = build_adversary(spec_of("pgd")).perturb(network, function, images, labels, keys=keys)
@@ -378,8 +378,8 @@ def test_other_losses_are_trained_against_their_own_ascent(few: PreparedData, mo
     assert losses[-1] < losses[0]
 
 
-def test_a_robust_loss_that_is_not_finite_is_told_apart(few: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says that it was the validation under attack."""
+def test_a_robust_loss_that_is_not_finite_is_named(few: PreparedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the validation under attack."""
     run = TrainingRun(
         built(few),
         Spec("cross_entropy"),
@@ -397,7 +397,7 @@ def test_a_robust_loss_that_is_not_finite_is_told_apart(few: PreparedData, monke
 
 @pytest.mark.parametrize("name", BOUNDED)
 def test_a_network_trained_against_an_adversary_withstands_pgd(digits: PreparedData, plain: Network, name: str) -> None:
-    """Robust accuracy under the package's own attack, with more steps, is far above the plain network's."""
+    """Robust accuracy under a PGD of more steps is far above the plain network's."""
     robust = trained(digits, spec_of(name, epsilon=0.2, warmup_epochs=3), epochs=12)
     split = digits.splits["test"]
     attack = {"name": "pgd", "norm": "linf", "epsilons": [0.15], "steps": 40}

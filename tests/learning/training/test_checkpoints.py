@@ -1,4 +1,4 @@
-"""Training that is stopped, killed or starved goes on from its last checkpoint to the same bytes, or says why not."""
+"""Checkpoints: a training that is stopped, killed or out of memory resumes to the same bytes, or states why not."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def train(name, **how):
 
 
 def outcome(fitted):
-    """Everything that a run decides."""
+    """Return everything that a run decides."""
     return (
         tensor_digest(fitted.network.state_dict()),
         fitted.best_epoch,
@@ -109,7 +109,7 @@ def outcome(fitted):
 
 
 def at_step(monkeypatch, act, *numbers):
-    """Do something after the given steps of all runs together, counted from 1."""
+    """Call a function after the given steps of all runs together, counted from 1."""
     count, real = itertools.count(1), TrainingRun._step
 
     def step(self, images, labels):
@@ -126,8 +126,8 @@ def stopped_by(number):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_stopped_at_any_steps_ends_in_the_same_bytes(tmp_path, monkeypatch, name):
-    """Stopped by a signal three times, in and between epochs, each time taken up by a run that knows the file alone."""
+def test_a_run_stopped_at_any_steps_ends_with_the_same_bytes(tmp_path, monkeypatch, name):
+    """A run is stopped by a signal three times, in and between epochs, and resumed from its file."""
     unbroken = outcome(train(name))
     steps = sorted(random.Random(name).sample(range(1, 15), 3))
     at_step(monkeypatch, stopped_by(signal.SIGTERM), *steps)
@@ -142,8 +142,8 @@ def test_a_run_stopped_at_any_steps_ends_in_the_same_bytes(tmp_path, monkeypatch
     assert outcome(resumed) == unbroken
 
 
-def test_a_stop_is_told_with_what_is_kept(tmp_path, monkeypatch):
-    """Cell, signal, epoch and step, and that the same command goes on; exit code 75."""
+def test_a_stop_is_reported_with_the_kept_step(tmp_path, monkeypatch):
+    """The message names cell, signal, epoch and step; the exit code is 75."""
     at_step(monkeypatch, stopped_by(signal.SIGUSR2), 7)
     said = "train cell: stopped by SIGUSR2; epoch 2, step 2 of 5 is kept; the same command goes on from there"
     with pytest.raises(Interrupted, match=f"^{said}$") as caught, StopRequest("train cell") as stop:
@@ -157,8 +157,8 @@ def _position(kept):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_killed_between_checkpoints_ends_in_the_same_bytes(tmp_path, monkeypatch, name):
-    """What was made after the last checkpoint is made again; saving itself changes nothing."""
+def test_a_run_killed_between_checkpoints_ends_with_the_same_bytes(tmp_path, monkeypatch, name):
+    """Steps after the last checkpoint are repeated; saving changes nothing."""
     unbroken = outcome(train(name))
     kept = Checkpoints(tmp_path / "c", recipe="r")
     killed = random.Random(name).choice([8, 9, 11, 12, 13])
@@ -178,7 +178,7 @@ def test_a_run_killed_between_checkpoints_ends_in_the_same_bytes(tmp_path, monke
 
 
 def test_checkpoints_are_due_by_the_clock(tmp_path, monkeypatch):
-    """Not before the interval has passed, and seldom where writing takes long."""
+    """A checkpoint is due after the interval, and less often if writing is slow."""
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     kept = Checkpoints(tmp_path / "c", recipe="r", interval_s=30.0)
@@ -208,7 +208,7 @@ def _some_state():
 
 
 class Trap:
-    """Leaves a file behind when it is unpickled."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -218,13 +218,13 @@ class Trap:
 
 
 def signed(payload):
-    """Lay a payload in a file as a checkpoint is laid, digest and all."""
+    """Write a payload as a checkpoint file with its digest."""
     return b"\n".join([module._MAGIC, b"r", module._digest(payload).encode(), payload])
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "other recipe", "pickle", "signed pickle", "list"])
-def test_a_checkpoint_that_cannot_be_used_is_told_and_passed_by(tmp_path, caplog, damage):
-    """Training starts anew, with a line that says why; nothing that the file holds is run."""
+def test_an_unusable_checkpoint_is_logged_and_ignored(tmp_path, caplog, damage):
+    """Training restarts, the reason is logged, and no code of the file is run."""
     path, trapped = tmp_path / "c", tmp_path / "trapped"
     Checkpoints(path, recipe="r").save(_some_state())
     assert Checkpoints(path, recipe="r").load().step == 3
@@ -247,8 +247,8 @@ def test_a_checkpoint_that_cannot_be_used_is_told_and_passed_by(tmp_path, caplog
     assert not trapped.exists()
 
 
-def test_a_state_of_another_network_is_passed_by(caplog):
-    """A state that does not fit leaves the run as if there were none."""
+def test_a_state_of_another_network_is_ignored(caplog):
+    """A state that does not fit leaves the run unchanged."""
     state = _some_state()
     state.weights.popitem()
     assert outcome(train("softmax with adam", resume=state)) == outcome(train("softmax with adam"))
@@ -256,7 +256,7 @@ def test_a_state_of_another_network_is_passed_by(caplog):
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(tmp_path, monkeypatch):
-    """The state written last stays whole when the next one finds no room, and nothing else lies about."""
+    """The previous checkpoint stays whole, without temporary files."""
     kept = Checkpoints(tmp_path / "c", recipe="r")
     state = _some_state()
     kept.save(state)
@@ -274,8 +274,8 @@ def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(tmp_path, monk
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError()])
-def test_memory_that_runs_out_names_the_batch_size(monkeypatch, error):
-    """Halving a training batch would train something else, so the cell fails and says what to change."""
+def test_an_out_of_memory_error_names_the_batch_size(monkeypatch, error):
+    """The cell fails, since half a batch would train another model."""
 
     def starve():
         raise error
@@ -286,7 +286,7 @@ def test_memory_that_runs_out_names_the_batch_size(monkeypatch, error):
 
 
 def test_other_errors_are_not_taken_for_memory(monkeypatch):
-    """A mistake in a user's network stays the error that it is."""
+    """An error in a user's network is raised unchanged."""
 
     def wrong():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
@@ -296,8 +296,8 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch):
         train("softmax with adam")
 
 
-def test_a_loss_that_is_not_finite_is_never_kept(tmp_path, monkeypatch):
-    """At the time of a checkpoint the run fails at once, and the checkpoint before stays."""
+def test_a_loss_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
+    """The run fails at the checkpoint and keeps the previous one."""
     kept = Checkpoints(tmp_path / "c", recipe="r")
     monkeypatch.setattr(kept, "due", lambda: True)
     real = TrainingRun._step
@@ -314,8 +314,8 @@ def test_a_loss_that_is_not_finite_is_never_kept(tmp_path, monkeypatch):
     assert _position(kept) == (0, 2)
 
 
-def test_epochs_behind_a_state_are_reported_again(caplog):
-    """A resumed run's progress counts from its beginning."""
+def test_progress_of_a_resumed_run_counts_its_earlier_epochs(caplog):
+    """Progress counts from the run's beginning."""
     caplog.set_level(logging.INFO)
     seen = []
     spec, loss, settings = RUNS["softmax with adam"]

@@ -1,4 +1,4 @@
-"""Collapses: seen, gone back behind, recorded; with the ramps standing still; and where there is no way on."""
+"""Recovery from collapses: detection, return to the last good epoch, frozen ramps, and failure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STEPS = 10
 
 
 def ramped(seed: int = 0) -> Network:
-    """A network whose ramp is the number of steps that it was not frozen in, kept in a buffer."""
+    """Return a network with a ramp that counts its unfrozen steps in a buffer."""
     spec = Spec("cnn", {"widths": [4, 4], "head": {"name": "softmax", "hidden": 8}})
     network = build(spec, image_shape=(1, 8, 8), num_classes=10, mean=DATA.mean, std=DATA.std, seed=seed)
     network.register_buffer("ramp", torch.zeros(()))
@@ -65,17 +65,17 @@ def trained(settings: Training = SETTINGS, **how: Any) -> TrainingResult:
 
 
 def outcome(fitted: TrainingResult) -> tuple[object, ...]:
-    """Everything that a run decides."""
+    """Return everything that a run decides."""
     history = fitted.history.drop_columns(list(VOLATILE)).to_pylist()
     return tensor_digest(fitted.network.state_dict()), fitted.best_epoch, history
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan")])
 @pytest.mark.parametrize("step", [1, STEPS])
-def test_a_collapse_is_gone_back_behind_and_recorded(
+def test_a_collapse_returns_to_the_last_good_epoch_and_is_recorded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, step: int, value: float
 ) -> None:
-    """Weights lost in epoch 4, by its first or its last step: those of epoch 3 come back, the ramp stops for two."""
+    """After a collapse in epoch 4 the weights of epoch 3 return, and ramps freeze for two epochs."""
     spoil(monkeypatch, (4, step), value=value)
     run = TrainingRun(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
     states = []
@@ -102,8 +102,8 @@ def test_a_collapse_is_gone_back_behind_and_recorded(
     assert re.search(r"collapsed in epoch 4: .*; restored the weights of epoch 3, ramps are frozen for 2", lines[0])
 
 
-def test_a_collapse_right_after_a_collapse_goes_back_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is gone back to is not worn by the epoch that went on from it."""
+def test_two_collapses_in_a_row_return_to_the_same_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kept state is not changed by the epoch that continues from it."""
     spoil(monkeypatch, (4, 2), (5, 9))
     run = TrainingRun(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
     states = []
@@ -117,8 +117,8 @@ def test_a_collapse_right_after_a_collapse_goes_back_to_the_same(monkeypatch: py
     assert not run.history[5].collapsed
 
 
-def test_a_collapsed_epoch_is_never_the_one_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even where its validation loss is the lowest so far: the training was judged to have lost its way."""
+def test_a_collapsed_epoch_is_never_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This holds even if its validation loss is the lowest."""
     run = TrainingRun(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
     run.run_epoch()
     assert run.recovery is not None
@@ -132,8 +132,8 @@ def test_a_collapsed_epoch_is_never_the_one_that_is_kept(monkeypatch: pytest.Mon
     assert run.best.epoch == 1
 
 
-def test_epochs_after_a_collapse_draw_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The batches that led into it do not come again: epoch 5 is not epoch 4 once more."""
+def test_epochs_after_a_collapse_have_new_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batches of the collapsed epoch do not repeat."""
     seen: list[tuple[int, torch.Tensor]] = []
     real = TrainingRun._step
 
@@ -149,16 +149,16 @@ def test_epochs_after_a_collapse_draw_anew(monkeypatch: pytest.MonkeyPatch) -> N
     assert all(not torch.equal(a, b) for i, (_, a) in enumerate(seen) for _, b in seen[:i])
 
 
-def test_recovery_changes_nothing_where_nothing_collapses() -> None:
-    """With recovery on and off: the same weights, the same history but for the accuracy that is measured."""
+def test_recovery_changes_nothing_without_a_collapse() -> None:
+    """Weights and history are those without recovery, except for the measured accuracy."""
     with_it, without = outcome(trained()), outcome(trained(replace(SETTINGS, recovery=None)))
     assert with_it[:2] == without[:2]
     assert all(row["sampled_accuracy"] is not None and not row["collapsed"] for row in with_it[2])
     assert [{**row, "sampled_accuracy": None} for row in with_it[2]] == without[2]
 
 
-def test_the_accuracy_is_that_of_the_same_training_images_every_time() -> None:
-    """Unaugmented, in evaluation, after the epoch: it can be measured again on the sample."""
+def test_the_accuracy_is_measured_on_fixed_training_images() -> None:
+    """The sample is unaugmented and evaluated after the epoch."""
     noisy = replace(SETTINGS, augmentation=[Spec("gaussian_noise", {"std": 0.5})])
     run = TrainingRun(ramped(), Spec("cross_entropy"), *SPLITS, settings=noisy, seed=0)
     assert run.recovery is not None
@@ -171,8 +171,8 @@ def test_the_accuracy_is_that_of_the_same_training_images_every_time() -> None:
     assert run.history[-1].sampled_accuracy == (predicted == sample.labels).double().mean().item()
 
 
-def test_a_first_epoch_that_is_not_finite_goes_back_to_the_first_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no good epoch yet, but there is a beginning."""
+def test_a_collapse_in_the_first_epoch_returns_to_the_initial_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a good epoch the run returns to its beginning."""
     spoil(monkeypatch, (1, 3), value=float("nan"))
     run = TrainingRun(ramped(), Spec("cross_entropy"), *SPLITS, settings=SETTINGS, seed=0)
     before = tensor_digest(run.network.state_dict())
@@ -188,10 +188,10 @@ PLACES = [(4, 2), (6, STEPS)]
 
 @pytest.mark.parametrize("value", [0.0, float("nan")])
 @pytest.mark.parametrize("steps", [31, 35, 39, 40, 45, 58, 60, 61])
-def test_a_run_interrupted_in_or_after_a_collapse_ends_in_the_same_bytes(
+def test_a_run_interrupted_near_a_collapse_ends_with_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any, steps: int, value: float
 ) -> None:
-    """Two collapses; stopped between, in and after them, on disk, and taken up by a network of another seed."""
+    """A run with two collapses is stopped between, in and after them, and resumed from disk."""
     spoil(monkeypatch, *PLACES, value=value)
     unbroken = outcome(trained())
     assert [row["collapsed"] for row in unbroken[2]].count(True) == 2
@@ -215,8 +215,8 @@ def test_a_run_interrupted_in_or_after_a_collapse_ends_in_the_same_bytes(
     assert outcome(resumed) == unbroken
 
 
-def test_a_state_without_recovery_is_passed_by(caplog: pytest.LogCaptureFixture) -> None:
-    """A run with recovery does not go on from one that kept nothing to go back to."""
+def test_a_state_without_recovery_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    """A run with recovery does not resume a state without one."""
     run = TrainingRun(ramped(), Spec("cross_entropy"), *SPLITS, settings=replace(SETTINGS, recovery=None), seed=0)
     run.run_steps(3)
     assert outcome(trained(resume=run.state())) == outcome(trained())
@@ -224,14 +224,14 @@ def test_a_state_without_recovery_is_passed_by(caplog: pytest.LogCaptureFixture)
 
 
 def aborted(settings: Training, message: str) -> None:
-    """Train to the error."""
+    """Train to the error and return it."""
     with pytest.raises(GauntletError, match=message) as caught:
         trained(settings)
     assert "\n" not in str(caught.value)
 
 
-def test_a_collapse_under_the_regularizers_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the start of the last of them on; before it there is a way back."""
+def test_a_collapse_after_the_regularizers_start_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the last regularizer has started, a collapse is an error."""
     spoil(monkeypatch, (4, 2))
     late = [Spec("l2", {"start_epoch": 1}), Spec("max_fit", {"start_epoch": 5})]
     assert trained(replace(SETTINGS, regularizers=late)).history["collapsed"].to_pylist().count(True) == 1
@@ -240,8 +240,8 @@ def test_a_collapse_under_the_regularizers_is_the_end(monkeypatch: pytest.Monkey
     aborted(replace(SETTINGS, regularizers=on), said)
 
 
-def test_one_collapse_too_many_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many are gone back behind, the next one fails and names the key."""
+def test_more_than_max_collapses_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the configuration key."""
     spoil(monkeypatch, (2, 1), (4, 1), (6, 1))
     three = replace(SETTINGS, recovery=replace(RECOVERY, max_collapses=3))
     assert trained(three).history["collapsed"].to_pylist().count(True) == 3
@@ -249,15 +249,15 @@ def test_one_collapse_too_many_is_the_end(monkeypatch: pytest.MonkeyPatch) -> No
     aborted(replace(SETTINGS, recovery=replace(RECOVERY, max_collapses=2)), said)
 
 
-def test_a_run_that_only_collapsed_is_the_end() -> None:
-    """There is no best epoch to give back."""
+def test_a_run_of_collapsed_epochs_only_fails() -> None:
+    """There is no best epoch to return."""
     absurd = replace(SETTINGS, epochs=2, optimizer=Spec("sgd", {"lr": 1e30}))
     aborted(absurd, r"training collapsed in every epoch; lower `training\.optimizer\.lr`")
 
 
 @pytest.mark.parametrize("threshold", [0.5, 1.0])
 def test_the_threshold_is_a_share_of_the_last_good_accuracy(threshold: float) -> None:
-    """Equal to it is not below it."""
+    """An accuracy equal to the threshold is no collapse."""
     run = TrainingRun(
         ramped(),
         Spec("cross_entropy"),

@@ -1,4 +1,4 @@
-"""Variants compose over the registries: what `gauntlet check` lets pass makes a step of training."""
+"""Combinations of components: each variant that `gauntlet check` accepts trains."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALL_BLOCKS = {"scrambling": {"blocks": [3]}}
 
 
 def composed() -> Iterator[tuple[str, ...]]:
-    """Every activation × unit × folding with outputs in turn; every output × loss × negatives with those in turn."""
+    """Yield each activation × unit × folding with cycled outputs, and each output × loss × negatives vice versa."""
     parts = list(itertools.product(ACTIVATIONS.names(), UNITS.names(), FOLDINGS.names()))
     outputs = list(itertools.product(HEADS.names(), LOSSES.names(), ("none", *NEGATIVES.names())))
     regularizers = itertools.cycle(("none", *REGULARIZERS.names()))
@@ -32,7 +32,7 @@ def composed() -> Iterator[tuple[str, ...]]:
 
 
 def expected(activation: str, unit: str, folding: str, head: str, loss: str, negatives: str) -> str | None:
-    """Say at which key a composition is refused, worked out without the code under test; None where it is not."""
+    """Return the key at which a combination is refused, or None, without the code under test."""
     logits = {"cross_entropy", "hkr", "hkr_torchlip"}
     losses = {"softmax": logits, "hadamard_code": logits, "ecc": {"hinge"}, "sigmoid": {"sigmoid_mse", "sigmoid_bce"}}
     if loss not in losses[head]:
@@ -46,10 +46,10 @@ def expected(activation: str, unit: str, folding: str, head: str, loss: str, neg
     ("activation", "unit", "folding", "head", "loss", "negatives", "regularizer"),
     [pytest.param(*one, id="-".join(one)) for one in dict.fromkeys(composed())],
 )
-def test_a_variant_is_refused_with_its_place_or_makes_a_step(
+def test_a_variant_is_refused_at_its_key_or_trains(
     activation: str, unit: str, folding: str, head: str, loss: str, negatives: str, regularizer: str
 ) -> None:
-    """A step of what passes leaves finite weights, and moves every one that a gradient reaches."""
+    """A step leaves finite weights and changes each one that has a gradient."""
     names = {"activation": activation, "unit": unit, "folding": folding, "head": head}
     variant = Variant(model={"name": "mnist_cnn", "widths": [2, 2], **names}, loss=loss)
     drawn = None if negatives == "none" else {"name": negatives, **SMALL_BLOCKS.get(negatives, {})}

@@ -1,4 +1,4 @@
-"""A training that several processes share is the training of one, to rounding, whatever its loss and its adversary."""
+"""Data-parallel training equals the training of one process to rounding, for every loss and adversary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support import ROOT, shared_training
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where what several processes found lies, once they have ended."""
+    """The folder with the results of several processes."""
     made = tmp_path_factory.mktemp("several")
     shared_training.checkpoints(made, "one").save(
         shared_training.run_half_way(shared_training.new_run(shared_training.RESUMED)).live_state()
@@ -39,12 +39,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(folder):
-    """What several processes found."""
+    """The results of several processes."""
     return torch.load(folder / "found.pt")
 
 
 def assert_same(one, other):
-    """Weights and history agree to what rounding does in a few steps of float64 on images of float32."""
+    """Compare weights and history up to the rounding of a few float64 steps on float32 images."""
     assert one["weights"].keys() == other["weights"].keys()
     for name, tensor in one["weights"].items():
         torch.testing.assert_close(
@@ -59,19 +59,19 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("name", shared_training.RUNS)
-def test_several_processes_train_what_one_does(found, name):
-    """Uneven shares, a process without any, batch statistics, attacks, negatives, penalties: to rounding in float64."""
+def test_several_processes_train_the_network_of_one(found, name):
+    """Uneven or empty shares, batch statistics, adversaries, negatives and penalties agree to rounding."""
     assert_same(shared_training.run_to_end(shared_training.new_run(name)), found["runs"][name])
 
 
-def test_every_loss_that_is_a_batch_statistic_is_among_them():
-    """A new one is to be tried, too, unless it is made of those tried."""
+def test_every_loss_of_batch_statistics_is_tested():
+    """A new loss of batch statistics must be added to the runs."""
     tried = {loss.name for _, loss, _ in shared_training.RUNS.values()} | {"hkr_torchlip"}
     assert {name for name, entry in LOSSES.catalogue.items() if entry.tags.get("batch")} <= tried
 
 
-def test_a_training_is_taken_up_by_another_number_of_processes(folder, found):
-    """From the middle of an epoch, from one to several and back, to the unbroken training's end."""
+def test_a_training_resumes_with_another_number_of_processes(folder, found):
+    """From one process to several and back, in the middle of an epoch, the result is the same."""
     unbroken = shared_training.run_to_end(shared_training.new_run(shared_training.RESUMED))
     assert_same(unbroken, found["taken up"])
     run = shared_training.new_run(shared_training.RESUMED)
@@ -82,13 +82,13 @@ def test_a_training_is_taken_up_by_another_number_of_processes(folder, found):
     assert_same(unbroken, shared_training.run_to_end(run))
 
 
-def test_what_one_wants_all_agree_on(found):
-    """A request to stop reaches one process first."""
+def test_a_stop_request_of_one_process_reaches_all(found):
+    """A request that one process receives is shared."""
     assert found["any"] == [True, False]
 
 
 def test_layers_that_see_a_whole_batch_are_refused(found):
-    """Batch statistics and the network's own draws; others are not."""
+    """Batch statistics and random layers are refused, and others accepted."""
     refusals = found["refusals"]
     assert refusals["BatchNorm2d"].startswith("BatchNorm2d computes its statistics over the whole batch")
     assert "training.gpus: 1" in refusals["Dropout"]
@@ -96,19 +96,19 @@ def test_layers_that_see_a_whole_batch_are_refused(found):
     assert refusals["ReLU"] == ""
 
 
-def test_weights_that_drift_apart_are_told(found):
-    """In one number of one process."""
+def test_diverged_weights_are_detected(found):
+    """A difference in one number of one process is an error."""
     assert found["drifted"].startswith("the weights of the processes have drifted apart")
 
 
 def test_a_process_that_dies_ends_the_others_with_an_error(found):
-    """Without waiting for what will not come."""
+    """The others do not wait for it."""
     assert found["lost"].startswith("another process of this training ended")
 
 
 @pytest.mark.parametrize(("total", "count"), [(10, 3), (2, 3), (16, 4), (7, 1)])
 def test_shares_cover_a_batch_evenly(total, count):
-    """Each row once, in order, sizes that differ by one at most."""
+    """Each row is in one share, in order, and sizes differ by at most one."""
     processes = object.__new__(DataParallelGroup)
     processes.world_size = count
     shares = [processes.rows(total, rank) for rank in range(count)]

@@ -1,4 +1,4 @@
-"""The training loop: what it learns, what it keeps, that it repeats itself, that it can be taken up anywhere."""
+"""The training loop: accuracy, best epoch, determinism, and resuming at any step."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def few() -> PreparedData:
 
 
 def built(data: PreparedData, spec: Spec | None = None, *, seed: int = 0) -> Network:
-    """A network for the data."""
+    """Return a network for the data."""
     shape = data.splits["train"].image_shape
     return build(spec or Spec("cnn", SMALL), image_shape=shape, num_classes=10, mean=data.mean, std=data.std, seed=seed)
 
 
 def accuracy(network: Network, split: Split) -> float:
-    """The share of a split that is classified correctly."""
+    """Return the accuracy on a split."""
     with torch.no_grad():
         return float((network(to_unit(split.images)).argmax(dim=1) == split.labels).double().mean())
 
@@ -64,7 +64,7 @@ def accuracy(network: Network, split: Split) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), [("softmax", 0.95), ("ecc", 0.95), ("hydra_ecc", 0.95), ("lipschitz", 0.9)])
 def test_default_variants_learn_the_digits(digits: PreparedData, name: str, least: float) -> None:
-    """The default experiment's networks reach their accuracy on the test split, exported."""
+    """The default experiment's exported networks reach their test accuracy."""
     spec, loss, settings = VARIANTS[name]
     fitted = fit(
         built(digits, spec), loss, digits.splits["train"], digits.splits["validation"], settings=settings, seed=0
@@ -73,7 +73,7 @@ def test_default_variants_learn_the_digits(digits: PreparedData, name: str, leas
 
 
 def test_training_lowers_the_loss_and_reports_every_epoch(few: PreparedData) -> None:
-    """One row per epoch with the columns of the schema; losses fall; the KR columns stand only where there is one."""
+    """The history has one row per epoch with the columns of the schema, and KR only for HKR."""
     seen: list[EpochRecord] = []
     splits = few.splits["train"], few.splits["validation"]
     fitted = fit(built(few), Spec("cross_entropy"), *splits, settings=QUICK, seed=0, on_epoch=seen.append)
@@ -89,8 +89,8 @@ def test_training_lowers_the_loss_and_reports_every_epoch(few: PreparedData) -> 
     assert all(row["kr"] > 0 and row["train_kr"] > 0 for row in lipschitz.history.to_pylist()[1:])
 
 
-def test_validation_figures_are_those_of_the_returned_network(few: PreparedData) -> None:
-    """The best epoch's row can be computed again from the network that was returned: it was kept and restored."""
+def test_validation_metrics_are_those_of_the_returned_network(few: PreparedData) -> None:
+    """The best epoch's row equals metrics recomputed from the returned network."""
     settings = Training(epochs=12, batch_size=32, optimizer=Spec("adam", {"lr": 0.03}))
     fitted = fit(
         built(few), Spec("cross_entropy"), few.splits["train"], few.splits["validation"], settings=settings, seed=1
@@ -108,7 +108,7 @@ def test_validation_figures_are_those_of_the_returned_network(few: PreparedData)
 
 
 def test_patience_ends_a_run_that_no_longer_improves(few: PreparedData) -> None:
-    """So many epochs after the best one the run ends; without patience it runs to its end."""
+    """The run ends `patience` epochs after its best one, and without patience at its last."""
     settings = Training(epochs=40, batch_size=32, optimizer=Spec("adam", {"lr": 0.03}), patience=3)
     splits = few.splits["train"], few.splits["validation"]
     fitted = fit(built(few), Spec("cross_entropy"), *splits, settings=settings, seed=1)
@@ -117,7 +117,7 @@ def test_patience_ends_a_run_that_no_longer_improves(few: PreparedData) -> None:
 
 @pytest.mark.parametrize("name", ["softmax", "hydra_ecc", "lipschitz"])
 def test_same_seed_gives_the_same_bytes_and_another_seed_others(few: PreparedData, name: str) -> None:
-    """Weights and history, times aside, are a function of data, settings and seed; global state plays no part."""
+    """Weights and history are a function of data, settings and seed, not of the global random state."""
     spec, loss, _ = VARIANTS[name]
     settings = replace(QUICK, epochs=2, augmentation=[Spec("shift", {"pixels": 1})])
 
@@ -133,8 +133,8 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(few: PreparedDat
 
 @pytest.mark.parametrize("steps", [0, 3, 5, 8])
 @pytest.mark.parametrize("name", ["lipschitz", "dropout"])
-def test_a_run_taken_up_between_any_two_steps_ends_in_the_same_bytes(few: PreparedData, name: str, steps: int) -> None:
-    """Stopped after some steps, in or between epochs, and gone on with by a fresh process: nothing differs."""
+def test_a_run_resumed_after_any_step_ends_with_the_same_bytes(few: PreparedData, name: str, steps: int) -> None:
+    """A run stopped in or between epochs is resumed by a new run."""
     spec, loss = {
         "lipschitz": (Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8}), Spec("hkr")),
         "dropout": (Spec("tests.support.user_networks:Plain", {"dropout": 0.3}), Spec("cross_entropy")),
@@ -161,22 +161,22 @@ def test_a_run_taken_up_between_any_two_steps_ends_in_the_same_bytes(few: Prepar
 
 
 def test_training_leaves_the_global_random_state_alone(few: PreparedData) -> None:
-    """A notebook's own draws are the same whether it trained something or not."""
+    """The global random state is the same after training."""
     network = built(few)
     before = torch.get_rng_state()
     fit(network, Spec("cross_entropy"), few.splits["train"], few.splits["validation"], settings=QUICK, seed=0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_loss_that_is_not_finite_is_told_with_epoch_step_and_remedy(few: PreparedData) -> None:
+def test_a_loss_that_is_not_finite_is_reported_with_epoch_step_and_remedy(few: PreparedData) -> None:
     """An absurd learning rate ends in one line, not in a model of NaNs."""
     settings = Training(epochs=30, batch_size=64, optimizer=Spec("sgd", {"lr": 1e9}))
     with pytest.raises(GauntletError, match=r"loss became (nan|inf) in epoch \d+, .*step.*training\.optimizer\.lr"):
         fit(built(few), Spec("cross_entropy"), few.splits["train"], few.splits["validation"], settings=settings, seed=0)
 
 
-def test_first_step_with_a_broken_loss_is_named(few: PreparedData) -> None:
-    """The step in the message is the first whose loss was not finite."""
+def test_the_first_step_with_a_loss_that_is_not_finite_is_named(few: PreparedData) -> None:
+    """The message names the first such step."""
     network = built(few)
     calls = 0
 
@@ -192,7 +192,7 @@ def test_first_step_with_a_broken_loss_is_named(few: PreparedData) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS.names())
 def test_optimizers_take_a_step_downhill(name: str) -> None:
-    """Every registered optimiser lowers a convex function and honours its learning rate."""
+    """Every registered optimizer lowers a convex function at its learning rate."""
     point = torch.nn.Parameter(torch.tensor([3.0, -2.0]))
     optimizer = build_optimizer(Spec(name, {"lr": 0.05}), [point])
     assert optimizer.param_groups[0]["lr"] == 0.05
@@ -220,13 +220,13 @@ def test_nesterov_without_momentum_is_refused() -> None:
     ],
 )
 def test_schedules_have_their_values(spec: Spec, warmup_epochs: int, rates: list[float]) -> None:
-    """Each epoch's factor of the learning rate, with and without epochs in which it rises."""
+    """The learning rate factors of each epoch, with and without warm-up, equal those listed."""
     schedule = build_schedule(spec, warmup_epochs=warmup_epochs)
     assert [schedule(epoch, 4) for epoch in range(4)] == pytest.approx(rates)
 
 
 def test_the_history_shows_the_learning_rate_of_the_schedule(few: PreparedData) -> None:
-    """The rates of a run's epochs are those of its schedule."""
+    """The history's learning rates are those of the schedule."""
     settings = replace(QUICK, schedule=Spec("cosine"))
     fitted = fit(
         built(few), Spec("cross_entropy"), few.splits["train"], few.splits["validation"], settings=settings, seed=0
@@ -235,7 +235,7 @@ def test_the_history_shows_the_learning_rate_of_the_schedule(few: PreparedData) 
 
 
 def test_augmentation_reaches_the_training_images_only(few: PreparedData) -> None:
-    """With noise on the training images the network differs; its validation figures are of the clean images."""
+    """Augmentation changes the network, and validation images stay clean."""
     splits = few.splits["train"], few.splits["validation"]
     plain = fit(built(few), Spec("cross_entropy"), *splits, settings=QUICK, seed=0)
     noisy = replace(QUICK, augmentation=[Spec("gaussian_noise", {"std": 0.3})])
@@ -247,7 +247,7 @@ def test_augmentation_reaches_the_training_images_only(few: PreparedData) -> Non
 
 @pytest.mark.parametrize(("name", "expected"), [("sgd", 2 - 0.1 * 0.5 * 2), ("adam", 2 - 0.1)])
 def test_weight_decay_is_the_gradient_of_half_its_factor_times_the_square(name: str, expected: float) -> None:
-    """By hand, a weight of 2 without any other gradient: SGD takes lr 0.5 2 away; Adam, which scales to 1, takes lr."""
+    """SGD subtracts lr 0.5 2 from a weight of 2 without another gradient; Adam, which scales to 1, lr."""
     for decay, wanted in ((0.5, expected), (0.0, 2.0)):
         weight = nn.Parameter(torch.tensor([2.0]))
         optimizer = build_optimizer(Spec(name, {"lr": 0.1, "weight_decay": decay}), [weight])

@@ -1,4 +1,4 @@
-"""Negatives in a training step: where they stand, what counts them, and what does not."""
+"""Negatives in a training step: their share of loss, accuracy and adversary."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ STILL = Training(epochs=2, batch_size=64, optimizer=Spec("sgd", {"lr": 1e-30}))
 
 
 def built() -> Network:
-    """A small network for the digits."""
+    """Return a small network for the digits."""
     spec = Spec("cnn", {"widths": [4], "head": {"name": "softmax", "hidden": 8}})
     return build(spec, image_shape=(1, 8, 8), num_classes=10, mean=DATA.mean, std=DATA.std)
 
 
 def batch() -> tuple[Tensor, Tensor]:
-    """Some of the digits."""
+    """Return some of the digits."""
     return SPLITS[0].images[:20].float() / 255, SPLITS[0].labels[:20]
 
 
 @pytest.mark.parametrize("name", NEGATIVES.names())
 def test_a_steps_loss_is_that_of_images_and_negatives_together(name: str) -> None:
-    """The mean over both, worked out beside it with the same draws; the outputs are the images' alone."""
+    """The loss is the mean over both, computed here with the same draws; outputs are of the images only."""
     options = {"blocks": [3]} if name == "scrambling" else {}
     spec, network, (images, labels) = Spec(name, {"share": 0.5, **options}), built(), batch()
     loss = build_loss(SQUARES)
     terms = TrainingObjective(network, loss, None, replace(STILL, negatives=spec), seed=7, steps=5).step_loss(
         images, labels, epoch=3, step=2
     )
-    made = build_negatives(spec).make(images, labels, generator("train", 7, "negatives", 3, 2))
-    assert len(made) == 10
-    own = loss(network, network.outputs(images), labels).sum()
-    theirs = network.outputs(made).sigmoid().square().mean(dim=1).sum()
-    assert terms.loss.item() == pytest.approx(((own + theirs) / 30).item())
+    negatives = build_negatives(spec).make(images, labels, generator("train", 7, "negatives", 3, 2))
+    assert len(negatives) == 10
+    image_loss = loss(network, network.outputs(images), labels).sum()
+    negative_loss = network.outputs(negatives).sigmoid().square().mean(dim=1).sum()
+    assert terms.loss.item() == pytest.approx(((image_loss + negative_loss) / 30).item())
     assert terms.outputs.shape == (20, 10)
     torch.testing.assert_close(terms.outputs, network.outputs(images))
 
 
 def test_accuracy_counts_the_images_alone() -> None:
-    """With weights that stand still the accuracy is the one without negatives, and the loss another."""
+    """With constant weights, negatives change the loss and not the accuracy."""
     plain, with_them = (
         fit(built(), SQUARES, *SPLITS, settings=replace(STILL, negatives=negatives), seed=0).history.to_pylist()
         for negatives in (None, Spec("overlay"))
@@ -65,8 +65,8 @@ def test_accuracy_counts_the_images_alone() -> None:
     assert [row["validation_loss"] for row in plain] == [row["validation_loss"] for row in with_them]
 
 
-def test_negatives_begin_in_their_epoch() -> None:
-    """Before it the loss is the one without them."""
+def test_negatives_start_at_their_epoch() -> None:
+    """Earlier epochs have the loss without negatives."""
     plain, late = (
         fit(built(), SQUARES, *SPLITS, settings=replace(STILL, negatives=negatives), seed=0).history.to_pylist()
         for negatives in (None, Spec("overlay", {"start_epoch": 2}))
@@ -74,37 +74,37 @@ def test_negatives_begin_in_their_epoch() -> None:
     assert [a["train_loss"] == b["train_loss"] for a, b in zip(plain, late, strict=True)] == [True, False]
 
 
-class Watching(Adversary):
-    """Makes images white, and remembers what it was given."""
+class RecordingAdversary(Adversary):
+    """Adversary that returns white images and records its arguments."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
-        self.minimised: list[tuple[Tensor, Tensor]] = []
+        self.objective_inputs: list[tuple[Tensor, Tensor]] = []
 
     def perturb(
         self, network: Network, loss: Loss, images: Tensor, labels: Tensor, *, keys: Tensor, strength: float = 1.0
     ) -> Tensor:
-        """Give white images."""
+        """Return white images."""
         self.seen.append((len(images), int(labels.min())))
         return torch.ones_like(images)
 
     def objective(
         self, network: Network, loss: Loss, images: Tensor, perturbed: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Remember what is minimised."""
-        self.minimised.append((perturbed, labels))
+        """Record the arguments of the objective."""
+        self.objective_inputs.append((perturbed, labels))
         return super().objective(network, loss, images, perturbed, labels)
 
 
 def test_the_adversary_leaves_the_negatives_alone() -> None:
-    """It perturbs the images, all of a class; the negatives stand behind them, made of the images before."""
-    adversary, (images, labels) = Watching(), batch()
+    """The adversary perturbs the images only, and negatives are made of the clean images."""
+    adversary, (images, labels) = RecordingAdversary(), batch()
     settings = replace(STILL, negatives=Spec("overlay", {"share": 0.2}))
     terms = TrainingObjective(built(), build_loss(SQUARES), adversary, settings, seed=0, steps=5).step_loss(
         images, labels, epoch=0, step=0
     )
     assert adversary.seen == [(20, int(labels.min()))]
-    [(perturbed, targets)] = adversary.minimised
+    [(perturbed, targets)] = adversary.objective_inputs
     assert perturbed[:20].min() == 1
     assert perturbed[20:].std() > 0
     assert targets.tolist() == [*labels.tolist(), -1, -1, -1, -1]

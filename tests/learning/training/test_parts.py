@@ -1,4 +1,4 @@
-"""A large batch in parts: the same outputs and gradients, weights computed once, and only where samples are alone."""
+"""Large batches in chunks: equal outputs and gradients, for networks whose samples are independent."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ COUNT = 10
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of four images."""
+    """Chunks of four images."""
     monkeypatch.setattr(parts, "CHUNK", 4)
 
 
 def built(spec: Spec) -> Network:
-    """A network in float64, in training mode."""
+    """Return a network in float64, in training mode."""
     return build(spec, image_shape=(1, 8, 8), num_classes=10, mean=(0.3,), std=(0.4,)).double()
 
 
@@ -35,7 +35,7 @@ def images(count: int = COUNT) -> Tensor:
 
 
 def sizes_seen(network: Network, batch: Tensor) -> list[int]:
-    """How many images each pass through the network's normalisation had."""
+    """Record the number of images of each pass through the normalization."""
     seen: list[int] = []
     network.normalization.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
     outputs_in_chunks(network, batch)
@@ -43,7 +43,7 @@ def sizes_seen(network: Network, batch: Tensor) -> list[int]:
 
 
 class BatchNormalized(Network):
-    """A network of ours with batch statistics."""
+    """Registered network with batch statistics."""
 
     def __init__(self) -> None:
         body = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
@@ -51,7 +51,7 @@ class BatchNormalized(Network):
 
 
 class UserNet(nn.Module):
-    """A module of which nothing is known."""
+    """User-defined module without declarations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class UserNet(nn.Module):
 
 @pytest.mark.parametrize("name", ["cnn", "lipschitz_cnn"])
 def test_outputs_and_gradients_are_those_of_the_whole_batch(name: str) -> None:
-    """To rounding in float64, and constrained layers leave the same buffers behind."""
+    """They agree to rounding in float64, and constrained layers end with the same buffers."""
     whole = built(Spec(name))
     parted, batch = copy.deepcopy(whole), images()
     direction = torch.randn(COUNT, 10, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -79,8 +79,8 @@ def test_outputs_and_gradients_are_those_of_the_whole_batch(name: str) -> None:
         torch.testing.assert_close(other, one, rtol=0, atol=1e-12)
 
 
-def test_weights_behind_a_parametrisation_are_computed_once() -> None:
-    """Once a batch, not once a part; and anew for the next batch."""
+def test_parametrized_weights_are_computed_once_per_batch() -> None:
+    """They are not computed again for each chunk."""
     network = built(Spec("lipschitz_cnn"))
     computed: list[int] = []
     network.body[0].parametrizations.weight[0].register_forward_hook(lambda *_: computed.append(1))  # type: ignore[index,union-attr]
@@ -91,12 +91,12 @@ def test_weights_behind_a_parametrisation_are_computed_once() -> None:
 
 
 def test_independent_samples_go_through_in_parts_and_small_batches_whole() -> None:
-    """Ten images are four, four and two; four are one part."""
+    """Ten images are chunks of four, four and two; four are one chunk."""
     assert sizes_seen(built(Spec("cnn")), images()) == [4, 4, 2]
     assert sizes_seen(built(Spec("cnn")), images(4)) == [4]
 
 
 def test_batch_statistics_and_modules_of_users_see_the_whole_batch() -> None:
-    """Their samples may depend on each other."""
+    """Samples of such networks may depend on each other."""
     assert sizes_seen(BatchNormalized().double(), images()) == [COUNT]
     assert sizes_seen(built(Spec(f"{__name__}:UserNet")), images()) == [COUNT]

@@ -1,4 +1,4 @@
-"""Regularisers: their values by hand, which layers they are about, their gradients, and their place in training."""
+"""Regularizers: values computed by hand, the layers they apply to, gradients, and training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUICK = Training(epochs=3, batch_size=64)
 
 
 def by_hand() -> Network:
-    """Two layers with known weights, one with a bias, and normalisations that do not count."""
+    """Return two layers with known weights, one with a bias, and normalizations that do not count."""
     conv, dense = nn.Conv2d(1, 2, 1, bias=False), nn.Linear(2, 2)
     with torch.no_grad():
         conv.weight.copy_(torch.tensor([3.0, -1.0]).reshape(2, 1, 1, 1))
@@ -38,7 +38,7 @@ def by_hand() -> Network:
 
 
 def built(spec: Spec = SMALL, *, seed: int = 0) -> Network:
-    """A network for the digits."""
+    """Return a network for the digits."""
     return build(spec, image_shape=(1, 8, 8), num_classes=10, mean=DATA.mean, std=DATA.std, seed=seed)
 
 
@@ -54,14 +54,14 @@ def built(spec: Spec = SMALL, *, seed: int = 0) -> Network:
         (Spec("max_fit", {"l1": 0.0, "l2": 0.0, "bias": 0.5}), 0.5 * -1.0),
     ],
 )
-def test_penalties_are_worked_out_by_hand(spec: Spec, value: float) -> None:
-    """Sums for L1 and L2, means per layer for the others; the bias with its sign; normalisations not at all."""
+def test_penalties_have_the_values_computed_by_hand(spec: Spec, value: float) -> None:
+    """L1 and L2 are sums, others means per layer; the bias is signed; normalizations are left out."""
     assert build_regularizer(spec).penalty(by_hand()).item() == pytest.approx(value)
 
 
 @pytest.mark.parametrize("name", REGULARIZERS.names())
 def test_gradients_are_right_in_float64(name: str) -> None:
-    """The penalty has the network's type, and its gradient is the one of finite differences."""
+    """The penalty has the network's dtype, and gradients equal finite differences."""
     regularizer, network = build_regularizer(Spec(name)), by_hand().double()
     with torch.no_grad():
         for parameter in network.parameters():
@@ -86,20 +86,20 @@ def test_gradients_are_right_in_float64(name: str) -> None:
 
 
 def test_layers_of_a_users_network_are_found() -> None:
-    """Convolution and dense layer of a class that knows nothing of this package; its batch norm is none."""
+    """Convolution and dense layer of a user-defined class are penalized, and batch normalization is not."""
     shapes = [tuple(weight.shape) for weight, _ in weights_and_biases(built(Spec("tests.support.user_networks:Plain")))]
     assert shapes == [(4, 1, 3, 3), (10, 16)]
 
 
 def test_a_frozen_layer_does_not_count() -> None:
-    """What is not trained cannot be made smaller."""
+    """Frozen weights are not penalized."""
     network = by_hand()
     network.head.layer.weight.requires_grad_(False)
     assert [tuple(weight.shape) for weight, _ in weights_and_biases(network)] == [(2, 1, 1, 1)]
 
 
-def test_behind_a_parametrisation_the_weight_in_use_is_penalised() -> None:
-    """A spectral layer is penalised by its normalised weight, and its step makes one power iteration, not two."""
+def test_a_parametrized_layer_is_penalized_by_its_weight_in_use() -> None:
+    """A spectral layer's normalized weight is penalized, with one power iteration per step."""
     network = by_hand()
     network.head.layer = parametrizations.spectral_norm(nn.Linear(2, 2, bias=False))
     value = build_regularizer(Spec("l2", {"strength": 1.0})).penalty(network.eval())
@@ -107,7 +107,7 @@ def test_behind_a_parametrisation_the_weight_in_use_is_penalised() -> None:
 
 
 def test_a_step_computes_constrained_weights_once() -> None:
-    """Penalised or not, a spectral network's vectors of power iteration go the same way in a step."""
+    """Penalized or not, a spectral network has the same power iterations."""
 
     def after_a_step(regularizers: list[Spec]) -> dict[str, Tensor]:
         network = built(Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8}))
@@ -115,13 +115,13 @@ def test_a_step_computes_constrained_weights_once() -> None:
         TrainingRun(network, Spec("hkr"), *SPLITS, settings=settings, seed=0).run_steps(1)
         return dict(network.named_buffers())
 
-    plain, penalised = after_a_step([]), after_a_step([Spec("l1"), Spec("max_fit")])
+    plain, penalized = after_a_step([]), after_a_step([Spec("l1"), Spec("max_fit")])
     assert plain
-    assert all(torch.equal(buffer, penalised[name]) for name, buffer in plain.items())
+    assert all(torch.equal(buffer, penalized[name]) for name, buffer in plain.items())
 
 
-def test_a_regularizer_sets_in_at_its_epoch() -> None:
-    """Before it nothing differs; from then on the penalty is recorded beside the loss, several as their sum."""
+def test_a_regularizer_starts_at_its_epoch() -> None:
+    """Earlier epochs are unchanged; from then on the sum of penalties is recorded."""
     late = [Spec("max_fit", {"l1": 1.0, "start_epoch": 3})]
     both = [*late, Spec("l2", {"strength": 0.1, "start_epoch": 2})]
     rows = {
@@ -140,7 +140,7 @@ def test_a_regularizer_sets_in_at_its_epoch() -> None:
 
 
 def test_the_recorded_loss_is_without_the_penalty() -> None:
-    """With weights that stand still the loss is the plain one's, and the penalty that of the weights."""
+    """With constant weights, loss and penalty are recorded separately."""
     still = replace(QUICK, epochs=1, optimizer=Spec("sgd", {"lr": 1e-30}))
     spec = Spec("max_margin", {"l1": 5.0})
     network = built()
@@ -153,13 +153,13 @@ def test_the_recorded_loss_is_without_the_penalty() -> None:
 
 @pytest.mark.parametrize("name", REGULARIZERS.names())
 def test_training_makes_the_penalty_smaller(name: str) -> None:
-    """With every registered regulariser turned up, the trained network's penalty is below the unregularised one's."""
+    """Each regularizer lowers its penalty on the trained network."""
     model = REGULARIZERS.entry(name).options_model
     spec = Spec(name, {option: 1.0 for option in model.model_fields if option != "start_epoch"})
     networks = [
         fit(built(), Spec("cross_entropy"), *SPLITS, settings=replace(QUICK, regularizers=specs), seed=0).network
         for specs in ([], [spec])
     ]
-    plain, regularised = (build_regularizer(spec).penalty(network).item() for network in networks)
-    assert regularised < plain
+    plain, regularized = (build_regularizer(spec).penalty(network).item() for network in networks)
+    assert regularized < plain
     assert tensor_digest(networks[0].state_dict()) != tensor_digest(networks[1].state_dict())

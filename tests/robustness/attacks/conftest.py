@@ -1,4 +1,4 @@
-"""The model that most attack tests share."""
+"""The model that most attack tests use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adaptive attack goes through the views that a network names, in their order, and breaks what hides behind one."""
+"""The adaptive attack: it tries the surrogates that a network names, in order, and breaks masked gradients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.trained_problems import trained_problem
 
 
 class Masked(nn.Module):
-    """An affine model whose logits are rounded, with the unrounded ones as a second view."""
+    """Affine model with rounded logits, and the unrounded ones as a second surrogate."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,22 +22,22 @@ class Masked(nn.Module):
         self.asked: list[str] = []
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images to logits; their gradient is a hundred-thousandth of the pixels' mean."""
+        """Return rounded logits, with a gradient of 1e-5 of the pixels' mean."""
         return self.inner(x).detach().round(decimals=3) + 1e-5 * x.flatten(1)[:, :3]
 
     @property
     def surrogates(self) -> dict[str, object]:
-        """Offer views by name."""
+        """Return the surrogates by name."""
         return {"logits": self.forward, "inside": self.inner}
 
     @property
     def adaptive(self) -> tuple[tuple[str, str], ...]:
-        """Name the useless view first."""
+        """Return the masked surrogate first."""
         return (("logits", "cross_entropy"), ("inside", "margin"))
 
 
-def test_every_named_view_is_tried_on_what_still_holds() -> None:
-    """Where the first pair fails, the second breaks; the attack's own surrogate is as before when it is over."""
+def test_every_named_surrogate_is_tried_on_robust_samples() -> None:
+    """The second surrogate breaks samples that the first does not, and the attack's own one is restored."""
     problem = affine_problem(3, (1, 8, 8), 4)
     epsilon = 1.1 * float(problem.network.nearest(problem.images, problem.labels, "linf").max())  # type: ignore[operator]
     masked = Problem(Masked().eval(), problem.images, problem.labels)
@@ -49,8 +49,8 @@ def test_every_named_view_is_tried_on_what_still_holds() -> None:
     assert model.surrogate is None
 
 
-def test_it_stops_when_nothing_is_left() -> None:
-    """A sample that the first run breaks costs one run; one that holds costs all: away, and to each rival, per pair."""
+def test_it_stops_when_no_sample_is_robust() -> None:
+    """A sample broken at once costs one run; a robust one costs an untargeted run and one per rival, per pair."""
     problem = affine_problem(3, (1, 8, 8), 2)
     model = AttackModel(problem.network)
     for epsilon, most in ((0.4, 5), (1e-3, 2 * 3 * 5)):  # no pairs named: the margin of the logits, two rivals
@@ -61,7 +61,7 @@ def test_it_stops_when_nothing_is_left() -> None:
 
 
 def test_it_breaks_saturated_codes_that_withstand_gradients_of_their_logits() -> None:
-    """Code bits sixteen times as large keep their signs; behind tanh and decoder most gradients are then zero."""
+    """Code bits sixteen times as large keep their signs, but most gradients behind tanh and decoder vanish."""
     model = Spec("cnn", {"widths": [8, 16], "head": {"name": "ecc"}})
     problem = trained_problem(Spec("sklearn_digits"), model=model, loss="hinge", epochs=15, test=200)
     last = problem.network.head.branches[0][-1]

@@ -1,4 +1,4 @@
-"""Own attacks beside Foolbox's on real images."""
+"""Attacks compared with Foolbox's on real images."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ROOT = os.environ.get("GAUNTLET_TEST_DATA")
 @pytest.mark.skipif(
     not (ROOT and (Path(ROOT) / "MNIST").is_dir()), reason="GAUNTLET_TEST_DATA does not name a folder with MNIST"
 )
-def test_pgd_breaks_as_much_of_mnist_as_foolboxs() -> None:
-    """Within 0.3 points on 1000 images with the same steps and step size, on the mean of four seeds.
+def test_pgd_breaks_as_much_of_mnist_as_that_of_foolbox() -> None:
+    """Robust accuracies of 1000 images agree within 0.3 points, as means over four seeds.
 
-    One seed is not enough to tell: a fortieth of the images break from some starts only.
+    One seed is not enough: 1 in 40 images break from some starts only.
     """
     problem = trained_problem(Spec("torchvision", {"name": "MNIST", "root": ROOT}), train=6000, test=1000, epochs=2)
     options = {"steps": 40, "step_size": 0.005}

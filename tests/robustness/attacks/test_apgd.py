@@ -1,4 +1,4 @@
-"""APGD: its schedule, its conditions by hand, and its results beside those of the authors' own code."""
+"""APGD: its schedule, its conditions computed by hand, and its results against the authors' code."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def walk(losses: list[float], best: list[float] | None = None) -> _Iterates:
 
 
 def test_checkpoints_are_those_of_the_paper() -> None:
-    """Of 100 steps: 22, 41, 57, 70, 80, 87, 93, 99 (section 3.1)."""
+    """The checkpoints of 100 steps are 22, 41, 57, 70, 80, 87, 93, 99 (section 3.1)."""
     schedule = _Halving.begin(BALL, torch.zeros(3), 100)
     rose = torch.tensor([True] * 3)
     found = [step for step in range(1, 101) if schedule.after_step(BALL, walk([0.0] * 3), rose) is not None]
@@ -36,7 +36,7 @@ def test_checkpoints_are_those_of_the_paper() -> None:
 
 
 def test_a_step_is_halved_under_the_two_conditions() -> None:
-    """Three quarters of the rises or fewer; or a best loss unchanged since a checkpoint that did not halve."""
+    """Too few increases, or a best loss unchanged since a checkpoint without halving."""
     schedule = _Halving.begin(BALL, torch.zeros(3, dtype=torch.float64), 100)
     # Window of 22 steps: 16.5 rises are the border.
     for step in range(22):
@@ -53,7 +53,7 @@ def test_a_step_is_halved_under_the_two_conditions() -> None:
 
 
 def test_sparsity_follows_the_best_point() -> None:
-    """A best point much sparser than before brings the full step and new entries; another shortens the step."""
+    """A much sparser best point resets the step and the number of entries; another one shortens the step."""
     ball = Ball(torch.full((2, 1, 10, 10), 0.5), 1.0, "l1")
     start = ball.origin + 0.01
     schedule = _SparseSteps.begin(ball, start, 100)
@@ -70,7 +70,7 @@ def test_sparsity_follows_the_best_point() -> None:
 
 
 def test_radii_shrink_in_l1() -> None:
-    """Three, two, one epsilon in 30, 30, 40 per cent of the steps, none lost; other norms have one ball."""
+    """Radii are 3, 2 and 1 epsilon for 30, 30 and 40 % of the steps; other norms have one radius."""
     assert _radii("l1", 100) == [(3, 30), (2, 30), (1, 40)]
     assert _radii("linf", 100) == [(1, 100)]
     for steps in range(1, 12):
@@ -79,7 +79,7 @@ def test_radii_shrink_in_l1() -> None:
 
 
 def test_starts_lie_on_the_surface_of_the_ball() -> None:
-    """In L-infinity and L2, before the box cuts them; they belong to key and stream."""
+    """Before clipping to the box, in L-infinity and L2; they depend on key and stream."""
     origin, keys = torch.full((5, 1, 4, 4), 0.5), torch.arange(5)
     for norm in ("linf", "l2"):
         start = _start(origin, keys, norm, 0.1, stream="a")
@@ -89,8 +89,8 @@ def test_starts_lie_on_the_surface_of_the_ball() -> None:
 
 
 @pytest.mark.parametrize(("norm", "extra"), [("linf", 1), ("l2", 1), ("l1", 3)])
-def test_costs_are_what_the_description_says(norm: str, extra: int) -> None:
-    """A sample that holds costs a forward and a backward a step, and one more a ball."""
+def test_costs_are_as_documented(norm: str, extra: int) -> None:
+    """A robust sample costs a forward and a backward per step, and one more per radius."""
     problem = affine_problem(3, (1, 8, 8), 2)
     model = AttackModel(problem.network)
     model.start_counting(2)
@@ -99,7 +99,7 @@ def test_costs_are_what_the_description_says(norm: str, extra: int) -> None:
 
 
 def test_without_success_the_point_of_the_highest_loss_is_returned() -> None:
-    """On an affine model that is a corner of the ball, in all pixels that the margin depends on."""
+    """On an affine model it is the corner of the ball in all pixels that the margin depends on."""
     problem = affine_problem(2, (1, 8, 8), 3)
     epsilon = 0.5 * float(problem.network.nearest(problem.images, problem.labels, "linf").min())  # type: ignore[operator]
     model = AttackModel(problem.network)
@@ -114,7 +114,7 @@ def test_without_success_the_point_of_the_highest_loss_is_returned() -> None:
 
 @pytest.mark.parametrize(("targets", "classes"), [(0, 2), (9, 3)])
 def test_too_few_classes_are_refused(targets: int, classes: int) -> None:
-    """The difference of logits ratio needs three classes, with targets four."""
+    """The difference of logits ratio needs three classes, and four with targets."""
     problem = affine_problem(classes, (1, 8, 8), 2)
     with pytest.raises(InputError, match=f"the model has {classes}"):
         problem.run("apgd", "linf", (0.1,), options={"loss": "dlr", "targets": targets})
@@ -122,7 +122,7 @@ def test_too_few_classes_are_refused(targets: int, classes: int) -> None:
 
 @pytest.fixture(scope="module")
 def digits() -> Problem:
-    """A small network that knows the digits, and 300 of them."""
+    """A small network trained on the digits, and 300 of them."""
     return trained_problem(Spec("sklearn_digits"), test=300)
 
 
@@ -130,7 +130,7 @@ SEEDS = (0, 1, 2)
 
 
 def shares(problem: Problem, norm: str, epsilons: tuple[float, ...], options: dict[str, Any]) -> tuple[Any, Any]:
-    """The shares broken by the own attack and by the authors', at each epsilon, as means over seeds."""
+    """The shares broken by this attack and by the authors' code at each epsilon, as means over seeds."""
     ours, theirs = np.zeros((len(SEEDS), len(epsilons))), np.zeros((len(SEEDS), len(epsilons)))
     for place, epsilon in enumerate(epsilons):
         for row, seed in enumerate(SEEDS):
@@ -166,7 +166,7 @@ def shares(problem: Problem, norm: str, epsilons: tuple[float, ...], options: di
 def test_as_much_is_broken_as_by_the_authors_code(
     digits: Problem, norm: str, epsilons: tuple[float, ...], options: dict[str, Any]
 ) -> None:
-    """Within 1.5 points at every budget, where the budgets range from few broken to most.
+    """Shares agree within 1.5 points at each budget, from few broken samples to most.
 
     Single seeds of the authors' own code differ by up to 1.7 points on these 300 images, hence means over seeds.
     """

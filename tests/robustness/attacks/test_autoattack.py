@@ -1,4 +1,4 @@
-"""AutoAttack: which parts run, on which samples, with which losses, and what is kept."""
+"""AutoAttack: its parts, their losses, samples, and results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.attack_problems import Problem, affine_problem
 
 
 def calls(version: str, classes: int, norm: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """Run the sequence with parts that do nothing, and say what each was asked for."""
+    """Run the sequence with parts that do nothing; return their arguments."""
     asked: list[tuple[Any, ...]] = []
 
     def ascent(model: AttackModel, x: Tensor, y: Tensor, **options: Any) -> Tensor:
@@ -53,7 +53,7 @@ def calls(version: str, classes: int, norm: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_standard_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """APGD, targeted APGD, targeted FAB, Square, with the published numbers."""
+    """APGD, targeted APGD, targeted FAB and Square run with the published numbers."""
     assert calls("standard", 5, "linf", monkeypatch) == [
         ("apgd", "cross_entropy", 0, 1, 100),
         ("apgd", "dlr", 9, 1, 100),
@@ -63,7 +63,7 @@ def test_the_standard_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In L1 there are more restarts and fewer targets; `plus` has both ways of all parts; `rand` APGD only."""
+    """L1 has more restarts and fewer targets; `plus` runs untargeted and targeted parts; `rand` APGD only."""
     assert calls("standard", 5, "l1", monkeypatch)[:2] == [
         ("apgd", "cross_entropy", 0, 5, 100),
         ("apgd", "dlr", 5, 1, 100),
@@ -85,16 +85,16 @@ def test_other_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("classes", "plain", "targeted"), [(2, "margin", "margin"), (3, "dlr", "margin"), (4, "dlr", "dlr")]
 )
-def test_with_too_few_classes_for_the_ratio_the_margin_takes_its_place(
+def test_with_too_few_classes_the_margin_replaces_the_ratio(
     classes: int, plain: str, targeted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The difference of logits ratio needs three classes, towards targets four."""
+    """The difference of logits ratio needs three classes, and four with targets."""
     asked = calls("plus", classes, "linf", monkeypatch)
     assert [call[1] for call in asked if call[0] == "apgd"] == ["cross_entropy", plain, targeted]
 
 
 def parts_that(*results: Callable[[Tensor], Tensor]) -> Callable[..., Iterator[tuple[str, Any]]]:
-    """Make a sequence of parts that each give their function of the image, and write down what they were given."""
+    """Return parts that map the image by the given functions and record their arguments."""
 
     def parts(*_: Any, **__: Any) -> Iterator[tuple[str, Any]]:
         for number, result in enumerate(results):
@@ -112,7 +112,7 @@ def parts_that(*results: Callable[[Tensor], Tensor]) -> Callable[..., Iterator[t
 
 @pytest.fixture
 def halves() -> tuple[Problem, Callable[[Tensor], Tensor]]:
-    """A problem, and a part that fools the first three samples only."""
+    """A problem, and a part that fools only the first three samples."""
     problem = affine_problem(2, (1, 8, 8))
     others = problem.images[(problem.labels == 0).nonzero()[0]], problem.images[(problem.labels == 1).nonzero()[0]]
 
@@ -127,10 +127,10 @@ def halves() -> tuple[Problem, Callable[[Tensor], Tensor]]:
     return problem, fool
 
 
-def test_later_parts_get_what_is_left_from_the_clean_image(
+def test_later_parts_get_the_clean_images_of_robust_samples(
     halves: tuple[Problem, Callable[[Tensor], Tensor]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Confirmed samples leave with their first image; others come clean to the next part, with keys of its own."""
+    """Fooled samples keep their first adversarial image, and each part has keys of its own."""
     problem, fool = halves
     parts = parts_that(lambda x: (x + 0.001).clamp(0, 1), fool, lambda x: x)
     monkeypatch.setattr(module, "_attacks", parts)
@@ -150,7 +150,7 @@ def test_later_parts_get_what_is_left_from_the_clean_image(
 def test_in_a_transfer_every_part_sees_every_sample(
     halves: tuple[Problem, Callable[[Tensor], Tensor]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where success is not asked for, nothing leaves, and the image that is worst for the sources is kept."""
+    """Without queries of the target, every sample stays, and the image worst for the sources is kept."""
     problem, fool = halves
     parts = parts_that(lambda x: x, fool, lambda x: x)
     monkeypatch.setattr(module, "_attacks", parts)
@@ -162,7 +162,7 @@ def test_in_a_transfer_every_part_sees_every_sample(
 
 
 def test_it_is_no_weaker_than_its_parts(convolutional: Problem) -> None:
-    """What APGD alone or Square alone breaks, the sequence breaks."""
+    """It breaks every sample that APGD or Square breaks."""
     options = {"autoattack": {"steps": 10, "queries": 100}, "apgd": {"steps": 10}, "square": {"queries": 100}}
     broken = {}
     for name, own in options.items():

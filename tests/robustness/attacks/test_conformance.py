@@ -1,4 +1,4 @@
-"""Every registered attack, and a representative part of Foolbox's, where the answer is known."""
+"""Conformance of every registered attack, and of representative ones of Foolbox, where the optimum is known."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ def cases(attacks: dict[str, dict[str, Any]], kind: str | None = None) -> list[A
 def test_bounded_attacks_succeed_just_above_the_optimum(
     name: str, norm: str, options: dict[str, Any], classes: int, shape: tuple[int, int, int]
 ) -> None:
-    """At 1.05 times the exact distance a bounded attack breaks each sample.
+    """At 1.05 times the exact distance a bounded attack breaks every sample.
 
-    At 1.6 times it with estimated gradients; in L1 at 1.1 times: there all pixels are equally good, a step is shared
-    among them, and what a random start changed in vain is taken back slowly.
+    With estimated gradients at 1.6 times it; in L1 at 1.1 times, since all pixels are equally good, a step is shared
+    among them, and useless changes of the random start are undone slowly.
     """
     search = ATTACKS.entry(name).tags.get("search")
     problem = affine_problem(classes, shape)
@@ -101,7 +101,7 @@ def test_bounded_attacks_succeed_just_above_the_optimum(
 def test_minimum_norm_attacks_come_near_the_optimum(
     name: str, norm: str, options: dict[str, Any], samples: int, classes: int
 ) -> None:
-    """A minimum-norm attack breaks every sample within 1.25 times the exact distance, and never below it."""
+    """A minimum-norm attack breaks every sample within 1.25 times the exact distance, never below it."""
     problem = affine_problem(classes, (1, 8, 8), samples)
     rows = problem.run(name, norm, options=options).rows
     optimum = problem.network.nearest(problem.images, problem.labels, norm).numpy()  # type: ignore[operator]
@@ -114,7 +114,7 @@ def test_minimum_norm_attacks_come_near_the_optimum(
 def test_nothing_leaves_ball_or_box_and_misclassified_images_are_untouched(
     name: str, norm: str, options: dict[str, Any], convolutional: Problem
 ) -> None:
-    """With images at the edges of the box, every attack keeps its promises and skips what is wrong already."""
+    """Every attack stays in ball and box on images at the edges of the box, and skips misclassified ones."""
     bounded = ATTACKS.entry(name).tags["kind"] == "bounded"
     epsilons = {"l2": (0.3, 2.0), "linf": (0.05, 0.5), "l1": (1.0, 5.0)}[norm] if bounded else None
     result = convolutional.run(name, norm, epsilons, options={**options, **FEWER.get(name, {})})
@@ -134,10 +134,10 @@ def test_nothing_leaves_ball_or_box_and_misclassified_images_are_untouched(
 
 
 @pytest.mark.parametrize(("name", "norm", "options"), cases(OWN | FOOLBOX | STOCHASTIC_FOOLBOX))
-def test_results_depend_neither_on_batch_size_nor_order_nor_company(
+def test_results_depend_neither_on_batch_size_nor_order(
     name: str, norm: str, options: dict[str, Any], convolutional: Problem
 ) -> None:
-    """In float64 a sample's row is the same alone, in batches of any size, in parts, reversed, and every time."""
+    """In float64 a sample's row is the same alone, in batches of any size or order, and in every run."""
     bounded = ATTACKS.entry(name).tags["kind"] == "bounded"
     epsilons = {"l2": (0.3, 1.0), "linf": (0.05, 0.2), "l1": (1.0, 3.0)}[norm] if bounded else None
     options = {**options, **FEWER.get(name, {})}
@@ -175,7 +175,7 @@ def test_results_depend_neither_on_batch_size_nor_order_nor_company(
 def test_in_float32_at_most_one_sample_in_a_thousand_depends_on_the_batch(
     name: str, norm: str, epsilons: tuple[float, ...], options: dict[str, Any]
 ) -> None:
-    """Rounding differs between batch shapes; the outcome does so for at most one of a thousand samples."""
+    """Rounding depends on the batch shape and changes at most one outcome in a thousand."""
     random = torch.Generator().manual_seed(3)
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(64, 3))
     with torch.no_grad():
@@ -193,7 +193,7 @@ def test_in_float32_at_most_one_sample_in_a_thousand_depends_on_the_batch(
     "name", ["pgd", "apgd", "adaptive", "spsa", "gaussian_noise", "uniform_noise", "foolbox:LinfPGD"]
 )
 def test_the_seed_decides_the_draws(name: str, convolutional: Problem) -> None:
-    """Another seed gives other points, of the model's seed and of the attack's own."""
+    """Another seed of the model or the attack gives other adversarial images."""
     options = FEWER.get(name, {})
 
     def points(seed: int, own: int) -> Any:
@@ -208,7 +208,7 @@ def test_the_seed_decides_the_draws(name: str, convolutional: Problem) -> None:
 
 
 def test_global_generators_are_left_alone(convolutional: Problem) -> None:
-    """No attack reads or moves the global random state of torch or numpy."""
+    """No attack reads or changes the global random state of torch or numpy."""
     torch.manual_seed(5)
     np.random.seed(5)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist()

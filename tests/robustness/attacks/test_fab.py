@@ -1,4 +1,4 @@
-"""The projection that FAB stands on."""
+"""FAB and its projection onto a hyperplane inside the box."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ RANDOM = torch.Generator().manual_seed(0)
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
-def test_the_way_to_a_hyperplane_is_the_shortest_inside_the_box(norm: str) -> None:
-    """It ends on the hyperplane and in the box, and no other way of many is shorter."""
+def test_the_projection_onto_a_hyperplane_is_the_shortest_inside_the_box(norm: str) -> None:
+    """It ends on the hyperplane in the box, and none of many other points is nearer."""
     point = torch.rand(40, 1, 2, 3, generator=RANDOM, dtype=torch.float64)
     point[::4] = point[::4].round()
     normal = torch.randn(40, 1, 2, 3, generator=RANDOM, dtype=torch.float64)
@@ -38,14 +38,14 @@ def test_the_way_to_a_hyperplane_is_the_shortest_inside_the_box(norm: str) -> No
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 def test_a_hyperplane_out_of_reach_leads_to_the_nearest_corner(norm: str) -> None:
-    """Where the box ends before the hyperplane, every value goes to the end of its range."""
+    """If the box does not reach the hyperplane, every pixel moves to the end of its range."""
     point = torch.full((1, 1, 1, 3), 0.25)
     way = to_hyperplane(point, torch.tensor([[[[1.0, -2.0, 0.0]]]]), torch.tensor([-10.0]), norm)
     assert torch.allclose((point + way).flatten(), torch.tensor([1.0, 0.0, 0.25]))
 
 
-def test_a_sample_leaves_once_it_is_near_enough() -> None:
-    """With a distance that suffices the walk stops there, and costs less than the search for the nearest."""
+def test_the_search_stops_at_a_sufficient_distance() -> None:
+    """A sufficient distance costs less than the search for the minimum."""
     problem = affine_problem(5, (1, 8, 8))
     distance = problem.network.nearest(problem.images, problem.labels, "l2")  # type: ignore[operator]
     costs = []
@@ -64,7 +64,7 @@ def test_a_sample_leaves_once_it_is_near_enough() -> None:
 
 
 def test_restarts_never_end_farther_away(convolutional: Problem) -> None:
-    """Each further restart can only bring a nearer image."""
+    """A further restart never increases the distance."""
     one, many = (
         convolutional.run("fab", "l2", options={"steps": 6, "restarts": count}).rows.to_pandas()["epsilon"]
         for count in (1, 5)
@@ -75,7 +75,7 @@ def test_restarts_never_end_farther_away(convolutional: Problem) -> None:
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 def test_without_targets_each_step_goes_to_the_nearest_class(norm: str) -> None:
-    """On an affine model the nearest boundary is found at the first try, and costs a gradient for each other class."""
+    """An affine model's nearest boundary is found in one step, at one gradient per other class."""
     problem = affine_problem(5, (1, 8, 8))
     rows = problem.run("fab", norm, options={"targets": 0, "steps": 10}).rows.to_pandas()
     optimum = problem.network.nearest(problem.images, problem.labels, norm).numpy()  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""What the Foolbox adapter translates and repairs."""
+"""The Foolbox adapter: options, defects it corrects, and refusals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.attack_problems import Problem
 
 
 class Bright(nn.Module):
-    """Class 0 above a mean brightness of 0.2, class 1 below: uniform noise is almost always class 0."""
+    """Model of class 0 above a mean brightness of 0.2, so that uniform noise is almost always class 0."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Bright(nn.Module):
 
 @pytest.mark.parametrize("name", ["BoundaryAttack", "HopSkipJumpAttack"])
 def test_a_failed_starting_point_concerns_its_sample_only(name: str) -> None:
-    """A sample for which no noise is adversarial holds; its neighbours are attacked, nothing is raised."""
+    """A sample without an adversarial start is robust; the others are attacked, and nothing is raised."""
     images = torch.full((4, 1, 8, 8), 0.1)
     images[1] = 0.6  # class 0, as is all noise: no starting point
     images += torch.linspace(0, 0.01, 4).reshape(4, 1, 1, 1)
@@ -36,8 +36,8 @@ def test_a_failed_starting_point_concerns_its_sample_only(name: str) -> None:
     assert result.rows["status"].to_pylist() == ["adversarial", "robust", "adversarial", "adversarial"]
 
 
-def test_a_start_can_be_named(convolutional: Problem) -> None:
-    """`init_attack` takes a Foolbox name, with options or without; an unknown one is answered with the nearest."""
+def test_the_initial_attack_is_an_option(convolutional: Problem) -> None:
+    """`init_attack` takes a Foolbox attack with or without options; an unknown one is refused with the nearest."""
     for start in ("SaltAndPepperNoiseAttack", {"name": "foolbox:LinearSearchBlendedUniformNoiseAttack", "steps": 20}):
         options = {"steps": 5, "init_attack": start}
         assert (
@@ -48,8 +48,8 @@ def test_a_start_can_be_named(convolutional: Problem) -> None:
         convolutional.run("foolbox:BoundaryAttack", "l2", options={"init_attack": "SaltPepperNoiseAttack"})
 
 
-def test_the_defective_attack_warns_and_points_elsewhere() -> None:
-    """Foolbox's L2FMN is reachable, with a warning that names DDN."""
+def test_the_defective_attack_warns() -> None:
+    """Foolbox's L2FMN runs with a warning that recommends DDN."""
     with pytest.warns(UserWarning, match="DDNAttack"):
         adapt("L2FMNAttack")
 
@@ -57,14 +57,14 @@ def test_the_defective_attack_warns_and_points_elsewhere() -> None:
 @pytest.mark.parametrize(
     ("name", "wanted"), [("LinfPDG", "LinfPGD"), ("DatasetAttack", "LinearSearch"), ("os", "known")]
 )
-def test_what_cannot_be_used_is_refused(name: str, wanted: str) -> None:
-    """A misspelt class, one that needs other images, and what is no attack."""
+def test_unusable_classes_are_refused(name: str, wanted: str) -> None:
+    """Unknown classes, attacks on other images, and classes that are no attack are refused."""
     with pytest.raises(InputError, match=wanted):
         adapt(name)
 
 
-def test_our_words_become_the_classs_own(convolutional: Problem) -> None:
-    """`step_size` and the norm reach the class by its own names; a stop that looks at the whole batch is off."""
+def test_options_are_translated_to_those_of_the_class(convolutional: Problem) -> None:
+    """`step_size` and the norm have the class's names, and early stopping on the whole batch is off."""
     assert FoolboxAttack("LinfPGD")._build({"step_size": 0.25}, "linf").abs_stepsize == 0.25
     wagner = FoolboxAttack("L2CarliniWagnerAttack")._build({"step_size": 0.25, "abort_early": True}, "l2")
     assert wagner.stepsize == 0.25
@@ -77,8 +77,8 @@ def test_our_words_become_the_classs_own(convolutional: Problem) -> None:
         FoolboxAttack("DDNAttack")._build({"step_size": 0.1}, "l2")
 
 
-def test_restarts_keep_the_better_result(convolutional: Problem) -> None:
-    """More restarts break at least as much (bounded) and come at least as near (minimum norm)."""
+def test_restarts_keep_the_best_result(convolutional: Problem) -> None:
+    """More restarts break at least as many samples, or end at least as near."""
     from gauntlet.registry import Spec
     from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate
 
@@ -99,7 +99,7 @@ def test_restarts_keep_the_better_result(convolutional: Problem) -> None:
 
 
 def test_draws_belong_to_the_sample() -> None:
-    """Inside the mode row b of a draw is decided by key b, whatever axis the batch has; others are shared."""
+    """A draw for sample b depends on key b, whatever the batch axis; other draws are shared."""
     keys = torch.tensor([5, 6, 7])
 
     def draws(which: Tensor) -> list[Tensor]:

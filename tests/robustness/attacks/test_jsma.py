@@ -24,7 +24,7 @@ class Linear(nn.Module):
 
 
 def dominant_pairs(theta: float) -> Problem:
-    """Values 1 and 4 (of six) decide for class 1 when both change by theta, 0 and 2 less so for class 2."""
+    """A model in which pixels 1 and 4 (of six) decide for class 1, and 0 and 2 less so for class 2."""
     weight = torch.tensor(
         [[0.0, -2.0, 0.0, -0.1, -2.0, 0.0], [0.0, 2.0, 0.0, 0.1, 2.0, 0.0], [1.6, 0.0, 1.6, 0.2, 0.0, 0.3]]
     )
@@ -39,7 +39,7 @@ def dominant_pairs(theta: float) -> Problem:
 
 @pytest.mark.parametrize("theta", [1.0, -1.0])
 def test_the_dominant_pair_is_changed_and_nothing_else(theta: float) -> None:
-    """Where one pair decides, it is found for either sign of theta, with the rows' counts of values changed."""
+    """The dominant pair is found for either sign of theta, and rows count the changed pixels."""
     problem = dominant_pairs(theta)
     result = problem.run("jsma", "l0", options={"theta": theta, "gamma": 1.0})
     assert result.rows["epsilon"].to_pylist() == [2.0, 2.0]
@@ -49,7 +49,7 @@ def test_the_dominant_pair_is_changed_and_nothing_else(theta: float) -> None:
 
 
 def test_it_stops_where_no_pair_qualifies() -> None:
-    """Without a pair that raises the target and lowers the others, nothing changes: no arbitrary value is taken."""
+    """Without a pair that raises the target and lowers the others, no pixel changes."""
     network = Linear(torch.tensor([[1.0] * 6, [0.5] * 6]), torch.tensor([1.0, 0.0])).eval()
     problem = Problem(network, torch.rand(4, 1, 2, 3), torch.zeros(4, dtype=torch.int64))
     rows = problem.run("jsma", "l0", options={"gamma": 1.0}).rows
@@ -59,7 +59,7 @@ def test_it_stops_where_no_pair_qualifies() -> None:
 
 
 def test_gamma_bounds_the_number_of_changed_values() -> None:
-    """A share of the values too small for one pair changes none; the budget of a target is the fewest so far."""
+    """A share below one pair changes nothing, and a target's budget is the smallest of all its attempts."""
     problem = dominant_pairs(1.0)
     few = problem.run("jsma", "l0", options={"gamma": 0.3}).rows
     assert few["status"].to_pylist() == ["robust"] * 2
@@ -67,8 +67,8 @@ def test_gamma_bounds_the_number_of_changed_values() -> None:
     assert many["epsilon"].to_pylist() == [2.0, 2.0]
 
 
-def test_the_result_does_not_depend_on_company(convolutional: Problem) -> None:
-    """A sample's row is the same alone and among others, and most samples fall."""
+def test_the_result_does_not_depend_on_the_batch(convolutional: Problem) -> None:
+    """A sample's row is the same alone and in a batch, and most samples are fooled."""
     options = {"gamma": 0.5}
     rows = convolutional.run("jsma", "l0", options=options, precision="float64").rows.drop(["index"]).to_pylist()
     assert sum(row["status"] == "adversarial" for row in rows) >= 8
@@ -77,7 +77,7 @@ def test_the_result_does_not_depend_on_company(convolutional: Problem) -> None:
 
 
 def test_the_best_of_all_pairs_is_found() -> None:
-    """The search among the first two layers of the Pareto front gives what the search among all pairs gives."""
+    """The search in the first two layers of the Pareto front equals that over all pairs."""
     random = torch.Generator().manual_seed(4)
     for case in range(30):
         rise, fall = torch.randn(2, 6, 25, generator=random)
@@ -96,6 +96,6 @@ def test_the_best_of_all_pairs_is_found() -> None:
 
 
 def test_theta_of_zero_is_refused(convolutional: Problem) -> None:
-    """A change of nothing is an error in one line."""
+    """A theta of 0 is refused in one line."""
     with pytest.raises(InputError, match="theta is 0"):
         convolutional.run("jsma", "l0", options={"theta": 0.0})

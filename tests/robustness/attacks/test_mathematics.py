@@ -1,4 +1,4 @@
-"""Projections, random points, objectives, and what of SPSA and the noise attacks can be computed by hand."""
+"""Projections, random points, objectives, and parts of SPSA, PGD and noise that can be computed by hand."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ IMAGES = torch.rand(50, 2, 4, 4, generator=RANDOM)
 
 
 def test_distances_are_the_four_norms() -> None:
-    """The norms of a known vector."""
+    """The four norms of a known vector are exact."""
     found = distances(torch.tensor([[[[3.0, -4.0, 0.0]]]]))
     assert {name: value.item() for name, value in found.items()} == {"l0": 2.0, "l1": 7.0, "l2": 5.0, "linf": 4.0}
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
-def test_projection_ends_in_ball_and_box_and_keeps_what_is_inside(norm: str) -> None:
-    """Far points come to the ball's edge or inside; points inside both do not move."""
+def test_projection_ends_in_ball_and_box_and_keeps_points_inside(norm: str) -> None:
+    """Far points move into the ball, and points inside ball and box stay."""
     ball = Ball(IMAGES, 0.3, norm)
     far = ball.project(IMAGES + torch.randn(IMAGES.shape, generator=RANDOM))
     assert ((far >= 0) & (far <= 1)).all()
     assert (distances(far - IMAGES)[norm] <= 0.3 * (1 + 1e-5)).all()
     inside = ball.random_point(torch.arange(50), stream="test")
     assert torch.allclose(ball.project(inside), inside, atol=1e-7)
-    centred = Ball(torch.full((1, 1, 1, 2), 0.5), 0.25, norm)
+    central_ball = Ball(torch.full((1, 1, 1, 2), 0.5), 0.25, norm)
     expected = {"l1": [0.575, 0.675], "l2": [0.65, 0.7], "linf": [0.75, 0.75]}[norm]
-    pushed = centred.project(torch.tensor([[[[0.5 + 0.3, 0.5 + 0.4]]]]))
+    pushed = central_ball.project(torch.tensor([[[[0.5 + 0.3, 0.5 + 0.4]]]]))
     assert torch.allclose(pushed.flatten(), torch.tensor(expected), atol=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 def test_random_points_fill_the_ball_inside_the_box(norm: str) -> None:
-    """Starts lie in ball and box, reach its outer part, and depend on key and stream alone."""
+    """Points are in ball and box, reach the outer part, and depend on key and stream."""
     ball = Ball(IMAGES, 0.2, norm)
     points = ball.random_point(torch.arange(50), stream="a")
     assert ((points >= 0) & (points <= 1)).all()
@@ -62,7 +62,7 @@ def test_random_points_fill_the_ball_inside_the_box(norm: str) -> None:
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 def test_a_step_has_unit_size_whatever_the_gradients_scale(norm: str) -> None:
-    """Tiny and huge gradients give the same step; a zero gradient gives none, not NaN."""
+    """Tiny and huge gradients give the same step, and a zero gradient none, not NaN."""
     gradient = torch.randn(3, 1, 4, 4, generator=RANDOM)
     step = direction(gradient, norm)
     assert torch.allclose(distances(step)[norm], torch.ones(3, dtype=torch.float64), atol=1e-6)
@@ -71,7 +71,7 @@ def test_a_step_has_unit_size_whatever_the_gradients_scale(norm: str) -> None:
 
 
 def test_the_l1_projection_is_the_nearest_point_of_ball_and_box() -> None:
-    """Against a general solver: in the ball, on its surface, with and without the box in the way."""
+    """The projection equals a general solver's inside and on the ball, with and without the box."""
     random = np.random.default_rng(0)
     for case in range(40):
         x, moved = random.uniform(0, 1, 6), random.normal(0, (0.1, 0.5, 2)[case % 3], 6)
@@ -91,8 +91,8 @@ def test_the_l1_projection_is_the_nearest_point_of_ball_and_box() -> None:
         assert np.allclose(found.numpy(), x + solution.x[:6] - solution.x[6:], atol=1e-5), case
 
 
-def test_the_l1_projection_keeps_its_promise_on_large_images_in_float32() -> None:
-    """The sum of 150 528 rounded changes does not exceed the budget by more than rounding."""
+def test_the_l1_projection_is_within_budget_on_large_float32_images() -> None:
+    """The sum of 150 528 rounded changes exceeds the budget by rounding at most."""
     images = torch.rand(2, 3, 224, 224, generator=RANDOM)
     images[:, :, ::3] = images[:, :, ::3].round()
     for epsilon, scale in ((12.0, 0.1), (255.0, 0.01), (3000.0, 1.0)):
@@ -103,7 +103,7 @@ def test_the_l1_projection_keeps_its_promise_on_large_images_in_float32() -> Non
 
 
 def test_random_points_are_uniform_in_the_l1_ball() -> None:
-    """In the plane: a quarter of the points in each quadrant and in the inner half, every direction alike."""
+    """In the plane each quadrant and the inner half have a quarter of the points."""
     ball = Ball(torch.full((4000, 1, 1, 2), 0.5), 0.4, "l1")
     change = (ball.random_point(torch.arange(4000), stream="a") - 0.5).flatten(1)
     size = change.abs().sum(1)
@@ -116,7 +116,7 @@ def test_random_points_are_uniform_in_the_l1_ball() -> None:
 
 
 def test_a_sparse_step_moves_the_largest_entries_by_sign() -> None:
-    """As many as asked for, more only where the last is as large as others; entries that are zero stay."""
+    """Ties with the last entry are included, and zero entries never move."""
     gradient = torch.tensor([[[[3.0, -2.0, 2.0, 0.0]]], [[[0.0, 0.0, -5.0, 0.0]]]])
     one, two = (sparse_direction(gradient, torch.tensor([count, 2])).reshape(2, 4) for count in (1, 2))
     assert one[0].tolist() == [1, 0, 0, 0]
@@ -125,15 +125,15 @@ def test_a_sparse_step_moves_the_largest_entries_by_sign() -> None:
     assert int((direction(torch.randn(1, 1, 20, 20, generator=RANDOM), "l1") != 0).sum()) == 20
 
 
-def test_an_l1_step_passes_by_the_entries_at_the_boxs_edge() -> None:
-    """What cannot move is not chosen, however large its gradient."""
+def test_an_l1_step_skips_pixels_at_the_boxs_edge() -> None:
+    """A pixel that cannot move is not chosen, however large its gradient."""
     ball = Ball(torch.tensor([[[[1.0, 0.0, 0.5, 1.0]]]]), 0.3, "l1")
     step = ball.direction(ball.origin, torch.tensor([[[[9.0, -8.0, 1.0, -0.5]]]]))
     assert step.flatten().tolist() == [0, 0, 1, 0]
 
 
 def test_a_leap_in_l1_is_the_best_point_for_a_linear_function() -> None:
-    """FGSM's point: against linear programming, in ball and box."""
+    """FGSM's point equals linear programming over ball and box."""
     random = np.random.default_rng(1)
     for case in range(20):
         x, slope = random.uniform(0, 1, 6), random.normal(size=6)
@@ -151,7 +151,7 @@ def test_a_leap_in_l1_is_the_best_point_for_a_linear_function() -> None:
 @pytest.mark.parametrize("name", list(UNTARGETED_LOSSES))
 @pytest.mark.parametrize("targeted", [False, True])
 def test_objectives_are_the_derivatives_of_their_values(name: str, targeted: bool) -> None:
-    """Up to a positive factor per sample a derivative is autograd's of the value."""
+    """Up to a positive factor per sample, derivatives equal autograd's."""
     logits = torch.randn(6, 5, generator=RANDOM, dtype=torch.float64, requires_grad=True)
     labels, targets = torch.tensor([0, 1, 2, 3, 4, 0]), torch.tensor([1, 2, 3, 4, 0, 4])
     objective = (TARGETED_LOSSES if targeted else UNTARGETED_LOSSES)[name]
@@ -161,7 +161,7 @@ def test_objectives_are_the_derivatives_of_their_values(name: str, targeted: boo
 
 
 def test_objectives_have_their_published_values() -> None:
-    """Cross-entropy, margin and the difference of logits ratio of one sample, by hand."""
+    """Cross-entropy, margin and difference of logits ratio of one sample equal values by hand."""
     logits, labels, targets = torch.tensor([[3.0, 1.0, 2.0, -1.0]]), torch.tensor([0]), torch.tensor([1])
 
     def value(objectives: Mapping[str, AttackLoss], name: str) -> float:
@@ -179,13 +179,13 @@ def test_objectives_have_their_published_values() -> None:
 
 @pytest.mark.parametrize(("objectives", "classes"), [(UNTARGETED_LOSSES, 2), (TARGETED_LOSSES, 3)], ids=["3", "4"])
 def test_difference_of_logits_ratio_refuses_too_few_classes(objectives: Mapping[str, AttackLoss], classes: int) -> None:
-    """Its denominator needs the third logit, with targets the fourth: fewer classes are an error, not a wrong loss."""
+    """It needs three logits, and four with targets."""
     with pytest.raises(InputError, match=f"the model has {classes}"):
         objectives["dlr"].check(torch.zeros(1, classes))
 
 
 def test_cross_entropy_does_not_underflow() -> None:
-    """Where the softmax is certain to the last bit, the direction is still there."""
+    """The direction is defined where the softmax is exactly one."""
     derivative = UNTARGETED_LOSSES["cross_entropy"].derivative(
         torch.tensor([[1000.0, 1.0, 0.0]]), torch.tensor([0]), torch.tensor([0])
     )
@@ -194,7 +194,7 @@ def test_cross_entropy_does_not_underflow() -> None:
 
 
 def test_spsa_estimates_the_gradient_of_the_margin() -> None:
-    """On an affine model the mean over many draws is the margin's gradient, within its sampling error."""
+    """On an affine model the mean over many draws is the margin's gradient, within sampling error."""
     problem = affine_problem(2, (1, 8, 8), 2)
     model = AttackModel(problem.network)
     model.start_counting(2)
@@ -211,7 +211,7 @@ def test_spsa_estimates_the_gradient_of_the_margin() -> None:
 
 
 def test_signs_are_fair_and_belong_to_their_key() -> None:
-    """Each sign is -1 or +1, about half of each, the same for a sample in any company."""
+    """Signs are -1 or +1 in equal parts and depend on the sample's key only."""
     signs = _signs(torch.arange(4), (7, 1, 8, 8), stream="s", dtype=torch.float32)
     assert set(signs.unique().tolist()) == {-1.0, 1.0}
     assert abs(signs.mean()) < 0.1
@@ -219,7 +219,7 @@ def test_signs_are_fair_and_belong_to_their_key() -> None:
 
 
 def test_spsa_refuses_a_walk_too_short_for_the_ball(convolutional: Problem) -> None:
-    """When steps * step_size cannot reach epsilon, the numbers are named instead of a false robustness."""
+    """If steps * step_size is below epsilon, the error names both."""
     with pytest.raises(InputError, match=r"cannot reach epsilon 0\.5 in 3 steps"):
         convolutional.run("spsa", "linf", (0.5,), options={"steps": 3})
 
@@ -232,7 +232,7 @@ def test_noise_has_the_size_of_epsilon(norm: str) -> None:
 
 
 def test_more_draws_of_noise_never_help_the_model(convolutional: Problem) -> None:
-    """The worst of many draws contains the worst of few: what few draws break, many do."""
+    """More draws break every sample that fewer draws break."""
     broken = []
     for draws in (1, 5, 40):
         rows = convolutional.run("gaussian_noise", "l2", (1.0,), options={"draws": draws}).rows
@@ -242,7 +242,7 @@ def test_more_draws_of_noise_never_help_the_model(convolutional: Problem) -> Non
 
 
 def test_restarts_never_help_the_model(convolutional: Problem) -> None:
-    """Another restart attacks only what still holds, so it can only break more."""
+    """A further restart attacks robust samples only, so it can only break more."""
     options = {"steps": 1}
     one = convolutional.run("pgd", "linf", (0.12,), options=options).rows["status"].to_pylist()
     many = convolutional.run("pgd", "linf", (0.12,), options={**options, "restarts": 20}).rows["status"].to_pylist()
@@ -251,7 +251,7 @@ def test_restarts_never_help_the_model(convolutional: Problem) -> None:
 
 
 class Curved(nn.Module):
-    """Two classes whose boundary is a parabola: the gradient's size and direction change from point to point."""
+    """Two classes with a parabolic boundary: the gradient varies in size and direction."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images `(B, 1, 1, 2)` to logits."""
@@ -260,7 +260,7 @@ class Curved(nn.Module):
 
 
 def test_momentum_is_that_of_its_source() -> None:
-    """Three steps by hand: gradients of L1 size one, summed with decay, then a step along the sum."""
+    """Three steps equal those by hand: gradients of L1 norm 1, summed with decay, a step along the sum."""
     x, y = torch.tensor([[[[0.2, 0.4]]]], dtype=torch.float64), torch.tensor([0])
     model = AttackModel(Curved().eval(), precision="float64")
     model.start_counting(1)
@@ -275,7 +275,7 @@ def test_momentum_is_that_of_its_source() -> None:
 
 
 def test_momentum_stays_with_its_sample(convolutional: Problem) -> None:
-    """When some samples are fooled and leave, the others go on as if they had been alone."""
+    """Samples that stay have the same momentum when others leave."""
     good = convolutional.labels == convolutional.network(convolutional.images).argmax(1)
     x, y = convolutional.images[good].double(), convolutional.labels[good]
     model = AttackModel(convolutional.network, precision="float64")
@@ -290,8 +290,8 @@ def test_momentum_stays_with_its_sample(convolutional: Problem) -> None:
         assert torch.allclose(together[row : row + 1], attacked(torch.tensor([row])), atol=1e-9)
 
 
-def test_each_attempt_has_its_own_draws_and_meets_survivors_only(convolutional: Problem) -> None:
-    """Streams name restart and target; targets are the likeliest rivals; who fell is not attacked again."""
+def test_each_attempt_has_its_own_draws_and_robust_samples_only(convolutional: Problem) -> None:
+    """Streams name restart and target, targets are the likeliest rivals, and fooled samples leave."""
     model = AttackModel(convolutional.network)
     x, y = convolutional.images[1:5], convolutional.labels[1:5]
     model.start_counting(4)
@@ -318,8 +318,8 @@ def test_each_attempt_has_its_own_draws_and_meets_survivors_only(convolutional: 
     assert [(one.stream, one.targets, one.last) for one in seen] == [("start:0", None, False), ("start:1", None, False)]
 
 
-def test_targets_lead_to_where_the_way_away_from_the_label_does_not() -> None:
-    """The margin climbs to the rival that is ahead at the start, whose boundary is out of reach; another is near."""
+def test_targets_reach_classes_that_the_untargeted_attack_misses() -> None:
+    """The margin follows the initial rival, which is out of reach, while another is near."""
     # Class 1 leads on the image but hardly moves; class 2 is behind, and steep.
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     with torch.no_grad():
@@ -332,8 +332,8 @@ def test_targets_lead_to_where_the_way_away_from_the_label_does_not() -> None:
         assert (away, towards) == (["robust"], ["adversarial"]), name
 
 
-def test_the_model_is_not_asked_in_a_transfer(convolutional: Problem) -> None:
-    """Restarts and targets against another network cost the attacked one nothing: no attempt is judged on it."""
+def test_the_target_is_not_queried_in_a_transfer(convolutional: Problem) -> None:
+    """Restarts and targets against another network cost the target no query."""
     x, y = convolutional.images[1:5], convolutional.labels[1:5]
     model = AttackModel(convolutional.network, sources=[copy.deepcopy(convolutional.network)])
     model.start_counting(4)

@@ -1,4 +1,4 @@
-"""MaxConfidence: the most confident mistake, not the first."""
+"""MaxConfidence: the most confident misclassification."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.support.attack_problems import Affine, Problem, affine_problem
 
 @pytest.fixture(scope="module")
 def problem() -> Problem:
-    """An affine model whose confidence grows slowly, so that it can be compared."""
+    """An affine model whose confidence grows slowly."""
     steep = affine_problem(5, (1, 8, 8))
     return Problem(Affine(5, scale=5.0).eval(), steep.images, steep.labels)
 
 
 def highest(problem: Problem, epsilon: float) -> torch.Tensor:
-    """The largest logit gap to any class that a corner of the ball reaches, far from the box: float `(N,)`."""
+    """Return the largest logit gap to any class over the ball's corners, far from the box: float `(N,)`."""
     weight = problem.network.weight.detach() * problem.network.scale  # type: ignore[operator, union-attr]
     logits = problem.network(problem.images).detach()
     corners = problem.images.flatten(1)[:, None] + epsilon * (weight - weight[problem.labels][:, None]).sign()
@@ -29,7 +29,7 @@ def highest(problem: Problem, epsilon: float) -> torch.Tensor:
 
 
 def test_it_returns_the_most_confident_mistake(problem: Problem) -> None:
-    """It is at least as sure as the best corner against any single class, and far surer than PGD's first success."""
+    """It is at least as confident as the best corner, and far more than PGD's first success."""
     distance = float(problem.network.nearest(problem.images, problem.labels, "linf").max())  # type: ignore[operator]
     epsilon = 2 * distance
     rows = problem.run("max_confidence", "linf", (epsilon,), options={"steps": 4}).rows.to_pandas()
@@ -50,8 +50,8 @@ def test_the_runs_of_the_recipes() -> None:
     assert [run.goal for run in fixed] == sorted(run.goal for run in fixed)
 
 
-def test_a_goal_that_is_reached_costs_nothing_more(monkeypatch: pytest.MonkeyPatch, problem: Problem) -> None:
-    """Samples surer than the goal are left alone; those that cannot reach it are tried to the end."""
+def test_a_reached_goal_costs_no_more_queries(monkeypatch: pytest.MonkeyPatch, problem: Problem) -> None:
+    """Samples above the goal leave, and others run to the last step."""
     monkeypatch.setattr(module, "_recipe", lambda name: [module._Run(0.4, noise=False)] * 3)
     distance = problem.network.nearest(problem.images, problem.labels, "linf")  # type: ignore[operator]
     epsilon = float(distance.sort().values[3] + distance.sort().values[4])
@@ -67,8 +67,8 @@ def test_a_goal_that_is_reached_costs_nothing_more(monkeypatch: pytest.MonkeyPat
     assert (model.counts.totals["backwards"][~reached] == 48).all()
 
 
-def test_without_a_mistake_the_label_is_least_sure(problem: Problem) -> None:
-    """Where no class is reached, the confidence in the label still falls."""
+def test_without_a_mistake_the_confidence_in_the_label_is_lowest(problem: Problem) -> None:
+    """If no other class is reached, the confidence in the label still falls."""
     distance = float(problem.network.nearest(problem.images, problem.labels, "linf").min())  # type: ignore[operator]
     rows = problem.run("max_confidence", "linf", (distance / 2,), options={"steps": 2}).rows.to_pandas()
     assert (rows["status"] == "robust").all()

@@ -1,4 +1,4 @@
-"""The attacked copy: what it counts, what it leaves alone, whom it asks for success."""
+"""The attacked copy of a model: query counts, isolation from the original, and confirmation of success."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gauntlet.robustness.attacks.pgd import pgd
 from tests.support.attack_problems import Affine, Problem, affine_problem
 
 
-def test_each_use_is_booked_on_the_samples_that_caused_it(convolutional: Problem) -> None:
-    """Forwards and backwards count per sample, in batches, under an active set, and several copies of a sample."""
+def test_queries_are_counted_per_sample(convolutional: Problem) -> None:
+    """Forwards and backwards are counted in batches, active sets and repeated samples."""
     model = AttackModel(convolutional.network, batch_size=4)
     x, y = convolutional.images, convolutional.labels
     model.start_counting(len(x))
@@ -29,8 +29,8 @@ def test_each_use_is_booked_on_the_samples_that_caused_it(convolutional: Problem
     assert torch.equal(model.counts.totals["forwards"], expected)
 
 
-def test_a_backward_by_any_road_is_counted(convolutional: Problem) -> None:
-    """A library that calls `backward()` on a loss of its own, twice, is counted twice."""
+def test_every_backward_is_counted(convolutional: Problem) -> None:
+    """Two `backward()` calls by a library on its own loss count as two."""
     model = AttackModel(convolutional.network)
     model.start_counting(3)
     x = convolutional.images[:3].clone().requires_grad_(True)
@@ -41,7 +41,7 @@ def test_a_backward_by_any_road_is_counted(convolutional: Problem) -> None:
 
 
 def test_a_fooled_sample_costs_nothing_more() -> None:
-    """PGD spends a forward and a backward a step on samples that still hold, a forward on its leap, one to confirm."""
+    """PGD spends a forward and a backward per step on robust samples, one forward on its leap, one to confirm."""
     problem = affine_problem(2, (1, 8, 8), 3)
     distance = problem.network.nearest(problem.images, problem.labels, "linf")  # type: ignore[operator]
     near, far = int(distance.argmin()), int(distance.argmax())
@@ -57,7 +57,7 @@ def test_a_fooled_sample_costs_nothing_more() -> None:
 
 
 def test_the_given_network_is_not_changed(convolutional: Problem) -> None:
-    """Neither hooks nor gradients nor frozen parameters nor another memory layout are left on it."""
+    """It keeps its hooks, gradients, parameters and memory layout."""
     network = convolutional.network
     model = AttackModel(network)
     model.start_counting(15)
@@ -68,8 +68,8 @@ def test_the_given_network_is_not_changed(convolutional: Problem) -> None:
     assert not network._forward_hooks
 
 
-def test_success_is_what_the_plain_model_says() -> None:
-    """A candidate that only the reduced-precision copy sees is not confirmed."""
+def test_success_is_decided_by_the_original_model() -> None:
+    """A candidate that fools only the low-precision copy is not confirmed."""
     problem = affine_problem(2, (1, 8, 8), 2)
     model = AttackModel(problem.network)
     model.start_counting(2)
@@ -80,8 +80,8 @@ def test_success_is_what_the_plain_model_says() -> None:
     assert model.is_adversarial(-lying, problem.images, problem.labels) is None
 
 
-class WithView(nn.Module):
-    """Logits without gradient, and a view with one."""
+class WithSurrogate(nn.Module):
+    """Logits without gradient, and a surrogate with one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,14 +93,14 @@ class WithView(nn.Module):
 
     @property
     def surrogates(self) -> dict[str, object]:
-        """Offer views by name."""
+        """Return the surrogates by name."""
         return {"logits": self.forward, "inside": self.inner}
 
 
 def test_gradients_come_from_the_surrogate_and_success_from_the_model() -> None:
-    """A masked gradient is zero; through the surrogate it is not; the logits stay the model's own; all is counted."""
+    """The masked gradient is zero, the surrogate's is not; logits stay the model's, and all is counted."""
     problem = affine_problem(3, (1, 8, 8), 4)
-    network = WithView().eval()
+    network = WithSurrogate().eval()
     for surrogate, alive, forwards in (("logits", False, 1), ("inside", True, 2)):
         model = AttackModel(network, surrogate=surrogate)
         model.start_counting(4)
@@ -115,15 +115,15 @@ def test_gradients_come_from_the_surrogate_and_success_from_the_model() -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float64"])
 def test_every_precision_breaks_the_model(precision: str) -> None:
-    """An attack in bfloat16 or float64 finds what one in float32 finds, and is judged all the same."""
+    """Attacks in bfloat16, float32 and float64 break the same samples."""
     problem = affine_problem(3, (1, 8, 8), 5)
     epsilon = float(problem.network.nearest(problem.images, problem.labels, "linf").max()) * 1.2  # type: ignore[operator]
     rows = problem.run("pgd", "linf", (epsilon,), precision=precision).rows
     assert rows["status"].to_pylist() == ["adversarial"] * 5
 
 
-def test_what_was_judged_to_the_last_bit_is_not_judged_again(convolutional: Problem) -> None:
-    """The verdict on a returned image is that on the image itself: another one, however near, is looked at anew."""
+def test_a_confirmed_image_is_not_judged_again(convolutional: Problem) -> None:
+    """Any other image, however near, is judged anew."""
     model = AttackModel(convolutional.network)
     x, y = convolutional.images, convolutional.labels
     model.start_counting(len(x))

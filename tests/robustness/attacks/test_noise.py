@@ -1,4 +1,4 @@
-"""Noise that is not added, and confidence on it."""
+"""Salt-and-pepper noise and rubbish images."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.support.attack_problems import Problem
 
 
 @pytest.mark.parametrize("count", [0.5, 1, 7, 40])
-def test_salt_and_pepper_sets_so_many_values_to_black_or_white(count: float, convolutional: Problem) -> None:
-    """At most floor(epsilon) values change, each to 0 or 1; places and colours are the sample's own."""
+def test_salt_and_pepper_sets_at_most_epsilon_values(count: float, convolutional: Problem) -> None:
+    """At most floor(epsilon) values become 0 or 1; places and colors depend on the sample."""
     x, y = torch.full((30, 1, 6, 6), 0.5), torch.zeros(30, dtype=torch.int64)
     model = AttackModel(convolutional.network)
     model.start_counting(30)
@@ -28,8 +28,8 @@ def test_salt_and_pepper_sets_so_many_values_to_black_or_white(count: float, con
     assert torch.equal(some, noisy[5:8])
 
 
-def test_salt_and_pepper_keeps_to_its_ball_and_finds_something(convolutional: Problem) -> None:
-    """Nothing breaks its promise in L0, and more values break more."""
+def test_salt_and_pepper_stays_in_its_ball_and_succeeds(convolutional: Problem) -> None:
+    """Changes are within the L0 budget, and larger budgets break more."""
     result = convolutional.run("salt_and_pepper_noise", "l0", (1, 4, 30))
     assert result.errors == ()
     rows = result.rows.to_pandas()
@@ -39,7 +39,7 @@ def test_salt_and_pepper_keeps_to_its_ball_and_finds_something(convolutional: Pr
 
 
 def test_rubbish_is_noise_whatever_the_image(convolutional: Problem) -> None:
-    """With epsilon 1 images are uniform in the box; the rows hold the model's confidence on them."""
+    """With epsilon 1 images are uniform in the box, and rows hold the model's confidence on them."""
     model = AttackModel(convolutional.network)
     keys, labels = torch.arange(200), torch.zeros(200, dtype=torch.int64)
     images = [

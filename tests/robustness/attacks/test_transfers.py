@@ -1,4 +1,4 @@
-"""In a transfer an attack sees the sources alone."""
+"""Transfer attacks, which query the sources only."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ CASES = [pytest.param(name, norm, id=f"{name}-{norm}") for name in CHEAP for nor
 
 
 @pytest.mark.parametrize(("name", "norm"), CASES)
-def test_attacks_fool_the_sources_and_never_ask_the_target(
+def test_attacks_fool_the_sources_and_never_query_the_target(
     name: str, norm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a target that must not be asked, every result fools the source."""
+    """Every result fools the source, and a query of the target would raise."""
     source, target = affine_problem(5, (1, 8, 8)), affine_problem(4, (1, 8, 8))
     monkeypatch.setattr(AttackModel, "confirm", lambda *_: pytest.fail("the target was asked"))
     model = AttackModel(target.network, sources=[source.network])

@@ -1,4 +1,4 @@
-"""The one call shape of certificates: what is handed over, what is refused, whose prediction decides the status."""
+"""The interface of certificates: arguments, refused results, and the status of a sample."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGES = torch.rand(11, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 
 
 class Brightest(nn.Module):
-    """Give the pixels as logits: without arithmetic, so that nothing rounds."""
+    """Model whose logits are the pixels, so that nothing is rounded."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images `(B, 1, 2, 2)` to logits `(B, 4)`."""
@@ -41,14 +41,14 @@ LABELS = NETWORK(IMAGES).argmax(1)
         ("own_radii_only", "no CertifiedPredictions on"),
     ],
 )
-def test_what_is_no_certificate_is_refused(name: str, problem: str) -> None:
-    """Whoever wrote it: a certificate that cannot be one stops the cell."""
+def test_an_invalid_certificate_is_refused(name: str, problem: str) -> None:
+    """A certificate with impossible radii or shapes fails the cell."""
     with pytest.raises(GauntletError, match=problem):
         certify(NETWORK, IMAGES, LABELS, Spec(f"tests.support.cheating_certificates:{name}"), **SETTINGS)
 
 
-def test_memory_that_runs_out_halves_the_batch() -> None:
-    """The certificate is called again with half the batch size, and every image gets its row."""
+def test_out_of_memory_halves_the_batch() -> None:
+    """The certificate is called again with half the batch size, and every image has a row."""
     cheating_certificates.BATCHES.clear()
     rows = certify(
         NETWORK, IMAGES, LABELS, Spec("tests.support.cheating_certificates:hungry"), **SETTINGS, batch_size=32
@@ -59,7 +59,7 @@ def test_memory_that_runs_out_halves_the_batch() -> None:
 
 
 def test_a_classifier_of_its_own_is_judged_by_its_own_prediction() -> None:
-    """All images are handed over; where it is wrong nothing is certified, whatever the model says of the image."""
+    """Its wrong predictions are not certified, whatever the model predicts."""
     rows = certify(
         NETWORK, IMAGES, LABELS, Spec("tests.support.cheating_certificates:hungry"), **SETTINGS, batch_size=8
     )
@@ -76,8 +76,8 @@ def test_a_classifier_of_its_own_is_judged_by_its_own_prediction() -> None:
 
 
 @pytest.mark.parametrize("name", ["tests.support.cheating_certificates:hungry", "smoothing"])
-def test_pieces_give_the_rows_of_the_whole(name: str) -> None:
-    """What is done after an interruption are the same rows."""
+def test_parts_give_the_rows_of_the_whole(name: str) -> None:
+    """Rows of a resumed cell equal those of an uninterrupted one."""
     whole = certify(NETWORK, IMAGES, LABELS, Spec(name), **SETTINGS, batch_size=8)
     found = {}
     for rows in certify_parts(NETWORK, IMAGES, LABELS, Spec(name), **SETTINGS, batch_size=8, ranges=[(1, 3), (7, 11)]):

@@ -1,4 +1,4 @@
-"""The check of certificates against attacks, on tables alone."""
+"""Counterexamples to certificates, found in tables of attacks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check(certificates: list[dict[str, Any]], evaluations: list[dict[str, Any]])
 
 
 def test_a_radius_above_a_distance_is_a_violation() -> None:
-    """Strictly above: a sample fooled at exactly its radius refutes nothing."""
+    """A sample fooled at exactly its radius is no counterexample."""
     found = check([certificate("s", 1.0), certificate("t", 1.0)], [attacked("s", 0.75), attacked("t", 1.0)])
     assert [(row["sample_hash"], row["radius"], row["distance"], row["index"]) for row in found] == [
         ("s", 1.0, 0.75, 7)
@@ -56,7 +56,7 @@ def test_a_radius_above_a_distance_is_a_violation() -> None:
 
 
 def test_rows_are_joined_by_content_and_model() -> None:
-    """Not by position: other images, variants, seeds and experiments refute nothing, equal images do."""
+    """Only equal images of the same experiment, variant and seed are compared."""
     near = attacked("s", 0.5)
     others = [
         {**near, key: value}
@@ -67,13 +67,13 @@ def test_rows_are_joined_by_content_and_model() -> None:
 
 
 def test_an_attack_in_another_norm_counts_with_its_measured_distance() -> None:
-    """An L-infinity attack that ends nearer in L2 than the certificate refutes it too."""
+    """An L-infinity attack with a smaller L2 distance than the radius is a counterexample."""
     assert check([certificate("s", 1.0)], [attacked("s", 0.9, norm="linf", epsilon=0.01)])[0]["distance"] < 0.91
     assert check([certificate("s", 1.0, norm="linf")], [attacked("s", 1.8)])[0]["norm"] == "linf"
 
 
-def test_only_what_was_certified_and_fooled_takes_part() -> None:
-    """Robust and error rows have no distance; abstentions claim nothing; misclassified as it is means distance 0."""
+def test_only_certified_and_fooled_samples_are_compared() -> None:
+    """Robust, error and abstained rows do not count; a misclassified sample has distance 0."""
     assert (
         check([certificate("s", 1.0)], [attacked("s", 0.5, status="robust"), attacked("s", 0.5, status="error")]) == []
     )
@@ -85,7 +85,7 @@ def test_only_what_was_certified_and_fooled_takes_part() -> None:
 
 
 def test_the_worst_comes_first() -> None:
-    """Violations are sorted by how far the radius exceeds the distance."""
+    """Counterexamples are sorted by the excess of the radius over the distance."""
     found = check(
         [certificate(name, 1.0) for name in "stu"], [attacked("s", 0.9), attacked("t", 0.2), attacked("u", 0.5)]
     )

@@ -1,4 +1,4 @@
-"""The Lipschitz certificate: exact where the answer is known, rounded down, and refused where nothing is proven."""
+"""The Lipschitz certificate: exact where the answer is known, rounded down, and refused without a proof."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IDENTITY = CellIdentity("e", "v", 0)
 
 @dataclass(frozen=True)
 class Claim:
-    """What a network states of itself."""
+    """A network's Lipschitz claim."""
 
     constant: float = 1.0
     norm: str = "l2"
@@ -47,7 +47,7 @@ class Isometry(nn.Module):
 
 
 class OneAgainstRest(nn.Module):
-    """Two logits that fall and rise along the same direction: each is 1-Lipschitz, together sqrt(2)-Lipschitz."""
+    """Two logits that fall and rise along one direction: each is 1-Lipschitz, together sqrt(2)-Lipschitz."""
 
     def __init__(self, head: str) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ IMAGES = 0.5 + 0.2 * (torch.rand(40, 1, 4, 4, generator=torch.Generator().manual
 
 
 def exact_distance(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The L2 distance of an affine model's nearest other class, in float64: `(B,)`."""
+    """Return the L2 distance to an affine model's nearest other class, in float64: `(B,)`."""
     weight = network.weight.detach().double()  # type: ignore[union-attr,operator]
     logits = (x.double().flatten(1) - 0.5) @ weight.T
     gap = logits.gather(1, y[:, None]) - logits
@@ -74,7 +74,7 @@ def exact_distance(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("head", "expected"), [("joint", 0.5 / math.sqrt(2.0)), ("disjoint", 0.25)])
 def test_radii_by_hand(head: str, expected: float) -> None:
-    """Logits 0.75 and 0.25 of a 1-Lipschitz network: the difference over the root of 2, or over 2."""
+    """For logits 0.75 and 0.25 of a 1-Lipschitz network the radius is 0.5 / sqrt(2), or 0.5 / 2."""
     network = nn.Flatten().eval()
     network.lipschitz = Claim(1.0, head=head)  # type: ignore[assignment]
     x = torch.tensor([[[[0.75, 0.25], [0.0, 0.125]]]])
@@ -85,7 +85,7 @@ def test_radii_by_hand(head: str, expected: float) -> None:
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 7.0])
 def test_it_is_exact_and_never_above_on_a_joint_isometry(scale: float) -> None:
-    """The true distance there is margin / (sqrt(2) L): the certificate is that, less rounding, and never more."""
+    """The radius is the true distance margin / (sqrt(2) L) up to rounding, never more."""
     network = Isometry(scale).eval()
     labels = network(IMAGES).argmax(1)
     radius = lipschitz(network, IMAGES, labels).double()
@@ -95,7 +95,7 @@ def test_it_is_exact_and_never_above_on_a_joint_isometry(scale: float) -> None:
 
 
 def test_disjoint_heads_are_divided_by_two() -> None:
-    """Where each logit alone is 1-Lipschitz, margin / 2 is the true distance; margin / sqrt(2) would be false."""
+    """If each logit alone is 1-Lipschitz, margin / 2 is the true distance, and margin / sqrt(2) would be false."""
     network = OneAgainstRest("disjoint").eval()
     labels = network(IMAGES).argmax(1)
     radius, exact = lipschitz(network, IMAGES, labels).double(), exact_distance(network, IMAGES, labels)
@@ -106,7 +106,7 @@ def test_disjoint_heads_are_divided_by_two() -> None:
 
 
 def test_the_constant_scales_the_radius() -> None:
-    """A claimed constant twice as large halves the radius."""
+    """Twice the constant gives half the radius."""
     network = Isometry(1.0).eval()
     labels = network(IMAGES).argmax(1)
     radius = lipschitz(network, IMAGES, labels)
@@ -117,8 +117,8 @@ def test_the_constant_scales_the_radius() -> None:
 @pytest.mark.parametrize(
     "claim", [None, Claim(math.inf), Claim(0.0), Claim(math.nan), Claim(norm="linf"), Claim(head="?")]
 )
-def test_what_proves_nothing_is_refused(claim: Claim | None) -> None:
-    """An unconstrained network gets no certificate, nor does one whose claim is not an L2 bound."""
+def test_a_network_without_an_l2_claim_is_refused(claim: Claim | None) -> None:
+    """Unconstrained networks and claims in other norms are refused."""
     network = Isometry().eval()
     network.lipschitz = claim
     with pytest.raises(InputError, match="certif"):
@@ -131,7 +131,7 @@ def test_what_proves_nothing_is_refused(claim: Claim | None) -> None:
 
 
 def test_radii_are_rounded_down() -> None:
-    """The float32 stored is never above the float64 computed, and is the nearest such."""
+    """The stored float32 is the largest that does not exceed the float64 radius."""
     values = np.random.default_rng(0).random(10_000)
     rounded = round_down(values)
     assert rounded.dtype == np.float32
@@ -140,8 +140,8 @@ def test_radii_are_rounded_down() -> None:
     assert round_down(np.array([0.0, 0.5])).tolist() == [0.0, 0.5]
 
 
-def test_rows_say_what_was_certified() -> None:
-    """One row per image in order; radius 0 where misclassified or where the margin is within rounding."""
+def test_rows_hold_radius_and_status_of_each_image() -> None:
+    """Radii are 0 for misclassified images and margins within rounding."""
     network = Isometry().eval()
     images = torch.cat([IMAGES[:5], torch.full((1, 1, 4, 4), 0.5)])
     labels = network(images).argmax(1)
@@ -163,7 +163,7 @@ OF_MODELS = [name for name, entry in CERTIFICATES.catalogue.items() if entry.tag
 
 @pytest.mark.parametrize("name", OF_MODELS)
 def test_no_attack_comes_nearer_than_a_certificate(name: str) -> None:
-    """Attacks that come within a percent of the true distance refute no certificate, and refute a false one."""
+    """Attacks within one percent of the true distance refute a false certificate only."""
     network = Isometry(30.0).eval()
     labels = network(IMAGES).argmax(1)
     certified = certify(network, IMAGES, labels, Spec(name), name="c", norm="l2", identity=IDENTITY)

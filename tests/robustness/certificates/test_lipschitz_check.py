@@ -1,4 +1,4 @@
-"""The measured Lipschitz constant: exact where it is known, and what refutes a claim."""
+"""The measured Lipschitz constant: exact where it is known, and able to refute a claim."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MARGIN = Spec("lipschitz")
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of any kind."""
+    """A Lipschitz claim of any kind."""
 
     constant: float = 1.0
     norm: str = "l2"
@@ -43,7 +43,7 @@ class Affine(nn.Module):
 
 
 class Stairs(Affine):
-    """Flat wherever a gradient is taken, and as steep as W between the steps."""
+    """Logits that are flat at every gradient, and as steep as W between the steps."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images to logits."""
@@ -51,7 +51,7 @@ class Stairs(Affine):
 
 
 def first_two_pixels(*rows: tuple[float, float]) -> Tensor:
-    """A weight that reads two pixels."""
+    """Return a weight that reads two pixels."""
     return torch.cat([torch.tensor(rows), torch.zeros(len(rows), 14)], dim=1)
 
 
@@ -64,7 +64,7 @@ def first_two_pixels(*rows: tuple[float, float]) -> Tensor:
     ],
 )
 def test_it_is_exact_on_affine_networks(rows: tuple, joint: float, disjoint: float) -> None:
-    """The spectral norm of W for the vector of logits, the largest row for logits one by one; L2 of 3 and 4 is 5."""
+    """It is the spectral norm of W for joint logits, and the largest row norm for single ones."""
     network = Affine(first_two_pixels(*rows))
     assert measure_lipschitz(network, IMAGES, LipschitzClaim(1.0, head="joint")) == pytest.approx(joint, rel=1e-12)
     found = measure_lipschitz(network, IMAGES, LipschitzClaim(1.0, head="disjoint"))
@@ -73,8 +73,8 @@ def test_it_is_exact_on_affine_networks(rows: tuple, joint: float, disjoint: flo
     assert network.weight.grad is None
 
 
-def test_pairs_of_images_count_where_gradients_say_nothing() -> None:
-    """A staircase has a zero Jacobian, and equal images no ratio; one image alone has only its Jacobian."""
+def test_pairs_of_images_count_where_gradients_are_zero() -> None:
+    """A staircase has a zero Jacobian; equal images have no ratio, and one image only its Jacobian."""
     steps = Stairs(first_two_pixels((1.0, 0.0), (0.0, 1.0)))
     assert measure_lipschitz(steps, IMAGES, LipschitzClaim(1.0)) > 0.1
     same = IMAGES[:1].repeat(3, 1, 1, 1)
@@ -84,7 +84,7 @@ def test_pairs_of_images_count_where_gradients_say_nothing() -> None:
 
 
 def test_it_depends_neither_on_batches_nor_on_images_beyond_the_first() -> None:
-    """The number of images is bounded; a batch of 3 gives what one of 256 gives."""
+    """The number of images is bounded, and batches of 3 and 256 agree."""
     network = build(Spec("lipschitz_cnn"), image_shape=(1, 8, 8), num_classes=10, mean=(0.0,), std=(1.0,)).eval()
     exported = network.export()
     images = torch.rand(600, 1, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -100,7 +100,7 @@ def test_it_depends_neither_on_batches_nor_on_images_beyond_the_first() -> None:
 @pytest.mark.parametrize("head", ["joint", "disjoint"])
 @pytest.mark.parametrize("options", [{}, {"constraint": "projection"}, {"constraint": "frobenius"}], ids=str)
 def test_constrained_networks_keep_their_claim(head: str, options: dict[str, str]) -> None:
-    """And the numbers go into a file's metadata and back."""
+    """The measured constant is within the claim, and is read back from metadata."""
     spec = Spec("lipschitz_cnn", {"output": head, **options})
     network = build(spec, image_shape=(1, 4, 4), num_classes=10, mean=(0.0,), std=(1.0,)).eval().export()
     checked = check_lipschitz(network, IMAGES, MARGIN)
@@ -111,8 +111,8 @@ def test_constrained_networks_keep_their_claim(head: str, options: dict[str, str
     assert LipschitzConstants.from_metadata({}) is None
 
 
-def test_a_claim_below_what_images_show_is_refused() -> None:
-    """Just above the rounding it allows; at the exact constant, nothing is wrong."""
+def test_a_claim_below_the_measured_constant_is_refused() -> None:
+    """The exact constant passes; a claim below it by more than rounding does not."""
     weight = first_two_pixels((3.0, 4.0), (0.0, 0.0))
     assert check_lipschitz(Affine(weight, Claim(5.0)), IMAGES, MARGIN) is not None
     with pytest.raises(GauntletError, match=r"claims to be 4.9999-Lipschitz in L2 .* 5 at least"):
@@ -123,16 +123,16 @@ def test_a_claim_below_what_images_show_is_refused() -> None:
     assert check_lipschitz(one_by_one, IMAGES, MARGIN) == LipschitzConstants(1.0, pytest.approx(1.0))
 
 
-def test_nothing_is_measured_where_nothing_rests_on_it() -> None:
-    """Smoothing needs no constant; a network without a claim, or in another norm, is refused by the certificate."""
+def test_the_constant_is_measured_for_lipschitz_certificates_only() -> None:
+    """Smoothing needs no constant; the certificate refuses networks without an L2 claim."""
     cheat = Affine(first_two_pixels((9.0, 0.0), (0.0, 9.0)), Claim(1.0))
     assert check_lipschitz(cheat, IMAGES, Spec("smoothing")) is None
     assert check_lipschitz(Affine(cheat.weight.detach()), IMAGES, MARGIN) is None
     assert check_lipschitz(Affine(cheat.weight.detach(), Claim(norm="linf")), IMAGES, MARGIN) is None
 
 
-def test_a_normalisation_that_a_claim_forgets_is_found() -> None:
-    """A network that states the constant of its layers and not that of pixels is found out on images."""
+def test_a_claim_without_the_normalization_is_refuted() -> None:
+    """A claim for the layers without the input normalization is refuted on images."""
     network = cheating_certificates.Boastful(image_shape=(1, 4, 4), num_classes=10, mean=(0.3,), std=(0.01,)).eval()
     with pytest.raises(GauntletError, match="false claim"):
         check_lipschitz(network, IMAGES, MARGIN)

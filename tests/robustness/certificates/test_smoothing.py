@@ -1,4 +1,4 @@
-"""Randomised smoothing: the arithmetic by other formulas, the stated probability by trial, and what it is about."""
+"""Randomized smoothing: its arithmetic by other formulas, its failure probability by trials, and its classifier."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def of_counts(
 
 @pytest.mark.parametrize(("n", "sigma", "alpha"), [(100_000, 0.25, 0.001), (1000, 0.5, 0.001), (20, 1.0, 0.05)])
 def test_equal_answers_give_the_largest_radius(n: int, sigma: float, alpha: float) -> None:
-    """All n copies alike bound the probability by alpha^(1/n)."""
+    """With n equal answers the bound is alpha^(1/n)."""
     found = of_counts([0, 100], [0, n], sigma=sigma, alpha=alpha)
     radius = sigma * NORMAL.inv_cdf(alpha ** (1 / n))
     assert found.prediction.tolist() == [1]
@@ -48,7 +48,7 @@ def test_equal_answers_give_the_largest_radius(n: int, sigma: float, alpha: floa
 
 
 def test_the_largest_radii_are_those_of_the_paper() -> None:
-    """100000 copies at alpha 0.001 reach 3.8 sigma, where the published curves end."""
+    """100000 copies at alpha 0.001 reach 3.8 sigma, the end of the published curves."""
     radii = [float(of_counts([100], [100_000], sigma=sigma).radius[0]) for sigma in (0.25, 0.5, 1.0)]
     assert radii == pytest.approx([0.95, 1.91, 3.81], abs=0.005)
 
@@ -57,7 +57,7 @@ def test_the_largest_radii_are_those_of_the_paper() -> None:
     ("hits", "n", "alpha"), [(70, 100, 0.001), (99, 100, 0.05), (61, 80, 0.01), (550, 1000, 0.001)]
 )
 def test_the_bound_is_where_the_binomial_tail_is_alpha(hits: int, n: int, alpha: float) -> None:
-    """The definition of Clopper and Pearson, by sums: so many hits or more have probability alpha at the bound."""
+    """Clopper and Pearson's definition by sums: at the bound, so many hits or more have probability alpha."""
     found = of_counts([9, 1], [hits, n - hits], alpha=alpha)
     p = float(found.confidence[0])
     tail = sum(math.comb(n, k) * p**k * (1 - p) ** (n - k) for k in range(hits, n + 1))
@@ -66,8 +66,8 @@ def test_the_bound_is_where_the_binomial_tail_is_alpha(hits: int, n: int, alpha:
     assert found.prediction.tolist() == [0 if p > 0.5 else -1]
 
 
-def test_what_the_count_does_not_decide_is_an_abstention() -> None:
-    """At a bound of one half or less there is no class and no radius, no hit at all included; no class is preferred."""
+def test_a_bound_of_at_most_one_half_is_an_abstention() -> None:
+    """It has no class and no radius, for any class and without any hit."""
     for estimation in ([500, 500], [548, 452], [0, 1000], [0, 0]):
         found = predictions_from_counts(np.array([[60, 40]]), np.array([estimation]), n=1000, sigma=0.25, alpha=0.001)
         assert (found.prediction.tolist(), found.radius.tolist()) == ([-1], [0.0])
@@ -78,7 +78,7 @@ def test_what_the_count_does_not_decide_is_an_abstention() -> None:
 
 
 def test_the_first_copies_choose_the_class_and_the_others_bound_it() -> None:
-    """A class that wins the second count alone is not certified; of equals the first is taken."""
+    """A class that leads the second count only is not certified; the first of equal counts is chosen."""
     assert of_counts([40, 60], [1000, 0]).prediction.tolist() == [-1]
     assert of_counts([0, 50, 50], [0, 990, 10]).prediction.tolist() == [1]
     assert of_counts([0, 50, 50], [0, 10, 990]).prediction.tolist() == [-1]
@@ -98,7 +98,7 @@ class HalfSpace(nn.Module):
 
 
 class Brightest(nn.Module):
-    """Give the pixels as logits: without arithmetic, so that nothing rounds."""
+    """Model whose logits are the pixels, so that nothing is rounded."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images `(B, 1, 2, 2)` to logits `(B, 4)`."""
@@ -106,7 +106,7 @@ class Brightest(nn.Module):
 
 
 def trials(distance: float, count: int, **options: Any) -> CertifiedPredictions:
-    """Certify the image at a distance from the plane again and again, each time by other draws."""
+    """Certify the image at a distance from the plane repeatedly, with independent draws."""
     image = torch.tensor([0.6, 0.8, 0.0, 0.0]).mul(distance).reshape(1, 1, 2, 2)
     keys = sample_keys(0, "trials", [str(number) for number in range(count)])
     return smoothing(HalfSpace(), image.expand(count, 1, 2, 2), keys=keys, batch_size=8192, **options)
@@ -114,7 +114,7 @@ def trials(distance: float, count: int, **options: Any) -> CertifiedPredictions:
 
 @pytest.mark.parametrize("distance", [0.05, 0.15, 0.3])
 def test_the_bound_holds_as_often_as_stated(distance: float) -> None:
-    """The true probability is below the bound, and the true distance below the radius, in alpha of the trials at most.
+    """The bound exceeds the true probability, and the radius the distance, in at most alpha of the trials.
 
     The image lies at the edge of the pixel range, so that clipped noise would be found out.
     """
@@ -131,14 +131,14 @@ def test_the_bound_holds_as_often_as_stated(distance: float) -> None:
 
 
 def test_the_class_is_not_chosen_by_the_copies_that_bound_it() -> None:
-    """On the plane either class has probability one half: choosing by the same draws would be wrong too often."""
+    """On the plane, selection by the same draws would be wrong too often."""
     alpha, count = 0.2, 1000
     found = trials(0.0, count, sigma=0.25, n0=150, n=150, alpha=alpha)
     assert (found.confidence > 0.5).sum() <= alpha * count + 4 * math.sqrt(alpha * (1 - alpha) * count)
 
 
 def test_the_radius_comes_near_the_distance_with_many_copies() -> None:
-    """The smoothed boundary of a half space is its boundary."""
+    """A half space's smoothed boundary is its boundary."""
     found = trials(0.2, 4, sigma=0.25, n0=100, n=20_000, alpha=0.001)
     assert found.prediction.tolist() == [1] * 4
     assert (found.radius < 0.2).all()
@@ -157,7 +157,7 @@ def rows(images: Tensor = IMAGES, *, seed: int = 0, identity: CellIdentity = IDE
 
 
 def test_rows_depend_on_neither_batches_nor_order() -> None:
-    """Each image has draws of its own: any batch size, any order, the same rows; again, the same rows."""
+    """Each image has its own draws, so rows are the same for any batch size and order."""
     whole = rows()
     assert {row["status"] for row in whole} == {"certified", "abstained"}
     for batch_size in (1, 7, 1024):
@@ -169,14 +169,14 @@ def test_rows_depend_on_neither_batches_nor_order() -> None:
 
 
 def test_other_seeds_draw_other_noise() -> None:
-    """The certificate's seed and the model's both address the draws."""
+    """Draws depend on the certificate's seed and the model's."""
     whole = [row["clean_confidence"] for row in rows()]
     assert [row["clean_confidence"] for row in rows(seed=1)] != whole
     assert [row["clean_confidence"] for row in rows(identity=CellIdentity("e", "v", 1))] != whole
 
 
-def test_more_copies_of_one_kind_leave_the_other_kind_alone() -> None:
-    """Selection and estimation are independent streams."""
+def test_selection_and_estimation_have_independent_draws() -> None:
+    """More copies for one leave the draws of the other unchanged."""
     first, second = rows(n0=50), rows(n0=200)
     assert {row["status"] for row in first} == {"certified", "abstained"}
     assert [row["clean_confidence"] for row in first if row["status"] == "certified"] == [
@@ -185,16 +185,16 @@ def test_more_copies_of_one_kind_leave_the_other_kind_alone() -> None:
 
 
 class Flips(nn.Module):
-    """Right on nearly all images near its input and wrong on the input itself: a spike at one point."""
+    """Model that is wrong on the input itself and right on nearly all images near it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images `(B, 1, 2, 2)` to logits `(B, 2)`: class 0 at grey, class 1 anywhere else."""
+        """Map images `(B, 1, 2, 2)` to logits `(B, 2)`: class 0 at gray, class 1 anywhere else."""
         off = (x - 0.5).abs().flatten(1).amax(1)
         return torch.stack([1e-3 - off, off - 1e-3], 1)
 
 
-def test_it_certifies_where_the_model_is_wrong_and_no_attack_on_the_model_refutes_it() -> None:
-    """The smoothed classifier is right where the model is wrong, at distance 0 of an error of the model's."""
+def test_it_certifies_the_smoothed_classifier_not_the_model() -> None:
+    """An error of the model at distance 0 does not refute the certificate."""
     network, images = Flips().eval(), torch.full((1, 1, 2, 2), 0.5)
     one = torch.ones(1, dtype=torch.int64)
     certified = certify(network, images, one, Spec("smoothing"), **SETTINGS)
@@ -215,16 +215,16 @@ def _renamed(table: pa.Table) -> pa.Table:
 
 
 class Breaks(nn.Module):
-    """Not finite on the dark side of every noisy copy."""
+    """Model that is not finite on the dark side of every noisy copy."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images `(B, 1, 2, 2)` to logits `(B, 2)`: class 1 in the light, nothing in the dark."""
+        """Map images `(B, 1, 2, 2)` to logits `(B, 2)`: class 1 if bright, NaN if dark."""
         light = x.flatten(1)[:, 0]
         return torch.stack([torch.where(light > 0.5, 0.0, torch.nan), torch.ones_like(light)], 1)
 
 
 def test_outputs_that_are_not_finite_count_for_no_class() -> None:
-    """They lower the bound: nothing is certified where nearly all copies are such."""
+    """They lower the bound, so that images with mostly such copies are not certified."""
     keys = sample_keys(0, "dark", ["a"])
     dark, light = (torch.full((1, 1, 2, 2), value) for value in (0.0, 1.0))
     assert smoothing(Breaks(), dark, keys=keys, batch_size=64).prediction.tolist() == [-1]
@@ -232,15 +232,15 @@ def test_outputs_that_are_not_finite_count_for_no_class() -> None:
 
 
 def test_too_few_copies_to_certify_anything_are_refused() -> None:
-    """At alpha 0.001 nine equal answers prove nothing, ten do."""
+    """At alpha 0.001 nine equal answers prove nothing, and ten do."""
     with pytest.raises(InputError, match="set n to 10 or more"):
         trials(1.0, 1, n=9)
     assert trials(1.0, 1, n=10).prediction.tolist() == [1]
 
 
 @pytest.mark.parametrize("alpha", [0.5, 0.3, 0.125, 0.05, 0.001, 2.0**-20])
-def test_the_configuration_refuses_as_many_copies_as_the_certificate(alpha: float) -> None:
-    """What `gauntlet check` says and what happens later are the same: the least n with alpha^(1/n) above 1/2."""
+def test_configuration_and_certificate_require_the_same_number_of_copies(alpha: float) -> None:
+    """Both require the least n with alpha^(1/n) above 1/2."""
     least = next(n for n in range(1, 100) if alpha > 0.5**n)
     Certificate.model_validate({"name": "smoothing", "alpha": alpha, "n": least})
     trials(1.0, 1, n=least, n0=1, alpha=alpha)

@@ -1,4 +1,4 @@
-"""Verdicts on hand-made rows: each comparison of attacks, each threshold, and the flags that numbers carry."""
+"""Verdicts on hand-made rows: comparisons of attacks, thresholds, and flags of numbers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PAIRS = {
 
 
 def outcome(fooled, *, at=0.1, wrong=(), errors=(), order=None, **columns):
-    """Make the rows of one attack: `fooled` maps samples to budgets, or lists those fooled at `at`."""
+    """Return the rows of one attack: `fooled` maps samples to budgets, or lists those fooled at `at`."""
     budgets = fooled if isinstance(fooled, dict) else dict.fromkeys(fooled, at)
     rows = []
     for number in order or range(SAMPLES):
@@ -61,7 +61,7 @@ def outcome(fooled, *, at=0.1, wrong=(), errors=(), order=None, **columns):
 
 
 def verdicts(*tables):
-    """Compare and judge: (check, norm) to row."""
+    """Return the verdicts on some rows by (check, norm)."""
     found = measurement_table(compare_attacks(tables), experiment="e", variant="v", seed=0)
     return {(row["check"], row["norm"]): row for row in add_verdicts(found).to_pylist()}
 
@@ -70,8 +70,8 @@ def verdicts(*tables):
 @pytest.mark.parametrize(
     ("extra", "verdict"), [(0, "pass"), (1, "pass"), (4, "warn"), (5, "warn"), (11, "fail")], ids=str
 )
-def test_shares_of_samples_that_the_wrong_attack_wins(check, extra, verdict):
-    """One sample is chance; a few warn; many fail. What both attacks fool does not count."""
+def test_wins_of_the_weaker_attack_are_counted(check, extra, verdict):
+    """One sample passes, a few warn, many fail; samples that both attacks fool do not count."""
     if check == "adaptive_beats_stock" and extra == 5:
         verdict = "warn"
     found = verdicts((PAIRS[check], outcome(range(20 + extra))), (PGD, outcome(range(20))))[check, "linf"]
@@ -84,14 +84,14 @@ def test_shares_of_samples_that_the_wrong_attack_wins(check, extra, verdict):
 
 @pytest.mark.parametrize("check", PAIRS)
 def test_a_tie_is_no_win(check):
-    """The same budget on both sides, in float32 as rows hold it, is as it should be; so is a stronger gradient."""
+    """Equal float32 budgets are no win for the weaker attack, and neither is a stronger gradient attack."""
     both = outcome(range(50))
     assert verdicts((PAIRS[check], both), (PGD, both))[check, "linf"]["value"] == 0
     assert verdicts((PAIRS[check], outcome(range(30))), (PGD, both))[check, "linf"]["verdict"] == "pass"
 
 
 def test_budgets_are_compared_where_both_attacks_were_run():
-    """A coarser grid of the iterative attack is no failure, nor is a budget that it was never given."""
+    """Budgets that only one attack was given are not compared."""
     fine = ComparedAttack("fgsm", "linf", steps=1, epsilons=(0.05, 0.3))
     at_larger = verdicts((fine, outcome(range(40), at=0.05)), (PGD, outcome(range(40), at=0.1)))
     assert at_larger["one_step_beats_many", "linf"]["value"] == 0
@@ -101,16 +101,16 @@ def test_budgets_are_compared_where_both_attacks_were_run():
     assert too_late["one_step_beats_many", "linf"]["value"] == 0.4
 
 
-def test_a_minimum_norm_attack_answers_at_every_budget():
-    """Its distance is held against the other's budget."""
+def test_a_minimum_norm_attack_is_compared_at_every_budget():
+    """Its distance is compared with the other attack's budget."""
     near = verdicts((FGSM, outcome(range(40))), (MINIMUM, outcome(range(40), at=0.07)))
     far = verdicts((FGSM, outcome(range(40))), (MINIMUM, outcome(range(40), at=0.15)))
     assert near["one_step_beats_many", "linf"]["verdict"] == "pass"
     assert far["one_step_beats_many", "linf"]["verdict"] == "fail"
 
 
-def test_any_white_box_attack_redeems_the_others():
-    """The best of them counts, sample by sample, not each by itself."""
+def test_the_best_white_box_attack_counts_per_sample():
+    """A sample that any white-box attack fools is no win of the black-box attack."""
     halves = [(PGD, outcome(range(20))), (MINIMUM, outcome(range(20, 40)))]
     assert verdicts((SPSA, outcome(range(40))), *halves)["black_box_beats_white_box", "linf"]["value"] == 0
     transferred = verdicts((TRANSFER, outcome(range(40))), halves[0])["black_box_beats_white_box", "linf"]
@@ -118,7 +118,7 @@ def test_any_white_box_attack_redeems_the_others():
 
 
 def test_samples_are_joined_by_content_and_only_correct_ones_count():
-    """Another order changes nothing; misclassified samples are no denominator; errors are unknown on either side."""
+    """Order does not matter; misclassified samples and errors are left out."""
     shuffled = outcome(range(40), order=list(reversed(range(SAMPLES))))
     found = verdicts((SPSA, shuffled), (PGD, outcome(range(30))))["black_box_beats_white_box", "linf"]
     assert (found["value"], found["samples"]) == (0.1, list(range(30, 40)))
@@ -130,7 +130,7 @@ def test_samples_are_joined_by_content_and_only_correct_ones_count():
 
 
 def test_norms_do_not_mix_and_a_lone_attack_is_not_applicable():
-    """An attack in another norm is no rival."""
+    """Attacks of different norms are not compared."""
     other = ComparedAttack("pgd_l2", "l2", steps=40, epsilons=(1.0,))
     found = verdicts((SPSA, outcome(range(40))), (other, outcome([])))
     row = found["black_box_beats_white_box", "linf"]
@@ -139,29 +139,35 @@ def test_norms_do_not_mix_and_a_lone_attack_is_not_applicable():
     assert found["black_box_beats_white_box", "l2"]["verdict"] == "not_applicable"
 
 
-def test_gradients_of_no_use_are_counted_where_evaluations_recorded_them():
-    """Without the columns the checks do not apply."""
+def test_useless_gradients_are_counted_if_recorded():
+    """Without their columns the checks do not apply."""
     bare = verdicts((PGD, outcome(range(3))))
     assert bare["zero_in_attacks", "linf"]["verdict"] == "not_applicable"
-    told = verdicts((PGD, outcome([], nonfinite_gradients=[7], zero_gradients=range(20))))
-    assert (told["nonfinite_in_attacks", "linf"]["verdict"], told["nonfinite_in_attacks", "linf"]["samples"]) == (
+    judged_rows = verdicts((PGD, outcome([], nonfinite_gradients=[7], zero_gradients=range(20))))
+    assert (
+        judged_rows["nonfinite_in_attacks", "linf"]["verdict"],
+        judged_rows["nonfinite_in_attacks", "linf"]["samples"],
+    ) == (
         "warn",
         [7],
     )
-    assert told["zero_in_attacks", "linf"]["verdict"] == "fail"
+    assert judged_rows["zero_in_attacks", "linf"]["verdict"] == "fail"
 
 
-def test_a_search_for_the_nearest_point_may_meet_gradients_of_zero():
-    """Carlini-Wagner's loss is flat beyond the boundary, on any model; what is not finite counts there too."""
+def test_zero_gradients_of_minimum_norm_attacks_are_normal():
+    """Carlini-Wagner's loss is flat beyond the boundary; gradients that are not finite still count."""
     searched = outcome([], nonfinite_gradients=[7], zero_gradients=range(20))
-    told = verdicts((PGD, outcome(range(3), nonfinite_gradients=[], zero_gradients=[3])), (MINIMUM, searched))
-    assert (told["zero_in_attacks", "linf"]["verdict"], told["zero_in_attacks", "linf"]["samples"]) == ("pass", [3])
-    assert told["nonfinite_in_attacks", "linf"]["samples"] == [7]
+    judged_rows = verdicts((PGD, outcome(range(3), nonfinite_gradients=[], zero_gradients=[3])), (MINIMUM, searched))
+    assert (judged_rows["zero_in_attacks", "linf"]["verdict"], judged_rows["zero_in_attacks", "linf"]["samples"]) == (
+        "pass",
+        [3],
+    )
+    assert judged_rows["nonfinite_in_attacks", "linf"]["samples"] == [7]
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_every_check_has_a_pass_a_warning_and_a_failure(check):
-    """A value at a threshold is on its mild side; too few samples never fail; nothing measured is not applicable."""
+    """A value at a threshold is the milder verdict; too few samples never fail; no value is not applicable."""
     assert 0 <= check.warn < check.fail < 1
     assert check.question.endswith("?")
     assert check.verdict(check.warn, 100) == ("pass", check.warn)
@@ -172,7 +178,7 @@ def test_every_check_has_a_pass_a_warning_and_a_failure(check):
 
 
 def test_flags_are_the_failures_of_any_model_of_a_variant():
-    """A failure in one norm flags that norm; one without a norm flags all; a warning flags nothing."""
+    """A failure in one norm flags that norm, one without a norm flags all, and a warning none."""
     rows = [
         measurement_table(found, experiment="e", variant=variant, seed=seed)
         for variant, seed, found in (
@@ -205,14 +211,14 @@ def test_flags_are_the_failures_of_any_model_of_a_variant():
 
 
 def test_an_unknown_check_is_refused():
-    """A measurement of another version is not judged in silence."""
+    """A measurement of an unknown check is refused."""
     table = measurement_table([share("zero_gradientz", None, [], 10, "")], experiment="e", variant="v", seed=0)
     with pytest.raises(InputError, match=r"unknown check .zero_gradientz.*zero_gradients"):
         add_verdicts(table)
 
 
 def test_a_flagged_number_carries_its_flag():
-    """In tables and figures alike, with a note that says what it means."""
+    """Tables and figures mark the number and explain the mark in a note."""
     row = {
         "variant": "ecc",
         "robust_accuracy": 0.5,

@@ -1,4 +1,4 @@
-"""The probes tell masked gradients from sound ones, from the model alone."""
+"""Probes that distinguish masked gradients from sound ones, by the model alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAMPLES = 64
 
 
 def probed(network, **options):
-    """Probe a network on the test images: rows by check and norm, with verdicts."""
+    """Probe a network on the test images; return rows by check and norm, with verdicts."""
     _, _, x, y = digits()
     settings = {"epsilons": EPSILONS, "samples": SAMPLES, "steps": 10, "identity": CellIdentity("e", "v", 0)}
     table = run_probes(network, x, y, **settings | options)
@@ -26,24 +26,24 @@ def probed(network, **options):
 
 
 def having(rows, verdict):
-    """Name the checks with a verdict."""
+    """List the checks with a verdict."""
     return {check for (check, _), row in rows.items() if row["verdict"] == verdict}
 
 
 @pytest.fixture(scope="module")
 def plain():
-    """A network trained as usual."""
+    """A network trained without a defense."""
     return train_network()
 
 
 @pytest.fixture(scope="module")
 def of_plain(plain):
-    """What the probes say of it."""
+    """The probes' rows for the plain network."""
     return probed(plain)
 
 
 def test_a_plain_network_does_not_fail(of_plain):
-    """Nothing fails, nothing warns; every check of this kind was made in each norm it has."""
+    """Every probe runs in each of its norms, without failure or warning."""
     assert having(of_plain, "fail") == set()
     assert having(of_plain, "warn") == set()
     made = {name for name, check in CHECKS.items() if check.origin == "probe"}
@@ -53,13 +53,13 @@ def test_a_plain_network_does_not_fail(of_plain):
 
 
 def test_an_adversarially_trained_network_is_not_flagged():
-    """Robustness is no masking."""
+    """A robust network with sound gradients is not flagged."""
     robust = train_network(epochs=12, epsilon=0.1)
     assert having(probed(robust), "fail") == set()
 
 
 def test_an_error_correcting_network_is_flagged_with_samples():
-    """Saturated bits have no gradient, and gradients before the tanh do better: both are told, with numbers."""
+    """Saturated bits have zero gradients, and those before the tanh succeed: both are reported with samples."""
     rows = probed(train_network(head="ecc", loss="hinge"))
     assert {"saturated_outputs", "surrogate_beats_stock"} <= having(rows, "fail")
     saturated = rows["saturated_outputs", None]
@@ -69,8 +69,8 @@ def test_an_error_correcting_network_is_flagged_with_samples():
     assert "code_bits" in rows["surrogate_beats_stock", "linf"]["evidence"]
 
 
-def test_a_rounded_input_has_zero_gradients_and_no_attack_reaches_it(plain):
-    """Where the evaluator refuses the model, that is a finding and no crash."""
+def test_a_rounded_input_has_zero_gradients_and_resists_the_attack(plain):
+    """A model that the evaluator refuses is a finding, not an error."""
     rows = probed(Rounded(plain).eval())
     assert rows["zero_gradients", None]["value"] == 1.0
     assert having(rows, "fail") >= {"zero_gradients", "unbounded_budget", "saturated_outputs"}
@@ -78,7 +78,7 @@ def test_a_rounded_input_has_zero_gradients_and_no_attack_reaches_it(plain):
 
 
 def test_a_saturated_softmax_has_zero_gradients_although_our_own_attack_succeeds(plain):
-    """The check looks at what stock attacks see, not at the rescaled loss of our own."""
+    """The check uses the plain cross-entropy, not the rescaled loss of our attacks."""
     rows = probed(Saturated(plain).eval())
     assert rows["zero_gradients", None]["verdict"] == "fail"
     assert rows["unbounded_budget", "linf"]["verdict"] == "pass"
@@ -86,13 +86,13 @@ def test_a_saturated_softmax_has_zero_gradients_although_our_own_attack_succeeds
 
 
 def test_shattered_gradients_make_predictions_unstable(plain):
-    """The margin of a network with a fine wave on its logits changes within a hair."""
+    """A fine wave on the logits changes the margin within a tiny distance."""
     rows = probed(Shattered(plain).eval())
     assert rows["unstable_predictions", "linf"]["verdict"] == "fail"
 
 
 def test_the_rows_depend_on_the_seed_alone_and_not_on_the_batch_size(plain, of_plain):
-    """The same again is the same; batches of another size give the same verdicts on the same samples."""
+    """Other batch sizes give the same verdicts on the same samples."""
     assert probed(plain) == of_plain
     for size in (7, 64):
         other = probed(plain, batch_size=size)
@@ -102,8 +102,8 @@ def test_the_rows_depend_on_the_seed_alone_and_not_on_the_batch_size(plain, of_p
     assert probed(plain, identity=CellIdentity("e", "v", 1)) != of_plain
 
 
-def test_only_correctly_classified_samples_are_probed_the_first_ones(plain):
-    """Indices are positions in the split, whatever the batches."""
+def test_the_first_correctly_classified_samples_are_probed(plain):
+    """Indices are positions in the split, for any batch size."""
     _, _, x, y = digits()
     rows = probed(Rounded(plain).eval(), samples=12, batch_size=5)
     rounded_right = (Rounded(plain)(x).argmax(1) == y).nonzero()[:, 0].tolist()
@@ -112,7 +112,7 @@ def test_only_correctly_classified_samples_are_probed_the_first_ones(plain):
 
 
 def test_norms_without_a_budget_are_not_probed(plain):
-    """Gradients are looked at all the same."""
+    """Gradients are checked all the same."""
     rows = probed(plain, epsilons={"linf": (0.1,), "l1": (3.0,)}, samples=5)
     assert {norm for _, norm in rows} == {None, "linf"}
     assert set(probed(plain, epsilons={}, samples=5)) == {
@@ -123,13 +123,13 @@ def test_norms_without_a_budget_are_not_probed(plain):
 
 
 def test_a_model_in_train_mode_is_refused(plain):
-    """As by the evaluator."""
+    """The probes refuse a model in train mode, as the evaluator does."""
     with pytest.raises(InputError, match="train mode"):
         probed(Saturated(plain).train())
 
 
 class Strip(torch.nn.Module):
-    """Errs where the image is of middling brightness only, and has a gradient towards ever brighter ones."""
+    """Model that errs at medium brightness only, with a gradient towards brighter images."""
 
     def forward(self, x):
         """Map images to logits."""
@@ -138,8 +138,8 @@ class Strip(torch.nn.Module):
         return torch.stack([torch.zeros_like(brightness), brightness - 1 + bonus], 1)
 
 
-def test_silent_success_is_seen_on_the_path():
-    """An attack that walks through the adversarial region and out again returns a point that is none."""
+def test_silent_success_is_detected():
+    """An attack that passes through the adversarial region and leaves it returns no adversarial image."""
     x, y = torch.full((3, 1, 4, 4), 0.5), torch.zeros(3, dtype=torch.int64)
     trace = plain_pgd(Strip(), x, y, norm="linf", epsilon=0.2, steps=10, keys=torch.arange(3))
     assert trace.margins.shape == trace.fooled.shape == (11, 3)
@@ -149,8 +149,8 @@ def test_silent_success_is_seen_on_the_path():
     assert {row["check"]: row["verdict"] for row in rows}["silent_success"] == "fail"
 
 
-def test_the_stock_attack_stands_still_on_zero_gradients_and_stays_in_the_ball(plain):
-    """No rescaling: a flat loss gives no step; a sound one ends within ε of the image."""
+def test_the_plain_pgd_does_not_move_on_zero_gradients(plain):
+    """Its loss is not rescaled, and a sound model's images end within ε."""
     _, _, x, y = digits()
     keys = torch.arange(8)
     flat = plain_pgd(Rounded(plain), x[:8], y[:8], norm="l2", epsilon=0.01, steps=5, keys=keys)
@@ -159,8 +159,8 @@ def test_the_stock_attack_stands_still_on_zero_gradients_and_stays_in_the_ball(p
     assert bool((sound.margins[-1] < sound.margins[0]).all())
 
 
-def test_a_loss_that_still_falls_is_told_from_one_at_rest():
-    """Rescaled per sample, smallest so far, over the last quarter of the steps."""
+def test_a_converged_loss_is_distinguished_from_a_decreasing_one():
+    """The smallest loss so far is compared over the last quarter of the steps, rescaled per sample."""
     steps = torch.linspace(0, 1, 41)
     falling, rested = 5 - 3 * steps, torch.cat([5 - 3 * steps[:20], torch.full((21,), 1.0)])
     rising = torch.cat([torch.tensor([1.0]), 2 + steps[:40]])
@@ -169,7 +169,7 @@ def test_a_loss_that_still_falls_is_told_from_one_at_rest():
 
 
 def test_instability_is_relative_and_capped():
-    """A linear margin that doubles within reach counts as one whole change; larger ones count no more."""
+    """A linear margin that doubles within reach counts as 1, and larger changes count no more."""
 
     class Linear(torch.nn.Module):
         def forward(self, x):
@@ -183,6 +183,6 @@ def test_instability_is_relative_and_capped():
 
 
 def test_many_outputs_are_sampled():
-    """Of a thousand outputs no more than 32 are looked at."""
+    """At most 32 of a thousand outputs are examined."""
     weights = torch.ones(4, 1000)
     assert saturated_outputs(lambda x: x.flatten(1) @ weights, torch.rand(3, 1, 2, 2)).shape == (3, 32)

@@ -1,4 +1,4 @@
-"""How sure a model is: by the softmax of its logits, or by the largest of its sigmoids."""
+"""The confidence of a model: its softmax probability, or its largest sigmoid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LABELS = torch.arange(12) % 10
 
 
 def network(head: str, *, bias: float = 0.0) -> Network:
-    """A network whose logits are all moved by `bias`, which no softmax sees."""
+    """Return a network with all logits shifted by `bias`, which the softmax does not change."""
     spec = Spec("mnist_cnn", {"widths": [2, 3], "head": {"name": head}})
     built = build(spec, image_shape=(1, 8, 8), num_classes=10, mean=(0.3,), std=(0.4,)).eval()
     with torch.no_grad():
@@ -32,7 +32,7 @@ def network(head: str, *, bias: float = 0.0) -> Network:
 
 
 def rows(model: nn.Module, name: str = "uniform_noise") -> tuple[np.ndarray, np.ndarray, Tensor]:
-    """Confidences on clean and attacked images, and the clean logits."""
+    """Return confidences on clean and attacked images, and the clean logits."""
     plan = AttackSettings(name=name, spec=Spec(name), norm="linf", epsilons=(0.5,))
     table = evaluate(model, IMAGES, LABELS, plan, identity=CellIdentity(), keep_examples=0).rows
     with torch.no_grad():
@@ -42,7 +42,7 @@ def rows(model: nn.Module, name: str = "uniform_noise") -> tuple[np.ndarray, np.
 
 @pytest.mark.parametrize("head", ["softmax", "ecc"])
 def test_confidence_is_the_largest_softmax_probability(head: str) -> None:
-    """Of our own networks, and of any module."""
+    """This holds for our networks and for any module."""
     model = network(head)
     clean, attacked, logits = rows(model)
     assert clean == pytest.approx(logits.softmax(1).amax(1).numpy())
@@ -51,7 +51,7 @@ def test_confidence_is_the_largest_softmax_probability(head: str) -> None:
 
 
 def test_confidence_of_a_sigmoid_output_is_its_largest_sigmoid() -> None:
-    """Where every class is improbable, so is the answer: softmax of ten classes never says less than a tenth."""
+    """If every class is improbable, the confidence is low; a softmax of ten classes is at least 0.1."""
     model = network("sigmoid", bias=-8.0)
     clean, attacked, logits = rows(model)
     assert clean == pytest.approx(logits.sigmoid().amax(1).numpy())
@@ -60,7 +60,7 @@ def test_confidence_of_a_sigmoid_output_is_its_largest_sigmoid() -> None:
 
 
 def test_noise_on_which_every_class_is_off_has_little_confidence() -> None:
-    """The share of rubbish images below one half tells what the source calls accuracy on noise."""
+    """The share of rubbish images below 0.5 is the accuracy on noise."""
     _, unsure, _ = rows(network("sigmoid", bias=-8.0), "rubbish")
     _, sure, _ = rows(network("sigmoid", bias=8.0), "rubbish")
     assert (unsure < 0.5).all()
@@ -68,7 +68,7 @@ def test_noise_on_which_every_class_is_off_has_little_confidence() -> None:
 
 
 def test_max_confidence_scores_by_sigmoids() -> None:
-    """The wrong answer's own sigmoid, not its share among the classes; minus the label's where it is right."""
+    """The score is the wrong class's sigmoid, minus the label's if the prediction is right."""
     model = network("sigmoid", bias=-3.0)
     attacked = AttackModel(model, device="cpu")
     attacked.start_counting(len(IMAGES))
@@ -81,25 +81,25 @@ def test_max_confidence_scores_by_sigmoids() -> None:
 
 
 def test_mean_logits_of_several_draws_are_softmax_logits() -> None:
-    """With `draws` the judge gives logarithms of mean probabilities, and the confidence is the largest of those."""
+    """With `draws` the judge returns logarithms of mean probabilities, and the confidence is the largest."""
     model = network("sigmoid", bias=-8.0)
     judge = Judge(model, device=torch.device("cpu"), draws=3)
     logits = judge.logits(IMAGES)
     assert torch.allclose(judge.confidence(logits), logits.exp().amax(1), atol=1e-5)
 
 
-def test_a_foreign_method_of_the_same_name_is_not_asked() -> None:
-    """A user's module may call anything `probabilities`."""
+def test_a_users_method_of_the_same_name_is_not_called() -> None:
+    """A user's module may define `probabilities` with another meaning."""
 
-    class Foreign(nn.Module):
+    class Unrelated(nn.Module):
         def probabilities(self, images: Tensor) -> Tensor:
             raise AssertionError(images)
 
-    assert class_probabilities(Foreign(), torch.zeros(1, 4)).tolist() == [[0.25] * 4]
+    assert class_probabilities(Unrelated(), torch.zeros(1, 4)).tolist() == [[0.25] * 4]
 
 
-def test_certificates_tell_the_same_confidence() -> None:
-    """Of a certificate about the model itself, which a 1-Lipschitz network has: the softmax of its logits."""
+def test_certificates_have_the_same_confidence() -> None:
+    """A certificate of the model itself has the softmax probability as confidence."""
     spec = Spec("lipschitz_cnn", {"widths": [2, 2], "hidden": 4})
     model = build(spec, image_shape=(1, 8, 8), num_classes=10, mean=(0.3,), std=(0.4,)).eval().export()
     table = certify(model, IMAGES, LABELS, Spec("lipschitz"), name="c", norm="l2", identity=CellIdentity())

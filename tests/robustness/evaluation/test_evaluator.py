@@ -1,4 +1,4 @@
-"""The evaluator decides what success is: nothing that an attack says is taken on trust."""
+"""The evaluator, which decides success independently of the attack."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IDENTITY = CellIdentity("digits", "softmax", 3)
 
 
 class Brightness(nn.Module):
-    """Class 1 where the mean pixel exceeds 1/2, else class 0: brightening by 1/2 - mean is the nearest attack."""
+    """Model of class 1 for a mean pixel above 1/2: brightening by 1/2 - mean is the nearest attack."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,8 +50,8 @@ def run(attack: AttackSettings, **settings: Any) -> Any:
     return evaluate(NETWORK, IMAGES, LABELS, attack, identity=IDENTITY, **settings)
 
 
-def test_rows_have_the_schema_and_stand_in_the_order_of_the_split() -> None:
-    """One row per image, in order, every column filled as the schema says."""
+def test_rows_have_the_schema_and_the_order_of_the_split() -> None:
+    """There is one row per image with every column of the schema."""
     rows = run(plan("fgsm")).rows
     assert rows.schema.equals(EVALUATION_SCHEMA)
     table = rows.to_pandas()
@@ -67,7 +67,7 @@ def test_rows_have_the_schema_and_stand_in_the_order_of_the_split() -> None:
 
 
 def test_epsilon_is_the_smallest_budget_that_fools() -> None:
-    """0 for what is wrong already, the grid value for bounded attacks, null if never; norms are those measured."""
+    """It is 0 for misclassified samples, the grid value for bounded attacks, and null if never fooled."""
     table = run(plan("fgsm", epsilons=(0.2, 0.1))).rows.to_pandas()
     grid = [0.1, None, 0.0, 0.2, 0.1, None, 0.0, None, 0.1, None]
     assert [None if np.isnan(value) else round(value, 5) for value in table["epsilon"]] == grid
@@ -80,7 +80,7 @@ def test_epsilon_is_the_smallest_budget_that_fools() -> None:
 
 
 def test_a_minimum_norm_attack_is_measured() -> None:
-    """Its epsilon is the distance that it came to, in its norm."""
+    """Epsilon is the measured distance in the attack's norm."""
     table = run(plan("foolbox:DDNAttack", "l2", None)).rows.to_pandas()
     attacked = table[table["status"] != "already_wrong"]
     assert (attacked["status"] == "adversarial").all()
@@ -98,7 +98,7 @@ def test_a_minimum_norm_attack_is_measured() -> None:
     ],
 )
 def test_an_attack_that_cheats_is_an_error_in_its_row(name: str, complaint: str) -> None:
-    """Outside ball or box, NaN, or moving its own yardstick: status error, never robust or adversarial."""
+    """Leaving ball or box, NaN, or changing its input gives the status error."""
     result = run(plan(f"tests.support.cheating_attacks:{name}"))
     row = result.rows.to_pandas().iloc[int(complaint[7])]
     assert row["status"] == "error"
@@ -116,19 +116,19 @@ def test_an_attack_that_cheats_is_an_error_in_its_row(name: str, complaint: str)
     ],
 )
 def test_an_attack_that_fails_altogether_fails_the_cell(name: str, complaint: str) -> None:
-    """What is no batch of images, and an exception, end the evaluation with the attack's name."""
+    """An exception, or a result that is no batch of images, ends the evaluation with the attack's name."""
     with pytest.raises(AttackError, match=f"{name} {complaint}"):
         run(plan(f"tests.support.cheating_attacks:{name}"))
 
 
-def test_a_class_that_only_the_attack_believes_in_is_not_success() -> None:
-    """Points that the model still classifies correctly are robust, whatever was returned."""
+def test_a_correctly_classified_result_is_robust() -> None:
+    """An image that the model still classifies correctly is robust."""
     table = run(plan("tests.support.cheating_attacks:hungry", epsilons=(0.01,)), batch_size=3).rows.to_pandas()
     assert set(table["status"]) == {"robust", "already_wrong"}
 
 
 def test_out_of_memory_halves_the_batch_and_changes_nothing() -> None:
-    """A batch that does not fit is run in halves; rows and counts are those of small batches from the start."""
+    """Rows and counts are those of small batches from the start."""
     cheating_attacks.CALLS.clear()
     halved = run(plan("tests.support.cheating_attacks:hungry"), batch_size=8)
     sizes = [size for size, epsilon in cheating_attacks.CALLS if epsilon == 0.1]
@@ -137,7 +137,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing() -> None:
 
 
 def test_out_of_memory_within_the_model_halves_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An attack that batches by itself is started again with smaller batches, its counts afresh."""
+    """An attack with its own batches is restarted with smaller ones, and counts again."""
     expected = run(plan("pgd", steps=5)).rows
 
     class Small(Brightness):
@@ -154,8 +154,8 @@ def test_out_of_memory_within_the_model_halves_too(monkeypatch: pytest.MonkeyPat
         evaluate(network, IMAGES, LABELS, plan("pgd"), identity=IDENTITY)
 
 
-def test_budgets_ascend_and_only_survivors_go_on() -> None:
-    """The walk starts at the smallest budget; what fell is not attacked again."""
+def test_budgets_ascend_and_fooled_samples_leave() -> None:
+    """The search starts at the smallest budget, and fooled samples are not attacked again."""
     cheating_attacks.CALLS.clear()
     run(plan("tests.support.cheating_attacks:hungry", epsilons=(0.3, 0.1, 0.2)), batch_size=3)
     walked = {e: sum(size for size, epsilon in cheating_attacks.CALLS if epsilon == e) for e in (0.1, 0.2, 0.3)}
@@ -165,8 +165,8 @@ def test_budgets_ascend_and_only_survivors_go_on() -> None:
     assert walked == {0.1: 8, 0.2: 5, 0.3: 4}
 
 
-def test_parts_join_to_the_whole_wherever_work_was_taken_up() -> None:
-    """Parts of any size, half of them made in a second run, merge to the same rows and examples."""
+def test_parts_of_a_resumed_run_join_to_the_whole() -> None:
+    """Parts of any size, half of them from a second run, give the same rows and examples."""
     attack = plan("pgd", steps=5)
     whole = run(attack, keep_examples=4)
     parts = list(evaluate_parts(NETWORK, IMAGES, LABELS, attack, identity=IDENTITY, part_size=3, keep_examples=4))
@@ -179,7 +179,7 @@ def test_parts_join_to_the_whole_wherever_work_was_taken_up() -> None:
 
 
 def test_examples_are_the_first_and_the_riskiest() -> None:
-    """Half the kept examples are the fooled of lowest index, half those of largest clean margin per distance."""
+    """Half are the fooled samples of lowest index, half those of largest clean margin per distance."""
     kept = run(plan("foolbox:DDNAttack", "l2", None, steps=8), keep_examples=4).examples
     everything = run(plan("foolbox:DDNAttack", "l2", None, steps=8), keep_examples=100).examples
     rest = [i for i in np.argsort(-everything["ratio"], kind="stable") if i >= 2]

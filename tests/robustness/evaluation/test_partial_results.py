@@ -1,4 +1,4 @@
-"""An evaluation goes on after its finished parts, alone or in shards, to the same rows; damaged parts are redone."""
+"""Partial results: an evaluation resumes after its finished parts, in shards or not, and repeats damaged ones."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def attacked(which, **how):
 
 
 def outcome(parts):
-    """Everything that an evaluation decides."""
+    """Return everything that an evaluation decides."""
     whole = merge_parts(parts, keep_examples=4)
     return whole.rows.to_pylist(), {name: array.tolist() for name, array in whole.examples.items()}
 
 
 @pytest.mark.parametrize("keep", [4, 0])
-def test_parts_come_back_as_they_were(tmp_path, keep):
-    """Rows, examples and their types survive, in order, whatever the order of writing."""
+def test_parts_are_read_as_written(tmp_path, keep):
+    """Rows and examples keep types and order, whatever the order of writing."""
     parts = attacked(PARTS, keep_examples=keep)
     kept = PartialResults(tmp_path / "p", recipe="r")
     for part in random.Random(0).sample(parts, len(parts)):
@@ -66,8 +66,8 @@ def test_parts_come_back_as_they_were(tmp_path, keep):
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "gone", "swapped"])
 @pytest.mark.parametrize("suffix", ["parquet", "safetensors"])
-def test_a_damaged_part_is_passed_by_and_made_again(tmp_path, caplog, suffix, damage):
-    """One file cut short, changed, missing, or another part's: that part alone is done again, to the same rows."""
+def test_a_damaged_part_is_ignored_and_repeated(tmp_path, caplog, suffix, damage):
+    """A part that is truncated, changed, missing or swapped is repeated with the same rows."""
     parts = attacked(PARTS)
     kept = PartialResults(tmp_path, recipe="r")
     for part in parts:
@@ -92,8 +92,8 @@ def test_a_damaged_part_is_passed_by_and_made_again(tmp_path, caplog, suffix, da
     assert outcome([*back, *attacked(left)]) == outcome(parts)
 
 
-def test_a_part_in_which_samples_went_wrong_is_not_kept(tmp_path):
-    """A retry attacks those samples again instead of remembering a failure."""
+def test_a_part_with_errors_is_not_kept(tmp_path):
+    """A retry attacks its samples again."""
     part = attacked(PARTS[:1])[0]
     with pytest.raises(ValueError, match="not finished"):
         PartialResults(tmp_path, recipe="r").save(replace(part, errors=("sample 3: it is too far",)))
@@ -101,7 +101,7 @@ def test_a_part_in_which_samples_went_wrong_is_not_kept(tmp_path):
 
 
 def test_the_precision_of_every_part_is_recorded():
-    """Shards that worked on different devices may have chosen differently."""
+    """Shards on different devices may have chosen different precisions."""
     first, second = attacked(PARTS[:2])
     assert merge_parts([first, second]).precision == "float32"
     assert merge_parts([first, replace(second, precision="bfloat16")]).precision == "bfloat16, float32"
@@ -114,7 +114,7 @@ def test_the_precision_of_every_part_is_recorded():
     done=st.lists(st.booleans(), min_size=60, max_size=60),
 )
 def test_shards_and_finished_parts_cover_every_sample_once(samples, part_size, shards, done):
-    """Whatever was finished, on whatever grid, what remains and it are all samples, each once."""
+    """Finished parts of any grid and the remaining ranges cover each sample once."""
     grid = part_ranges(samples, part_size=part_size, shards=shards)
     assert [n for start, stop in grid for n in range(start, stop)] == list(range(samples))
     assert all(stop - start <= part_size for start, stop in grid)
@@ -131,14 +131,14 @@ def test_shards_and_finished_parts_cover_every_sample_once(samples, part_size, s
 
 
 @pytest.mark.parametrize("text", ["", "3", "0/4", "5/4", "-1/4", "1/0", "a/b", "1/2/3"])
-def test_what_is_no_shard_is_refused(text):
-    """One line that shows what would be right."""
+def test_an_invalid_shard_is_refused(text):
+    """The one-line error shows a valid shard."""
     with pytest.raises(InputError, match=r"--shard: .* is not a shard; write I/N, such as 2/8"):
         Shard.parse(text)
 
 
 def test_parts_of_another_grid_are_used_without_overlap(tmp_path):
-    """After a change of shards in the midst of a run nothing finished is done again, and no sample stands twice.
+    """If the shards change during a run, no finished sample is repeated or counted twice.
 
     Batches of another size may round otherwise in float32, so numbers agree to six digits and all else exactly.
     """
@@ -157,8 +157,8 @@ def test_parts_of_another_grid_are_used_without_overlap(tmp_path):
         assert row == other
 
 
-def test_work_that_does_not_come_round_is_left_after_the_grace_period():
-    """A part that takes too long is abandoned with an error that no attack's own handlers take for theirs."""
+def test_slow_work_is_abandoned_after_the_grace_period():
+    """The error cannot be caught by an attack's own handlers."""
 
     def work():
         with StopRequest("cell", grace_s=0.05) as stop:
@@ -171,8 +171,8 @@ def test_work_that_does_not_come_round_is_left_after_the_grace_period():
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_handlers_are_put_back_and_a_late_signal_is_sent_again():
-    """What was asked while the last step ran is not forgotten: the earlier handler gets it."""
+def test_handlers_are_restored_and_a_late_signal_is_sent_again():
+    """A signal during the last step reaches the earlier handler."""
     before = [signal.getsignal(number) for number in STOPPING]
     seen = []
     real = signal.signal(signal.SIGUSR2, lambda number, frame: seen.append(number))

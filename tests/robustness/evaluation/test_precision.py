@@ -1,4 +1,4 @@
-"""bfloat16 where it is as good: for attacks that need directions, on devices made for it, for networks that bear it."""
+"""The choice of bfloat16: for attacks that use directions only, on fast devices, for networks that tolerate it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LABELS = torch.zeros(40, dtype=torch.int64)
 
 
 class Saturating(nn.Module):
-    """Logits behind a tanh whose slope bfloat16 rounds to zero and float32 does not."""
+    """Logits behind a tanh whose slope is zero in bfloat16 and not in float32."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -35,20 +35,20 @@ def chosen(name: str, network: nn.Module, asked: str = "auto", draws: int = 1) -
 
 
 @pytest.fixture(autouse=True)
-def fast_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let any device count as fast at bfloat16, so that the choice is the same on every machine."""
+def fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Treat every device as fast in bfloat16, so that the choice is the same on every machine."""
     monkeypatch.setattr(precision, "has_bfloat16_units", lambda device: True)
 
 
 def test_attacks_that_need_only_directions_run_in_bfloat16_where_gradients_agree() -> None:
-    """A plain network bears it; one whose gradients vanish in bfloat16 does not."""
+    """A network whose gradients vanish in bfloat16 stays in float32."""
     assert chosen("pgd", Saturating(0.01)) == "bfloat16"
     assert chosen("pgd", Saturating(3.0)) == "float32"
 
 
 @pytest.mark.parametrize(("scale", "expected"), [(0.01, "bfloat16"), (3.0, "float32")])
 def test_an_evaluation_states_the_precision_that_it_chose(scale: float, expected: str) -> None:
-    """Nobody has to choose again to record it."""
+    """The chosen precision is part of the result."""
     network, plan = Saturating(scale).eval(), AttackSettings("a", Spec("pgd", {"steps": 1}), "linf", (0.1,))
     labels = network(IMAGES).argmax(1)
     assert evaluate(network, IMAGES, labels, plan, identity=CellIdentity()).precision == expected
@@ -56,7 +56,7 @@ def test_an_evaluation_states_the_precision_that_it_chose(scale: float, expected
 
 @pytest.mark.parametrize("name", ATTACKS.names())
 def test_attacks_that_compare_values_stay_in_float32(name: str) -> None:
-    """Differences of scores, line searches and distances are lost in eight bits."""
+    """Score differences, line searches and distances need more than eight bits."""
     tags = ATTACKS.entry(name).tags
     tolerant = tags.get("directions_only", False)
     assert (chosen(name, Saturating(0.01)) == "bfloat16") is tolerant
@@ -64,8 +64,8 @@ def test_attacks_that_compare_values_stay_in_float32(name: str) -> None:
         assert (tags["access"], tags["kind"]) == ("gradient", "bounded")
 
 
-def test_what_was_asked_for_is_not_overruled() -> None:
-    """Nor is a random model, whose gradients differ anyway, tried."""
+def test_a_requested_precision_is_used() -> None:
+    """A random model, whose gradients differ anyway, is not tested."""
     assert chosen("pgd", Saturating(3.0), "bfloat16") == "bfloat16"
     assert chosen("pgd", Saturating(0.01), "float32") == "float32"
     assert chosen("pgd", Saturating(0.01), draws=2) == "float32"

@@ -1,4 +1,4 @@
-"""A model, images or labels that would give wrong numbers are refused before an attack starts, in one clear line."""
+"""Checks before an attack: models, images and labels that would give wrong numbers are refused in one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
 
 
 class Wrapped(nn.Module):
-    """A linear model whose logits `change` spoils; `surrogates` offers the unspoilt ones."""
+    """Linear model whose logits are altered by `change`; `surrogates` returns the original ones."""
 
     def __init__(self, change: Any) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Wrapped(nn.Module):
 
     @property
     def surrogates(self) -> dict[str, Any]:
-        """Offer views by name."""
+        """Return the surrogates by name."""
         return {"logits": self.forward, "unspoilt": lambda x: self.linear(x.flatten(1))}
 
 
@@ -63,20 +63,20 @@ def fading(logits: Tensor) -> Tensor:
         (fading, "gradient is not finite on all of 6 images"),
     ],
 )
-def test_a_model_that_would_deceive_is_refused(change: Any, complaint: str) -> None:
-    """Probabilities, NaN, randomness, wrong shapes, missing, zero or NaN gradients."""
+def test_a_model_that_gives_wrong_numbers_is_refused(change: Any, complaint: str) -> None:
+    """Probabilities, NaN, randomness, wrong shapes, and missing, zero or NaN gradients are refused."""
     with pytest.raises(InputError, match=complaint):
         attack(Wrapped(change).eval())
 
 
-def test_gradients_are_asked_for_only_where_an_attack_needs_them() -> None:
+def test_gradients_are_checked_only_if_the_attack_needs_them() -> None:
     """A black-box attack runs on a model without gradients."""
     attack(Wrapped(lambda z: z.detach()).eval(), name="gaussian_noise")
 
 
 @pytest.mark.parametrize("fits", [6, 3, 1])
-def test_memory_that_ends_before_the_attack_is_no_missing_gradient(monkeypatch: pytest.MonkeyPatch, fits: int) -> None:
-    """Fewer images are asked; a model is not refused, nor flagged by a probe, for what the device lacks."""
+def test_out_of_memory_in_a_check_is_no_missing_gradient(monkeypatch: pytest.MonkeyPatch, fits: int) -> None:
+    """The check repeats with fewer images, and neither refuses nor flags the model."""
     real = AttackModel.gradients
 
     def gradients(self: AttackModel, x: Tensor, *arguments: Any) -> Any:
@@ -91,8 +91,8 @@ def test_memory_that_ends_before_the_attack_is_no_missing_gradient(monkeypatch: 
         check_gradients(AttackModel(Wrapped(lambda z: z.detach()).eval(), device=torch.device("cpu")), IMAGES)
 
 
-def test_memory_that_does_not_do_for_one_image_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is a failure of the device, not of the input."""
+def test_memory_too_small_for_one_image_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error blames the device, not the input."""
 
     def gradients(self: AttackModel, x: Tensor, *arguments: Any) -> Any:
         raise torch.OutOfMemoryError("out of memory")
@@ -102,8 +102,8 @@ def test_memory_that_does_not_do_for_one_image_is_told(monkeypatch: pytest.Monke
         check_gradients(AttackModel(Wrapped(lambda z: z).eval(), device=torch.device("cpu")), IMAGES)
 
 
-def test_train_mode_is_refused_wherever_it_hides() -> None:
-    """One layer in train mode is enough; the message says which and what to call."""
+def test_a_single_layer_in_train_mode_is_refused() -> None:
+    """The message names the layer and the call to make."""
     network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(16, 3)).eval()
     network[1].train()
     with pytest.raises(InputError, match=r"train mode \(1\); call model.eval\(\) first"):
@@ -124,6 +124,6 @@ def test_train_mode_is_refused_wherever_it_hides() -> None:
     ],
 )
 def test_images_and_labels_are_checked(images: Tensor, labels: Tensor, complaint: str) -> None:
-    """Out of the box, empty, of a wrong shape or type, labels that the model does not have."""
+    """Images out of the box, empty or misshapen, and labels without a class are refused."""
     with pytest.raises(InputError, match=complaint):
         attack(Wrapped(lambda z: z).eval(), images=images, labels=labels)

@@ -1,4 +1,4 @@
-"""Other networks in the model's place, random models, and gradients that are no use: what the rows say of them."""
+"""Transfer attacks, random models, and useless gradients, as recorded in the rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PGD: dict[str, Any] = {"name": "pgd", "norm": "linf", "epsilons": [0.3], "steps"
 
 
 class Linear(nn.Module):
-    """Three classes by a fixed matrix; counts the images it is asked about."""
+    """Three classes by a fixed matrix; counts its queries."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -34,15 +34,15 @@ class Linear(nn.Module):
         return self.linear(x.flatten(1))
 
 
-def labelled(network: nn.Module) -> Tensor:
+def predicted_labels(network: nn.Module) -> Tensor:
     with torch.no_grad():
         return network(IMAGES).argmax(1)
 
 
-def test_a_transfer_asks_the_attacked_model_for_nothing_but_its_judgement() -> None:
-    """Every image is crafted on the source to the last step; the target sees it once, when all is done."""
+def test_a_transfer_queries_the_target_only_for_the_final_judgment() -> None:
+    """Every image is crafted on the source, and the target sees it once."""
     target, source = Linear(1).eval(), Linear(2).eval()
-    labels = labelled(target)
+    labels = predicted_labels(target)
     clean = gauntlet.evaluate(target, IMAGES, labels, {"name": "gaussian_noise", "norm": "l2", "epsilons": [1e-6]})
     assert set(clean["status"].to_pylist()) == {"robust"}
     target.asked = 0
@@ -53,9 +53,9 @@ def test_a_transfer_asks_the_attacked_model_for_nothing_but_its_judgement() -> N
 
 
 def test_an_identical_source_transfers_and_an_unrelated_one_transfers_less() -> None:
-    """From the model itself every sample falls; from another one not all do, and none that white box leaves."""
+    """An identical source fools every sample, and another one no sample that the white-box attack leaves."""
     target = Linear(1).eval()
-    labels = labelled(target)
+    labels = predicted_labels(target)
 
     def fooled(**more: Any) -> list[bool]:
         rows = gauntlet.evaluate(target, IMAGES, labels, PGD | {"epsilons": [0.2]}, **more)
@@ -67,7 +67,7 @@ def test_an_identical_source_transfers_and_an_unrelated_one_transfers_less() -> 
 
 
 def test_several_sources_are_one_ensemble() -> None:
-    """Outputs are the logarithm of the mean probability; each source's passes are counted."""
+    """Outputs are the logarithm of the mean probability, and each source's passes are counted."""
     sources = [Linear(2).eval(), Linear(3).eval()]
     model = AttackModel(Linear(1).eval(), sources=sources)
     model.start_counting(len(IMAGES))
@@ -78,7 +78,7 @@ def test_several_sources_are_one_ensemble() -> None:
 
 
 class Noisy(Linear):
-    """Adds noise to the image at every pass, in eval mode too."""
+    """Model that adds noise to the image at every pass, also in eval mode."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map noisy images to logits."""
@@ -86,9 +86,9 @@ class Noisy(Linear):
 
 
 def test_a_random_model_is_refused_unless_its_draws_are_averaged() -> None:
-    """One pass of a random model says little; with `draws` attack and judge take means, the same every time."""
+    """With `draws` attack and judge average, with the same result every time."""
     network = Noisy(1).eval()
-    labels = labelled(Linear(1).eval())
+    labels = predicted_labels(Linear(1).eval())
     with pytest.raises(InputError, match="outputs differ between two passes over the same images; set `draws: 20`"):
         gauntlet.evaluate(network, IMAGES, labels, PGD)
     torch.manual_seed(1)
@@ -101,7 +101,7 @@ def test_a_random_model_is_refused_unless_its_draws_are_averaged() -> None:
 
 
 def test_gradients_of_a_random_model_are_means_over_fresh_draws() -> None:
-    """The passes of one gradient differ from each other, and from those of the next."""
+    """The passes within a gradient differ, and gradients use fresh draws."""
     model = AttackModel(Noisy(1).eval(), draws=2)
     model.start_counting(len(IMAGES))
     first, second = model.logits(IMAGES), model.logits(IMAGES)
@@ -111,7 +111,7 @@ def test_gradients_of_a_random_model_are_means_over_fresh_draws() -> None:
 
 
 class Patchy(Linear):
-    """Its gradient is NaN where the first pixel is dark and zero where the last one is."""
+    """Model whose gradient is NaN if the first pixel is dark and zero if the last one is."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images to logits."""
@@ -127,7 +127,7 @@ FEW = {"norm": "linf", "steps": 8, "epsilons": [0.01]}
 
 @pytest.mark.parametrize("attack", [{"name": "pgd", **FEW}, {"name": "foolbox:LinfPGD", **FEW}], ids=["own", "foolbox"])
 def test_gradients_that_are_zero_or_not_finite_are_counted_in_the_rows(attack: dict[str, Any]) -> None:
-    """They spoil no other sample, end in no NaN image, and are never passed over in silence."""
+    """They affect no other sample and give no NaN image."""
     network = Patchy(1).eval()
     images = IMAGES.clone()
     # In the middle of the box, so that a random start does not leave the patch.

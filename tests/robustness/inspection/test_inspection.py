@@ -1,4 +1,4 @@
-"""What is shown of a network is what the network computes: values worked out by hand, and nothing left to chance."""
+"""Inspection of networks: values computed by hand, and determinism."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ TRAIN, VALIDATION, TEST = (DATA.splits[name] for name in ("train", "validation",
 
 
 def network(*body: nn.Module, head: Head | None = None) -> Network:
-    """A network of these layers, on pixels as they are, in evaluation mode."""
+    """Return a network of these layers, on raw pixels, in evaluation mode."""
     return Network(
         normalization=Normalization([0.0], [1.0]), body=nn.Sequential(*body), head=head or LayerHead(nn.Identity())
     ).eval()
 
 
 def dense(weight: list[list[float]], bias: list[float] | None = None) -> nn.Linear:
-    """A dense layer with these weights."""
+    """Return a dense layer with these weights."""
     layer = nn.Linear(len(weight[0]), len(weight), bias=bias is not None)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor(weight))
@@ -54,12 +54,12 @@ def dense(weight: list[list[float]], bias: list[float] | None = None) -> nn.Line
 
 
 def slope(value: float) -> nn.Module:
-    """A learned activation of this slope below zero."""
+    """Return a learned activation with this slope below zero."""
     return nn.PReLU(init=value)
 
 
 def test_a_relu_is_drawn_with_its_derivative():
-    """161 points from -4 to 4, 0 among them; one curve however often the function stands in the network."""
+    """It has 161 points from -4 to 4, one curve however often the function is used."""
     (one,) = activation_curves(network(nn.ReLU(), nn.ReLU()), CPU)
     x, values, slopes = one.values
     assert (one.kind, one.name, x[0], x[80], x[-1]) == ("activation", "relu", -4, 0, 4)
@@ -68,7 +68,7 @@ def test_a_relu_is_drawn_with_its_derivative():
 
 
 def test_a_relog_is_drawn_at_the_strength_it_has():
-    """Log(1 + 2x) / 2 and 1 / (1 + 2x) at full strength; another strength is another curve, with its layer's name."""
+    """It is log(1 + 2x) / 2 and 1 / (1 + 2x) at full strength; another strength is a curve with its layer's name."""
     full, half = ReLog(beta=2.0, start=1.0), ReLog(beta=2.0, start=0.5)
     (one,) = activation_curves(network(full), CPU)
     x, values, slopes = one.values[:, 81:]
@@ -81,7 +81,7 @@ def test_a_relog_is_drawn_at_the_strength_it_has():
 
 
 def test_learned_functions_are_drawn_by_layer():
-    """Those with equal parameters once."""
+    """Layers with equal parameters share a curve."""
     found = activation_curves(network(slope(0.25), slope(0.5), slope(0.25)), CPU)
     assert [(one.name, one.values[1, 0]) for one in found] == [("prelu (body.0)", -1.0), ("prelu (body.1)", -2.0)]
 
@@ -89,13 +89,13 @@ def test_learned_functions_are_drawn_by_layer():
 @pytest.mark.parametrize(
     "joining", [nn.Softmax(1), nn.GLU(1), nn.PReLU(3), nn.Softmax2d(), nn.Identity(), nn.MaxPool2d(2)]
 )
-def test_what_joins_channels_or_is_no_activation_is_left_out(joining):
-    """It is no curve."""
+def test_functions_across_channels_are_left_out(joining):
+    """They are no curve."""
     assert activation_curves(network(joining), CPU) == []
 
 
 def test_filters_are_the_weights_of_the_first_layer_that_an_image_passes():
-    """Not of the one that was made first; 32 at most."""
+    """The order of the forward pass counts, and at most 32 filters are shown."""
 
     class Reversed(nn.Module):
         def __init__(self) -> None:
@@ -113,7 +113,7 @@ def test_filters_are_the_weights_of_the_first_layer_that_an_image_passes():
 
 
 def test_a_dense_layer_on_pixels_has_filters_of_the_images_shape():
-    """On anything else it has none, and its units are shown all the same; without layers there is nothing."""
+    """On other inputs it has units only, and a network without layers has neither."""
     layer = dense([[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 1.0]])
     shown = first_layer_arrays(network(nn.Flatten(), layer), (1, 2, 2), CPU)
     assert next(one.values.tolist() for one in shown if one.kind == "filter") == [[[1.0, 2.0], [3.0, 4.0]]]
@@ -123,7 +123,7 @@ def test_a_dense_layer_on_pixels_has_filters_of_the_images_shape():
 
 
 def test_an_exciting_image_is_the_best_of_the_ball():
-    """Along the weights by the radius, 0.25 times the root of the number of pixels, cut off at black and white."""
+    """It is the radius, 0.25 times the root of the number of pixels, along the weights, clipped to the box."""
     weight = [[3.0, 0.0, 0.0, 4.0], [0.0, -1.0, 0.0, 0.0]]
     shown = first_layer_arrays(network(nn.Flatten(), dense(weight, [1.0, 2.0])), (1, 2, 2), CPU)
     first, second = (one for one in shown if one.kind == "unit")
@@ -133,8 +133,8 @@ def test_an_exciting_image_is_the_best_of_the_ball():
     assert (second.start, second.value) == (pytest.approx(1.5), pytest.approx(2.0))
 
 
-def test_a_convolutions_unit_is_shown_on_the_pixels_that_it_sees():
-    """The middle of its map: a 3x3 window of an 8x8 image, brighter where the weight is positive."""
+def test_a_convolutions_unit_is_shown_on_its_receptive_field():
+    """The central unit of an 8x8 image sees a 3x3 window, brighter where weights are positive."""
     conv = nn.Conv2d(1, 2, 3, padding=1)
     shown = first_layer_arrays(network(conv, nn.Flatten()), (1, 8, 8), CPU)
     units = [one for one in shown if one.kind == "unit"]
@@ -144,16 +144,16 @@ def test_a_convolutions_unit_is_shown_on_the_pixels_that_it_sees():
         assert one.value > one.start
 
 
-def test_a_dense_layer_on_a_sequence_answers_in_its_middle():
-    """The third of four places, which sees the third row of the image; its weights are no image of all pixels."""
+def test_a_dense_layer_on_a_sequence_is_shown_at_its_middle():
+    """The third of four positions sees the third row of the image, and its weights are no image."""
     rows = nn.Flatten(1, 2)
     shown = first_layer_arrays(network(rows, dense([[1.0, 0.0], [0.0, 1.0]]), nn.Flatten()), (1, 4, 2), CPU)
     assert [one.kind for one in shown] == ["unit", "unit"]
     assert np.array_equal(shown[0].values > 0.5, [[[True, False]]])
 
 
-def test_a_unit_with_squared_inputs_answers_with_them():
-    """The filter is the linear part; x - x² is largest at grey, where the search begins and stays."""
+def test_a_unit_with_squared_inputs_uses_them():
+    """The filter is the linear part; x - x² is largest at gray, where the search starts and stays."""
     unit = SecondOrder(dense([[1.0]], [0.0]), Ramp(start=1.0), positive=False)
     with torch.no_grad():
         unit.curvature.fill_(1.0)
@@ -163,7 +163,7 @@ def test_a_unit_with_squared_inputs_answers_with_them():
 
 
 def test_no_response_falls_and_no_pixel_leaves_the_box():
-    """For responses that are not linear too: what is kept is the best point on the way, of the ball."""
+    """The best point of the search in the ball is kept, also for nonlinear responses."""
     torch.manual_seed(0)
     layer, seen = nn.Linear(16, 6), []
 
@@ -181,7 +181,7 @@ def test_no_response_falls_and_no_pixel_leaves_the_box():
 
 
 def test_each_class_has_its_own_image():
-    """Of a linear network the weights' direction; a class whose score is constant leaves grey; ten at most."""
+    """A linear network's image follows the weights, a constant score leaves gray, and at most ten classes are shown."""
     rows = [[0.0] * 4, *[[float(place == number % 4) for place in range(4)] for number in range(11)]]
     shown = class_images(network(nn.Flatten(), dense(rows)), (1, 2, 2), CPU)
     assert [one.label for one in shown] == list(range(10))
@@ -190,7 +190,7 @@ def test_each_class_has_its_own_image():
 
 
 def steps(*pixels: int, labels: list[int]) -> Split:
-    """A split of images of one pixel, in steps of 1/255."""
+    """Return a split of one-pixel images, in steps of 1/255."""
     return Split(torch.tensor(pixels, dtype=torch.uint8)[:, None, None, None], torch.tensor(labels))
 
 
@@ -212,7 +212,7 @@ def test_a_transition_leads_from_the_first_correct_image_to_the_first_of_another
 
 
 def test_sigmoids_need_not_sum_to_one():
-    """The head says what probabilities are."""
+    """The head defines the probabilities."""
     from gauntlet.learning.models.heads.sigmoid import SigmoidHead
 
     head = SigmoidHead(in_features=1, num_classes=2)
@@ -223,14 +223,14 @@ def test_sigmoids_need_not_sum_to_one():
 
 @pytest.mark.parametrize("labels", [[0, 0], [1, 0], [0, 0, 1]])
 def test_without_two_correct_classes_there_is_no_transition(labels):
-    """All of one class, none right, or only one class right."""
+    """Two correctly classified images of different classes are needed."""
     pixels = [0, 255, 0][: len(labels)]
     assert interpolate(network(nn.Flatten(), DARK_OR_BRIGHT), steps(*pixels, labels=labels), CPU) == []
 
 
 @pytest.mark.parametrize("batch_size", [20, 100, 1000])
 def test_negatives_are_those_that_the_training_makes(monkeypatch, batch_size):
-    """With its augmentation, order and draws, from the epoch that it begins with; of few steps, more each."""
+    """They have its augmentation, order and draws from their start epoch; short epochs contribute more per step."""
     settings = Training(
         epochs=2,
         batch_size=batch_size,
@@ -256,7 +256,7 @@ def test_negatives_are_those_that_the_training_makes(monkeypatch, batch_size):
 
 @pytest.mark.parametrize("name", [name for name in MODELS.names() if name not in ("lenet",)])
 def test_every_kind_of_network_is_inspected_to_the_same_values_again(name, tmp_path):
-    """What is written is read again; the network and the global generator are left as they were."""
+    """The table is read back, and network and global random state are unchanged."""
     options = {"depth": 3, "capacity": 0.05} if name == "vgg" else {}
     model = build(Spec(name, options), image_shape=(1, 8, 8), num_classes=10, mean=DATA.mean, std=DATA.std)
     model = model.export().eval()
