@@ -17,11 +17,12 @@ from gauntlet.registry import ATTACKS, NonNegativeInt, PositiveInt
 from gauntlet.robustness.attacks.base.ascent import Attempt, attack_with_restarts
 from gauntlet.robustness.attacks.base.model import AttackModel
 
-_ALPHA = 0.75  # weight of the new step against the momentum
+_ALPHA = 0.75  # weight of the step z - x against the momentum
 _RHO = 0.75  # condition 1: share of steps that must increase the loss
-_FIRST_WINDOW, _WINDOW_DECREASE, _MIN_WINDOW = 0.22, 0.03, 0.06  # p_1, and p_{j+1} - p_j, as shares of all steps
+# Shares of all steps between checkpoints: p_1, then p_{j+1} - p_j, smaller each time, down to the minimum.
+_FIRST_WINDOW, _WINDOW_DECREASE, _MIN_WINDOW = 0.22, 0.03, 0.06
 _L1_RADII, _L1_SHARES = (3, 2, 1), (0.3, 0.3, 0.4)
-_L1_WINDOW, _L1_SPARSITY_FACTOR, _L1_ETA_FACTOR, _L1_MIN_ETA = 0.04, 1.5, 1.5, 10.0
+_L1_WINDOW, _L1_SPARSITY_FACTOR, _L1_ETA_FACTOR, _L1_MAX_REDUCTION = 0.04, 1.5, 1.5, 10.0
 
 
 @ATTACKS.register(
@@ -102,7 +103,7 @@ class _PerSample:
 
 @dataclass
 class _Iterates(_PerSample):
-    """Points of each sample: the current one x, with its gradient and loss f, the previous one, and the best, x_max."""
+    """Current point x of each sample, with its gradient and loss f; the previous point; the best point x_max."""
 
     x: Tensor
     x_previous: Tensor
@@ -161,7 +162,10 @@ class _Halving(_PerSample):
         return ball.project(x + _ALPHA * (z - x) + (1 - _ALPHA) * (x - iterates.x_previous))
 
     def after_step(self, ball: Ball, iterates: _Iterates, increased: Tensor) -> Tensor | None:
-        """At a checkpoint, halve eta and restart where condition 1 or 2 holds."""
+        """Count a step; at a checkpoint, halve eta and return True where condition 1 or 2 holds (section 3.1).
+
+        Condition 1: too few steps increased f. Condition 2: eta and f_max are those of the last checkpoint.
+        """
         self.increases = self.increases + increased
         self.steps_in_window += 1
         if self.steps_in_window < self.window:
@@ -199,13 +203,13 @@ class _SparseSteps(_PerSample):
         return ball.project(iterates.x + per_sample(self.eta, sparse) * sparse)
 
     def after_step(self, ball: Ball, iterates: _Iterates, increased: Tensor) -> Tensor | None:
-        """At a checkpoint, reset eta and restart where x_max has become sparser, else shrink eta."""
+        """Count a step; at a checkpoint, return where x_max is now sparser: eta is reset there, else reduced."""
         self.steps_in_window += 1
         if self.steps_in_window < self.window:
             return None
         l0 = _l0_distance(ball, iterates.x_max)
         sparser = l0 < 0.95 * self.l0
-        shrunk = (self.eta / _L1_ETA_FACTOR).clamp(min=ball.epsilon / _L1_MIN_ETA)
+        shrunk = (self.eta / _L1_ETA_FACTOR).clamp(min=ball.epsilon / _L1_MAX_REDUCTION)
         self.eta = torch.where(sparser, ball.epsilon, shrunk)
         self.k, self.l0, self.steps_in_window = _sparsity(l0), l0, 0
         return sparser

@@ -73,7 +73,10 @@ class FAB:
     def run(
         self, x: Tensor, y: Tensor, keys: Tensor, *, targets: int, restarts: int = 1, epsilon: float = 0.0
     ) -> Tensor:
-        """Return the nearest misclassified images found `(B, C, H, W)`; samples stop within distance `epsilon`."""
+        """Return x_out, the nearest misclassified images found `(B, C, H, W)`; samples stop within distance `epsilon`.
+
+        u, `(B,)`, are the distances of x_out, infinite where nothing was found.
+        """
         model = self.model
         x_out, u = x.clone(), torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
         logits = model.logits(x)
@@ -89,9 +92,8 @@ class FAB:
                     # If nothing was found yet: half of epsilon, or of the whole box.
                     radius = torch.where(u.isinf(), epsilon or 1.0, u)[rows]
                     start = self._random_start(start, keys[rows], radius / 2, stream=f"start:{rank}:{restart}")
-                with model.subset(rows):
-                    target = None if classes is None else classes[rows]
-                    self._run(x[rows], start, y[rows], target, x_out, u, rows, epsilon=epsilon)
+                target = None if classes is None else classes[rows]
+                self._run(x[rows], start, y[rows], target, x_out, u, rows, epsilon=epsilon)
         return x_out
 
     def _run(
@@ -107,22 +109,21 @@ class FAB:
         epsilon: float,
     ) -> None:
         """Run once from `start` `(A, ...)`; write nearer points and their distances to `rows` of `x_out` and `u`."""
-        model, active = self.model, torch.arange(len(rows), device=rows.device)
-        x = start
+        model, x = self.model, start
         for _ in range(self.steps):
-            with model.subset(active):
+            with model.subset(rows):
                 x = self._step(x_orig, x, *self._boundary(x, y, target))
                 logits = model.logits(x)
             distance = distances(x - x_orig)[self.norm]
             wrong = logits.argmax(1) != y
             nearer = (wrong & (distance < u[rows])).nonzero()[:, 0]
             if len(nearer):
-                with model.subset(active[nearer]):
+                with model.subset(rows[nearer]):
                     nearer = nearer[model.misclassified(logits[nearer], x[nearer], y[nearer])]
                 x_out[rows[nearer]], u[rows[nearer]] = x[nearer], distance[nearer]
             rest = (u[rows] > epsilon).nonzero()[:, 0]
             if len(rest) < len(rows):
-                active, rows, y, wrong, x_orig, x = (values[rest] for values in (active, rows, y, wrong, x_orig, x))
+                rows, y, wrong, x_orig, x = (values[rest] for values in (rows, y, wrong, x_orig, x))
                 target = None if target is None else target[rest]
                 if not len(rows):
                     return

@@ -1,4 +1,4 @@
-"""Random noise: attacks without gradients, a lower bound for all others."""
+"""Random noise: the baseline that every other attack must exceed."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def salt_and_pepper_noise(
     source="Goodfellow, Shlens, Szegedy 2015, arXiv:1412.6572, section on rubbish class examples",
 )
 def rubbish(model: AttackModel, x: Tensor, y: Tensor, *, norm: str, epsilon: float, keys: Tensor) -> Tensor:
-    """Sample one image per sample, uniform in ball and box: with epsilon 1 pure noise, whatever the image.
+    """Draw one image per sample, uniform in ball and box: with epsilon 1 pure noise, whatever the image.
 
     Nothing is searched: the rows' `adversarial_confidence` is the model's confidence on noise. x is `(B, C, H, W)` in
     [0, 1], keys int64 `(B,)`; the result has the shape of x.

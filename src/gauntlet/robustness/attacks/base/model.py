@@ -37,13 +37,13 @@ class AttackModel(AcceleratedModel):
         draws: int = 1,
         batch_size: int = 256,
     ) -> None:
-        target = torch.device(device) if device is not None else device_of(network)
+        run_device = torch.device(device) if device is not None else device_of(network)
         dtype = torch.float64 if precision == "float64" else torch.float32
-        self.judge = Judge(network, device=target, dtype=dtype, batch_size=batch_size, draws=draws)
+        self.judge = Judge(network, device=run_device, dtype=dtype, batch_size=batch_size, draws=draws)
         self._judged: list[tuple[Tensor, Tensor, Tensor]] = []
         super().__init__(
             sources or (network,),
-            device=target,
+            device=run_device,
             dtype=dtype,
             autocast=precision == "bfloat16",
             transfers=bool(sources),
