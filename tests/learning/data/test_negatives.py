@@ -97,7 +97,7 @@ def test_each_kind_of_scrambling_is_drawn_equally_often() -> None:
 def test_scrambling_without_effect_is_refused() -> None:
     """A block as large as the image, or no kind at all, is refused with its key."""
     images, labels = batch(4, 8, 8)
-    with pytest.raises(InputError, match=r"training\.negatives\.blocks: an image of 8x8 has one block of 9"):
+    with pytest.raises(InputError, match=r"training\.negatives\.blocks: an image of 8x8 has only one block of 9"):
         Scrambling(blocks=(3, 9)).make(images, labels, generator("whichever way it is"))
     with pytest.raises(InputError, match=r"training\.negatives: nothing to scramble"):
         Scrambling(blocks=(), pixels=False)

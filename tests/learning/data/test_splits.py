@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gauntlet.learning.data.splits import Split, sample_hash, sample_hashes, to_unit
-from gauntlet.learning.data.strata import divide, shuffled
+from gauntlet.learning.data.strata import random_permutation, stratified_split
 
 
 def test_unit_images_span_zero_to_one_exactly() -> None:
@@ -53,7 +53,7 @@ def test_split_refuses_other_types_and_shapes(images: torch.Tensor, labels: torc
 def test_division_keeps_the_share_of_each_class_and_loses_nothing() -> None:
     """The parts are disjoint and complete, and each class is divided in proportion."""
     labels = torch.tensor([0] * 100 + [1] * 50 + [2] * 10)
-    rest, chosen = divide(labels, 40, 0, "purpose")
+    rest, chosen = stratified_split(labels, 40, 0, "purpose")
     assert sorted([*rest.tolist(), *chosen.tolist()]) == list(range(160))
     assert len(chosen) == 40
     assert torch.bincount(labels[chosen]).tolist() in ([25, 13, 2], [25, 12, 3])
@@ -61,21 +61,21 @@ def test_division_keeps_the_share_of_each_class_and_loses_nothing() -> None:
 
 def test_classes_are_drawn_independently() -> None:
     """Different indices are drawn in two classes of one size."""
-    _, chosen = divide(torch.tensor([0] * 50 + [1] * 50), 50, 0, "purpose")
+    _, chosen = stratified_split(torch.tensor([0] * 50 + [1] * 50), 50, 0, "purpose")
     assert chosen[chosen < 50].tolist() != (chosen[chosen >= 50] - 50).tolist()
 
 
 def test_draws_are_decided_by_their_address() -> None:
     """Draws depend on their address, not on the global random state."""
     torch.manual_seed(1)
-    first = shuffled(100, 0, "order")
+    first = random_permutation(100, 0, "order")
     torch.manual_seed(2)
-    assert torch.equal(shuffled(100, 0, "order"), first)
-    assert not torch.equal(shuffled(100, 1, "order"), first)
-    assert not torch.equal(shuffled(100, 0, "other"), first)
+    assert torch.equal(random_permutation(100, 0, "order"), first)
+    assert not torch.equal(random_permutation(100, 1, "order"), first)
+    assert not torch.equal(random_permutation(100, 0, "other"), first)
     assert sorted(first.tolist()) == list(range(100))
 
 
 def test_draws_stay_the_same_for_ever() -> None:
     """A draw equals the one recorded here, so that a split can be made again years later."""
-    assert shuffled(1000, 0, "order")[:5].tolist() == [97, 403, 111, 386, 63]
+    assert random_permutation(1000, 0, "order")[:5].tolist() == [97, 403, 111, 386, 63]

@@ -1,1 +1,1 @@
-"""Images: where they come from, the stored split, and batches on the device."""
+"""Data: sources, preparation and storage of splits, batches on the device."""

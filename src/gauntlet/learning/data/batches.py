@@ -1,4 +1,4 @@
-"""Batches of a split that lives on the device: an order per epoch, decided by address; no worker processes."""
+"""Batches of a split stored on the device, in an order seeded per epoch; no worker processes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gauntlet.learning.data.splits import Split, to_unit
 
 
 class Batches:
-    """The training images as uint8 on `device`, given out in shuffled float batches.
+    """Shuffled and augmented float batches of training images that are stored as uint8 on `device`.
 
-    The order of epoch e is a function of (seed, e), the augmentation of step s a function of (seed, e, s): a run that
-    is taken up in the middle of an epoch sees the same batches as one that never stopped.
+    The order of epoch e is a function of (seed, e), the augmentation of step s a function of (seed, e, s): a run
+    resumed in the middle of an epoch sees the same batches as an uninterrupted one.
     """
 
     def __init__(
@@ -33,20 +33,20 @@ class Batches:
 
     @property
     def steps(self) -> int:
-        """Batches per epoch; a last batch of one image is left out, since it carries no batch statistics."""
+        """Number of batches per epoch; a last batch of one image is dropped, since it has no batch statistics."""
         full, rest = divmod(len(self.labels), self.batch_size)
         return max(1, full + (rest > 1))
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Give the batches of an epoch from step `start`: images float32 `(B, C, H, W)` in [0, 1], labels `(B,)`."""
+        """Yield an epoch's batches from step `start`: images float32 `(B, C, H, W)` in [0, 1], labels int64 `(B,)`."""
         device = self.labels.device
         order = torch.randperm(len(self.labels), generator=generator("train", self.seed, "order", epoch)).to(device)
         for step in range(start, self.steps):
-            chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-            # Copies whole images; indexing does the same a pixel at a time, twenty times slower.
-            images = to_unit(self.images.index_select(0, chosen))
+            indices = order[step * self.batch_size : (step + 1) * self.batch_size]
+            # `index_select` copies whole images; indexing copies single pixels and is twenty times slower.
+            images = to_unit(self.images.index_select(0, indices))
             if self.augmentations:
-                draws = generator("train", self.seed, "augmentation", epoch, step, device=device)
+                random = generator("train", self.seed, "augmentation", epoch, step, device=device)
                 for augment in self.augmentations:
-                    images = augment(images, draws)
-            yield images, self.labels.index_select(0, chosen)
+                    images = augment(images, random)
+            yield images, self.labels.index_select(0, indices)

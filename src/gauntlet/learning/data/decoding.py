@@ -1,4 +1,4 @@
-"""Encoded images to uint8 arrays of one shape, as image files and parquet tables hold them."""
+"""Decoding of image files, and of images in parquet tables, to uint8 arrays."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from gauntlet.core.errors import InputError
 
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
-_GREY_MODES = ("1", "L", "LA")
+_GRAY_MODES = ("1", "L", "LA")
 
 
 def decode(encoded: bytes | Path, *, where: str, size: int | None = None) -> Array:
-    """Decode one image file to uint8 `(C, H, W)`: C is 1 for greyscale, 3 for anything else.
+    """Decode one image file to uint8 `(C, H, W)`; C is 1 for grayscale images, else 3.
 
-    Transparency is dropped. With `size` the shorter side is scaled to it and the middle square is cut out. Raises
+    Transparency is dropped. With `size` the shorter side is scaled to it and the center square is cropped. Raises
     InputError that names `where`.
     """
     try:
@@ -35,10 +35,10 @@ def decode(encoded: bytes | Path, *, where: str, size: int | None = None) -> Arr
 
 
 def to_array(image: Image.Image, *, where: str, size: int | None = None) -> Array:
-    """Turn an opened image into uint8 `(C, H, W)`, as `decode` does."""
+    """Convert an opened image to uint8 `(C, H, W)`, as `decode` does."""
     if image.mode.startswith(("I", "F")):
         raise InputError(f"has pixels of mode {image.mode}", where=where, remedy="convert it to 8 bits per channel")
-    plain = image.convert("L" if image.mode in _GREY_MODES else "RGB")
+    plain = image.convert("L" if image.mode in _GRAY_MODES else "RGB")
     if size is not None:
         plain = _square(plain, size)
     array = np.asarray(plain, dtype=np.uint8)
@@ -46,7 +46,7 @@ def to_array(image: Image.Image, *, where: str, size: int | None = None) -> Arra
 
 
 def stack(arrays: Sequence[Array], names: Sequence[str]) -> Tensor:
-    """Stack images `(C, H, W)` to uint8 `(N, C, H, W)`; among colour images, grey ones become colour.
+    """Stack images `(C, H, W)` to uint8 `(N, C, H, W)`; grayscale images among color images become color images.
 
     Raises InputError that names the first image of another size.
     """
@@ -57,9 +57,8 @@ def stack(arrays: Sequence[Array], names: Sequence[str]) -> Tensor:
     out = np.empty((len(arrays), channels, height, width), dtype=np.uint8)
     for position, (array, name) in enumerate(zip(arrays, names, strict=True)):
         if array.shape[1:] != (height, width):
-            got = f"{array.shape[1]}x{array.shape[2]}"
-            problem = f"is {got} pixels, the images before it {height}x{width}"
-            raise InputError(problem, where=name, remedy="set `size:` so that all become one size")
+            problem = f"is {array.shape[1]}x{array.shape[2]} pixels, the images before it {height}x{width}"
+            raise InputError(problem, where=name, remedy="set `size:` to scale all images to one size")
         out[position] = array
     return torch.from_numpy(out)
 

@@ -1,4 +1,4 @@
-"""Images and labels as every part of the package sees them, and the hash that knows an image by its content."""
+"""Labeled images as used throughout the package, and the content hash that identifies an image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Split:
-    """Some labelled images: `images` uint8 `(N, C, H, W)`, `labels` int64 `(N,)` in [0, number of classes)."""
+    """Labeled images: `images` uint8 `(N, C, H, W)`, `labels` int64 `(N,)` in [0, number of classes)."""
 
     images: Tensor
     labels: Tensor
@@ -29,18 +29,18 @@ class Split:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of one image."""
+        """Shape (C, H, W) of an image."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
     def select(self, indices: Tensor) -> Split:
-        """Take the images at `indices` (int64 `(M,)`), in that order."""
+        """Return the images at `indices` (int64 `(M,)`), in that order."""
         return Split(self.images[indices], self.labels[indices])
 
 
 @dataclass(frozen=True)
 class RawData:
-    """What a source gives: the splits it has, and the names of the classes in label order."""
+    """Output of a source: its splits, and the class names in label order."""
 
     train: Split
     test: Split | None
@@ -49,12 +49,12 @@ class RawData:
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """Turn uint8 images into float32 in [0, 1], any shape; 255 becomes exactly 1."""
+    """Convert uint8 images of any shape to float32 in [0, 1]; 255 becomes exactly 1."""
     return images.float() / 255
 
 
 def sample_hash(image: Tensor) -> str:
-    """Know an image (float32 `(C, H, W)`) by its content: 16 hex characters of SHA-256 over shape and values."""
+    """Hash an image (float32 `(C, H, W)`): 16 hex characters of the SHA-256 of its shape and values."""
     values = image.detach().to("cpu", torch.float32).contiguous()
     digest = hashlib.sha256(str(tuple(values.shape)).encode())
     digest.update(values.numpy().tobytes())

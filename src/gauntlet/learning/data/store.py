@@ -1,4 +1,4 @@
-"""The stored split: one safetensors file per split and a manifest that holds their digests, checked when read."""
+"""Storage of a data set: one safetensors file per split, and a manifest with the digests checked on reading."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gauntlet.learning.data.splits import Split
 def write_splits(folder: Path, prepared: PreparedData, metadata: Mapping[str, str] | None = None) -> DataManifest:
     """Write the splits and, last, their manifest.
 
-    The manifest carries no time and no host; `metadata` stands in the big files.
+    `metadata` is written to the split files only: the manifest contains neither time nor host.
     """
     splits: dict[str, dict[str, Any]] = {}
     for name, split in prepared.splits.items():
@@ -38,7 +38,7 @@ def write_splits(folder: Path, prepared: PreparedData, metadata: Mapping[str, st
 
 
 def load_split(folder: Path, name: str) -> Split:
-    """Read one split. Raises InputError when a file is missing or damaged, or is not the one its manifest names."""
+    """Read one split. Raises InputError if a file is missing or damaged, or if its digest is not the manifest's."""
     manifest = load_data_manifest(folder)
     if name not in manifest.digests:
         raise InputError(f"there is no split '{name}'", where=str(folder), remedy=f"known: {', '.join(SPLITS)}")

@@ -1,4 +1,4 @@
-"""Random choices of images that keep each class's share, decided by an address and stable across library versions."""
+"""Stratified random samples, seeded by an address and stable across library versions."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from torch import Tensor
 from gauntlet.core.randomness import derive_seed
 
 
-def shuffled(count: int, *address: str | int) -> Tensor:
-    """Order 0..count-1 at random by an address: int64 `(count,)`."""
-    # Of numpy's generators only the raw bits are promised to stay the same for ever.
+def random_permutation(count: int, *address: str | int) -> Tensor:
+    """Return a random permutation of 0..count-1, int64 `(count,)`, seeded by an address."""
+    # NumPy guarantees only the raw bits of its generators across versions.
     bits = np.random.PCG64(derive_seed("data", *address)).random_raw(count)
     return torch.from_numpy(np.argsort(bits, kind="stable"))
 
 
-def divide(labels: Tensor, count: int, *address: str | int) -> tuple[Tensor, Tensor]:
-    """Choose `count` of the samples so that each class keeps its share, to within one sample.
+def stratified_split(labels: Tensor, count: int, *address: str | int) -> tuple[Tensor, Tensor]:
+    """Sample `count` of the samples, stratified by class to within one sample.
 
-    Returns the positions of the rest and of the chosen, each in ascending order.
+    Returns the indices of the other samples and of the sampled ones, each in ascending order.
     """
     classes, sizes = torch.unique(labels, return_counts=True)
     shares = _shares(sizes.tolist(), count)
-    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    sampled = torch.zeros(len(labels), dtype=torch.bool)
     for label, share in zip(classes.tolist(), shares, strict=True):
         members = torch.nonzero(labels == label).flatten()
-        order = shuffled(len(members), *address, label)
-        chosen[members[order[:share]]] = True
-    return torch.nonzero(~chosen).flatten(), torch.nonzero(chosen).flatten()
+        order = random_permutation(len(members), *address, label)
+        sampled[members[order[:share]]] = True
+    return torch.nonzero(~sampled).flatten(), torch.nonzero(sampled).flatten()
 
 
 def _shares(sizes: list[int], count: int) -> list[int]:
-    """Split `count` in proportion to `sizes`; what rounding leaves goes to the largest remainders, the first first."""
+    """Split `count` in proportion to `sizes` by the largest remainder method; ties go to the first."""
     total = sum(sizes)
     shares = [size * count // total for size in sizes]
     remainders = [size * count % total for size in sizes]

@@ -1,4 +1,4 @@
-"""Augmentations: batched tensor code on the device, one draw per image, pixels stay in [0, 1]; one a file.
+"""Augmentations of batches on the device, with a random draw per image; pixels stay in [0, 1]. One per file.
 
 An augmentation is a function ``(images (B, C, H, W), generator, *, options) -> images``.
 """
@@ -17,5 +17,5 @@ Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def build_augmentation(spec: Spec) -> Augmentation:
-    """Load an augmentation and bind its options."""
+    """Build an augmentation from its name and options."""
     return partial(AUGMENTATIONS.load(spec.name), **spec.options)

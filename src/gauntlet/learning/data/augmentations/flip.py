@@ -1,4 +1,4 @@
-"""Random mirror images."""
+"""Random horizontal flips."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from gauntlet.registry import AUGMENTATIONS, Fraction
 
 @AUGMENTATIONS.register("flip", source="Krizhevsky et al. 2012, section 4.1")
 def flip(images: Tensor, generator: torch.Generator, *, probability: Fraction = 0.5) -> Tensor:
-    """Mirror each image left to right with the given probability."""
-    chance = torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device)
-    return torch.where(chance < probability, images.flip(-1), images)
+    """Flip each image horizontally with the given probability."""
+    draws = torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device)
+    return torch.where(draws < probability, images.flip(-1), images)

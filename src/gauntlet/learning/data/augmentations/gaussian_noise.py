@@ -1,4 +1,4 @@
-"""Gaussian noise that is clipped to the range of pixels."""
+"""Gaussian noise clipped to the pixel range."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gauntlet.registry import AUGMENTATIONS, PositiveFloat
 def gaussian_noise(images: Tensor, generator: torch.Generator, *, std: PositiveFloat = 0.1) -> Tensor:
     """Add Gaussian noise of standard deviation `std` in pixel units of [0, 1], then clip to [0, 1].
 
-    Noise s that a source adds after normalisation is s times the data's standard deviation here.
+    Noise of standard deviation s after normalization is `std` = s times the standard deviation of the data.
     """
     noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
     return (images + std * noise).clamp(0, 1)

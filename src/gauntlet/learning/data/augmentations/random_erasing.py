@@ -1,4 +1,4 @@
-"""Random rectangles made black."""
+"""Random erasing: random rectangles are set to black."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ def random_erasing(
     smallest: Fraction = 0.01,
     largest: Fraction = 0.05,
 ) -> Tensor:
-    """With the given probability, make a rectangle of each image black.
+    """Set a random rectangle of each image to black, with the given probability.
 
-    Its share of the area is uniform in [smallest, largest], its height over its width log-uniform in [3/10, 10/3], its
-    sides are whole pixels, at least one and at most the image's, its place is any inside the image.
+    Its share of the area is uniform in [smallest, largest], its ratio of height to width log-uniform in [3/10, 10/3].
+    The sides are rounded to whole pixels, at least one and at most the image's; the position is uniform.
     """
     count, _, height, width = images.shape
-    chance, area, ratio, down, right = torch.rand((5, count), generator=generator, device=images.device)
+    erase, area, ratio, down, right = torch.rand((5, count), generator=generator, device=images.device)
     area = (smallest + (largest - smallest) * area) * height * width
     ratio = (_LOG_RATIO * (2 * ratio - 1)).exp()
     rows, top = _extent((area * ratio).sqrt(), down, height)
     columns, left = _extent((area / ratio).sqrt(), right, width)
     inside = _within(top, rows, height)[:, None, :, None] & _within(left, columns, width)[:, None, None, :]
-    return images.masked_fill(inside & (chance < probability)[:, None, None, None], 0)
+    return images.masked_fill(inside & (erase < probability)[:, None, None, None], 0)
 
 
-def _extent(length: Tensor, place: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Give whole pixels in [1, size] and where they begin, `(B,)` each, for lengths and draws in [0, 1)."""
+def _extent(length: Tensor, position: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return the number of pixels in [1, size] and the first pixel, `(B,)` each, for positions drawn from [0, 1)."""
     pixels = length.round().clamp(1, size)
-    return pixels, (place * (size - pixels + 1)).floor()
+    return pixels, (position * (size - pixels + 1)).floor()
 
 
 def _within(start: Tensor, pixels: Tensor, size: int) -> Tensor:
-    """Tell which of `size` places lie in each stretch: `(B, size)`."""
-    places = torch.arange(size, device=start.device)
-    return (places >= start[:, None]) & (places < (start + pixels)[:, None])
+    """Return a mask `(B, size)` of the `pixels` indices from `start` on."""
+    indices = torch.arange(size, device=start.device)
+    return (indices >= start[:, None]) & (indices < (start + pixels)[:, None])

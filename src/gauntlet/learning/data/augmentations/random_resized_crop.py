@@ -1,4 +1,4 @@
-"""Random crops, resized to the whole image."""
+"""Random crops, resized to the size of the image."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LOG_RATIO = math.log(4 / 3)
 
 @AUGMENTATIONS.register("random_resized_crop", source="Szegedy et al. 2015, arXiv:1409.4842, section 6")
 def random_resized_crop(images: Tensor, generator: torch.Generator, *, scale: Fraction = 0.9) -> Tensor:
-    """Cut a window of at least the share `scale` of each image's area, at any place, and resize it to the image's size.
+    """Crop a random window of at least the share `scale` of each image's area, and resize it to the image's size.
 
-    The share is uniform in [scale, 1]; the window's aspect ratio, relative to the image's, log-uniform in [3/4, 4/3]
-    as far as the window fits.
+    The share is uniform in [scale, 1]. The aspect ratio of the window relative to the image's is log-uniform in
+    [3/4, 4/3], or in the largest such interval in which the window fits.
     """
     draws = torch.rand((4, len(images)), generator=generator, device=images.device, dtype=images.dtype)
     area = scale + (1 - scale) * draws[0]

@@ -1,4 +1,4 @@
-"""Random shifts by whole pixels: cropping from a padded image."""
+"""Random shifts by whole pixels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gauntlet.registry import AUGMENTATIONS, PositiveInt
 
 @AUGMENTATIONS.register("shift", source="Krizhevsky et al. 2012, section 4.1")
 def shift(images: Tensor, generator: torch.Generator, *, pixels: PositiveInt = 2) -> Tensor:
-    """Move each image by up to `pixels` in both directions; what comes in from outside is black.
+    """Shift each image by up to `pixels` in both directions; uncovered pixels become black.
 
-    The same as padding by `pixels` and cropping back to the size at random: CIFAR-10's usual crop is ``pixels: 4``.
+    This equals a random crop after padding by `pixels`: the usual augmentation of CIFAR-10 is ``pixels: 4``.
     """
     count, _, height, width = images.shape
-    moves = torch.randint(0, 2 * pixels + 1, (2, count, 1), generator=generator, device=images.device)
-    rows = moves[0] + torch.arange(height, device=images.device)  # (B, H)
-    columns = moves[1] + torch.arange(width, device=images.device)  # (B, W)
+    shifts = torch.randint(0, 2 * pixels + 1, (2, count, 1), generator=generator, device=images.device)
+    rows = shifts[0] + torch.arange(height, device=images.device)  # (B, H)
+    columns = shifts[1] + torch.arange(width, device=images.device)  # (B, W)
     padded = functional.pad(images, (pixels,) * 4).movedim(1, -1)  # (B, H + 2p, W + 2p, C)
     sample = torch.arange(count, device=images.device)[:, None, None]
     return padded[sample, rows[:, :, None], columns[:, None, :]].movedim(-1, 1).contiguous()

@@ -1,4 +1,4 @@
-"""Negative examples: images of no class, made of a training batch's own; one kind a file."""
+"""Negative examples: images of no class, made from the images of a training batch; one kind per file."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from torch import Tensor
 from gauntlet.registry import NEGATIVES, Spec
 
 NO_CLASS = -1
-"""The label of a negative: every class is off. Only losses of ``sigmoid`` outputs take it."""
+"""Label of a negative, for which the targets of all classes are 0. Only losses of ``sigmoid`` outputs accept it."""
 
 
 class Negatives:
-    """Makes negatives of the images of a training step, from epoch `start_epoch` (counted from 1) on.
+    """Base class of negatives, made from the images of each training step from epoch `start_epoch` (from 1) on.
 
-    `share` says how many are made: so many for each image of the batch, rounded, at least one.
+    `share` is the number of negatives per image of the batch; the product is rounded, and at least 1.
     """
 
     share: float = 1.0
     start_epoch: int = 1
 
     def count(self, images: int) -> int:
-        """Say how many negatives a batch of so many images gets."""
+        """Return the number of negatives for a batch of `images` images."""
         return max(1, round(self.share * images))
 
     def make(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-        """Make negatives of a batch, `(count(B), C, H, W)` in [0, 1], on its device.
+        """Make negatives from a batch, `(count(B), C, H, W)` in [0, 1], on its device.
 
         Images are float `(B, C, H, W)` in [0, 1] after augmentation, labels int64 `(B,)`.
         """
@@ -33,12 +33,12 @@ class Negatives:
 
 
 def build_negatives(spec: Spec) -> Negatives:
-    """Load a kind of negatives and give it its options."""
+    """Build a kind of negatives from its name and options."""
     negatives: Negatives = NEGATIVES.load(spec.name)(**spec.options)
     return negatives
 
 
 def sample_rows(count: int, total: int, generator: torch.Generator) -> Tensor:
-    """Draw `count` of `total` rows on the generator's device, int64 `(count,)`: all equally often, some once more."""
+    """Sample `count` of `total` rows, int64 `(count,)`, on the generator's device; frequencies differ by at most 1."""
     order = torch.randperm(total, generator=generator, device=generator.device)
     return order.repeat(-(-count // total))[:count]

@@ -1,4 +1,4 @@
-"""Two classes in one image."""
+"""Overlays of two images of different classes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from gauntlet.learning.data.negatives import Negatives, sample_rows
 from gauntlet.registry import NEGATIVES, Fraction, PositiveFloat, PositiveInt
 
 
-@NEGATIVES.register("overlay", source="source C, journal of 27 October")
+@NEGATIVES.register("overlay", source="Le 2019, journal of logic-inspired networks, 27 October")
 class Overlay(Negatives):
-    """Lay two images of different classes over each other: the larger of each two pixels.
+    """Overlay two images of different classes: the pixelwise maximum.
 
-    Each image is first scaled by a factor uniform in [`faintest`, 1]. The second one is drawn from the batch's images
-    of other classes; where the batch has one class only, the negative is black.
+    Each image is first scaled by a factor uniform in [`faintest`, 1]. The second image is drawn from the batch's images
+    of other classes; if the batch has only one class, the negative is black.
     """
 
     def __init__(self, *, faintest: Fraction = 0.7, share: PositiveFloat = 1.0, start_epoch: PositiveInt = 1) -> None:
@@ -28,5 +28,5 @@ class Overlay(Negatives):
         second = draws.where(differs, -1).argmax(dim=1)
         factors = torch.rand((2, len(first), 1, 1, 1), generator=generator, device=images.device, dtype=images.dtype)
         factors = self.faintest + (1 - self.faintest) * factors
-        laid = torch.maximum(factors[0] * images[first], factors[1] * images[second])
-        return laid * differs.any(dim=1)[:, None, None, None]
+        overlays = torch.maximum(factors[0] * images[first], factors[1] * images[second])
+        return overlays * differs.any(dim=1)[:, None, None, None]

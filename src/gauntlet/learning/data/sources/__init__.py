@@ -1,1 +1,1 @@
-"""Data sources, one a file: each reads images from where they are and returns them as `RawData`."""
+"""Data sources, one per file: each reads images and returns them as `RawData`."""

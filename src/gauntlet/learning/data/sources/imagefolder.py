@@ -1,4 +1,4 @@
-"""Folders of image files, one folder per class."""
+"""Image files in one folder per class."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ _SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "valid", "va
 
 @SOURCES.register("imagefolder", source="torchvision's ImageFolder layout")
 def imagefolder(*, root: str, size: PositiveInt | None = None) -> RawData:
-    """Read ``root/train/CLASS/*.png`` (and ``test``, ``validation`` likewise), or ``root/CLASS/*.png`` without splits.
+    """Read ``root/train/CLASS/*.png`` (``test``, ``validation`` likewise), or ``root/CLASS/*.png`` without splits.
 
-    Classes are numbered in the order of their names. `size`: scale the shorter side to so many pixels and cut out the
-    middle square; without it all images must have one size. Raises InputError that names the folder or file.
+    Classes are numbered in alphabetical order. With `size` the shorter side is scaled to that many pixels and the
+    center square is cropped; without it all images must have the same size. Raises InputError that names the folder or
+    file.
     """
     base = Path(root)
     if not base.is_dir():
-        remedy = "set `root:` to the folder that holds train/CLASS/IMAGE or CLASS/IMAGE"
+        remedy = "set `root:` to the folder that contains train/CLASS/IMAGE or CLASS/IMAGE"
         raise InputError("there is no such folder", where=root, remedy=remedy)
     folders = {split: _first_folder(base, names) for split, names in _SPLIT_FOLDERS.items()}
     train = folders["train"] or base
@@ -32,8 +33,8 @@ def imagefolder(*, root: str, size: PositiveInt | None = None) -> RawData:
     if folders["train"] is None:
         folders = dict.fromkeys(folders)
     if len(classes) < 2:
-        remedy = "expected one folder of images for each class"
-        raise InputError(f"holds {len(classes)} class folders", where=str(train), remedy=remedy)
+        remedy = "expected one folder of images per class"
+        raise InputError(f"contains {len(classes)} class folders", where=str(train), remedy=remedy)
     test, validation = folders["test"], folders["validation"]
     return RawData(
         _read(train, classes, size),
@@ -44,15 +45,15 @@ def imagefolder(*, root: str, size: PositiveInt | None = None) -> RawData:
 
 
 def _read(folder: Path, classes: tuple[str, ...], size: int | None) -> Split:
-    found = {child.name: child for child in _folders(folder)}
-    unknown = sorted(set(found) - set(classes))
+    folders = {child.name: child for child in _folders(folder)}
+    unknown = sorted(set(folders) - set(classes))
     if unknown:
-        remedy = f"the training images have {', '.join(classes)}"
-        raise InputError(f"has a class that training lacks: {', '.join(unknown)}", where=str(folder), remedy=remedy)
-    files = [(file, label) for label, name in enumerate(classes) if name in found for file in _images(found[name])]
+        problem = f"has classes without training images: {', '.join(unknown)}"
+        raise InputError(problem, where=str(folder), remedy=f"the training classes are {', '.join(classes)}")
+    files = [(file, label) for label, name in enumerate(classes) if name in folders for file in _images(folders[name])]
     if not files:
         suffixes = ", ".join(sorted(SUFFIXES))
-        raise InputError("holds no image", where=str(folder), remedy=f"known endings: {suffixes}")
+        raise InputError("contains no image", where=str(folder), remedy=f"known suffixes: {suffixes}")
     names = [str(file) for file, _ in files]
     images = stack([decode(file, where=str(file), size=size) for file, _ in files], names)
     return Split(images, torch.tensor([label for _, label in files], dtype=torch.int64))

@@ -1,4 +1,4 @@
-"""Image sets as the Hugging Face hub stores them: parquet tables with a column of encoded images and one of labels."""
+"""Parquet tables with a column of encoded images and one of labels, as on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ _LABEL_COLUMNS = ("label", "labels", "fine_label")
 def parquet(
     *, root: str, image_column: str | None = None, label_column: str | None = None, size: PositiveInt | None = None
 ) -> RawData:
-    """Read ``train*.parquet`` and, where they exist, ``validation*`` and ``test*`` at or below the folder `root`.
+    """Read ``train*.parquet`` and, if they exist, ``validation*`` and ``test*`` in the folder `root` or below.
 
-    The columns are found by their types unless named. Class names come from the tables' metadata; without it string
-    labels are numbered in sorted order and integer labels are their own names. `size`: scale the shorter side to so
-    many pixels and cut out the middle square. Raises InputError that names the folder, file, column or row.
+    Columns are recognized by their types unless named. Class names are read from the tables' metadata; without it
+    string labels are numbered in sorted order, and integer labels serve as names. With `size` the shorter side is
+    scaled to that many pixels and the center square is cropped. Raises InputError that names the folder, file, column
+    or row.
     """
     base = Path(root)
     files = {split: _files(base, names) for split, names in _SPLIT_NAMES.items()}
     if not files["train"]:
-        remedy = "set `root:` to the folder that holds train.parquet or train-00000-of-….parquet"
+        remedy = "set `root:` to the folder that contains train.parquet or train-00000-of-….parquet"
         raise InputError("there is no training table", where=str(base / "train*.parquet"), remedy=remedy)
     tables = {split: _table(paths) for split, paths in files.items() if paths}
     schema = tables["train"].schema
@@ -46,15 +47,15 @@ def parquet(
 
 
 def _files(base: Path, names: tuple[str, ...]) -> list[Path]:
-    """Find the first of the names that has files: ``train.parquet``, ``train-00000-of-00002.parquet``, at any depth."""
+    """Return the files of the first name that has any: ``train.parquet``, ``train-00000-of-00002.parquet``."""
     for name in names:
-        found = sorted(
+        files = sorted(
             file
             for file in base.rglob("*.parquet")
             if file.stem == name or file.stem.startswith((f"{name}-", f"{name}_"))
         )
-        if found:
-            return found
+        if files:
+            return files
     return []
 
 
@@ -64,63 +65,62 @@ def _table(paths: list[Path]) -> pa.Table:
         try:
             tables.append(pq.read_table(path))
         except (pa.ArrowException, OSError) as error:
-            remedy = "fetch it again"
+            remedy = "download it again"
             raise InputError("is damaged or no parquet file", where=str(path), remedy=remedy) from error
     try:
         return pa.concat_tables(tables)
     except pa.ArrowException as error:
-        problem = "has other columns than the files before it"
+        problem = "its columns differ from those of the files before it"
         raise InputError(problem, where=str(paths[-1])) from error
 
 
 def _image_column(schema: pa.Schema, where: str) -> str:
-    found = [
+    candidates = [
         field.name
         for field in schema
         if pa.types.is_binary(field.type)
         or (pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
     ]
-    return _only(found, "image", schema, where)
+    return _only(candidates, "image", schema, where)
 
 
 def _label_column(schema: pa.Schema, where: str) -> str:
-    named = [name for name in _LABEL_COLUMNS if name in schema.names]
-    if named:
-        return named[0]
-    found = [field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_string(field.type)]
-    return _only(found, "label", schema, where)
+    well_known = [name for name in _LABEL_COLUMNS if name in schema.names]
+    if well_known:
+        return well_known[0]
+    candidates = [field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_string(field.type)]
+    return _only(candidates, "label", schema, where)
 
 
-def _only(found: list[str], kind: str, schema: pa.Schema, where: str) -> str:
-    if len(found) != 1:
-        seen = ", ".join(f"{field.name}: {field.type}" for field in schema)
-        raise InputError(
-            f"{len(found)} columns could hold the {kind} ({seen})", where=where, remedy=f"name one: `{kind}_column:`"
-        )
-    return found[0]
+def _only(candidates: list[str], kind: str, schema: pa.Schema, where: str) -> str:
+    if len(candidates) != 1:
+        columns = ", ".join(f"{field.name}: {field.type}" for field in schema)
+        problem = f"{len(candidates)} columns could be the {kind} ({columns})"
+        raise InputError(problem, where=where, remedy=f"set `{kind}_column:` to one of them")
+    return candidates[0]
 
 
 def _classes(tables: dict[str, pa.Table], label: str, where: str) -> tuple[str, ...]:
     for table in tables.values():
         if label not in table.column_names:
-            seen = ", ".join(table.column_names)
-            raise InputError(f"there is no column '{label}'", where=where, remedy=f"the columns are {seen}")
-    named = _named_classes(tables["train"].schema, label)
-    if named:
-        return named
+            columns = ", ".join(table.column_names)
+            raise InputError(f"there is no column '{label}'", where=where, remedy=f"the columns are {columns}")
+    names = _class_names(tables["train"].schema, label)
+    if names:
+        return names
     values: list[Any] = sorted(
         {value for table in tables.values() for value in table[label].unique().to_pylist()}, key=str
     )
     if all(isinstance(value, str) for value in values):
         return tuple(values)
     if not all(isinstance(value, int) and value >= 0 for value in values):
-        shown = ", ".join(map(repr, values[:5]))
-        remedy = "labels are names or numbers from 0"
-        raise InputError(f"column '{label}' holds {shown}, …", where=where, remedy=remedy)
+        examples = ", ".join(map(repr, values[:5]))
+        remedy = "labels must be class names or numbers from 0"
+        raise InputError(f"column '{label}' contains {examples}, …", where=where, remedy=remedy)
     return tuple(str(value) for value in range(max(values) + 1))
 
 
-def _named_classes(schema: pa.Schema, label: str) -> tuple[str, ...]:
+def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
     """Read the class names from the metadata that the `datasets` library writes."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
@@ -131,8 +131,8 @@ def _named_classes(schema: pa.Schema, label: str) -> tuple[str, ...]:
 
 def _split(table: pa.Table, where: str, image: str, label: str, classes: tuple[str, ...], size: int | None) -> Split:
     if image not in table.column_names:
-        seen = ", ".join(table.column_names)
-        raise InputError(f"there is no column '{image}'", where=where, remedy=f"the columns are {seen}")
+        columns = ", ".join(table.column_names)
+        raise InputError(f"there is no column '{image}'", where=where, remedy=f"the columns are {columns}")
     column = table[image].combine_chunks()
     encoded = column.field("bytes") if pa.types.is_struct(column.type) else column
     names = [f"{where}: row {row}" for row in range(len(table))]
@@ -140,7 +140,7 @@ def _split(table: pa.Table, where: str, image: str, label: str, classes: tuple[s
     for value, name in zip(encoded, names, strict=True):
         content = value.as_py()
         if content is None:
-            remedy = "the table must hold the images themselves, not paths"
+            remedy = "the table must contain the encoded images, not their paths"
             raise InputError("has no image bytes", where=name, remedy=remedy)
         arrays.append(decode(content, where=name, size=size))
     numbers = {name: number for number, name in enumerate(classes)}

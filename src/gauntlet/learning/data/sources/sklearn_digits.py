@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1797 images of 8x8 that ship inside that package, so no file is needed."""
+"""Handwritten digits of scikit-learn: 1797 images of 8x8 pixels, included in that package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gauntlet.registry import SOURCES
     "sklearn_digits", classes=10, source="Alpaydin and Kaynak 1998, UCI optical recognition of handwritten digits"
 )
 def sklearn_digits() -> RawData:
-    """Read the digits, their grey levels 0..16 spread over 0..255; there is no test split of their own."""
+    """Read the digits, with gray levels 0..16 scaled to 0..255; they have no test split."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -1,4 +1,4 @@
-"""Any classification set of torchvision, downloaded or already on disk."""
+"""Classification data sets of torchvision, downloaded or already on disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SPLIT_NAMES = {"train": ("train",), "validation": ("val", "valid"), "test": ("t
         "SVHN": 10,
         "USPS": 10,
     },
-    source="the classification sets of torchvision",
+    source="the classification data sets of torchvision",
 )
 def torchvision(
     *,
@@ -40,26 +40,26 @@ def torchvision(
     subset: str | None = None,
     size: PositiveInt | None = None,
 ) -> RawData:
-    """Read the set `name` (the class name, such as MNIST or CIFAR10) from the folder `root`.
+    """Read the data set `name` (its class name, such as MNIST or CIFAR10) from the folder `root`.
 
-    `download` fetches what is not there. `subset` chooses among a set's variants where it has some (EMNIST: letters,
-    digits, …). `size`: scale the shorter side to so many pixels and cut out the middle square, for sets whose images
-    differ in size. Raises InputError for an unknown or other than classification set, and, naming the place, when the
-    files are missing or damaged.
+    With `download` missing files are downloaded. `subset` selects a variant of a data set that has several (EMNIST:
+    letters, digits, …). With `size` the shorter side is scaled to that many pixels and the center square is cropped,
+    for data sets whose images differ in size. Raises InputError for a data set that is unknown or not for
+    classification, and, naming the path, if files are missing or damaged.
     """
     from torchvision import datasets
 
-    known = [other for other in datasets.__all__ if "root" in _parameters(getattr(datasets, other))]
+    known = [known_name for known_name in datasets.__all__ if "root" in _parameters(getattr(datasets, known_name))]
     if name not in known:
-        raise InputError(f"torchvision has no image set '{name}'", where="name", remedy=nearest(name, known))
+        raise InputError(f"torchvision has no image data set '{name}'", where="name", remedy=nearest(name, known))
     factory = getattr(datasets, name)
-    found: dict[str, Any] = {}
-    for split, arguments in _splits(factory, subset).items():
-        opened = _open(factory, root, download, arguments, optional=split == "validation")
-        if opened is not None:
-            found[split] = opened
-    classes = _classes(found)
-    splits = {split: _read(opened, name, size) for split, opened in found.items()}
+    opened: dict[str, Any] = {}
+    for split, arguments in _split_arguments(factory, subset).items():
+        data = _open_split(factory, root, download, arguments, optional=split == "validation")
+        if data is not None:
+            opened[split] = data
+    classes = _classes(opened)
+    splits = {split: _read(data, name, size) for split, data in opened.items()}
     if not classes:
         highest = max(int(split.labels.max()) for split in splits.values())
         classes = tuple(str(label) for label in range(highest + 1))
@@ -70,39 +70,38 @@ def _parameters(factory: Any) -> list[str]:
     return list(inspect.signature(factory).parameters) if inspect.isclass(factory) else []
 
 
-def _splits(factory: Any, subset: str | None) -> dict[str, dict[str, Any]]:
-    """Say with which arguments each split of a set is opened."""
-    names = {parameter for owner in factory.__mro__ if owner is not object for parameter in _parameters(owner)}
+def _split_arguments(factory: Any, subset: str | None) -> dict[str, dict[str, Any]]:
+    """Return the arguments with which each split of a data set is opened."""
     own = _parameters(factory)
-    if "train" in names:
+    if "train" in _all_parameters(factory):
         extra = {"split": subset} if subset is not None else {}
         return {"train": {"train": True, **extra}, "test": {"train": False, **extra}}
     if subset is not None:
         raise InputError(f"{factory.__name__} has no variants", where="subset", remedy="leave `subset:` out")
     if "split" not in own:
         return {"train": {}}
-    return {split: {"split": spellings} for split, spellings in _SPLIT_NAMES.items()}
+    return {split: {"split": names} for split, names in _SPLIT_NAMES.items()}
 
 
-def _open(factory: Any, root: str, download: bool, arguments: dict[str, Any], *, optional: bool) -> Any:
-    """Open one split; an optional one that the set does not have is None."""
-    spellings = arguments.get("split")
-    if isinstance(spellings, tuple):
-        for spelling in spellings:
+def _open_split(factory: Any, root: str, download: bool, arguments: dict[str, Any], *, optional: bool) -> Any:
+    """Open one split; return None if it is optional and the data set does not have it."""
+    names = arguments.get("split")
+    if isinstance(names, tuple):
+        for name in names:
             try:
-                return _opened(factory, root, download, {**arguments, "split": spelling})
+                return _construct(factory, root, download, {**arguments, "split": name})
             except ValueError:
                 continue
-        if optional or spellings == _SPLIT_NAMES["test"]:
+        if optional or names == _SPLIT_NAMES["test"]:
             return None
         raise InputError(f"{factory.__name__} has no split 'train'", where="name", remedy="use another source")
     try:
-        return _opened(factory, root, download, arguments)
+        return _construct(factory, root, download, arguments)
     except ValueError as error:
         raise InputError(f"{factory.__name__}: {_first_line(error)}", where="subset") from error
 
 
-def _opened(factory: Any, root: str, download: bool, arguments: dict[str, Any]) -> Any:
+def _construct(factory: Any, root: str, download: bool, arguments: dict[str, Any]) -> Any:
     options = {"download": download} if "download" in _all_parameters(factory) else {}
     try:
         return factory(root=root, **arguments, **options)
@@ -112,24 +111,22 @@ def _opened(factory: Any, root: str, download: bool, arguments: dict[str, Any]) 
             f"{factory.__name__} cannot be opened: {_first_line(error)}", where="name", remedy=remedy
         ) from error
     except (RuntimeError, OSError, EOFError) as error:
-        place = _place(factory, root)
+        path = _expected_path(factory, root)
         if download:
-            problem = f"{factory.__name__} could not be fetched ({_first_line(error)})"
-            raise InputError(
-                problem, where=place, remedy="put its files there by hand, and `download: false`"
-            ) from error
-        remedy = "put them there, set `root:` to the folder that holds them, or set `download: true`"
-        raise InputError(
-            f"the files of {factory.__name__} are missing or damaged", where=place, remedy=remedy
-        ) from error
+            problem = f"{factory.__name__} could not be downloaded ({_first_line(error)})"
+            remedy = "put its files there by hand, and set `download: false`"
+            raise InputError(problem, where=path, remedy=remedy) from error
+        problem = f"the files of {factory.__name__} are missing or damaged"
+        remedy = "put them there, set `root:` to the folder that contains them, or set `download: true`"
+        raise InputError(problem, where=path, remedy=remedy) from error
 
 
 def _all_parameters(factory: Any) -> set[str]:
     return {parameter for owner in factory.__mro__ if owner is not object for parameter in _parameters(owner)}
 
 
-def _place(factory: Any, root: str) -> str:
-    """Name the folder or the files that a set is looked for in."""
+def _expected_path(factory: Any, root: str) -> str:
+    """Return the folder, or the files, from which a data set is read."""
     from torchvision import datasets
 
     if issubclass(factory, datasets.MNIST):
@@ -138,28 +135,28 @@ def _place(factory: Any, root: str) -> str:
     return str(Path(root, str(getattr(factory, "base_folder", ""))))
 
 
-def _classes(found: dict[str, Any]) -> tuple[str, ...]:
-    names = getattr(found["train"], "classes", None)
-    # ImageNet gives several synonyms for a class.
+def _classes(opened: dict[str, Any]) -> tuple[str, ...]:
+    names = getattr(opened["train"], "classes", None)
+    # ImageNet lists several synonyms per class.
     return tuple(name if isinstance(name, str) else str(name[0]) for name in names) if names else ()
 
 
-def _read(opened: Any, name: str, size: int | None) -> Split:
+def _read(data: Any, name: str, size: int | None) -> Split:
     from torchvision import datasets
 
-    if size is None and isinstance(opened, datasets.MNIST):
-        return Split(opened.data[:, None].contiguous(), opened.targets.long())
-    if size is None and isinstance(opened, datasets.CIFAR10):
-        images = torch.from_numpy(np.ascontiguousarray(opened.data.transpose(0, 3, 1, 2)))
-        return Split(images, torch.tensor(opened.targets, dtype=torch.int64))
+    if size is None and isinstance(data, datasets.MNIST):
+        return Split(data.data[:, None].contiguous(), data.targets.long())
+    if size is None and isinstance(data, datasets.CIFAR10):
+        images = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
+        return Split(images, torch.tensor(data.targets, dtype=torch.int64))
     arrays, labels, names = [], [], []
-    for position in range(len(opened)):
-        item = opened[position]
+    for position in range(len(data)):
+        item = data[position]
         image, label = item if isinstance(item, tuple) and len(item) == 2 else (item, "")
         try:
             labels.append(int(label))
         except (TypeError, ValueError) as error:
-            problem = f"{name} is no classification set: its targets are no class numbers"
+            problem = f"{name} is not for classification: its targets are no class numbers"
             raise InputError(problem, where="name") from error
         names.append(f"{name}, image {position}")
         arrays.append(to_array(image, where=names[-1], size=size))
