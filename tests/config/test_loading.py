@@ -243,7 +243,7 @@ WRONG = [
     (
         (*D, "attacks", "ink"),
         {"name": "jsma", "theta": 0},
-        "attacks.ink.theta: should not be 0, which changes nothing; give a number above or below it",
+        "attacks.ink.theta: should not be 0, which changes nothing; cive a number above or below it",
     ),
     (
         (*D, "attacks", "auto"),
@@ -322,9 +322,9 @@ def test_the_number_of_targets_is_checked_against_the_number_of_classes(tmp_path
 
 def test_a_default_number_of_targets_is_no_mistake(tmp_path, monkeypatch):
     """A default number of targets is reduced to the number of classes, not refused."""
-    digits = SOURCES.catalogue["sklearn_digits"]
+    digits = SOURCES.catalog["sklearn_digits"]
     two = replace(digits, tags={**digits.tags, "classes": 2})
-    monkeypatch.setitem(SOURCES.__dict__, "catalogue", {**SOURCES.catalogue, "sklearn_digits": two})
+    monkeypatch.setitem(SOURCES.__dict__, "catalog", {**SOURCES.catalog, "sklearn_digits": two})
     load([edited(tmp_path, (*D, "attacks", "fab"), {"name": "fab", "norm": "linf"})])
     with pytest.raises(InputError, match=r"attacks\.fab\.targets: 8 of 2 classes"):
         load([edited(tmp_path, (*D, "attacks", "fab"), {"name": "fab", "norm": "linf", "targets": 8})])

@@ -51,7 +51,7 @@ def test_every_registry_has_a_row_an_example_and_a_folder():
     assert set(rows) == set(REGISTRIES)
     for name, place in rows.items():
         assert (ROOT / "src" / "gauntlet" / place).is_dir()
-        assert f"gauntlet/{place}".startswith(REGISTRIES[name].place.replace(".", "/"))
+        assert f"gauntlet/{place}".startswith(REGISTRIES[name].package.replace(".", "/"))
         assert f"@{name}.register(" in PAGE or name == "MODELS"
 
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from gauntlet.core.errors import InputError
 from gauntlet.registry import ATTACKS, Registry
 from gauntlet.registry import registries as registry
-from gauntlet.registry.foolbox import foolbox_tags
+from gauntlet.registry.adapters import foolbox_tags
 from gauntlet.registry.source_code import exported, locate
 
 REGISTRIES = {name: value for name, value in vars(registry).items() if isinstance(value, Registry)}
@@ -96,7 +96,7 @@ def test_registering_twice_is_refused(package, tmp_path):
     for name in ("one", "two"):
         (tmp_path / "twice" / f"{name}.py").write_text('@ATTACKS.register("same")\ndef attack(): ...\n')
     with pytest.raises(ValueError, match=r"'same' is registered twice: twice\.one and twice\.two"):
-        Registry("attack", "ATTACKS", "twice", supplied=set()).names()
+        Registry("attack", "ATTACKS", "twice", reserved=set()).names()
 
 
 def test_numbers_are_strict_and_finite():

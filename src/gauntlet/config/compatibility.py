@@ -64,7 +64,7 @@ def _loss_and_output(variant: Variant) -> Iterator[tuple[Location, str]]:
 def _adversary_and_loss(variant: Variant, key: str, adversary: Spec | None) -> Iterator[tuple[Location, str]]:
     loss = variant.loss
     losses = ADVERSARIES.entry(adversary.name).tags.get("losses") if adversary else None
-    if adversary is None or not losses or loss.name in losses or loss.name not in LOSSES.catalogue:
+    if adversary is None or not losses or loss.name in losses or loss.name not in LOSSES.catalog:
         return
     yield (
         ("training", key),

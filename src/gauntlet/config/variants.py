@@ -30,7 +30,7 @@ from gauntlet.registry import (
     NonNegativeInt,
     PositiveInt,
     Spec,
-    part_of,
+    complete_part,
 )
 
 
@@ -131,7 +131,7 @@ def _network(value: Any) -> Spec:
     parts = {}
     for key in taken:
         registry, default = PARTS[key]
-        parts[key] = under(key, component(registry), part_of(network.name, key, own.get(key, default))).as_dict()
+        parts[key] = under(key, component(registry), complete_part(network.name, key, own.get(key, default))).as_dict()
     return Spec(network.name, {**network.options, **parts})
 
 

@@ -1,5 +1,8 @@
 """Registries of components, read from source text without importing it."""
 
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from gauntlet.registry.option_types import Fraction, NonZeroFloat, OpenFraction, PowerOfTwo, Seed
 from gauntlet.registry.registries import (
     ACTIVATIONS,
     ADVERSARIES,
@@ -18,21 +21,10 @@ from gauntlet.registry.registries import (
     SCHEDULES,
     SOURCES,
     UNITS,
-    Entry,
-    Fraction,
-    NonNegativeFloat,
-    NonNegativeInt,
-    NonZeroFloat,
-    OpenFraction,
-    PositiveFloat,
-    PositiveInt,
-    PowerOfTwo,
-    Registry,
-    Seed,
-    Spec,
-    part_of,
+    complete_part,
     parts_of,
 )
+from gauntlet.registry.registry import Entry, Registry, Spec
 
 __all__ = [
     "ACTIVATIONS",
@@ -64,6 +56,6 @@ __all__ = [
     "Registry",
     "Seed",
     "Spec",
-    "part_of",
+    "complete_part",
     "parts_of",
 ]

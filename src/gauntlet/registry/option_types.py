@@ -1,4 +1,4 @@
-"""The types that an option of a component can have, found from the annotation in its source."""
+"""Types of the options of components, found from the annotations in their source."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 MAX_SEED = 2**63 - 1
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-"""Addresses a draw; results hold it as a 64-bit integer."""
+"""Address of a draw; results hold it as a 64-bit integer."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
@@ -29,7 +29,7 @@ PowerOfTwo = Annotated[int, AfterValidator(_power_of_two)]
 
 def _nonzero(value: float) -> float:
     if value == 0:
-        raise PydanticCustomError("input", "should not be 0, which changes nothing; give a number above or below it")
+        raise PydanticCustomError("input", "should not be 0, which changes nothing; choose a number above or below it")
     return value
 
 
@@ -55,7 +55,7 @@ _TYPES: Mapping[str, Any] = MappingProxyType(
 
 
 def type_of(annotation: ast.expr | None) -> Any:
-    """Turn an annotation into a type that pydantic validates; what it does not know is accepted as it is."""
+    """Return the type that pydantic validates for an annotation; Any for an annotation that is not known."""
     match annotation:
         case ast.Constant(value=None):
             return None

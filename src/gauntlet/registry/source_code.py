@@ -1,13 +1,14 @@
-"""What a class or function accepts, read from its source without importing it.
+"""Definitions, parameters and bases of classes and functions, read from source text without importing it.
 
-A configuration can so be checked, to the last option of the last attack, before torch or any other heavy package is
-loaded, and nothing a configuration names is executed by checking it.
+So a configuration is checked, to the last option of the last attack, before torch or any other heavy package is
+loaded, and checking it runs nothing that it names.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,8 +16,6 @@ from typing import Any
 
 REQUIRED: Any = object()
 """The default of a parameter that has none."""
-
-Definition = ast.FunctionDef | ast.ClassDef
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,12 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Located:
-    """Where a name is defined: the module that defines it, that module's file, and the definition itself."""
+class Definition:
+    """A class or function, with the module that defines it and that module's file."""
 
     module: str
     file: Path
-    node: Definition
+    node: ast.FunctionDef | ast.ClassDef
 
     @property
     def doc(self) -> str:
@@ -55,9 +54,9 @@ def module_file(module: str) -> Path | None:
     if spec.submodule_search_locations is None:
         return Path(spec.origin) if not rest and spec.origin and spec.origin.endswith(".py") else None
     for location in map(Path, spec.submodule_search_locations):
-        found = _source_below(location, rest)
-        if found is not None:
-            return found
+        file = _source_below(location, rest)
+        if file is not None:
+            return file
     return None
 
 
@@ -73,54 +72,38 @@ def syntax_tree(file: Path) -> ast.Module:
     return ast.parse(file.read_bytes(), filename=str(file))
 
 
-def _statements(file: Path) -> list[ast.stmt]:
-    """List a module's statements, with those under ``if TYPE_CHECKING``: there a package lists what it loads late."""
-    found: list[ast.stmt] = []
-    for statement in syntax_tree(file).body:
-        late = isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
-        found += statement.body if late and isinstance(statement, ast.If) else [statement]
-    return found
-
-
-def aliases(file: Path, name: str) -> list[str]:
-    """List the names under which a module imports `name` from elsewhere."""
-    imports = (statement for statement in _statements(file) if isinstance(statement, ast.ImportFrom))
-    return [alias.asname or name for statement in imports for alias in statement.names if alias.name == name]
-
-
 @cache
-def imported_from(module: str, name: str) -> str | None:
-    """Return the module that `module` imports `name` from; None where it does not."""
-    file = module_file(module)
-    for statement in reversed(_statements(file)) if file else ():
-        if isinstance(statement, ast.ImportFrom):
-            for alias in statement.names:
-                if (alias.asname or alias.name) == name:
-                    return _absolute(module, file, statement) if file else None
-    return None
-
-
-@cache
-def locate(module: str, name: str) -> Located | None:
+def locate(module: str, name: str) -> Definition | None:
     """Find the definition that `module` binds to `name`, through re-exports and aliases; None where there is none."""
     return _locate(module, name, frozenset())
 
 
-def _locate(module: str, name: str, seen: frozenset[tuple[str, str]]) -> Located | None:
+def _locate(module: str, name: str, visited: frozenset[tuple[str, str]]) -> Definition | None:
     file = module_file(module)
-    if file is None or (module, name) in seen:
+    if file is None or (module, name) in visited:
         return None
-    seen = seen | {(module, name)}
+    visited = visited | {(module, name)}
     for statement in reversed(_statements(file)):
         if isinstance(statement, ast.FunctionDef | ast.ClassDef) and statement.name == name:
-            return Located(module, file, statement)
+            return Definition(module, file, statement)
         if isinstance(statement, ast.ImportFrom):
             for alias in statement.names:
                 if (alias.asname or alias.name) == name:
-                    return _locate(_absolute(module, file, statement), alias.name, seen)
+                    return _locate(_absolute(module, file, statement), alias.name, visited)
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Name) and _assigns(statement, name):
-            return _locate(module, statement.value.id, seen)
+            return _locate(module, statement.value.id, visited)
     return None
+
+
+def _statements(file: Path) -> list[ast.stmt]:
+    """List a module's statements, with those under ``if TYPE_CHECKING``: there a package lists what it loads late."""
+    found: list[ast.stmt] = []
+    for statement in syntax_tree(file).body:
+        if isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING"):
+            found += statement.body
+        else:
+            found.append(statement)
+    return found
 
 
 def _assigns(statement: ast.Assign, name: str) -> bool:
@@ -128,11 +111,33 @@ def _assigns(statement: ast.Assign, name: str) -> bool:
 
 
 def _absolute(module: str, file: Path, statement: ast.ImportFrom) -> str:
+    """Return the full name of the module that a statement imports from."""
     if not statement.level:
         return statement.module or ""
     package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
     base = package[: len(package) - statement.level + 1]
     return ".".join([*base, *([statement.module] if statement.module else [])])
+
+
+def _imports(file: Path) -> Iterator[tuple[ast.ImportFrom, ast.alias]]:
+    for statement in _statements(file):
+        if isinstance(statement, ast.ImportFrom):
+            yield from ((statement, alias) for alias in statement.names)
+
+
+def aliases(file: Path, name: str) -> list[str]:
+    """List the names under which a module imports `name` from elsewhere."""
+    return [alias.asname or name for _, alias in _imports(file) if alias.name == name]
+
+
+@cache
+def imported_from(module: str, name: str) -> str | None:
+    """Return the module that `module` imports `name` from; None where it does not."""
+    file = module_file(module)
+    if file is None:
+        return None
+    sources = [_absolute(module, file, node) for node, alias in _imports(file) if (alias.asname or alias.name) == name]
+    return sources[-1] if sources else None
 
 
 def exported(module: str) -> list[str]:
@@ -149,26 +154,26 @@ def exported(module: str) -> list[str]:
     return sorted(name for name in names if not name.startswith("_"))
 
 
-def lineage(located: Located) -> list[Located]:
-    """List a class and the bases whose source can be found, nearest first."""
-    found = [located]
-    if isinstance(located.node, ast.ClassDef):
-        for base in located.node.bases:
-            parent = _class_named(located.module, base)
+def with_bases(definition: Definition) -> list[Definition]:
+    """List a class and those of its bases whose source is found, nearest first; a function alone."""
+    found = [definition]
+    if isinstance(definition.node, ast.ClassDef):
+        for base in definition.node.bases:
+            parent = _class_named(definition.module, base)
             if parent is not None:
-                found.extend(other for other in lineage(parent) if other not in found)
+                found.extend(other for other in with_bases(parent) if other not in found)
     return found
 
 
-def _class_named(module: str, base: ast.expr) -> Located | None:
+def _class_named(module: str, base: ast.expr) -> Definition | None:
     """Find the class that `module` calls ``Name`` or ``package.Name``."""
     if isinstance(base, ast.Name):
         return locate(module, base.id)
     if not isinstance(base, ast.Attribute):
         return None
-    package = _module_named(module, ast.unparse(base.value)) or "torch"
-    # torch.nn.Module has no options of its own and is long to read.
-    return None if package.partition(".")[0] == "torch" else locate(package, base.attr)
+    package = _module_named(module, ast.unparse(base.value))
+    # torch.nn.Module has no options of its own, and its file takes long to parse.
+    return None if package is None or package.partition(".")[0] == "torch" else locate(package, base.attr)
 
 
 def _module_named(module: str, name: str) -> str | None:
@@ -183,9 +188,9 @@ def _module_named(module: str, name: str) -> str | None:
     return None
 
 
-def class_attribute(located: Located, name: str) -> ast.expr | None:
-    """Find the expression that a class, or its nearest base, gives to the attribute or property `name`."""
-    for owner in lineage(located):
+def class_attribute(definition: Definition, name: str) -> ast.expr | None:
+    """Return the expression that a class, or its nearest base, assigns to the attribute or returns as the property."""
+    for owner in with_bases(definition):
         for statement in owner.node.body:
             if isinstance(statement, ast.Assign) and _assigns(statement, name):
                 return statement.value
@@ -196,11 +201,11 @@ def class_attribute(located: Located, name: str) -> ast.expr | None:
     return None
 
 
-def parameters(located: Located) -> tuple[Parameter, ...] | None:
+def parameters(definition: Definition) -> tuple[Parameter, ...] | None:
     """List what a function, or a class's constructor, accepts by name; None where it accepts any, or is not known."""
-    if isinstance(located.node, ast.FunctionDef):
-        return _parameters(located.node)
-    for owner in lineage(located):
+    if isinstance(definition.node, ast.FunctionDef):
+        return _parameters(definition.node)
+    for owner in with_bases(definition):
         for statement in owner.node.body:
             if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
                 return _parameters(statement, skip_first=True)
@@ -219,7 +224,7 @@ def _parameters(function: ast.FunctionDef, *, skip_first: bool = False) -> tuple
 
 
 def literal(node: ast.expr) -> Any:
-    """Evaluate a literal, arithmetic on numbers included; where it is none, give its source text."""
+    """Evaluate a literal, quotients of numbers included; return the source text of anything else."""
     try:
         return ast.literal_eval(node)
     except ValueError:

@@ -117,7 +117,7 @@ def test_gradients_of_hkr(loss: Loss) -> None:
     assert torch.autograd.gradcheck(lambda given: loss(network(), given, labels), outputs.double().requires_grad_())
 
 
-@pytest.mark.parametrize("name", [name for name, entry in LOSSES.catalogue.items() if entry.tags.get("kr")])
+@pytest.mark.parametrize("name", [name for name, entry in LOSSES.catalog.items() if entry.tags.get("kr")])
 def test_the_history_holds_the_kr_term(name: str) -> None:
     """KR on validation images equals the library's value for the returned network."""
     data = prepare(Spec("sklearn_digits"), limit={"train": 300, "test": 50})

@@ -67,7 +67,7 @@ def test_several_processes_train_the_network_of_one(found, name):
 def test_every_loss_of_batch_statistics_is_tested():
     """A new loss of batch statistics must be added to the runs."""
     tried = {loss.name for _, loss, _ in shared_training.RUNS.values()} | {"hkr_torchlip"}
-    assert {name for name, entry in LOSSES.catalogue.items() if entry.tags.get("batch")} <= tried
+    assert {name for name, entry in LOSSES.catalog.items() if entry.tags.get("batch")} <= tried
 
 
 def test_a_training_resumes_with_another_number_of_processes(folder, found):

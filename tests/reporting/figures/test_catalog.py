@@ -80,7 +80,7 @@ def test_results_have_the_figures_of_their_configuration(case, tmp_path, monkeyp
 
 def test_tags_name_known_tables_and_features():
     """A misspelled tag would hide a figure for ever."""
-    for name, entry in FIGURES.catalogue.items():
+    for name, entry in FIGURES.catalog.items():
         assert TABLES.issuperset((*entry.tags["reads"], *entry.tags.get("may_read", ()))), name
         assert FEATURES.issuperset(entry.tags.get("needs", ())), name
     assert figure_names(features=FEATURES) == list(TOUR)

@@ -158,7 +158,7 @@ def test_rows_hold_radius_and_status_of_each_image() -> None:
     assert table["label"].tolist() == labels.tolist()
 
 
-OF_MODELS = [name for name, entry in CERTIFICATES.catalogue.items() if entry.tags.get("certifies", "model") == "model"]
+OF_MODELS = [name for name, entry in CERTIFICATES.catalog.items() if entry.tags.get("certifies", "model") == "model"]
 
 
 @pytest.mark.parametrize("name", OF_MODELS)

@@ -13,7 +13,7 @@ from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.randomness import derive_seed
 from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.network import Head, Network, NetworkDescription
-from gauntlet.registry import MODELS, PARTS, Spec, part_of
+from gauntlet.registry import MODELS, PARTS, Spec, complete_part
 
 
 def build(
@@ -58,7 +58,7 @@ def _construct(description: NetworkDescription) -> Network:
     }
     accepted, options = inspect.signature(factory).parameters, dict(description.architecture.options)
     for key in MODELS.entry(name).tags.get("part_options", {}):
-        options[key] = part_of(name, key, options.get(key, PARTS[key][1]))
+        options[key] = complete_part(name, key, options.get(key, PARTS[key][1]))
     arguments = {key: value for key, value in supplied.items() if key in accepted} | options
     try:
         module = factory(**arguments)

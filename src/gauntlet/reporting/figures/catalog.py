@@ -45,7 +45,7 @@ def figure_names(*, tables: Collection[str] = TABLES, features: Collection[str])
     """Return the figures whose tables exist and whose needed features the experiment has, in the order of the tour."""
     return tour_order(
         name
-        for name, entry in FIGURES.catalogue.items()
+        for name, entry in FIGURES.catalog.items()
         if set(entry.tags["reads"]).issubset(tables) and set(entry.tags.get("needs", ())).issubset(features)
     )
 

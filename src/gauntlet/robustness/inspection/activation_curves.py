@@ -42,7 +42,7 @@ def _activation_modules(network: Network) -> Iterator[tuple[str, nn.Module]]:
     """Yield the modules that are activations by their class, with the names of their layers."""
     parts = parts_of(network.description.architecture) if network.description else []
     named = [part.name for registry, part in parts if registry is ACTIVATIONS]
-    loaded = (ACTIVATIONS.load(name) for name in {*ACTIVATIONS.catalogue, *named})
+    loaded = (ACTIVATIONS.load(name) for name in {*ACTIVATIONS.catalog, *named})
     classes = tuple(activation for activation in loaded if isinstance(activation, type))
     for layer, module in network.named_modules():
         if isinstance(module, classes) or type(module).__module__ == nn.ReLU.__module__:

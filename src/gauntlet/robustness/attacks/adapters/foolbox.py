@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gauntlet.core.errors import InputError, nearest
 from gauntlet.core.geometry import distances, per_sample
-from gauntlet.registry.foolbox import FOOLBOX_STEP_SIZES, FOOLBOX_WITHOUT_GRADIENT
+from gauntlet.registry.adapters import FOOLBOX_STEP_SIZES, FOOLBOX_WITHOUT_GRADIENT
 from gauntlet.robustness.attacks.adapters.per_sample_draws import PerSampleDraws, numpy_seeded
 from gauntlet.robustness.attacks.base.model import AttackModel
 

@@ -1,4 +1,4 @@
-"""What the components of other libraries are, read from their source as our own are."""
+"""Components of other libraries, by names such as ``foolbox:LinfPGD``: read from their source as our own are."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gauntlet.registry.source_code import Located, Parameter, class_attribute, lineage
+from gauntlet.registry.source_code import Definition, Parameter, class_attribute, with_bases
 
 FOOLBOX_STEP_SIZES = ("abs_stepsize", "stepsize", "initial_stepsize", "max_stepsize")
-"""What Foolbox's classes call a step size, in the order in which ours is given to them."""
+"""Parameters of Foolbox's classes that our option `step_size` sets: the first that a class has."""
 
-# What the adapter sets itself: the norm, and what would tie a sample's result to the others of its batch.
-_SET_BY_ADAPTER = frozenset({"distance", "constraint", "abort_early", "tensorboard"})
 FOOLBOX_WITHOUT_GRADIENT = (
     "Boundary",
     "HopSkipJump",
@@ -27,50 +25,52 @@ FOOLBOX_WITHOUT_GRADIENT = (
 )
 """Parts of the names of Foolbox's classes that use no gradient."""
 
+# Parameters that the adapter sets: the norm, and those that would let a sample's result depend on its batch.
+_SET_BY_ADAPTER = frozenset({"distance", "constraint", "abort_early", "tensorboard"})
 _FOOLBOX_SINGLE_STEP = frozenset(
     {"FGM", "FGSM", "L1FastGradientAttack", "L2FastGradientAttack", "LinfFastGradientAttack"}
 )
-# Which norm this attack works in is its option `constraint`; its `distance` attribute says something else.
+# The norm of this attack is its parameter `constraint`; its attribute `distance` differs.
 _NORMS_BY_OPTION = {"HopSkipJumpAttack": ("l2", "linf")}
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """How names `prefix:NAME` reach another library.
+    """A prefix of names, such as ``foolbox:``, for the components of another library.
 
-    `package` is where its classes are; `module` is ours that adapts them and offers ``adapt(name) -> component``;
-    `tags` says what a class is, or None where it is no component; `options` turns its constructor's parameters into the
-    options that a configuration may give.
+    `package` holds the library's classes; `module` is ours and offers ``adapt(name) -> component``; `tags` describes a
+    class, or returns None for what is no component; `options` turns its constructor's parameters into the options that
+    a configuration may set.
     """
 
     package: str
     module: str
-    tags: Callable[[Located | None], dict[str, Any] | None]
+    tags: Callable[[Definition | None], dict[str, Any] | None]
     options: Callable[[tuple[Parameter, ...]], tuple[Parameter, ...]]
 
 
-def foolbox_tags(located: Located | None) -> dict[str, Any] | None:
-    """Read whether a Foolbox class is bounded or minimum-norm, and in which norms it measures.
+def foolbox_tags(definition: Definition | None) -> dict[str, Any] | None:
+    """Return the kind of a Foolbox attack (bounded or minimum-norm), its norms and its access to the model.
 
     None for what is no attack, and for an attack without a norm (SpatialAttack: its budget is an angle and a shift).
     """
-    if located is None or not isinstance(located.node, ast.ClassDef):
+    if definition is None or not isinstance(definition.node, ast.ClassDef):
         return None
-    bases = {owner.node.name for owner in lineage(located)}
+    bases = {owner.node.name for owner in with_bases(definition)}
     kinds = {"FixedEpsilonAttack": "bounded", "MinimizationAttack": "minimum_norm"}
     kind = next((kind for base, kind in kinds.items() if base in bases), None)
     if kind is None:
         return None
-    if located.node.name in _NORMS_BY_OPTION:
-        norms: tuple[str, ...] = _NORMS_BY_OPTION[located.node.name]
+    name = definition.node.name
+    if name in _NORMS_BY_OPTION:
+        norms: tuple[str, ...] = _NORMS_BY_OPTION[name]
     elif "FlexibleDistanceMinimizationAttack" in bases:
         norms = ("l2", "linf", "l1", "l0")
     else:
-        distance = class_attribute(located, "distance")
+        distance = class_attribute(definition, "distance")
         if distance is None:
             return None
         norms = (ast.unparse(distance).rpartition(".")[2],)
-    name = located.node.name
     gradient = not any(part in name for part in FOOLBOX_WITHOUT_GRADIENT)
     tags: dict[str, Any] = {"kind": kind, "norms": norms, "access": "gradient" if gradient else "scores"}
     if "Noise" in name and "Search" not in name:
@@ -81,7 +81,7 @@ def foolbox_tags(located: Located | None) -> dict[str, Any] | None:
 
 
 def foolbox_options(parameters: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
-    """List a Foolbox class's own parameters and, beside them, the words all attacks share: `restarts`, `step_size`."""
+    """Return a Foolbox class's own parameters, and the options that all attacks share: `restarts`, `step_size`."""
     names = {parameter.name for parameter in parameters}
     shared = [Parameter("restarts", _annotation("PositiveInt"), 1)]
     if names & set(FOOLBOX_STEP_SIZES):
