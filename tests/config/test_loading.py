@@ -243,7 +243,7 @@ WRONG = [
     (
         (*D, "attacks", "ink"),
         {"name": "jsma", "theta": 0},
-        "attacks.ink.theta: should not be 0, which changes nothing; cive a number above or below it",
+        "attacks.ink.theta: should not be 0, which changes nothing; choose a number above or below it",
     ),
     (
         (*D, "attacks", "auto"),
