@@ -35,7 +35,7 @@ def find_counterexamples(certificates: pa.Table, evaluations: pa.Table, *, exclu
     counts as fooled at distance 0. `exclude` names the certificates of other classifiers than the attacked models (tag
     `certifies`), which no attack on a model can refute.
     """
-    found = []
+    counterexamples = []
     of_model = pc.invert(pc.is_in(certificates["certificate"], pa.array(list(exclude), pa.string())))
     certified = certificates.filter(pc.and_(of_model, pc.equal(certificates["status"], "certified")))
     fooled = evaluations.filter(pc.is_in(evaluations["status"], pa.array(["adversarial", "already_wrong"])))
@@ -45,10 +45,10 @@ def find_counterexamples(certificates: pa.Table, evaluations: pa.Table, *, exclu
         sizes = sizes.rename_columns([*_SAMPLE, "attack", "index", "distance"])
         pairs = radii.combine_chunks().join(sizes.combine_chunks(), keys=_SAMPLE, join_type="inner")
         refuted = pairs.filter(pc.greater(pairs["radius"], pairs["distance"]))
-        found.append(refuted.select(COUNTEREXAMPLE_SCHEMA.names))
-    if not found:
+        counterexamples.append(refuted.select(COUNTEREXAMPLE_SCHEMA.names))
+    if not counterexamples:
         return COUNTEREXAMPLE_SCHEMA.empty_table()
-    table = pa.concat_tables(found).cast(COUNTEREXAMPLE_SCHEMA).combine_chunks()
+    table = pa.concat_tables(counterexamples).cast(COUNTEREXAMPLE_SCHEMA).combine_chunks()
     excess = pc.subtract(table["radius"], table["distance"])
     columns = ("experiment", "variant", "seed", "certificate", "attack", "index")
     order = pc.sort_indices(

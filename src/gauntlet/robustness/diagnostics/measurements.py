@@ -44,16 +44,16 @@ class Measurement:
     samples: tuple[int, ...] = ()
 
     @classmethod
-    def share(cls, check: str, norm: str | None, found: Sequence[int], total: int, evidence: str) -> Measurement:
-        """Build the measurement of a share: the samples with indices `found`, out of `total`; the count leads the text.
+    def share(cls, check: str, norm: str | None, indices: Sequence[int], total: int, evidence: str) -> Measurement:
+        """Build the measurement of a share: samples `indices` out of `total`; the count leads the text.
 
         Without any sample, the check does not apply.
         """
         if not total:
             return cls.not_applicable(check, norm, "there is no sample to check")
-        indices = tuple(sorted(found))
-        text = f"{len(indices)} of {total} samples: {evidence}"
-        return cls(check, norm, len(indices) / total, len(indices), text, indices[:MAX_SAMPLES])
+        chosen = tuple(sorted(indices))
+        text = f"{len(chosen)} of {total} samples: {evidence}"
+        return cls(check, norm, len(chosen) / total, len(chosen), text, chosen[:MAX_SAMPLES])
 
     @classmethod
     def not_applicable(cls, check: str, norm: str | None, reason: str) -> Measurement:

@@ -59,9 +59,9 @@ class ProbedModel:
         parts = self.memory.parts(len(self.x), lambda part: measure(self.x[part], self.y[part], self.keys[part]))
         return [torch.cat(results) for results in zip(*list(parts), strict=True)]
 
-    def share(self, check: str, norm: str | None, found: Tensor, evidence: str) -> Measurement:
-        """Build the measurement of the share of samples for which `found`, bool `(B,)`, is true."""
-        indices = [self.index[row] for row in found.nonzero()[:, 0].tolist()]
+    def share(self, check: str, norm: str | None, selected: Tensor, evidence: str) -> Measurement:
+        """Build the measurement of the share of samples for which `selected`, bool `(B,)`, is true."""
+        indices = [self.index[row] for row in selected.nonzero()[:, 0].tolist()]
         return Measurement.share(check, norm, indices, len(self.y), evidence)
 
     def plain_pgd(self, norm: str, epsilon: float, steps: int, view: View | None = None) -> Trace:

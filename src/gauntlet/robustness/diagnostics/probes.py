@@ -74,15 +74,15 @@ def run_probes(
 
 def _first_correct(judge: Judge, images: Tensor, labels: Tensor, count: int) -> list[int]:
     """Return the indices of the first `count` correctly classified samples; later images are not evaluated."""
-    found: list[int] = []
+    indices: list[int] = []
     size = judge.memory.size
     for start in range(0, len(images), size):
         part = slice(start, start + size)
         correct = judge.logits(images[part]).argmax(1).cpu() == labels[part].cpu()
-        found += (start + correct.nonzero()[:, 0]).tolist()
-        if len(found) >= count:
+        indices += (start + correct.nonzero()[:, 0]).tolist()
+        if len(indices) >= count:
             break
-    return found[:count]
+    return indices[:count]
 
 
 def _gradient_checks(model: ProbedModel) -> list[Measurement]:
@@ -220,7 +220,7 @@ def _surrogate_checks(
                 f" ε = {epsilon:g}",
             )
         )
-    yield from (max(found, key=lambda measurement: measurement.value or 0.0) for found in (wins, transfers))
+    yield from (max(candidates, key=lambda measurement: measurement.value or 0.0) for candidates in (wins, transfers))
 
 
 def _steps(count: int) -> str:

@@ -107,8 +107,8 @@ def evaluate_parts(
     for start, stop in ranges:
         part = slice(start, stop)
         rows, examples, errors = _evaluate_samples(runner, images[part], y[part], start=start, identity=identity)
-        kept = candidate_examples(examples, keep_examples) if keep_examples else {}
-        yield EvaluationPart(start, stop, rows, kept, chosen_precision, tuple(errors[:_MAX_ERRORS]))
+        candidates = candidate_examples(examples, keep_examples) if keep_examples else {}
+        yield EvaluationPart(start, stop, rows, candidates, chosen_precision, tuple(errors[:_MAX_ERRORS]))
 
 
 def _takes_gradients(runner: AttackRunner) -> bool:

@@ -17,7 +17,7 @@ def class_images(network: Network, shape: Sequence[int], device: torch.device) -
     """Find an image that raises the logit of each of the first ten classes; see `maximize_responses`."""
     count = min(MAX_CLASSES, network(torch.zeros(1, *shape, device=device)).shape[1])
     values = torch.Size(shape).numel()
-    found = maximize_responses(network, count, shape, values=values, device=device)
+    maximizing = maximize_responses(network, count, shape, values=values, device=device)
     return [
         InspectedArray(
             "class",
@@ -25,8 +25,8 @@ def class_images(network: Network, shape: Sequence[int], device: torch.device) -
             image.cpu().numpy(),
             number,
             label=number,
-            start=float(found.start[number]),
-            value=float(found.value[number]),
+            start=float(maximizing.start[number]),
+            value=float(maximizing.value[number]),
         )
-        for number, image in enumerate(found.images)
+        for number, image in enumerate(maximizing.images)
     ]

@@ -32,8 +32,8 @@ def first_layer_arrays(network: Network, shape: Sequence[int], device: torch.dev
         return []
     weight = layer.linear.weight.detach()
     count = min(MAX_UNITS, len(weight))
-    found = maximize_responses(layer.responses, count, shape, values=weight[0].numel(), device=device)
-    images = found.images[(..., *_seen_pixels(found.images))]
+    maximizing = maximize_responses(layer.responses, count, shape, values=weight[0].numel(), device=device)
+    images = maximizing.images[(..., *_seen_pixels(maximizing.images))]
     filters = _as_images(weight[:MAX_FILTERS], shape)
     return [
         *(InspectedArray("filter", layer.name, each.cpu().numpy(), number) for number, each in enumerate(filters)),
@@ -43,8 +43,8 @@ def first_layer_arrays(network: Network, shape: Sequence[int], device: torch.dev
                 layer.name,
                 image.cpu().numpy(),
                 number,
-                start=float(found.start[number]),
-                value=float(found.value[number]),
+                start=float(maximizing.start[number]),
+                value=float(maximizing.value[number]),
             )
             for number, image in enumerate(images)
         ),

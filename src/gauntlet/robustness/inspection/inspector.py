@@ -18,7 +18,7 @@ from gauntlet.robustness.judge import seeded
 def inspect_network(network: Network, test: Split, *, device: torch.device) -> list[InspectedArray]:
     """Inspect a network, in evaluation mode on `device`: activation functions, first layer, classes, an interpolation.
 
-    Arrays that the network has no basis for are left out. A random network is seeded.
+    Kinds of arrays that do not apply to the network are left out. A random network is seeded.
     """
     with seeded(derive_seed("inspect"), device):
         return [

@@ -29,8 +29,10 @@ def training_negatives(
     augmentations = [build_augmentation(settings) for settings in augmentation]
     batches = Batches(train, batch_size=batch_size, seed=seed, device=device, augmentations=augmentations)
     epoch, per_step = negatives.start_epoch - 1, -(-COUNT // min(COUNT, batches.steps))
-    found: list[torch.Tensor] = []
+    examples: list[torch.Tensor] = []
     for step, (images, labels) in zip(range(COUNT), batches.epoch(epoch), strict=False):
         draws = generator("train", seed, "negatives", epoch, step, device=device)
-        found += negatives.make(images, labels, draws)[:per_step].cpu()
-    return [InspectedArray("negative", spec.name, image.numpy(), number) for number, image in enumerate(found[:COUNT])]
+        examples += negatives.make(images, labels, draws)[:per_step].cpu()
+    return [
+        InspectedArray("negative", spec.name, image.numpy(), number) for number, image in enumerate(examples[:COUNT])
+    ]
