@@ -1,4 +1,4 @@
-"""Paper and page from the results file alone, in an environment that has no torch: `make light`."""
+"""Tables, figures and page from the results file alone, in the environment of `make light` without torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def light(tmp_path_factory):
-    """The command of the light environment, made in a copy of what it is made from."""
+    """The command of the light environment, built in a copy of the checkout's packaging files."""
     folder = tmp_path_factory.mktemp("clone")
     for name in ("Makefile", "pyproject.toml", "README.md", "LICENSE", "src", "envs"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
@@ -23,8 +23,8 @@ def light(tmp_path_factory):
     return folder / ".light" / "bin"
 
 
-def test_there_is_no_torch(light):
-    """Or nothing below would say anything."""
+def test_the_environment_has_no_torch(light):
+    """The import fails."""
     done = subprocess.run([light / "python", "-c", "import torch"], capture_output=True, text=True)
     assert "No module named 'torch'" in done.stderr
 
@@ -39,7 +39,7 @@ def test_there_is_no_torch(light):
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_the_paper_and_the_page_are_made_from_one_file(light, tmp_path, arguments, made):
-    """In a folder that has nothing else."""
+    """The folder holds nothing but the results file."""
     plan = synthetic.plan(("softmax", "lipschitz"), (0, 1))
     whole = synthetic.write_experiment(tmp_path / "whole", plan, samples=30)
     alone = tmp_path / "alone"

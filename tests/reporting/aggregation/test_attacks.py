@@ -1,4 +1,4 @@
-"""Success, cost and optimality of attacks against computations by hand over the same rows."""
+"""Success, cost and optimality of attacks against values computed by hand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WRONG = "wrong"
 
 
 def _cell(plan, variant, seed, attack, distances, uses=None):
-    """Make a cell from one distance per sample: a number in the attack's norm, or one per norm; INF, or WRONG."""
+    """Return the rows of a cell from one distance per sample, in the attack's norm or per norm; INF, or WRONG."""
     count = len(distances)
     norm = next(item.norm for item in plan.attacks if item.name == attack)
     sizes = [value if isinstance(value, dict) else dict.fromkeys(synthetic.NORMS, value) for value in distances]
@@ -52,8 +52,8 @@ def _cell(plan, variant, seed, attack, distances, uses=None):
     return synthetic.table(columns, EVALUATION_SCHEMA)
 
 
-def _measure(folder, attacks, cells, makings=None, variants=("v",), seeds=(0,)):
-    """Measure cells given as {(variant, seed, attack): table}; one that is not given is missing."""
+def _measure(folder, attacks, cells, runs=None, variants=("v",), seeds=(0,)):
+    """Measure cells given as {(variant, seed, attack): table}; others are missing."""
     plan = synthetic.plan(variants, seeds, attacks)
     files = {}
     for cell in synthetic.cells(plan):
@@ -62,7 +62,7 @@ def _measure(folder, attacks, cells, makings=None, variants=("v",), seeds=(0,)):
         if key in cells:
             write_table(files[cell], cells[key](plan, *key), {})
     combine(files, folder / "evaluations.parquet", design=plan, allow_missing=True)
-    table = measure_attacks(folder / "evaluations.parquet", makings)
+    table = measure_attacks(folder / "evaluations.parquet", runs)
     assert table.schema == ATTACKS_SCHEMA
     return {(row["variant"], row["seed"], row["attack"]): row for row in table.to_pylist()}
 
@@ -77,8 +77,8 @@ LINF = [AttackDesign("a", "linf", None), AttackDesign("b", "linf", None)]
 def test_optimality_of_a_small_example(tmp_path):
     """Four samples: one misclassified, one that only `a` fools, a tie, one that only `b` fools.
 
-    d* = 0, 2, 1, 1.5, so the bound is 2 and A* = 4.5 / 4. a has 0, 2, 1, ∞, so A = 5 / 4; b has 0, ∞, 1, 1.5, and what
-    lies beyond the bound does not count, so A = 4.5 / 4. Clean accuracy times bound is 6 / 4.
+    d* = 0, 2, 1, 1.5, so the bound is 2 and A* = 4.5 / 4. a has 0, 2, 1, ∞, so A = 5 / 4; b has 0, ∞, 1, 1.5, and
+    distances beyond the bound do not count, so A = 4.5 / 4. Clean accuracy times bound is 6 / 4.
     """
     rows = {("v", 0, "a"): _given([WRONG, 2.0, 1.0, INF]), ("v", 0, "b"): _given([WRONG, INF, 1.0, 1.5])}
     found = _measure(tmp_path, LINF, rows)
@@ -89,8 +89,8 @@ def test_optimality_of_a_small_example(tmp_path):
     assert found["v", 0, "a"]["success_rate"] == pytest.approx(2 / 3)
 
 
-def test_the_only_attack_is_optimal_and_one_that_finds_nothing_is_worthless(tmp_path):
-    """The ends of the scale are met exactly."""
+def test_optimality_reaches_both_ends_of_its_scale(tmp_path):
+    """The only successful attack has 1, and one that fools nothing 0."""
     found = _measure(tmp_path, LINF[:1], {("v", 0, "a"): _given([WRONG, 0.1, 0.37, INF])})
     assert found["v", 0, "a"]["optimality"] == 1.0
     rows = {("v", 0, "a"): _given([WRONG, 0.1, 0.37, INF]), ("v", 0, "b"): _given([WRONG, INF, INF, INF])}
@@ -98,15 +98,15 @@ def test_the_only_attack_is_optimal_and_one_that_finds_nothing_is_worthless(tmp_
     assert (found["v", 0, "a"]["optimality"], found["v", 0, "b"]["optimality"]) == (1.0, 0.0)
 
 
-def test_where_nothing_tells_attacks_apart_there_is_no_optimality(tmp_path):
-    """Nobody fooled anything, all are misclassified, or all that fall fall at one distance."""
+def test_optimality_is_undefined_without_differences(tmp_path):
+    """All samples are robust, misclassified, or fooled at one distance."""
     for distances in ([INF, INF], [WRONG, WRONG], [WRONG, 0.5, 0.5, INF]):
         found = _measure(tmp_path, LINF, {("v", 0, name): _given(distances) for name in "ab"})
         assert [found["v", 0, name]["optimality"] for name in "ab"] == [None, None]
 
 
 def test_examples_of_other_norms_count_but_do_not_lengthen_the_axis(tmp_path):
-    """An L2 attack that happens to be nearer in L-infinity lowers d*; one that reaches farther changes nothing."""
+    """An L2 attack's smaller L-infinity distance lowers d*, and a larger one changes nothing."""
     attacks = [AttackDesign("a", "linf", None), AttackDesign("c", "l2", None)]
 
     def both(linf):
@@ -120,7 +120,7 @@ def test_examples_of_other_norms_count_but_do_not_lengthen_the_axis(tmp_path):
 
 
 def test_bounded_attacks_are_measured_by_their_examples(tmp_path):
-    """The distance of the example decides, not the grid's ε."""
+    """The example's distance counts, not the budget."""
     attacks = [AttackDesign("a", "linf", (0.5, 1.0)), AttackDesign("b", "linf", None)]
 
     def gridded(plan, *key):
@@ -133,11 +133,11 @@ def test_bounded_attacks_are_measured_by_their_examples(tmp_path):
 
 
 def test_costs_are_sums_per_newly_broken_sample(tmp_path):
-    """Uses of all samples are divided by the number of those that fell; seconds come from what made the cell."""
+    """Queries of all samples are divided by the number of fooled ones; seconds come from the recipe."""
     uses = [0, 10, 7, 90], [0, 9, 6, 80]
     rows = {("v", 0, "a"): _given([WRONG, 0.1, 0.2, INF], uses), ("v", 0, "b"): _given([WRONG, INF, INF, INF], uses)}
-    makings = {("v", 0, "a"): AttackRun(6.0, "foolbox", "3.3"), ("v", 0, "b"): AttackRun(5.0)}
-    found = _measure(tmp_path, LINF, rows, makings)
+    runs = {("v", 0, "a"): AttackRun(6.0, "foolbox", "3.3"), ("v", 0, "b"): AttackRun(5.0)}
+    found = _measure(tmp_path, LINF, rows, runs)
     row = found["v", 0, "a"]
     assert (row["forwards"], row["backwards"], row["seconds"]) == (107, 95, 6.0)
     assert [row[f"{name}_per_broken"] for name in ("forwards", "backwards", "seconds")] == [53.5, 47.5, 3.0]
@@ -148,7 +148,7 @@ def test_costs_are_sums_per_newly_broken_sample(tmp_path):
 
 
 def test_a_missing_cell_has_a_row_of_its_own(tmp_path):
-    """What was planned and is not there has no samples and no numbers, and others do without it."""
+    """It has neither samples nor numbers, and other rows do not depend on it."""
     found = _measure(tmp_path, LINF, {("v", 0, "a"): _given([WRONG, 0.1, 0.3, INF])}, seeds=(0, 1))
     assert found["v", 0, "a"]["optimality"] == 1.0
     for key in (("v", 0, "b"), ("v", 1, "a"), ("v", 1, "b")):
@@ -157,7 +157,7 @@ def test_a_missing_cell_has_a_row_of_its_own(tmp_path):
 
 
 def _by_hand(frame, row):
-    """Compute one row with pandas and a fine walk along the steps."""
+    """Compute one row with pandas and a fine sum along the steps."""
     model = frame[(frame.variant == row["variant"]) & (frame.seed == row["seed"])]
     clean = model.clean_prediction == model.label
     size = model[row["norm"]].astype(np.float64)
@@ -189,7 +189,7 @@ def _by_hand(frame, row):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_every_number_equals_a_plain_computation(seed, tmp_path):
-    """On random subsets of variants, seeds and attacks, errors included, each column is what pandas says."""
+    """Each column equals pandas on random subsets of variants, seeds and attacks, errors included."""
     draw = np.random.default_rng(seed)
     attacks = [synthetic.ATTACKS[number] for number in sorted(draw.permutation(6)[:4])]
     variants = synthetic.VARIANTS[: draw.integers(1, 4)]
@@ -206,14 +206,14 @@ def test_every_number_equals_a_plain_computation(seed, tmp_path):
 
 
 def test_seconds_and_versions_do_not_decide_the_digest(tmp_path):
-    """Two makings that differ in time alone have one digest, and the same rows give the same bytes of numbers."""
+    """Tables that differ in times only have one digest."""
     plan = synthetic.plan(("softmax",), (0, 1))
     made = synthetic.write_experiment(tmp_path, plan, samples=40)
     digests = []
     for number in (1, 2):
-        makings = {key: AttackRun(float(number), "gauntlet", str(number)) for key in plan.cells()}
+        runs = {key: AttackRun(float(number), "gauntlet", str(number)) for key in plan.cells()}
         path = tmp_path / f"{number}.parquet"
-        write_table(path, measure_attacks(made.evaluations, makings), {}, volatile=ATTACKS_VOLATILE)
+        write_table(path, measure_attacks(made.evaluations, runs), {}, volatile=ATTACKS_VOLATILE)
         assert read_table(path)["seconds"].to_pylist() == [float(number)] * 12
         digests.append(pq.read_schema(path).metadata[b"gauntlet.digest"])
     assert digests[0] == digests[1]

@@ -1,4 +1,4 @@
-"""Certified accuracies equal a count of the rows, of every sample, at radii that can be read."""
+"""Certified accuracies against counts of the rows, over all samples, at round radii."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from tests.support import synthetic
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Two variants, three seeds; one certificate of the model for one of them, one of the smoothed classifier."""
+def experiment(tmp_path_factory):
+    """Two variants with three seeds; a model certificate for one, a smoothed one for both."""
     plan = synthetic.plan(("softmax", "lipschitz"), (0, 1, 2), synthetic.ATTACKS[3:5])
     return synthetic.write_experiment(tmp_path_factory.mktemp("experiment"), plan, samples=90)
 
 
-def test_every_number_is_a_count_over_all_samples(made):
+def test_every_number_is_a_count_over_all_samples(experiment):
     """Abstentions and errors are in the denominator."""
-    table = certified_accuracies(made.certificates)
+    table = certified_accuracies(experiment.certificates)
     assert table.schema.equals(CERTIFIED_SCHEMA)
-    samples = pq.read_table(made.certificates).to_pylist()
+    samples = pq.read_table(experiment.certificates).to_pylist()
     for row in table.to_pylist():
         mine = [one for one in samples if (one["variant"], one["certificate"]) == (row["variant"], row["certificate"])]
         shares, hits = [], 0
@@ -53,12 +53,12 @@ def test_every_number_is_a_count_over_all_samples(made):
     }
 
 
-def test_a_radius_of_exactly_the_stated_one_counts(made, tmp_path):
-    """What is certified up to 0.5 is certified at 0.5."""
-    rows = pq.read_table(made.certificates)
+def test_a_radius_of_exactly_the_stated_one_counts(experiment, tmp_path):
+    """A sample certified up to 0.5 is certified at 0.5."""
+    rows = pq.read_table(experiment.certificates)
     radius = np.where(np.array(rows["status"].to_pylist()) == "certified", 0.5, 0.0).astype(np.float32)
     equal = rows.set_column(rows.schema.get_field_index("radius"), "radius", [radius])
-    write_table(tmp_path / "certificates.parquet", equal, made.plan.metadata())
+    write_table(tmp_path / "certificates.parquet", equal, experiment.plan.metadata())
     found = certified_accuracies(tmp_path / "certificates.parquet").to_pylist()
     assert found[-1]["radius"] == 0.5
     assert len({row["certified_accuracy"] for row in found if row["certificate"] == "margin"}) == 1
@@ -69,7 +69,7 @@ def test_a_radius_of_exactly_the_stated_one_counts(made, tmp_path):
     [(0.9531, 0.9, 0.1), (2.5, 2.5, 0.25), (3.81, 3.5, 0.5), (0.031, 0.03, 0.005), (0.0, 0.0, 0.0), (1e-3, 1e-3, 1e-4)],
 )
 def test_radii_are_round_and_few(largest, last, step):
-    """From 0 in equal steps of 1, 2.5 or 5 times a power of ten, and none beyond what was certified."""
+    """They go from 0 in steps of 1, 2.5 or 5 times a power of ten, up to the largest certified radius."""
     grid = radius_grid(largest)
     assert grid[0] == 0.0
     assert grid[-1] == pytest.approx(last)
@@ -77,28 +77,28 @@ def test_radii_are_round_and_few(largest, last, step):
     assert len(grid) <= 11
 
 
-def test_missing_cells_are_counted(made, tmp_path):
-    """A seed that is not there is missing; a certificate of which nothing is there has no number."""
-    samples = pq.read_table(made.certificates)
+def test_missing_cells_are_counted(experiment, tmp_path):
+    """A missing seed is counted, and a certificate without cells has no number."""
+    samples = pq.read_table(experiment.certificates)
     kept = samples.filter((samples["certificate"].to_numpy() == "smooth") & (samples["seed"].to_numpy() < 2))
-    write_table(tmp_path / "certificates.parquet", kept, made.plan.metadata())
+    write_table(tmp_path / "certificates.parquet", kept, experiment.plan.metadata())
     table = certified_accuracies(tmp_path / "certificates.parquet")
     rows = {(row["certificate"], row["variant"]): row for row in table.to_pylist()}
     assert (rows["smooth", "softmax"]["seeds"], rows["smooth", "softmax"]["missing"]) == (2, 1)
     margin = rows["margin", "lipschitz"]
     assert (margin["seeds"], margin["missing"], margin["certified_accuracy"]) == (0, 3, None)
-    text = markdown_table(summarize(made.evaluations), certified=table, missing=["certify x"])
+    text = markdown_table(summarize(experiment.evaluations), certified=table, missing=["certify x"])
     assert "–*" in text
     assert "| lipschitz | – |" in text
 
 
-def test_lipschitz_constants_stand_beside_the_radii_they_gave(made):
-    """In every row of the certificate that rests on them, and as two columns of its table; nowhere else."""
+def test_lipschitz_constants_are_reported_with_their_radii(experiment):
+    """They are in rows and table columns of Lipschitz certificates only."""
     constants = {("lipschitz", "margin"): (1.0000004, 0.731)}
-    table = certified_accuracies(made.certificates, constants=constants)
+    table = certified_accuracies(experiment.certificates, constants=constants)
     found = {(row["certificate"], row["lipschitz_claimed"], row["lipschitz_measured"]) for row in table.to_pylist()}
     assert found == {("margin", 1.0000004, 0.731), ("smooth", None, None)}
-    text = markdown_table(summarize(made.evaluations), certified=table)
+    text = markdown_table(summarize(experiment.evaluations), certified=table)
     margin, smooth = text[text.index("### L2: margin") :].split("### L2: smooth")
     header, _, line = (line for line in margin.splitlines() if line.startswith("|"))
     assert header.endswith("| median radius | Lipschitz constant claimed | measured |")
@@ -108,7 +108,7 @@ def test_lipschitz_constants_stand_beside_the_radii_they_gave(made):
 
 
 def test_an_experiment_without_certificates_has_no_rows(tmp_path):
-    """And no section in the table."""
+    """Its table has no section of certificates."""
     plan = synthetic.plan(("softmax",), (0,), synthetic.ATTACKS[3:4])
     bare = type(plan)(plan.experiment, plan.variants, plan.seeds, plan.attacks)
     write_table(tmp_path / "certificates.parquet", CERTIFICATE_SCHEMA.empty_table(), bare.metadata())
@@ -117,25 +117,25 @@ def test_an_experiment_without_certificates_has_no_rows(tmp_path):
     assert table.schema.equals(CERTIFIED_SCHEMA)
 
 
-def test_other_files_are_refused(made, tmp_path):
+def test_other_files_are_refused(experiment, tmp_path):
     """A file without a plan, or without certificates, is named."""
     write_table(tmp_path / "none.parquet", CERTIFICATE_SCHEMA.empty_table(), {})
     with pytest.raises(InputError, match=r"none\.parquet"):
         certified_accuracies(tmp_path / "none.parquet")
     with pytest.raises(InputError, match="no certificates file"):
-        certified_accuracies(made.evaluations)
+        certified_accuracies(experiment.evaluations)
 
 
-def test_the_plan_says_which_certificates_are_not_about_the_model(made):
-    """Carried by the file, so that figures from results alone tell them apart."""
-    plan = design_from_metadata(read_metadata(made.certificates))
-    assert plan == made.plan
+def test_the_plan_marks_certificates_of_smoothed_classifiers(experiment):
+    """The mark is in the file's metadata."""
+    plan = design_from_metadata(read_metadata(experiment.certificates))
+    assert plan == experiment.plan
     assert plan.of_others == ("smooth",)
 
 
-def test_the_table_says_whose_accuracy_it_is(made):
-    """A certificate of a smoothed classifier is announced as such, that of the model is not; columns end in time."""
-    text = markdown_table(summarize(made.evaluations), certified=certified_accuracies(made.certificates))
+def test_the_table_names_the_certified_classifier(experiment):
+    """Smoothed classifiers are announced as such, and the number of columns is limited."""
+    text = markdown_table(summarize(experiment.evaluations), certified=certified_accuracies(experiment.certificates))
     model, smoothed = text[text.index("### L2: margin") :].split("### L2: smooth")
     assert "smoothed classifier" not in model
     assert "Of the smoothed classifier, not of the model that the attacks above are on." in smoothed

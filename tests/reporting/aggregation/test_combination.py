@@ -1,4 +1,4 @@
-"""Combining cells: order, verification, and what is refused."""
+"""Combination of cells into one file: order, verification, and refusals."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def _replace(path, column, values):
     write_table(path, table.set_column(table.schema.get_field_index(column), field, pa.array(values, field.type)), {})
 
 
-def test_rows_come_in_the_order_of_cells_then_samples(files, tmp_path):
-    """The combined file is the cells one after the other, whatever order a cell's rows are in."""
+def test_rows_are_ordered_by_cell_and_sample(files, tmp_path):
+    """The order of rows within a cell's file does not matter."""
     shuffled = next(iter(files.values()))
     table = read_table(shuffled)
     write_table(shuffled, table.take(pa.array(range(len(table) - 1, -1, -1))), {})
@@ -43,7 +43,7 @@ def test_rows_come_in_the_order_of_cells_then_samples(files, tmp_path):
 
 @pytest.mark.parametrize("row_group", [7, 30, 50, 1000])
 def test_cells_are_regrouped_without_loss(files, tmp_path, monkeypatch, row_group):
-    """Row groups of any size hold the same rows, no group but the last is short, and the digest fits them."""
+    """Row groups of any size hold the same rows, only the last is short, and the digest fits."""
     monkeypatch.setattr(combined, "ROW_GROUP_ROWS", row_group)
     out = tmp_path / "evaluations.parquet"
     combine(files, out, design=PLAN)
@@ -57,22 +57,22 @@ def test_cells_are_regrouped_without_loss(files, tmp_path, monkeypatch, row_grou
 
 
 def test_the_same_cells_give_the_same_bytes(files, tmp_path):
-    """Nothing of the time, the folder or the order of writing gets into the file."""
+    """Time, folder and order of writing do not change the file."""
     combine(files, tmp_path / "a.parquet", design=PLAN, metadata={"made": "by hand"})
     combine(files, tmp_path / "b.parquet", design=PLAN, metadata={"made": "by hand"})
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
-def test_the_file_carries_its_plan_and_what_made_it(files, tmp_path):
-    """Order of variants and the grids can be read back from the file alone."""
+def test_the_file_holds_its_plan_and_recipe(files, tmp_path):
+    """Order of variants and budgets are read back from the file."""
     combine(files, tmp_path / "out.parquet", design=PLAN, metadata={"gauntlet.commit": "abc"})
     metadata = read_metadata(tmp_path / "out.parquet")
     assert metadata["gauntlet.commit"] == "abc"
     assert design_from_metadata(metadata) == PLAN
 
 
-def test_an_edited_file_is_found_out(files, tmp_path):
-    """One changed number breaks the digest, also when the metadata is copied along."""
+def test_an_edited_file_is_detected(files, tmp_path):
+    """A changed number breaks the digest, also if the metadata is copied."""
     out = tmp_path / "out.parquet"
     combine(files, out, design=PLAN)
     table = pq.ParquetFile(out).read()
@@ -85,8 +85,8 @@ def test_an_edited_file_is_found_out(files, tmp_path):
         verify_combined(out)
 
 
-def test_a_truncated_file_is_found_out(files, tmp_path):
-    """Half a file is no file."""
+def test_a_truncated_file_is_detected(files, tmp_path):
+    """Half a file is refused."""
     out = tmp_path / "out.parquet"
     combine(files, out, design=PLAN)
     out.write_bytes(out.read_bytes()[:-100])
@@ -95,7 +95,7 @@ def test_a_truncated_file_is_found_out(files, tmp_path):
 
 
 def test_missing_cells_are_named_and_refused(files, tmp_path):
-    """Without permission nothing is aggregated around a hole, and the message names the cell and the way out."""
+    """The error names the missing cell and the option that allows it."""
     gone = list(files)[3]
     files[gone].unlink()
     with pytest.raises(GauntletError, match=r"1 of 8 .*variant=softmax seed=1 attack=pgd.*allow_missing"):
@@ -104,15 +104,15 @@ def test_missing_cells_are_named_and_refused(files, tmp_path):
 
 
 def test_missing_cells_are_returned_when_allowed(files, tmp_path):
-    """With permission the rest is aggregated and the holes are told."""
+    """The other cells are combined."""
     gone = list(files)[3]
     files[gone].unlink()
     assert combine(files, tmp_path / "out.parquet", design=PLAN, allow_missing=True) == [gone]
     assert pq.read_metadata(tmp_path / "out.parquet").num_rows == 30 * 7
 
 
-def test_a_cell_in_another_cells_place_is_refused(files, tmp_path):
-    """A copied or moved file cannot stand for a cell that it is not: no cell counts twice."""
+def test_a_moved_cell_is_refused(files, tmp_path):
+    """A file copied to another cell's path is refused, so that no cell counts twice."""
     first, second = list(files)[:2]
     files[second].write_bytes(files[first].read_bytes())
     with pytest.raises(InputError, match="attack is fgsm, not pgd"):
@@ -128,8 +128,8 @@ def test_every_part_of_a_cells_name_is_checked(files, tmp_path, column):
         combine(files, tmp_path / "out.parquet", design=PLAN)
 
 
-def test_a_sample_twice_is_refused(files, tmp_path):
-    """Duplicated rows would count a sample twice."""
+def test_a_repeated_sample_is_refused(files, tmp_path):
+    """A repeated row is refused."""
     _replace(next(iter(files.values())), "index", [0, *range(29)])
     with pytest.raises(InputError, match="twice"):
         combine(files, tmp_path / "out.parquet", design=PLAN)
@@ -137,7 +137,7 @@ def test_a_sample_twice_is_refused(files, tmp_path):
 
 @pytest.mark.parametrize(("column", "value"), [("sample_hash", "f" * 16), ("label", 11)])
 def test_cells_on_other_samples_are_refused(files, tmp_path, column, value):
-    """The worst case joins samples across attacks, so all cells must hold the same ones."""
+    """All cells must have the same samples, since the worst case joins them."""
     path = list(files.values())[2]
     values = read_table(path)[column].to_pylist()
     values[0] = value
@@ -159,7 +159,7 @@ def test_cells_on_other_samples_are_refused(files, tmp_path, column, value):
     ],
 )
 def test_budgets_that_contradict_the_status_are_refused(files, tmp_path, status, epsilon):
-    """A NaN budget would compare as robust at every ε; it never gets that far."""
+    """A NaN budget, which would compare as robust at every ε, is refused."""
     path = next(iter(files.values()))
     table = read_table(path)
     _replace(path, "status", [status, *table["status"].to_pylist()[1:]])
@@ -169,14 +169,14 @@ def test_budgets_that_contradict_the_status_are_refused(files, tmp_path, status,
 
 
 def test_an_unknown_status_is_refused(files, tmp_path):
-    """Only the four known outcomes have a meaning."""
+    """Only the four statuses are accepted."""
     _replace(next(iter(files.values())), "status", ["robst"] * 30)
     with pytest.raises(InputError, match="robst"):
         combine(files, tmp_path / "out.parquet", design=PLAN)
 
 
 def test_an_edited_cell_is_refused(files, tmp_path):
-    """Each cell's own digest is verified before its rows are used."""
+    """Each cell's digest is verified before its rows are used."""
     path = next(iter(files.values()))
     table, metadata = pq.ParquetFile(path).read(), pq.read_metadata(path).metadata
     changed = table.set_column(
@@ -188,7 +188,7 @@ def test_an_edited_cell_is_refused(files, tmp_path):
 
 
 def test_certificates_are_combined_too(tmp_path):
-    """Certificates' rows have their own columns, and an impossible radius is refused."""
+    """Certificates have their own columns, and an impossible radius is refused."""
     cell = Cell("certify", "digits", "lipschitz", 0, "margin")
     path = tmp_path / "margin.parquet"
     write_table(path, synthetic.certificate(cell, samples=20), {})
@@ -200,7 +200,7 @@ def test_certificates_are_combined_too(tmp_path):
 
 
 def test_evaluations_and_certificates_do_not_mix(files, tmp_path):
-    """One file holds one kind of row."""
+    """A file with both kinds of rows is refused."""
     files[Cell("certify", "digits", "softmax", 0, "margin")] = next(iter(files.values()))
     with pytest.raises(GauntletError, match="several kinds"):
         combine(files, tmp_path / "out.parquet", design=PLAN)

@@ -1,4 +1,4 @@
-"""Variants against each other: every row of the comparisons against counting the samples one by one."""
+"""Comparisons of variants: every row against counts by hand."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ ABSENT = [Cell("evaluate", "digits", "softmax", 1, "pgd"), Cell("evaluate", "dig
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """An experiment with missing cells, an attack repeated with another seed, a transfer, and what does not count."""
+def experiment(tmp_path_factory):
+    """An experiment with missing cells, an attack repeated with another seed, a transfer, and excluded attacks."""
     return synthetic.write_experiment(tmp_path_factory.mktemp("made"), PLAN, samples=60, absent=ABSENT)
 
 
 @pytest.fixture(scope="module")
-def certified(made):
-    """Its certified accuracies."""
-    return certified_accuracies(made.certificates)
+def certified(experiment):
+    """The experiment's certified accuracies."""
+    return certified_accuracies(experiment.certificates)
 
 
 @pytest.fixture(scope="module")
-def rows(made, certified):
-    """All its comparisons."""
-    return compare_variants(made.evaluations, made.certificates, certified=certified).to_pylist()
+def rows(experiment, certified):
+    """The experiment's comparisons."""
+    return compare_variants(experiment.evaluations, experiment.certificates, certified=certified).to_pylist()
 
 
-def outcomes_by_hand(made, row):
-    """Give, per (variant, replicate), which samples are right under what a row compares; in plain Python."""
+def outcomes_by_hand(experiment, row):
+    """Return the correct samples per (variant, replicate) for a row's measure, in plain Python."""
     name, found = row["name"], {}
     if row["measure"] == "certified":
-        for one in read_table_rows(made.certificates):
+        for one in read_table_rows(experiment.certificates):
             if one["certificate"] == name:
                 right = one["status"] == "certified" and one["radius"] >= row["epsilon"]
                 found.setdefault((one["variant"], (one["seed"], 0)), {})[one["index"]] = right
         return found
-    for one in read_table_rows(made.evaluations):
+    for one in read_table_rows(experiment.evaluations):
         survives = one["status"] != "error" and (one["epsilon"] is None or one["epsilon"] > np.float32(row["epsilon"]))
         replicate = one["seed"], 0
         if row["measure"] == "clean":
@@ -76,10 +76,10 @@ def read_table_rows(path, cache={}):  # noqa: B006 - one file is read many times
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_every_row_equals_a_count_by_hand(made, rows, seed):
-    """Accuracies, discordant counts, intervals and p of a random subset of the rows, over the seeds both have."""
+def test_every_row_equals_a_count_by_hand(experiment, rows, seed):
+    """Accuracies, discordant counts, intervals and p of random rows, over the seeds of both variants."""
     for row in np.random.default_rng(seed).choice(rows, 25, replace=False):
-        found = outcomes_by_hand(made, row)
+        found = outcomes_by_hand(experiment, row)
         both = [key for variant, key in found if variant == row["variant"] and (row["other"], key) in found]
         first, second = (
             np.asarray([list(found[row[side], key].values()) for key in both]) for side in ("variant", "other")
@@ -106,7 +106,7 @@ def test_every_row_equals_a_count_by_hand(made, rows, seed):
 
 
 def test_p_values_are_adjusted_over_the_pairs_of_one_measure_and_budget(rows):
-    """Holm's adjustment within each column of a table; significant is what stays below 0.05."""
+    """Holm's adjustment is within a table column, and significant means below 0.05."""
     families = {}
     for row in rows:
         families.setdefault((row["measure"], row["name"], row["epsilon"]), []).append(row)
@@ -118,8 +118,8 @@ def test_p_values_are_adjusted_over_the_pairs_of_one_measure_and_budget(rows):
     assert {row["significant"] for row in rows} == {True, False}
 
 
-def test_pairs_stand_once_in_the_order_of_the_configuration(rows):
-    """Each pair of variants that both were measured; a variant has no comparison under a transfer from itself."""
+def test_each_pair_of_variants_has_one_row_in_the_order_of_the_configuration(rows):
+    """A variant has no comparison under a transfer from itself."""
     place = PLAN.variants.index
     pairs = [(row["measure"], row["name"], row["epsilon"], row["variant"], row["other"]) for row in rows]
     assert len(set(pairs)) == len(pairs)
@@ -129,7 +129,7 @@ def test_pairs_stand_once_in_the_order_of_the_configuration(rows):
 
 
 def test_missing_cells_are_counted_on_either_side(rows):
-    """A pair is compared over the seeds that both have, and says what is not there."""
+    """A pair is compared over the seeds of both variants, and missing cells are counted."""
     of = {(row["name"], row["epsilon"], row["variant"], row["other"]): row for row in rows}
     assert (of["pgd", 0.1, "softmax", "ecc"]["seeds"], of["pgd", 0.1, "softmax", "ecc"]["missing"]) == (2, 1)
     assert (of["pgd", 0.1, "ecc", "hydra_ecc"]["seeds"], of["pgd", 0.1, "ecc", "hydra_ecc"]["missing"]) == (3, 0)
@@ -139,27 +139,29 @@ def test_missing_cells_are_counted_on_either_side(rows):
     assert of["seeds:pgd", 0.1, "softmax", "ecc"]["missing"] == 1
 
 
-def test_counting_in_parts_changes_nothing(made, certified, rows, monkeypatch):
-    """However few samples are counted at a time, the numbers are the same."""
+def test_counting_in_parts_changes_nothing(experiment, certified, rows, monkeypatch):
+    """The number of samples counted at a time does not change a number."""
     monkeypatch.setattr(comparisons, "_ONE_HOT", 100)
-    assert compare_variants(made.evaluations, made.certificates, certified=certified).to_pylist() == rows
+    assert compare_variants(experiment.evaluations, experiment.certificates, certified=certified).to_pylist() == rows
 
 
-def test_one_variant_has_nothing_to_be_compared_with(tmp_path):
-    """The table is there, and empty."""
+def test_a_single_variant_has_an_empty_table(tmp_path):
+    """The table exists without rows."""
     plan = replace(synthetic.plan(("softmax",), (0,)), certificates=())
-    made = synthetic.write_experiment(tmp_path, plan, samples=10)
-    assert len(compare_variants(made.evaluations)) == 0
+    experiment = synthetic.write_experiment(tmp_path, plan, samples=10)
+    assert len(compare_variants(experiment.evaluations)) == 0
 
 
-def test_what_does_not_count_is_in_no_worst_case(tmp_path):
-    """Rows of an attack whose images are no perturbations change no worst case, neither here nor in the summary."""
+def test_attacks_that_are_no_perturbations_are_in_no_worst_case(tmp_path):
+    """They change neither comparisons nor summary."""
     plan = synthetic.plan(("softmax", "ecc"), (0,), ATTACKS)
     counted = synthetic.plan(("softmax", "ecc"), (0,), tuple(one for one in ATTACKS if one.counts))
-    made = [synthetic.write_experiment(tmp_path / name, of) for name, of in (("with", plan), ("without", counted))]
+    experiment = [
+        synthetic.write_experiment(tmp_path / name, of) for name, of in (("with", plan), ("without", counted))
+    ]
     for read in (lambda one: compare_variants(one.evaluations), lambda one: read_table(one.summary)):
         tables = [
             [row for row in read(one).to_pylist() if "worst:linf" in (row.get("name"), row.get("attack"))]
-            for one in made
+            for one in experiment
         ]
         assert tables[0] == tables[1] != []

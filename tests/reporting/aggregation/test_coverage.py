@@ -1,4 +1,4 @@
-"""Failure against coverage, against counting by hand."""
+"""Failure against coverage: curves against counts by hand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support import synthetic
 
 @pytest.mark.parametrize("errors", [0, 7])
 def test_every_point_of_the_curve_is_a_count(tmp_path, errors):
-    """At each threshold: clean images at least so confident, and wrong answers under attack at least so confident."""
+    """At each threshold: clean images at least as confident, and fooled images at least as confident."""
     plan = synthetic.plan(("softmax", "ecc"), (0, 1), synthetic.ATTACKS[:2])
     files = synthetic.write_evaluations(tmp_path, plan, samples=150, errors={"pgd": errors})
     combine(files, tmp_path / "evaluations.parquet", design=plan)
@@ -33,7 +33,7 @@ def test_every_point_of_the_curve_is_a_count(tmp_path, errors):
 
 
 def test_saturated_confidences_share_a_point(tmp_path):
-    """A model that is always certain has one threshold, which covers all."""
+    """A model that is always certain has one threshold, which covers all images."""
     plan = synthetic.plan(("softmax",), (0,), synthetic.ATTACKS[1:2])
     (cell,) = synthetic.cells(plan)
     rows = synthetic.evaluation(cell, synthetic.ATTACKS[1], samples=50)

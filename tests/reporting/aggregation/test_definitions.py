@@ -140,7 +140,7 @@ def test_robust_accuracy_is_one_number_wherever_it_is_stated(
 
 
 def test_comparisons_use_the_definitions_of_the_summary(inputs):
-    """Where both variants of a pair have every seed, their accuracies are those of the summary."""
+    """If both variants of a pair have every seed, their accuracies are those of the summary."""
     stated = {(row["variant"], row["attack"], row["epsilon"]): row for row in inputs.summary.to_pylist()}
     compared = 0
     for row in inputs.comparisons.to_pylist():

@@ -1,4 +1,4 @@
-"""The plan that results carry in their metadata: what they were to be, and how they are called in print."""
+"""The plan in the metadata of results: cells and titles."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def planned(tmp_path, edit):
 
 
 def test_titles_headline_sources_and_repetitions_survive_the_metadata(tmp_path):
-    """What is read from a results file is what was planned."""
+    """The plan read from a results file is the one written."""
 
     def edit(one):
         one["variants"]["ecc"]["title"] = "ECC"
@@ -44,7 +44,7 @@ def test_titles_headline_sources_and_repetitions_survive_the_metadata(tmp_path):
 
 
 def test_attacks_that_differ_in_their_seed_only_are_repetitions(tmp_path):
-    """Another option makes another attack; a title makes none."""
+    """Another option makes another attack, and a title does not."""
 
     def edit(one):
         pgd = one["attacks"]["pgd"]
@@ -59,7 +59,7 @@ def test_attacks_that_differ_in_their_seed_only_are_repetitions(tmp_path):
 
 
 def test_queries_print_nothing():
-    """DuckDB shows how far it is wherever it takes a process for an interactive one, as it does this one."""
+    """DuckDB's progress bar is off, also in processes that it takes for interactive."""
     asked = "one.sql(\"SELECT current_setting('enable_progress_bar')\").fetchall()[0][0]"
     code = "from gauntlet.reporting.aggregation.queries import open_connection as opened\n"
     code += f"with opened() as one: print({asked})"

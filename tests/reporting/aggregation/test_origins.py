@@ -1,4 +1,4 @@
-"""What the table of origins says of each cell."""
+"""The table of origins: recipe, inputs and run metadata of each cell."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from gauntlet.reporting.aggregation.origins import ORIGINS_SCHEMA
 CELL = Cell("evaluate", "digits", "softmax", 1, "pgd")
 
 
-def test_a_cell_is_told_with_recipe_configuration_inputs_and_commit(tmp_path):
-    """All is read from the file itself; the ids stand in columns, and not in the slice."""
+def test_a_row_holds_recipe_configuration_inputs_and_commit(tmp_path):
+    """All is read from the cell's file, and ids are columns."""
     slice_ = {"experiment": "digits", "variant": "softmax", "seed": 1, "name": "pgd", "attack": {"steps": 40}}
     recipe = Recipe("evaluate", slice_, {"gauntlet.robustness.attacks": "12"}, {"data/manifest.json": "sha256:34"})
     made = {**recipe.metadata(), "gauntlet.commit": "c0ffee", "gauntlet.dirty": "true", "gauntlet.seconds": "1.5"}
@@ -35,15 +35,15 @@ def test_a_cell_is_told_with_recipe_configuration_inputs_and_commit(tmp_path):
 
 
 def test_the_table_is_not_taken_for_one_of_its_cells(tmp_path):
-    """A search for marks finds the table's own: those that it lists are spelled without what makes them marks."""
+    """A search for marks finds the table's own, not those that it lists."""
     write_table(tmp_path / "samples.parquet", pa.table({"index": [1]}), Recipe("evaluate", {}, {}).metadata())
     own = Recipe("aggregate", {}, {})
     write_table(tmp_path / "origins.parquet", read_origins({CELL: tmp_path / "samples.parquet"}), own.metadata())
     assert scan(tmp_path / "origins.parquet").cell == own.string
 
 
-def test_a_file_made_elsewhere_says_nothing_and_a_missing_one_is_named(tmp_path):
-    """Tables without a recipe have their row; a file that is not there is refused."""
+def test_a_file_without_a_recipe_has_a_row_and_a_missing_one_is_refused(tmp_path):
+    """The missing file is named."""
     write_table(tmp_path / "samples.parquet", pa.table({"index": [1]}), {})
     (row,) = read_origins({CELL: tmp_path / "samples.parquet"}).to_pylist()
     assert row["recipe"] is None

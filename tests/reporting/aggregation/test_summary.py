@@ -1,4 +1,4 @@
-"""The summary against a computation by hand over the same rows."""
+"""The summary against values computed by hand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GRID = (0.1, 0.2, 0.3)
 
 
 def _write(folder, plan, tables):
-    """Combine given cell tables; keys are (variant, seed, attack), and what has no table is missing."""
+    """Combine cell tables by (variant, seed, attack); others are missing."""
     files = {}
     for cell in synthetic.cells(plan):
         files[cell] = folder / f"{cell.variant}-{cell.seed}-{cell.name}.parquet"
@@ -33,7 +33,7 @@ def _write(folder, plan, tables):
 
 
 def _cell(plan, variant, seed, attack, outcomes):
-    """Make a cell from one (status, budget) per sample."""
+    """Return the rows of a cell from one (status, budget) per sample."""
     planned = next(item for item in plan.attacks if item.name == attack)
     columns = {
         "experiment": [plan.experiment] * len(outcomes),
@@ -59,8 +59,8 @@ def _cell(plan, variant, seed, attack, outcomes):
     return synthetic.table(columns, EVALUATION_SCHEMA)
 
 
-def test_a_variant_that_an_attack_is_not_run_on_misses_nothing(tmp_path):
-    """A transfer has no row, and no missing cell, for the variant it comes from; the worst case is over the others."""
+def test_a_transfer_has_no_missing_cell_for_its_source(tmp_path):
+    """The source variant has no row, and its worst case is over the other attacks."""
     attacks = (AttackDesign("a", "linf", GRID), AttackDesign("t", "linf", GRID, without=("x",)))
     plan = synthetic.plan(("x", "y"), (0,), attacks)
     outcomes = {"a": [("robust", None), ("adversarial", 0.2)], "t": [("adversarial", 0.1), ("robust", None)]}
@@ -75,8 +75,8 @@ def test_a_variant_that_an_attack_is_not_run_on_misses_nothing(tmp_path):
     assert worst == {"x": 0.5, "y": 0.0}
 
 
-def test_an_attack_whose_images_are_no_perturbations_has_no_part_in_the_worst_case(tmp_path):
-    """Its budget lengthens no grid; it is stated by itself."""
+def test_attacks_that_are_no_perturbations_are_not_in_the_worst_case(tmp_path):
+    """They extend no grid and have rows of their own."""
     attacks = (AttackDesign("a", "linf", GRID), AttackDesign("rubbish", "linf", (1.0,), counts=False))
     plan = synthetic.plan(("x",), (0,), attacks)
     outcomes = {"a": [("robust", None), ("adversarial", 0.2)], "rubbish": [("robust", None), ("robust", None)]}
@@ -88,7 +88,7 @@ def test_an_attack_whose_images_are_no_perturbations_has_no_part_in_the_worst_ca
 
 
 def _random_experiment(seed):
-    """Plan and draw an experiment whose rows are unrelated noise: every status, every budget, any order of outcomes."""
+    """Draw an experiment of unrelated rows: every status, every budget, any order of outcomes."""
     draw = np.random.default_rng(seed)
     attacks = (
         AttackDesign("a", "linf", GRID),
@@ -115,7 +115,7 @@ def _random_experiment(seed):
 
 
 def _by_hand(plan, tables, variant, attacks, epsilon):
-    """Count, sample by sample, in plain Python: seed by seed the share of survivors; and the other columns."""
+    """Return the columns of a row counted sample by sample in plain Python, seed by seed."""
     shares, cleans, distances, errors = [], [], [], 0
     survivors = samples = 0
     for seed in plan.seeds:
@@ -154,7 +154,7 @@ def _by_hand(plan, tables, variant, attacks, epsilon):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_every_number_equals_a_count_by_hand(tmp_path, seed):
-    """Each row of the summary, worst cases among them, equals what counting the samples one by one gives."""
+    """Each row, worst cases included, equals a count of the samples."""
     plan, tables = _random_experiment(seed)
     rows = summarize(_write(tmp_path, plan, tables)).to_pylist()
     names = {f"worst:{norm}": [item.name for item in plan.attacks_in(norm)] for norm in plan.norms}
@@ -168,7 +168,7 @@ def test_every_number_equals_a_count_by_hand(tmp_path, seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_worst_case_bounds_every_attack_and_falls_with_the_budget(tmp_path, seed):
-    """No attack alone beats the worst case, and a larger budget never helps the model."""
+    """The worst case is at most each attack's accuracy, and a larger budget never raises it."""
     plan, tables = _random_experiment(seed)
     rows = summarize(_write(tmp_path, plan, tables)).to_pylist()
     worst = {(r["variant"], r["norm"], r["epsilon"]): r["robust_accuracy"] for r in rows if ":" in r["attack"]}
@@ -180,7 +180,7 @@ def test_worst_case_bounds_every_attack_and_falls_with_the_budget(tmp_path, seed
 
 
 def test_two_attacks_that_fool_different_samples_leave_none(tmp_path):
-    """The worst case is the minimum of each sample, not the lowest mean of an attack."""
+    """The worst case is the minimum per sample, not the lowest mean."""
     plan = synthetic.plan(("x",), (0,), (AttackDesign("a", "linf", GRID), AttackDesign("b", "linf", GRID)))
     hit, miss = ("adversarial", 0.1), ("robust", None)
     tables = {
@@ -193,7 +193,7 @@ def test_two_attacks_that_fool_different_samples_leave_none(tmp_path):
 
 
 def test_an_error_never_counts_as_robust(tmp_path):
-    """A sample whose attack raised is counted as fooled at every budget, alone and in the worst case."""
+    """A sample with an error counts as fooled at every budget, also in the worst case."""
     plan = synthetic.plan(("x",), (0,), (AttackDesign("a", "linf", GRID), AttackDesign("b", "linf", GRID)))
     tables = {
         ("x", 0, "a"): _cell(plan, "x", 0, "a", [("error", None), ("error", 0.3), ("robust", None)]),
@@ -207,7 +207,7 @@ def test_an_error_never_counts_as_robust(tmp_path):
 
 @pytest.mark.parametrize("epsilon", [0.1, 0.3, 0.7, 8 / 255])
 def test_a_sample_fooled_at_a_budget_is_not_robust_there(tmp_path, epsilon):
-    """Budgets compare as the float32 they are stored as: 0.1 as float32 is larger than 0.1."""
+    """Budgets are compared as float32: 0.1 as float32 is larger than 0.1."""
     plan = synthetic.plan(("x",), (0,), (AttackDesign("a", "linf", (epsilon,)),))
     table = _cell(plan, "x", 0, "a", [("adversarial", np.float32(epsilon)), ("robust", None)])
     rows = summarize(_write(tmp_path, plan, {("x", 0, "a"): table})).to_pylist()
@@ -216,7 +216,7 @@ def test_a_sample_fooled_at_a_budget_is_not_robust_there(tmp_path, epsilon):
 
 
 def test_measured_distances_are_stated_on_the_grid_of_the_bounded_attacks(tmp_path):
-    """A minimum-norm attack has no budgets of its own and takes those of its norm."""
+    """A minimum-norm attack is reported at the budgets of its norm."""
     plan = synthetic.plan(attacks=synthetic.ATTACKS, variants=("softmax",), seeds=(0,))
     tables = {
         ("softmax", 0, a.name): synthetic.evaluation(c, a)
@@ -228,7 +228,7 @@ def test_measured_distances_are_stated_on_the_grid_of_the_bounded_attacks(tmp_pa
 
 
 def test_without_bounded_attacks_the_distances_make_the_grid(tmp_path):
-    """The budgets are then spread over the distances, so that accuracy falls from nearly all to nearly none."""
+    """The budgets cover the distances, from nearly full to nearly no accuracy."""
     plan = synthetic.plan(("softmax",), (0,), (AttackDesign("cw", "l2", None),))
     cell = synthetic.cells(plan)[0]
     table = synthetic.evaluation(cell, plan.attacks[0], samples=400, clean=1.0)
@@ -240,7 +240,7 @@ def test_without_bounded_attacks_the_distances_make_the_grid(tmp_path):
 
 
 def test_when_nothing_was_ever_fooled_the_clean_accuracy_is_left(tmp_path):
-    """No distances, no grid: one row at ε = 0 still says how the variant stands."""
+    """Without distances there is one row at ε = 0."""
     plan = synthetic.plan(("x",), (0,), (AttackDesign("cw", "l2", None),))
     table = _cell(plan, "x", 0, "cw", [("robust", None), ("already_wrong", 0.0)])
     rows = summarize(_write(tmp_path, plan, {("x", 0, "cw"): table})).to_pylist()
@@ -248,7 +248,7 @@ def test_when_nothing_was_ever_fooled_the_clean_accuracy_is_left(tmp_path):
 
 
 def test_missing_cells_are_counted_and_never_filled_in(tmp_path):
-    """A missing seed is counted, a wholly missing attack has rows without numbers, and worst cases say so too."""
+    """A missing seed is counted, also in the worst case, and a missing attack has rows without numbers."""
     plan, tables = _random_experiment(2)
     for seed in plan.seeds:
         del tables["x", seed, "b"]
@@ -262,8 +262,8 @@ def test_missing_cells_are_counted_and_never_filled_in(tmp_path):
     assert of["y", "worst:linf"]["missing"] == 0
 
 
-def test_rows_follow_the_plan_and_the_worst_case_leads(tmp_path):
-    """Variants, norms and attacks stand in the order of the configuration."""
+def test_rows_follow_the_plan_and_start_with_the_worst_case(tmp_path):
+    """Variants, norms and attacks are in the order of the configuration."""
     plan, tables = _random_experiment(0)
     rows = summarize(_write(tmp_path, plan, tables)).to_pylist()
     order = list(dict.fromkeys((row["variant"], row["attack"]) for row in rows))
@@ -271,8 +271,8 @@ def test_rows_follow_the_plan_and_the_worst_case_leads(tmp_path):
     assert order == [(variant, attack) for variant in ("x", "y") for attack in attacks]
 
 
-def test_a_file_without_a_plan_is_summarised_after_its_rows(tmp_path):
-    """Rows gathered by other means, such as a query over the cells, give the same numbers."""
+def test_a_file_without_a_plan_is_summarized_by_its_rows(tmp_path):
+    """Rows collected by a query give the same numbers."""
     plan, tables = _random_experiment(1)
     with_plan = summarize(_write(tmp_path, plan, tables))
     rows = pa.concat_tables(tables.values())
@@ -281,7 +281,7 @@ def test_a_file_without_a_plan_is_summarised_after_its_rows(tmp_path):
 
 
 def test_names_are_data_not_sql(tmp_path):
-    """Quotes in names and folders reach no query as code."""
+    """Quotes in names and folders are not part of a query."""
     attack = AttackDesign("a'; DROP VIEW evaluations; --", "linf", GRID)
     plan = replace(synthetic.plan(("x' OR '1'='1",), (0,), (attack,)), experiment='e"')
     folder = tmp_path / "it's [a] *folder*"
@@ -295,14 +295,14 @@ def test_names_are_data_not_sql(tmp_path):
 
 
 def test_an_experiment_without_rows_has_an_empty_summary(tmp_path):
-    """No attacks planned, nothing measured: no row, and no error."""
+    """Without attacks there is no row and no error."""
     path = tmp_path / "evaluations.parquet"
     write_table(path, EVALUATION_SCHEMA.empty_table(), synthetic.plan(attacks=()).metadata())
     assert len(summarize(path)) == 0
 
 
 def test_another_table_is_refused(tmp_path):
-    """A parquet file with other columns is told by name."""
+    """A parquet file with other columns is refused by name."""
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
     with pytest.raises(InputError, match=r"other\.parquet.*no evaluations file"):
         summarize(tmp_path / "other.parquet")

@@ -64,7 +64,7 @@ def write_results(scratch, plan, negatives):
 
 @pytest.mark.parametrize("case", CASES)
 def test_results_have_the_figures_of_their_configuration(case, tmp_path, monkeypatch):
-    """What the graph plans from the configuration is what can be drawn from the folder, in the same order."""
+    """The figures that the graph plans are those available in the results folder, in the same order."""
     config = copy.deepcopy(CONFIG)
     CASES[case](config["experiments"]["small"])
     write_config(tmp_path, config)
@@ -79,7 +79,7 @@ def test_results_have_the_figures_of_their_configuration(case, tmp_path, monkeyp
 
 
 def test_tags_name_known_tables_and_features():
-    """A misspelled tag would hide a figure for ever."""
+    """A misspelled tag would hide a figure."""
     for name, entry in FIGURES.catalog.items():
         assert TABLES.issuperset((*entry.tags["reads"], *entry.tags.get("may_read", ()))), name
         assert FEATURES.issuperset(entry.tags.get("needs", ())), name
@@ -87,14 +87,14 @@ def test_tags_name_known_tables_and_features():
 
 
 def test_every_figure_has_its_place_in_the_order():
-    """Figures that are not listed would come last."""
+    """Every figure is listed in the order."""
     assert sorted(TOUR) == FIGURES.names()
     assert tour_order(["mine:bars", "heat_map", "training_curves"]) == ["training_curves", "heat_map", "mine:bars"]
 
 
 @pytest.mark.parametrize("page", ["tour.md", "figures.md"])
 def test_the_docs_show_figures_in_that_order(page):
-    """By the first mention of each; the tour need not show those that the default experiment does not have."""
+    """Docs mention figures in this order; the tour may skip those that the default experiment does not have."""
     text = (DOCS / page).read_text()
     if page == "figures.md":
         text = "".join(re.findall(r"^\| `\w+` \|", text, flags=re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Histograms of confidence, and the budgets at which samples fall, against counting rows."""
+"""Histograms of confidence and distributions of budgets against counts of rows."""
 
 from __future__ import annotations
 
@@ -23,23 +23,26 @@ NOISE = replace(synthetic.ATTACKS[5], noise=True)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def experiment(tmp_path_factory):
     """Two norms, a grid in one and distances in the other, and noise."""
     plan = synthetic.plan(VARIANTS, (0, 1), (PGD, synthetic.ATTACKS[4], NOISE))
     return synthetic.write_experiment(tmp_path_factory.mktemp("made"), plan, samples=70)
 
 
-def _rows(made, **wanted):
-    rows = pq.read_table(made.evaluations).to_pylist()
+def _rows(experiment, **wanted):
+    rows = pq.read_table(experiment.evaluations).to_pylist()
     return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
 
 
-def test_histograms_are_shares_of_the_images_of_their_kind(made):
+def test_histograms_are_shares_of_the_images_of_their_kind(experiment):
     """All clean images, the images that fooled, and every image of noise; each kind adds up to 100 %."""
-    figure = draw("confidence", FigureInputs(VARIANTS, made.evaluations, made.summary))
+    figure = draw("confidence", FigureInputs(VARIANTS, experiment.evaluations, experiment.summary))
     for variant, axes in zip(VARIANTS, figure.axes, strict=False):
         clean, adversarial, noise = (patch.get_data() for patch in axes.patches)
-        attacked, noisy = _rows(made, variant=variant, attack="pgd"), _rows(made, variant=variant, attack="noise")
+        attacked, noisy = (
+            _rows(experiment, variant=variant, attack="pgd"),
+            _rows(experiment, variant=variant, attack="noise"),
+        )
         for drawn, values in (
             (clean, [row["clean_confidence"] for row in attacked]),
             (adversarial, [row["adversarial_confidence"] for row in attacked if row["status"] == "adversarial"]),
@@ -54,25 +57,25 @@ def test_histograms_are_shares_of_the_images_of_their_kind(made):
 def test_an_experiment_without_noise_has_two_histograms(tmp_path):
     """Kinds of which there are no images are neither drawn nor in the legend; maximized confidence needs no excuse."""
     plan = synthetic.plan(("ecc",), (0,), (replace(PGD, maximizes="confidence"),))
-    made = synthetic.write_experiment(tmp_path, plan, samples=40)
-    figure = draw("confidence", FigureInputs(("ecc",), made.evaluations, made.summary))
+    experiment = synthetic.write_experiment(tmp_path, plan, samples=40)
+    figure = draw("confidence", FigureInputs(("ecc",), experiment.evaluations, experiment.summary))
     assert len(figure.axes[0].patches) == 2
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["clean", "adversarial"]
     assert "not maximized" not in figure._supxlabel.get_text()
 
 
-def _smallest(made, variant, norm):
+def _smallest(experiment, variant, norm):
     smallest = {}
-    for row in _rows(made, variant=variant, norm=norm):
+    for row in _rows(experiment, variant=variant, norm=norm):
         epsilon = np.inf if row["epsilon"] is None else row["epsilon"]
         key = row["seed"], row["index"]
         smallest[key] = min(epsilon, smallest.get(key, np.inf))
     return smallest
 
 
-def test_samples_are_paired_under_their_own_seed(made):
+def test_samples_are_paired_under_their_own_seed(experiment):
     """Each pair of neighbors has the shares of samples with a larger and a smaller ε under the next variant."""
-    figure = draw("paired_budgets", FigureInputs(VARIANTS, made.evaluations))
+    figure = draw("paired_budgets", FigureInputs(VARIANTS, experiment.evaluations))
     lines, differences = figure.axes
     assert (lines.get_ylabel(), differences.get_xlabel()) == (
         r"Smallest ε that fools, $\ell_\infty$",
@@ -81,16 +84,16 @@ def test_samples_are_paired_under_their_own_seed(made):
     for norm, texts in (("linf", lines.texts), ("l2", [text for text in differences.texts if "%" in text.get_text()])):
         assert len(texts) == len(VARIANTS) - 1
         for text, first, second in zip(texts, VARIANTS, VARIANTS[1:], strict=False):
-            before, after = _smallest(made, first, norm), _smallest(made, second, norm)
+            before, after = _smallest(experiment, first, norm), _smallest(experiment, second, norm)
             larger = 100 * np.mean([after[key] > before[key] for key in before])
             smaller = 100 * np.mean([after[key] < before[key] for key in before])
             assert text.get_text().replace("\n", " ").startswith(f"+{larger:.0f} % −{smaller:.0f} %")
 
 
-def test_lines_lead_from_budget_to_budget(made):
+def test_lines_lead_from_budget_to_budget(experiment):
     """On a grid there is one line per pair of budgets that some sample has; samples never fooled are at the top."""
-    axes = draw("paired_budgets", FigureInputs(VARIANTS[:2], made.evaluations)).axes[0]
-    before, after = (_smallest(made, variant, "linf") for variant in VARIANTS[:2])
+    axes = draw("paired_budgets", FigureInputs(VARIANTS[:2], experiment.evaluations)).axes[0]
+    before, after = (_smallest(experiment, variant, "linf") for variant in VARIANTS[:2])
     heights = dict(zip((label.get_text() for label in axes.get_yticklabels()), axes.get_yticks(), strict=True))
     place = {0.0: heights["wrong"], np.inf: heights["never fooled"]}
     place |= {float(np.float32(value)): heights[f"{value:g}"] for value in PGD.epsilons if f"{value:g}" in heights}
@@ -105,15 +108,15 @@ def test_lines_lead_from_budget_to_budget(made):
     assert (heights["wrong"], heights["never fooled"]) == (0.0, 1.0)
 
 
-def test_differences_of_distances_are_counted_on_either_side_of_zero(made):
+def test_differences_of_distances_are_counted_on_either_side_of_zero(experiment):
     """Every sample with a difference is in a bin of its pair, orange below zero and blue above; black is the median."""
-    axes = draw("paired_budgets", FigureInputs(VARIANTS, made.evaluations)).axes[1]
+    axes = draw("paired_budgets", FigureInputs(VARIANTS, experiment.evaluations)).axes[1]
     halves = [patch.get_data() for patch in axes.patches]
     assert len(halves) == 2 * (len(VARIANTS) - 1)
     medians = [line.get_xdata() for line in axes.lines if line.get_color() == "black"]
     samples = []
     for row, (first, second) in enumerate(itertools.pairwise(VARIANTS)):
-        before, after = _smallest(made, first, "l2"), _smallest(made, second, "l2")
+        before, after = _smallest(experiment, first, "l2"), _smallest(experiment, second, "l2")
         difference = np.array([after[key] - before[key] for key in before])
         for half, sign in zip(halves[2 * row : 2 * row + 2], (-1, 1), strict=True):
             assert (sign * half.edges >= 0).all()
@@ -145,7 +148,7 @@ def test_samples_without_a_difference_to_draw_are_counted_in_words():
     assert any("median +inf" in text for text in words)
 
 
-def test_of_many_variants_the_first_are_shown_and_the_rest_said(made):
+def test_of_many_variants_the_first_are_shown_and_the_rest_said(experiment):
     """Nothing is left out in silence."""
-    figure = draw("paired_budgets", FigureInputs(VARIANTS, made.evaluations), options={"most_variants": 2})
+    figure = draw("paired_budgets", FigureInputs(VARIANTS, experiment.evaluations), options={"most_variants": 2})
     assert "the first 2 of 3 variants" in figure._supxlabel.get_text()

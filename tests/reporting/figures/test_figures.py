@@ -1,4 +1,4 @@
-"""What the figures show equals what the tables say."""
+"""Figures show the numbers of the tables."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def gapped(tmp_path_factory):
-    """The same kind of experiment with a missing cell."""
+    """An experiment with a missing cell."""
     plan = synthetic.plan(("softmax", "ecc"), (0, 1), synthetic.ATTACKS[:2])
     absent = [cell for cell in synthetic.cells(plan) if (cell.variant, cell.seed, cell.name) == ("ecc", 0, "pgd")]
     return _inputs(synthetic.write_experiment(tmp_path_factory.mktemp("gapped"), plan, samples=80, absent=absent))
@@ -66,7 +66,7 @@ def _lines(axes, variant, inputs):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("variant", ["softmax", "ecc", "lipschitz"])
 def test_curves_are_the_worst_case_of_the_summary(inputs, norm, variant):
-    """Each bold line starts at the clean accuracy and passes through every worst case; the band is the t-interval."""
+    """A bold line has the clean accuracy and every worst case, and the band is the t-interval."""
     axes = draw("robust_accuracy", inputs).axes[["linf", "l2"].index(norm)]
     rows = _summary(inputs, variant=variant, attack=f"worst:{norm}")
     bold = max(_lines(axes, variant, inputs), key=lambda line: line.get_linewidth())
@@ -83,7 +83,7 @@ def test_curves_are_the_worst_case_of_the_summary(inputs, norm, variant):
 
 
 def test_single_attacks_are_thin_lines_that_can_be_left_out(inputs):
-    """Every attack with a curve is drawn beside the worst case, unless the figure is asked to leave them out."""
+    """Every attack with a curve is drawn unless an option leaves it out."""
     axes = draw("robust_accuracy", inputs).axes[1]
     assert len(_lines(axes, "ecc", inputs)) == 1 + 2  # the worst case, pgd_l2, cw
     axes = draw("robust_accuracy", inputs, options={"attacks": False}).axes[1]
@@ -92,7 +92,7 @@ def test_single_attacks_are_thin_lines_that_can_be_left_out(inputs):
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_no_single_attack_is_drawn_below_the_worst_case(inputs, norm):
-    """A line over budgets at which an attack was not run would say so of budgets in between: it is broken there."""
+    """A line is broken at budgets at which the attack was not run."""
     axes = draw("robust_accuracy", inputs).axes[["linf", "l2"].index(norm)]
     for variant in inputs.variants:
         bold, *thin = sorted(_lines(axes, variant, inputs), key=lambda line: -line.get_linewidth())
@@ -103,7 +103,7 @@ def test_no_single_attack_is_drawn_below_the_worst_case(inputs, norm):
 
 
 def test_one_seed_gets_a_band_over_samples(tmp_path):
-    """Without a spread over seeds the band is the Wilson interval."""
+    """With one seed the band is the Wilson interval."""
     plan = synthetic.plan(("softmax",), (0,), synthetic.ATTACKS[1:2])
     inputs = _inputs(synthetic.write_experiment(tmp_path, plan, samples=40))
     band = draw("robust_accuracy", inputs).axes[0].collections[0].get_paths()[0].vertices[:, 1]
@@ -113,15 +113,15 @@ def test_one_seed_gets_a_band_over_samples(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["robust_accuracy", "heat_map"])
-def test_missing_cells_are_said_in_the_figure(gapped, inputs, name):
-    """A number that leaves out a cell is marked, and the note explains the mark; otherwise there is neither."""
+def test_missing_cells_are_marked_and_explained(gapped, inputs, name):
+    """A number without a cell has a mark, explained in the note."""
     assert any("cells are missing" in text for text in _texts(draw(name, gapped)))
     assert any(text.endswith("*") for text in _texts(draw(name, gapped)))
     assert not any("*" in text for text in _texts(draw(name, inputs)))
 
 
 def test_heat_map_prints_the_summary_at_the_stated_budget(inputs):
-    """Each field holds its variant's number under its attack, and the budget stands above the norm's group."""
+    """Each field has its number, and the budget is above the norm's group."""
     figure = draw("heat_map", inputs, options={"epsilon": 0.1})
     texts = _texts(figure)
     for row in _summary(inputs, epsilon=0.1):
@@ -136,19 +136,19 @@ def test_heat_map_prints_the_summary_at_the_stated_budget(inputs):
 
 
 def test_an_attack_without_the_budget_is_left_blank(inputs):
-    """SPSA ran at 0.1 only: at 0.3 its column shows a dash, never a number of another budget."""
+    """A dash replaces SPSA's number at 0.3, since it ran at 0.1 only."""
     texts = _texts(draw("heat_map", inputs, options={"epsilon": 0.3}))
     assert texts.count("–") == len(inputs.variants)
 
 
 def test_the_stated_budget_is_one_that_attacks_share(inputs):
-    """By default variants are compared where every attack of the norm was run."""
+    """The default budget is one that every attack of the norm was run at."""
     assert stated_budget(_summary(inputs), "linf") == 0.1
     assert stated_budget([], "linf") == 0.0
 
 
 def test_training_curves_are_means_over_seeds(inputs):
-    """Up to the epoch where the first seed stops the line is the mean over seeds; losses of a kind share a panel."""
+    """The mean is up to the first seed's last epoch, and losses of a kind share a panel."""
     figure = draw("training_curves", inputs)
     titles = [axes.get_title(loc="left") for axes in figure.axes if axes.axison]
     assert titles == [
@@ -171,7 +171,7 @@ def test_training_curves_are_means_over_seeds(inputs):
 
 
 def test_accuracy_under_attack_has_a_panel_where_a_variant_was_trained_against_one(inputs, tmp_path):
-    """The panel shows the variants with an adversary, in percent, and no others."""
+    """It shows adversarially trained variants only, in percent."""
     histories = []
     for item in inputs.histories:
         if item.variant == "ecc":
@@ -192,7 +192,7 @@ def test_accuracy_under_attack_has_a_panel_where_a_variant_was_trained_against_o
 
 
 def test_accuracies_under_different_attacks_have_panels_of_their_own(inputs, tmp_path):
-    """Each names its attack and budget, and holds the variants that were measured under it, whatever their loss."""
+    """Each panel names attack and budget, and shows the variants measured under it."""
     histories = []
     for item in inputs.histories:
         table = read_table(item.path)
@@ -211,7 +211,7 @@ def test_accuracies_under_different_attacks_have_panels_of_their_own(inputs, tmp
 
 
 def test_collapsed_epochs_have_a_cross_and_break_the_line_only_where_nothing_was_measured(inputs, tmp_path):
-    """Seed 0 of a variant collapsed in epoch 2, its loss not finite: the mean goes on with the other seeds."""
+    """The mean continues with the other seeds."""
     histories = []
     for item in inputs.histories:
         if item.variant == "ecc":
@@ -235,7 +235,7 @@ def test_collapsed_epochs_have_a_cross_and_break_the_line_only_where_nothing_was
 
 
 def test_a_long_name_of_a_loss_takes_a_second_line(inputs):
-    """Options that tell two losses apart are not cut off at the panel's edge."""
+    """The options of a loss are not cut off at the panel's edge."""
     long = "cross_entropy, label_smoothing 0.1"
     histories = tuple(replace(item, loss=long) if item.loss == "hinge" else item for item in inputs.histories)
     titles = [axes.get_title(loc="left") for axes in draw("training_curves", replace(inputs, histories=histories)).axes]
@@ -243,7 +243,7 @@ def test_a_long_name_of_a_loss_takes_a_second_line(inputs):
 
 
 def test_epochs_after_a_seed_has_stopped_are_drawn_apart(inputs):
-    """The mean of fewer seeds never continues the bold line, where it would look like progress."""
+    """The mean of fewer seeds is a separate line."""
     axes = draw("training_curves", inputs).axes[0]
     bold, pale = sorted(_lines(axes, "softmax", inputs), key=lambda line: -line.get_linewidth())
     lengths = [len(read_table(item.path)) for item in inputs.histories if item.variant == "softmax"]
@@ -252,7 +252,7 @@ def test_epochs_after_a_seed_has_stopped_are_drawn_apart(inputs):
 
 
 def test_certificates_are_drawn_against_the_smallest_distance(inputs):
-    """A point per certified and fooled sample: its radius, and the nearest adversarial over all attacks of the norm.
+    """Each certified and fooled sample is a point: radius and smallest distance over the norm's attacks.
 
     Smoothed classifiers were not attacked: their radii are beyond distances that fooled the model, and are not drawn.
     """
@@ -279,7 +279,7 @@ def _share(inputs, certificate, variant, holds):
 
 
 def test_certified_curves_are_counts_that_never_exceed_the_truth(inputs):
-    """At each marked radius the share of all samples certified there; between two of them the lower one."""
+    """Each marked radius has the certified share; between two, the lower one is drawn."""
     margin, smooth = draw("certified_accuracy", inputs).axes[:2]
     for axes, certificate, variant in (
         (margin, "margin", "lipschitz"),
@@ -299,8 +299,8 @@ def test_certified_curves_are_counts_that_never_exceed_the_truth(inputs):
     assert _lines(margin, "softmax", inputs) == []
 
 
-def test_attacks_stand_beside_certificates_of_the_model_only(inputs):
-    """The thin line is the worst case of the norm's attacks; a smoothed classifier was not attacked."""
+def test_attacks_are_drawn_with_certificates_of_the_model_only(inputs):
+    """A smoothed classifier has no line of attacks, since it was not attacked."""
     margin, smooth = draw("certified_accuracy", inputs).axes[:2]
     assert [len(_lines(axes, "lipschitz", inputs)) for axes in (margin, smooth)] == [2, 1]
     thin = min(_lines(margin, "lipschitz", inputs), key=lambda line: line.get_linewidth())
@@ -317,7 +317,7 @@ def test_attacks_stand_beside_certificates_of_the_model_only(inputs):
 
 
 def test_refuted_certificates_are_counted(inputs, tmp_path):
-    """A radius beyond the distance found is said in the figure."""
+    """The figure states the number of radii above the distance."""
     table = pq.read_table(inputs.certificates)
     assert any("0 refuted" in text for text in _texts(draw("certificate_distance", inputs)))
     radius = np.where(np.array(table["status"].to_pylist()) == "certified", 1e3, 0.0).astype(np.float32)
@@ -328,8 +328,8 @@ def test_refuted_certificates_are_counted(inputs, tmp_path):
     assert any("refuted" in text and " 0 refuted" not in text for text in texts if "certified samples" in text)
 
 
-def test_certificates_of_others_only_leave_a_sentence_and_no_axes(inputs, tmp_path):
-    """A smoothed classifier was not attacked: there is nothing to compare, and no empty axes with ticks."""
+def test_certificates_of_smoothed_classifiers_only_give_a_sentence(inputs, tmp_path):
+    """There are no empty axes."""
     table = pq.read_table(inputs.certificates)
     only = table.filter(pc.equal(table["certificate"], "smooth"))
     assert 0 < len(only) < len(table)
@@ -344,8 +344,8 @@ def test_certificates_of_others_only_leave_a_sentence_and_no_axes(inputs, tmp_pa
     assert not any("refuted" in text for text in texts)
 
 
-def test_certified_samples_that_no_attack_fooled_are_said_in_place_of_axes(inputs, tmp_path):
-    """What holds against every attack has no distance to stand at; the sentence counts it."""
+def test_certified_samples_that_no_attack_fooled_are_counted_in_a_sentence(inputs, tmp_path):
+    """They have no distance to be drawn at."""
     plan = synthetic.plan(("softmax", "lipschitz"), (0,), synthetic.ATTACKS[:1])
     made = _inputs(synthetic.write_experiment(tmp_path, plan, samples=30))
     table = pq.read_table(made.certificates)
@@ -359,16 +359,16 @@ def test_certified_samples_that_no_attack_fooled_are_said_in_place_of_axes(input
 
 
 @pytest.mark.parametrize("name", ["robust_accuracy", "heat_map", "coverage"])
-def test_numbers_that_nobody_diagnosed_are_said_to_be_so(inputs, tmp_path, name):
-    """Without diagnostics no mark stands for masked gradients because nobody looked; with them no note is needed."""
+def test_a_note_explains_missing_diagnostics(inputs, tmp_path, name):
+    """With diagnostics there is no such note."""
     assert any("not diagnosed" in text for text in _texts(draw(name, inputs)))
     write_table(tmp_path / "summary.parquet", summarize(inputs.evaluations, flags={}), {})
     diagnosed = replace(inputs, summary=tmp_path / "summary.parquet")
     assert not any("not diagnosed" in text for text in _texts(draw(name, diagnosed)))
 
 
-def test_a_lone_results_file_is_undiagnosed_unless_diagnostics_lie_beside_it(inputs, tmp_path, monkeypatch):
-    """`gauntlet figures evaluations.parquet` knows what was found only where the file is there."""
+def test_diagnostics_are_read_from_the_folder_of_the_results_file(inputs, tmp_path, monkeypatch):
+    """Without the file there, `gauntlet figures evaluations.parquet` has no diagnostics."""
     alone = tmp_path / "evaluations.parquet"
     alone.write_bytes(inputs.evaluations.read_bytes())
     seen = []
@@ -378,12 +378,12 @@ def test_a_lone_results_file_is_undiagnosed_unless_diagnostics_lie_beside_it(inp
     stage.draw_from_results(alone, tmp_path / "figures", "heat_map")
     write_table(tmp_path / "diagnostics.parquet", DIAGNOSTICS_SCHEMA.empty_table(), {})
     stage.draw_from_results(alone, tmp_path / "figures", "heat_map")
-    lone, beside = ({*flags.to_pylist()} for flags in seen)
-    assert (lone, beside) == ({None}, {""})
+    alone, with_diagnostics = ({*flags.to_pylist()} for flags in seen)
+    assert (alone, with_diagnostics) == ({None}, {""})
 
 
-def test_examples_say_classes_distance_and_certificate(inputs):
-    """The title of a triple names both classes, the distance, and the model's radius rounded down where there is one.
+def test_titles_of_examples_state_classes_distance_and_radius(inputs):
+    """The model's certified radius is rounded down.
 
     Every variant's smoothed classifier is certified; only the Lipschitz variant's model is.
     """
@@ -402,8 +402,8 @@ def test_examples_say_classes_distance_and_certificate(inputs):
     assert all(any(0 <= true - shown < 1e-3 for true in certified) for shown in radii)
 
 
-def test_examples_show_the_difference_that_was_made(inputs):
-    """The third image of a triple is adversarial minus original, on a scale centred at zero."""
+def test_examples_show_the_perturbation(inputs):
+    """The third image is adversarial minus original, centered at zero."""
     figure = draw("adversarial_examples", inputs)
     original, adversarial, difference = (axes.images[0] for axes in figure.axes[:3])
     expected = np.asarray(adversarial.get_array()) - np.asarray(original.get_array())
@@ -413,7 +413,7 @@ def test_examples_show_the_difference_that_was_made(inputs):
 
 
 def test_examples_of_one_attack_can_be_chosen(inputs):
-    """By default a minimum-norm attack in L2 is shown; another one on request; an unknown one is answered."""
+    """The default is a minimum-norm attack in L2, and an unknown attack is refused."""
     assert any("attack: cw" in text for text in _texts(draw("adversarial_examples", inputs)))
     chosen = draw("adversarial_examples", inputs, options={"attack": "pgd", "rows_per_variant": 1})
     assert any("attack: pgd" in text for text in _texts(chosen))
@@ -423,15 +423,15 @@ def test_examples_of_one_attack_can_be_chosen(inputs):
 
 
 def test_damaged_examples_are_refused(inputs, tmp_path):
-    """A file that holds no images is named."""
+    """A file without images is named."""
     (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
     broken = ExamplesFile("softmax", 0, "cw", tmp_path / "broken.safetensors")
     with pytest.raises(InputError, match="broken"):
         draw("adversarial_examples", replace(inputs, examples=(broken,)))
 
 
-def test_variants_keep_their_look_and_differ_in_grey():
-    """A variant's colour depends on its place alone, and no two of many variants share colour, line and marker."""
+def test_variants_keep_their_style_and_differ_in_grayscale():
+    """Colors depend on the position, and no two variants share color, line and marker."""
     variants = [f"v{number}" for number in range(40)]
     looks = [line_style(variants, name) for name in variants]
     assert len({tuple(map(str, look.values())) for look in looks}) == 40
@@ -442,7 +442,7 @@ def test_variants_keep_their_look_and_differ_in_grey():
 
 
 def test_names_are_not_read_as_mathematics(tmp_path):
-    """Dollar signs, which the configuration refuses but other tables may hold, are drawn as they are."""
+    """Dollar signs in names are drawn as they are."""
     plan = synthetic.plan(("a$b$", "c_d"), (0, 1), synthetic.ATTACKS[4:5])
     inputs = _inputs(synthetic.write_experiment(tmp_path, plan, samples=30))
     for name in ("robust_accuracy", "heat_map", "training_curves", "adversarial_examples", "coverage"):
@@ -451,14 +451,14 @@ def test_names_are_not_read_as_mathematics(tmp_path):
 
 @pytest.mark.parametrize("name", ["robust_accuracy", "heat_map", "coverage"])
 def test_an_experiment_that_measured_nothing_can_be_drawn(name, tmp_path):
-    """When every cell is missing the figure is empty, not an error."""
+    """An experiment without any cell gives an empty figure, not an error."""
     plan = synthetic.plan(("softmax",), (0,), synthetic.ATTACKS[1:2])
     inputs = _inputs(synthetic.write_experiment(tmp_path, plan, samples=30, absent=synthetic.cells(plan)))
     draw(name, inputs).canvas.draw()
 
 
-def test_examples_of_an_attack_that_fooled_nothing_are_passed_over(inputs, tmp_path):
-    """A weak attack leaves a file without images; the figure shows another one's, or none at all."""
+def test_attacks_without_examples_are_skipped(inputs, tmp_path):
+    """Another attack's images are shown, or none."""
     empty = tmp_path / "examples.safetensors"
     save_file({}, empty)
     for attacks in ({"cw"}, {item.attack for item in inputs.examples}):
@@ -468,7 +468,7 @@ def test_examples_of_an_attack_that_fooled_nothing_are_passed_over(inputs, tmp_p
 
 
 def test_coverage_is_drawn_for_attacks_that_maximize_confidence(tmp_path):
-    """A panel each, a line per variant whose points are those of the query, and no excuse in the note."""
+    """There is a panel per attack and a line per variant with the points of the query."""
     attacks = [replace(item, maximizes="confidence" if item.name != "fgsm" else None) for item in synthetic.ATTACKS[:3]]
     plan = synthetic.plan(("softmax", "ecc"), (0, 1), attacks)
     inputs = _inputs(synthetic.write_experiment(tmp_path, plan, samples=60))
@@ -482,8 +482,8 @@ def test_coverage_is_drawn_for_attacks_that_maximize_confidence(tmp_path):
     assert not any("not maximized" in text for text in _texts(figure))
 
 
-def test_coverage_without_such_an_attack_says_so(inputs, gapped):
-    """The bounded attack under which the fewest samples stand is drawn, with what that means and what is missing."""
+def test_coverage_without_such_an_attack_has_a_note(inputs, gapped):
+    """The strongest bounded attack is drawn, and the note explains it."""
     left = {}
     for row in _summary(inputs):
         if row["attack"] in ("fgsm", "pgd", "spsa", "pgd_l2"):

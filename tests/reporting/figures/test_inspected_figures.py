@@ -1,4 +1,4 @@
-"""Figures of inspected models say what the table of arrays says, and need nothing else."""
+"""Figures of inspected models show the table of arrays."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ NAMES = ("activation_functions", "first_layer_filters", "unit_patterns", "negati
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    """Three inspected variants; the first has no negatives."""
+    """Three inspected variants, the first without negatives."""
     found = synthetic.write_inspections(tmp_path_factory.mktemp("inspections"), VARIANTS)
     return FigureInputs(VARIANTS, inspections=found, titles={"ecc": "ECC"}, classes=tuple("abcdefghij"))
 
 
 def only(tmp_path, *arrays):
-    """FigureInputs of one variant of which these arrays are shown."""
+    """Return inputs of one variant with these arrays."""
     path = tmp_path / "inspection.parquet"
     write_table(path, array_table(arrays, experiment="digits", variant="softmax", seed=0), {})
     return FigureInputs(("softmax",), inspections=(InspectionFile("softmax", 0, path),))
 
 
 def titles(figure):
-    """The panels' titles."""
+    """Return the panels' titles."""
     return [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
 
 
 def images(axes):
-    """The images of a panel."""
+    """Return the images of a panel."""
     return [np.asarray(image.get_array()) for image in axes.images]
 
 
 def test_they_are_drawn_from_the_inspections_alone(inputs):
-    """No other table is there; negatives have a figure only where some variant has any."""
+    """No other table is needed; negatives have a figure if any variant has them."""
     assert [name for name in available_figures(inputs) if name in NAMES] == tour_order(NAMES)
     without = replace(inputs, inspections=inputs.inspections[:1])
     assert set(NAMES) - set(available_figures(without)) == {"negative_examples"}
 
 
 def test_one_function_of_all_variants_is_one_line(inputs):
-    """Its values and its derivatives, in the look of the first variant that has it."""
+    """Values and derivatives are drawn in the first variant's style."""
     function, slope = draw("activation_functions", inputs).axes
     (line,), (derivative,) = function.lines, slope.lines
     assert line.get_color() == line_style(VARIANTS, "softmax")["color"]
@@ -62,7 +62,7 @@ def test_one_function_of_all_variants_is_one_line(inputs):
 
 
 def test_functions_that_differ_name_the_variants_that_have_them(inputs, tmp_path):
-    """Also where their names are the same."""
+    """This holds also for functions of the same name."""
     (relu,) = [one for one in synthetic.arrays("ecc") if one.kind == "activation"]
     leaky = replace(relu, values=relu.values * np.float32(0.5))
     other = only(tmp_path, leaky).inspections[0]
@@ -70,8 +70,8 @@ def test_functions_that_differ_name_the_variants_that_have_them(inputs, tmp_path
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["relu: softmax", "relu: ECC, hydra_ecc"]
 
 
-def test_filters_are_grey_where_the_weight_is_zero(inputs, tmp_path):
-    """Black and white are the largest weight of the variant in size."""
+def test_filters_are_gray_where_the_weight_is_zero(inputs, tmp_path):
+    """Black and white are the variant's largest absolute weight."""
     weights = np.array([[[0.0, 2.0], [-1.0, 1.0]]], np.float32)
     one, half = (replace(synthetic.arrays("ecc")[1], values=scale * weights) for scale in (1, 0.5))
     axes = draw("first_layer_filters", only(tmp_path, one, half)).axes[0]
@@ -80,16 +80,16 @@ def test_filters_are_grey_where_the_weight_is_zero(inputs, tmp_path):
     assert titles(draw("first_layer_filters", inputs)) == ["softmax", "ECC", "hydra_ecc"]
 
 
-def test_a_model_without_filters_says_so(tmp_path):
-    """Nor is anything else drawn of nothing."""
+def test_a_model_without_filters_has_a_note(tmp_path):
+    """Nothing else is drawn."""
     figure = draw("first_layer_filters", only(tmp_path))
     assert [text.get_text() for text in figure.axes[0].texts] == ["no weights that are images"]
     assert [text.get_text() for text in draw("activation_functions", only(tmp_path)).axes[0].texts] == ["none"]
     assert "no images of two classes" in draw("image_transition", only(tmp_path)).axes[1].texts[0].get_text()
 
 
-def test_what_excites_a_unit_stands_below_its_weights(inputs):
-    """Eight units, then the classes by name."""
+def test_exciting_images_are_below_the_weights(inputs):
+    """Eight units are followed by the classes by name."""
     axes = draw("unit_patterns", inputs).axes[0]
     drawn, shown = images(axes), synthetic.arrays("softmax")
     assert len(drawn) == 8 + 8 + 10
@@ -99,18 +99,18 @@ def test_what_excites_a_unit_stands_below_its_weights(inputs):
     assert [label.get_text() for label in axes.get_xticklabels()] == list("abcdefghij")
 
 
-def test_classes_have_colours(tmp_path):
-    """Three channels are colour; of any other number the mean is shown."""
+def test_images_of_classes_are_in_color(tmp_path):
+    """Three channels are shown in color, and otherwise their mean."""
     pixels = np.random.default_rng(0).uniform(0, 1, (3, 4, 4)).astype(np.float32)
     shown = next(one for one in synthetic.arrays("ecc") if one.kind == "class")
-    coloured, mixed = replace(shown, values=pixels), replace(shown, values=pixels[:2])
-    drawn = images(draw("unit_patterns", only(tmp_path, coloured, mixed)).axes[0])
+    colored, mixed = replace(shown, values=pixels), replace(shown, values=pixels[:2])
+    drawn = images(draw("unit_patterns", only(tmp_path, colored, mixed)).axes[0])
     assert np.array_equal(drawn[0], pixels.transpose(1, 2, 0))
     assert np.allclose(drawn[1], pixels[:2].mean(0))
 
 
 def test_variants_with_the_same_negatives_share_a_panel(inputs, tmp_path):
-    """Variants without any have none."""
+    """Variants without negatives have no panel."""
     assert titles(draw("negative_examples", inputs)) == ["ECC: overlay", "hydra_ecc: overlay"]
     same = replace(inputs.inspections[1], variant="hydra_ecc")
     figure = draw("negative_examples", replace(inputs, inspections=(*inputs.inspections[:2], same)))
@@ -119,7 +119,7 @@ def test_variants_with_the_same_negatives_share_a_panel(inputs, tmp_path):
 
 
 def test_the_ends_of_a_transition_are_named(inputs):
-    """Five images above the probabilities of all classes; those that stay improbable are grey and unnamed."""
+    """Five images are above the probabilities of all classes; improbable ones are gray and unnamed."""
     figure = draw("image_transition", inputs)
     assert titles(figure) == ["softmax", "ECC", "hydra_ecc"]
     above, below = figure.axes[0], figure.axes[3]
@@ -132,8 +132,8 @@ def test_the_ends_of_a_transition_are_named(inputs):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_many_variants_leave_a_page_of_paper(name, inputs, tmp_path):
-    """The note says how many are shown; on slides the shape is the same."""
+def test_many_variants_fit_on_a_page(name, inputs, tmp_path):
+    """The note states how many are shown, and slides have the same layout."""
     names = tuple(f"variant_{number}" for number in range(40))
     many = FigureInputs(names, inspections=synthetic.write_inspections(tmp_path, names))
     figure = draw(name, many)
@@ -146,13 +146,13 @@ def test_many_variants_leave_a_page_of_paper(name, inputs, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_variant_that_was_not_inspected_is_named(name, inputs):
-    """It is never silently absent."""
+    """It is not silently left out."""
     figure = draw(name, replace(inputs, inspections=(inputs.inspections[0], inputs.inspections[2])))
     assert "not inspected: ECC" in figure.get_supxlabel()
 
 
 def test_of_several_seeds_the_first_is_shown(inputs, tmp_path):
-    """Whatever their order."""
+    """The order of inspections does not matter."""
     weights = np.ones((1, 2, 2), np.float32)
     other = only(tmp_path, replace(synthetic.arrays("ecc")[1], values=weights)).inspections[0]
     seeds = (replace(other, seed=1), inputs.inspections[0])

@@ -1,4 +1,4 @@
-"""The transfer matrix and the diagnostics matrix say what the tables say."""
+"""The transfer matrix and the diagnostics matrix show the numbers of the tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ATTACKS = (
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def experiment(tmp_path_factory):
     """Every variant attacked through every other."""
     plan = synthetic.plan(VARIANTS, (0, 1), ATTACKS)
     return synthetic.write_experiment(tmp_path_factory.mktemp("made"), plan, samples=60)
@@ -35,11 +35,11 @@ def _texts(axes):
     return {tuple(round(one) for one in text.get_position()): text.get_text() for text in axes.texts}
 
 
-def test_each_field_is_the_lowest_accuracy_under_attacks_on_the_variant_of_its_row(made):
-    """Of two attacks on one model the stronger counts; the diagonal is the worst case; an ensemble has its own row."""
-    axes = draw("transfer_matrix", FigureInputs(VARIANTS, made.evaluations, made.summary)).axes[0]
+def test_each_field_is_the_lowest_accuracy_under_attacks_on_the_variant_of_its_row(experiment):
+    """The strongest attack counts, the diagonal is the worst case, and an ensemble has a row."""
+    axes = draw("transfer_matrix", FigureInputs(VARIANTS, experiment.evaluations, experiment.summary)).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [*VARIANTS, "all others"]
-    rows = [row for row in read_table(made.summary).to_pylist() if np.isclose(row["epsilon"], 0.1)]
+    rows = [row for row in read_table(experiment.summary).to_pylist() if np.isclose(row["epsilon"], 0.1)]
     accuracy = {(row["variant"], row["attack"]): row["robust_accuracy"] for row in rows}
     for column, target in enumerate(VARIANTS):
         for place, source in enumerate(VARIANTS):
@@ -48,21 +48,21 @@ def test_each_field_is_the_lowest_accuracy_under_attacks_on_the_variant_of_its_r
             expected = min(accuracy[target, attack] for attack in attacks)
             assert _texts(axes)[column, place] == f"{100 * expected:.1f}"
         assert _texts(axes)[column, 3] == f"{100 * accuracy[target, 'all']:.1f}"
-    assert len(list_transfers(read_table(made.summary), made.plan)) == 6 + 2 + 3
+    assert len(list_transfers(read_table(experiment.summary), experiment.plan)) == 6 + 2 + 3
 
 
-def test_what_was_not_attacked_is_a_dash(tmp_path):
-    """With one source there is one row; a variant that was never attacked at the budget has no number."""
+def test_a_pair_without_an_attack_is_a_dash(tmp_path):
+    """One source gives one row, and a variant that was not attacked has no number."""
     attacks = (ATTACKS[0], AttackDesign("from_ecc", "linf", (0.1,), without=("ecc", "softmax"), sources=("ecc",)))
-    made = synthetic.write_experiment(tmp_path, synthetic.plan(VARIANTS, (0,), attacks), samples=20)
-    axes = draw("transfer_matrix", FigureInputs(VARIANTS, made.evaluations, made.summary)).axes[0]
+    experiment = synthetic.write_experiment(tmp_path, synthetic.plan(VARIANTS, (0,), attacks), samples=20)
+    axes = draw("transfer_matrix", FigureInputs(VARIANTS, experiment.evaluations, experiment.summary)).axes[0]
     assert [_texts(axes)[column, 0] == "–" for column in range(3)] == [True, False, False]
 
 
-def test_figures_that_have_nothing_to_show_are_not_drawn(made, tmp_path):
-    """Without transfers there is no transfer matrix, and one variant is no pair."""
+def test_figures_that_have_nothing_to_show_are_not_drawn(experiment, tmp_path):
+    """Without transfers there is no transfer matrix, and without pairs no paired figure."""
     assert {"transfer_matrix", "paired_budgets"} <= set(
-        available_figures(FigureInputs(VARIANTS, made.evaluations, made.summary))
+        available_figures(FigureInputs(VARIANTS, experiment.evaluations, experiment.summary))
     )
     alone = synthetic.write_experiment(tmp_path, synthetic.plan(("ecc",), (0,), ATTACKS[:1]), samples=20)
     names = available_figures(FigureInputs(("ecc",), alone.evaluations, alone.summary))
@@ -70,8 +70,8 @@ def test_figures_that_have_nothing_to_show_are_not_drawn(made, tmp_path):
     assert {"transfer_matrix", "paired_budgets"}.isdisjoint(names)
 
 
-def test_verdicts_are_marks_the_gravest_over_seeds(tmp_path):
-    """One failing seed fails its variant; a check that applies nowhere has no row and is counted."""
+def test_verdicts_are_the_worst_over_seeds(tmp_path):
+    """One failing seed fails its variant; checks that do not apply are counted."""
     check, other, idle = list(CHECKS)[:3]
     of = {
         ("softmax", 0): [Measurement(check, "linf", 0.0), Measurement(other, None, 0.0)],

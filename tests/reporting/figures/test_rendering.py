@@ -1,4 +1,4 @@
-"""Figures as files: deterministic, marked, and without side effects on matplotlib."""
+"""Figure files: deterministic, marked, independent of matplotlib's settings."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def inputs(tmp_path_factory):
 
 
 def test_an_experiment_has_every_figure_whose_tables_it_has(inputs):
-    """With all tables all figures can be drawn, without one the figures that read it cannot."""
+    """A figure can be drawn if its tables exist."""
     assert available_figures(inputs) == list(TOUR)
     assert sorted(TOUR) == NAMES
     without = FigureInputs(inputs.variants, evaluations=inputs.evaluations, summary=inputs.summary)
@@ -68,7 +68,7 @@ def rendered(inputs, tmp_path_factory):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_tables_give_the_same_bytes(name, inputs, rendered, tmp_path):
-    """Drawing twice gives equal files in every format, and each carries its mark where a byte search finds it."""
+    """Drawing twice gives equal files in every format, and a byte search finds each file's mark."""
     first, second = rendered[name], write_figure(name, inputs, tmp_path, mark=MARK)
     assert [path.name for path in first] == [f"{name}.pdf", f"{name}.svg", f"{name}.png"]
     for one, other in zip(first, second, strict=True):
@@ -79,7 +79,7 @@ def test_the_same_tables_give_the_same_bytes(name, inputs, rendered, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_files_hold_no_time_and_no_place(name, inputs, rendered):
-    """Neither a date nor a folder of the machine is in a file."""
+    """Files hold neither dates nor folders of the machine."""
     pdf, svg, _ = rendered[name]
     assert b"CreationDate" not in pdf.read_bytes()
     assert b"<dc:date>" not in svg.read_bytes()
@@ -89,7 +89,7 @@ def test_files_hold_no_time_and_no_place(name, inputs, rendered):
 
 
 def test_another_process_gives_the_same_bytes(inputs, tmp_path):
-    """Hash seeds and what was drawn before make no difference."""
+    """Hash seeds and earlier figures make no difference."""
     (here,) = write_figure("heat_map", inputs, tmp_path / "here", formats=("svg",), mark=MARK)
     code = (
         "import sys; from pathlib import Path; from gauntlet.reporting.figures.drawing import write_figure\n"
@@ -105,7 +105,7 @@ def test_another_process_gives_the_same_bytes(inputs, tmp_path):
 
 
 def test_settings_of_matplotlib_neither_leak_in_nor_out(inputs, tmp_path):
-    """A user's own settings do not change a figure, and drawing does not change them."""
+    """A user's settings do not change a figure, and drawing does not change them."""
     (plain,) = write_figure("robust_accuracy", inputs, tmp_path / "plain", formats=("svg",))
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9, "svg.hashsalt": "other"}):
         before = dict(matplotlib.rcParams)
@@ -116,7 +116,7 @@ def test_settings_of_matplotlib_neither_leak_in_nor_out(inputs, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_figures_fit_a_paper_column(name, inputs):
-    """Each figure is as wide as one column or two, so that it is set without scaling its fonts."""
+    """Each figure is one or two columns wide, so that its fonts are not scaled."""
     width, height = draw(name, inputs).get_size_inches()
     assert width in (3.4, 7.0)
     assert height <= 9.5
@@ -124,7 +124,7 @@ def test_figures_fit_a_paper_column(name, inputs):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_cut_off_at_the_edge(name, rendered):
-    """Every figure keeps a white edge: labels and legends are inside the page."""
+    """Every figure has a white edge."""
     image = Image.open(rendered[name][2]).convert("L")
     width, height = image.size
     edges = [(0, 0, width, 2), (0, height - 2, width, height), (0, 0, 2, height), (width - 2, 0, width, height)]
@@ -132,33 +132,33 @@ def test_nothing_is_cut_off_at_the_edge(name, rendered):
 
 
 def test_missing_tables_are_named(tmp_path):
-    """A figure whose tables are not there says which, and writes nothing."""
+    """A figure without its tables names them and writes no file."""
     with pytest.raises(InputError, match=r"certificate_distance.*certificates, evaluations"):
         write_figure("certificate_distance", FigureInputs(("a",)), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_figure_gets_the_nearest_name(inputs, tmp_path):
-    """A misspelt name is answered with the right one."""
+    """A misspelt figure is refused with the right name."""
     with pytest.raises(InputError, match="robust_accuracy"):
         write_figure("robust_acuracy", inputs, tmp_path)
 
 
 @pytest.mark.parametrize("mark", ["a<b", "a&b", "(x)", "back\\slash", "é", "line\nbreak"])
 def test_marks_that_a_format_would_escape_are_refused(mark, inputs, tmp_path):
-    """What would not be found again as raw bytes is refused before anything is drawn."""
+    """A mark that could not be found as raw bytes is refused before drawing."""
     with pytest.raises(ValueError, match="mark"):
         write_figure("heat_map", inputs, tmp_path, mark=mark)
 
 
 def test_an_unknown_format_is_refused(inputs, tmp_path):
-    """Only the formats whose metadata is controlled are written."""
+    """Only formats with deterministic metadata are written."""
     with pytest.raises(ValueError, match="jpg"):
         write_figure("heat_map", inputs, tmp_path, formats=("jpg",))
 
 
-def test_inputs_are_found_beside_the_results(inputs, tmp_path):
-    """From one results file the tables around it are found, ids read from the folders' names."""
+def test_inputs_are_found_next_to_the_results(inputs, tmp_path):
+    """The tables around a results file are found, with ids from folder names."""
     results = tmp_path / "digits"
     placed = {
         "evaluations.parquet": inputs.evaluations,

@@ -1,4 +1,4 @@
-"""The page in a real browser: what a reader sees, points at, presses and prints."""
+"""The page in a real browser: display, pointer, keyboard and print."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RIGHT, DOWN, UP, ENTER, ESCAPE, TAB = "\ue014", "\ue015", "\ue013", "\ue007", "\
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A page with all that a page can have: a missing cell, a flag, certificates, images, origins, two figures."""
+    """A page with every feature: a missing cell, a flag, certificates, images, origins, two figures."""
     browser.require_browser()
     folder = tmp_path_factory.mktemp("page")
     plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1), synthetic.ATTACKS)
@@ -78,7 +78,7 @@ def page(chromium, written):
 
 
 def shown(page, selector=ROWS):
-    """Give the texts of the lines that are shown."""
+    """Return the texts of the visible lines."""
     return page.ask(
         "return [...document.querySelectorAll(arguments[0])].filter(row => row.offsetParent !== null)"
         ".map(one => (one.cells ? [...one.cells] : [one]).map(cell => cell.textContent.trim()).join(' '))",
@@ -87,12 +87,12 @@ def shown(page, selector=ROWS):
 
 
 def settle(page):
-    """Wait until a filter that is being typed has been applied."""
+    """Wait until a typed filter has been applied."""
     page.driver.execute_async_script("setTimeout(arguments[0], 150)")
 
 
 def choose(page, form, label, value):
-    """Choose an entry of a selection by the words beside it."""
+    """Select an option by its label."""
     page.ask(
         "const field = [...document.querySelectorAll(arguments[0] + ' .field')]"
         ".find(one => one.innerText.startsWith(arguments[1])).querySelector('select');"
@@ -105,7 +105,7 @@ def choose(page, form, label, value):
 
 
 def click(page, element):
-    """Press an element once it stands still in the middle of the window: what comes into sight is laid out then."""
+    """Click an element once it is at rest in the middle of the window, since content is laid out when visible."""
     for _ in range(2):
         page.ask("arguments[0].scrollIntoView({block: 'center'})", element)
         settle(page)
@@ -113,12 +113,12 @@ def click(page, element):
 
 
 def lines(page):
-    """Count the curves that are drawn."""
+    """Count the drawn curves."""
     return page.ask("return document.querySelectorAll('#curves-chart .line').length")
 
 
-def test_it_loads_without_a_complaint_and_without_a_request(chromium, written):
-    """The console is silent, and the only file that is asked for is the page itself."""
+def test_it_loads_without_console_messages_or_requests(chromium, written):
+    """The only file requested is the page itself."""
     chromium.complaints()
     chromium.requests()
     path = written[0] / "report.html"
@@ -129,7 +129,7 @@ def test_it_loads_without_a_complaint_and_without_a_request(chromium, written):
 
 
 def test_no_other_script_may_run_and_nothing_may_be_fetched(page):
-    """What a page's policy forbids the browser refuses: a script that was put in, and any request."""
+    """The browser refuses an injected script and any request by the page's policy."""
     page.ask(
         "const script = document.createElement('script'); script.textContent = 'window.intruded = true';"
         "document.body.append(script); const image = new Image(); image.src = 'file:///tmp/x.png';"
@@ -143,7 +143,7 @@ def test_no_other_script_may_run_and_nothing_may_be_fetched(page):
 
 
 def test_cells_are_filtered_by_words_and_by_choice(page):
-    """Lines that do not fit disappear, the count is told, and all come back."""
+    """Lines that do not match disappear, the count is shown, and all return."""
     whole = shown(page)
     assert len(whole) == 36
     page.find("#cells-filter input").send_keys("ecc cw")
@@ -161,8 +161,8 @@ def test_cells_are_filtered_by_words_and_by_choice(page):
     assert shown(page) == whole
 
 
-def test_any_column_sorts_and_what_is_missing_stays_last(page):
-    """Up, down and back to the order of the plan; numbers as numbers."""
+def test_any_column_sorts_with_missing_values_last(page):
+    """A column sorts up, down and back to the plan's order, numbers by value."""
     whole = shown(page)
     (button,) = [one for one in page.all("#cells-table .sort") if one.text == "fooled"]
     orders = []
@@ -180,7 +180,7 @@ def test_any_column_sorts_and_what_is_missing_stays_last(page):
 
 
 def test_variants_attacks_and_norms_change_the_curves(page):
-    """One bold line per chosen variant, a thin one per chosen attack, other budgets in another norm."""
+    """Each chosen variant has a bold line, each attack a thin one, and norms have their own budgets."""
     assert lines(page) == 3
     first = page.find("#curves-chart").text
     click(page, page.find("#curves-variants .list input"))
@@ -196,58 +196,58 @@ def test_variants_attacks_and_norms_change_the_curves(page):
     assert lines(page) == 3
 
 
-def test_pointing_at_a_mark_tells_its_number(page, written):
-    """What the tip says is the summary's number; the same is told to those who do not see it."""
+def test_pointing_at_a_mark_shows_its_number(page, written):
+    """The tip has the summary's number, and so has the text for screen readers."""
     page.ask("document.querySelector('#curves').scrollIntoView()")
     page.ask(
         "const mark = document.querySelectorAll('#curves-chart .mark')[3].getBoundingClientRect();"
         "document.querySelector('#curves-chart svg').dispatchEvent(new PointerEvent('pointermove',"
         "{clientX: mark.x + mark.width / 2, clientY: mark.y + mark.height / 2}))"
     )
-    told = page.find("#curves-chart .tip").text
-    assert told == page.find("#curves-told").text
+    text = page.find("#curves-chart .tip").text
+    assert text == page.find("#curves-told").text
     row = next(
         row
         for row in read_table(written[1].summary).to_pylist()
         if (row["variant"], row["attack"], row["epsilon"]) == ("softmax", "worst:linf", 0.1)
     )
-    assert told.startswith(f"softmax, worst case, ε = 0.1: {100 * row['robust_accuracy']:.1f} %*")
+    assert text.startswith(f"softmax, worst case, ε = 0.1: {100 * row['robust_accuracy']:.1f} %*")
 
 
-def test_curves_are_walked_with_the_keyboard(page):
-    """Arrow keys go from mark to mark and from line to line, Enter tells where one comes from, Escape comes back."""
+def test_curves_are_navigated_with_the_keyboard(page):
+    """Arrow keys move between marks and lines, Enter opens the origin, Escape returns."""
     page.ask("document.querySelector('#curves-chart svg').focus()")
-    told = [page.find("#curves-told").text]
+    texts = [page.find("#curves-told").text]
     for key in (RIGHT, RIGHT, DOWN, UP):
         page.press(key)
-        told.append(page.find("#curves-told").text)
-    assert ", clean: " in told[0]
-    assert "ε = 0.03:" in told[2]
-    assert all(one != other for one, other in pairwise(told))
+        texts.append(page.find("#curves-told").text)
+    assert ", clean: " in texts[0]
+    assert "ε = 0.03:" in texts[2]
+    assert all(one != other for one, other in pairwise(texts))
     page.press(ENTER)
     assert page.find("#origin").is_displayed()
-    assert page.find("#origin .shown").text == told[-1]
+    assert page.find("#origin .shown").text == texts[-1]
     page.press(ESCAPE)
     assert not page.find("#origin").is_displayed()
 
 
-def test_a_number_leads_to_where_it_comes_from_by_mouse(page, written):
-    """Query, cells with recipe, commit, configuration and the command that makes each again."""
+def test_a_click_on_a_number_opens_its_origin(page, written):
+    """It shows query, cells with recipe, commit, configuration, and the command to repeat each."""
     cell = page.find(f"{ROWS} td:nth-child(7)")
     number = cell.text
     click(page, cell)
-    told = page.find("#origin").text
+    text = page.find("#origin").text
     row = read_table(written[1].origins).to_pylist()[0]
     assert page.find("#origin .shown").text == number
-    assert "gauntlet evaluate --experiment digits --variant softmax --seed 0 --attack fgsm --force" in told
+    assert "gauntlet evaluate --experiment digits --variant softmax --seed 0 --attack fgsm --force" in text
     for expected in (COMMIT, row["recipe"], row["digest"], '"steps": 40'):
-        assert expected in told
+        assert expected in text
     click(page, page.find("#origin .close"))
     assert not page.find("#origin").is_displayed()
 
 
-def test_a_number_leads_to_where_it_comes_from_by_keyboard(page):
-    """A table is one stop of the Tab key; arrow keys walk in it, over blanks, and focus comes back afterwards."""
+def test_the_keyboard_opens_a_numbers_origin(page):
+    """A table is one Tab stop, arrow keys move in it, and focus returns afterwards."""
     focused = "return document.activeElement.innerText.trim()"
     assert page.ask("return document.querySelectorAll('table[data-kind=worst] td[tabindex]').length") == 2
     page.ask("document.querySelector('table[data-kind=worst] td[tabindex]').focus()")
@@ -269,9 +269,9 @@ def test_a_number_leads_to_where_it_comes_from_by_keyboard(page):
 
 
 @pytest.mark.parametrize("kind", ["worst", "single"])
-def test_clean_accuracy_is_the_model_s_own(page, kind):
-    """Masked gradients cannot raise it, and no attack stands in its title; robust accuracy beside it has both."""
-    told = []
+def test_clean_accuracy_names_no_attack_and_has_no_flag(page, kind):
+    """The robust accuracy next to it has both."""
+    texts = []
     for column in ("clean", "robust"):
         place = f"table[data-kind={kind}] th[data-q={column}]"
         number = page.ask(
@@ -281,16 +281,16 @@ def test_clean_accuracy_is_the_model_s_own(page, kind):
             f"table[data-kind={kind}] tbody tr[data-variant=ecc]",
         )
         page.ask("arguments[0].click()", number)
-        told.append((page.find("#origin-title").text, "gradients look masked" in page.find("#origin").text))
+        texts.append((page.find("#origin-title").text, "gradients look masked" in page.find("#origin").text))
         page.press(ESCAPE)
-    assert told[0] == ("Clean accuracy: ecc", False)
-    assert told[1][0].startswith("Robust accuracy at ε = ")
-    assert told[1][1]
+    assert texts[0] == ("Clean accuracy: ecc", False)
+    assert texts[1][0].startswith("Robust accuracy at ε = ")
+    assert texts[1][1]
 
 
 @pytest.mark.parametrize("kind", ["worst", "single", "cell", "certified", "cost", "check"])
-def test_the_query_that_is_shown_gives_the_number_that_is_shown(page, written, kind):
-    """Some numbers of every table: what the reader can copy runs in the folder of the results and gives the same."""
+def test_the_shown_query_returns_the_shown_number(page, written, kind):
+    """The query runs in the results folder as copied, for some numbers of every table."""
     cells = page.all(f"table[data-kind={kind}] tbody td:not(.name)")
     tried = 0
     for cell in cells[:: max(1, len(cells) // 7)]:
@@ -311,7 +311,7 @@ def test_the_query_that_is_shown_gives_the_number_that_is_shown(page, written, k
 
 
 def test_a_phone_scrolls_down_only(chromium, written):
-    """At 390 pixels nothing sticks out sideways, in the page or in an open origin; tables scroll by themselves."""
+    """At 390 pixels nothing exceeds the width, in the page or an open origin; tables scroll themselves."""
     chromium.open(written[0] / "report.html", width=390, height=844)
     assert chromium.ask("return document.documentElement.scrollWidth") == 390
     chromium.ask("document.querySelector('table[data-kind=worst] td[tabindex]').click()")
@@ -350,9 +350,9 @@ return found;
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_contrast_is_enough_in_the_light_and_in_the_dark(chromium, written, dark):
-    """Text has 4.5 to 1 against what is behind it; curves 3 to 1 in the dark, and 2 to 1 in the light.
+    """Text has a contrast of 4.5 to 1; curves 3 to 1 in the dark mode, and 2 to 1 in the light one.
 
-    The palette of the figures is of Okabe and Ito, some of which are pale on white; dashes and marks tell lines apart.
+    The palette of the figures is of Okabe and Ito, some of which are pale on white; dashes and marks distinguish lines.
     """
     chromium.open(written[0] / "report.html", dark=dark)
     ground = chromium.ask("return getComputedStyle(document.body).backgroundColor")
@@ -364,8 +364,8 @@ def test_contrast_is_enough_in_the_light_and_in_the_dark(chromium, written, dark
     assert [one for one in found if one[2] < least[one[0]]] == []
 
 
-def test_paper_shows_everything(page, tmp_path):
-    """What is filtered away, folded or scrolled out of sight is printed; controls are not."""
+def test_print_shows_everything(page, tmp_path):
+    """Filtered, folded and hidden parts are printed, and controls are not."""
     page.find("#cells-filter input").send_keys("nothing fits this")
     settle(page)
     assert shown(page) == []
@@ -384,7 +384,7 @@ def test_paper_shows_everything(page, tmp_path):
 
 @pytest.mark.parametrize("width", [390, 1280, 1600])
 def test_the_printed_chart_fits_the_paper_and_names_its_lines(chromium, written, width):
-    """However wide the window is: no layout of the window's reaches the paper. Afterwards the chart is as before."""
+    """The window's width does not matter, and the chart is restored afterwards."""
     chromium.open(written[0] / "report.html", width=width)
     click(chromium, chromium.all("#curves-variants .list input")[1])
     click(chromium, chromium.all("#curves-attacks input")[1])
@@ -410,7 +410,7 @@ def test_the_printed_chart_fits_the_paper_and_names_its_lines(chromium, written,
 
 
 def test_the_gallery_shows_what_is_chosen(page):
-    """Images of the chosen attack and variant, each with both classes and its distance."""
+    """Images of the chosen attack and variant have both classes and the distance."""
     choose(page, "#gallery-controls", "attack", "cw")
     choose(page, "#gallery-controls", "variant", "ecc")
     titles = [one.text for one in page.all("#gallery-images h3")]
@@ -424,7 +424,7 @@ def test_the_gallery_shows_what_is_chosen(page):
 
 
 def test_images_of_all_attacks_are_printed(chromium, written):
-    """Whatever is chosen; afterwards that alone is there again."""
+    """Afterwards the chosen ones are shown again."""
     chromium.open(written[0] / "report.html")
     count = "return document.querySelectorAll('#gallery-images h3').length"
     before = chromium.ask(count)
@@ -435,7 +435,7 @@ def test_images_of_all_attacks_are_printed(chromium, written):
 
 
 def test_a_name_with_markup_stays_a_name(chromium, tmp_path):
-    """Names that would end the script, or be markup, are shown as they are by everything that the script makes."""
+    """Names with markup are shown as text wherever the script writes them."""
     hostile = "</script><img src=x onerror=window.intruded=1>'"
     attack = synthetic.AttackDesign(hostile, "linf", (0.1, 0.3))
     plan = synthetic.ExperimentDesign(hostile, (hostile,), (0,), (attack,))
@@ -458,8 +458,8 @@ def test_a_name_with_markup_stays_a_name(chromium, tmp_path):
     assert chromium.complaints() == []
 
 
-def test_without_its_script_the_page_still_says_everything(chromium, written):
-    """Where scripts are forbidden the tables and figures are there, and nothing that would do nothing."""
+def test_without_its_script_the_page_is_complete(chromium, written):
+    """Tables and figures are there, and controls without effect are not."""
     chromium.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         chromium.open(written[0] / "report.html")

@@ -1,4 +1,4 @@
-"""Every number on the page equals a query on the results file: random ones of all tables, and of a lone file's page."""
+"""Every number on the page equals its query on the results file, for random numbers of all tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support import synthetic
 
 
 class Tables(HTMLParser):
-    """Collects every number of a table: what the attributes of table, line and column say of it, and its text."""
+    """Parser that collects every number of a table with the attributes of table, row and column."""
 
     def __init__(self, text):
         super().__init__()
@@ -29,7 +29,7 @@ class Tables(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        """Note whose number comes next."""
+        """Record the cell whose number follows."""
         data = {name.removeprefix("data-"): value for name, value in attrs if name.startswith("data-")}
         if tag == "table":
             self._table, self._columns = data, []
@@ -44,12 +44,12 @@ class Tables(HTMLParser):
             self._cell = ({**self._table, **self._line, **column}, []) if wanted else None
 
     def handle_data(self, data):
-        """Keep the words of a cell."""
+        """Collect the text of a cell."""
         if self._cell is not None and data.strip():
             self._cell[1].append(data.strip())
 
     def handle_endtag(self, tag):
-        """Keep a number that is there."""
+        """Record the number of a cell."""
         if tag == "td" and self._cell is not None:
             ids, words = self._cell
             if words and words[0] != "–":
@@ -63,8 +63,8 @@ def literal(value):
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def asked(folder, ids):
-    """Put what is known of a number into the query that the page shows for it, and ask it."""
+def query_result(folder, ids):
+    """Fill the query of a number and return its result."""
     query = page_queries(())[f"{ids['kind']}.{ids['q']}"]
     files = {"rows": folder / "evaluations.parquet", "radii": folder / "certificates.parquet"}
     values = {name: literal(value) for name, value in {**ids, **files}.items()}
@@ -76,7 +76,7 @@ def asked(folder, ids):
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    """An experiment with a missing cell and with errors, where rounding in float32 matters; its page and inputs."""
+    """An experiment with a missing cell, errors and float32 rounding; its page and inputs."""
     folder = tmp_path_factory.mktemp("numbers")
     attacks = (
         *synthetic.ATTACKS,
@@ -95,14 +95,14 @@ def experiment(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["worst", "single", "cell", "certified", "cost"])
 @pytest.mark.parametrize("draw", range(3))
 def test_random_numbers_equal_their_queries(experiment, kind, draw):
-    """What is printed is what the query gives, to the digits that are printed."""
+    """The printed number equals the query's to the printed digits."""
     folder, _, numbers = experiment
     mine = [one for one in numbers if one[0]["kind"] == kind]
     assert {f"{kind}.{ids['q']}" for ids, _ in mine} == {
         name for name in page_queries(()) if name.startswith(f"{kind}.") and name != "worst.distance"
     }
     for ids, shown in random.Random(f"{kind} {draw}").sample(mine, min(25, len(mine))):
-        value = float(asked(folder, ids))
+        value = float(query_result(folder, ids))
         digits = len(shown.partition(".")[2])
         if ids["q"] in ("distance", "median") or (kind == "cost" and ids["q"].endswith("wards")):
             assert shown == (f"{value:.0f}" if value >= 1000 else f"{value:.3g}"), ids
@@ -111,7 +111,7 @@ def test_random_numbers_equal_their_queries(experiment, kind, draw):
 
 
 def test_the_gallery_shows_each_attack_on_each_variant_before_any_twice(experiment):
-    """A page has room for so many images: what is left out is counted, and none is shown at the cost of a first one."""
+    """The number of images is limited, and those left out are counted."""
     _, inputs, _ = experiment
     whole = read_gallery(inputs)
     assert whole.left_out == 0
@@ -127,8 +127,8 @@ def test_the_gallery_shows_each_attack_on_each_variant_before_any_twice(experime
     )
 
 
-def test_images_are_told_with_their_rows(experiment):
-    """Class, class given and distance of an image are those of its row."""
+def test_images_are_labeled_by_their_rows(experiment):
+    """Label, prediction and distance of an image are those of its row."""
     folder, inputs, _ = experiment
     for one in read_gallery(inputs).entries:
         for image in one["images"][:2]:
@@ -146,7 +146,7 @@ def test_images_are_told_with_their_rows(experiment):
 
 
 def test_a_lone_results_file_has_a_page(experiment, tmp_path):
-    """All that is needed is evaluations.parquet: tables, curves and figures of it, in an empty folder."""
+    """A page with tables, curves and figures needs evaluations.parquet only."""
     folder, _, numbers = experiment
     shutil.copy(folder / "evaluations.parquet", tmp_path)
     report_from_results(tmp_path / "evaluations.parquet", tmp_path / "page.html")

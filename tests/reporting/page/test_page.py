@@ -39,7 +39,7 @@ VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
 class Page(HTMLParser):
-    """Checks that tags nest, and collects attributes and text."""
+    """Parser that checks that tags nest, and collects attributes and text."""
 
     def __init__(self, text):
         super().__init__()
@@ -60,13 +60,13 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        """Keep the text."""
+        """Collect the text."""
         self.text.append(data)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """An experiment with a missing cell, and two figures of it."""
+def experiment(tmp_path_factory):
+    """An experiment with a missing cell and two figures."""
     plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1), synthetic.ATTACKS[:5])
     folder = tmp_path_factory.mktemp("experiment")
     experiment = synthetic.write_experiment(folder, plan, samples=60, absent=synthetic.cells(plan)[1:2])
@@ -78,25 +78,25 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def text(made):
-    """The page of that experiment."""
-    _, inputs, figures = made
+def text(experiment):
+    """The page of the experiment."""
+    _, inputs, figures = experiment
     failures = {"evaluate digits variant=softmax seed=0 attack=pgd": "CUDA out of memory <after> 3 attempts"}
     return render_report(inputs, figures=figures, mark=MARK, failures=failures)
 
 
-def test_every_variant_attack_and_cell_is_there(made, text):
-    """Each variant, attack and planned cell has its line, missing ones as such."""
-    plan, _, _ = made
+def test_every_variant_attack_and_cell_has_a_line(experiment, text):
+    """Missing cells are marked."""
+    plan, _, _ = experiment
     words = " ".join(" ".join(Page(text).text).split())
     for variant, seed, attack in plan.cells():
         assert f"{variant} {seed} {attack}" in words
     assert "softmax 0 pgd L∞ missing" in words
 
 
-def test_headline_numbers_are_those_of_the_summary(made, text):
-    """The worst case of every variant and budget stands in the page with both intervals."""
-    _, inputs, _ = made
+def test_headline_numbers_are_those_of_the_summary(experiment, text):
+    """The worst case of every variant and budget has both intervals."""
+    _, inputs, _ = experiment
     shown = re.sub(r"<[^>]*>", " ", text)
     for row in read_table(inputs.summary).to_pylist():
         if row["attack"].startswith("worst:"):
@@ -106,9 +106,9 @@ def test_headline_numbers_are_those_of_the_summary(made, text):
             assert re.search(rf"\b{re.escape(mean)}{flag}\s*± {100 * half:.1f} \[{re.escape(low)}", shown)
 
 
-def test_cells_and_certificates_are_counted_from_the_samples(made, text):
-    """What the tables of cells and certificates say equals a count of the rows."""
-    _, inputs, _ = made
+def test_cells_and_certificates_are_counted_from_the_samples(experiment, text):
+    """Their tables equal counts of the rows."""
+    _, inputs, _ = experiment
     words = " ".join(" ".join(Page(text).text).split())
     rows = [
         row
@@ -129,15 +129,15 @@ def test_cells_and_certificates_are_counted_from_the_samples(made, text):
 
 
 def rounded(value):
-    """Write a number as the page does."""
+    """Return a number in the page's format."""
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def test_costs_and_optimality_are_told_per_attack(made, tmp_path):
-    """What a broken sample cost over all models together, and the mean of their optimalities; unknown is a dash."""
-    plan, inputs, _ = made
-    makings = {key: AttackRun(30.0, "gauntlet", "1.2") for key in plan.cells() if key[2] != "cw"}
-    table = measure_attacks(inputs.evaluations, makings)
+def test_costs_and_optimality_are_listed_per_attack(experiment, tmp_path):
+    """Costs per broken sample and mean optimality over models; unknown values are a dash."""
+    plan, inputs, _ = experiment
+    runs = {key: AttackRun(30.0, "gauntlet", "1.2") for key in plan.cells() if key[2] != "cw"}
+    table = measure_attacks(inputs.evaluations, runs)
     write_table(tmp_path / "attacks.parquet", table, {}, volatile=ATTACKS_VOLATILE)
     page = Page(render_report(replace(inputs, attacks=tmp_path / "attacks.parquet"), figures={}))
     words = " ".join(" ".join(page.text).split())
@@ -152,8 +152,8 @@ def test_costs_and_optimality_are_told_per_attack(made, tmp_path):
         assert f"{attack} {norm} {library} {numbers}" in words
 
 
-def test_failures_and_missing_cells_are_said_above_and_listed_below(text):
-    """Nobody reads the numbers without learning what is not in them."""
+def test_failures_and_missing_cells_are_announced_and_listed(text):
+    """A warning precedes the numbers, and a section lists the cells."""
     page = Page(text)
     words = " ".join(" ".join(page.text).split())
     assert "1 of 30 cells are missing" in words
@@ -162,8 +162,8 @@ def test_failures_and_missing_cells_are_said_above_and_listed_below(text):
     assert "&lt;after&gt;" in text
 
 
-def test_a_whole_experiment_says_that_nothing_is_missing(tmp_path):
-    """Without holes there is no warning, and the section says so."""
+def test_a_complete_experiment_has_no_warning(tmp_path):
+    """The section states that no cell is missing."""
     plan = synthetic.plan(("softmax",), (0, 1), synthetic.ATTACKS[:1])
     experiment = synthetic.write_experiment(tmp_path, plan, samples=20)
     text = render_report(FigureInputs(plan.variants, experiment.evaluations, experiment.summary), figures={})
@@ -171,8 +171,8 @@ def test_a_whole_experiment_says_that_nothing_is_missing(tmp_path):
     assert "every planned cell is there" in text
 
 
-def test_the_page_needs_nothing_else(text):
-    """No link out, no file: what is loaded is in the page, links stay in it, and only the page's own script may run."""
+def test_the_page_is_self_contained(text):
+    """It has no external link or file, and allows its own script only."""
     page = Page(text)
     policy = next(value for _, name, value in page.attributes if name == "content" and "default-src" in value)
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
@@ -191,9 +191,9 @@ def test_the_page_needs_nothing_else(text):
     assert "url(" not in text
 
 
-def test_figures_are_embedded_with_their_captions(made, text):
-    """Each figure is there as data, with a text for those who do not see it."""
-    _, _, figures = made
+def test_figures_are_embedded_with_their_captions(experiment, text):
+    """Each figure is embedded as data with an alternative text."""
+    _, _, figures = experiment
     page = Page(text)
     sources = [value for _, name, value in page.attributes if name == "src"]
     assert [source.split(";")[0] for source in sources] == ["data:image/svg+xml", "data:image/png"]
@@ -203,14 +203,14 @@ def test_figures_are_embedded_with_their_captions(made, text):
 
 
 def test_ids_are_unique(text):
-    """No two sections share an anchor."""
+    """No two elements share an anchor."""
     ids = Page(text).ids
     assert len(ids) == len(set(ids))
 
 
-def test_the_same_files_give_the_same_bytes(made, text, tmp_path):
-    """The page holds no time and no place, and its mark can be found by a byte search near its beginning."""
-    _, inputs, figures = made
+def test_the_same_files_give_the_same_bytes(experiment, text, tmp_path):
+    """The page holds neither time nor folder, and its mark is near its beginning."""
+    _, inputs, figures = experiment
     write_report(tmp_path / "a.html", inputs, figures=figures, mark=MARK)
     write_report(tmp_path / "b.html", inputs, figures=figures, mark=MARK)
     content = (tmp_path / "a.html").read_bytes()
@@ -220,7 +220,7 @@ def test_the_same_files_give_the_same_bytes(made, text, tmp_path):
 
 
 def test_hostile_names_stay_text(tmp_path):
-    """Names with markup, from tables made elsewhere, appear as they are and open no tag."""
+    """Markup in names is escaped."""
     hostile = "<script>alert(1)</script>"
     attack = AttackDesign('"><img src=x onerror=alert(2)>', "linf", (0.1,))
     plan = ExperimentDesign(hostile, (hostile, "plain"), (0,), (attack,))
@@ -244,7 +244,7 @@ def test_hostile_names_stay_text(tmp_path):
 
 
 def test_provenance_of_the_table_is_shown(tmp_path):
-    """What made the samples stands at the end of the page, nested values readable."""
+    """The recipe of the samples is at the end, with nested values readable."""
     plan = synthetic.plan(("softmax",), (0,), synthetic.ATTACKS[:1])
     files = synthetic.write_evaluations(tmp_path, plan, samples=10)
     metadata = {"gauntlet.commit": "deadbeef", "gauntlet.recipe": '{"stage":"aggregate","slice":{"seeds":[0]}}'}
@@ -257,7 +257,7 @@ def test_provenance_of_the_table_is_shown(tmp_path):
 
 
 def test_an_experiment_without_attacks_has_a_page(tmp_path):
-    """Training curves may be all there is."""
+    """It may have training curves only."""
     plan = synthetic.plan(attacks=())
     write_table(tmp_path / "evaluations.parquet", EVALUATION_SCHEMA.empty_table(), plan.metadata())
     write_table(tmp_path / "summary.parquet", summarize(tmp_path / "evaluations.parquet"), plan.metadata())
@@ -266,9 +266,9 @@ def test_an_experiment_without_attacks_has_a_page(tmp_path):
     assert "4 variants, 0 attacks; nothing was measured" in words
 
 
-def test_what_cannot_be_shown_is_refused(made, tmp_path):
-    """A figure that is missing or of another type, and a missing table, are named."""
-    _, inputs, _ = made
+def test_missing_figures_and_tables_are_refused(experiment, tmp_path):
+    """Missing figures and tables and unknown formats are named."""
+    _, inputs, _ = experiment
     with pytest.raises(InputError, match=r"gone\.svg"):
         render_report(inputs, figures={"heat_map": tmp_path / "gone.svg"})
     with pytest.raises(InputError, match=r"\.pdf"):
@@ -277,9 +277,9 @@ def test_what_cannot_be_shown_is_refused(made, tmp_path):
         render_report(replace(inputs, summary=None), figures={})
 
 
-def test_diagnostics_stand_on_the_page_with_their_evidence(made, tmp_path):
-    """The gravest verdict per check and variant, the words of what failed, and which variants are in doubt."""
-    _, inputs, figures = made
+def test_diagnostics_are_shown_with_their_evidence(experiment, tmp_path):
+    """The worst verdict per check and variant, evidence of failures, and flagged variants are shown."""
+    _, inputs, figures = experiment
     found = {
         "softmax": Measurement.share("unbounded_budget", "linf", [], 20, "PGD reaches all"),
         "ecc": Measurement.share("unbounded_budget", "linf", range(15), 20, "PGD <does> not reach them"),

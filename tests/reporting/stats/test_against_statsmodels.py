@@ -1,4 +1,4 @@
-"""Intervals, tests and adjustments beside those of statsmodels, on numbers drawn at random."""
+"""Intervals, tests and adjustments against statsmodels, on random numbers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PATIENT = settings(deadline=None)
 @given(counts=st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), confidence=CONFIDENCE)
 @PATIENT
 def test_intervals_of_a_proportion(interval, method, counts, confidence):
-    """Any count, also none and all."""
+    """They agree for any count, also none and all."""
     expected = proportion_confint(*counts, alpha=1 - confidence, method=method)
     np.testing.assert_allclose(interval(*counts, confidence=confidence), expected, atol=1e-9)
 
@@ -39,7 +39,7 @@ def test_intervals_of_a_proportion(interval, method, counts, confidence):
 @given(st.lists(SHARE, min_size=2, max_size=10).filter(lambda values: np.std(values) > 1e-6), CONFIDENCE)
 @PATIENT
 def test_the_interval_of_a_mean(values, confidence):
-    """Student's, over seeds."""
+    """Student's interval over seeds agrees."""
     expected = DescrStatsW(values).tconfint_mean(alpha=1 - confidence)
     np.testing.assert_allclose(t_interval(values, confidence=confidence), expected, rtol=1e-9, atol=1e-12)
 
@@ -47,7 +47,7 @@ def test_the_interval_of_a_mean(values, confidence):
 @given(COUNT, COUNT, COUNT, COUNT)
 @PATIENT
 def test_mcnemars_exact_test(both, first, second, neither):
-    """With one replicate the sign-flip test is it."""
+    """With one replicate the sign-flip test is McNemar's."""
     expected = mcnemar([[both, first], [second, neither]], exact=True).pvalue if first + second else 1.0
     assert sign_flip_test([second, both + neither, first]) == pytest.approx(expected, rel=1e-9)
 
@@ -55,7 +55,7 @@ def test_mcnemars_exact_test(both, first, second, neither):
 @given(*[st.integers(1, 12)] * 4, CONFIDENCE)
 @PATIENT
 def test_newcombes_interval_without_correlation(one, not_one, other, not_other, confidence):
-    """Where the two classifiers are independent, it is his interval for independent proportions (method 10)."""
+    """For independent classifiers it is Newcombe's method 10."""
     # The products of two margins are a table without correlation.
     joint = np.outer([not_one, one], [not_other, other])
     n, right = joint.sum(), (joint[1].sum(), joint[:, 1].sum())
@@ -67,7 +67,7 @@ def test_newcombes_interval_without_correlation(one, not_one, other, not_other, 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 40])
 def test_holms_adjustment(size):
-    """Ties, small ones and ones among them."""
+    """It agrees also with ties, small values and ones."""
     draw = np.random.default_rng(size)
     p_values = np.concatenate([draw.random(size) ** 4, np.round(draw.random(size), 1), [1.0]])
     np.testing.assert_allclose(holm(p_values), multipletests(p_values, method="holm")[1], rtol=1e-12)

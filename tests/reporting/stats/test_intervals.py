@@ -1,4 +1,4 @@
-"""Intervals against scipy's own."""
+"""Intervals against those of scipy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_t_interval_agrees_with_scipy(values, confidence):
 
 
 def test_t_interval_works_along_an_axis():
-    """A table of values gives one interval a column."""
+    """A table of values has one interval per column."""
     table = np.random.default_rng(0).random((4, 3))
     low, high = t_interval(table, axis=0)
     expected = [t_interval(column) for column in table.T]
@@ -43,14 +43,14 @@ def test_t_interval_works_along_an_axis():
 
 
 def test_one_value_has_no_t_interval():
-    """A single seed says nothing about the spread over seeds."""
+    """A single seed has no interval over seeds."""
     assert np.isnan(t_interval([0.5])).all()
     assert np.isnan(t_interval(np.ones((1, 3)), axis=0)).all()
 
 
 @pytest.mark.parametrize("interval", [wilson_interval, clopper_pearson_interval])
 def test_no_trials_have_no_interval(interval):
-    """An empty cell among others is NaN and leaves the others alone."""
+    """An entry without trials is NaN and leaves the others unchanged."""
     low, high = interval([0, 3], [0, 10])
     assert np.isnan(low[0])
     assert np.isnan(high[0])
@@ -60,7 +60,7 @@ def test_no_trials_have_no_interval(interval):
 @pytest.mark.parametrize("interval", [wilson_interval, clopper_pearson_interval])
 @pytest.mark.parametrize("counts", [(-1, 10), (11, 10), (np.nan, 10)])
 def test_impossible_counts_are_refused(interval, counts):
-    """More successes than trials, or fewer than none, are an error rather than a number."""
+    """Negative successes, or more successes than trials, raise an error."""
     with pytest.raises(ValueError, match="successes"):
         interval(*counts)
 

@@ -1,4 +1,4 @@
-"""Tests and intervals for two classifiers on the same samples, and for seeds, against scipy's and against counting."""
+"""Tests and intervals for two classifiers on the same samples, and for seeds, against scipy and counts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def counts_of(differences, reach):
 
 
 def joint_of(first, second):
-    """Count samples by how many replicates of either are right; both are bool (replicates, samples)."""
+    """Count samples by the numbers of correct replicates of both; both are bool (replicates, samples)."""
     reach = len(first)
     joint = np.zeros((reach + 1, reach + 1))
     np.add.at(joint, (first.sum(0), second.sum(0)), 1)
@@ -40,7 +40,7 @@ def test_with_one_replicate_it_is_mcnemars_exact_test(only_first, only_second, s
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
 @settings(max_examples=60, deadline=None)
 def test_with_several_it_is_the_share_of_all_flips_of_signs(differences):
-    """Every flip of every sample's sign, one by one, gives the same p-value."""
+    """Enumerating every flip of every sample's sign gives the same p-value."""
     sums = [abs(np.dot(signs, differences)) for signs in itertools.product([-1, 1], repeat=len(differences))]
     expected = np.mean([value >= abs(sum(differences)) for value in sums])
     assert sign_flip_test(counts_of(differences, 3)) == pytest.approx(expected, rel=1e-9)
@@ -56,16 +56,16 @@ def test_flips_of_many_samples_agree_with_the_normal_limit():
     assert sign_flip_test(counts_of(differences, 6)) == pytest.approx(expected, rel=0.01)
 
 
-def test_what_is_beyond_doubt_has_a_bound_that_is_never_too_small():
-    """The bound stands where exact tails are not worth their cost; with one replicate the exact value is known."""
+def test_tiny_p_values_have_an_upper_bound():
+    """It replaces expensive exact tails; with one replicate the exact value is known."""
     exact = sign_flip_test([10, 0, 110])
     assert exact == pytest.approx(reference.binomtest(110, 120).pvalue)
     bound = sign_flip_test([0, 10, 0, 110, 0])
     assert exact <= bound < 1e-12
 
 
-def test_outcomes_that_hang_together_are_no_more_evidence():
-    """Five copies of one model say what one says: pooling them as if independent would multiply the samples."""
+def test_correlated_replicates_add_no_evidence():
+    """Five copies of one model give the p-value of one."""
     once = sign_flip_test([5, 80, 15])
     five = np.zeros(11)
     five[0], five[5], five[10] = 5, 80, 15
@@ -73,8 +73,8 @@ def test_outcomes_that_hang_together_are_no_more_evidence():
     assert reference.binomtest(75, 100).pvalue < once / 100
 
 
-def test_under_the_null_it_rejects_no_more_often_than_it_says():
-    """With replicates that hang together, at 0.05, over 2000 made-up comparisons of equals."""
+def test_the_test_keeps_its_level_under_the_null():
+    """With correlated replicates, at 0.05, over 2000 synthetic comparisons."""
     draw = np.random.default_rng(1)
     easy = draw.beta(0.5, 0.5, (2000, 1, 80))
     first, second = (draw.random((2000, 3, 80)) < easy for _ in range(2))
@@ -84,14 +84,14 @@ def test_under_the_null_it_rejects_no_more_often_than_it_says():
 
 
 def test_an_even_number_of_counts_is_refused():
-    """Differences of R replicates take 2 R + 1 values."""
+    """Differences of R replicates have 2 R + 1 values."""
     with pytest.raises(ValueError, match="-R to R"):
         sign_flip_test([1, 2])
 
 
 @given(COUNT, COUNT, COUNT, COUNT)
 def test_the_paired_interval_is_newcombes_with_one_replicate(both, first, second, neither):
-    """Method 8, written out for a two by two table with scipy's Wilson intervals."""
+    """It equals method 8 computed with scipy's Wilson intervals."""
     n = both + first + second + neither
     low, high = paired_interval([[neither, second], [first, both]])
     if not n:
@@ -114,8 +114,8 @@ def test_the_paired_interval_is_newcombes_with_one_replicate(both, first, second
 
 @pytest.mark.parametrize("replicates", [1, 3])
 @pytest.mark.parametrize("shift", [0.0, 0.1])
-def test_the_paired_interval_holds_as_often_as_it_says(replicates, shift):
-    """Over 2000 made-up comparisons whose replicates hang together, the difference lies in it 95 times in 100."""
+def test_the_paired_interval_has_its_coverage(replicates, shift):
+    """It holds the difference in 95 % of 2000 synthetic comparisons with correlated replicates."""
     draw = np.random.default_rng(2)
     easy = draw.beta(2, 1, (2000, 1, 150)) * 0.9
     first = draw.random((2000, replicates, 150)) < easy + shift
@@ -126,7 +126,7 @@ def test_the_paired_interval_holds_as_often_as_it_says(replicates, shift):
 
 
 def test_replicates_that_agree_make_no_interval_narrower():
-    """Three copies of one model have the interval of one; independent ones a narrower one."""
+    """Three copies of one model have its interval, and independent ones a narrower one."""
     draw = np.random.default_rng(3)
     first, second = draw.random((1, 200)) < 0.8, draw.random((1, 200)) < 0.7
     once = np.ptp(paired_interval(joint_of(first, second)))
@@ -136,12 +136,12 @@ def test_replicates_that_agree_make_no_interval_narrower():
 
 
 def test_the_odds_of_the_discordant():
-    """Twelve against two are six to one; none against none is nothing."""
+    """Twelve against two are six to one, and none against none is undefined."""
     np.testing.assert_array_equal(odds_ratio([12, 3, 0], [2, 0, 0]), [6.0, np.inf, np.nan])
 
 
 def test_holm_by_hand():
-    """The smallest times their number, the next times one fewer, never falling, never above 1."""
+    """The smallest p times their number, the next times one fewer, never decreasing, at most 1."""
     adjusted = holm([0.01, 0.04, np.nan, 0.03, 0.005, 0.5])
     np.testing.assert_allclose(adjusted, [0.04, 0.09, np.nan, 0.09, 0.025, 0.5])
     assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]
@@ -150,8 +150,8 @@ def test_holm_by_hand():
         holm([1.2])
 
 
-def test_attack_seeds_do_not_stand_for_trainings():
-    """The interval is Student's over the means of the training seeds, however many attack seeds there are."""
+def test_attack_seeds_do_not_count_as_training_seeds():
+    """The interval is Student's over the means per training seed."""
     draw = np.random.default_rng(4)
     values = 0.6 + 0.05 * draw.normal(size=(3, 1)) + 0.01 * draw.normal(size=(3, 20))
     found = seed_effects(values)
@@ -159,8 +159,8 @@ def test_attack_seeds_do_not_stand_for_trainings():
     assert found.mean == pytest.approx(values.mean())
 
 
-def test_the_two_kinds_of_seeds_are_told_apart():
-    """Over many made-up experiments both standard deviations come out as they went in."""
+def test_both_standard_deviations_are_recovered():
+    """Over many synthetic experiments both estimates equal the true values."""
     draw = np.random.default_rng(5)
     values = 0.6 + 0.05 * draw.normal(size=(4000, 4, 1)) + 0.02 * draw.normal(size=(4000, 4, 3))
     found = seed_effects(values)
@@ -168,8 +168,8 @@ def test_the_two_kinds_of_seeds_are_told_apart():
     assert np.sqrt(np.mean(found.training_std**2)) == pytest.approx(0.05, rel=0.03)
 
 
-def test_one_seed_of_a_kind_says_nothing_of_that_kind():
-    """One training has no interval, one attack seed no spread of its own."""
+def test_one_seed_has_no_spread():
+    """One training has no interval, and one attack seed no standard deviation."""
     one_training = seed_effects(np.array([[0.4, 0.5]]))
     assert np.isnan([one_training.low, one_training.high, one_training.training_std]).all()
     assert one_training.attack_std == pytest.approx(np.std([0.4, 0.5], ddof=1))

@@ -1,4 +1,4 @@
-"""The tables of a paper: every number against a query on the results, and what they say beside the numbers."""
+"""Tables of a paper: every number against a query on the results, marks and notes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def drawn(folder, number):
 
 
 def inputs_of(made):
-    """Make what tables read, as aggregation does."""
+    """Return the inputs of tables, as aggregation makes them."""
     with open_evaluations(made.evaluations) as opened:
         radii = headline_budgets(opened.design, norm_grids(opened))
     certified = certified_accuracies(made.certificates, radii=radii)
@@ -77,7 +77,7 @@ def inputs_of(made):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """An experiment with no cell missing."""
+    """A complete experiment."""
     plan = replace(
         synthetic.plan(attacks=ATTACKS), titles={"hydra_ecc": "4 × ECC [ours] * ~ε"}, headline={"linf": (0.1,)}
     )
@@ -86,13 +86,13 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def texts(whole):
-    """Its tables."""
+    """The tables of the complete experiment."""
     return render_tables(inputs_of(whole), mark="gauntlet-cell:sha256:0")
 
 
 @pytest.mark.parametrize("number", range(5))
 def test_every_number_equals_its_query(tmp_path, monkeypatch, number):
-    """Each macro is what the query above it gives over the results, and stands in the tables."""
+    """Each macro is the result of its query on the results, and is in the tables."""
     inputs = drawn(tmp_path, number)
     texts = render_tables(inputs)
     monkeypatch.chdir(tmp_path)
@@ -129,7 +129,7 @@ def test_intervals_are_those_of_the_summary(whole, texts):
 
 
 def test_one_seed_has_the_interval_over_samples(tmp_path):
-    """Without a spread over seeds the Wilson interval stands beside the number, and the notes say so."""
+    """With one seed the Wilson interval is used, and a note says so."""
     made = synthetic.write_experiment(tmp_path, synthetic.plan(seeds=(0,)), samples=50)
     text = render_tables(inputs_of(made))["table.md"]
     assert re.search(r"\d \\\[\d+\.\d, \d+\.\d\\\]", text)
@@ -138,7 +138,7 @@ def test_one_seed_has_the_interval_over_samples(tmp_path):
 
 
 def test_attack_seeds_are_one_column(whole, texts):
-    """An attack and its repetition are one column, whose mean is over both, and the spread of each kind is told."""
+    """Repetitions of an attack share a column: their mean, and the spread of each kind of seed."""
     rows = [row for row in csv.DictReader(io.StringIO(texts["table.csv"])) if row["name"] == "seeds:pgd"]
     assert {row["attack_seeds"] for row in rows} == {"2"}
     assert all(float(row["attack_std"]) > 0 for row in rows)
@@ -149,8 +149,8 @@ def test_attack_seeds_are_one_column(whole, texts):
         assert float(row["accuracy"]) == pytest.approx(np.mean(both))
 
 
-def test_bold_is_what_is_significantly_above_every_other(whole):
-    """The best of a column, if all its comparisons are significant and it is not in doubt; else nothing is bold."""
+def test_bold_is_significantly_above_every_other(whole):
+    """The best number of a column is bold only if all comparisons are significant and it is not flagged."""
     inputs = inputs_of(whole)
     content = read_content(inputs)
     compared = inputs.comparisons.to_pylist()
@@ -181,7 +181,7 @@ def test_bold_is_what_is_significantly_above_every_other(whole):
 
 
 def test_a_tie_at_the_top_has_no_bold(tmp_path):
-    """Two variants that are equally good: neither is best, however bad the third."""
+    """Of two equal variants neither is best, however bad the third."""
     plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0,), (AttackDesign("pgd", "linf", (0.1,)),))
     made = synthetic.write_experiment(tmp_path, replace(plan, certificates=()), samples=100)
     inputs = TableInputs(
@@ -206,8 +206,8 @@ def test_a_tie_at_the_top_has_no_bold(tmp_path):
     assert not any(cell.best for (_, column), cell in content.cells.items() if column.measure == "robust")
 
 
-def test_under_attack_nothing_is_bold_that_was_not_diagnosed(whole):
-    """It may be too high as a flagged number may; clean accuracy is in no such doubt."""
+def test_robust_accuracies_without_diagnostics_are_not_bold(whole):
+    """They may be too high; clean accuracy may be bold."""
     inputs = inputs_of(whole)
     silent = inputs.summary.set_column(
         inputs.summary.column_names.index("flags"), "flags", pa.nulls(len(inputs.summary), pa.string())
@@ -219,8 +219,8 @@ def test_under_attack_nothing_is_bold_that_was_not_diagnosed(whole):
     assert "a number that was not diagnosed is not bold" in render_tables(undiagnosed)["table.md"]
 
 
-def test_what_is_missing_is_said_and_makes_nothing_bold(tmp_path):
-    """A missing cell marks its number, a wholly missing one is a dash; neither column has a best number."""
+def test_columns_with_missing_cells_are_marked_and_have_no_bold(tmp_path):
+    """A missing cell marks its number, and a missing attack is a dash."""
     plan = synthetic.plan(attacks=ATTACKS[:4])
     gone = {("softmax", 0, "spsa"), *(("ecc", seed, "spsa") for seed in plan.seeds)}
     absent = [cell for cell in synthetic.cells(plan) if (cell.variant, cell.seed, cell.name) in gone]
@@ -238,8 +238,8 @@ def test_what_is_missing_is_said_and_makes_nothing_bold(tmp_path):
     assert len(re.findall(r"\| —", text)) == 1
 
 
-def test_doubts_and_errors_are_marked_with_their_footnotes(tmp_path):
-    """‡ at the flagged variant in the flagged norm only, † where errors count, each explained below."""
+def test_flags_and_errors_have_marks_with_footnotes(tmp_path):
+    """‡ marks the flagged variant and norm, † numbers with errors, each explained."""
     plan = replace(synthetic.plan(attacks=(ATTACKS[3], ATTACKS[7])), certificates=())
     files = synthetic.write_evaluations(tmp_path, plan, samples=50, errors={"noise": 2})
     combine(files, tmp_path / "evaluations.parquet", design=plan)
@@ -258,7 +258,7 @@ def test_doubts_and_errors_are_marked_with_their_footnotes(tmp_path):
 
 
 def braces_balance(text):
-    """Tell whether every brace of LaTeX that is not escaped is closed."""
+    """Return whether all unescaped braces of LaTeX are balanced."""
     depth = 0
     for brace in re.findall(r"(?<!\\)[{}]", text.replace(r"\\", "")):
         depth += 1 if brace == "{" else -1
@@ -268,7 +268,7 @@ def braces_balance(text):
 
 
 def test_the_latex_is_well_formed(texts):
-    """Braces are balanced, every row has as many cells as there are columns, and nothing special stands unescaped."""
+    """Braces balance, rows have one cell per column, and special characters are escaped."""
     text = texts["table.tex"]
     assert braces_balance(text)
     assert text.startswith("% gauntlet-cell:sha256:0\n")
@@ -288,7 +288,7 @@ def test_the_latex_is_well_formed(texts):
 
 @pytest.mark.parametrize("letter", [chr(code) for code in range(32, 127)] + ["ε", "ω", "∞", "—", "±"])
 def test_every_character_of_a_title_is_escaped(letter):
-    """What is printed is the character: nothing special to TeX is left bare, and braces balance."""
+    """Each character is printed as it is, and braces balance."""
     written = escape(f"a{letter}b")
     assert braces_balance(written)
     assert not re.search(r"(?<!\\)[&%#_~^]", written)
@@ -296,7 +296,7 @@ def test_every_character_of_a_title_is_escaped(letter):
 
 
 def compiled(folder, texts, macro):
-    """Compile the table and the macros in the smallest document that has booktabs; give what LaTeX says."""
+    """Compile the table and the macros in a minimal document with booktabs; return LaTeX's output."""
     if not shutil.which("pdflatex"):
         # Set by .ci/run: there, a test that is not run has failed.
         (pytest.fail if os.environ.get("GAUNTLET_TEST_LATEX") else pytest.skip)(
@@ -314,13 +314,13 @@ def compiled(folder, texts, macro):
 
 @pytest.mark.slow
 def test_the_latex_compiles(tmp_path, texts):
-    """With titles that have every letter that is special to it."""
+    """The titles have every character special to LaTeX."""
     compiled(tmp_path, texts, "DigitsSoftmaxClean")
 
 
 @pytest.mark.slow
 def test_eleven_columns_fit_on_a_page(tmp_path):
-    """Between margins of an inch, where names are short."""
+    """With short names they fit between margins of an inch."""
     attacks = [AttackDesign(f"fgsm_{letter}", "linf", (0.1,)) for letter in "abcde"]
     plan = synthetic.plan(attacks=(*attacks, AttackDesign("ddn", "l2", None)))
     texts = render_tables(inputs_of(synthetic.write_experiment(tmp_path, plan, samples=30)))
@@ -328,8 +328,8 @@ def test_eleven_columns_fit_on_a_page(tmp_path):
     assert "Overfull" not in compiled(tmp_path, texts, "DigitsSoftmaxClean")
 
 
-def test_digits_stand_below_digits(texts):
-    """In a column where a number is marked, the others leave the room of its mark."""
+def test_digits_are_aligned(texts):
+    """Numbers without a mark leave room for it."""
     body = texts["table.tex"].partition("\\midrule")[2].partition("\\bottomrule")[0]
     rows = [line.removesuffix(r" \\").split(" & ")[1:] for line in body.strip().splitlines()]
     marked = [[r"\ddag}$" in cell for cell in column] for column in zip(*rows, strict=True)]
@@ -337,8 +337,8 @@ def test_digits_stand_below_digits(texts):
     assert all(all(column) or not any(column) for column in marked)
 
 
-def test_macros_have_legal_names_and_each_its_own(texts):
-    """Letters only, none twice; digits are spelt out."""
+def test_macros_have_legal_and_unique_names(texts):
+    """Names are letters only, with digits spelled out."""
     names = re.findall(r"\\newcommand\{\\(.*?)\}", texts["macros.tex"])
     assert len(names) == len(set(names)) > 40
     assert all(re.fullmatch(r"[A-Za-z]+", name) for name in names)
@@ -356,30 +356,30 @@ def test_two_numbers_with_one_name_are_refused(tmp_path):
         render_tables(inputs_of(made))
 
 
-def test_nothing_changed_gives_the_same_bytes(whole, texts):
-    """Whatever order threads finish in."""
+def test_the_same_inputs_give_the_same_bytes(whole, texts):
+    """The order in which threads finish does not matter."""
     for _ in range(3):
         assert render_tables(inputs_of(whole), mark="gauntlet-cell:sha256:0") == texts
 
 
-def test_the_headline_is_what_was_asked_for_else_what_most_attacks_share():
-    """Budgets of the configuration; without them the one that most attacks were run at, of several the middle one."""
+def test_the_headline_budget_is_configured_or_most_shared():
+    """The default is the budget of most attacks, the middle one of several."""
     grids = {"linf": (0.01, 0.03, 0.1, 0.3, 1.0), "l2": synthetic.L2}
     plan = synthetic.plan(attacks=ATTACKS)
     assert headline_budgets(plan, grids) == {"linf": (0.1,), "l2": (0.3,)}
     asked = replace(plan, headline={"l2": (3.0, 0.1)})
     assert headline_budgets(asked, grids) == {"linf": (0.1,), "l2": (0.1, 3.0)}
-    normalised = {**grids, "linf": (0.0999951, 0.3)}
-    assert headline_budgets(replace(plan, headline={"linf": (0.1,)}), normalised)["linf"] == (0.0999951,)
+    in_pixels = {**grids, "linf": (0.0999951, 0.3)}
+    assert headline_budgets(replace(plan, headline={"linf": (0.1,)}), in_pixels)["linf"] == (0.0999951,)
 
 
 def test_attacks_without_a_column_are_named(texts):
-    """What was run at other budgets only is not silently left out."""
+    """Attacks run at other budgets only are listed."""
     assert "Run at other budgets only: rubbish." in texts["table.md"]
 
 
 def test_tables_from_results_alone_load_no_torch(whole, tmp_path):
-    """One evaluations.parquet and what lies beside it give the table, in another folder, as a program of its own."""
+    """A separate process writes the tables from evaluations.parquet and the files around it."""
     code = (
         "import sys; from pathlib import Path; from gauntlet.reporting.from_results import tables_from_results;"
         f"tables_from_results(Path({str(whole.evaluations)!r}), Path('out'));"
@@ -393,7 +393,7 @@ def test_tables_from_results_alone_load_no_torch(whole, tmp_path):
 
 
 def test_an_experiment_without_attacks_has_an_empty_table(tmp_path):
-    """Nothing was measured, and the table says so."""
+    """The table states that nothing was measured."""
     plan = replace(synthetic.plan(attacks=()), certificates=())
     write_table(tmp_path / "evaluations.parquet", EVALUATION_SCHEMA.empty_table(), plan.metadata())
     files = tables_from_results(tmp_path / "evaluations.parquet", tmp_path / "out")
@@ -401,7 +401,7 @@ def test_an_experiment_without_attacks_has_an_empty_table(tmp_path):
 
 
 def test_a_file_without_a_plan_has_tables_too(whole, tmp_path):
-    """Rows gathered by other means are planned after what is there."""
+    """The plan is derived from the rows."""
     pq.write_table(pq.read_table(whole.evaluations).replace_schema_metadata(None), tmp_path / "rows.parquet")
     files = tables_from_results(tmp_path / "rows.parquet", tmp_path / "out")
     assert r"\newcommand{\DigitsSoftmaxClean}" in files[1].read_text()

@@ -1,4 +1,4 @@
-"""The summary as text."""
+"""The summary as CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PLAN = synthetic.plan()
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory):
-    """The summary of an experiment in which one cell is missing and one attack had errors."""
+    """The summary of an experiment with a missing cell and errors of one attack."""
     folder = tmp_path_factory.mktemp("tables")
     files = synthetic.write_evaluations(folder, PLAN, samples=50, errors={"noise": 2})
     next(path for cell, path in files.items() if cell.name == "pgd").unlink()
@@ -27,7 +27,7 @@ def summary(tmp_path_factory):
 
 
 def test_csv_holds_every_row_with_the_worst_cases_first(summary):
-    """Loading the CSV gives the summary back."""
+    """The CSV reads back as the summary."""
     rows = list(csv.DictReader(io.StringIO(csv_table(summary))))
     assert len(rows) == len(summary)
     worst = [row["attack"].startswith("worst:") for row in rows]
@@ -39,8 +39,8 @@ def test_csv_holds_every_row_with_the_worst_cases_first(summary):
         assert int(row["missing"]) == expected["missing"]
 
 
-def test_markdown_leads_with_the_worst_case_and_its_intervals(summary):
-    """The first table is the worst case; each number is the summary's, with both intervals."""
+def test_markdown_starts_with_the_worst_case_and_its_intervals(summary):
+    """Its numbers are the summary's."""
     text = markdown_table(summary)
     assert text.index("worst case per sample") < text.index("single attacks")
     for row in summary.to_pylist():
@@ -50,8 +50,8 @@ def test_markdown_leads_with_the_worst_case_and_its_intervals(summary):
             assert shown in text
 
 
-def test_markdown_says_what_it_rests_on(summary):
-    """Samples and seeds are stated, every variant and attack has its line."""
+def test_markdown_states_samples_and_seeds(summary):
+    """Every variant and attack has its line."""
     text = markdown_table(summary)
     assert "50 samples × 3 seeds" in text
     for attack in PLAN.attacks:
@@ -60,7 +60,7 @@ def test_markdown_says_what_it_rests_on(summary):
 
 
 def test_markdown_names_missing_cells_and_errors(summary):
-    """What is not there, and what went wrong, is said below and marked at the number."""
+    """They are listed, and marked at their numbers."""
     text = markdown_table(summary, missing=["evaluate digits variant=softmax seed=0 attack=pgd"])
     assert "variant=softmax seed=0 attack=pgd" in text
     assert "- softmax, noise: 6 samples" in text
@@ -71,7 +71,7 @@ def test_markdown_names_missing_cells_and_errors(summary):
 
 
 def test_names_cannot_break_the_table():
-    """A pipe or a tag in a name stays text."""
+    """A pipe or a tag in a name is escaped."""
     plan = synthetic.plan(variants=("a|b<script>",))
     row = dict.fromkeys(SUMMARY_SCHEMA.names)
     row |= {"experiment": "e", "variant": plan.variants[0], "attack": "worst:linf", "norm": "linf", "epsilon": 0.1}
