@@ -99,11 +99,11 @@ class Ball:
             gradient = torch.where(((gradient > 0) & (x < 1)) | ((gradient < 0) & (x > 0)), gradient, 0.0)
         return direction(gradient, self.norm)
 
-    def leap(self, gradient: Tensor) -> Tensor:
-        """Go from the origin by `epsilon` along the gradient.
+    def full_step(self, gradient: Tensor) -> Tensor:
+        """Return the point after one step of size `epsilon` from the origin along the gradient.
 
-        In L1 this is the point of ball and box where the linear function is largest: the largest entries go to the
-        box's edge, one after the other, until the budget is spent.
+        In L1 this point of ball and box maximizes the linear function: the entries with the largest gradient move to
+        the edge of the box, one after the other, until `epsilon` is used up.
         """
         if self.norm != "l1":
             return self.project(self.origin + self.epsilon * direction(gradient, self.norm))

@@ -142,7 +142,7 @@ def test_a_leap_in_l1_is_the_best_point_for_a_linear_function() -> None:
         bounds = [*((0, 1 - value) for value in x), *((0, value) for value in x)]
         best = linprog(np.concatenate([-slope, slope]), A_ub=np.ones((1, 12)), b_ub=[epsilon], bounds=bounds)
         origin = torch.from_numpy(x)[None]
-        point = Ball(origin, epsilon, "l1").leap(torch.from_numpy(slope)[None])[0].numpy()
+        point = Ball(origin, epsilon, "l1").full_step(torch.from_numpy(slope)[None])[0].numpy()
         assert (point - x) @ slope == pytest.approx(-best.fun)
         assert np.abs(point - x).sum() <= epsilon + 1e-9
         assert point[case % 6] == x[case % 6]

@@ -41,7 +41,7 @@ def test_every_backward_is_counted(convolutional: Problem) -> None:
 
 
 def test_a_fooled_sample_costs_nothing_more() -> None:
-    """PGD spends a forward and a backward per step on robust samples, one forward on its leap, one to confirm."""
+    """PGD spends a forward and a backward per step on robust samples, one forward on its full step, one to confirm."""
     problem = affine_problem(2, (1, 8, 8), 3)
     distance = problem.network.nearest(problem.images, problem.labels, "linf")  # type: ignore[operator]
     near, far = int(distance.argmin()), int(distance.argmax())

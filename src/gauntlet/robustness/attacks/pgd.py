@@ -47,7 +47,7 @@ def fgsm(
     def run(attempt: Attempt) -> tuple[Tensor, Tensor]:
         x_clean, labels = x[attempt.samples], y[attempt.samples]
         gradient = model.gradients(x_clean, labels, attempt.loss(loss), targets=attempt.targets).gradient
-        x_adv = Ball(x_clean, epsilon, norm).leap(gradient)
+        x_adv = Ball(x_clean, epsilon, norm).full_step(gradient)
         if attempt.last or model.transfers:
             return x_adv, torch.arange(len(x_adv), device=x.device)
         return x_adv, (~model.confirm(x_adv, labels)).nonzero()[:, 0]

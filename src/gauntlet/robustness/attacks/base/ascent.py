@@ -104,7 +104,7 @@ def gradient_ascent(
             adversarial = model.is_adversarial(result.logits, iterates.x, iterates.y)
         gradient = iterates.drop(adversarial, result.gradient)
         if full_step and step == 0 and len(iterates.active) and not model.transfers:
-            x_boundary = iterates.ball.leap(gradient)
+            x_boundary = iterates.ball.full_step(gradient)
             with model.subset(iterates.active):
                 adversarial = model.is_adversarial(model.logits(x_boundary), x_boundary, iterates.y)
             gradient = iterates.drop(adversarial, gradient, at=x_boundary)
