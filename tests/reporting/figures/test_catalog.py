@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import re
 import shutil
+import subprocess
+import sys
 
 import pyarrow as pa
 import pytest
@@ -38,7 +40,7 @@ CASES = {
 
 
 def write_results(scratch, plan, negatives):
-    """Write the tables of an experiment to where the stages write them; those of aggregation always exist."""
+    """Write the tables of an experiment to the paths of the stages; those of aggregation always exist."""
     if plan.attacks:
         made = synthetic.write_experiment(scratch, plan, samples=20)
         moved = {made.evaluations: paths.evaluations("small"), made.summary: paths.summary("small")}
@@ -76,6 +78,13 @@ def test_results_have_the_figures_of_their_configuration(case, tmp_path, monkeyp
     names = graph.figures("small")
     assert available_figures(find_inputs(paths.evaluations("small"))) == names
     assert names == tour_order(names)
+
+
+def test_planning_does_not_load_what_draws():
+    """The graph is read at every start of Snakemake, so the catalog must be light."""
+    heavy = "{'matplotlib', 'duckdb', 'pyarrow', 'torch'}"
+    code = f"import sys, gauntlet.pipeline.staleness; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_tags_name_known_tables_and_features():

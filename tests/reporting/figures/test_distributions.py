@@ -55,7 +55,7 @@ def test_histograms_are_shares_of_the_images_of_their_kind(experiment):
 
 
 def test_an_experiment_without_noise_has_two_histograms(tmp_path):
-    """Kinds of which there are no images are neither drawn nor in the legend; maximized confidence needs no excuse."""
+    """Kinds without images are neither drawn nor in the legend; maximized confidence needs no note."""
     plan = synthetic.plan(("ecc",), (0,), (replace(PGD, maximizes="confidence"),))
     experiment = synthetic.write_experiment(tmp_path, plan, samples=40)
     figure = draw("confidence", FigureInputs(("ecc",), experiment.evaluations, experiment.summary))

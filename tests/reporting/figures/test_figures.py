@@ -18,7 +18,7 @@ from gauntlet.core.parquet import read_table, write_table
 from gauntlet.reporting import from_results as stage
 from gauntlet.reporting.aggregation import measure_coverage, open_evaluations, summarize
 from gauntlet.reporting.figures.drawing import draw
-from gauntlet.reporting.figures.heat_map import stated_budget
+from gauntlet.reporting.figures.heat_map import common_budget
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs, HistoryFile
 from gauntlet.reporting.figures.style import line_style
 from gauntlet.robustness.diagnostics.checks import DIAGNOSTICS_SCHEMA
@@ -36,7 +36,7 @@ def _inputs(made):
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    """Three variants, two seeds, five attacks in two norms."""
+    """Write results of three variants, two seeds and five attacks in two norms."""
     plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1), synthetic.ATTACKS[:5])
     return _inputs(synthetic.write_experiment(tmp_path_factory.mktemp("experiment"), plan, samples=80))
 
@@ -120,7 +120,7 @@ def test_missing_cells_are_marked_and_explained(gapped, inputs, name):
     assert not any("*" in text for text in _texts(draw(name, inputs)))
 
 
-def test_heat_map_prints_the_summary_at_the_stated_budget(inputs):
+def test_heat_map_prints_the_summary_at_the_common_budget(inputs):
     """Each field has its number, and the budget is above the norm's group."""
     figure = draw("heat_map", inputs, options={"epsilon": 0.1})
     texts = _texts(figure)
@@ -141,10 +141,10 @@ def test_an_attack_without_the_budget_is_left_blank(inputs):
     assert texts.count("–") == len(inputs.variants)
 
 
-def test_the_stated_budget_is_one_that_attacks_share(inputs):
+def test_the_default_budget_is_one_that_attacks_share(inputs):
     """The default budget is one that every attack of the norm was run at."""
-    assert stated_budget(_summary(inputs), "linf") == 0.1
-    assert stated_budget([], "linf") == 0.0
+    assert common_budget(_summary(inputs), "linf") == 0.1
+    assert common_budget([], "linf") == 0.0
 
 
 def test_training_curves_are_means_over_seeds(inputs):
@@ -340,7 +340,7 @@ def test_certificates_of_smoothed_classifiers_only_give_a_sentence(inputs, tmp_p
     assert not axes.collections
     texts = _texts(figure)
     assert any("nothing can be compared" in text for text in texts)
-    assert any("left out, not about the model: smooth" in text for text in texts)
+    assert any("left out, not of the attacked model: smooth" in text for text in texts)
     assert not any("refuted" in text for text in texts)
 
 

@@ -128,7 +128,7 @@ def test_the_ends_of_a_transition_are_named(inputs):
     lines = {tuple(line.get_ydata()[[0, -1]]): line.get_color() for line in below.lines}
     assert set(lines) == {(1, 0), (0, 1), (0, 0)}
     assert len({*lines.values()}) == 3
-    assert (below.get_xlabel(), below.get_ylabel()) == ("Share of the way", "Probability")
+    assert (below.get_xlabel(), below.get_ylabel()) == ("Position on the line", "Probability")
 
 
 @pytest.mark.parametrize("name", NAMES)

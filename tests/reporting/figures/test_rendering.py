@@ -30,7 +30,7 @@ NAMES = FIGURES.names()
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    """A small experiment with every kind of table."""
+    """Write a small experiment with every kind of table."""
     transfer = AttackDesign("from_softmax", "linf", (0.1,), without=("softmax",), sources=("softmax",))
     plan = synthetic.plan(("softmax", "lipschitz"), (0, 1), (*synthetic.ATTACKS[1:5], transfer))
     made = synthetic.write_experiment(tmp_path_factory.mktemp("experiment"), plan, samples=60)
@@ -61,7 +61,7 @@ def test_an_experiment_has_every_figure_whose_tables_it_has(inputs):
 
 @pytest.fixture(scope="module")
 def rendered(inputs, tmp_path_factory):
-    """Every figure in every format, drawn once."""
+    """Draw every figure in every format once."""
     folder = tmp_path_factory.mktemp("figures")
     return {name: write_figure(name, inputs, folder, mark=MARK) for name in NAMES}
 

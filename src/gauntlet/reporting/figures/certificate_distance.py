@@ -1,4 +1,4 @@
-"""Certified radius of the model against the smallest adversarial distance found, for every certified sample."""
+"""Certified radius against the smallest adversarial distance, for every certified sample."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import open_evaluations
+from gauntlet.reporting.figures.image_grids import write_instead
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_style, norm_label, note_below, plain
 
@@ -30,21 +31,22 @@ _PAIRS = """
     "certificate_distance",
     reads=("certificates", "evaluations"),
     needs=("attacks", "certificates"),
-    title="Certificates against distances",
+    title="Certified radii against adversarial distances",
     caption="Certified radius of every certified sample against the smallest distance at which any attack of the norm "
     "fooled it. A point below the diagonal would refute the certificate. Certificates of smoothed classifiers, which "
     "were not attacked, are left out.",
 )
 def certificate_distance(inputs: FigureInputs, *, style: Style) -> Figure:
-    """Draw every certified and fooled sample as a point, one panel per norm; the diagonal is the certificate's claim.
+    """Draw every certified and fooled sample as a point, in one panel per norm; the diagonal is the certified bound.
 
-    Both axes are in pixel units of [0, 1]. Samples that no attack fooled have no distance; the note counts them. Where
-    nothing is left to draw the panel says why.
+    Both axes are in pixel units of [0, 1]. Samples that no attack fooled have no distance; a note counts them. A panel
+    without points states why.
     """
     with open_evaluations(inputs.path("evaluations")) as evaluations:
-        others = list(evaluations.design.of_others)
-        table = evaluations.query(_PAIRS, certificates=str(inputs.path("certificates")), of_others=others).to_pydict()
-    pairs = {key: np.asarray(values) for key, values in table.items() if key in ("variant", "norm", "certificate")}
+        of_others = list(evaluations.design.of_others)
+        parameters = {"certificates": str(inputs.path("certificates")), "of_others": of_others}
+        table = evaluations.query(_PAIRS, **parameters).to_pydict()
+    variant_of, norm_of = np.asarray(table["variant"]), np.asarray(table["norm"])
     radius = np.asarray(table["radius"], dtype=np.float64)
     distance = np.asarray([np.nan if value is None else value for value in table["distance"]], dtype=np.float64)
     norms = list(dict.fromkeys(table["norm"])) or ["l2"]
@@ -55,21 +57,21 @@ def certificate_distance(inputs: FigureInputs, *, style: Style) -> Figure:
     figure, panels = style.figure(1, len(norms), height_in=height, wide=len(norms) > 1)
     handles: dict[str, Any] = {}
     for norm, axes in zip(norms, panels[0], strict=True):
+        in_norm = norm_of == norm
+        fooled = in_norm & np.isfinite(distance)
         for variant in inputs.variants:
-            chosen = (pairs["norm"] == norm) & (pairs["variant"] == variant) & np.isfinite(distance)
-            if chosen.any():
-                handles[inputs.title(variant)] = _scatter(axes, inputs, variant, radius[chosen], distance[chosen])
-        here = pairs["norm"] == norm
-        inside = np.isfinite(distance) & here
-        if inside.any():
-            _frame(axes, norm, radius[inside], distance[inside], style)
+            rows = fooled & (variant_of == variant)
+            if rows.any():
+                handles[inputs.title(variant)] = _scatter(axes, inputs, variant, radius[rows], distance[rows])
+        if fooled.any():
+            _frame(axes, norm, radius[fooled], distance[fooled], style)
         else:
-            _say(axes, _nothing_drawn(int(here.sum()), others), style)
+            write_instead(axes, _reason(int(in_norm.sum()), of_others), size_pt=style.font_pt)
     legend_above(figure, handles, style, wide=len(norms) > 1)
-    kept, broken = int(np.isnan(distance).sum()), int((distance < radius).sum())
-    notes = [f"{len(radius)} certified samples, {broken} refuted", f"{kept} that no attack fooled are not drawn"]
+    unfooled, refuted = int(np.isnan(distance).sum()), int((distance < radius).sum())
+    notes = [f"{len(radius)} certified samples, {refuted} refuted", f"{unfooled} that no attack fooled are not drawn"]
     notes = notes if len(radius) else []
-    left_out = f"left out, not about the model: {', '.join(map(plain, others))}" if others else ""
+    left_out = f"left out, not of the attacked model: {', '.join(map(plain, of_others))}" if of_others else ""
     note_below(figure, [*notes, left_out], style, wide=len(norms) > 1)
     return figure
 
@@ -77,25 +79,20 @@ def certificate_distance(inputs: FigureInputs, *, style: Style) -> Figure:
 def _scatter(
     axes: Axes, inputs: FigureInputs, variant: str, radius: NDArray[np.float64], distance: NDArray[np.float64]
 ) -> Any:
-    look = line_style(inputs.variants, variant)
-    # A vector file would hold each of many thousand points; the points alone become an image.
+    line = line_style(inputs.variants, variant)
+    # Thousands of points would make a vector file large, so the points alone are rasterized.
     return axes.scatter(
-        radius, distance, s=7, color=look["color"], marker=look["marker"], alpha=0.5, linewidths=0, rasterized=True
+        radius, distance, s=7, color=line["color"], marker=line["marker"], alpha=0.5, linewidths=0, rasterized=True
     )
 
 
-def _nothing_drawn(certified: int, others: list[str]) -> str:
+def _reason(certified: int, of_others: list[str]) -> str:
+    """Return why a panel has no points."""
     if certified:
         return f"No attack of the norm fooled any of the\n{certified} certified samples."
-    if others:
+    if of_others:
         return "No sample has a certificate of the model\nthat was attacked, so nothing can be compared."
     return "No sample was certified."
-
-
-def _say(axes: Axes, text: str, style: Style) -> None:
-    """Put a sentence where axes would be empty."""
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=style.font_pt)
 
 
 def _frame(axes: Axes, norm: str, radius: NDArray[np.float64], distance: NDArray[np.float64], style: Style) -> None:

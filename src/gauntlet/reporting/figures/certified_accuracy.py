@@ -1,4 +1,4 @@
-"""Certified accuracy against the radius."""
+"""Certified accuracy of every variant against the radius."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ from gauntlet.reporting.figures.style import (
 
 _STEPS = 200
 
-# A row falls into bucket k when its value reaches the first k steps beyond 0; nothing beyond the axis is told apart.
+# A row is in bucket k if its value reaches the first k steps above 0, in bucket -1 if not even 0; the last bucket
+# also holds all larger values.
 _CERTIFIED = """
     SELECT variant, seed, count(*) AS samples,
         CASE WHEN status = 'certified' THEN least(floor(radius / $step), $steps)::INT ELSE -1 END AS bucket
@@ -52,9 +53,10 @@ Curves = dict[str, NDArray[np.float64]]
 
 @dataclass(frozen=True)
 class _Panel:
-    """One certificate's curves.
+    """The curves of one certificate.
 
-    At each `radius` (R,), per variant, in percent (seeds, R): what is certified, and what no attack fooled.
+    `certified` and `unfooled` hold, per variant, the percent of samples certified at each `radius` (R,) and not fooled
+    by any attack within it, (seeds, R).
     """
 
     certificate: CertificateDesign
@@ -68,18 +70,19 @@ class _Panel:
     reads=("certificates", "evaluations"),
     needs=("certificates",),
     title="Certified accuracy against the radius",
-    caption="Share of all test samples whose right class is certified against every perturbation smaller than the "
-    "radius: mean over seeds, band from the lowest to the highest seed. Thin, where the certificate is about the model "
-    "itself: share that no attack of the norm fooled within the radius.",
+    caption="Share of all test samples whose correct class is certified against every perturbation smaller than the "
+    "radius: mean over seeds, band from the lowest to the highest seed. Thin, for certificates of the attacked model: "
+    "share that no attack of the norm fooled within the radius.",
 )
 def certified_accuracy(inputs: FigureInputs, *, style: Style) -> Figure:
-    """Draw one panel per certificate, one falling step curve per variant; the radius is in pixel units of [0, 1].
+    """Draw one panel per certificate and one step curve per variant; the radius is in pixel units of [0, 1].
 
-    A smoothed classifier is not the model that was attacked, so that its panels have no curves of attacks.
+    A smoothed classifier is not the attacked model, so its panels have no curves of attacks.
     """
     with open_evaluations(inputs.path("evaluations")) as evaluations:
         plan = evaluations.design
-        panels = [_panel(evaluations, one, str(inputs.path("certificates"))) for one in plan.certificates]
+        path = str(inputs.path("certificates"))
+        panels = [_panel(evaluations, certificate, path) for certificate in plan.certificates]
     names = [name for name in inputs.variants if any(name in panel.certified for panel in panels)]
     columns = 2 if len(panels) in (2, 4) else min(3, max(1, len(panels)))
     rows, wide = max(1, -(-len(panels) // columns)), columns > 1
@@ -100,10 +103,10 @@ def certified_accuracy(inputs: FigureInputs, *, style: Style) -> Figure:
 
 
 def _panel(evaluations: Evaluations, certificate: CertificateDesign, path: str) -> _Panel:
-    named = {"name": certificate.name, "certificates": path}
-    (largest,) = evaluations.query(_LARGEST, **named)["largest"].to_pylist()
+    parameters = {"name": certificate.name, "certificates": path}
+    (largest,) = evaluations.query(_LARGEST, **parameters)["largest"].to_pylist()
     scale = {"step": 1.06 * (largest or 1.0) / _STEPS, "steps": _STEPS}
-    certified = _cumulated(evaluations.query(_CERTIFIED, **named, **scale).to_pydict())
+    certified = _cumulated(evaluations.query(_CERTIFIED, **parameters, **scale).to_pydict())
     unfooled: Curves = {}
     if certificate.certifies == "model":
         unfooled = _cumulated(evaluations.query(_UNFOOLED, name=f"{WORST_CASE}{certificate.norm}", **scale).to_pydict())
@@ -111,26 +114,26 @@ def _panel(evaluations: Evaluations, certificate: CertificateDesign, path: str) 
 
 
 def _cumulated(table: dict[str, list[Any]]) -> Curves:
-    """Turn counts per (variant, seed, bucket) into shares that reach each step, in percent, a row per seed."""
+    """Return the percent of samples that reach each step, one row per seed, from counts per variant, seed, bucket."""
     variant, seed, bucket, samples = (np.asarray(table[key]) for key in ("variant", "seed", "bucket", "samples"))
     curves: dict[str, list[NDArray[np.float64]]] = {}
     for name, number in sorted(set(zip(table["variant"], table["seed"], strict=True))):
-        mine = (variant == name) & (seed == number)
-        counts = np.bincount(bucket[mine] + 1, weights=samples[mine], minlength=_STEPS + 2)
+        rows = (variant == name) & (seed == number)
+        counts = np.bincount(bucket[rows] + 1, weights=samples[rows], minlength=_STEPS + 2)
         curves.setdefault(name, []).append(100 * counts[::-1].cumsum()[::-1][1:] / counts.sum())
-    return {name: np.stack(rows) for name, rows in curves.items()}
+    return {name: np.stack(seeds) for name, seeds in curves.items()}
 
 
-def _draw(axes: Axes, panel: _Panel, variant: str, look: dict[str, Any], style: Style) -> Any:
+def _draw(axes: Axes, panel: _Panel, variant: str, line: dict[str, Any], style: Style) -> Any:
     radius, shares = panel.radius, panel.certified[variant]
     if variant in panel.unfooled:
-        thin = look | {"marker": "", "linewidth": 0.5 * style.line_pt, "alpha": 0.7}
+        thin = line | {"marker": "", "linewidth": 0.5 * style.line_pt, "alpha": 0.7}
         axes.plot(radius, panel.unfooled[variant].mean(0), **thin, drawstyle="steps-post", zorder=2)
-    # Between two steps stands the lower value: a certificate may shrink in print, never grow.
-    axes.fill_between(radius, shares.min(0), shares.max(0), step="pre", color=look["color"], alpha=0.15, linewidth=0)
-    # Markers stand far apart: they tell lines from one another, not radii.
-    apart = (_STEPS // 16, _STEPS // 8)
-    return axes.plot(radius, shares.mean(0), **look, drawstyle="steps-pre", markevery=apart, zorder=3)[0]
+    # Between two steps the lower value is drawn: a certificate may shrink in print, but not grow.
+    axes.fill_between(radius, shares.min(0), shares.max(0), step="pre", color=line["color"], alpha=0.15, linewidth=0)
+    # Markers identify lines, not radii, so a few are enough.
+    every = (_STEPS // 16, _STEPS // 8)
+    return axes.plot(radius, shares.mean(0), **line, drawstyle="steps-pre", markevery=every, zorder=3)[0]
 
 
 def _label(axes: Axes, panel: _Panel) -> None:
@@ -141,7 +144,7 @@ def _label(axes: Axes, panel: _Panel) -> None:
 
 
 def _notes(plan: ExperimentDesign, panels: list[_Panel]) -> list[str]:
-    """Say what bands and thin lines are, where there are any, and how many cells are missing."""
+    """Return the notes on bands and thin lines, if there are any, and on missing cells."""
     band = "band: lowest to highest seed" if len(plan.seeds) > 1 else ""
     thin = "thin: no attack fooled the model within the radius" if any(panel.unfooled for panel in panels) else ""
     missing = sum(

@@ -1,4 +1,7 @@
-"""How sure every variant is of clean images, of adversarial ones, and of noise (source C's figure)."""
+"""Histograms of every variant's confidence in clean images, adversarial images and noise.
+
+Figure of: Le 2019, journal of logic-inspired networks.
+"""
 
 from __future__ import annotations
 
@@ -34,30 +37,31 @@ Histograms = dict[str, NDArray[np.int64]]
     reads=("evaluations", "summary"),
     needs=("attacks",),
     title="Confidence in clean images, adversarial images and noise",
-    caption="Distribution of the confidence in the class given: for all clean images, for the adversarial images of "
-    "the attack that is named, and for images of noise where an experiment has them; pooled over seeds. A model that "
-    "could be trusted would be unsure of the latter two.",
+    caption="Distribution of the confidence in the predicted class: for all clean images, for the successful adversarial "
+    "images of the named attack, and for images of noise if there are any; pooled over seeds. A trustworthy model has "
+    "low confidence in the latter two.",
 )
 def confidence_histograms(inputs: FigureInputs, *, style: Style, most_variants: int = 16) -> Figure:
     """Draw one panel per variant with a histogram for each kind of image, in percent of the images of that kind.
 
-    The attack is the first that maximizes confidence, without one the bounded attack under which the fewest samples
-    stand; the noise is the first attack whose images are no perturbations, else the first that draws them at random.
+    The attack is the first that maximizes confidence, else the bounded attack with the lowest robust accuracy. The
+    noise is the first attack whose images are no perturbations, else the first that draws them at random.
     """
     rows = read_table(inputs.path("summary")).to_pylist()
     with open_evaluations(inputs.path("evaluations")) as evaluations:
-        attack, noise = _chosen(evaluations.design, rows)
-        found = {name: _histograms(evaluations, name, attack, noise) for name in inputs.variants}
-    variants = [name for name, one in found.items() if one][:most_variants]
-    kinds = [kind for kind in _LOOKS if any(kind in found[name] for name in variants)]
+        attack, noise = _attack_and_noise(evaluations.design, rows)
+        histograms = {name: _histograms(evaluations, name, attack, noise) for name in inputs.variants}
+    measured = [name for name, by_kind in histograms.items() if by_kind]
+    variants = measured[:most_variants]
+    kinds = [kind for kind in _LINES if any(kind in histograms[name] for name in variants)]
     columns = max(1, min(_COLUMNS, len(variants)))
     wide = columns > 1
-    lines = -(-max(1, len(variants)) // columns)
-    height = 0.55 + 1.45 * lines + style.legend_row_in * legend_rows(kinds, style, wide=wide)[1]
-    figure, panels = style.figure(lines, columns, height_in=height, wide=wide, sharex=True, sharey=True)
+    panel_rows = -(-max(1, len(variants)) // columns)
+    height = 0.55 + 1.45 * panel_rows + style.legend_row_in * legend_rows(kinds, style, wide=wide)[1]
+    figure, panels = style.figure(panel_rows, columns, height_in=height, wide=wide, sharex=True, sharey=True)
     handles: dict[str, Any] = {}
     for variant, axes in zip(variants, panels.flat, strict=False):
-        for kind, counts in found[variant].items():
+        for kind, counts in histograms[variant].items():
             handles[kind] = _draw(axes, counts, kind, style)
         axes.set_title(plain(inputs.title(variant)), loc="left")
         axes.tick_params(labelbottom=True)
@@ -70,14 +74,13 @@ def confidence_histograms(inputs: FigureInputs, *, style: Style, most_variants: 
     for axes in list(panels.flat)[max(0, len(variants) - columns) : len(variants)]:
         axes.set_xlabel("Confidence")
     legend_above(figure, {kind: handles[kind] for kind in kinds}, style, wide=wide)
-    measured = sum(map(bool, found.values()))
     note_below(
         figure,
         [
             f"adversarial: {plain(attack.title or attack.name)}" if attack else "",
             f"noise: {plain(noise.title or noise.name)}" if noise else "",
             "" if attack is None or attack.maximizes == "confidence" else "confidence was not maximized",
-            f"the first {len(variants)} of {measured} variants" if len(variants) < measured else "",
+            f"the first {len(variants)} of {len(measured)} variants" if len(variants) < len(measured) else "",
         ],
         style,
         wide=wide,
@@ -85,39 +88,41 @@ def confidence_histograms(inputs: FigureInputs, *, style: Style, most_variants: 
     return figure
 
 
-_LOOKS: dict[str, dict[str, Any]] = {
+_LINES: dict[str, dict[str, Any]] = {
     "clean": {"fill": True, "facecolor": "#d4d4d4", "edgecolor": "#8a8a8a", "linewidth": 0.6},
     "adversarial": {"color": PALETTE[1], "linestyle": "-"},
     "noise": {"color": PALETTE[0], "linestyle": (0, (2.5, 1.2))},
 }
 
 
-def _chosen(plan: ExperimentDesign, rows: Sequence[dict[str, Any]]) -> tuple[AttackDesign | None, AttackDesign | None]:
-    """Choose the attack and the noise that are shown, where there are any."""
+def _attack_and_noise(
+    plan: ExperimentDesign, summary: Sequence[dict[str, Any]]
+) -> tuple[AttackDesign | None, AttackDesign | None]:
+    """Choose the attack and the noise to draw, None if there is none."""
     noises = sorted(
-        (attack for attack in plan.attacks if attack.noise or not attack.counts), key=lambda one: one.counts
+        (attack for attack in plan.attacks if attack.noise or not attack.counts), key=lambda attack: attack.counts
     )
     searching = [attack for attack in plan.attacks if attack not in noises]
     confident = next((attack for attack in searching if attack.maximizes == "confidence"), None)
-    return confident or strongest_attack(searching, rows), next(iter(noises), None)
+    return confident or strongest_attack(searching, summary), next(iter(noises), None)
 
 
 def _histograms(
     evaluations: Evaluations, variant: str, attack: AttackDesign | None, noise: AttackDesign | None
 ) -> Histograms:
-    """Count images by confidence; a kind of which there are none is left out."""
-    found: Histograms = {}
-    for one, kind in ((attack, "adversarial"), (noise, "noise")):
-        if one is not None:
-            counts = count_confidences(evaluations, variant, one.name, bins=_BINS)
-            found.setdefault("clean", counts.clean)
-            # Every image of noise is one; of an attack those that failed are clean ones, or nearly.
-            found[kind] = counts.fooled if kind == "adversarial" else counts.fooled + counts.withstood
-    return {kind: found[kind] for kind in _LOOKS if kind in found and found[kind].any()}
+    """Count images of each kind by confidence; kinds without images are left out."""
+    histograms: Histograms = {}
+    for drawn, kind in ((attack, "adversarial"), (noise, "noise")):
+        if drawn is not None:
+            counts = count_confidences(evaluations, variant, drawn.name, bins=_BINS)
+            histograms.setdefault("clean", counts.clean)
+            # All images of noise count, but of an attack only those that fool: the others are nearly clean.
+            histograms[kind] = counts.fooled if kind == "adversarial" else counts.fooled + counts.withstood
+    return {kind: histograms[kind] for kind in _LINES if kind in histograms and histograms[kind].any()}
 
 
 def _draw(axes: Axes, counts: NDArray[np.int64], kind: str, style: Style) -> Any:
     share = 100 * counts / counts.sum()
     edges = np.linspace(0, 1, len(counts) + 1)
-    look = {"linewidth": 0.9 * style.line_pt, "zorder": 2 + list(_LOOKS).index(kind), **_LOOKS[kind]}
-    return axes.stairs(share, edges, **look)
+    line = {"linewidth": 0.9 * style.line_pt, "zorder": 2 + list(_LINES).index(kind), **_LINES[kind]}
+    return axes.stairs(share, edges, **line)

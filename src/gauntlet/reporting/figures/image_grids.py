@@ -1,4 +1,4 @@
-"""What figures of inspected models share: which arrays there are, and how images stand beside each other."""
+"""Grids of images and weights from the inspection of models."""
 
 from __future__ import annotations
 
@@ -15,59 +15,61 @@ from gauntlet.reporting.figures.style import plain
 from gauntlet.robustness.inspection.arrays import ArrayKind, InspectedArray, read_arrays
 
 GAP = 0.12
-"""Between two tiles, as a share of a tile's width."""
+"""Gap between two tiles, as a share of a tile's width."""
 
 Array = NDArray[np.float32]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Shown:
-    """The arrays of the variants that are shown, by variant; `note` says which others were left out."""
+class InspectedVariants:
+    """The arrays of the variants to draw, by variant; `note` names the variants that are left out."""
 
-    of: Mapping[str, list[InspectedArray]]
+    arrays: Mapping[str, list[InspectedArray]]
     note: str
 
 
-def arrays_of(inputs: FigureInputs, *kinds: ArrayKind, most_variants: int, holding: bool = False) -> Shown:
-    """Read the arrays of some kinds of the first seed of every variant that was inspected, and keep the first variants.
+def inspected_variants(
+    inputs: FigureInputs, *kinds: ArrayKind, most_variants: int, skip_empty: bool = False
+) -> InspectedVariants:
+    """Read the arrays of some kinds, of the first inspected seed of each variant, for the first variants.
 
-    With `holding` only variants are kept that have any.
+    With `skip_empty` variants without such arrays are left out.
     """
-    files: dict[str, list[InspectedArray]] = {}
-    first = {item.variant: item for item in sorted(inputs.inspections, key=lambda item: -item.seed)}
-    for variant in (name for name in inputs.variants if name in first):
-        found = read_arrays(first[variant].path, *kinds)
-        if found or not holding:
-            files[variant] = found
-    kept = dict(list(files.items())[:most_variants])
-    absent = [plain(inputs.title(name)) for name in inputs.variants if name not in first]
+    arrays: dict[str, list[InspectedArray]] = {}
+    files = {item.variant: item for item in sorted(inputs.inspections, key=lambda item: -item.seed)}
+    for variant in (name for name in inputs.variants if name in files):
+        found = read_arrays(files[variant].path, *kinds)
+        if found or not skip_empty:
+            arrays[variant] = found
+    drawn = dict(list(arrays.items())[:most_variants])
+    missing = [plain(inputs.title(name)) for name in inputs.variants if name not in files]
     notes = (
-        f"the first {len(kept)} of {len(files)} variants" if len(kept) < len(files) else "",
-        f"not inspected: {', '.join(absent)}" if absent else "",
+        f"the first {len(drawn)} of {len(arrays)} variants" if len(drawn) < len(arrays) else "",
+        f"not inspected: {', '.join(missing)}" if missing else "",
     )
-    return Shown(kept, "; ".join(filter(None, notes)))
+    return InspectedVariants(drawn, "; ".join(filter(None, notes)))
 
 
-def tile_in(width_in: float, across: int) -> float:
-    """Give the width of one of so many tiles beside each other."""
-    return width_in / (across * (1 + GAP) - GAP)
+def tile_width_in(width_in: float, columns: int) -> float:
+    """Return the width of a tile when so many columns fill a width."""
+    return width_in / (columns * (1 + GAP) - GAP)
 
 
-def draw_tiles(axes: Axes, lines: Sequence[Sequence[Array]], across: int) -> None:
-    """Draw lines of images (C, H, W), `across` of which fit beside each other, and nothing else.
+def draw_tiles(axes: Axes, rows: Sequence[Sequence[Array]], columns: int) -> None:
+    """Draw rows of images (C, H, W) in a grid of so many columns, without a frame.
 
-    The middle of image n of line m is at (n, m), lines go downwards. Of images that are not square the longer side is
-    as long as a tile. Values are clipped to [0, 1].
+    Image n of row m has its center at (n, m); rows go downwards. The longer side of an image is as long as a tile.
+    Values are clipped to [0, 1].
     """
-    for height, line in enumerate(lines):
-        for place, image in enumerate(line):
-            rows, columns = np.array(image.shape[1:]) / max(image.shape[1:]) / 2 / (1 + GAP)
-            extent = (place - columns, place + columns, height + rows, height - rows)
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            height, width = np.array(image.shape[1:]) / max(image.shape[1:]) / 2 / (1 + GAP)
+            extent = (x - width, x + width, y + height, y - height)
             axes.imshow(_pixels(image), extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     edge = 0.5 / (1 + GAP)
-    axes.set_xlim(-edge, across - 1 + edge)
-    axes.set_ylim(max(1, len(lines)) - 1 + edge, -edge)
+    axes.set_xlim(-edge, columns - 1 + edge)
+    axes.set_ylim(max(1, len(rows)) - 1 + edge, -edge)
     axes.set_aspect("equal", anchor="NW")
     axes.grid(False)
     axes.spines[:].set_visible(False)
@@ -76,24 +78,24 @@ def draw_tiles(axes: Axes, lines: Sequence[Sequence[Array]], across: int) -> Non
     axes.set_yticks([])
 
 
-def as_grey(weights: Sequence[Array]) -> list[Array]:
-    """Turn weights into images: 0 is mid grey, the largest of all in size black or white."""
-    largest = max((float(np.abs(one).max()) for one in weights), default=0.0) or 1.0
-    return [0.5 + one / (2 * largest) for one in weights]
+def as_gray(weights: Sequence[Array]) -> list[Array]:
+    """Map weights to gray values: 0 to mid gray, the largest absolute weight of all to black or white."""
+    largest = max((float(np.abs(weight).max()) for weight in weights), default=0.0) or 1.0
+    return [0.5 + weight / (2 * largest) for weight in weights]
 
 
-def in_lines(ones: Sequence[T], across: int) -> list[Sequence[T]]:
-    """Cut a sequence into lines of so many."""
-    return [ones[start : start + across] for start in range(0, len(ones), across)]
+def in_rows(items: Sequence[T], columns: int) -> list[Sequence[T]]:
+    """Cut a sequence into rows of so many columns."""
+    return [items[start : start + columns] for start in range(0, len(items), columns)]
 
 
-def say_none(axes: Axes, text: str, *, size_pt: float) -> None:
-    """Say in a panel that there is nothing to draw."""
+def write_instead(axes: Axes, text: str, *, size_pt: float) -> None:
+    """Write a text into a panel that has nothing to draw, in place of its axes."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", size=size_pt, color="#444444")
 
 
 def _pixels(image: Array) -> Array:
-    """Give (H, W) or, of three channels, (H, W, 3); of other numbers of channels their mean."""
-    shown = image.transpose(1, 2, 0) if len(image) == 3 else image.mean(0)
-    return np.clip(shown, 0, 1)
+    """Return (H, W, 3) for three channels, else the mean over channels, (H, W)."""
+    pixels = image.transpose(1, 2, 0) if len(image) == 3 else image.mean(0)
+    return np.clip(pixels, 0, 1)

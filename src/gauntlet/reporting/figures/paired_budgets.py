@@ -15,7 +15,7 @@ from gauntlet.reporting.figures.paired_samples import PairedSamples, distinct_bu
 from gauntlet.reporting.figures.style import Style, note_below
 
 _MOST_LEVELS = 20
-"""Number of distinct budgets up to which lines between them can be told apart."""
+"""Number of distinct budgets up to which lines between them are readable."""
 
 # A sample that either variant lacks, such as one of a missing cell, is not in a pair.
 _PAIRS = """

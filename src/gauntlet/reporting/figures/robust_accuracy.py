@@ -32,11 +32,11 @@ Row = dict[str, Any]
     "norm (bold, with the 95 % t-interval over seeds) and single attacks (thin). At ε = 0: clean accuracy.",
 )
 def robust_accuracy(inputs: FigureInputs, *, style: Style, attacks: bool | None = None) -> Figure:
-    """Draw one panel per norm and one bold line per variant, the worst case, with its band over seeds.
+    """Draw one panel per norm, with a bold line per variant for the worst case, and its band.
 
-    The band is the t-interval over seeds, or the Wilson interval where there is one seed. `attacks` adds each single
-    attack as a thin line, by default where there are few variants, broken at budgets that it was not run at. Between
-    the marked budgets nothing was measured: lines only lead the eye.
+    The band is the t-interval over seeds, or the Wilson interval for a single seed. With `attacks`, by default for few
+    variants, each single attack is a thin line, broken at budgets that it was not run at. Nothing was measured between
+    the marked budgets: lines only guide the eye.
     """
     rows = [row for row in read_table(inputs.path("summary")).to_pylist() if row["robust_accuracy"] is not None]
     norms = list(dict.fromkeys(row["norm"] for row in rows)) or ["linf"]
@@ -46,16 +46,17 @@ def robust_accuracy(inputs: FigureInputs, *, style: Style, attacks: bool | None 
     figure, panels = style.figure(1, len(norms), height_in=height, wide=wide, sharey=True)
     handles: dict[str, Any] = {}
     for norm, axes in zip(norms, panels[0], strict=True):
-        here = [row for row in rows if row["norm"] == norm]
+        norm_rows = [row for row in rows if row["norm"] == norm]
         for variant in inputs.variants:
-            worst = [row for row in here if row["variant"] == variant and row["attack"] == f"{WORST_CASE}{norm}"]
+            variant_rows = [row for row in norm_rows if row["variant"] == variant]
+            worst = [row for row in variant_rows if row["attack"] == f"{WORST_CASE}{norm}"]
             if not worst:
                 continue
             if attacks:
-                _draw_attacks(axes, inputs, variant, [row for row in here if row["variant"] == variant], style)
+                _draw_attacks(axes, inputs, variant, variant_rows, style)
             label = inputs.title(variant) + flagged([row for row in rows if row["variant"] == variant])
             handles[label] = _draw_worst(axes, inputs, variant, worst)
-        _label(axes, norm, sorted({row["epsilon"] for row in here}), style, panels=len(norms))
+        _label(axes, norm, sorted({row["epsilon"] for row in norm_rows}), style, panels=len(norms))
     panels[0][0].set_ylabel("Robust accuracy (%)")
     panels[0][0].set_ylim(-2, 102)
     legend_above(figure, handles, style, wide=wide)
@@ -66,41 +67,41 @@ def robust_accuracy(inputs: FigureInputs, *, style: Style, attacks: bool | None 
 
 def _draw_worst(axes: Axes, inputs: FigureInputs, variant: str, rows: list[Row]) -> Any:
     budgets, accuracy = _curve(rows)
-    over = "t" if rows[0]["t_low"] is not None else "wilson"
-    look = line_style(inputs.variants, variant)
-    low, high = (100 * np.clip([row[f"{over}_{end}"] for row in rows], 0, 1) for end in ("low", "high"))
+    interval = "t" if rows[0]["t_low"] is not None else "wilson"
+    line = line_style(inputs.variants, variant)
+    low, high = (100 * np.clip([row[f"{interval}_{end}"] for row in rows], 0, 1) for end in ("low", "high"))
     axes.fill_between(
         budgets[1:],
         low,
         high,
-        color=look["color"],
+        color=line["color"],
         alpha=0.15 if len(inputs.variants) <= _MOST_WITH_ATTACKS else 0.06,
         linewidth=0,
     )
-    return axes.plot(budgets, accuracy, **look, zorder=3)[0]
+    return axes.plot(budgets, accuracy, **line, zorder=3)[0]
 
 
 def _draw_attacks(axes: Axes, inputs: FigureInputs, variant: str, rows: list[Row], style: Style) -> None:
-    look = line_style(inputs.variants, variant) | {"marker": "", "linewidth": 0.5 * style.line_pt, "alpha": 0.45}
+    line = line_style(inputs.variants, variant) | {"marker": "", "linewidth": 0.5 * style.line_pt, "alpha": 0.45}
     budgets = sorted({row["epsilon"] for row in rows})
     for attack in dict.fromkeys(row["attack"] for row in rows if not row["attack"].startswith(WORST_CASE)):
-        found = {row["epsilon"]: 100 * row["robust_accuracy"] for row in rows if row["attack"] == attack}
+        measured = {row["epsilon"]: 100 * row["robust_accuracy"] for row in rows if row["attack"] == attack}
         clean = next(100 * row["clean_accuracy"] for row in rows if row["attack"] == attack)
-        # Broken where the attack was not run: a straight line over budgets of others would pass below their worst case.
-        accuracy = np.array([clean, *(found.get(budget, np.nan) for budget in budgets)])
+        # Across a budget that the attack was not run at, a straight line could pass below the worst case there.
+        accuracy = np.array([clean, *(measured.get(budget, np.nan) for budget in budgets)])
         if np.isfinite(accuracy[:-1] + accuracy[1:]).any():
-            axes.plot([0.0, *budgets], accuracy, **look, zorder=2)
+            axes.plot([0.0, *budgets], accuracy, **line, zorder=2)
 
 
 def _curve(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
-    """Give the budgets and accuracies of a line, which starts at the clean accuracy; percent."""
+    """Return the budgets and accuracies of a line, in percent; at budget 0, the clean accuracy."""
     budgets = np.array([0.0, *(row["epsilon"] for row in rows)])
     accuracy = 100 * np.array([rows[0]["clean_accuracy"], *(row["robust_accuracy"] for row in rows)])
     return budgets, accuracy
 
 
 def _label(axes: Axes, norm: str, budgets: list[float], style: Style, *, panels: int) -> None:
-    """Choose the scale that keeps the budgets apart, and name as many of them as there is room for."""
+    """Label the axis of budgets, on a logarithmic scale for a wide range, and as many of them as there is room for."""
     positive = [budget for budget in budgets if budget > 0]
     if positive and positive[-1] / positive[0] >= _WIDE_RATIO:
         axes.set_xscale("symlog", linthresh=positive[0], linscale=0.6)
@@ -108,7 +109,9 @@ def _label(axes: Axes, norm: str, budgets: list[float], style: Style, *, panels:
     width_in = 0.85 * (style.two_columns_in / panels if panels > 1 else style.one_column_in)
     ticks: list[float] = []
     for tick in [0.0, *reversed(positive)]:
-        if all(abs(_place(axes, tick) - _place(axes, other)) * width_in > _room_in(tick, style) for other in ticks):
+        if all(
+            abs(_position(axes, tick) - _position(axes, other)) * width_in > _label_in(tick, style) for other in ticks
+        ):
             ticks.append(tick)
     axes.xaxis.set_major_locator(FixedLocator(sorted(ticks)))
     axes.xaxis.set_major_formatter(FixedFormatter([budget_text(tick) for tick in sorted(ticks)]))
@@ -116,10 +119,10 @@ def _label(axes: Axes, norm: str, budgets: list[float], style: Style, *, panels:
     axes.set_xlabel(f"Budget ε in {norm_label(norm)} (pixel units of [0, 1])")
 
 
-def _place(axes: Axes, budget: float) -> float:
-    """Give where a budget stands along the axis, from 0 to 1."""
+def _position(axes: Axes, budget: float) -> float:
+    """Return the position of a budget on the axis, from 0 to 1."""
     return float((axes.transScale + axes.transLimits).transform((budget, 0.0))[0])
 
 
-def _room_in(budget: float, style: Style) -> float:
+def _label_in(budget: float, style: Style) -> float:
     return (len(budget_text(budget)) + 1) * style.letter_em * style.small_pt / 72

@@ -1,4 +1,7 @@
-"""Losses and accuracies of every variant while it was trained (source A's figure)."""
+"""Losses and accuracies of every variant during training.
+
+Figure of: FastEstimator apphub, Adversarial Robustness with Error Correcting Codes (and Hinge Loss).
+"""
 
 from __future__ import annotations
 
@@ -26,17 +29,16 @@ Series = dict[str, list[NDArray[np.float64]]]
     "training_curves",
     reads=("histories",),
     title="Training",
-    caption="Validation loss, one panel per kind of loss, validation accuracy, the same under attack, one panel per "
-    "attack that training measures it under, and the Kantorovich-Rubinstein term where it is trained, after every "
-    "epoch: mean over seeds and their range; pale where some seeds have stopped. A cross at the foot: a seed collapsed "
-    "and was taken back.",
+    caption="Validation loss (one panel per loss), validation accuracy, robust validation accuracy (one panel per "
+    "attack) and the Kantorovich-Rubinstein term of losses that have one, after every epoch: mean over seeds and their "
+    "range; pale after a seed has stopped. A cross at the foot: the training of a seed collapsed and was restored.",
 )
 def training_curves(inputs: FigureInputs, *, style: Style) -> Figure:
-    """Draw validation loss and accuracy, accuracy under attack and the KR term where they exist, against the epoch.
+    """Draw validation loss and accuracy, robust validation accuracy and the KR term, if they exist, by epoch.
 
-    Losses of different kinds have panels of their own, and so have accuracies under different attacks. Seeds stop at
-    different epochs: from there on the mean of those that still run is drawn pale. Collapsed epochs have a cross at the
-    foot of the accuracy's panel.
+    Each loss has its own panel, and so has robust accuracy under each attack. Seeds stop at different epochs: after
+    the first stop, the mean over the remaining seeds is pale. Collapsed epochs have a cross at the foot of the panel of
+    validation accuracy.
     """
     series = {column: _series(inputs, column) for column in _COLUMNS}
     panels: list[tuple[str, str, Sequence[str]]] = [
@@ -44,9 +46,9 @@ def training_curves(inputs: FigureInputs, *, style: Style) -> Figure:
         for loss, variants in inputs.variants_by_loss().items()
     ]
     panels.append(("Validation accuracy (%)", "validation_accuracy", inputs.variants))
-    for opponent, measured in inputs.variants_by_adversary().items():
+    for adversary, measured in inputs.variants_by_adversary().items():
         if not series["robust_validation_accuracy"].keys().isdisjoint(measured):
-            title = f"Accuracy under {opponent} (%)" if opponent else "Robust validation accuracy (%)"
+            title = f"Accuracy under {adversary} (%)" if adversary else "Robust validation accuracy (%)"
             panels.append((title, "robust_validation_accuracy", measured))
     if series["kr"]:
         panels.append(("KR term", "kr", inputs.variants))
@@ -59,9 +61,8 @@ def training_curves(inputs: FigureInputs, *, style: Style) -> Figure:
     for axes, (title, column, variants) in zip(grid.flat, panels, strict=False):
         scale = 100 if column.endswith("accuracy") else 1
         for variant in (name for name in inputs.variants if name in variants):
-            for runs in [series[column].get(variant)]:
-                if runs:
-                    handles[variant] = _draw(axes, [scale * run for run in runs], line_style(inputs.variants, variant))
+            if runs := series[column].get(variant):
+                handles[variant] = _draw(axes, [scale * run for run in runs], line_style(inputs.variants, variant))
         if column == "validation_accuracy":
             for variant, epochs in _collapses(inputs).items():
                 color = line_style(inputs.variants, variant)["color"]
@@ -80,7 +81,7 @@ def training_curves(inputs: FigureInputs, *, style: Style) -> Figure:
 
 
 def _series(inputs: FigureInputs, column: str) -> Series:
-    """Read one column of every history, per variant one run per seed; runs without values are left out."""
+    """Read one column of every history: per variant, one array per seed; histories without values are left out."""
     series: Series = {}
     for history in inputs.histories:
         values = np.asarray(read_table(history.path)[column].to_numpy(), dtype=np.float64)
@@ -90,29 +91,29 @@ def _series(inputs: FigureInputs, column: str) -> Series:
 
 
 def _collapses(inputs: FigureInputs) -> dict[str, list[int]]:
-    """Give the epochs in which the training of some seed collapsed, by variant."""
-    found: dict[str, set[int]] = {}
+    """Return, by variant, the epochs in which the training of any seed collapsed."""
+    collapses: dict[str, set[int]] = {}
     for history in inputs.histories:
         table = read_table(history.path)
         if "collapsed" in table.column_names:  # histories of older releases have none
             rows = zip(table["epoch"].to_pylist(), table["collapsed"].to_pylist(), strict=True)
-            found.setdefault(history.variant, set()).update(epoch for epoch, collapsed in rows if collapsed)
-    return {variant: sorted(epochs) for variant, epochs in found.items() if epochs}
+            collapses.setdefault(history.variant, set()).update(epoch for epoch, collapsed in rows if collapsed)
+    return {variant: sorted(epochs) for variant, epochs in collapses.items() if epochs}
 
 
-def _draw(axes: Axes, runs: list[NDArray[np.float64]], look: dict[str, Any]) -> Any:
+def _draw(axes: Axes, runs: list[NDArray[np.float64]], line: dict[str, Any]) -> Any:
     length, common = max(map(len, runs)), min(map(len, runs))
     table = np.full((len(runs), length), np.nan)
     for number, run in enumerate(runs):
         table[number, : len(run)] = run
-    # Before the runs' ends there are holes where a loss was not finite.
+    # A run has gaps where its loss was not finite.
     table = np.ma.masked_invalid(table)
     epochs, mean = np.arange(1, length + 1), table.mean(0).filled(np.nan)
     low, high = (edge[:common].filled(np.nan) for edge in (table.min(0), table.max(0)))
-    axes.fill_between(epochs[:common], low, high, color=look["color"], alpha=0.15, linewidth=0)
+    axes.fill_between(epochs[:common], low, high, color=line["color"], alpha=0.15, linewidth=0)
     if common < length:
         start = max(common - 1, 0)
-        axes.plot(epochs[start:], mean[start:], **look | {"marker": ""}, linewidth=0.8, alpha=0.5)
-    # Markers stand far apart: they tell lines from one another, not epochs.
+        axes.plot(epochs[start:], mean[start:], **line | {"marker": ""}, linewidth=0.8, alpha=0.5)
+    # Markers identify lines, not epochs, so a few are enough.
     every = max(1, length // 6)
-    return axes.plot(epochs[:common], mean[:common], **look, markevery=every)[0]
+    return axes.plot(epochs[:common], mean[:common], **line, markevery=every)[0]

@@ -1,4 +1,4 @@
-"""How every variant withstands attacks that were made on the others."""
+"""Robust accuracy of every variant under attacks computed on the other variants."""
 
 from __future__ import annotations
 
@@ -30,14 +30,18 @@ from gauntlet.reporting.formatting import budget_text
 _DARK = 0.47
 _CELL_EM = 4.4
 _LABEL_IN = 0.55
-"""What the name of the vertical axis takes: a matrix of one row is as high."""
+"""Height of the vertical axis label, and so the least height of a matrix."""
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class _Matrix:
-    """One panel: `rows` maps what stands at its left to the row of each target that has one; `own` is the diagonal."""
+    """The matrix of one norm and budget.
+
+    `rows` maps a source (a variant, or an attack on several variants) to the summary row of each target variant;
+    `own` maps a variant to its worst case, the diagonal.
+    """
 
     norm: str
     epsilon: float
@@ -45,7 +49,7 @@ class _Matrix:
     own: dict[str, Row]
 
     def row(self, source: str, target: str) -> Row | None:
-        """Give what a field shows; None where no such attack was run."""
+        """Return the summary row of a field; None if no such attack was run."""
         return self.own.get(target) if source == target else self.rows[source].get(target)
 
 
@@ -54,20 +58,20 @@ class _Matrix:
     reads=("evaluations", "summary"),
     needs=("attacks", "transfers"),
     title="Transfer of attacks between variants",
-    caption="Robust accuracy in percent, mean over seeds, of the variant of a column under attacks made on the variant "
-    "of a row, of several attacks the lowest. Framed: the worst case over all attacks on the variant itself. A dash: "
-    "no such attack was run.",
+    caption="Robust accuracy in percent, mean over seeds, of the variant of a column under attacks computed on the "
+    "variant of a row; the lowest of several attacks. Framed: the worst case over all attacks on the variant itself. "
+    "Dash: no such attack was run.",
 )
 def transfer_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
-    """Draw one matrix per norm: attacked variants in columns, the models that the attack saw in rows.
+    """Draw one matrix per norm: attacked variants in columns, variants that the attack was computed on in rows.
 
     The budget is the headline budget of the norm, or the nearest one that transferred attacks were run at.
     """
     rows = read_table(inputs.path("summary"))
     with open_evaluations(inputs.path("evaluations")) as evaluations:
         plan = evaluations.design
-        stated = headline_budgets(plan, norm_grids(evaluations))
-    matrices = _matrices(list_transfers(rows, plan).to_pylist(), rows.to_pylist(), plan, stated, inputs)
+        budgets = headline_budgets(plan, norm_grids(evaluations))
+    matrices = _matrices(list_transfers(rows, plan).to_pylist(), rows.to_pylist(), plan, budgets, inputs)
     most = max((len(matrix.rows) for matrix in matrices), default=1)
     titles = inputs.titles_of()
     cell_in = _CELL_EM * style.small_pt / 72
@@ -82,39 +86,41 @@ def transfer_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
         _draw(axes, matrix, inputs, style, size_pt=min(style.font_pt, style.font_pt * style.two_columns_in / needed_in))
     hide_unused(list(panels.flat)[len(matrices) :])
     fields = ((matrix, source, target) for matrix in matrices for source in matrix.rows for target in inputs.variants)
-    told = [row for matrix, source, target in fields if (row := matrix.row(source, target))]
-    note_below(figure, ["framed: the worst case on the variant itself", *flags_note(told)], style, wide=wide)
+    shown = [row for matrix, source, target in fields if (row := matrix.row(source, target))]
+    note_below(figure, ["framed: the worst case on the variant itself", *flags_note(shown)], style, wide=wide)
     return figure
 
 
 def _matrices(
-    found: Sequence[Row],
-    rows: Sequence[Row],
+    transferred: Sequence[Row],
+    summary: Sequence[Row],
     plan: ExperimentDesign,
-    stated: dict[str, tuple[float, ...]],
+    budgets: dict[str, tuple[float, ...]],
     inputs: FigureInputs,
 ) -> list[_Matrix]:
     attacks = {attack.name: attack for attack in plan.attacks}
     matrices = []
-    for norm in dict.fromkeys(row["norm"] for row in found):
-        here = [row for row in found if row["norm"] == norm]
-        epsilon = min(sorted({row["epsilon"] for row in here}), key=lambda value: abs(value - stated[norm][0]))
-        # Attacks on one model share its row; one on several models has a row of its own.
-        singles = [name for name in inputs.variants if any(attacks[row["attack"]].sources == (name,) for row in here)]
-        lines: dict[str, dict[str, Row]] = {name: {} for name in singles}
-        for row in (one for one in here if np.isclose(one["epsilon"], epsilon)):
+    for norm in dict.fromkeys(row["norm"] for row in transferred):
+        norm_rows = [row for row in transferred if row["norm"] == norm]
+        epsilon = min(sorted({row["epsilon"] for row in norm_rows}), key=lambda value: abs(value - budgets[norm][0]))
+        # Attacks on one variant share its row; an attack on several variants has its own.
+        single = [
+            name for name in inputs.variants if any(attacks[row["attack"]].sources == (name,) for row in norm_rows)
+        ]
+        rows: dict[str, dict[str, Row]] = {name: {} for name in single}
+        for row in (row for row in norm_rows if np.isclose(row["epsilon"], epsilon)):
             attack = attacks[row["attack"]]
             sources = attack.sources
-            line = lines.setdefault(sources[0] if len(sources) == 1 else attack.title or attack.name, {})
-            before = line.get(row["target"])
-            if before is None or _value(row) < _value(before) or np.isnan(_value(before)):
-                line[row["target"]] = row
+            by_target = rows.setdefault(sources[0] if len(sources) == 1 else attack.title or attack.name, {})
+            lowest = by_target.get(row["target"])
+            if lowest is None or _value(row) < _value(lowest) or np.isnan(_value(lowest)):
+                by_target[row["target"]] = row
         own = {
             row["variant"]: row
-            for row in rows
+            for row in summary
             if row["attack"] == f"{WORST_CASE}{norm}" and np.isclose(row["epsilon"], epsilon)
         }
-        matrices.append(_Matrix(norm, epsilon, lines, own))
+        matrices.append(_Matrix(norm, epsilon, rows, own))
     return matrices
 
 
@@ -124,18 +130,17 @@ def _value(row: Row | None) -> float:
 
 
 def _draw(axes: Axes, matrix: _Matrix, inputs: FigureInputs, style: Style, *, size_pt: float) -> None:
-    shown = [[matrix.row(source, target) for target in inputs.variants] for source in matrix.rows]
-    values = np.array([[_value(row) for row in line] for line in shown])
+    fields = [[matrix.row(source, target) for target in inputs.variants] for source in matrix.rows]
+    values = np.array([[_value(row) for row in line] for line in fields])
     axes.imshow(np.ma.masked_invalid(values), cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    for (place, column), value in np.ndenumerate(values):
-        row = shown[place][column]
+    for (y, x), value in np.ndenumerate(values):
+        row = fields[y][x]
         text = "–" if np.isnan(value) else f"{100 * value:.1f}{flagged([row]) if row else ''}"
         color = "white" if value < _DARK else "black"
-        axes.text(column, place, text, ha="center", va="center", size=size_pt, color=color)
-    for place, source in enumerate(matrix.rows):
+        axes.text(x, y, text, ha="center", va="center", size=size_pt, color=color)
+    for y, source in enumerate(matrix.rows):
         if source in inputs.variants:
-            corner = inputs.variants.index(source) - 0.44, place - 0.42
-            axes.add_patch(_frame(corner))
+            axes.add_patch(_frame((inputs.variants.index(source) - 0.44, y - 0.42)))
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
@@ -149,11 +154,11 @@ def _draw(axes: Axes, matrix: _Matrix, inputs: FigureInputs, style: Style, *, si
     for boundary in range(1, len(names)):
         axes.axhline(boundary - 0.5, color="white", linewidth=1)
     axes.set_title(f"{norm_label(matrix.norm)}, ε = {budget_text(matrix.epsilon)}", loc="left")
-    axes.set_ylabel("Made on")
+    axes.set_ylabel("Computed on")
     axes.set_xlabel("Attacked")
 
 
 def _frame(corner: tuple[float, float]) -> Rectangle:
-    """Make the frame of a field of the diagonal: black within white shows on every colour."""
-    around = [Stroke(linewidth=2.2, foreground="white"), Normal()]
-    return Rectangle(corner, 0.88, 0.84, fill=False, edgecolor="black", linewidth=1, path_effects=around)
+    """Return the frame of a field of the diagonal: black with a white edge, visible on every color."""
+    white_edge = [Stroke(linewidth=2.2, foreground="white"), Normal()]
+    return Rectangle(corner, 0.88, 0.84, fill=False, edgecolor="black", linewidth=1, path_effects=white_edge)
