@@ -37,7 +37,7 @@ Histograms = dict[str, NDArray[np.int64]]
     reads=("evaluations", "summary"),
     needs=("attacks",),
     title="Confidence in clean images, adversarial images and noise",
-    caption="Distribution of the confidence in the predicted class: for all clean images, for the successful adversarial "
+    caption="Distribution of the confidence in the predicted class: for all clean images, for successful adversarial "
     "images of the named attack, and for images of noise if there are any; pooled over seeds. A trustworthy model has "
     "low confidence in the latter two.",
 )
