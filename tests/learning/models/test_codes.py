@@ -57,7 +57,7 @@ def test_a_longer_code_than_needed_has_the_first_rows_of_its_matrix() -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "message"), [(12, "12 is no power of two"), (1, "no power of two"), (8, "no word for each of 10")]
+    ("length", "message"), [(12, "12 is no power of two"), (1, "no power of two"), (8, "too few words for 10")]
 )
 def test_a_length_that_is_no_code_is_refused(length: int, message: str) -> None:
     """A length that is no power of two, or too short for the classes, is refused."""
@@ -147,8 +147,8 @@ def test_heads_share_bits_and_hidden_units_as_in_the_source(name: str, bits: lis
         ({"heads": 3}, "3 heads cannot share 1[56] code bits"),
         ({"heads": 8, "hidden": 12}, "8 heads cannot share"),
         ({"length": 12}, "no power of two"),
-        ({"length": 8}, "no word for each"),
-        ({"max_probability": 0.1}, "no more than chance among 10 classes"),
+        ({"length": 8}, "too few words"),
+        ({"max_probability": 0.1}, "not above chance among 10 classes"),
     ],
 )
 def test_invalid_code_options_are_refused(name: str, options: dict[str, Any], message: str) -> None:

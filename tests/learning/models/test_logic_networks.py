@@ -86,7 +86,7 @@ def test_vgg_takes_images_of_any_size(shape: tuple[int, int, int]) -> None:
 
 def test_mnist_cnn_refuses_images_below_4x4() -> None:
     """Pooling would leave no pixel."""
-    with pytest.raises(InputError, match="needs images of 4x4 pixels, these are 3x8"):
+    with pytest.raises(InputError, match="needs images of 4x4 pixels or more, these are 3x8"):
         built("mnist_cnn", (1, 3, 8))
 
 
@@ -173,7 +173,7 @@ def test_initialization_preserves_the_scale_of_activations() -> None:
     ("parts", "moment"),
     [
         ({}, 0.5),
-        ({"folding": {"name": "maxout"}, "centred": False}, 1.55),
+        ({"folding": {"name": "maxout"}, "centered": False}, 1.55),
         ({"folding": {"name": "maxout"}}, 0.27),
         ({"activation": {"name": "relog", "beta": 2.0, "start": 1.0}}, 0.12),
     ],

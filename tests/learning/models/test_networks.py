@@ -132,10 +132,10 @@ class TestImportPath:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("tests.support.user_networks:NoModule", "no class of networks"),
-            ("tests.support.user_networks:function", "no class of networks"),
+            ("tests.support.user_networks:NoModule", "no network class"),
+            ("tests.support.user_networks:function", "no network class"),
             ("tests.support.user_networks:Failing", "cannot be constructed: RuntimeError: no such thing$"),
-            ("tests.support.user_networks:WrongShape", r"gives \(2,\) for two images, expected \(2, 10\)"),
+            ("tests.support.user_networks:WrongShape", r"returns \(2,\) for two images, expected \(2, 10\)"),
             ("tests.support.user_networks:NotFinite", "not finite"),
         ],
     )
@@ -161,4 +161,4 @@ def test_pixels_that_lenet_drops_change_nothing(side: int) -> None:
     (network.body(network.normalization(pixels))).pow(2).sum().backward()
     assert pixels.grad is not None
     reached = (pixels.grad != 0).any(dim=(0, 1)).nonzero().amax(dim=0) + 1
-    assert reached.tolist() == list(network._seen)
+    assert reached.tolist() == list(network._used)

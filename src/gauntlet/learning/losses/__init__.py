@@ -1,6 +1,6 @@
-"""Training losses: functions of a network, its raw outputs and the labels; one loss a file.
+"""Training losses: functions of a network, its raw outputs and the labels; one per file.
 
-A loss returns one value per sample, `(B,)`, or a single value `()` where it is a statistic of the whole batch.
+A loss returns one value per sample, `(B,)`, or a single value `()` if it is a statistic of the whole batch.
 """
 
 from __future__ import annotations
@@ -17,5 +17,5 @@ Loss = Callable[[Network, Tensor, Tensor], Tensor]
 
 
 def build_loss(spec: Spec) -> Loss:
-    """Load a loss and bind its options."""
+    """Build a loss from its name and options."""
     return partial(LOSSES.load(spec.name), **spec.options)

@@ -13,7 +13,7 @@ from gauntlet.registry import LOSSES, Fraction
 def cross_entropy(network: Network, outputs: Tensor, labels: Tensor, *, label_smoothing: Fraction = 0.0) -> Tensor:
     """Negative log-likelihood of the label under softmax; outputs are logits `(B, K)`; returns `(B,)`.
 
-    With `label_smoothing` that share of each target is spread evenly over all K classes, the label's own included
-    (Szegedy et al. 2016, arXiv:1512.00567); validation losses are then of these targets too.
+    With `label_smoothing` that share of each target is spread evenly over all K classes, including the label's own
+    (Szegedy et al. 2016, arXiv:1512.00567); this applies to validation losses as well.
     """
     return functional.cross_entropy(outputs, labels, reduction="none", label_smoothing=label_smoothing)

@@ -1,4 +1,4 @@
-"""The hinge loss of error-correcting codes."""
+"""Hinge loss of error-correcting codes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ from gauntlet.registry import LOSSES
 
 @LOSSES.register("hinge", outputs=("codes",), source="Verma and Swami 2019, NeurIPS")
 def hinge(network: Network, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Mean over code bits of max(0, 1 - c o), c the label's codeword; outputs are bits `(B, L)`; returns `(B,)`."""
+    """Mean over code bits of max(0, 1 - c o) with the label's codeword c; outputs are bits `(B, L)`; returns `(B,)`."""
     code: Any = network.head.code
     return functional.relu(1 - code[labels] * outputs).mean(dim=1)

@@ -1,4 +1,4 @@
-"""The hinge-regularised Kantorovich-Rubinstein loss."""
+"""Hinge-regularized Kantorovich-Rubinstein loss."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def hkr(
     alpha: NonNegativeFloat = 100.0,
     margin: PositiveFloat = 0.25,
 ) -> Tensor:
-    """Hinge-regularised Kantorovich-Rubinstein loss, -KR + alpha H; outputs are logits `(B, K)`; returns `()`.
+    """Hinge-regularized Kantorovich-Rubinstein loss, -KR + alpha H; outputs are logits `(B, K)`; returns `()`.
 
-    H is `one_against_rest_hinge`. This is the form of the source documents; `hkr_torchlip` is that of today's package.
+    H is `one_against_rest_hinge`. This is the form of the examples "HKR multiclass and fooling" of deel-lip and of
+    earlier versions of deel-torchlip; `hkr_torchlip` is the form of deel-torchlip 1.0.5.
     """
     return alpha * one_against_rest_hinge(outputs, labels, margin) - kantorovich_rubinstein(outputs, labels)
 
@@ -35,7 +36,7 @@ def one_against_rest_hinge(outputs: Tensor, labels: Tensor, margin: float) -> Te
     s = 1 and w = K - 1 for the label's class, s = -1 and w = 1 for the others.
     """
     num_classes = outputs.shape[1]
-    own = functional.one_hot(labels, num_classes).bool()
-    signed = torch.where(own, outputs, -outputs)
-    weight = torch.where(own, num_classes - 1, 1)
+    is_label = functional.one_hot(labels, num_classes).bool()
+    signed = torch.where(is_label, outputs, -outputs)
+    weight = torch.where(is_label, num_classes - 1, 1)
     return (weight * functional.relu(margin - signed)).mean()

@@ -1,4 +1,4 @@
-"""The hinge-regularised Kantorovich-Rubinstein loss as deel-torchlip has it today."""
+"""Hinge-regularized Kantorovich-Rubinstein loss as in deel-torchlip 1.0.5."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def hkr_torchlip(
     alpha: Fraction = 0.99,
     min_margin: PositiveFloat = 1.0,
 ) -> Tensor:
-    """Weigh hinge and KR as alpha H - (1 - alpha) KR, with half of `min_margin` in H; logits `(B, K)`; returns `()`.
+    """Weight hinge and KR as alpha H - (1 - alpha) KR, with half of `min_margin` in H; logits `(B, K)`; returns `()`.
 
-    H and KR are those of `hkr`, so that ``hkr`` with `alpha` a and `margin` m is a + 1 times this loss with `alpha`
-    a / (a + 1) and `min_margin` 2 m: 100 and 0.25 there are 100/101 and 0.5 here. The package has no default of
-    `alpha`: 0.99 is what its example of today takes, with a `min_margin` of 0.25; 1.0 is the package's own.
+    H and KR are those of `hkr`: ``hkr`` with `alpha` a and `margin` m is a + 1 times this loss with `alpha` a / (a + 1)
+    and `min_margin` 2 m; its 100 and 0.25 correspond to 100/101 and 0.5. deel-torchlip has no default for `alpha`: 0.99
+    is the value of its current example, with a `min_margin` of 0.25; 1.0 is the default of the package.
     """
     hinge = one_against_rest_hinge(outputs, labels, min_margin / 2)
     return alpha * hinge - (1 - alpha) * kantorovich_rubinstein(outputs, labels)

@@ -1,4 +1,4 @@
-"""The Kantorovich-Rubinstein statistic: a loss's term, and a figure of every epoch that has that loss."""
+"""Kantorovich-Rubinstein statistic: a term of the HKR losses, and a metric of every epoch trained with one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch.nn import functional
 def kantorovich_rubinstein(outputs: Tensor, labels: Tensor) -> Tensor:
     """Estimate the mean over classes k of E[o_k | y = k] - E[o_k | y != k] from logits `(B, K)`; returns `()`.
 
-    An expectation over no sample counts as 0.
+    An expectation over an empty set counts as 0.
     """
-    own = functional.one_hot(labels, outputs.shape[1]).to(outputs.dtype)
-    count = own.sum(dim=0)
-    inside = (own * outputs).sum(dim=0) / count.clamp(min=1)
-    outside = ((1 - own) * outputs).sum(dim=0) / (len(outputs) - count).clamp(min=1)
+    one_hot = functional.one_hot(labels, outputs.shape[1]).to(outputs.dtype)
+    count = one_hot.sum(dim=0)
+    inside = (one_hot * outputs).sum(dim=0) / count.clamp(min=1)
+    outside = ((1 - one_hot) * outputs).sum(dim=0) / (len(outputs) - count).clamp(min=1)
     return (inside - outside).mean()

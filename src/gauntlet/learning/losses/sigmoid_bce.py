@@ -1,4 +1,4 @@
-"""The binary cross-entropy of sigmoid outputs."""
+"""Binary cross-entropy of sigmoid outputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gauntlet.registry import LOSSES
 def sigmoid_bce(network: Network, outputs: Tensor, labels: Tensor) -> Tensor:
     """Mean over classes of the binary cross-entropy; outputs are logits `(B, K)`; returns `(B,)`.
 
-    A label of -1 is of no class, all targets 0.
+    A label of -1 means no class: all targets are 0.
     """
     targets = binary_targets(labels, outputs)
     return functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(dim=1)

@@ -1,4 +1,4 @@
-"""The squared error of sigmoid outputs."""
+"""Squared error of sigmoid outputs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gauntlet.registry import LOSSES, PositiveFloat
 def sigmoid_mse(network: Network, outputs: Tensor, labels: Tensor, *, positive_weight: PositiveFloat = 1.0) -> Tensor:
     """Mean over classes of w (sigmoid(o) - t)^2, w = `positive_weight` for the label's class (t = 1), 1 for the others.
 
-    Outputs are logits `(B, K)`; a label of -1 is of no class, all targets 0; returns `(B,)`. The source's weights are
-    9 for ten classes, and 19 where as many negative images are trained on.
+    Outputs are logits `(B, K)`; a label of -1 means no class: all targets are 0; returns `(B,)`. The journal's weights
+    are 9 for ten classes, and 19 with as many negatives as images.
     """
     targets = binary_targets(labels, outputs)
     errors = (outputs.sigmoid() - targets).square()

@@ -1,1 +1,1 @@
-"""Networks: a normalisation, a body and a head; how they are built, and their weights on disk."""
+"""Networks of normalization, body and head: architectures, their parts, and stored weights."""

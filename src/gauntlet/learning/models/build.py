@@ -1,4 +1,4 @@
-"""From a model's Spec to a network: our own by name, any `torch.nn.Module` class by import path."""
+"""Construction of networks: registered ones by name, any `torch.nn.Module` class by import path."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def build(
     std: Sequence[float],
     seed: int = 0,
 ) -> Network:
-    """Build a network for images of shape (C, H, W) with weights drawn by `seed`, in training mode, on the CPU.
+    """Build a network for images of shape (C, H, W), in training mode, on the CPU; `seed` decides its initial weights.
 
-    `mean` and `std` are the data's per channel, in [0, 1]. The global random state is left as it was. A class by
-    import path is called with its options and with those of `image_shape`, `num_classes`, `in_channels`, `mean`,
-    `std` that its constructor names; it maps normalised images to logits `(B, K)`, unless it is a `Network` itself.
+    `mean` and `std` are those of the data per channel, in [0, 1]. The global random state does not change. A class by
+    import path is called with its options, and with those of `image_shape`, `num_classes`, `in_channels`, `mean` and
+    `std` that its constructor accepts. It maps normalized images to logits `(B, K)`, unless it is a `Network` itself.
 
-    Raises InputError for what is no class of modules, cannot be constructed, or gives outputs of another shape.
+    Raises InputError if the name is no module class, the constructor fails, or the outputs have another shape.
     """
     channels, height, width = image_shape
     description = NetworkDescription(model, (channels, height, width), num_classes, tuple(mean), tuple(std))
@@ -39,7 +39,7 @@ def build(
         torch.default_generator.manual_seed(derive_seed("train", seed, "weights"))
         network = _construct(description)
     network.description = description
-    _probe(network, model.name)
+    _check_forward(network, model.name)
     return network
 
 
@@ -48,7 +48,7 @@ def _construct(description: NetworkDescription) -> Network:
     factory = MODELS.load(name)
     if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):
         remedy = "name a class derived from torch.nn.Module"
-        raise InputError(f"{name} is no class of networks", where="model.name", remedy=remedy)
+        raise InputError(f"{name} is no network class", where="model.name", remedy=remedy)
     supplied: dict[str, Any] = {
         "image_shape": description.image_shape,
         "num_classes": description.num_classes,
@@ -73,7 +73,7 @@ def _construct(description: NetworkDescription) -> Network:
 
 
 class ImportedNetwork(Network):
-    """A user's own module behind the normalisation: it maps normalised images `(B, C, H, W)` to logits `(B, K)`."""
+    """Normalization followed by a user's module, which maps normalized images `(B, C, H, W)` to logits `(B, K)`."""
 
     def outputs(self, x: Tensor) -> Tensor:
         """Map images `(B, C, H, W)` to logits `(B, K)`."""
@@ -82,15 +82,15 @@ class ImportedNetwork(Network):
 
     @property
     def samples_are_independent(self) -> bool:
-        """False: nothing is known of a user's module."""
+        """False: nothing is known about a user's module."""
         return False
 
 
-def _probe(network: Network, name: str) -> None:
-    """Run two black images through the network: it must give one row of finite logits each."""
+def _check_forward(network: Network, name: str) -> None:
+    """Check that the network maps two black images to one row of finite logits each."""
     description = network.description
     if description is None:
-        raise ValueError("a network is probed after it was described")
+        raise ValueError("the network has no description")
     training = network.training
     try:
         with torch.no_grad():
@@ -103,12 +103,12 @@ def _probe(network: Network, name: str) -> None:
         raise InputError(problem, where="model") from error
     finally:
         network.train(training)
-    wanted = (2, description.num_classes)
-    if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"{name} gives {got} for two images, expected {wanted}", where="model")
+    expected = (2, description.num_classes)
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
+        actual = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"{name} returns {actual} for two images, expected {expected}", where="model")
     if not logits.isfinite().all():
-        raise InputError(f"{name} gives logits that are not finite on a black image", where="model")
+        raise InputError(f"{name} returns logits that are not finite for a black image", where="model")
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""A small convolutional network with padding: LeNet's widths, for images of any size."""
+"""Small convolutional network with padding and the widths of LeNet, for images of any size."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from gauntlet.registry import MODELS, PositiveInt
 POOLED_ABOVE = 4
 
 
-@MODELS.register(
-    "cnn", parts=("head",), source="LeCun et al. 1998, with the widths of the FastEstimator library's LeNet"
-)
+@MODELS.register("cnn", parts=("head",), source="LeCun et al. 1998, with the widths of LeNet in FastEstimator")
 class Cnn(Network):
-    """For each width conv3x3 with padding, relu, and maxpool2 while the map is larger than 4x4; flatten, head."""
+    """For each width: conv3x3 with padding, relu, and maxpool2 if the map is larger than 4x4; then flatten, head."""
 
     def __init__(
         self,
@@ -36,12 +34,12 @@ class Cnn(Network):
     ) -> None:
         channels, height, width = image_shape
         if not widths:
-            raise InputError("a network without layers", where="model.widths", remedy="name at least one width")
+            raise InputError("the network has no layers", where="model.widths", remedy="set at least one width")
         layers: list[nn.Module] = []
-        for before, after in pairwise((channels, *widths)):
-            layers.append(nn.Conv2d(before, after, 3, padding=1))
+        for in_channels, out_channels in pairwise((channels, *widths)):
+            layers.append(nn.Conv2d(in_channels, out_channels, 3, padding=1))
             if min(height, width) > POOLED_ABOVE:
-                # Pooled before relu: the same function, since relu is monotone, at a quarter of relu's work.
+                # Pooling before relu is the same function, since relu is monotone, with a quarter of relu's work.
                 layers.append(nn.MaxPool2d(2))
                 height, width = height // 2, width // 2
             layers.append(nn.ReLU())

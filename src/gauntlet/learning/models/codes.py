@@ -1,4 +1,4 @@
-"""Error-correcting output codes: the code matrix, probabilities from a received word, and what their heads share.
+"""Error-correcting output codes: code matrix, probabilities of a received word, and the base class of their heads.
 
 Sources: Verma and Swami 2019 (NeurIPS), "Error correcting output codes improve probability estimation and adversarial
 robustness of deep neural networks"; the ops Hadamard and UnHadamard and the layer HadamardCode of FastEstimator.
@@ -18,9 +18,9 @@ from gauntlet.learning.models.network import Head, Surrogate
 
 
 def code_length(num_classes: int, length: int | None = None) -> int:
-    """Give the length of a code: `length`, or the smallest power of two that is at least the number of classes.
+    """Return `length`, by default the smallest power of two that is at least the number of classes.
 
-    Raises InputError for a length that is no power of two or has fewer rows than there are classes.
+    Raises InputError for a length that is no power of two, or smaller than the number of classes.
     """
     smallest = 1 << max(1, (num_classes - 1).bit_length())
     if length is None:
@@ -29,7 +29,7 @@ def code_length(num_classes: int, length: int | None = None) -> int:
         problem = f"a code length of {length} is no power of two"
         raise InputError(problem, where="head.length", remedy=f"choose {smallest} or a larger power of two")
     if length < smallest:
-        problem = f"a code of length {length} has no word for each of {num_classes} classes"
+        problem = f"a code of length {length} has too few words for {num_classes} classes"
         raise InputError(problem, where="head.length", remedy=f"choose {smallest} or more, or leave it out")
     return length
 
@@ -37,11 +37,11 @@ def code_length(num_classes: int, length: int | None = None) -> int:
 def hadamard_code(
     num_classes: int, length: int | None = None, *, first_column: Literal["alternating", "cut"] = "alternating"
 ) -> Tensor:
-    """Give one codeword a class: float32 `(K, L)` of ±1, the first K rows of a Sylvester-Hadamard matrix of size L.
+    """Return one codeword per class: float32 `(K, L)` of ±1, the first K rows of a Sylvester-Hadamard matrix of size L.
 
-    Any two rows of that matrix differ in exactly L / 2 places, none of them in the first column, which is constant and
-    carries nothing. ``cut`` leaves it out: L - 1 bits, all distances still L / 2. ``alternating`` makes it -1 on even
-    rows: L bits, and words of an even and an odd class differ in L / 2 + 1.
+    Any two rows of the matrix differ in exactly L / 2 positions, none of them in the first column, which is constant
+    and carries no information. ``cut`` drops this column: L - 1 bits, all distances still L / 2. ``alternating`` sets
+    it to -1 in even rows: L bits, and the words of an even and an odd class differ in L / 2 + 1.
     """
     length = code_length(num_classes, length)
     matrix = torch.ones(1, 1)
@@ -54,12 +54,12 @@ def hadamard_code(
 
 
 def log_probabilities(word: Tensor, code: Tensor, *, power: float = 1.0, max_probability: float = 0.99999) -> Tensor:
-    """Turn received words (`(B, bits)`, values in [-1, 1]) into log-probabilities `(B, K)` by inverse distance.
+    """Convert received words (`(B, bits)`, values in [-1, 1]) to log-probabilities `(B, K)` by inverse distance.
 
-    p_k is proportional to ``max(d_k, e) ** -power``, d_k the L1 distance to codeword k, which is twice the Hamming
-    distance between words of ±1. ``e = (bits + 1) ((1 - p) / (p (K - 1))) ** (1 / power)``, so that a word equal to a
-    codeword gets p = `max_probability`: exactly where all others are at bits + 1, as they are in a cut code, and
-    about that in an alternating one.
+    p_k is proportional to ``max(d_k, e) ** -power`` with d_k the L1 distance to codeword k, which is twice the Hamming
+    distance between words of ±1. With ``e = (bits + 1) ((1 - p) / (p (K - 1))) ** (1 / power)`` a word equal to a
+    codeword has probability p = `max_probability`: exactly if all others are at distance bits + 1, as in a cut code,
+    and approximately in an alternating one.
     """
     num_classes, bits = code.shape
     odds = (1 - max_probability) / (max_probability * (num_classes - 1))
@@ -69,11 +69,11 @@ def log_probabilities(word: Tensor, code: Tensor, *, power: float = 1.0, max_pro
 
 
 class CodeHead(Head):
-    """Dense(hidden), relu, dense(bits), tanh: a received word, decoded by distance to the codewords.
+    """Dense(hidden), relu, dense(bits), tanh: a received word, decoded by its distances to the codewords.
 
-    With `heads` above 1 the bits come from so many independent heads, each with its share of `hidden` and of the code
-    length; of a cut code the first has one bit fewer. Raises InputError where they cannot share evenly, or where
-    `max_probability` is no more than chance.
+    With `heads` above 1 the bits are computed by that many independent heads, each with an equal share of `hidden` and
+    of the code length; for a cut code the first head has one bit fewer. Raises InputError if the shares are not equal,
+    or if `max_probability` is not above chance.
     """
 
     code: Tensor
@@ -88,7 +88,7 @@ class CodeHead(Head):
             problem = f"{heads} heads cannot share {bits} code bits and {hidden} hidden units evenly"
             raise InputError(problem, where="head.heads", remedy="choose a power of two that divides both")
         if max_probability * num_classes <= 1:
-            problem = f"{max_probability:g} is no more than chance among {num_classes} classes"
+            problem = f"{max_probability:g} is not above chance among {num_classes} classes"
             raise InputError(problem, where="head.max_probability", remedy=f"choose more than {1 / num_classes:.3g}")
         self.power, self.max_probability = power, max_probability
         self.register_buffer("code", code)
@@ -104,17 +104,17 @@ class CodeHead(Head):
         """Map features `(B, F)` to the received word `(B, bits)` in (-1, 1)."""
         return torch.tanh(self.bits(features))
 
-    def read(self, word: Tensor) -> Tensor:
+    def decode_word(self, word: Tensor) -> Tensor:
         """Map received words `(B, bits)` to log-probabilities `(B, K)`."""
         return log_probabilities(word, self.code, power=self.power, max_probability=self.max_probability)
 
     def surrogates(self) -> Mapping[str, Surrogate]:
         """Return ``code_bits``: the correlation of the bits before tanh with the codewords."""
-        # The tanh saturates and the decoder divides by distances: gradients through both say little. The correlation
-        # of the bits before tanh with the codewords has the same winner wherever the bits agree with a codeword.
+        # Gradients through the saturated tanh and the inverse distances of the decoder are uninformative. The
+        # correlation of the bits before tanh with the codewords predicts the same class if the bits match a codeword.
         return {"code_bits": lambda features: self.bits(features) @ self.code.T / self.code.shape[1]}
 
     @property
     def adaptive(self) -> tuple[tuple[str, str], ...]:
-        """The bits before tanh first: they have gradients where the decoder has none."""
+        """The bits before tanh first: they have gradients where the decoder's vanish."""
         return (("code_bits", "margin"), ("code_bits", "cross_entropy"), ("logits", "margin"))

@@ -1,4 +1,4 @@
-"""Ways to keep a network's layers 1-Lipschitz while it is trained; the layers are deel-torchlip's where it has any."""
+"""Constraints that keep layers 1-Lipschitz in training, by layers of deel-torchlip where it has them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,27 @@ from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
-from gauntlet.learning.models.layers.projected import BJORCK_ITERATIONS, EPS, ProjectedConv2d, ProjectedLinear
+from gauntlet.learning.models.layers.projected import (
+    BJORCK_ITERATIONS,
+    EPS,
+    Orthonormal,
+    ProjectedConv2d,
+    ProjectedLinear,
+)
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class ConstrainedLayers:
-    """Makes the layers of one kind of constraint.
+    """Factory of layers with one kind of constraint.
 
-    ``spectral``: the weight is a function of a free parameter, computed in every pass: divided by its largest singular
-    value (one step of power iteration a pass, never by less than `eps_spectral`), then orthonormalised by Björck's
-    iteration, at most `bjorck_iterations` times, ended by a change below `eps_bjorck`; with 0 it is divided only.
-    ``frobenius``: likewise a function: divided by its Frobenius norm, which bounds the largest singular value; cheap,
-    but most directions are shrunk. ``projection``: the weight itself is the parameter, and is put through what
-    ``spectral`` does after every step, with a power iteration of its own that ends below `eps_spectral`.
+    ``spectral``: in every forward pass the weight is computed from a free parameter: divided by its largest singular
+    value (estimated by one step of power iteration per pass, and not below `eps_spectral`), then orthonormalized by at
+    most `bjorck_iterations` of Björck's iteration, stopped by a change below `eps_bjorck`; with 0 it is divided only.
+    ``frobenius``: likewise, but divided by the Frobenius norm, which bounds the largest singular value; this is cheap,
+    but shrinks most directions. ``projection``: the weight itself is the parameter, and is orthonormalized as in
+    ``spectral`` after every step, with a separate power iteration that stops at a change below `eps_spectral`.
     """
 
     kind: Literal["spectral", "frobenius", "projection"] = "spectral"
@@ -30,7 +36,7 @@ class ConstrainedLayers:
     eps_spectral: float = EPS
 
     def convolution(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Conv2d:
-        """Make a 1-Lipschitz convolution with bias that keeps the image's size by zeros around it."""
+        """Build a 1-Lipschitz convolution with bias and zero padding that preserves the image size."""
         from deel.torchlip import FrobeniusConv2d, SpectralConv2d
 
         layer: nn.Conv2d
@@ -43,7 +49,7 @@ class ConstrainedLayers:
         return self._with_iterations(layer)
 
     def dense(self, in_features: int, out_features: int, *, bias: bool = True) -> nn.Linear:
-        """Make a 1-Lipschitz dense layer."""
+        """Build a 1-Lipschitz dense layer."""
         from deel.torchlip import FrobeniusLinear, SpectralLinear
 
         layer: nn.Linear
@@ -56,7 +62,7 @@ class ConstrainedLayers:
         return self._with_iterations(layer)
 
     def disjoint(self, in_features: int, out_features: int) -> nn.Linear:
-        """Make a dense layer without bias each of whose outputs is 1-Lipschitz; their vector is not."""
+        """Build a dense layer without bias in which each output is 1-Lipschitz, but not the vector of outputs."""
         from deel.torchlip import FrobeniusLinear
 
         if self.kind == "projection":
@@ -64,24 +70,24 @@ class ConstrainedLayers:
         layer: nn.Linear = FrobeniusLinear(in_features, out_features, bias=False, disjoint_neurons=True)
         return layer
 
-    def _orthonormal(self) -> tuple[int, float, float]:
+    def _orthonormal(self) -> Orthonormal:
         return self.bjorck_iterations, self.eps_bjorck, self.eps_spectral
 
     def _stops(self) -> dict[str, float | None]:
-        """Spell the options as deel-torchlip does: no stopping criterion means no iteration."""
+        """Return the stopping criteria as deel-torchlip's options; there no criterion means no iteration."""
         return {"eps_spectral": self.eps_spectral, "eps_bjorck": self.eps_bjorck if self.bjorck_iterations else None}
 
     def _with_iterations(self, layer: Layer) -> Layer:
-        """Give a layer of deel-torchlip, whose number of iterations is fixed, another one."""
+        """Change the number of iterations of a layer of deel-torchlip, which fixes it."""
         if self.bjorck_iterations not in (0, BJORCK_ITERATIONS):
-            chain: Any = layer.parametrizations["weight"]  # type: ignore[index]
-            # The second of its parametrisations; the division by the largest singular value stands before it.
-            chain[1] = _Bjorck(chain[1]._w_bjorck, self.bjorck_iterations, self.eps_bjorck)
+            parametrizations: Any = layer.parametrizations["weight"]  # type: ignore[index]
+            # The first one divides by the largest singular value.
+            parametrizations[1] = _Bjorck(parametrizations[1]._w_bjorck, self.bjorck_iterations, self.eps_bjorck)
         return layer
 
 
 class _Bjorck(nn.Module):
-    """deel-torchlip's parametrisation with so many iterations at most; evaluation uses what the last pass found."""
+    """deel-torchlip's parametrization with another number of iterations; evaluation uses the last pass's result."""
 
     _w_bjorck: Tensor
 
@@ -91,11 +97,11 @@ class _Bjorck(nn.Module):
         self.register_buffer("_w_bjorck", weight)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Orthonormalise a weight `(M, ...)`, seen as a matrix, whose largest singular value is about 1."""
+        """Orthonormalize a weight `(M, ...)`, as a matrix, whose largest singular value is about 1."""
         from deel.torchlip.normalizers import bjorck_normalization
 
         if not self.training:
             return self._w_bjorck
-        found: Tensor = bjorck_normalization(weight, self.eps, maxiter=self.iterations)
-        self._w_bjorck = found.detach()
-        return found
+        orthonormal: Tensor = bjorck_normalization(weight, self.eps, maxiter=self.iterations)
+        self._w_bjorck = orthonormal.detach()
+        return orthonormal

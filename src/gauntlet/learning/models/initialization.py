@@ -1,4 +1,4 @@
-"""First weights: Glorot's uniform ones, as in the source documents, and He's normal ones, for deep or folded layers."""
+"""Initialization: Glorot's uniform one, as in FastEstimator, and He's normal one for deep or folded layers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from torch import nn
 
 
 def glorot(module: nn.Module) -> None:
-    """Draw the weights of every convolution and dense layer, biases 0 (Glorot and Bengio 2010), from torch's generator.
+    """Initialize the weights of all convolutions and dense layers (Glorot and Bengio 2010), biases to 0.
 
-    torch's own default is several times smaller; with it a tanh output under the hinge loss learns slowly, and on a
-    small data set some seeds lose a class.
+    Weights are drawn from torch's global generator. torch's default weights are several times smaller: with them a
+    tanh output under the hinge loss learns slowly, and on a small data set some seeds never predict one of the classes.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -19,12 +19,12 @@ def glorot(module: nn.Module) -> None:
 
 
 def he(module: nn.Module, moment: float, *, bias: float = 0.0) -> None:
-    """Draw the weights of every convolution and dense layer so that what they give has variance 1, biases all `bias`.
+    """Initialize the weights of all convolutions and dense layers for outputs of variance 1, biases to `bias`.
 
-    `moment` is the mean square of the inputs: one half after relu, which gives He et al. 2015 (arXiv:1502.01852).
+    `moment` is the mean square of the inputs: 1/2 after relu, which is the rule of He et al. 2015 (arXiv:1502.01852).
     """
-    # He's rule with the measured half: relog gives less and a folding more, and without normalisation a factor of two
-    # a layer is a factor of thousands after sixteen. Glorot's rule loses half of the square with each relu.
+    # The moment is measured, since relog lowers and a folding raises it: without normalization a factor of two per
+    # layer grows to thousands after sixteen layers. With Glorot's rule each relu halves the mean square.
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.normal_(layer.weight, std=(layer.weight[0].numel() * moment) ** -0.5)

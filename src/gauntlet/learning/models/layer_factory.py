@@ -1,4 +1,4 @@
-"""Layers of one kind of unit, folding and activation, with first weights that keep the size of what they pass on."""
+"""Layers of one unit, folding and activation, initialized so that the variance of activations is preserved."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _DRAWS = 2**14
 
 
 class LayerFactory:
-    """Makes layers of one kind; without arguments linear ones with relu.
+    """Factory of layers with the same unit, folding and activation; by default linear units with relu.
 
-    Arguments are mappings of `name` and options. A layer is as many times as wide as its folding has pieces; the
-    activation is left to the network, which may have a pooling or a normalisation to place. `centred` layers start with
-    biases at which a fold is 0 on average.
+    Arguments are mappings of `name` and options. A layer is wider by the number of its folding's pieces. The network
+    places the activation itself, since pooling or normalization may come before it. Layers that are `centered` have
+    initial biases with which the mean after folding is 0.
     """
 
     def __init__(
@@ -31,41 +31,41 @@ class LayerFactory:
         unit: Mapping[str, Any] | None = None,
         folding: Mapping[str, Any] | None = None,
         activation: Mapping[str, Any] | None = None,
-        centred: bool = True,
+        centered: bool = True,
     ) -> None:
-        self._unit, self._folding, self._activation, self._centred = build_unit(unit), folding, activation, centred
+        self._unit, self._folding, self._activation, self._centered = build_unit(unit), folding, activation, centered
 
-    def conv(self, before: int, after: int, size: int) -> nn.Sequential:
-        """Make a convolution that keeps the map's size, and its folding: `(B, before, H, W)` to `(B, after, H, W)`."""
+    def conv(self, in_channels: int, out_channels: int, size: int) -> nn.Sequential:
+        """Build a convolution with padding, and its folding: `(B, in_channels, H, W)` to `(B, out_channels, H, W)`."""
         folding = build_folding(self._folding)
-        linear = nn.Conv2d(before, after * folding.pieces, size, padding=size // 2)
+        linear = nn.Conv2d(in_channels, out_channels * folding.pieces, size, padding=size // 2)
         return nn.Sequential(self._unit.wrap(linear), folding)
 
-    def dense(self, before: int, after: int) -> nn.Sequential:
-        """Make a dense layer and its folding: `(B, before)` to `(B, after)`."""
+    def dense(self, in_features: int, out_features: int) -> nn.Sequential:
+        """Build a dense layer and its folding: `(B, in_features)` to `(B, out_features)`."""
         folding = build_folding(self._folding)
-        return nn.Sequential(self._unit.wrap(nn.Linear(before, after * folding.pieces)), folding)
+        return nn.Sequential(self._unit.wrap(nn.Linear(in_features, out_features * folding.pieces)), folding)
 
     def activation(self) -> nn.Module:
-        """Make an activation; one with a ramp is not shared between layers."""
+        """Build a new activation, so that layers do not share a ramp."""
         return build_activation(self._activation)
 
     def initialize(self, layer: nn.Module, moment: float) -> None:
-        """Draw the first weights of a layer of this kind, or a head of such, for inputs of this mean square."""
-        he(layer, moment, bias=self._bias)
+        """Initialize a layer, or a head of such layers, for inputs whose mean square is `moment`."""
+        he(layer, moment, bias=self._initial_bias)
 
     @cached_property
     def moment(self) -> float:
-        """Estimate the mean square of an output after the activation, where the units' own are standard normal."""
+        """Mean square of the activations if the outputs of the units are standard normal, estimated by sampling."""
         with torch.no_grad():
-            return float(self.activation()(self._folded + self._bias).square().mean())
+            return float(self.activation()(self._folded + self._initial_bias).square().mean())
 
     @cached_property
-    def _bias(self) -> float:
-        # The largest of four is 1 on average: without a bias, two thirds of what a layer passes on are the same for
-        # every image, and the network learns slowly.
-        folded = build_folding(self._folding).pieces > 1
-        return -float(self._folded.mean()) if self._centred and folded else 0.0
+    def _initial_bias(self) -> float:
+        # The maximum of four standard normal outputs is 1 on average. Without a bias two thirds of the mean square of
+        # a layer's activations would be the same for every image, and the network would learn slowly.
+        is_folded = build_folding(self._folding).pieces > 1
+        return -float(self._folded.mean()) if self._centered and is_folded else 0.0
 
     @cached_property
     def _folded(self) -> Tensor:

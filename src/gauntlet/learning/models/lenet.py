@@ -1,4 +1,4 @@
-"""LeNet as in the error-correcting-code experiments: three unpadded convolutions."""
+"""LeNet of the error-correcting-code experiments: three convolutions without padding."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from gauntlet.registry import MODELS, PositiveInt
 SMALLEST_SIDE = 18
 
 
-@MODELS.register("lenet", parts=("head",), source="LeCun et al. 1998, in the form of the FastEstimator library")
+@MODELS.register("lenet", parts=("head",), source="LeCun et al. 1998, as in FastEstimator")
 class LeNet(Network):
-    """Conv3x3, relu, maxpool2, conv3x3, relu, maxpool2, conv3x3, relu, flatten, head; no padding, so 18x18 or more."""
+    """Conv3x3, relu, maxpool2, conv3x3, relu, maxpool2, conv3x3, relu, flatten, head; for images from 18x18."""
 
     def __init__(
         self,
@@ -33,12 +33,11 @@ class LeNet(Network):
     ) -> None:
         channels, height, width = image_shape
         if min(height, width) < SMALLEST_SIDE:
-            problem = (
-                f"lenet does not pad and needs images of {SMALLEST_SIDE}x{SMALLEST_SIDE}, these are {height}x{width}"
-            )
+            smallest = f"{SMALLEST_SIDE}x{SMALLEST_SIDE}"
+            problem = f"lenet has no padding and needs images of {smallest} pixels or more, these are {height}x{width}"
             raise InputError(problem, where="model.name", remedy="use `cnn`")
         first, second, third = widths
-        # Pooled before relu: the same function, since relu is monotone, at a quarter of relu's work.
+        # Pooling before relu is the same function, since relu is monotone, with a quarter of relu's work.
         body = nn.Sequential(
             nn.Conv2d(channels, first, 3),
             nn.MaxPool2d(2),
@@ -56,15 +55,14 @@ class LeNet(Network):
             head=build_head(head, in_features=in_features, num_classes=num_classes),
         )
         glorot(self)
-        self._seen = (_seen(height), _seen(width))
+        self._used = (_used(height), _used(width))
 
     def features(self, x: Tensor) -> Tensor:
-        """Map images to what the head sees: `(B, F)`.
+        """Map images to the features `(B, F)` that the head receives.
 
-        A last row or column that a pooling leaves over decides nothing; it is cut off the images, which saves a seventh
-        of the work on 32x32.
+        Rows and columns that reach no pooling window are cropped first, which saves a seventh of the work on 32x32.
         """
-        rows, columns = self._seen
+        rows, columns = self._used
         return super().features(x[:, :, :rows, :columns])
 
 
@@ -72,6 +70,6 @@ def _side(pixels: int) -> int:
     return ((pixels - 2) // 2 - 2) // 2 - 2
 
 
-def _seen(pixels: int) -> int:
-    """Give how many of `pixels` reach the features: `_side` the other way round."""
+def _used(pixels: int) -> int:
+    """Return how many of `pixels` rows the features depend on: the smallest size with an equal `_side`."""
     return ((_side(pixels) + 2) * 2 + 2) * 2 + 2

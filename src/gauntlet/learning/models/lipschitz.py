@@ -1,4 +1,4 @@
-"""Networks with a proven Lipschitz constant, and the proof: a bound multiplied up from the layers' own weights."""
+"""Networks with a proven Lipschitz constant: the product of bounds computed from the layers' weights."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.layers.pooling import L2NormPool2d, ScaledAvgPool2d
 from gauntlet.learning.models.network import LayerHead, LipschitzClaim, Network
 
-# The bound is computed in float64 from singular values that are good to about 1e-14 of their size.
+# The bound is computed in float64 from singular values with a relative error of about 1e-14.
 _ROUNDING = 1 + 1e-12
 
 _NON_EXPANSIVE = (GroupSort2, FullSort, L2NormPool2d, ScaledAvgPool2d, nn.Flatten, nn.Identity)
 
 
 class LipschitzNetwork(Network):
-    """A network whose layers are all plain and bounded; `lipschitz` is computed from the weights it has now."""
+    """Network of plain layers with known Lipschitz bounds; `lipschitz` is computed from its current weights."""
 
     normalization: Normalization
     body: nn.Sequential
@@ -42,30 +42,30 @@ class LipschitzNetwork(Network):
 
     @property
     def lipschitz(self) -> LipschitzClaim:
-        """Bound the network in the L2 norm of pixels, from the weights themselves.
+        """Lipschitz constant in the L2 norm of pixels, computed from the weights.
 
-        The constant is the product of the layers' bounds, computed in float64 and rounded up; for the ``disjoint``
-        output the last layer counts by its largest row. It is never below the constant that the layers are
-        constrained to, 1 over the smallest standard deviation of the normalisation, so that a certificate equals the
-        published formula. It bounds the exact function; the float32 evaluation has its rounding errors beside it.
+        The constant is the product of the layers' bounds, computed in float64 and rounded up; for a ``disjoint``
+        output the last layer's bound is its largest row norm. It is at least the constant that the layers are
+        constrained to, 1 over the smallest standard deviation of the normalization, so that certificates equal the
+        published formula. It bounds the exact function, not the rounding errors of its float32 evaluation.
         """
         scale = layer_bound(self.normalization)
         last = effective_weight(self.head.layer).double()
-        end = float(last.norm(dim=1).max()) if self.output == "disjoint" else _spectral_norm(last)
-        return LipschitzClaim(max(scale, scale * bound(self.body) * end * _ROUNDING), "l2", self.output)
+        last_bound = float(last.norm(dim=1).max()) if self.output == "disjoint" else _spectral_norm(last)
+        return LipschitzClaim(max(scale, scale * bound(self.body) * last_bound * _ROUNDING), "l2", self.output)
 
 
 def bound(layers: Iterable[nn.Module]) -> float:
-    """Multiply the L2 Lipschitz bounds of layers that follow each other."""
+    """Return the product of the L2 Lipschitz bounds of consecutive layers."""
     return math.prod(layer_bound(layer) for layer in layers)
 
 
 def layer_bound(layer: nn.Module) -> float:
-    """Bound one layer's Lipschitz constant in the L2 norm.
+    """Return a bound of a layer's Lipschitz constant in the L2 norm.
 
     A convolution with kernel k x k, stride 1 and zero padding maps each patch by its flattened kernel W, and each
-    pixel stands in at most k² patches: its bound is k times the largest singular value of W (Serrurier et al. 2021,
-    arXiv:2006.06520, appendix). Raises GauntletError for a layer of which nothing is known.
+    pixel is in at most k² patches: its bound is k times the largest singular value of W (Serrurier et al. 2021,
+    arXiv:2006.06520, appendix). Raises GauntletError for a layer without a known bound.
     """
     if isinstance(layer, Normalization):
         return 1 / float(layer.std.double().min())
@@ -76,14 +76,14 @@ def layer_bound(layer: nn.Module) -> float:
         return math.sqrt(height * width) * _spectral_norm(effective_weight(layer).double().flatten(1))
     if isinstance(layer, _NON_EXPANSIVE):
         return 1.0
-    raise GauntletError(f"nothing is known of the Lipschitz constant of {type(layer).__name__}")
+    raise GauntletError(f"no Lipschitz bound is known for {type(layer).__name__}")
 
 
 def effective_weight(layer: nn.Module) -> Tensor:
-    """Give the weight that a layer uses in evaluation, detached; behind a parametrisation training uses another."""
+    """Return the detached weight that a layer uses in evaluation; parametrized layers use another one in training."""
     training = layer.training
     try:
-        # In training mode reading a parametrised weight would take a step of its power iteration.
+        # In training mode reading a parametrized weight would advance its power iteration.
         layer.eval()
         weight = layer.weight
     finally:

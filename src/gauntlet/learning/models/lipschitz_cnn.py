@@ -1,4 +1,4 @@
-"""The 1-Lipschitz network of the HKR experiments: constrained layers, exported to plain ones."""
+"""1-Lipschitz network of the HKR experiments: constrained layers, exported to plain ones."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _POOLINGS = {"l2_norm": L2NormPool2d, "average": ScaledAvgPool2d}
 class LipschitzCnn(LipschitzNetwork):
     """Twice conv3x3, activation, pooling; flatten, dense(hidden), activation, dense(K) without bias: all 1-Lipschitz.
 
-    What keeps the layers so is the `constraint`: ``spectral`` (all singular values at 1: power iteration, then at most
-    `bjorck_iterations` of Björck's), ``frobenius`` (divided by the Frobenius norm) or ``projection`` (plain layers that
-    are orthonormalised after every step); `learning.models.constraints` has the details. The output is ``joint`` (the
-    vector of logits is 1-Lipschitz) or ``disjoint`` (rows of norm 1: each logit is). By default pixels are not
-    normalised, so that the network is 1-Lipschitz in pixels of [0, 1]; with `normalize` its constant is 1 over the
-    smallest standard deviation. Widths and `hidden` are even for ``group_sort``.
+    The `constraint` is ``spectral`` (singular values close to 1, by power iteration and at most `bjorck_iterations` of
+    Björck's iteration), ``frobenius`` (division by the Frobenius norm) or ``projection`` (plain layers, orthonormalized
+    after every step); see `learning.models.constraints`. The output is ``joint`` (the vector of logits is 1-Lipschitz)
+    or ``disjoint`` (rows of norm 1: each logit is 1-Lipschitz). By default pixels are not normalized, and the network
+    is 1-Lipschitz in pixels of [0, 1]; with `normalize` its constant is 1 over the smallest standard deviation. Widths
+    and `hidden` must be even for ``group_sort``.
     """
 
     def __init__(
@@ -59,36 +59,36 @@ class LipschitzCnn(LipschitzNetwork):
     ) -> None:
         channels, height, width = image_shape
         if min(height, width) < 4:
-            raise InputError(f"needs images of 4x4 pixels, these are {height}x{width}", where="model.name")
+            raise InputError(f"needs images of 4x4 pixels or more, these are {height}x{width}", where="model.name")
         if activation == "group_sort" and any(number % 2 for number in (*widths, hidden)):
             problem = f"group_sort sorts pairs of channels, so {[*widths, hidden]} must be even"
             raise InputError(problem, where="model.widths", remedy="use even numbers")
         sort, pool = _ACTIVATIONS[activation], _POOLINGS[pooling]
         first, second = widths
-        kept = ConstrainedLayers(constraint, bjorck_iterations, eps_bjorck, eps_spectral)
+        layers = ConstrainedLayers(constraint, bjorck_iterations, eps_bjorck, eps_spectral)
         body = nn.Sequential(
-            kept.convolution(channels, first),
+            layers.convolution(channels, first),
             sort(),
             pool(),
-            kept.convolution(first, second),
+            layers.convolution(first, second),
             sort(),
             pool(),
             nn.Flatten(),
-            kept.dense(second * (height // 4) * (width // 4), hidden),
+            layers.dense(second * (height // 4) * (width // 4), hidden),
             sort(),
         )
         normalization = Normalization(mean, std) if normalize else Normalization([0.0] * channels, [1.0] * channels)
         if output == "joint":
-            last = kept.dense(hidden, num_classes, bias=False)
+            last = layers.dense(hidden, num_classes, bias=False)
         else:
-            last = kept.disjoint(hidden, num_classes)
+            last = layers.disjoint(hidden, num_classes)
         super().__init__(normalization=normalization, body=body, last=last, output=output)
 
     def train(self, mode: bool = True) -> LipschitzCnn:
         """Switch between training and evaluation.
 
-        On leaving training spectral layers are orthonormalised once more: in evaluation they use the matrices that the
-        last forward pass left behind, which would be those before the last optimiser step.
+        On leaving training mode spectral layers are orthonormalized once more. In evaluation they use the matrices of
+        the last forward pass, which would be those before the last optimizer step.
         """
         if self.training and not mode:
             with torch.no_grad():
@@ -99,13 +99,13 @@ class LipschitzCnn(LipschitzNetwork):
         return self
 
     def after_step(self) -> None:
-        """Project the layers whose weights the optimiser has moved out of the constraint."""
+        """Project the weights that the optimizer has moved out of the constraint."""
         for layer in self.modules():
             if isinstance(layer, ProjectedConv2d | ProjectedLinear):
                 layer.project()
 
     def export(self) -> LipschitzNetwork:
-        """Give the network of plain convolutions and dense layers with the same outputs in evaluation."""
+        """Return a network of plain convolutions and dense layers with the same outputs in evaluation."""
         body = nn.Sequential(*(_plain(layer) for layer in self.body))
         normalization = Normalization(
             self.normalization.mean.flatten().tolist(), self.normalization.std.flatten().tolist()
@@ -119,7 +119,7 @@ class LipschitzCnn(LipschitzNetwork):
 
 
 def _plain(layer: nn.Module) -> nn.Module:
-    """Give the plain layer that does what a constrained one does in evaluation; others are stateless and made anew."""
+    """Return a plain layer equal to a constrained one in evaluation; other layers have no state and are rebuilt."""
     plain: nn.Conv2d | nn.Linear
     if isinstance(layer, nn.Conv2d):
         bias = layer.bias is not None

@@ -1,4 +1,4 @@
-"""The small network of the logic-inspired experiments on MNIST."""
+"""Small network of the logic-inspired experiments on MNIST."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ SMALLEST_SIDE = 4
 class MnistCnn(Network):
     """Twice conv5x5 with padding, maxpool2, activation; flatten, and a head without hidden layer: dense(K).
 
-    `unit` and `folding` apply to all three layers, `activation` to the convolutions. Pooled before the activation:
-    the same function for one that rises, at a quarter of its work. `normalize: false` leaves pixels in [0, 1].
+    `unit` and `folding` apply to all three layers, `activation` to the convolutions. Pooling before the activation is
+    the same function for a monotone activation, with a quarter of its work. `normalize: false` leaves pixels in [0, 1].
     """
 
     def __init__(
@@ -47,16 +47,16 @@ class MnistCnn(Network):
     ) -> None:
         channels, height, width = image_shape
         if min(height, width) < SMALLEST_SIDE:
-            raise InputError(f"needs images of 4x4 pixels, these are {height}x{width}", where="model.name")
-        blocks = LayerFactory(unit=unit, folding=folding, activation=activation)
+            raise InputError(f"needs images of 4x4 pixels or more, these are {height}x{width}", where="model.name")
+        factory = LayerFactory(unit=unit, folding=folding, activation=activation)
         layers: list[nn.Module] = []
-        for number, (before, after) in enumerate(pairwise((channels, *widths))):
-            conv = blocks.conv(before, after, 5)
-            blocks.initialize(conv, blocks.moment if number else 1.0)
-            layers += [*conv, nn.MaxPool2d(2), blocks.activation()]
+        for number, (in_channels, out_channels) in enumerate(pairwise((channels, *widths))):
+            conv = factory.conv(in_channels, out_channels, 5)
+            factory.initialize(conv, factory.moment if number else 1.0)
+            layers += [*conv, nn.MaxPool2d(2), factory.activation()]
         in_features = widths[-1] * (height // 4) * (width // 4)
-        built = build_head(head, in_features=in_features, num_classes=num_classes, layer=blocks.dense)
-        blocks.initialize(built, blocks.moment)
+        built = build_head(head, in_features=in_features, num_classes=num_classes, layer=factory.dense)
+        factory.initialize(built, factory.moment)
         super().__init__(
             normalization=input_layer(mean, std, normalize=normalize), body=nn.Sequential(*layers), head=built
         )

@@ -1,4 +1,4 @@
-"""The one shape of a network: normalisation, body, head; and the head's contract."""
+"""Base classes of networks, which consist of normalization, body and head, and of heads."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ Surrogate = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class NetworkDescription:
-    """What a network is built from: enough to build it again and put stored weights in.
+    """Everything needed to rebuild a network for its stored weights.
 
-    `mean` and `std` are the data's, per channel in [0, 1]; `exported` says that constrained layers became plain ones.
+    `mean` and `std` are those of the data, per channel in [0, 1]; `exported` networks have plain layers in place of
+    constrained ones.
     """
 
     architecture: Spec
@@ -33,7 +34,7 @@ class NetworkDescription:
 
 @dataclass(frozen=True)
 class LipschitzClaim:
-    """A proven bound on how fast a network's logits change, in the L2 norm of pixels in [0, 1].
+    """Proven Lipschitz constant of a network's logits in the L2 norm of pixels in [0, 1].
 
     ``joint``: ``|f(x) - f(z)|_2 <= constant * |x - z|_2`` for the vector of logits. ``disjoint``: the same for each
     logit alone, ``|f_k(x) - f_k(z)| <= constant * |x - z|_2``.
@@ -45,9 +46,9 @@ class LipschitzClaim:
 
 
 class Head(nn.Module):
-    """The end of a network: features to raw outputs, raw outputs to logits.
+    """Base class of heads, which map features to raw outputs and raw outputs to logits.
 
-    Outputs are what a training loss sees. The base class decodes nothing: its outputs are the logits.
+    Training losses are functions of the raw outputs. In the base class the raw outputs are the logits.
     """
 
     def forward(self, features: Tensor) -> Tensor:
@@ -59,7 +60,7 @@ class Head(nn.Module):
         return outputs
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Give what the model holds each class to be, in [0, 1], `(B, K)`: the softmax of the logits `(B, K)`."""
+        """Return the predicted class probabilities `(B, K)` in [0, 1]: the softmax of the logits `(B, K)`."""
         return logits.softmax(1)
 
     def surrogates(self) -> Mapping[str, Surrogate]:
@@ -68,12 +69,12 @@ class Head(nn.Module):
 
     @property
     def adaptive(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of a view and an attack's loss that fit this output, best first; ``logits`` is the network itself."""
+        """Pairs of a surrogate and an attack loss that suit this head, best first; ``logits`` is the network itself."""
         return (("logits", "margin"), ("logits", "cross_entropy"))
 
 
 class LayerHead(Head):
-    """A head that is one layer; its outputs are the logits."""
+    """Head of a single layer; its outputs are the logits."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -86,9 +87,9 @@ class LayerHead(Head):
 
 
 class Network(nn.Module):
-    """A classifier of images `(B, C, H, W)` in [0, 1]: normalisation, then body, then head.
+    """Classifier of images `(B, C, H, W)` in [0, 1]: normalization, body, head.
 
-    `description` is set by `build` and says how to build the network again. While `ramps_frozen` is set, no ramp
+    `description` is set by `build`, and suffices to rebuild the network. While `ramps_frozen` is true, no ramp
     advances; it is not stored with the weights.
     """
 
@@ -104,12 +105,12 @@ class Network(nn.Module):
         return self.decode(self.outputs(x))
 
     def features(self, x: Tensor) -> Tensor:
-        """Map images to what the head sees: `(B, F)`."""
+        """Map images to the features `(B, F)` that the head receives."""
         features: Tensor = self.body(self.normalization(x)).flatten(1)
         return features
 
     def outputs(self, x: Tensor) -> Tensor:
-        """Map images to the head's raw outputs, which is what a training loss sees."""
+        """Map images to the head's raw outputs, from which training losses are computed."""
         outputs: Tensor = self.head(self.features(x))
         return outputs
 
@@ -118,7 +119,7 @@ class Network(nn.Module):
         return self.head.decode(outputs)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Give what the model holds each class to be, in [0, 1], for logits `(B, K)`: the same shape."""
+        """Return the predicted class probabilities `(B, K)` in [0, 1] for logits `(B, K)`."""
         return self.head.probabilities(logits)
 
     @property
@@ -132,28 +133,28 @@ class Network(nn.Module):
 
     @property
     def adaptive(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of a surrogate and an attack's loss that fit this network's kind of output, best first."""
+        """Pairs of a surrogate and an attack loss that suit this network's outputs, best first."""
         return self.head.adaptive
 
     @property
     def lipschitz(self) -> LipschitzClaim | None:
-        """What is proven of the network's Lipschitz constant; None where nothing is."""
+        """Proven Lipschitz constant; None if nothing is proven."""
         return None
 
     @property
     def samples_are_independent(self) -> bool:
-        """Whether in training no sample's outputs depend on another's: False where a layer uses batch statistics."""
+        """True if in training no sample's outputs depend on other samples, as they do with batch statistics."""
         return not any(isinstance(module, _BatchNorm) for module in self.modules())
 
     def after_step(self) -> None:
-        """Take note that the optimiser made a step: ramps advance; projections are made in others."""
+        """Update the network after an optimizer step: ramps advance; subclasses may also project weights."""
         if not self.ramps_frozen:
             for module in self.modules():
                 if isinstance(module, Ramp):
                     module.advance()
 
     def export(self) -> Network:
-        """Give a network of plain layers with equal outputs: itself where nothing is constrained."""
+        """Return a network of plain layers with equal outputs: itself if no layer is constrained."""
         return self
 
     def _describe_export_of(self, original: Network) -> None:

@@ -1,4 +1,4 @@
-"""VGG for small images, with layers of the logic-inspired experiments where they are asked for."""
+"""VGG for small images, optionally with layers of the logic-inspired experiments."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ WIDTHS: Mapping[int, tuple[tuple[int, ...], ...]] = MappingProxyType(
         19: ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512)),
     }
 )
-"""Widths of the convolutions before each of the five poolings; 3 and 4 are the journal's miniatures of 11."""
+"""Widths of the convolutions before each of the five poolings; depths 3 and 4 are the journal's."""
 
 BATCH_NORM_MOMENTUM = 0.01
-"""The journal's: running statistics that change slowly."""
+"""Momentum of the running statistics, as in the journal."""
 
 
 @MODELS.register(
@@ -40,12 +40,11 @@ BATCH_NORM_MOMENTUM = 0.01
 class Vgg(Network):
     """Conv3x3 with padding and activation, maxpool2 after each of five groups; flatten, and a head: dense(K).
 
-    `depth` counts as the papers do: the published networks have two dense layers more than this form for small images.
-    Layers are numbered from 0, the convolutions in order and then the head; `activation`, `unit` and `folding` apply
-    to those from `first_modified` to `last_modified` (the head where it is not given), the others are linear with relu.
-    `capacity` multiplies the widths of the convolutions. With `batch_norm` each activation is normalised by its batch.
-    A map of one row or column is not pooled further, so that images of any size are taken. `normalize: false` leaves
-    pixels in [0, 1].
+    `depth` is that of the papers, whose networks have two more dense layers than this form for small images. Layers are
+    numbered from 0, the convolutions in order and then the head. `activation`, `unit` and `folding` apply to the layers
+    from `first_modified` to `last_modified` (default: the head); the others are linear with relu. `capacity` multiplies
+    the widths of the convolutions. With `batch_norm` each activation is followed by batch normalization. Maps of one
+    row or column are not pooled further, so that images may have any size. `normalize: false` leaves pixels in [0, 1].
     """
 
     def __init__(
@@ -66,34 +65,36 @@ class Vgg(Network):
         last_modified: NonNegativeInt | None = None,
         normalize: bool = True,
     ) -> None:
-        before, height, width = image_shape
+        in_channels, height, width = image_shape
         output = sum(map(len, WIDTHS[depth]))
         last = output if last_modified is None else last_modified
         if not first_modified <= last <= output:
-            problem = f"vgg of depth {depth} has layers 0 to {output}, none from {first_modified} to {last} of them"
-            raise InputError(problem, where="model.first_modified", remedy="choose 0 <= first <= last <= the head's")
-        # Those biases make the size of what is passed on unstable: sixteen layers without normalisation would explode.
+            problem = (
+                f"vgg of depth {depth} has layers 0 to {output}, but {first_modified} to {last} are to be modified"
+            )
+            raise InputError(problem, where="model.first_modified", remedy=f"choose 0 <= first <= last <= {output}")
+        # Without batch normalization the biases of centered layers would let activations explode over sixteen layers.
         plain = LayerFactory()
-        modified = LayerFactory(unit=unit, folding=folding, activation=activation, centred=batch_norm)
-        kinds = [modified if first_modified <= number <= last else plain for number in range(output + 1)]
+        modified = LayerFactory(unit=unit, folding=folding, activation=activation, centered=batch_norm)
+        factories = [modified if first_modified <= number <= last else plain for number in range(output + 1)]
         layers: list[nn.Module] = []
         number, moment = 0, 1.0
         for group in WIDTHS[depth]:
-            for published in group:
-                after, blocks = max(1, int(published * capacity)), kinds[number]
-                conv = blocks.conv(before, after, 3)
-                blocks.initialize(conv, moment)
-                layers += [*conv, blocks.activation()]
+            for published_width in group:
+                out_channels, factory = max(1, int(published_width * capacity)), factories[number]
+                conv = factory.conv(in_channels, out_channels, 3)
+                factory.initialize(conv, moment)
+                layers += [*conv, factory.activation()]
                 if batch_norm:
-                    # After the activation, as in the journal: its units then answer to what they see unscaled.
-                    layers.append(nn.BatchNorm2d(after, momentum=BATCH_NORM_MOMENTUM))
-                number, moment, before = number + 1, 1.0 if batch_norm else blocks.moment, after
+                    # After the activation, as in the journal.
+                    layers.append(nn.BatchNorm2d(out_channels, momentum=BATCH_NORM_MOMENTUM))
+                number, moment, in_channels = number + 1, 1.0 if batch_norm else factory.moment, out_channels
             if min(height, width) > 1:
                 layers.append(nn.MaxPool2d(2))
                 height, width = height // 2, width // 2
-        in_features = before * height * width
-        built = build_head(head, in_features=in_features, num_classes=num_classes, layer=kinds[-1].dense)
-        kinds[-1].initialize(built, moment)
+        in_features = in_channels * height * width
+        built = build_head(head, in_features=in_features, num_classes=num_classes, layer=factories[-1].dense)
+        factories[-1].initialize(built, moment)
         super().__init__(
             normalization=input_layer(mean, std, normalize=normalize), body=nn.Sequential(*layers), head=built
         )

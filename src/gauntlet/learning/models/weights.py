@@ -1,4 +1,4 @@
-"""Networks on disk: weights as safetensors beside a manifest that says what to build and holds the weights' digest."""
+"""Stored networks: weights as safetensors, and a manifest with the network's description and the weights' digest."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ class ModelManifest(BaseModel):
 
 
 def save_model(network: Network, folder: Path, metadata: Mapping[str, str] | None = None) -> str:
-    """Write a network that `build` made, exported to plain layers, and return the digest of its weights.
+    """Write a network from `build`, exported to plain layers, and return the digest of its weights.
 
-    ``model.safetensors`` carries `metadata`; ``manifest.json`` is written last and carries no time and no host, so
-    the same network gives the same manifest. Raises ValueError for a network that `build` did not make.
+    `metadata` is written to ``model.safetensors``. ``manifest.json`` is written last and contains neither time nor
+    host, so that equal networks have equal manifests. Raises ValueError for a network that is not from `build`.
     """
     plain = network.export()
     if plain.description is None:
-        raise ValueError("only a network made by gauntlet.learning.models.build can be saved")
+        raise ValueError("only a network from gauntlet.learning.models.build can be saved")
     tensors = dict(plain.state_dict())
     digest = tensor_digest(tensors)
-    # Beside what made them the weights say which they are: a manifest of others is noticed without hashing them.
-    own = {DIGEST_KEY: digest_mark(digest.removeprefix("sha256:"))}
-    write_tensors(folder / "model.safetensors", tensors, {**(metadata or {}), **own})
+    # With the digest in the metadata, a manifest of other weights is detected without hashing them.
+    digest_metadata = {DIGEST_KEY: digest_mark(digest.removeprefix("sha256:"))}
+    write_tensors(folder / "model.safetensors", tensors, {**(metadata or {}), **digest_metadata})
     description = plain.description
     manifest = ModelManifest(
         format=FORMAT,
@@ -66,9 +66,9 @@ def save_model(network: Network, folder: Path, metadata: Mapping[str, str] | Non
 
 
 def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Network:
-    """Read a network that `save_model` wrote, in evaluation mode, on `device`.
+    """Load a network written by `save_model`, in evaluation mode, on `device`.
 
-    Raises InputError that names the file when one is missing, damaged, a pickle, or does not fit the manifest.
+    Raises InputError that names the file if one is missing, damaged, a pickle, or does not fit the manifest.
     """
     folder = Path(folder)
     description, digest = load_model_manifest(folder)
@@ -83,10 +83,10 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Networ
     ).eval()
     if description.exported:
         network = network.export()
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    got = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if wanted != got:
-        differing = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    stored = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if expected != stored:
+        differing = sorted(name for name in expected.keys() | stored.keys() if expected.get(name) != stored.get(name))
         problem = f"the weights do not fit {description.architecture.name}: {', '.join(differing[:3])}"
         raise InputError(problem, where=str(path), remedy=_REMEDY)
     network.load_state_dict(tensors)
@@ -119,7 +119,7 @@ def load_model_manifest(folder: Path) -> tuple[NetworkDescription, str]:
 
 
 def _checked(architecture: Mapping[str, Any]) -> Spec:
-    """Check an architecture against the registries: a file from a stranger decides nothing beyond them."""
+    """Check an architecture against the registries, so that an untrusted file cannot do more than a configuration."""
     options = dict(architecture)
     name = str(options.pop("name"))
     parts = {key: dict(options.pop(key)) for key in MODELS.entry(name).tags.get("parts", ()) if key in options}
@@ -135,5 +135,5 @@ def _options(registry: Registry, name: str, options: Mapping[str, Any]) -> dict[
         return dict(registry.entry(name).options_model.model_validate(options).model_dump(mode="json"))
     except ValidationError as error:
         details = error.errors()[0]
-        place = ".".join(str(part) for part in details["loc"])
-        raise InputError(f"{registry.kind} {name}, option {place}: {details['msg']}", remedy=_REMEDY) from error
+        option = ".".join(str(key) for key in details["loc"])
+        raise InputError(f"{registry.kind} {name}, option {option}: {details['msg']}", remedy=_REMEDY) from error

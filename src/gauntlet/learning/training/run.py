@@ -93,7 +93,7 @@ class TrainingRun:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are done, or the validation loss has not fallen for `patience` epochs."""
+        """True once all epochs are done, or the validation loss has not fallen for `patience` epochs."""
         patience = self.settings.patience
         since_best = self.epochs - self.best.epoch if self.best else 0
         return self.epochs >= self.settings.epochs or (patience is not None and since_best >= patience)

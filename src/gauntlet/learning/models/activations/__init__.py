@@ -1,4 +1,4 @@
-"""Activations: what follows a layer, each output by itself; one a file."""
+"""Elementwise activation functions, one per file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gauntlet.registry import ACTIVATIONS
 
 
 def build_activation(activation: Mapping[str, Any] | None) -> nn.Module:
-    """Build an activation from its mapping (`name` and options; relu without one)."""
+    """Build an activation from a mapping of `name` and options, by default relu."""
     options = dict(activation or {"name": "relu"})
     built: nn.Module = ACTIVATIONS.load(str(options.pop("name")))(**options)
     return built

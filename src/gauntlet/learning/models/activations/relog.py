@@ -1,4 +1,4 @@
-"""The rectified logarithm."""
+"""Rectified logarithm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gauntlet.registry import ACTIVATIONS, NonNegativeFloat, PositiveFloat
 
 @ACTIVATIONS.register("relog", source="Le 2019, journal of logic-inspired networks")
 class ReLog(nn.Module):
-    """log(1 + b max(0, x)) / b with b = beta times the strength of a ramp: from nearly relu to a logarithm.
+    """log(1 + b max(0, x)) / b with b = beta times the strength of a ramp: relu at first, a logarithm later.
 
     The strength rises by `increment` per training step from `start` (negative: a delay) to `stop`.
     """

@@ -1,4 +1,4 @@
-"""The rectified linear unit."""
+"""Rectified linear unit."""
 
 from __future__ import annotations
 

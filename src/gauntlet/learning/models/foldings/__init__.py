@@ -1,4 +1,4 @@
-"""Foldings: a layer is made several times as wide, and groups of its outputs become one; one a file."""
+"""Foldings, one per file: a layer is widened, and groups of its outputs are reduced to one output each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gauntlet.registry import FOLDINGS
 
 
 def build_folding(folding: Mapping[str, Any] | None) -> Folding:
-    """Build a folding from its mapping (`name` and options; none without one)."""
+    """Build a folding from a mapping of `name` and options, by default ``none``."""
     options = dict(folding or {"name": "none"})
     built: Folding = FOLDINGS.load(str(options.pop("name")))(**options)
     return built

@@ -1,4 +1,4 @@
-"""The contract of a folding."""
+"""Base class of foldings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 
 class Folding(nn.Module):
-    """Makes one output of every `pieces` neighbouring channels (dimension 1): `(B, pieces * C, ...)` to `(B, C, ...)`.
+    """Reduction of each `pieces` adjacent channels (dimension 1) to one: `(B, pieces * C, ...)` to `(B, C, ...)`.
 
-    The base class has one piece and changes nothing.
+    The base class has one piece and is the identity.
     """
 
     pieces: int = 1

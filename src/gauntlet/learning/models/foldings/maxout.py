@@ -10,7 +10,7 @@ from gauntlet.registry import FOLDINGS, PositiveInt
 
 @FOLDINGS.register("maxout", source="Goodfellow et al. 2013, arXiv:1302.4389")
 class Maxout(Folding):
-    """The largest of `pieces` outputs: the layer before is so many times as wide."""
+    """Maximum of `pieces` outputs; the layer before is wider by this factor."""
 
     def __init__(self, *, pieces: PositiveInt = 4) -> None:
         super().__init__()

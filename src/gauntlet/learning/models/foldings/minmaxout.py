@@ -1,4 +1,4 @@
-"""Minimum, then maximum: a disjunction of conjunctions."""
+"""Maximum of minima: a disjunction of conjunctions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gauntlet.registry import FOLDINGS, PositiveInt
 
 @FOLDINGS.register("minmaxout", minimum=True, source="Le 2019, journal of logic-inspired networks")
 class MinMaxout(Folding):
-    """The largest of `max_over` minima of `min_over` outputs each: the layer before is their product times as wide.
+    """Maximum of `max_over` minima of `min_over` outputs each; the layer before is wider by their product.
 
-    The source's ``minmaxout_2_4`` is `min_over: 2, max_over: 4`.
+    The journal's ``minmaxout_2_4`` is `min_over: 2, max_over: 4`.
     """
 
     def __init__(self, *, min_over: PositiveInt = 2, max_over: PositiveInt = 4) -> None:

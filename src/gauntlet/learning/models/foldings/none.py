@@ -6,6 +6,6 @@ from gauntlet.learning.models.foldings.folding import Folding
 from gauntlet.registry import FOLDINGS
 
 
-@FOLDINGS.register("none", source="Goodfellow et al. 2013, arXiv:1302.4389, of one piece")
+@FOLDINGS.register("none", source="Goodfellow et al. 2013, arXiv:1302.4389, with one piece")
 class NoFolding(Folding):
-    """Nothing is folded: the layer as wide as it is."""
+    """Identity; the width of the layer does not change."""

@@ -1,4 +1,4 @@
-"""Heads: what follows the flattened features of a network; one a file."""
+"""Heads: the last layers of a network, from flattened features to outputs; one per file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gauntlet.registry import HEADS
 def build_head(
     head: Mapping[str, Any] | None, *, in_features: int, num_classes: int, layer: Layer | None = None
 ) -> Head:
-    """Build a head from its mapping (`name` and options; softmax without one).
+    """Build a head from a mapping of `name` and options, by default softmax.
 
-    `layer` makes the dense layers of a head that takes it in place of plain ones.
+    `layer` builds the dense layers of heads that accept it, in place of plain ones.
     """
     options = dict(head or {"name": "softmax"})
     factory = HEADS.load(str(options.pop("name")))

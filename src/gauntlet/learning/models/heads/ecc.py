@@ -1,4 +1,4 @@
-"""Error-correcting output codes, read by a hinge loss."""
+"""Error-correcting output codes, trained with a hinge loss."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gauntlet.registry import HEADS, NonNegativeInt, OpenFraction, PositiveFloat
 class EccHead(CodeHead):
     """Error-correcting output code: dense(hidden), relu, dense(L), tanh; L bits, decoded by distance to the codewords.
 
-    With `heads` above 1 the bits come from so many independent heads, each with its share of `hidden` and of L
-    (the source's HydraEcc: 4 heads of dense(16), relu, dense(4)). `length` is L, a power of two, by default the
-    smallest that fits the classes. `power` and `max_probability` belong to the decoder alone, which no training loss
-    of code bits sees.
+    With `heads` above 1 the bits are computed by that many independent heads, each with its share of `hidden` and of L
+    (HydraEcc of FastEstimator: 4 heads of dense(16), relu, dense(4)). `length` is L, a power of two, by default the
+    smallest that is at least the number of classes. `power` and `max_probability` are options of the decoder, and do
+    not affect training losses, which are functions of the code bits.
     """
 
     def __init__(
@@ -40,4 +40,4 @@ class EccHead(CodeHead):
 
     def decode(self, outputs: Tensor) -> Tensor:
         """Map code bits `(B, L)` to log-probabilities `(B, K)`."""
-        return self.read(outputs)
+        return self.decode_word(outputs)

@@ -1,4 +1,4 @@
-"""Error-correcting output codes as a layer in the place of softmax, read by cross-entropy."""
+"""Error-correcting output codes as a layer that replaces softmax, trained with cross-entropy."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from gauntlet.registry import HEADS, NonNegativeInt, OpenFraction, PositiveFloat
 class HadamardCodeHead(CodeHead):
     """Code layer: dense(hidden), relu, dense(L - 1), tanh, then log-probabilities by distance to the codewords.
 
-    The code's constant first column is cut off. No class is ever given more than `max_probability`; a large `power`
-    sharpens the probabilities between codewords. `length` is L, a power of two, by default the smallest that fits the
-    classes (the source takes 16 where that is larger). With `heads` above 1 the bits come from so many independent
-    heads, each with its share of `hidden` and of L, the first with one bit fewer.
+    The constant first column of the code is dropped. No class has a probability above `max_probability`; a large
+    `power` sharpens the probabilities between codewords. `length` is L, a power of two, by default the smallest that is
+    at least the number of classes (in FastEstimator at least 16). With `heads` above 1 the bits are computed by that
+    many independent heads, each with its share of `hidden` and of L, the first with one bit fewer.
     """
 
     def __init__(
@@ -40,5 +40,5 @@ class HadamardCodeHead(CodeHead):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map features `(B, F)` to log-probabilities `(B, K)`, which softmax leaves as they are."""
-        return self.read(self.word(features))
+        """Map features `(B, F)` to log-probabilities `(B, K)`, which are logits of the same probabilities."""
+        return self.decode_word(self.word(features))

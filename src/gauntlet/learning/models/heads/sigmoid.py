@@ -1,4 +1,4 @@
-"""Logits under independent sigmoids: each class is a proposition of its own, and all may be false."""
+"""Logits of independent sigmoids: each class is a separate proposition, and all may be false."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gauntlet.registry import HEADS, NonNegativeInt
 class SigmoidHead(Head):
     """Dense(K): the logits of one sigmoid per class. With `hidden`, dense(hidden) and relu before it.
 
-    The answer is the class of the largest logit; its confidence is that class's sigmoid, so that all classes can be
+    The prediction is the class of the largest logit, and its confidence the sigmoid of that logit: all classes can be
     improbable at once.
     """
 
@@ -29,5 +29,5 @@ class SigmoidHead(Head):
         return logits
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Give the sigmoid of each logit `(B, K)`; rows need not sum to 1."""
+        """Return the sigmoid of each logit `(B, K)`; rows need not sum to 1."""
         return logits.sigmoid()

@@ -1,4 +1,4 @@
-"""Logits under softmax."""
+"""Logits of softmax probabilities."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Layers, one ablation part a file."""
+"""Layers, one kind per file."""

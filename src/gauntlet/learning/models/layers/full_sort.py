@@ -1,4 +1,4 @@
-"""FullSort: 1-Lipschitz, and its gradient keeps its norm (Anil et al. 2019, arXiv:1811.05381)."""
+"""FullSort: 1-Lipschitz and gradient norm preserving (Anil et al. 2019, arXiv:1811.05381)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class FullSort(nn.Module):
-    """Sorts all channels (dimension 1) in ascending order."""
+    """Sorting of all channels (dimension 1) in ascending order."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, C, ...)` to the same shape."""

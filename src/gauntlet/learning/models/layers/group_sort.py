@@ -1,4 +1,4 @@
-"""GroupSort in pairs: 1-Lipschitz, and its gradient keeps its norm (Anil et al. 2019, arXiv:1811.05381)."""
+"""GroupSort of pairs: 1-Lipschitz and gradient norm preserving (Anil et al. 2019, arXiv:1811.05381)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class GroupSort2(nn.Module):
-    """Sorts each pair of neighbouring channels (dimension 1, an even number of them), the smaller first."""
+    """Sorting of each pair of adjacent channels (dimension 1, an even number) in ascending order."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, C, ...)` to the same shape."""
@@ -18,7 +18,7 @@ class GroupSort2(nn.Module):
 
 
 class _SortPairs(torch.autograd.Function):
-    """Twice as fast as minimum, maximum and stack; the gradient is a permutation even where a pair is equal."""
+    """Sorting of pairs, twice as fast as minimum, maximum and stack; the gradient is a permutation even for ties."""
 
     generate_vmap_rule = True
 

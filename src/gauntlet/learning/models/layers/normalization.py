@@ -1,4 +1,4 @@
-"""Input normalisation as the first layer, so that data, attacks and certificates see pixels in [0, 1]."""
+"""Input normalization as the first layer, so that data, attacks and certificates use pixels in [0, 1]."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Normalization(nn.Module):
-    """Subtracts `mean` and divides by `std`, per channel; images `(B, C, H, W)` in [0, 1]."""
+    """Subtraction of `mean` and division by `std` per channel, for images `(B, C, H, W)` in [0, 1]."""
 
     mean: Tensor
     std: Tensor
@@ -20,10 +20,10 @@ class Normalization(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).reshape(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images to normalised images of the same shape."""
+        """Map images to normalized images of the same shape."""
         return (x - self.mean) / self.std
 
 
 def input_layer(mean: Sequence[float], std: Sequence[float], *, normalize: bool) -> Normalization:
-    """Give the normalisation by `mean` and `std`, or the one that changes nothing."""
+    """Return the normalization by `mean` and `std`, or the identity."""
     return Normalization(mean, std) if normalize else Normalization([0.0] * len(mean), [1.0] * len(std))

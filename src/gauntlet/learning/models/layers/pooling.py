@@ -1,4 +1,4 @@
-"""Poolings over 2x2 windows that are 1-Lipschitz in the L2 norm; rows and columns beyond the last window go."""
+"""Pooling over 2x2 windows, 1-Lipschitz in the L2 norm; an odd last row or column is dropped."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch.nn import functional
 
 
 class L2NormPool2d(nn.Module):
-    """Takes the L2 norm of each 2x2 window (Boureau et al. 2010): images `(B, C, H, W)` to `(B, C, H // 2, W // 2)`.
+    """L2 norm of each 2x2 window (Boureau et al. 2010): images `(B, C, H, W)` to `(B, C, H // 2, W // 2)`.
 
-    The gradient at an all-zero window is 0, where the square root's would be infinite.
+    The gradient of an all-zero window is 0, whereas that of the square root is infinite.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -22,13 +22,13 @@ class L2NormPool2d(nn.Module):
 
 
 class _WindowNorm(torch.autograd.Function):
-    """Half the time of the same in plain operations, whose gradient passes over the images four times more."""
+    """L2 norm of windows in half the time of plain operations, whose gradient reads the images four more times."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
-        # Squares through the pooling kernel: several times faster than a norm over two strided dimensions.
+        # Average pooling of the squares is several times faster than a norm over two strided dimensions.
         return (4 * functional.avg_pool2d(x * x, 2)).sqrt()
 
     @staticmethod
@@ -39,7 +39,7 @@ class _WindowNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         x, y = ctx.saved_tensors
         scaled = functional.interpolate(gradient / torch.where(y > 0, y, torch.inf), scale_factor=2.0)
-        height, width = (whole - part for whole, part in zip(x.shape[2:], scaled.shape[2:], strict=True))
+        height, width = (size - pooled for size, pooled in zip(x.shape[2:], scaled.shape[2:], strict=True))
         if height or width:
             scaled = functional.pad(scaled, (0, width, 0, height))
         product: Tensor = x * scaled
@@ -47,7 +47,7 @@ class _WindowNorm(torch.autograd.Function):
 
 
 class ScaledAvgPool2d(nn.Module):
-    """Averages each 2x2 window and multiplies by 2, the largest factor that keeps it 1-Lipschitz."""
+    """Mean of each 2x2 window times 2, the largest factor for which the layer is 1-Lipschitz."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, C, H, W)` to `(B, C, H // 2, W // 2)`."""

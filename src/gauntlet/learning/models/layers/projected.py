@@ -1,4 +1,4 @@
-"""Plain layers that are put back into their constraint after every step, in place of a reparametrisation."""
+"""Plain layers that are projected onto their constraint after every step, in place of a reparametrization."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ import torch
 from torch import Tensor, nn
 
 BJORCK_ITERATIONS = 15
-"""Björck's iterations in deel-torchlip 1.0.5, at most."""
+"""Maximum number of Björck iterations in deel-torchlip 1.0.5."""
 EPS = 1e-3
-"""The change below which its iterations end."""
+"""Change below which the iterations of deel-torchlip stop."""
 
 Orthonormal = tuple[int, float, float]
-"""The settings of `orthonormalize`: iterations, eps_bjorck, eps_spectral."""
+"""Arguments of `orthonormalize`: iterations, eps_bjorck, eps_spectral."""
 
 
 class ProjectedConv2d(nn.Conv2d):
-    """A convolution that keeps the image's size by zeros around it; 1-Lipschitz in L2 as made and after `project`.
+    """Convolution with zero padding that preserves the image size; 1-Lipschitz in L2 initially and after `project`.
 
-    The kernel k x k as a matrix `(out, in k k)` is orthonormalised and divided by k: each pixel is read k² times at
-    most (Serrurier et al. 2021, arXiv:2006.06520, appendix).
+    The kernel k x k as a matrix `(out, in k k)` is orthonormalized and divided by k, since each pixel is in at most k²
+    patches (Serrurier et al. 2021, arXiv:2006.06520, appendix).
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, orthonormal: Orthonormal) -> None:
         super().__init__(in_channels, out_channels, kernel_size, padding="same")
         self.orthonormal = orthonormal
-        _start(self)
+        _initialize(self)
         self.project()
 
     @torch.no_grad()
     def project(self) -> None:
-        """Replace the kernel by one that the constraint allows."""
+        """Project the kernel onto the constraint."""
         matrix = orthonormalize(self.weight.flatten(1), *self.orthonormal)
         self.weight.copy_(matrix.reshape_as(self.weight) / math.sqrt(math.prod(self.kernel_size)))
 
 
 class ProjectedLinear(nn.Linear):
-    """A dense layer that is 1-Lipschitz in L2 as made and after `project`; where `orthonormal` is None, each output is.
+    """Dense layer that is 1-Lipschitz in L2 initially and after `project`.
 
-    Outputs that are so one by one have rows of norm 1.
+    If `orthonormal` is None, each output is 1-Lipschitz separately: the rows have norm 1.
     """
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool, orthonormal: Orthonormal | None) -> None:
         super().__init__(in_features, out_features, bias=bias)
         self.orthonormal = orthonormal
-        _start(self)
+        _initialize(self)
         self.project()
 
     @torch.no_grad()
     def project(self) -> None:
-        """Replace the weight by one that the constraint allows."""
+        """Project the weight onto the constraint."""
         if self.orthonormal is None:
             self.weight.div_(self.weight.norm(dim=1, keepdim=True))
         else:
@@ -58,10 +58,10 @@ class ProjectedLinear(nn.Linear):
 
 
 def orthonormalize(matrix: Tensor, iterations: int, eps_bjorck: float, eps_spectral: float) -> Tensor:
-    """Divide a matrix `(M, N)` by its largest singular value, then pull all of them to 1 by Björck's iteration.
+    """Divide a matrix `(M, N)` by its largest singular value, then move all of them toward 1 by Björck's iteration.
 
-    At most `iterations` of these, ended by a change below `eps_bjorck`; with 0 the matrix is divided only. It is a
-    function of the matrix alone: the power iteration starts at its longest row and ends at a change below
+    At most `iterations` are run, stopped by a change below `eps_bjorck`; with 0 the matrix is divided only. The result
+    is a function of the matrix alone: the power iteration starts from its longest row and stops at a change below
     `eps_spectral`. Source: Björck and Bowie 1971, SIAM J. Numer. Anal. 8, 358-364; Anil et al. 2019, arXiv:1811.05381.
     """
     from deel.torchlip.normalizers import bjorck_normalization, spectral_normalization
@@ -70,12 +70,12 @@ def orthonormalize(matrix: Tensor, iterations: int, eps_bjorck: float, eps_spect
     divided: Tensor = spectral_normalization(matrix, longest, eps_spectral)[0]
     if iterations == 0:
         return divided
-    found: Tensor = bjorck_normalization(divided, eps_bjorck, maxiter=iterations)
-    return found
+    orthonormal: Tensor = bjorck_normalization(divided, eps_bjorck, maxiter=iterations)
+    return orthonormal
 
 
-def _start(layer: nn.Conv2d | nn.Linear) -> None:
-    """Draw the weights as deel-torchlip's layers do, from torch's generator."""
+def _initialize(layer: nn.Conv2d | nn.Linear) -> None:
+    """Initialize the weights as deel-torchlip's layers do, from torch's global generator."""
     nn.init.orthogonal_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

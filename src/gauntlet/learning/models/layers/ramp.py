@@ -1,4 +1,4 @@
-"""A strength that rises with the training steps, so that a network turns from one kind into another while it learns."""
+"""Ramp: a strength that rises with the training steps, to introduce a nonlinearity gradually."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ FLOOR = 1e-4
 
 
 class Ramp(nn.Module):
-    """A strength of `start` + `increment` per training step, at most `stop`; `start` may be negative, a delay.
+    """Strength that rises from `start` by `increment` per training step to `stop`; a negative `start` is a delay.
 
-    What is stored, with the weights, is the number of steps: a network is evaluated at the strength of the epoch that
-    was kept, and after an interruption the strength goes on where it was, to the last bit.
+    The number of steps is stored with the weights: a network is evaluated with the strength of its best epoch, and a
+    resumed training continues with exactly the same strength.
     """
 
     step: Tensor
@@ -23,18 +23,18 @@ class Ramp(nn.Module):
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def advance(self) -> None:
-        """Take note of one training step."""
+        """Count a training step."""
         self.step += 1
 
     @property
     def strength(self) -> Tensor:
-        """The strength `()` as it stands, negative during a delay."""
+        """Current strength `()`, negative during a delay."""
         return (self.start + self.increment * self.step).clamp(max=self.stop)
 
     def forward(self) -> Tensor:
-        """Give the effective strength `()`: never below 1e-4, so that it may be divided by."""
+        """Return the effective strength `()`: at least 1e-4, so that it can be divided by."""
         return self.strength.clamp(min=FLOOR)
 
     def extra_repr(self) -> str:
-        """Show the three numbers."""
+        """Return the three numbers for `repr`."""
         return f"start={self.start}, increment={self.increment}, stop={self.stop}"

@@ -1,4 +1,4 @@
-"""Units: what a layer computes of its inputs, dense or as a convolution; one a file."""
+"""Units: the functions that dense and convolutional layers compute; one kind per file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gauntlet.registry import UNITS
 
 
 def build_unit(unit: Mapping[str, Any] | None) -> Unit:
-    """Build a kind of unit from its mapping (`name` and options; linear without one)."""
+    """Build a kind of unit from a mapping of `name` and options, by default linear."""
     options = dict(unit or {"name": "linear"})
     built: Unit = UNITS.load(str(options.pop("name")))(**options)
     return built

@@ -1,4 +1,4 @@
-"""Units with squared inputs: what elliptical and quadratic ones share."""
+"""Units with squared inputs, the common base of elliptical and quadratic units."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ GAMMA = 1.0
 
 
 class SecondOrder(nn.Module):
-    """W x + b - a V (x * x) + a gamma, with gamma = 1 and a the strength of the ramp; `positive` takes |V| for V.
+    """W x + b - a V (x * x) + a gamma with gamma = 1 and a the strength of the ramp; |V| replaces V if `positive`.
 
-    `linear` holds W and b, dense or as a convolution; V, of the shape of W, is `curvature`.
+    `linear` has W and b and may be dense or a convolution; `curvature` is V, which has the shape of W.
     """
 
     def __init__(self, linear: nn.Conv2d | nn.Linear, ramp: Ramp, *, positive: bool) -> None:
         super().__init__()
         self.linear, self.ramp, self.positive = linear, ramp, positive
         self.curvature = nn.Parameter(torch.empty_like(linear.weight))
-        # |V| is 1 / fan_in on average, so that for inputs of mean square 1 it takes away what gamma adds: as the ramp
-        # rises, the response neither sinks below the activation's threshold for all inputs nor rises above it.
+        # |V| is 1 / fan_in on average, so that for inputs of mean square 1 its term cancels gamma: as the ramp rises,
+        # responses neither fall below the activation's threshold for all inputs nor rise above it.
         nn.init.uniform_(self.curvature, -2 / linear.weight[0].numel(), 2 / linear.weight[0].numel())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map what `linear` takes to what it gives."""
+        """Map inputs of `linear` to outputs of the same shape as its own."""
         linear, strength = self.linear, self.ramp()
         weight = self.curvature.abs() if self.positive else self.curvature
         if isinstance(linear, nn.Linear):
@@ -42,7 +42,7 @@ class SecondOrder(nn.Module):
 
 
 class SecondOrderUnit(Unit):
-    """Makes layers with squared inputs; the subclass says whether V is taken as |V|."""
+    """Base class of units with squared inputs; subclasses define whether |V| replaces V."""
 
     positive: bool
 
@@ -50,6 +50,6 @@ class SecondOrderUnit(Unit):
         self.start, self.increment, self.stop = start, increment, stop
 
     def wrap(self, linear: nn.Conv2d | nn.Linear) -> nn.Module:
-        """Make a layer with the weights and biases of `linear` as W and b, and a ramp of its own."""
+        """Build a layer with the weights and biases of `linear` as W and b, and a separate ramp."""
         ramp = Ramp(start=self.start, increment=self.increment, stop=self.stop)
         return SecondOrder(linear, ramp, positive=self.positive)

@@ -1,4 +1,4 @@
-"""The contract of a kind of unit."""
+"""Base class of units."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from torch import nn
 
 
 class Unit:
-    """Makes the layers of one kind of unit: a linear layer is wrapped into what computes the unit from it.
+    """Factory of layers of one kind of unit, each of which wraps a linear layer.
 
-    The base class leaves it alone. What `wrap` gives must hold `linear` among its modules, where first weights are
-    drawn and regularisers look, and give outputs of the linear layer's shape.
+    The base class returns the linear layer itself. The module that `wrap` returns must contain `linear`, which is
+    initialized and regularized, and have outputs of the same shape.
     """
 
     def __init__(self) -> None:
-        """Take no options."""
+        """Accept no options."""
 
     def wrap(self, linear: nn.Conv2d | nn.Linear) -> nn.Module:
-        """Make a layer around a convolution or a dense layer with bias."""
+        """Build a layer from a convolution or a dense layer with bias."""
         return linear
