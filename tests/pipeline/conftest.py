@@ -1,4 +1,4 @@
-"""A finished run that tests of status start from."""
+"""A finished run for tests of status and aggregation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.synthetic_outputs import SMALL, finish_cells
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A finished run, made once."""
+    """A finished run with synthetic results, made once."""
     folder = tmp_path_factory.mktemp("finished")
     before = Path.cwd()
     os.chdir(folder)

@@ -1,4 +1,4 @@
-"""The SLURM that the tests of this folder run against."""
+"""A real SLURM for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def slurm():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say what tests of this folder have measured."""
+    """Print the measurements that tests of this folder record."""
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties if report.when == "call" else ():
             terminalreporter.write_line(f"{name}: {value}")

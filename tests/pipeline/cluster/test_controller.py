@@ -1,4 +1,4 @@
-"""The controller as a job of a real SLURM: queued again at its limit or when preempted, and it finishes; cancelled."""
+"""The controller as a job of a real SLURM: requeued at its limit or when preempted, finished, canceled."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def waiting(model, x, y, *, epsilon):
 
 @pytest.fixture(params=[60], ids=[""])
 def folder(request, slurm, tmp_path, monkeypatch):
-    """A clone with trained models, and an attack on each that waits for the file `go`; nothing of it stays queued."""
+    """A clone with trained models and a blocking attack on each that waits for the file `go`; no job stays queued."""
     monkeypatch.chdir(tmp_path)
     link_workflow(tmp_path)
     (tmp_path / "slurm").symlink_to("profiles/slurm")
@@ -59,7 +59,7 @@ def gauntlet(*arguments):
 
 
 def submit():
-    """Submit a controller that looks at the queue often; give its job."""
+    """Submit a controller that polls the queue often; return its job."""
     quick = ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"]
     done = gauntlet("submit", *quick, str(paths.summary("small")))
     assert done.returncode == 0, done.stderr
@@ -67,9 +67,9 @@ def submit():
 
 
 def nudge(slurm, job):
-    """Let a controller that was queued again start: SLURM holds it back for two minutes.
+    """Let a requeued controller start at once, since SLURM delays it for two minutes.
 
-    Not in the second in which it was queued again, for which the node refuses its credential.
+    Not within the second of its requeueing, when the node refuses its credential.
     """
     if slurm.ask("squeue", "--noheader", f"--jobs={job}", "--format=%T %r", check=False) == "PENDING BeginTime":
         time.sleep(3)
@@ -77,7 +77,7 @@ def nudge(slurm, job):
 
 
 def finishes(slurm, job, folder):
-    """Wait for the controller's last word, over as many starts as it takes; all is then there."""
+    """Wait until the controller has finished, over as many starts as it takes; check that all files exist."""
 
     def over():
         nudge(slurm, job)
@@ -92,8 +92,8 @@ def finishes(slurm, job, folder):
 
 
 @pytest.mark.parametrize("folder", [3], indirect=True)
-def test_a_controller_queues_itself_again_before_its_limit_waits_for_its_jobs_and_finishes(slurm, folder):
-    """Its job's limit is real, three minutes; the cells' job outlives it, and is made once."""
+def test_a_controller_requeues_itself_before_its_limit_and_finishes(slurm, folder):
+    """Its real limit is three minutes; the cells' job outlives it, and each cell is made once."""
     job = submit()
     wait_for(lambda: list(folder.glob("begun/*")), folder, seconds=120)
     status = gauntlet("submit", "--status").stdout
@@ -109,7 +109,7 @@ def test_a_controller_queues_itself_again_before_its_limit_waits_for_its_jobs_an
     Path("go").touch()
     finishes(slurm, job, folder)
     assert len(read_record(job).starts) >= 2
-    # One process for each of two models, whoever waited for them.
+    # One process for each of two models.
     assert len(list(folder.glob("begun/*"))) == 2, "nothing was computed twice"
     assert "ended" in gauntlet("submit", "--status").stdout
 
@@ -126,8 +126,8 @@ def test_a_controller_that_is_preempted_is_queued_again_and_finishes(slurm, fold
     assert len(read_record(job).starts) >= 2
 
 
-def test_cancelling_ends_the_controller_and_the_jobs_of_its_cells(slurm, folder):
-    """Nothing is queued again."""
+def test_canceling_ends_the_controller_and_the_jobs_of_its_cells(slurm, folder):
+    """No job is queued again."""
     job = submit()
     wait_for(lambda: list(folder.glob("begun/*")), folder, seconds=120)
     done = gauntlet("submit", "--cancel")
@@ -138,8 +138,8 @@ def test_cancelling_ends_the_controller_and_the_jobs_of_its_cells(slurm, folder)
     assert gauntlet("submit", "--cancel").stdout == "cancelled: nothing, no job was there\n"
 
 
-def test_a_partition_that_is_not_there_is_told_in_one_line(slurm, folder):
-    """By SLURM, through submitit."""
+def test_an_unknown_partition_is_reported_in_one_line(slurm, folder):
+    """The message is SLURM's, passed on by submitit."""
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["execution"]["cluster"]["controller_partition"] = "none"
     write_config(folder, config)

@@ -1,4 +1,4 @@
-"""Within a job: its cells are forks of a process that has loaded the libraries, and wait for files that come late."""
+"""Cells of a job: forks of a process that has loaded the libraries, and late files on network file systems."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ import os, pathlib, signal, sys, time
 from gauntlet.registry import ATTACKS
 @ATTACKS.register("odd", kind="bounded", norms=("linf",), access="scores", source="none")
 def odd(model, x, y, *, epsilon, doing: str = ""):
-    pathlib.Path("told").write_text(f"{os.getpid()} {os.getppid()} {doing}")
+    pathlib.Path("process_ids").write_text(f"{os.getpid()} {os.getppid()} {doing}")
     if doing == "dying":
         os.kill(os.getpid(), signal.SIGKILL)
     if doing == "raising":
@@ -70,7 +70,7 @@ def trained(tmp_path_factory):
 
 
 def begun():
-    """Begin a job; give the process that a job's Snakemake is, and what it adds to the variables of its cells."""
+    """Start a job; return the process that a job's Snakemake is, and the variables it adds for its cells."""
     holder = subprocess.Popen([sys.executable, "-c", JOB], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     return holder, {SERVER_VARIABLE: holder.stdout.readline().strip()}
 
@@ -87,7 +87,7 @@ def job():
 
 def command(folder, *arguments, threads="1", **variables):
     """Start the `gauntlet` command as a rule does."""
-    (folder / "told").unlink(missing_ok=True)
+    (folder / "process_ids").unlink(missing_ok=True)
     limit = ["--threads", threads] if arguments[0] not in ("prepare",) else []
     line = [sys.executable, "-m", "gauntlet", *arguments, *limit]
     with (folder / "log").open("w") as log:
@@ -99,10 +99,10 @@ def attack(folder, name, **options):
     return command(folder, "evaluate", "--attack", name, "--force", **options)
 
 
-def told(folder, *, by=""):
-    """Wait until an attack says which process it is in, and by whom that was started; give both."""
+def process_ids(folder, *, by=""):
+    """Wait until an attack has written its process id and its parent's; return both."""
     deadline_s = time.monotonic() + 60
-    while not (found := re.search(rf"(\d+) (\d+) {by}", _text(folder / "told"))):
+    while not (found := re.search(rf"(\d+) (\d+) {by}", _text(folder / "process_ids"))):
         assert time.monotonic() < deadline_s, _text(folder / "log") + _text(folder / "job.log")
         time.sleep(0.05)
     return int(found[1]), int(found[2])
@@ -113,15 +113,15 @@ def _text(path):
 
 
 def is_alive(process):
-    """Tell whether a process is there and no zombie."""
+    """Return whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
 
-def test_a_fork_writes_the_bytes_of_a_process_of_its_own(trained, job):
-    """Both digests, of the rows and of the images; and it was a fork."""
+def test_a_fork_writes_the_bytes_of_a_separate_process(trained, job):
+    """Digests of rows and images agree, and the cell was a fork."""
     for name in ("pgd", "nothing"):
         assert attack(trained, name).wait() == 0
     own = digests(trained)
@@ -131,29 +131,29 @@ def test_a_fork_writes_the_bytes_of_a_process_of_its_own(trained, job):
         asked = attack(trained, name, **job)
         assert asked.wait() == 0
         assert [path.stat().st_mtime_ns for path in paths_of] != before
-    assert told(trained)[0] != asked.pid
+    assert process_ids(trained)[0] != asked.pid
     assert digests(trained) == own
 
 
 def test_a_cell_that_is_killed_dies_alone(trained, job):
-    """As where memory runs out: the command ends by the same signal, and the next one is served."""
+    """The command ends by the same signal, as when memory runs out, and the next cell is served."""
     assert attack(trained, "dying", **job).wait() == -signal.SIGKILL
-    server = told(trained)[1]
+    server = process_ids(trained)[1]
     assert attack(trained, "nothing", **job).wait() == 0
-    assert told(trained)[1] == server
+    assert process_ids(trained)[1] == server
 
 
-def test_a_cell_that_fails_says_why_in_its_own_log(trained, job):
-    """The streams are the command's, and so is the exit code."""
+def test_a_failed_cell_writes_its_error_to_its_own_log(trained, job):
+    """The streams and the exit code are the command's."""
     assert attack(trained, "raising", **job).wait() == 1
     assert (trained / "log").read_text().splitlines()[-1].startswith("gauntlet: ")
     assert "raised RuntimeError: odd" in (trained / "log").read_text()
 
 
 def test_a_request_to_stop_reaches_the_cell(trained, job):
-    """Sent to the command, or as SLURM does to all processes of a job, it ends as it would without a fork."""
+    """Sent to the command or to all processes of the job, it ends the cell as without a fork."""
     asked = attack(trained, "waiting", **job)
-    _, server = told(trained)
+    _, server = process_ids(trained)
     os.kill(server, signal.SIGTERM)
     asked.send_signal(signal.SIGTERM)
     assert asked.wait(40) == 75
@@ -161,10 +161,10 @@ def test_a_request_to_stop_reaches_the_cell(trained, job):
     assert is_alive(server)
 
 
-def test_a_killed_command_takes_its_fork_along(trained, job):
-    """Nobody goes on with what nobody waits for."""
+def test_a_killed_command_ends_its_fork(trained, job):
+    """The fork does not outlive the command."""
     asked = attack(trained, "waiting", **job)
-    fork, server = told(trained)
+    fork, server = process_ids(trained)
     asked.kill()
     asked.wait()
     deadline_s = time.monotonic() + 10
@@ -174,11 +174,11 @@ def test_a_killed_command_takes_its_fork_along(trained, job):
     assert is_alive(server)
 
 
-def test_an_edit_between_two_cells_is_run(trained, job):
-    """Our modules and a user's are loaded by each cell, as their fingerprints are taken."""
+def test_an_edit_between_two_cells_takes_effect(trained, job):
+    """Each cell loads our modules and a user's, as its fingerprint requires."""
     assert attack(trained, "nothing", **job).wait() == 0
     source = trained / "my_attacks.py"
-    # Of another length: bytecode is told from its source's by second and size.
+    # Of another length: bytecode is matched to its source by second and size.
     source.write_text(source.read_text().replace('doing == "raising"', 'doing in ("raising", "nothing")'))
     try:
         assert attack(trained, "nothing", **job).wait() == 1
@@ -186,25 +186,25 @@ def test_an_edit_between_two_cells_is_run(trained, job):
         source.write_text(ATTACKS)
 
 
-def test_another_number_of_threads_and_a_lost_process_are_done_without(trained, job, tmp_path):
-    """Threads are set before the libraries are loaded, and decide the last bits."""
+def test_another_number_of_threads_or_a_lost_server_disables_forks(trained, job, tmp_path):
+    """Threads are set before libraries are loaded, and change the last bits."""
     for variables, threads in ((job, "2"), ({SERVER_VARIABLE: str(tmp_path)}, "1")):
         asked = attack(trained, "nothing", threads=threads, **variables)
         assert asked.wait() == 0
-        assert told(trained)[0] == asked.pid
+        assert process_ids(trained)[0] == asked.pid
 
 
-def test_the_process_has_nothing_that_a_fork_could_not_use(trained, job):
-    """No thread but the one, and no GPU."""
+def test_the_server_has_one_thread_and_no_gpu(trained, job):
+    """A fork could not use others."""
     assert attack(trained, "nothing", **job).wait() == 0
-    process = Path(f"/proc/{told(trained)[1]}")
+    process = Path(f"/proc/{process_ids(trained)[1]}")
     assert len(os.listdir(process / "task")) == 1
     assert [one for one in map(os.readlink, (process / "fd").iterdir()) if "nvidia" in one] == []
 
 
 @pytest.mark.parametrize("place", ["missing", "long" * 30])
-def test_where_the_process_cannot_be_started_nothing_fails(tmp_path, monkeypatch, place):
-    """No temporary folder, or one whose path is too long for a socket."""
+def test_cells_run_without_a_server_that_cannot_start(tmp_path, monkeypatch, place):
+    """The temporary folder is missing, or its path too long for a socket."""
     if place != "missing":
         (tmp_path / place).mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / place))
@@ -213,12 +213,12 @@ def test_where_the_process_cannot_be_started_nothing_fails(tmp_path, monkeypatch
     assert SERVER_VARIABLE not in os.environ
 
 
-def test_the_process_ends_with_the_job_however_that_ends(trained):
-    """It is no daemon."""
+def test_the_server_ends_with_the_job(trained):
+    """It is not a daemon."""
     holder, variables = begun()
     with holder:
         assert attack(trained, "nothing", **variables).wait() == 0
-        server = told(trained)[1]
+        server = process_ids(trained)[1]
         holder.kill()
     deadline_s = time.monotonic() + 10
     while is_alive(server):
@@ -227,7 +227,7 @@ def test_the_process_ends_with_the_job_however_that_ends(trained):
 
 
 def job_of(folder, *attacks):
-    """Run what the plugin's script runs on a node: Snakemake, told which cells to make."""
+    """Run the plugin's script for a node: Snakemake with the cells to make."""
     line = f"""
         --snakefile workflow/Snakefile --allowed-rules evaluate --cores all --attempt 1 --force --retries 0 --no-hooks
         --target-files-omit-workdir-adjustment --max-inventory-time 0 --nolock --ignore-incomplete --keep-incomplete
@@ -240,7 +240,7 @@ def job_of(folder, *attacks):
 
 
 def forget(folder, *attacks):
-    """Remove what was made of some attacks."""
+    """Remove the outputs of some attacks."""
     for name in attacks:
         paths_of = paths.products(Cell("evaluate", "small", "softmax", 0, name))
         for path in (folder / path for path in paths_of):
@@ -248,8 +248,8 @@ def forget(folder, *attacks):
     return paths_of[0]
 
 
-def test_of_the_cells_of_a_job_one_fails_and_the_others_are_made_in_its_one_process(trained):
-    """Without steps and more Snakemakes; a cell that has a job to itself loads the libraries itself."""
+def test_one_cell_of_a_job_fails_and_the_others_are_made(trained):
+    """They use the job's one process, without steps and Snakemakes; a cell with its own job does not."""
     forget(trained, "raising", "dying", "nothing")
     assert job_of(trained, "raising", "dying", "nothing").wait(120) == 1
     log = (trained / "job.log").read_text()
@@ -261,11 +261,11 @@ def test_of_the_cells_of_a_job_one_fails_and_the_others_are_made_in_its_one_proc
 
 @pytest.mark.parametrize(("others", "forked"), [((), False), (("raising",), True)])
 def test_a_cell_that_shares_its_job_is_a_fork(trained, others, forked):
-    """Its parent is the process that has loaded the libraries, else a shell of Snakemake's."""
+    """Its parent is the fork server, and otherwise a shell of Snakemake's."""
     forget(trained, "waiting", *others)
-    (trained / "told").unlink(missing_ok=True)
+    (trained / "process_ids").unlink(missing_ok=True)
     job = job_of(trained, *others, "waiting")
-    cell = told(trained, by="waiting")
+    cell = process_ids(trained, by="waiting")
     try:
         parent = Path(f"/proc/{cell[1]}/cmdline").read_text()
         assert ("gauntlet.pipeline.cluster.fork_server" in parent) == forked
@@ -275,7 +275,7 @@ def test_a_cell_that_shares_its_job_is_a_fork(trained, others, forked):
 
 
 def test_a_job_waits_for_files_that_are_visible_late(trained):
-    """Weights of which only the manifest is to be seen, as another node's directory may show them for a while."""
+    """Only the manifest of the weights is visible for a while, as on another node's file system."""
     wanted = forget(trained, "nothing")
     weights = trained / paths.model_weights(Cell("train", "small", "softmax", 0))
     weights.rename(trained / "late")

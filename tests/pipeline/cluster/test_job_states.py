@@ -1,4 +1,4 @@
-"""What became of jobs, from what the queue and the accounts say: no SLURM is needed for this."""
+"""Job states merged from `squeue` and `sacct`, without a SLURM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from gauntlet.pipeline.cluster import job_states, sacct
 from gauntlet.pipeline.cluster.job_states import MAX_MISSES, MAX_MISSES_WITHOUT_SACCT, ReportedStates, merge_states
 
 
-def told(queue, accounts, *, has_accounting=True):
+def merged(queue, accounts, *, has_accounting=True):
+    """Return the merged states of jobs."""
     return merge_states(ReportedStates(queue, accounts, has_accounting), {})[0]
 
 
@@ -35,13 +36,13 @@ def told(queue, accounts, *, has_accounting=True):
         (None, None, None),
     ],
 )
-def test_a_job_is_told_by_whoever_knows_best(queue, accounts, state):
-    """The queue's word counts before the accounts', and what is uncertain is left out."""
-    assert told(queue, accounts).get("7") == state
+def test_queue_and_accounting_are_merged(queue, accounts, state):
+    """The queue's state has precedence, and uncertain states are left out."""
+    assert merged(queue, accounts).get("7") == state
 
 
-def test_of_a_state_with_a_reason_the_first_word_counts(monkeypatch):
-    """The accounts name who cancelled a job; the plugin knows the bare word only."""
+def test_only_the_first_word_of_a_state_counts(monkeypatch):
+    """Accounting appends who canceled a job, which the plugin does not understand."""
     monkeypatch.setattr(job_states, "query_rows", lambda *command: [])
     answer = type("Done", (), {"stdout": "7|CANCELLED by 1000\n", "stderr": "", "returncode": 0})
     monkeypatch.setattr(job_states, "run_command", lambda *command: answer)
@@ -58,8 +59,8 @@ def test_of_a_state_with_a_reason_the_first_word_counts(monkeypatch):
         (None, True, MAX_MISSES_WITHOUT_SACCT),
     ],
 )
-def test_a_job_that_nobody_knows_any_more_is_failed_and_not_waited_for(accounts, has_accounting, looks):
-    """At the second look; later while accounts that may know do not answer."""
+def test_a_forgotten_job_has_failed(accounts, has_accounting, looks):
+    """It fails at the second query, or later if accounting does not answer."""
     _, unseen = merge_states(ReportedStates({"7": "RUNNING"}, accounts, has_accounting), {})
     for look in range(1, looks + 1):
         found, unseen = merge_states(ReportedStates({}, accounts, has_accounting), unseen)
@@ -67,7 +68,7 @@ def test_a_job_that_nobody_knows_any_more_is_failed_and_not_waited_for(accounts,
 
 
 def test_a_silent_queue_loses_no_job():
-    """However long it does not answer; what is seen again counts from the start."""
+    """A job is kept however long the queue does not answer; misses are counted anew when it is seen."""
     _, unseen = merge_states(ReportedStates({"7": "RUNNING"}, None, False), {})
     for _ in range(20):
         found, unseen = merge_states(ReportedStates(None, None, False), unseen)
@@ -77,8 +78,8 @@ def test_a_silent_queue_loses_no_job():
     assert unseen == {"7": 0}
 
 
-def test_the_command_answers_the_plugin_in_its_form_and_never_fails(tmp_path, monkeypatch, capsys):
-    """Every job of the run; nothing and no failure when both witnesses, or the disk, fail."""
+def test_the_command_has_the_plugins_format_and_never_fails(tmp_path, monkeypatch, capsys):
+    """It lists every job of the run, or none if queue and accounting, or the disk, fail."""
     monkeypatch.chdir(tmp_path)
     question = ["-X", "--parsable2", "--format=JobIdRaw,State", "--starttime", "2026-11-19T10:00", "--name", "run-1"]
     monkeypatch.setattr(
@@ -98,8 +99,8 @@ def test_the_command_answers_the_plugin_in_its_form_and_never_fails(tmp_path, mo
     assert sacct.main(question) == 0
 
 
-def test_other_questions_go_to_slurms_own_command(monkeypatch, capsys):
-    """Also past a stand-in at the front of PATH; where SLURM's refuses, nothing is answered."""
+def test_other_queries_go_to_slurms_own_command(monkeypatch, capsys):
+    """The replacement at the front of PATH is skipped, and an error of SLURM's gives no answer."""
     answers = {"Reason": (0, "None\n"), "nodelist": (1, "junk")}
 
     def ask(name, *arguments):

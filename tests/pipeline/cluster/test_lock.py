@@ -1,4 +1,4 @@
-"""One controller on one results folder: refused, taken over, given back."""
+"""The lock of a results folder: one controller at a time, takeover, release."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def hold(folder, seconds=60.0):
     return process
 
 
-def forge(folder, **changes):
-    """Write a lock that says something else than the truth about this process."""
+def write_lock(folder, **changes):
+    """Write a lock that differs from this process."""
     lying = lock.current_holder().model_copy(update=changes)
     (folder / lock.NAME).write_text(json.dumps(lying.model_dump()))
     return lying
 
 
-def test_a_living_holder_is_named_and_a_killed_one_succeeded(tmp_path):
-    """Another process's lock is refused with all that is known of it, until that process is dead."""
+def test_a_live_holder_is_named_and_a_dead_one_replaced(tmp_path):
+    """A lock is refused with its holder's details until that process is dead."""
     process = hold(tmp_path)
     with pytest.raises(GauntletError, match=rf"process {process.pid} of .* on .*; wait for it, or stop it") as refused:
         lock.acquire(tmp_path)
@@ -47,48 +47,48 @@ def test_a_living_holder_is_named_and_a_killed_one_succeeded(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_lock_is_given_back_at_the_end(tmp_path):
-    """A process that ends by itself leaves nothing."""
+def test_the_lock_is_released_at_the_end(tmp_path):
+    """A process that ends normally removes its lock."""
     hold(tmp_path, 0.0).communicate()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_reused_process_id_is_no_holder(tmp_path):
-    """The same number with another start time is another process."""
+    """Another start time distinguishes a reused process id."""
     parent = psutil.Process(os.getppid())
-    forge(tmp_path, pid=parent.pid, born_s=parent.create_time() - 1000)
+    write_lock(tmp_path, pid=parent.pid, born_s=parent.create_time() - 1000)
     lock.release(tmp_path, lock.acquire(tmp_path))
-    forge(tmp_path, pid=parent.pid, born_s=parent.create_time())
+    write_lock(tmp_path, pid=parent.pid, born_s=parent.create_time())
     with pytest.raises(GauntletError, match="another run"):
         lock.acquire(tmp_path)
 
 
-def test_of_another_machine_nothing_is_assumed(tmp_path):
-    """A lock from elsewhere stands, and the message says what to do if it is certain that nobody is there."""
-    forge(tmp_path, host="node17", pid=2**22 - 1)
+def test_a_lock_of_another_host_is_respected(tmp_path):
+    """The message explains how to remove it if its holder is dead."""
+    write_lock(tmp_path, host="node17", pid=2**22 - 1)
     with pytest.raises(GauntletError, match=r"check on node17\), delete this file"):
         lock.acquire(tmp_path)
 
 
-def test_a_damaged_lock_is_told(tmp_path):
-    """What cannot be read is not taken for nothing."""
+def test_a_damaged_lock_is_refused(tmp_path):
+    """An unreadable lock counts as held."""
     (tmp_path / lock.NAME).write_text("{")
     with pytest.raises(GauntletError, match="cannot be read; delete it"):
         lock.acquire(tmp_path)
 
 
-def test_of_many_only_one_wins(tmp_path):
-    """Processes that come at once, over a dead holder's lock, do not both take it."""
-    forge(tmp_path, pid=2**22 - 1)
+def test_one_of_many_processes_takes_the_lock(tmp_path):
+    """Processes that start at once over a dead holder's lock do not share it."""
+    write_lock(tmp_path, pid=2**22 - 1)
     command = [sys.executable, "-c", HOLD, str(tmp_path), "3"]
     racers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(4)]
     said = [racer.communicate()[0] for racer in racers]
     assert sorted(said) == [b"", b"", b"", b"held\n"]
 
 
-def test_a_lock_that_is_no_longer_mine_is_left_alone(tmp_path):
-    """Giving back looks at who holds it."""
+def test_release_keeps_another_holders_lock(tmp_path):
+    """A lock that another process took over is not removed."""
     mine = lock.acquire(tmp_path)
-    other = forge(tmp_path, host="node17")
+    other = write_lock(tmp_path, host="node17")
     lock.release(tmp_path, mine)
     assert lock.holder(tmp_path) == other

@@ -1,4 +1,4 @@
-"""What a cell's job asks for, from the configuration, the partitions and what is known of durations."""
+"""Resources of a cell's job, from configuration, partitions and known durations."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def allocation(execution=None, *, there=None, **known):
     return JobResources(Execution.model_validate(execution or {}), cluster, **known)
 
 
-def test_partitions_are_read_as_sinfo_lists_them():
-    """One of several lines counts once; one that takes no jobs is left out."""
+def test_partitions_are_read_from_sinfo():
+    """A partition on several lines counts once, and one that is down is left out."""
     assert list_partitions({PARTITIONS_VARIABLE: SINFO}) == (
         Partition("cpu", 90, is_default=True, max_minutes=2880),
         Partition("few", 2, has_gpus=True, max_minutes=60),
@@ -32,8 +32,8 @@ def test_partitions_are_read_as_sinfo_lists_them():
     )
 
 
-def test_a_partition_that_is_not_there_is_refused_before_any_job(monkeypatch):
-    """With the name that was meant; any name passes where nothing is known of partitions."""
+def test_an_unknown_partition_is_refused_before_any_job(monkeypatch):
+    """The error suggests the right name; without known partitions any name passes."""
     monkeypatch.setattr(partitions, "find_command", lambda name: name)
     monkeypatch.setenv(PARTITIONS_VARIABLE, SINFO)
     partitions.require_partitions(None, "cpu", "few,many")
@@ -47,6 +47,7 @@ def test_a_partition_that_is_not_there_is_refused_before_any_job(monkeypatch):
     ("limit", "wanted"), [("2-03:04:05", 3064), ("1:00:00", 60), ("30:00", 30), ("infinite", None), ("n/a", None)]
 )
 def test_time_limits_are_read_as_slurm_prints_them(limit, wanted):
+    """SLURM's time formats are converted to minutes."""
     assert parse_minutes(limit) == wanted
 
 
@@ -59,15 +60,15 @@ def test_time_limits_are_read_as_slurm_prints_them(limit, wanted):
         ({"device": "cpu", "cluster": {"partition": "old"}}, 0, "old"),
     ],
 )
-def test_only_work_on_models_asks_for_a_gpu_and_where_there_is_one(execution, gpu, partition):
-    """The partition is the one asked for, else the default one, else the largest that has GPUs."""
+def test_only_stages_on_models_request_a_gpu(execution, gpu, partition):
+    """The partition is the configured one, the default, or the largest one with GPUs."""
     asked = allocation(execution).of(TRAIN, 1)
     assert (asked.gpu, asked.slurm_partition) == (gpu, partition)
     assert allocation(execution).of(TABLE, 1).gpu == 0
 
 
-def test_a_training_that_several_processes_share_asks_for_a_gpu_for_each_and_has_its_own_job():
-    """However short it is; without GPUs it asks for none."""
+def test_a_distributed_training_requests_a_gpu_per_process():
+    """It has its own job however short it is, and requests none on a cluster without GPUs."""
     shared = {"gpus": lambda cell: 4 if cell.stage == "train" else 1, "seconds": lambda cell: 1.0}
     assert allocation(**shared).of(TRAIN, 1).gpu == 4
     assert allocation(**shared).of(ATTACK, 1).gpu == 1
@@ -76,26 +77,28 @@ def test_a_training_that_several_processes_share_asks_for_a_gpu_for_each_and_has
 
 
 def test_a_default_partition_with_gpus_is_not_named():
+    """No partition is requested if the default one has GPUs."""
     there = (Partition("all", 3, is_default=True, has_gpus=True), Partition("more", 9, has_gpus=True))
     assert allocation(there=there).of(TRAIN, 1).slurm_partition == ""
 
 
-def test_a_cluster_without_gpus_is_asked_for_none_unless_the_configuration_insists():
+def test_gpus_are_requested_only_if_available_or_configured():
+    """A cluster without GPUs gets no request unless the configuration has one."""
     there = (Partition("cpu", 3, is_default=True),)
     assert allocation(there=there).of(TRAIN, 1).gpu == 0
     assert allocation({"device": "cuda"}, there=there).of(TRAIN, 1).gpu == 1
 
 
 def test_a_type_of_gpu_and_an_account_are_passed_on():
-    """The type only with a GPU, for none of a type is an error."""
+    """The type is requested only with a GPU."""
     execution = {"cluster": {"gpu_model": "a100", "account": "physics"}}
     assert allocation(execution).of(TRAIN, 1).gpu_model == "a100"
     assert allocation(execution).of(TABLE, 1).gpu_model == ""
     assert allocation(execution).of(TABLE, 1).slurm_account == "physics"
 
 
-def test_each_attempt_gets_more_memory_and_twice_the_time_up_to_what_is_allowed():
-    """A job that asks for more than a partition allows would stay in the queue for ever."""
+def test_each_attempt_requests_more_memory_and_twice_the_time():
+    """A request above a partition's limit would wait forever, so requests are capped."""
     asks = [allocation(there=()).of(TRAIN, attempt) for attempt in (1, 2, 3)]
     assert [(one.mem_mb, one.runtime) for one in asks] == [(4000, 240), (8000, 480), (12000, 960)]
     assert allocation().of(TRAIN, 1).runtime == 30
@@ -103,8 +106,8 @@ def test_each_attempt_gets_more_memory_and_twice_the_time_up_to_what_is_allowed(
     assert allocation({"device": "cpu", "cluster": {"minutes": 2000}}).of(TRAIN, 2).runtime == 2880
 
 
-def test_cells_that_share_a_job_ask_together_for_no_more_than_is_allowed():
-    """Their times are added."""
+def test_cells_of_a_shared_job_request_at_most_the_limit():
+    """The times of cells are added."""
     shared = allocation(seconds=lambda cell: 240.0, group_sizes={"cells": 8})
     assert shared.of(ATTACK, 1).runtime == 30 // 8
     assert shared.of(Cell("report", "small"), 1).runtime == 18
@@ -112,15 +115,15 @@ def test_cells_that_share_a_job_ask_together_for_no_more_than_is_allowed():
     assert allocation(there=short).of(Cell("report", "small"), 1).runtime == 5
 
 
-def test_time_follows_what_a_cell_is_known_to_take_and_its_shards():
-    """Twice as long, since nodes differ, and what starting takes."""
+def test_time_follows_known_durations_and_shards():
+    """Twice the known duration plus start-up is requested, since nodes differ."""
     known = allocation(there=(), seconds=lambda cell: 3600.0)
     assert known.of(ATTACK, 1).runtime == 130
     assert allocation(there=(), seconds=lambda cell: 3600.0, shards=lambda cell: 4).of(ATTACK, 1).runtime == 40
 
 
 def test_cells_known_to_be_short_share_jobs():
-    """What is not known to be short, is split, or prepares or combines has a job of its own."""
+    """Cells of unknown duration, shards, preparation and aggregation have their own jobs."""
     short = allocation(seconds=lambda cell: 20.0)
     assert [short.group(cell) for cell in (TRAIN, ATTACK, TABLE)] == ["trainings", "cells", None]
     assert short.group(Cell("figure", "small", name="robust_accuracy")) == "figures"
@@ -130,8 +133,8 @@ def test_cells_known_to_be_short_share_jobs():
     assert allocation({"cluster": {"group_minutes": 0}}, seconds=lambda cell: 20.0).group(ATTACK) is None
 
 
-def test_a_cell_waits_for_the_job_that_a_dead_controller_left_on_it():
-    """Its own, and shared ones, which may hold it; no other."""
+def test_a_cell_waits_for_an_earlier_controllers_job():
+    """It waits for its own job and for shared ones, which may hold it, and for no other."""
     comment = "rule_evaluate_wildcards_small_softmax_0_pgd"
     comments = (comment, comment + "2", "rule_cells_evaluate", "rule_train_x")
     left = [Job(str(number), "RUNNING", "", one) for number, one in enumerate(comments, 1)]

@@ -1,4 +1,4 @@
-"""What makes Snakemake's plugin wait for ever, or forget its jobs, does not where our `sacct` stands before SLURM's."""
+"""The replacement of `sacct` under Snakemake's plugin: no endless wait and no forgotten job."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ exec {squeue} $(echo "$*" | sed 's/--states=all//')
 
 @pytest.fixture(params=["both", "queue", "accounts"])
 def plugin(slurm, tmp_path, monkeypatch, request):
-    """The plugin, on a PATH as the Snakefile makes it; the queue, the accounts, or both know what has ended."""
+    """The plugin on the Snakefile's PATH; ended jobs are known to the queue, to accounting, or to both."""
     monkeypatch.chdir(tmp_path)
     places = [str(REPLACEMENTS), str(Path(sys.executable).parent), os.environ["PATH"]]
     if request.param == "queue":
@@ -47,7 +47,7 @@ def plugin(slurm, tmp_path, monkeypatch, request):
 
 @pytest.fixture
 def submit(slurm, plugin):
-    """Submit a job that the plugin then looks after."""
+    """Submit a job that the plugin then follows."""
 
     def submitted(command, *options):
         asks = ["--parsable", f"--job-name={RUN}", "--output=%j.log", "--mem=10"]
@@ -63,9 +63,9 @@ def state(slurm, job):
 
 
 def reaches(slurm, job, *wanted):
-    """Wait until a job is in one of some states, and the accounts, which lag, know how it ended if it has.
+    """Wait until a job has one of some states, and accounting, which lags, knows its end.
 
-    They are asked by name, as the plugin asks: what they tell of a job by its number they know earlier.
+    The query is by name, as the plugin's is: states of a job by its number are known earlier.
     """
 
     def account():
@@ -84,14 +84,14 @@ def reaches(slurm, job, *wanted):
 
 @pytest.fixture(scope="module", autouse=True)
 def timed(slurm, tmp_path_factory):
-    """A job that will run out of time; SLURM counts in minutes, so the other tests go on beside it."""
+    """A job that reaches its time limit; SLURM counts in minutes, so the other tests run meanwhile."""
     out = tmp_path_factory.mktemp("timed") / "out"
     asks = ["--parsable", "--job-name=timed", "--partition=urgent", "--mem=10", "--time=1", f"--output={out}"]
     return slurm.ask("sbatch", *asks, "--wrap=sleep 600")
 
 
 def test_a_job_that_a_user_cancels_has_failed(slurm, plugin, submit):
-    """Waiting or running; the accounts say who it was, which the plugin does not understand."""
+    """Pending or running; accounting names the user in the state, which the plugin does not understand."""
     running, waiting = submit("sleep 600"), submit("sleep 600", "--begin=now+1hour")
     reaches(slurm, running, "RUNNING")
     assert plugin.look() == {running: "waited for", waiting: "waited for"}
@@ -102,7 +102,7 @@ def test_a_job_that_a_user_cancels_has_failed(slurm, plugin, submit):
 
 
 def test_a_job_that_is_preempted_and_not_queued_again_has_failed(slurm, plugin, submit):
-    """A partition of higher priority takes its place."""
+    """A partition of higher priority takes the node."""
     job = submit("sleep 600", "--cpus-per-task=4")
     reaches(slurm, job, "RUNNING")
     other = slurm.ask(
@@ -121,7 +121,7 @@ def test_a_job_that_is_preempted_and_not_queued_again_has_failed(slurm, plugin, 
 
 
 def test_a_job_that_is_queued_again_is_waited_for(slurm, plugin, submit):
-    """By an administrator, or by SLURM after preemption."""
+    """It was requeued by an administrator, or by SLURM after preemption."""
     job = submit("sleep 600", "--requeue")
     reaches(slurm, job, "RUNNING")
     slurm.ask("scontrol", "requeue", job)
@@ -130,7 +130,7 @@ def test_a_job_that_is_queued_again_is_waited_for(slurm, plugin, submit):
 
 
 def test_accounts_that_do_not_answer_lose_no_job(slurm, plugin, submit):
-    """A job that ends meanwhile is known to have ended through the queue, or afterwards."""
+    """A job that ends meanwhile is reported by the queue, or afterwards."""
     job = submit("true")
     reaches(slurm, job, "COMPLETED")
     with slurm.silence("sacct"):
@@ -141,7 +141,7 @@ def test_accounts_that_do_not_answer_lose_no_job(slurm, plugin, submit):
 
 @pytest.mark.parametrize("plugin", ["both"], indirect=True)
 def test_a_cluster_that_does_not_answer_loses_no_job(slurm, plugin, submit):
-    """Neither the queue nor the accounts."""
+    """Neither queue nor accounting answers."""
     job = submit("true")
     reaches(slurm, job, "COMPLETED")
     with slurm.silence("sacct", "squeue"):
@@ -150,8 +150,8 @@ def test_a_cluster_that_does_not_answer_loses_no_job(slurm, plugin, submit):
     assert plugin.look_until(job) == "done"
 
 
-def test_a_job_that_slurm_has_forgotten_has_failed_at_the_second_look(plugin):
-    """It was seen once, and then the controller lost its state."""
+def test_a_job_that_slurm_has_forgotten_has_failed_at_the_second_query(plugin):
+    """It was seen once, and then the SLURM controller lost its state."""
     plugin.watch("4000000")
     MISSES_FOLDER.mkdir(parents=True)
     (MISSES_FOLDER / f"{RUN}.json").write_text(json.dumps({"4000000": 0}))
@@ -159,8 +159,8 @@ def test_a_job_that_slurm_has_forgotten_has_failed_at_the_second_look(plugin):
     assert plugin.look() == {"4000000": "failed"}
 
 
-def test_a_node_that_is_drained_or_whose_daemon_dies_costs_nothing(slurm, plugin, submit):
-    """What runs goes on and is done, what waits starts when the node is back."""
+def test_a_drained_node_or_a_dead_daemon_loses_no_job(slurm, plugin, submit):
+    """Running jobs finish, and pending ones start when the node returns."""
     running = submit("sleep 5")
     reaches(slurm, running, "RUNNING")
     slurm.ask("scontrol", "update", f"nodename={slurm.host}", "state=drain", "reason=test")
@@ -173,7 +173,7 @@ def test_a_node_that_is_drained_or_whose_daemon_dies_costs_nothing(slurm, plugin
 
 
 def test_a_job_that_runs_out_of_time_has_failed(slurm, plugin, timed):
-    """Seen by another run's look, which asks for the jobs of its name."""
+    """Another run's query asks for it by name."""
     plugin.run_uuid = "timed"
     plugin.watch(timed)
     assert plugin.look_until(timed, seconds=120) == "failed"

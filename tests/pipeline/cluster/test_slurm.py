@@ -1,4 +1,4 @@
-"""The cluster that the tests run against is what they take it for."""
+"""The cluster that the tests use."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 
-def test_a_job_sees_the_gpus_it_asks_for_and_no_other(slurm, tmp_path):
-    """Two GPUs are there, and a job that asks for none is given none."""
+def test_a_job_sees_its_gpus_only(slurm, tmp_path):
+    """There are two GPUs, and a job without a request gets none."""
     for count in (0, 1, 2):
         out = tmp_path / str(count)
         asks = [f"--gpus={count}"] if count else []

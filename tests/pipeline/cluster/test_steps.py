@@ -1,4 +1,4 @@
-"""A training that SLURM's own `srun` starts as several tasks: the environment is the real one."""
+"""A training that `srun` of a real SLURM starts as several tasks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 
 def test_tasks_of_a_step_share_a_training_with_the_result_of_one_process(slurm, tmp_path, monkeypatch):
-    """They find each other by SLURM's variables, and write once."""
+    """Tasks connect by SLURM's variables, and one of them writes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     write_training_config(tmp_path, epochs=3, gpus=2)

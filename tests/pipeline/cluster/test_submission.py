@@ -1,4 +1,4 @@
-"""Sending a controller off, short of a SLURM: what it is given, what is refused, what is told."""
+"""Submission of a controller without a SLURM: arguments, refusals, messages."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def commands(folder, monkeypatch, **texts):
 
 @pytest.fixture
 def start(tmp_path, monkeypatch):
-    """Start the job's process beside a Snakemake that sleeps; gives it when Snakemake works, or has ended."""
+    """Start the job's process with a sleeping Snakemake; return it once Snakemake works, or has ended."""
     monkeypatch.chdir(tmp_path)
     processes = []
 
@@ -80,8 +80,8 @@ def requeued():
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_a_run_that_ends_ends_the_job_with_its_exit_code(start, code):
-    """Whether all is done or something failed: there is nothing to go on with."""
+def test_the_job_has_the_exit_code_of_its_run(start, code):
+    """A finished or failed run is not started again."""
     process = start(seconds=0, code=code)
     process.wait()
     assert process.returncode == code
@@ -89,8 +89,8 @@ def test_a_run_that_ends_ends_the_job_with_its_exit_code(start, code):
     assert not requeued()
 
 
-def test_near_its_limit_it_drains_and_queues_itself_again_and_the_next_start_unlocks(start):
-    """SIGUSR2 is what SLURM sends before the limit."""
+def test_near_its_limit_it_drains_and_requeues_itself(start):
+    """SLURM sends SIGUSR2 before the limit, and the next start unlocks the folder."""
     process = start()
     process.send_signal(signal.SIGUSR2)
     process.wait()
@@ -108,7 +108,8 @@ def test_near_its_limit_it_drains_and_queues_itself_again_and_the_next_start_unl
     assert len(read_record("7").starts) == 2
 
 
-def test_a_run_that_comes_to_its_end_while_it_drains_is_not_started_again(start):
+def test_a_run_that_finishes_while_draining_is_not_requeued(start):
+    """The job ends with the run's exit code."""
     process = start(code=0)
     process.send_signal(signal.SIGUSR2)
     process.wait()
@@ -117,7 +118,7 @@ def test_a_run_that_comes_to_its_end_while_it_drains_is_not_started_again(start)
 
 @pytest.mark.parametrize(("preempted", "again"), [("None", False), ("2026-11-21T12:00:00", True)])
 def test_sigterm_is_followed_by_another_start_only_when_slurm_preempts(start, preempted, again):
-    """A user's `scancel` sends the same signal, and means it."""
+    """`scancel` sends the same signal, and ends the run."""
     process = start(preempted=preempted)
     process.send_signal(signal.SIGTERM)
     process.wait()
@@ -125,8 +126,8 @@ def test_sigterm_is_followed_by_another_start_only_when_slurm_preempts(start, pr
     assert process.returncode == (0 if again else 1)
 
 
-def test_snakemake_knows_nothing_of_the_job_but_whose_child_it_is():
-    """Jobs would inherit the controller's own memory and time as options."""
+def test_snakemake_does_not_inherit_the_controllers_resources():
+    """Jobs would otherwise request the controller's memory and time."""
     inherited = {"SLURM_JOB_ID": "7", "SBATCH_MEM": "1", "SUBMITIT_EXECUTOR": "slurm", "SLURM_CONF": "a", "HOME": "b"}
     assert child_environment("7", inherited) == {"SLURM_CONF": "a", "HOME": "b", lock.JOB_VARIABLE: "7"}
 
@@ -140,6 +141,7 @@ def test_snakemake_knows_nothing_of_the_job_but_whose_child_it_is():
     ],
 )
 def test_configuration_files_are_found_among_snakemakes_arguments(arguments, wanted):
+    """`--configfile` and `--configfiles` are read in all their forms."""
     assert _config_files(arguments) == [Path(one) for one in wanted]
 
 
@@ -147,30 +149,36 @@ def run(*arguments):
     return subprocess.run([sys.executable, "-m", "gauntlet", "submit", *arguments], capture_output=True, text=True)
 
 
-def test_without_slurm_or_with_a_wrong_configuration_nothing_is_sent_off(tmp_path, monkeypatch):
-    """One line, exit code 2."""
+def test_without_slurm_or_with_a_wrong_configuration_nothing_is_submitted(tmp_path, monkeypatch):
+    """There is one line and exit code 2."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
     commands(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    for arguments, told in (((), "SLURM is not installed on this host"), (("--configfile", "none.yaml"), "none.yaml")):
+    for arguments, message in (
+        ((), "SLURM is not installed on this host"),
+        (("--configfile", "none.yaml"), "none.yaml"),
+    ):
         done = run(*arguments)
         assert done.returncode == 2
-        assert told in done.stderr
+        assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
     link_workflow(tmp_path)
     (tmp_path / "slurm").symlink_to("profiles/slurm")
     commands(tmp_path, monkeypatch, sbatch="#!/bin/sh\nexit 9\n", srun="#!/bin/sh\nexit 9\n", squeue="#!/bin/sh\n")
-    for arguments, told in ((("-n",), "a dry run needs no job"), (("--help-me",), "unrecognized arguments: --help-me")):
+    for arguments, message in (
+        (("-n",), "a dry run needs no job"),
+        (("--help-me",), "unrecognized arguments: --help-me"),
+    ):
         done = run(*arguments)
-        assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     done = run("--status", "--cancel")
     assert (done.returncode, "stand alone" in done.stderr) == (2, True)
     assert run("--status").stdout == "no controller was submitted from this folder\n"
 
 
-def test_a_controller_that_was_killed_is_told_so(tmp_path, monkeypatch):
-    """With the last lines of its log."""
+def test_a_killed_controller_is_reported(tmp_path, monkeypatch):
+    """The last lines of its log are shown."""
     monkeypatch.chdir(tmp_path)
     commands(tmp_path, monkeypatch, squeue="#!/bin/sh\necho '8|RUNNING|None'\n")
     sent = Submission(job="7", arguments=("--profile", "slurm"), at="2026-11-21T12:00:00Z")
@@ -178,10 +186,10 @@ def test_a_controller_that_was_killed_is_told_so(tmp_path, monkeypatch):
     assert last_submission() == sent
     ControllerRecord().started("n1").write("7")
     sent.log.write_text("slurmstepd: error: Detected 1 oom-kill event\n")
-    told = run("--status").stdout
-    assert "job 7, ended" in told
-    assert "killed, or its node failed" in told
-    assert "oom-kill" in told
+    report = run("--status").stdout
+    assert "job 7, ended" in report
+    assert "killed, or its node failed" in report
+    assert "oom-kill" in report
     Submission(job="8", arguments=(), at="2026-11-21T12:00:00Z").write()
     assert "job 8, RUNNING" in run("--status").stdout
     commands(tmp_path, monkeypatch, squeue="#!/bin/sh\necho 'squeue: error: timed out' >&2; exit 1\n")
@@ -195,8 +203,8 @@ def test_a_controller_that_was_killed_is_told_so(tmp_path, monkeypatch):
     )
 
 
-def test_a_lock_of_an_earlier_start_of_the_same_job_or_of_a_job_that_is_over_is_taken_over(tmp_path, monkeypatch):
-    """On whatever machine that was; one of a job that goes on is not."""
+def test_locks_of_the_same_job_or_of_ended_jobs_are_taken_over(tmp_path, monkeypatch):
+    """The host does not matter, and a running job's lock stays."""
     other = {**vars(lock.current_holder()), "host": "elsewhere", "job": "7"}
     (tmp_path / lock.NAME).write_text(json.dumps(other))
     commands(tmp_path, monkeypatch, squeue="#!/bin/sh\necho 7\n")

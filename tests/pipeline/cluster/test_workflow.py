@@ -1,4 +1,4 @@
-"""Experiments through a real SLURM, disturbed wherever they can be, end with what undisturbed ones make."""
+"""Experiments on a real SLURM: the results of a disturbed run are those of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_finished(folder):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The files of the default experiment: what `make run` left in this checkout, or else what is made here, slowly."""
+    """The files of the default experiment, left by `make run` in this checkout or made here, slowly."""
     if is_finished(ROOT):
         return digests(ROOT)
     folder = tmp_path_factory.mktemp("local")
@@ -62,12 +62,10 @@ def undisturbed(tmp_path_factory):
     return digests(folder)
 
 
-def test_the_default_experiment_that_everything_happens_to_ends_with_the_bytes_of_one_on_this_machine(
-    slurm, undisturbed, tmp_path, record_property
-):
-    """In one run: every disturbance that has a function below, each while cells run.
+def test_a_disturbed_default_experiment_ends_with_the_same_bytes(slurm, undisturbed, tmp_path, record_property):
+    """One run meets every disturbance below while its cells run.
 
-    Jobs on models hold a GPU, others none.
+    Jobs on models have a GPU, others none.
     """
     folder = tmp_path / "there"
     folder.mkdir()
@@ -94,7 +92,7 @@ def test_the_default_experiment_that_everything_happens_to_ends_with_the_bytes_o
 
 
 def kill_the_controller(run, made):
-    """The second controller's jobs start after those that the first one left."""
+    """Kill the controller; the second one's jobs start after those of the first."""
     run.wait_for(lambda: len(run.jobs("trainings", state="RUNNING")) == 2)
     run.wait_for(lambda: made.of("train") >= 7)
     run.kill()
@@ -106,13 +104,13 @@ def kill_the_controller(run, made):
 
 
 def silence_accounts(run):
-    """The last of the disturbances: it lasts a minute, in which a quick machine makes most cells."""
+    """Stop accounting for a minute, as the last disturbance: a quick machine makes most cells meanwhile."""
     with run.slurm.silence("sacct"):
         time.sleep(60)
 
 
 def at_work(run, made, cells):
-    """Wait until both GPUs are held by jobs on models, and then until some more cells are made; give the jobs."""
+    """Wait until jobs on models hold both GPUs, and then until more cells are made; return the jobs."""
     found = run.wait_for(lambda: held if len(held := run.jobs("cells", state="RUNNING")) == 2 else None)
     before = made.of(*PROBES)
     run.wait_for(lambda: made.of(*PROBES) >= before + cells)
@@ -120,14 +118,14 @@ def at_work(run, made, cells):
 
 
 def queue_again_and_cancel(run, made):
-    """An administrator and the user; the one starts again, two minutes later, and the other is tried again."""
+    """Requeue one job, which starts two minutes later, and cancel another, which is tried again."""
     first, second = at_work(run, made, 2)
     run.slurm.ask("scontrol", "requeue", first.id)
     run.slurm.ask("scancel", second.id)
 
 
 def drain_the_node_and_kill_its_daemon(run, made):
-    """What runs goes on, also to the next cells of its job, and no job starts until the node is resumed."""
+    """Drain the node: running jobs go on to their next cells, and none starts until it is resumed."""
     before = {job.id for job in at_work(run, made, 1)}
     run.slurm.ask("scontrol", "update", f"nodename={run.slurm.host}", "state=drain", "reason=test")
     run.slurm.kill_node()
@@ -140,7 +138,7 @@ def drain_the_node_and_kill_its_daemon(run, made):
 
 
 def run_out_of_time(run, made):
-    """A job's time is cut to what it has used; the next attempt asks for twice what the first one asked for."""
+    """Cut a job's time to what it has used; the next attempt requests twice the first one's."""
     job, _ = at_work(run, made, 1)
     run.slurm.ask("scontrol", "update", f"jobid={job.id}", "timelimit=1")
     run.wait_for(lambda: job.id in {one.id for one in run.jobs("cells", state="TIMEOUT")})
@@ -148,10 +146,10 @@ def run_out_of_time(run, made):
 
 
 def lose_the_node(run, made):
-    """Its power fails, and it comes back; SLURM queues its jobs again, for two minutes later."""
+    """Let the node's power fail and return; SLURM requeues its jobs for two minutes later."""
     lost = at_work(run, made, 3)
     run.slurm.kill_node(with_jobs=True)
-    # A node may be that late to tell of a batch job: BatchStartTimeout, and ten seconds for the message.
+    # A node may be that late to report a batch job: BatchStartTimeout, and ten seconds for the message.
     time.sleep(12)
     run.slurm.start_node(rebooted=True)
     for job in lost:
@@ -160,8 +158,8 @@ def lose_the_node(run, made):
         run.slurm.ask("scontrol", "update", f"jobid={job.id}", "starttime=now+10seconds")
 
 
-def test_a_job_that_always_fails_is_tried_as_often_as_the_profile_says_and_then_named(slurm, tmp_path, monkeypatch):
-    """Each time with twice the time; the rest of its job and of the run is complete. This cluster keeps no accounts."""
+def test_a_job_that_always_fails_is_retried_and_named(slurm, tmp_path, monkeypatch):
+    """Each attempt has twice the time, and all other cells finish. This cluster has no accounting."""
     monkeypatch.setenv("SLURM_CONF", str(slurm.without_accounts))
     folder = tmp_path / "there"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Exactly what is stale: each edit against the cells that the plan says must be made again."""
+"""Staleness: each edit against the cells that the plan would make again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OF_MODELS = ("train", "evaluate", "certify", "diagnose", "inspect")
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with a finished run in it, which is the current one."""
+    """A folder with a finished run, which is the current one."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
     finish_cells(tmp_path)
@@ -32,12 +32,12 @@ def folder(tmp_path, monkeypatch):
 
 
 def unfinished(folder):
-    """Say which cells a run would make: stage, variant, seed, name."""
+    """Return the cells that a run would make: stage, variant, seed, name."""
     return {(cell.stage, cell.variant, cell.seed, cell.name) for cell in plan_in(folder).unfinished()}
 
 
 def changed(folder, edit):
-    """Apply an edit to a copy of the configuration and write it."""
+    """Write an edited copy of the configuration."""
     config = copy.deepcopy(CONFIG)
     edit(config["experiments"][E], config)
     write_config(folder, config)
@@ -47,9 +47,9 @@ INSPECTED = ["activation_functions", "first_layer_filters", "image_transition", 
 
 
 def downstream(cells, *, all_figures=False):
-    """Add what hangs on any cell: aggregation, figures, tables, the page.
+    """Add the cells that depend on any cell: aggregation, figures, tables, the page.
 
-    Training curves hang on the models alone, and the figures of inspected models on the inspections.
+    Training curves depend on models only, and figures of inspected models on inspections.
     """
     figures = ["adversarial_examples", "certificate_distance", "certified_accuracy", "confidence", "coverage"]
     figures += ["diagnostics_matrix", "heat_map", "paired_budgets", "robust_accuracy"]
@@ -64,7 +64,7 @@ def downstream(cells, *, all_figures=False):
 
 
 def every(stage, **ids):
-    """List the cells of a stage with given ids, in the small experiment."""
+    """List the cells of a stage with given ids in the small experiment."""
     variants = [ids["variant"]] if "variant" in ids else ["softmax", "ecc", "lipschitz"]
     names = {"certify": ["lipschitz"], "evaluate": ["fgsm", "pgd", "ddn", "noise"]}.get(stage, [""])
     names = [ids["name"]] if "name" in ids else names
@@ -75,24 +75,24 @@ def every(stage, **ids):
 
 
 def of_variant(variant):
-    """List the cells of a variant without certificates: its models and what is measured on them."""
+    """List the cells of a variant without certificates: its models and their evaluations and diagnostics."""
     return {cell for stage in OF_MODELS if stage != "certify" for cell in every(stage, variant=variant)}
 
 
-def test_nothing_is_stale_after_a_run(folder):
-    """The word "nothing" is meant."""
+def test_a_finished_run_has_no_stale_cell(folder):
+    """A finished run has no stale cell."""
     assert unfinished(folder) == set()
 
 
 def test_time_stamps_do_not_count(folder):
-    """Touching any file, in any order, changes nothing."""
+    """Touching files in any order makes no cell stale."""
     for path in sorted(folder.rglob("*"), reverse=True):
         os.utime(path, (time.time(), time.time()))
     assert unfinished(folder) == set()
 
 
-def test_results_copied_elsewhere_are_as_good(folder, tmp_path_factory, monkeypatch):
-    """Nothing depends on where a run lies, or on records outside its files."""
+def test_copied_results_are_current(folder, tmp_path_factory, monkeypatch):
+    """Staleness depends neither on the folder nor on records outside the files."""
     other = tmp_path_factory.mktemp("elsewhere") / "run"
     shutil.copytree(folder, other, copy_function=shutil.copyfile)
     monkeypatch.chdir(other)
@@ -100,13 +100,13 @@ def test_results_copied_elsewhere_are_as_good(folder, tmp_path_factory, monkeypa
 
 
 def test_a_hyperparameter_of_one_variant(folder):
-    """That variant's models, what was measured on them, and what is made of all."""
+    """It makes the variant's models, their measurements, and the results stale."""
     changed(folder, lambda one, _: one["variants"]["ecc"].update(training={"epochs": 2}))
     assert unfinished(folder) == downstream(of_variant("ecc"))
 
 
 def test_a_hyperparameter_of_all_variants_that_one_overrides(folder):
-    """A key that a variant sets itself is not changed for it by the experiment's."""
+    """A key that a variant overrides does not change for it."""
     changed(folder, lambda one, _: one["variants"]["ecc"].update(training={"epochs": 1}))
     assert unfinished(folder) == set()
     finish_cells(folder)
@@ -119,7 +119,7 @@ def test_a_hyperparameter_of_all_variants_that_one_overrides(folder):
 
 
 def test_a_new_seed(folder):
-    """The new cells, and what is made of all."""
+    """The new cells and the results are stale."""
     changed(folder, lambda one, _: one.update(seeds=[0, 1, 2]))
     assert {cell for cell in unfinished(folder) if cell[0] in OF_MODELS and cell[2] != 2} == set()
     assert unfinished(folder).isdisjoint(("figure", "", 0, figure) for figure in INSPECTED)
@@ -127,19 +127,19 @@ def test_a_new_seed(folder):
 
 
 def test_a_new_variant(folder):
-    """The new variant's cells, and what is made of all."""
+    """The new variant's cells and the results are stale."""
     changed(folder, lambda one, _: one["variants"].update(wide={"model": {"name": "cnn", "widths": [64]}}))
     assert unfinished(folder) == downstream(of_variant("wide"))
 
 
 def test_a_removed_variant(folder):
-    """Nothing but what is made of all."""
+    """Only the results are stale."""
     changed(folder, lambda one, _: one["variants"].pop("ecc"))
     assert unfinished(folder) == downstream(set(), all_figures=True)
 
 
 def test_a_new_attack_and_a_new_epsilon(folder):
-    """The cells of that attack, the probes where a norm has other budgets than before, and what is made of all."""
+    """The attack's cells, probes of norms with other budgets, and the results are stale."""
     changed(folder, lambda one, _: one["attacks"].update(bim={"name": "bim", "norm": "l2", "epsilons": [0.5]}))
     assert unfinished(folder) == downstream(every("evaluate", name="bim"))
     changed(folder, lambda one, _: one["attacks"].update(bim={"name": "bim", "norm": "l2", "epsilons": [1.0]}))
@@ -150,13 +150,13 @@ def test_a_new_attack_and_a_new_epsilon(folder):
 
 @pytest.mark.parametrize("execution", [{"device": "cpu"}, {"attack_batch_size": 7}, {"precision": "float32"}])
 def test_execution_settings_do_not_count(folder, execution):
-    """How and where work is done decides no result."""
+    """Execution settings make no cell stale."""
     changed(folder, lambda _, config: config.update(execution=execution))
     assert unfinished(folder) == set()
 
 
 def test_spelling_does_not_count(folder):
-    """Key order, short forms and defaults written out are the same configuration."""
+    """Key order, short forms and explicit defaults make no cell stale."""
 
     def edit(one, _):
         one["variants"]["softmax"] = {"loss": {"name": "cross_entropy"}, "model": {"head": "softmax", "name": "cnn"}}
@@ -167,7 +167,7 @@ def test_spelling_does_not_count(folder):
 
 
 def test_two_values_swapped_count(folder):
-    """Snakemake compares parameters as a set of values; the strings do not."""
+    """Swapped values make cells stale, though Snakemake compares parameters as a set."""
 
     def edit(one, _):
         one["attacks"]["fgsm"]["epsilons"], one["attacks"]["pgd"]["epsilons"] = [0.1], [0.1, 0.2]
@@ -176,8 +176,8 @@ def test_two_values_swapped_count(folder):
     assert unfinished(folder) == downstream(every("evaluate", name="fgsm") | every("evaluate", name="pgd"))
 
 
-def test_a_transfer_hangs_on_the_models_it_comes_from(folder):
-    """It is not run on the variant it comes from; it is stale when that variant is."""
+def test_a_transfer_depends_on_its_source_models(folder):
+    """It is not run on its source, and is stale if the source is."""
 
     def transfer(one, _):
         one["attacks"]["transfer"] = {"name": "pgd", "norm": "linf", "epsilons": [0.1], "transfer_from": "ecc"}
@@ -192,7 +192,7 @@ def test_a_transfer_hangs_on_the_models_it_comes_from(folder):
 
 
 def test_a_title_is_in_every_figure(folder):
-    """Training curves read no results that carry it, and the headline is in none of theirs."""
+    """A title makes every figure stale but training curves, which show none."""
     changed(folder, lambda one, _: one["variants"]["ecc"].update(title="ECC"))
     assert unfinished(folder) == downstream(set(), all_figures=True)
     changed(folder, lambda one, _: one.update(headline={"linf": [0.1]}))
@@ -200,19 +200,19 @@ def test_a_title_is_in_every_figure(folder):
 
 
 def test_a_figure_that_has_nothing_to_show_is_no_cell(folder):
-    """One variant is no pair, and without transfers there is no matrix of them."""
+    """One variant has no paired figure, and no transfer no transfer matrix."""
     assert ("paired_budgets" in plan_in(folder).figures(E), "transfer_matrix" in plan_in(folder).figures(E)) == (1, 0)
     changed(folder, lambda one, _: one.update(variants={"softmax": {"model": "cnn"}}, certificates={}))
     assert "paired_budgets" not in plan_in(folder).figures(E)
 
 
-def test_negatives_decide_the_inspection_of_what_trains_on_them(folder, monkeypatch):
-    """Their figure is a cell where a variant has any; their module makes that variant's cells stale, no other's."""
+def test_negatives_decide_the_inspection_of_their_variants(folder, monkeypatch):
+    """Their figure and their module concern variants with negatives only."""
     sigmoid = {"model": {"name": "cnn", "head": "sigmoid"}, "loss": "sigmoid_bce"}
     changed(folder, lambda one, _: one["variants"].update(ecc={**sigmoid, "training": {"negatives": "overlay"}}))
     assert "negative_examples" in plan_in(folder).figures(E)
     finish_cells(folder)
-    pretend_edit(monkeypatch, "gauntlet.learning.data.negatives.overlay")
+    change_module_hash(monkeypatch, "gauntlet.learning.data.negatives.overlay")
     drawn = {("figure", "", 0, "negative_examples")}
     assert unfinished(folder) == downstream(of_variant("ecc") | drawn)
 
@@ -220,8 +220,8 @@ def test_negatives_decide_the_inspection_of_what_trains_on_them(folder, monkeypa
 @pytest.mark.parametrize(
     "change", [{"negatives": {"name": "overlay", "share": 0.5}}, {"batch_size": 7}, {"augmentation": ["flip"]}]
 )
-def test_what_decides_the_negatives_decides_their_inspection(folder, change):
-    """Also where the weights would turn out the same."""
+def test_settings_of_negatives_decide_their_inspection(folder, change):
+    """This holds even if the weights would be equal."""
     sigmoid = {"model": {"name": "cnn", "head": "sigmoid"}, "loss": "sigmoid_bce"}
     cell, recipes = Cell("inspect", E, "ecc", 0), []
     for training in ({"negatives": "overlay"}, {"negatives": "overlay", **change}):
@@ -230,21 +230,21 @@ def test_what_decides_the_negatives_decides_their_inspection(folder, change):
     assert recipes[0].slice != recipes[1].slice
 
 
-def test_nothing_else_decides_an_inspection(folder):
-    """Neither attacks nor the number of samples."""
+def test_attacks_and_samples_do_not_decide_an_inspection(folder):
+    """Inspections stay current if attacks or the number of samples change."""
     changed(folder, lambda one, _: one.update(samples=50))
     assert not any(cell[0] == "inspect" for cell in unfinished(folder))
 
 
 @pytest.mark.parametrize("change", [{"samples": 50}, {"steps": 7}])
 def test_an_option_of_the_diagnostics(folder, change):
-    """The probes alone, and what is made of all."""
+    """The probes and the results are stale."""
     changed(folder, lambda one, _: one.update(diagnostics=change))
     assert unfinished(folder) == downstream(every("diagnose"))
 
 
 def test_without_diagnostics_or_attacks_nothing_is_probed(folder):
-    """What is made of all changes, no cell of a model does; and an experiment without attacks has no probes."""
+    """Turning diagnostics off makes only results stale; without attacks there are no probes."""
     changed(folder, lambda one, _: one.update(diagnostics={"enabled": False}))
     assert unfinished(folder) == downstream(set())
     assert not any(cell.stage == "diagnose" for cell in plan_in(folder).cells())
@@ -252,8 +252,8 @@ def test_without_diagnostics_or_attacks_nothing_is_probed(folder):
     assert not any(cell.stage == "diagnose" for cell in plan_in(folder).cells())
 
 
-def test_a_renamed_attack_is_a_new_column(folder):
-    """Names stand in the rows, so a renamed attack is made anew."""
+def test_a_renamed_attack_is_run_again(folder):
+    """Its name is in the rows."""
     changed(folder, lambda one, _: one["attacks"].update(pgd3=one["attacks"].pop("pgd")))
     assert unfinished(folder) == downstream(every("evaluate", name="pgd3"))
 
@@ -281,8 +281,8 @@ LIPSCHITZ = {cell for cell in every("train") | MEASURED if cell[1] == "lipschitz
     ],
 )  # fmt: skip
 def test_an_edit_of_a_module(folder, monkeypatch, module, stale):
-    """The cells whose code reaches the module, what hangs on them, and nothing else."""
-    pretend_edit(monkeypatch, module)
+    """The cells whose code imports the module, and those that depend on them, are stale."""
+    change_module_hash(monkeypatch, module)
     found = unfinished(folder)
     cells = {cell for cell in found if cell[0] in ("prepare", *OF_MODELS)}
     if module == "gauntlet.robustness.evaluation.evaluator":
@@ -294,7 +294,7 @@ def test_an_edit_of_a_module(folder, monkeypatch, module, stale):
 
 @pytest.mark.parametrize("key", ["adversary", "validation_adversary"])
 def test_an_adversary_decides_the_variants_that_train_against_it(folder, monkeypatch, key):
-    """Its options and its module make stale what it trains, and nothing else."""
+    """Its options and module make these variants stale only."""
     adversary = {"name": "trades", "epsilon": 0.1}
     ours = {cell for cell in every("train") | MEASURED if cell[1] == "softmax"}
     changed(folder, lambda one, _: one["variants"]["softmax"].update(training={key: adversary}))
@@ -306,19 +306,19 @@ def test_an_adversary_decides_the_variants_that_train_against_it(folder, monkeyp
     changed(folder, lambda one, _: one["variants"]["softmax"].update(training={key: adversary}))
     for module, stale in (("gaussian", set()), ("trades", downstream(ours))):
         with monkeypatch.context() as edited:
-            pretend_edit(edited, f"gauntlet.learning.training.adversaries.{module}")
+            change_module_hash(edited, f"gauntlet.learning.training.adversaries.{module}")
             assert unfinished(folder) == stale
 
 
 def test_an_edit_of_one_figure(folder, monkeypatch):
-    """That figure, and the page that shows it."""
-    pretend_edit(monkeypatch, "gauntlet.reporting.figures.heat_map")
+    """The figure and the page are stale."""
+    change_module_hash(monkeypatch, "gauntlet.reporting.figures.heat_map")
     assert unfinished(folder) == {("figure", "", 0, "heat_map"), ("report", "", 0, "")}
 
 
 def test_an_edit_of_inspection(folder, monkeypatch):
-    """What it shows, the figures of that, and the page: no table hangs on it."""
-    pretend_edit(monkeypatch, "gauntlet.robustness.inspection.first_layer")
+    """Inspections, their figures and the page are stale, and no table."""
+    change_module_hash(monkeypatch, "gauntlet.robustness.inspection.first_layer")
     drawn = {("figure", "", 0, figure) for figure in INSPECTED}
     assert unfinished(folder) == every("inspect") | drawn | {("report", "", 0, "")}
 
@@ -326,14 +326,14 @@ def test_an_edit_of_inspection(folder, monkeypatch):
 @pytest.mark.parametrize(
     "module", ["gauntlet.cli", "gauntlet.pipeline.paths", "gauntlet.pipeline.staleness", "gauntlet.core.errors"]
 )
-def test_an_edit_of_what_decides_no_bytes(folder, monkeypatch, module):
-    """Modules that decide where and whether work is done make nothing stale."""
-    pretend_edit(monkeypatch, module)
+def test_an_edit_of_planning_modules(folder, monkeypatch, module):
+    """Modules that decide only where and whether cells run make no cell stale."""
+    change_module_hash(monkeypatch, module)
     assert unfinished(folder) == set()
 
 
-def pretend_edit(monkeypatch, module):
-    """Let a module's hash be another one."""
+def change_module_hash(monkeypatch, module):
+    """Change the hash of a module."""
     real = fingerprint.module_hash
     fingerprint.imported(module)
     monkeypatch.setattr(fingerprint, "module_hash", lambda name: "edited" if name == module else real(name))
@@ -342,7 +342,7 @@ def pretend_edit(monkeypatch, module):
 
 
 def test_the_same_data_again_changes_nothing_downstream(folder):
-    """A data set prepared again to the same bytes has the same digest, and that is all that counts."""
+    """Data prepared again to the same bytes make no other cell stale."""
     data = next(cell for cell in plan_in(folder).cells() if cell.stage == "prepare")
     for path in paths.products(data):
         path.unlink()
@@ -354,7 +354,7 @@ def test_the_same_data_again_changes_nothing_downstream(folder):
 
 
 def test_the_same_model_again_changes_nothing_downstream(folder):
-    """A model trained again to the same weights keeps everything that was measured on it; other weights do not."""
+    """A model trained again to the same weights makes no other cell stale; other weights do."""
     model = Cell("train", E, "ecc", 0)
     finish_cell(plan_in(folder), model)
     assert unfinished(folder) == set()
@@ -363,8 +363,8 @@ def test_the_same_model_again_changes_nothing_downstream(folder):
     assert unfinished(folder) == downstream(measured, all_figures=True)
 
 
-def test_a_deleted_file_is_made_again_with_what_hangs_on_it(folder):
-    """Each file of each cell counts, not only the first."""
+def test_a_deleted_file_is_made_again_with_its_dependents(folder):
+    """This holds for each file of each cell."""
     for cell in list(plan_in(folder).cells()):
         for path in paths.products(cell):
             content = path.read_bytes()
@@ -375,23 +375,23 @@ def test_a_deleted_file_is_made_again_with_what_hangs_on_it(folder):
 
 
 def test_an_interrupted_run_and_then_another_edit(folder):
-    """After a partial run of one edit, reverting it leaves exactly what that run made to be made again."""
+    """After a partial run and a reverted edit, exactly the cells of that run are stale."""
     changed(folder, lambda one, _: one["attacks"]["pgd"].update(steps=4))
     finish_cells(folder, only=[Cell("evaluate", E, "ecc", 0, "pgd"), Cell("evaluate", E, "ecc", 1, "pgd")])
     write_config(folder, CONFIG)
     assert unfinished(folder) == downstream({("evaluate", "ecc", 0, "pgd"), ("evaluate", "ecc", 1, "pgd")})
 
 
-def test_a_stage_that_lacks_its_input_says_which_and_what_makes_it(folder):
-    """Running a stage by hand too early gives one line."""
+def test_a_stage_without_its_input_names_it_and_its_command(folder):
+    """The error is one line."""
     model = Cell("train", E, "ecc", 0)
     paths.model_manifest(model).unlink()
     with pytest.raises(GauntletError, match=r"evaluate small .* needs .*manifest\.json; run `gauntlet train`"):
         require_current_inputs(plan_in(folder), Cell("evaluate", E, "ecc", 0, "pgd"))
 
 
-def test_in_a_job_every_rule_runs_where_the_job_is():
-    """One left out would start another Snakemake in a step of its own, which a cluster may refuse."""
+def test_every_rule_is_local_within_a_job():
+    """Otherwise it would start another Snakemake in a step of its own."""
     texts = [file.read_text() for file in (ROOT / "rules").glob("*.smk")]
     rules = {name for text in texts for name in re.findall(r"^rule (\w+):", text, re.MULTILINE)}
     block = (ROOT / "workflow" / "Snakefile").read_text().partition("    localrules:\n")[2].partition("\n\n")[0]

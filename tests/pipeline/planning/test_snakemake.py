@@ -1,4 +1,4 @@
-"""What Snakemake does with the rules: the real thing, on an experiment of seconds."""
+"""Snakemake with our rules, on an experiment of seconds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.workflow import TINY, link_workflow, planned_jobs, run_snakem
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A clone with a finished run in it that cost nothing."""
+    """A clone with a finished run of stub files."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
     link_workflow(tmp_path)
@@ -34,12 +34,12 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_nothing_is_planned_over_a_finished_run(folder):
-    """Also without Snakemake's own records, and with every time stamp in disorder."""
+    """This holds without Snakemake's records and with time stamps out of order."""
     assert planned_jobs(folder) == {}
 
 
 def test_an_edit_is_planned_exactly(folder):
-    """The plan's stale cells are Snakemake's jobs, no more and no fewer."""
+    """Snakemake's jobs are the stale cells."""
     config = copy.deepcopy(CONFIG)
     config["experiments"]["small"]["attacks"]["pgd"]["steps"] = 4
     write_config(folder, config)
@@ -59,14 +59,14 @@ def test_an_edit_is_planned_exactly(folder):
     }
 
 
-def test_a_deleted_file_is_planned_though_what_hangs_on_it_is_there(folder):
-    """Every file of every cell is a target, so none is forgotten."""
+def test_a_deleted_file_is_planned_though_its_dependents_exist(folder):
+    """Every file of every cell is a target."""
     paths.examples(Cell("evaluate", "small", "ecc", 1, "pgd")).unlink()
     assert planned_jobs(folder)["evaluate"] == 1
 
 
 def test_quick_plans_the_quick_form_only_and_all_the_full_form_only(tmp_path, monkeypatch):
-    """Over empty folders each target has every cell of its form, with the data of its own, and none of the other's."""
+    """Each target has the cells and data of its form only."""
     monkeypatch.chdir(tmp_path)
     config = copy.deepcopy(CONFIG)
     config["experiments"]["small"]["quick"] = {
@@ -88,8 +88,8 @@ def test_quick_plans_the_quick_form_only_and_all_the_full_form_only(tmp_path, mo
     assert planned_jobs(tmp_path) == {**made, "train": 6, "evaluate": 24, "certify": 2, "diagnose": 6, "inspect": 3}
 
 
-def test_quick_without_a_quick_form_says_so(tmp_path):
-    """A target that would make nothing is a mistake."""
+def test_quick_without_a_quick_form_is_refused(tmp_path):
+    """The error names the missing key."""
     write_config(tmp_path, CONFIG)
     link_workflow(tmp_path)
     done = run_snakemake(tmp_path, "-n", "quick", check=False)
@@ -99,15 +99,15 @@ def test_quick_without_a_quick_form_says_so(tmp_path):
 
 
 def test_a_file_that_no_cell_makes_is_refused_in_one_line(folder):
-    """A variant's name with a slip in it."""
+    """The target has a misspelt variant."""
     done = run_snakemake(folder, "-n", "results/small/models/variant=sofmax/seed=0/model.safetensors", check=False)
     assert done.returncode == 2
     assert "train small variant=sofmax seed=0: nothing in config.yaml makes this" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_without_slurm_nothing_is_tried(folder, monkeypatch):
-    """Told once, not for each job as often as it may fail."""
+def test_without_slurm_no_job_is_submitted(folder, monkeypatch):
+    """The error is printed once, not per job and attempt."""
     (folder / "bin").mkdir()
     for name in ("bash", "sh", "which"):
         (folder / "bin" / name).symlink_to(shutil.which(name))
@@ -118,8 +118,8 @@ def test_without_slurm_nothing_is_tried(folder, monkeypatch):
     assert "SLURM is not installed on this host" in done.stderr
 
 
-def test_a_wrong_configuration_is_told_in_one_line(folder):
-    """Snakemake exits before any job, with the configuration's own message."""
+def test_a_wrong_configuration_is_refused_in_one_line(folder):
+    """Snakemake ends before any job with the configuration's error."""
     config = copy.deepcopy(CONFIG)
     config["experiments"]["small"]["attacks"]["pgd"]["stepz"] = 4
     write_config(folder, config)
@@ -130,7 +130,7 @@ def test_a_wrong_configuration_is_told_in_one_line(folder):
 
 
 def rows_agree_with_the_notebook(variant, attack):
-    """`gauntlet.evaluate` on the stored model and split gives the pipeline's rows, every column of them."""
+    """Check that `gauntlet.evaluate` on the stored model and split returns the pipeline's rows."""
     settings = TINY["experiments"]["small"]
     cell = Cell("evaluate", "small", variant, 0, attack)
     split = load_split(next(Path("data").iterdir()), "test")
@@ -148,8 +148,8 @@ def rows_agree_with_the_notebook(variant, attack):
     assert rows == read_table(paths.samples(cell))
 
 
-def test_a_class_beside_the_configuration_is_found_by_the_command_a_user_types(folder):
-    """The `snakemake` script, unlike `python -m`, does not put the working folder on the path."""
+def test_a_class_next_to_the_configuration_is_found_by_the_snakemake_command(folder):
+    """Unlike `python -m`, the script does not put the working folder on the path."""
     (folder / "my_nets.py").write_text("import torch\nclass Mine(torch.nn.Module):\n    def __init__(self): ...\n")
     config = copy.deepcopy(CONFIG)
     config["experiments"]["small"]["variants"]["mine"] = {"model": "my_nets:Mine"}
@@ -161,8 +161,8 @@ def test_a_class_beside_the_configuration_is_found_by_the_command_a_user_types(f
 
 
 @pytest.mark.slow
-def test_from_configuration_to_page_and_then_nothing(tmp_path, monkeypatch):
-    """One command makes every file; a second does nothing; a failed rerun is not forgotten."""
+def test_one_command_makes_every_file_and_a_second_none(tmp_path, monkeypatch):
+    """A failed rerun stays planned."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, TINY)
     link_workflow(tmp_path)

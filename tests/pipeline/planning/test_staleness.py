@@ -1,6 +1,6 @@
-"""The table of docs/staleness.md, row by row: each edit, and the jobs that Snakemake itself then says it would run.
+"""The table of docs/staleness.md, row by row: each edit against the jobs that Snakemake would run.
 
-The code that Snakemake runs here is a copy, so that modules can really be edited; the finished run is pretended.
+Snakemake runs a copy of the code, so that modules can be edited; the finished run consists of stub files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ AFTER_TRAINING = {"aggregate": 1, "figure": ALL_FIGURES, "table": 1, "page": 1}
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A clone with a finished run in it: code, workflow, configuration, results."""
+    """A clone with a finished run: code, workflow, configuration, results."""
     folder = tmp_path_factory.mktemp("finished")
     before = Path.cwd()
     os.chdir(folder)
@@ -46,7 +46,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def run(finished, tmp_path, monkeypatch):
-    """That run, copied elsewhere without Snakemake's records and with new time stamps."""
+    """The run, copied to another folder without Snakemake's records and with new time stamps."""
     folder = tmp_path / "run"
     shutil.copytree(finished, folder, copy_function=shutil.copyfile, symlinks=True)
     monkeypatch.chdir(folder)
@@ -61,7 +61,7 @@ def lay_out(folder):
 
 
 def snakemake(folder, *arguments):
-    """Run Snakemake with the folder's own copy of the code."""
+    """Run Snakemake with the folder's copy of the code."""
     environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-m", "snakemake", "--profile", "local", *arguments]
@@ -88,7 +88,7 @@ def configure(folder, edit):
 
 
 def edit_module(folder, module, *, before="", after="\n_EDITED = 1\n"):
-    """Put text before and after a module's own."""
+    """Add text before and after a module's code."""
     file = folder / "src" / "gauntlet" / module
     file.write_text(before + file.read_text() + after)
 
@@ -155,14 +155,14 @@ def reorder_keys(folder):
 
 
 def interrupted_run_then_another_edit(folder):
-    """One edit, half of its cells made, then that edit taken back and another one made."""
+    """Make half of an edit's cells, revert the edit, and make another one."""
     configure(folder, lambda one, _: one["attacks"]["pgd"].update(steps=9))
     finish_cells(folder, only=[Cell("evaluate", "small", "ecc", seed, "pgd") for seed in (0, 1)])
     configure(folder, lambda one, _: one["variants"]["softmax"].update(training={"epochs": 2}))
 
 
 def made_without_a_controller(folder):
-    """One edit, all of whose jobs finished after the controller had died: Snakemake has no record of them."""
+    """Finish all jobs of an edit without a record in Snakemake, as after the controller's death."""
     configure(folder, lambda one, _: one["attacks"]["pgd"].update(steps=9))
     finish_cells(folder)
 
@@ -278,13 +278,13 @@ ROWS = [
 
 @pytest.mark.parametrize(("edit", "jobs"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
 def test_an_edit_reruns_exactly(run, edit, jobs):
-    """Snakemake would start these jobs, no more and no fewer; results came from elsewhere, without its records."""
+    """Snakemake would start exactly these jobs over copied results without its records."""
     edit(run)
     assert planned(run) == jobs
 
 
 def test_a_failed_rerun_is_not_forgotten(run):
-    """A job that fails after an edit leaves its old output in place, which is stale and stays planned."""
+    """The old output of a failed job is stale and stays planned."""
     configure(run, lambda one, _: one["attacks"]["pgd"].update(steps=9))
     for attempt in range(2):
         done = snakemake(run, "results/small/evaluations/variant=ecc/seed=0/attack=pgd/samples.parquet")

@@ -1,4 +1,4 @@
-"""No number is wrong silently: what aggregation refuses, and what it says where cells may be missing."""
+"""Aggregation: refusals of wrong inputs, and reports of missing cells."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ def configure(folder, edit):
 
 
 def swap(*files):
-    """Exchange two files."""
+    """Exchange the contents of two files."""
     contents = [file.read_bytes() for file in files]
     for file, content in zip(files, reversed(contents), strict=True):
         file.write_bytes(content)
 
 
-def test_a_whole_run_is_aggregated(folder):
-    """What is refused below is otherwise in order."""
+def test_a_complete_run_is_aggregated(folder):
+    """The finished run is accepted without the changes below."""
     run(folder)
     assert pq.read_table(paths.evaluations("small")).num_rows == 8 * 20
 
 
-def test_what_a_kill_after_publication_left_is_cleared_away(folder):
-    """Partial files of cells that are whole belong to nobody any more."""
+def test_partial_files_of_finished_cells_are_removed(folder):
+    """A kill after publication leaves such files."""
     left = [paths.partial(one, f"sha256:{name}") for one, name in ((PGD, "old"), (MODELS[0], "older"))]
     for partial in left:
         partial.mkdir()
@@ -74,7 +74,7 @@ def test_what_a_kill_after_publication_left_is_cleared_away(folder):
 
 
 def test_an_edited_value_is_refused(folder):
-    """A value edited by hand, all metadata kept, is told from the digest; the file is named."""
+    """A value edited by hand, with all metadata kept, does not match the digest."""
     path = paths.samples(PGD)
     table = pq.read_table(path)
     column = table.schema.get_field_index("label")
@@ -85,8 +85,8 @@ def test_an_edited_value_is_refused(folder):
         run(folder)
 
 
-def test_a_table_from_elsewhere_is_refused(folder):
-    """A table saved again by another program does not say what made it."""
+def test_a_table_without_a_recipe_is_refused(folder):
+    """A table saved by another program has no recipe."""
     path = paths.samples(PGD)
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
     with pytest.raises(GauntletError, match=rf"{path}.*does not say what made it; delete it"):
@@ -103,8 +103,8 @@ def test_a_table_from_elsewhere_is_refused(folder):
         [paths.history],
     ],
 )
-def test_two_models_swapped_are_refused_and_named(folder, files):
-    """Whichever of two models' files are exchanged, both models are named, by the plan and by aggregation."""
+def test_swapped_models_are_refused_and_named(folder, files):
+    """Whichever files are exchanged, plan and aggregation name both models."""
     for file in files:
         swap(*(file(model) for model in MODELS))
     plan = plan_in(folder)
@@ -116,7 +116,7 @@ def test_two_models_swapped_are_refused_and_named(folder, files):
 
 
 def test_two_configurations_in_one_folder_are_refused_and_named(folder):
-    """Cells that another configuration made are named; those that both agree on are not."""
+    """Cells of another configuration are named, and those of both are accepted."""
     configure(folder, lambda one: one["attacks"]["pgd"].update(steps=3))
     finish_cell(plan_in(folder), PGD)
     write_config(folder, SMALL)
@@ -125,7 +125,7 @@ def test_two_configurations_in_one_folder_are_refused_and_named(folder):
 
 
 def test_missing_cells_are_named(folder):
-    """Without `allow_missing` the cells are named, and what would be right."""
+    """Without `allow_missing` the error names the cells and the remedy."""
     lost = [PGD, CERTIFICATE]
     for cell in lost:
         paths.samples(cell).unlink()
@@ -134,8 +134,8 @@ def test_missing_cells_are_named(folder):
     assert refused.value.exit_code == 1
 
 
-def test_missing_cells_are_allowed_and_told_everywhere(folder):
-    """With `allow_missing` tables, figures and page are made without them and say so; then all is made again."""
+def test_allowed_missing_cells_are_reported_everywhere(folder):
+    """With `allow_missing` tables, figures and page report them, until they are made."""
     configure(folder, lambda one: one.update(allow_missing=True))
     finish_cells(folder)
     assert plan_in(folder).unfinished() == [], "the key itself makes nothing stale"
@@ -157,8 +157,8 @@ def test_missing_cells_are_allowed_and_told_everywhere(folder):
     assert not plan_in(folder).is_current(AGGREGATE)
 
 
-def test_every_model_is_diagnosed_and_its_flag_stands_in_the_tables(folder):
-    """A failed check of one model marks its variant's numbers; probes and comparisons are in one table."""
+def test_flags_of_every_model_are_in_the_tables(folder):
+    """A failed check of one model flags its variant; probes and comparisons share a table."""
     model = Cell("diagnose", "small", "softmax", 1)
     found = [Measurement.share("unbounded_budget", "linf", range(15), 20, "PGD does not reach them")]
     rows = measurement_table(found, experiment="small", variant="softmax", seed=1)
@@ -178,7 +178,7 @@ def test_every_model_is_diagnosed_and_its_flag_stands_in_the_tables(folder):
 
 
 def test_missing_probes_are_allowed_and_named(folder):
-    """With `allow_missing` the model's comparisons are made all the same, and the table names what is not there."""
+    """With `allow_missing` the model's comparisons are made, and the table names the missing probes."""
     configure(folder, lambda one: one.update(allow_missing=True))
     lost = Cell("diagnose", "small", "softmax", 0)
     paths.probes(lost).unlink()
@@ -194,8 +194,8 @@ def test_missing_probes_are_allowed_and_named(folder):
     assert (1, "unbounded_budget") in checks
 
 
-def test_what_is_known_of_an_attack_comes_from_its_registration():
-    """Single steps, noise, black boxes and other libraries' attacks are told apart."""
+def test_properties_of_an_attack_come_from_its_registration():
+    """They distinguish single steps, noise, black boxes and other libraries' attacks."""
     attacks = {
         "fgsm": {"name": "fgsm", "norm": "linf", "epsilons": [0.1]},
         "pgd": {"name": "pgd", "norm": "linf", "steps": 7, "epsilons": [0.1]},
@@ -223,8 +223,8 @@ def test_what_is_known_of_an_attack_comes_from_its_registration():
     assert (facts["pgd"].steps, facts["pgd"].epsilons, facts["boundary"].epsilons) == (7, (0.1,), None)
 
 
-def test_missing_certificates_alone_are_told(folder):
-    """A table that shows attacks only still names certificates that are missing."""
+def test_missing_certificates_alone_are_reported(folder):
+    """A table of attacks names missing certificates too."""
     configure(folder, lambda one: one.update(allow_missing=True))
     for seed in (0, 1):
         paths.samples(Cell("certify", "small", "lipschitz", seed, "lipschitz")).unlink()
@@ -233,15 +233,15 @@ def test_missing_certificates_alone_are_told(folder):
     assert "radius" in pq.read_schema(paths.certificates("small")).names
 
 
-def test_nothing_at_all_is_not_aggregated(folder):
+def test_an_empty_run_is_not_aggregated(folder):
     """An empty table would look like a result."""
     configure(folder, lambda one: one.update(allow_missing=True, samples=5))
     with pytest.raises(GauntletError, match="every cell is missing or stale"):
         run(folder)
 
 
-def test_figures_and_page_do_without_what_was_left_out(folder):
-    """What a figure reads of lost cells is left out, and the page is another one when cells are."""
+def test_figures_and_page_leave_missing_cells_out(folder):
+    """The page's recipe changes when cells are missing."""
     configure(folder, lambda one: one.update(allow_missing=True))
     whole = plan_in(folder).recipe(Cell("report", "small"))
     paths.samples(CERTIFICATE).unlink()
@@ -252,8 +252,8 @@ def test_figures_and_page_do_without_what_was_left_out(folder):
     assert plan_in(folder).recipe(curves) is not None
 
 
-def test_attacks_are_told_with_what_made_their_cells(folder):
-    """Seconds of the job, the library that holds the attack and its version; time of shards elsewhere is not known."""
+def test_the_attacks_table_holds_seconds_library_and_version(folder):
+    """Seconds are those of the job; for shards of other jobs they are unknown."""
     run(folder)
     rows = read_table(paths.attacks("small")).to_pylist()
     assert {(row["attack"], row["library"]) for row in rows} == {("pgd", "gauntlet"), ("noise", "gauntlet")}
@@ -265,8 +265,8 @@ def test_attacks_are_told_with_what_made_their_cells(folder):
     assert timed == {("pgd", None), ("noise", STAGE_SECONDS["evaluate"])}
 
 
-def test_every_cell_is_told_with_its_origin(folder):
-    """Models, attacks, certificates and probes have the recipes that they have now; a lost one is not told."""
+def test_every_cell_has_a_row_of_origins(folder):
+    """Models, attacks, certificates and probes have their recipes, and missing cells no row."""
     configure(folder, lambda one: one.update(allow_missing=True))
     paths.samples(CERTIFICATE).unlink()
     run(folder)
@@ -279,8 +279,8 @@ def test_every_cell_is_told_with_its_origin(folder):
     assert {cell: row["recipe"] for cell, row in found.items()} == {cell: plan.recipe(cell).string for cell in found}
 
 
-def test_time_alone_makes_nothing_stale_that_reads_the_attacks(folder):
-    """Cells made again to the same rows in another time: the page's recipe, which the table is part of, stays."""
+def test_other_durations_do_not_make_the_page_stale(folder):
+    """Cells made again to the same rows leave the page's recipe unchanged."""
     run(folder)
     report = Cell("report", "small")
     before = plan_in(folder).recipe(report)

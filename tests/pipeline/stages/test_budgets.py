@@ -1,4 +1,4 @@
-"""Budgets in normalised units: run, recorded, summarised and probed in pixels."""
+"""Budgets in normalized units: run, recorded, summarized and probed in pixels."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CONFIG: dict[str, Any] = {
 
 
 def experiment(**attack: object) -> Config:
-    """The configuration with the attack `normal` changed; None takes a key away."""
+    """Return the configuration with the attack `normal` changed; None removes a key."""
     plain = copy.deepcopy(CONFIG)
     merged = {**plain["experiments"]["units"]["attacks"]["normal"], **attack}
     plain["experiments"]["units"]["attacks"]["normal"] = {
@@ -82,13 +82,13 @@ def _there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def std() -> float:
-    """The deviation of the stored training images, mean over channels."""
+    """The standard deviation of the stored training images, mean over channels."""
     dataset = Config.model_validate(CONFIG).experiments["units"].dataset
     return float(np.mean(load_data_manifest(paths.data_folder(paths.dataset_id(dataset))).std))
 
 
 def test_rows_hold_pixels() -> None:
-    """The smallest budget that fooled a sample is one of the two in pixels, and no image lies beyond it."""
+    """A sample's budget is one of the two in pixels, and no image exceeds it."""
     rows = read_table(paths.samples(Cell("evaluate", "units", "softmax", 0, "normal")))
     fooled = rows.filter(np.asarray(rows["status"].to_pylist()) == "adversarial")
     pixels = {np.float32(epsilon * std()) for epsilon in EPSILONS}
@@ -98,7 +98,7 @@ def test_rows_hold_pixels() -> None:
 
 
 def test_curves_are_stated_at_pixels() -> None:
-    """The grid that figures and tables read, and the accuracy at each of its budgets, counted by hand."""
+    """Budgets of figures and tables are in pixels, with accuracies counted by hand."""
     planned = design_from_metadata(read_metadata(paths.summary("units")))
     assert planned is not None
     grids = {attack.name: attack.epsilons for attack in planned.attacks}
@@ -112,7 +112,7 @@ def test_curves_are_stated_at_pixels() -> None:
 
 
 def test_probes_are_run_at_pixels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stage asks for the union of both grids, in pixels."""
+    """The budgets of probes are the union of both grids in pixels."""
     asked: list[Any] = []
 
     def probe(*_: object, epsilons: object, **__: object) -> None:
@@ -127,8 +127,8 @@ def test_probes_are_run_at_pixels(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert asked == [{"linf": sorted([*EPSILONS, *(epsilon * std() for epsilon in EPSILONS)])}]
 
 
-def test_units_are_part_of_what_decides_a_cell_and_their_absence_is_not() -> None:
-    """Old slices are as they were; with `normalized` those of the attack and of the probes are others."""
+def test_normalized_units_change_a_slice_and_pixels_do_not() -> None:
+    """Slices without units are unchanged; `normalized` changes those of attack and probes."""
     cells = [Cell("evaluate", "units", "softmax", 0, "normal"), Cell("diagnose", "units", "softmax", 0)]
     given, default, normalized = (Slices(experiment(units=units)) for units in ("pixels", None, "normalized"))
     for cell in cells:
@@ -141,7 +141,7 @@ def test_units_are_part_of_what_decides_a_cell_and_their_absence_is_not() -> Non
 
 
 def test_the_same_ball_is_the_same_attack(folder: Path) -> None:
-    """In pixels, the converted attack is what one with those budgets would be."""
+    """A converted attack equals one with these budgets in pixels."""
     cell = Cell("evaluate", "units", "softmax", 0, "normal")
     asked = evaluate.attack_settings(plan_in(folder), cell)
     assert asked.epsilons == tuple(epsilon * std() for epsilon in EPSILONS)
@@ -151,14 +151,14 @@ def test_the_same_ball_is_the_same_attack(folder: Path) -> None:
 
 
 def test_a_budget_beyond_the_pixel_range_is_refused(folder: Path) -> None:
-    """In pixels it is by the check; in normalised units the data's deviation is needed to know."""
+    """In pixels the check refuses it; in normalized units the stage does, which knows the deviation."""
     settings = experiment(epsilons=[0.1, 30.0]).experiments["units"]
     with pytest.raises(InputError, match=r"attacks\.normal\.epsilons: pixels are in \[0, 1\].*or less"):
         in_pixels(settings)
 
 
-def test_a_notebook_knows_no_deviation() -> None:
-    """It is told to convert instead of being given another ball than asked for."""
+def test_the_api_refuses_normalized_units() -> None:
+    """The error asks for converted budgets, since the deviation is unknown."""
     attack = CONFIG["experiments"]["units"]["attacks"]["normal"]
     with pytest.raises(InputError, match="standard deviation is not known here"):
         evaluate_in_notebook(torch.nn.Identity(), torch.zeros(1, 1, 2, 2), torch.zeros(1), attack)

@@ -1,4 +1,4 @@
-"""The stage: smoothing certificates from configuration to tables, in one go and after a request to stop."""
+"""The certify stage: smoothing certificates from configuration to tables, also after an interruption."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STAGES = {
 
 
 def run(folder, *stages):
-    """Do the cells of some stages."""
+    """Run the cells of some stages."""
     for stage in stages:
         plan = plan_in(folder)
         for cell in [cell for cell in plan.cells() if cell.stage == stage]:
@@ -57,8 +57,8 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_smoothed_certificates_go_through_to_the_tables(folder):
-    """Any variant has them; attacks that fool the model do not refute them; the numbers say whose they are."""
+def test_smoothed_certificates_are_in_the_tables(folder):
+    """Any variant may have them, attacks on the model do not refute them, and tables name the classifier."""
     run(folder, "evaluate", "certify", "diagnose")
     rows = read_table(paths.samples(SMOOTH))
     assert set(rows["status"].to_pylist()) <= {"certified", "abstained", "already_wrong"}
@@ -72,7 +72,7 @@ def test_smoothed_certificates_go_through_to_the_tables(folder):
 
 
 def test_an_attack_on_the_model_refutes_no_smoothed_certificate(folder, monkeypatch):
-    """Even one that fools the model at once; the same rows of a certificate of the model would be refuted."""
+    """The same rows would refute a certificate of the model."""
     run(folder, "evaluate", "certify", "diagnose")
     path = paths.samples(Cell("evaluate", "tiny", "softmax", 0, "noise"))
     rows, made = read_table(path), read_metadata(path)
@@ -89,8 +89,8 @@ def test_an_attack_on_the_model_refutes_no_smoothed_certificate(folder, monkeypa
         run(folder, "aggregate")
 
 
-def test_a_stopped_certificate_goes_on_after_what_it_kept(folder, monkeypatch):
-    """At a request to stop what is done is kept; the next attempt does the rest, and ends in the same rows."""
+def test_a_stopped_certificate_resumes(folder, monkeypatch):
+    """Finished parts are kept, and the next attempt ends with the same rows."""
     run(folder, "certify")
     whole = read_table(paths.samples(SMOOTH))
     paths.samples(SMOOTH).unlink()
@@ -114,7 +114,7 @@ def test_a_stopped_certificate_goes_on_after_what_it_kept(folder, monkeypatch):
 
 
 def test_a_killed_certificate_loses_seconds_of_work(folder, monkeypatch):
-    """What is finished is written every few seconds, so that a kill without warning leaves it, gaps and all."""
+    """Finished parts are written every few seconds, with gaps."""
     run(folder, "certify")
     whole = read_table(paths.samples(SMOOTH))
     paths.samples(SMOOTH).unlink()
@@ -140,7 +140,7 @@ def test_a_killed_certificate_loses_seconds_of_work(folder, monkeypatch):
 
 
 def lipschitz_config(model):
-    """The experiment with one network, certified by its margin."""
+    """Return the experiment with one network, certified by its margin."""
     variant = {"model": model, "loss": "hkr", "training": {"optimizer": {"name": "adam", "lr": 0.01}}}
     margin = {"variants": {"softmax": variant}, "certificates": {"margin": {"name": "lipschitz"}}}
     return {"experiments": {"tiny": {**CONFIG["experiments"]["tiny"], **margin}}, "execution": {"device": "cpu"}}
@@ -150,8 +150,8 @@ MARGIN = Cell("certify", "tiny", "softmax", 0, "margin")
 
 
 @pytest.mark.parametrize("output", ["joint", "disjoint"])
-def test_claimed_and_measured_constants_reach_the_tables(tmp_path, monkeypatch, output):
-    """The file of the certificate says both, as do certified.parquet and the page of numbers."""
+def test_claimed_and_measured_constants_are_in_the_tables(tmp_path, monkeypatch, output):
+    """They are in the certificate's file, certified.parquet and the text table."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, lipschitz_config({"name": "lipschitz_cnn", "widths": [4, 4], "hidden": 8, "output": output}))
     run(tmp_path, "prepare", "train", "evaluate", "certify", "diagnose", "aggregate")
@@ -168,7 +168,7 @@ def test_claimed_and_measured_constants_reach_the_tables(tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize(("network", "problem"), [("Boastful", "false claim"), ("Unproven", "BatchNorm2d")])
 def test_a_network_whose_claim_is_false_or_unproven_is_not_certified(tmp_path, monkeypatch, network, problem):
-    """One line says why, and nothing is recorded: neither rows nor parts of them."""
+    """The error is one line, and neither rows nor parts are written."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, lipschitz_config(f"tests.support.cheating_certificates:{network}"))
     run(tmp_path, "prepare", "train")
@@ -179,7 +179,7 @@ def test_a_network_whose_claim_is_false_or_unproven_is_not_certified(tmp_path, m
 
 
 def test_a_certificate_that_no_network_can_have_is_refused_by_the_check(tmp_path, monkeypatch):
-    """Before anything is trained, with its place in the file."""
+    """The error names the key before anything is trained."""
     monkeypatch.chdir(tmp_path)
     settings = {**CONFIG["experiments"]["tiny"], "certificates": {"margin": {"name": "lipschitz"}}}
     write_config(tmp_path, {"experiments": {"tiny": settings}})
@@ -192,7 +192,7 @@ def test_a_certificate_that_no_network_can_have_is_refused_by_the_check(tmp_path
     [("n0", 0), ("n", 0), ("sigma", 0.0), ("sigma", -0.25), ("alpha", 0.0), ("alpha", 1.0), ("sigmas", 0.5)],
 )
 def test_impossible_settings_are_refused_by_the_check(tmp_path, monkeypatch, option, value):
-    """With their place in the file, before anything is done."""
+    """The error names the key before anything runs."""
     monkeypatch.chdir(tmp_path)
     settings = {**CONFIG["experiments"]["tiny"], "certificates": {"smooth": {"name": "smoothing", option: value}}}
     write_config(tmp_path, {"experiments": {"tiny": settings}})

@@ -1,4 +1,4 @@
-"""A cell that is started twice at once ends as one valid cell."""
+"""Two runs of one cell at once, which end with one valid cell."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def gauntlet(*arguments, **options):
 
 
 def test_two_trainings_of_one_cell_at_once(tmp_path, monkeypatch):
-    """Both succeed; what lies there afterwards is whole, current, and what aggregation accepts."""
+    """Both succeed, and the cell is whole, current, and accepted by aggregation."""
     config = copy.deepcopy(SMALL)
     config["experiments"]["small"]["dataset"] = {"source": "sklearn_digits", "limit": {"train": 200, "test": 50}}
     monkeypatch.chdir(tmp_path)

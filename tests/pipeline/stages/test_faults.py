@@ -1,4 +1,4 @@
-"""Whatever goes wrong, at whatever instant: a plain rerun ends with what an unbroken run makes."""
+"""Faults at any moment: a plain rerun ends with the results of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KILLS = 32
 
 
 def drive(folder, fault="none", event=0):
-    """Run every stage in a folder with a fault; give the finished process."""
+    """Run every stage in a folder with a fault; return the finished process."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, str(DRIVER), fault, str(event)]
@@ -33,7 +33,7 @@ def drive(folder, fault="none", event=0):
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
-    """A run that nothing disturbed: its folder, its digests, its number of events."""
+    """An undisturbed run: its folder, its digests, its number of events."""
     folder = tmp_path_factory.mktemp("unbroken")
     write_config(folder, TINY)
     done = drive(folder)
@@ -42,7 +42,7 @@ def unbroken(tmp_path_factory):
 
 
 def test_killed_at_many_instants_it_ends_with_the_same_bytes(unbroken, tmp_path):
-    """SIGKILL again and again, at instants that a seed spreads over all stages, each time followed by a plain rerun."""
+    """SIGKILL at random moments of all stages, each followed by a plain rerun."""
     _, wanted, events = unbroken
     write_config(tmp_path, TINY)
     draw = random.Random(0)
@@ -58,8 +58,8 @@ def test_killed_at_many_instants_it_ends_with_the_same_bytes(unbroken, tmp_path)
 
 
 @pytest.mark.parametrize("fault", ["enospc", "oom"])
-def test_a_full_disk_or_memory_costs_one_rerun_at_most(unbroken, tmp_path, fault):
-    """A full disk is one line and no torn file; memory that runs out in an attack is survived in the same run."""
+def test_a_full_disk_or_memory_needs_at_most_one_rerun(unbroken, tmp_path, fault):
+    """A full disk is one line and no torn file; out of memory in an attack needs no rerun."""
     _, wanted, events = unbroken
     for number in range(4):
         folder = tmp_path / str(number)
@@ -86,7 +86,7 @@ def test_a_full_disk_or_memory_costs_one_rerun_at_most(unbroken, tmp_path, fault
     ],
 )
 def test_a_damaged_file_is_named_and_made_again_once_deleted(unbroken, tmp_path, pattern):
-    """A file cut short is never used: what needs it says its name; deleted, it is made again to the same content."""
+    """A truncated file is refused by name, and after its deletion made again with the same content."""
     source, wanted, _ = unbroken
     shutil.copytree(source, tmp_path / "run")
     folder = tmp_path / "run"
@@ -108,8 +108,8 @@ def test_a_damaged_file_is_named_and_made_again_once_deleted(unbroken, tmp_path,
     assert digests(folder) == wanted
 
 
-def test_a_cell_that_always_fails_stops_only_what_hangs_on_it(unbroken, tmp_path):
-    """The other cells finish, the run's exit code says that one failed, and it stays planned."""
+def test_a_cell_that_always_fails_stops_only_its_dependents(unbroken, tmp_path):
+    """The other cells finish, the exit code is 1, and the cell stays planned."""
     source, _, _ = unbroken
     shutil.copytree(source, tmp_path / "run")
     folder = tmp_path / "run"
@@ -132,8 +132,8 @@ def test_a_cell_that_always_fails_stops_only_what_hangs_on_it(unbroken, tmp_path
     assert planned_jobs(folder)["evaluate"] == 2
 
 
-def test_the_controller_alone_killed_while_jobs_run_on(unbroken, tmp_path):
-    """Jobs of a killed controller finish and count; the same command goes on at once and ends with the same bytes."""
+def test_jobs_of_a_killed_controller_count(unbroken, tmp_path):
+    """The same command continues at once and ends with the same bytes."""
     _, wanted, _ = unbroken
     write_config(tmp_path, TINY)
     link_workflow(tmp_path)

@@ -1,4 +1,4 @@
-"""The stage `inspect`: one table per variant, of the first seed, that says what made it, and figures from it."""
+"""The inspect stage: one table per variant, of its first seed, with its figures."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def make(folder, stage, *names):
 
 
 def test_the_first_seed_of_every_variant_is_inspected(folder, monkeypatch):
-    """The first one of the configuration; only what trains on negatives shows any."""
+    """It is the configuration's first seed, and only variants with negatives show any."""
     monkeypatch.chdir(folder)
     cells = [cell for cell in plan_in(folder).cells() if cell.stage == "inspect"]
     assert cells == [Cell("inspect", "tiny", variant, 3) for variant in ("plain", "negative")]
@@ -57,7 +57,7 @@ def test_the_first_seed_of_every_variant_is_inspected(folder, monkeypatch):
 
 
 def test_the_same_model_gives_the_same_digest(folder, monkeypatch):
-    """Made again, the rows are the same."""
+    """A repeated inspection has the same rows."""
     monkeypatch.chdir(folder)
     cell = Cell("inspect", "tiny", "negative", 3)
     before = plan_in(folder).digest(paths.inspection(cell))
@@ -67,7 +67,7 @@ def test_the_same_model_gives_the_same_digest(folder, monkeypatch):
 
 
 def test_its_figures_need_no_attack(folder, monkeypatch):
-    """They are cells of an experiment that only trains, and are drawn from the tables."""
+    """They are drawn in an experiment that only trains."""
     monkeypatch.chdir(folder)
     names = {"activation_functions", "first_layer_filters", "image_transition", "negative_examples", "unit_patterns"}
     assert set(plan_in(folder).figures("tiny")) == {*names, "training_curves"}

@@ -1,4 +1,4 @@
-"""Real processes, stopped and killed at chosen instants: the same command goes on and ends as if nothing had been."""
+"""Real processes, stopped and killed at chosen moments, which resume to the same result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
-    """What an unbroken run makes, in the folder it was made in, with the seconds each command took."""
+    """The results of an unbroken run, its folder, and the seconds of each command."""
     folder = tmp_path_factory.mktemp("unbroken")
     write_config(folder, CONFIG)
     seconds = {}
@@ -42,7 +42,7 @@ def unbroken(tmp_path_factory):
 
 
 def copied(unbroken, folder, *cells):
-    """Lay the same configuration and data in another folder, and the model too where asked for."""
+    """Copy configuration and data to another folder, and the model if requested."""
     write_config(folder, CONFIG)
     (folder / "data").symlink_to(unbroken[0] / "data")
     for cell in cells:
@@ -53,7 +53,7 @@ def copied(unbroken, folder, *cells):
 
 
 def partial_files(folder):
-    """List what is kept to go on from."""
+    """List the files to resume from."""
     return sorted(path for path in folder.rglob(".partial-*/*") if not path.name.startswith("."))
 
 
@@ -66,8 +66,8 @@ def partial_files(folder):
         ("evaluate", signal.SIGINT),
     ],
 )
-def test_stopped_again_and_again_a_command_ends_in_the_same_bytes(unbroken, tmp_path, monkeypatch, stage, number):
-    """Signals at instants drawn by seed, from the start of the process to past its work; the last one is left alone."""
+def test_a_command_stopped_repeatedly_ends_with_the_same_bytes(unbroken, tmp_path, monkeypatch, stage, number):
+    """Signals come at random moments of the whole process, until it is left to finish."""
     monkeypatch.chdir(tmp_path)
     copied(unbroken, tmp_path, *([] if stage == "train" else [MODEL]))
     draw = random.Random(f"{stage} {number.name}")
@@ -89,7 +89,7 @@ def test_stopped_again_and_again_a_command_ends_in_the_same_bytes(unbroken, tmp_
 
 
 def wait_for(process, ready):
-    """Wait until something is there; the process must not end before."""
+    """Wait for a condition while the process runs."""
     for _ in range(1200):
         if ready():
             return
@@ -98,8 +98,8 @@ def wait_for(process, ready):
     raise AssertionError("nothing came")
 
 
-def test_a_stopped_training_says_what_it_kept_and_is_taken_up_there(unbroken, tmp_path, monkeypatch):
-    """Exit code 75, one line; the next attempt names the epoch it goes on from; nothing is published meanwhile."""
+def test_a_stopped_training_names_its_step_and_resumes_there(unbroken, tmp_path, monkeypatch):
+    """The exit code is 75 with one line, and no output is published meanwhile."""
     monkeypatch.chdir(tmp_path)
     copied(unbroken, tmp_path)
     process = start_command(tmp_path, "train")
@@ -120,8 +120,8 @@ def test_a_stopped_training_says_what_it_kept_and_is_taken_up_there(unbroken, tm
     assert "up to date" in run_command(tmp_path, "train")
 
 
-def test_a_second_interrupt_kills_at_once_and_loses_nothing_that_was_kept(unbroken, tmp_path, monkeypatch):
-    """A person who presses twice is not made to wait; finished parts stay, damaged ones are made again."""
+def test_a_second_interrupt_kills_at_once(unbroken, tmp_path, monkeypatch):
+    """Finished parts stay, and damaged ones are made again."""
     monkeypatch.chdir(tmp_path)
     copied(unbroken, tmp_path, MODEL)
     process = start_command(tmp_path, "evaluate")
@@ -141,7 +141,7 @@ def test_a_second_interrupt_kills_at_once_and_loses_nothing_that_was_kept(unbrok
 
 
 def test_shards_are_gathered_to_the_same_rows(unbroken, tmp_path, monkeypatch):
-    """Each shard keeps its part; the whole command takes them as they are, and makes what is missing."""
+    """The whole command takes the shards' parts and makes the missing ones."""
     monkeypatch.chdir(tmp_path)
     copied(unbroken, tmp_path, MODEL)
     run_command(tmp_path, "evaluate", "--shard", "1/3")

@@ -1,4 +1,4 @@
-"""Shards in the workflow: jobs of their own where there is work, none over a finished cell, whatever their number."""
+"""Shards in the workflow: separate jobs for unfinished cells only."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.workflow import TINY, link_workflow, planned_jobs, run_snakem
 
 
 def sharded(config, count):
-    """Split the samples of one attack into so many jobs."""
+    """Split the samples of one attack into a number of jobs."""
     changed = copy.deepcopy(config)
     changed["experiments"]["small"]["attacks"]["pgd"]["shards"] = count
     return changed
 
 
 def test_another_number_of_shards_makes_nothing_stale(tmp_path, monkeypatch):
-    """How samples are split among jobs decides no row."""
+    """The number of shards is in no recipe."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
     finish_cells(tmp_path)
@@ -34,8 +34,8 @@ def test_another_number_of_shards_makes_nothing_stale(tmp_path, monkeypatch):
         assert {plan_in(tmp_path).state(cell) for cell in plan_in(tmp_path).cells()} == {State.CURRENT}
 
 
-def test_shards_are_planned_where_there_is_work_only(tmp_path, monkeypatch):
-    """A finished run plans no job for any number of shards; a cell that lacks a file plans its own shards."""
+def test_shards_are_planned_for_unfinished_cells_only(tmp_path, monkeypatch):
+    """A finished run plans no job, and a cell without a file plans its own shards."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
     link_workflow(tmp_path)
@@ -44,7 +44,7 @@ def test_shards_are_planned_where_there_is_work_only(tmp_path, monkeypatch):
     assert planned_jobs(tmp_path) == {}
     cell = Cell("evaluate", "small", "ecc", 1, "pgd")
     paths.examples(cell).unlink()
-    # Marks that a killed run left do not stand for work that is not done.
+    # Marks of a killed run do not count as finished work.
     (paths.samples(cell).parent / ".shard-2-of-4").touch()
     jobs = planned_jobs(tmp_path)
     assert (jobs["shard"], jobs["evaluate"]) == (4, 1)
@@ -52,7 +52,7 @@ def test_shards_are_planned_where_there_is_work_only(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_shards_run_and_are_gathered(tmp_path, monkeypatch):
-    """Each in a job of its own, and nothing is left of them."""
+    """Each shard has its own job, and no file of a shard stays."""
     monkeypatch.chdir(tmp_path)
     config = sharded(TINY, 2)
     config["experiments"]["small"]["variants"].pop("lipschitz")

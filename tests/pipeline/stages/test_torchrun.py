@@ -1,4 +1,4 @@
-"""Several processes for one training: started, stopped, and reported on by the one that started them."""
+"""The launcher of several processes for one training: start, stop, and errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.interruptible import run_command, start_command, training_out
 
 @pytest.fixture
 def torchrun(tmp_path, monkeypatch):
-    """Put a script in the place of Python; its arguments are kept in a file."""
+    """Replace Python by a script; its arguments are written to a file."""
 
     def install(script):
         command = tmp_path / "python"
@@ -36,25 +36,25 @@ def torchrun(tmp_path, monkeypatch):
     return install
 
 
-def test_torchrun_is_started_with_as_many_processes(torchrun):
-    """On this machine, with the command that is given."""
+def test_torchrun_starts_the_given_number_of_processes(torchrun):
+    """They run the given command on this machine."""
     arguments = torchrun("exit 0")
     launching.launch(["train", "config.yaml"], 4, where="train a")
-    told = arguments.read_text().strip()
-    assert told == "-m torch.distributed.run --standalone --nproc-per-node=4 -m gauntlet train config.yaml"
+    command = arguments.read_text().strip()
+    assert command == "-m torch.distributed.run --standalone --nproc-per-node=4 -m gauntlet train config.yaml"
 
 
 @pytest.mark.parametrize(("threads", "each"), [("8", "2"), ("1", "1")])
-def test_the_threads_of_a_job_are_shared_too(torchrun, monkeypatch, tmp_path, threads, each):
-    """Four processes of eight threads would be slower than four of two."""
+def test_the_threads_of_a_job_are_divided(torchrun, monkeypatch, tmp_path, threads, each):
+    """Each process gets an equal number of the job's threads."""
     torchrun(f"echo $OMP_NUM_THREADS > {tmp_path}/threads")
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     launching.launch([], 4, where="train a")
     assert (tmp_path / "threads").read_text().strip() == each
 
 
-def test_the_message_of_the_process_that_failed_is_told(torchrun, capsys):
-    """Not that of those who only noticed; what else they wrote is passed on."""
+def test_the_error_of_the_failed_process_is_raised(torchrun, capsys):
+    """Errors of processes that lost it are dropped, and other output is passed on."""
     torchrun(
         f"echo 'gauntlet: {PROCESS_LOST}; its own message says why' >&2; echo epoch 1 >&2\n"
         "echo 'gauntlet: memory ran out; lower it' >&2; exit 1"
@@ -64,15 +64,15 @@ def test_the_message_of_the_process_that_failed_is_told(torchrun, capsys):
     assert capsys.readouterr().err == "epoch 1\n"
 
 
-def test_a_process_without_last_words_is_told_of(torchrun):
-    """Killed, as by the kernel when memory runs out."""
+def test_a_process_that_ends_without_a_message_is_reported(torchrun):
+    """It was killed, as by the kernel when memory runs out."""
     torchrun("exit 1")
     with pytest.raises(GauntletError, match="train a: one of 2 processes ended without a message"):
         launching.launch([], 2, where="train a")
 
 
-def test_a_request_to_stop_is_handed_on_and_its_children_are_waited_for(torchrun, tmp_path):
-    """As SIGTERM, whatever came."""
+def test_a_request_to_stop_is_passed_on_and_children_are_waited_for(torchrun, tmp_path):
+    """Every signal is passed on as SIGTERM."""
     torchrun(
         f"trap 'echo kept > {tmp_path}/kept; exit 1' TERM\ntouch {tmp_path}/ready\nwhile true; do sleep 0.05; done"
     )
@@ -88,8 +88,8 @@ def test_a_request_to_stop_is_handed_on_and_its_children_are_waited_for(torchrun
     assert (tmp_path / "kept").exists()
 
 
-def test_the_words_of_those_who_noticed_are_known():
-    """The launcher loads no torch, and so has them a second time."""
+def test_the_message_of_a_lost_process_is_known_to_the_launcher():
+    """The launcher has a copy of the message, since it loads no torch."""
     assert launching._SECONDARY == PROCESS_LOST
 
 
@@ -103,14 +103,14 @@ def test_the_words_of_those_who_noticed_are_known():
         ({"WORLD_SIZE": "2", "RANK": "0"}, True),
     ],
 )
-def test_processes_of_torchrun_and_of_a_step_of_tasks_know_it(environ, several):
-    """A batch script of a job with tasks is none of them."""
+def test_distributed_processes_are_recognized(environ, several):
+    """Processes of torchrun and of a SLURM step are, and a job's batch script is not."""
     assert launching.is_one_of_several(environ) is several
 
 
-def test_a_step_of_slurm_tells_torch_by_its_variables(monkeypatch):
-    """Rank, count and the first node, as submitit's helper reads them; nothing of it stays behind."""
-    told = {
+def test_torchs_variables_are_set_from_those_of_a_slurm_step(monkeypatch):
+    """Rank, size and master are set as by submitit's helper, without other changes."""
+    slurm_variables = {
         "SLURM_JOB_ID": "7",
         "SLURM_NTASKS": "4",
         "SLURM_JOB_NUM_NODES": "2",
@@ -124,7 +124,7 @@ def test_a_step_of_slurm_tells_torch_by_its_variables(monkeypatch):
         # Set first, so that they are removed afterwards.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    for name, value in told.items():
+    for name, value in slurm_variables.items():
         monkeypatch.setenv(name, value)
     processes._export_environment()
     assert [os.environ[name] for name in wanted] == ["gpu01", "3", "4", "1", "2"]
@@ -133,7 +133,7 @@ def test_a_step_of_slurm_tells_torch_by_its_variables(monkeypatch):
 
 @pytest.mark.parametrize(("here", "torchrun_id", "device"), [(4, "x", "cuda:1"), (1, "", "cuda:0"), (1, "x", None)])
 def test_each_process_has_a_gpu_of_its_own(monkeypatch, here, torchrun_id, device):
-    """By its number on the node; SLURM may show each its own alone; too few are refused."""
+    """It is chosen by local rank, or the only visible one; too few GPUs are refused."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: here)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
@@ -151,8 +151,8 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch, here, torchrun_id, devic
 
 
 @pytest.mark.slow
-def test_the_command_trains_in_two_processes_what_it_trains_in_one(tmp_path, monkeypatch):
-    """Published once, by one recipe: the other number of processes makes nothing stale."""
+def test_two_processes_train_the_model_of_one(tmp_path, monkeypatch):
+    """The recipe does not depend on the number of processes."""
     monkeypatch.chdir(tmp_path)
     write_training_config(tmp_path, epochs=3, gpus=2)
     run_command(tmp_path, "prepare")
@@ -169,8 +169,8 @@ def test_the_command_trains_in_two_processes_what_it_trains_in_one(tmp_path, mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_stopped_processes_go_on_and_a_killed_one_ends_all(tmp_path, monkeypatch, number):
-    """A request to stop is kept, and taken up by one process; one of two that is killed is reported at once."""
+def test_stopped_processes_resume_and_a_killed_one_ends_all(tmp_path, monkeypatch, number):
+    """A stopped training resumes in one process; a killed process is reported at once."""
     monkeypatch.chdir(tmp_path)
     write_training_config(tmp_path, epochs=2000, gpus=2)
     run_command(tmp_path, "prepare")
@@ -199,7 +199,7 @@ def test_stopped_processes_go_on_and_a_killed_one_ends_all(tmp_path, monkeypatch
 
 @contextmanager
 def started(folder):
-    """Start a training, and leave nothing of it."""
+    """Start a training, and end it afterwards."""
     with start_command(folder, "train") as process:
         try:
             yield process

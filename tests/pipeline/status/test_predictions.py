@@ -1,4 +1,4 @@
-"""How long attacks will take: what trials say, where it is kept, who believes it, and that nothing else is left."""
+"""Predicted durations of attacks: trials, storage, precedence, and no other effect."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def folder(trained, tmp_path, monkeypatch):
-    """A copy of that folder, which is the current one; starting a process is not measured."""
+    """A copy of that folder, which is the current one; process start-up is not measured."""
     subprocess.run(["cp", "-r", f"{trained}/.", str(tmp_path)], check=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(predict, "start_seconds", lambda: 1.5)
@@ -66,13 +66,13 @@ def folder(trained, tmp_path, monkeypatch):
 
 
 def costs(folder):
-    """Map each evaluation that is not done to what status says of its cost."""
+    """Map each unfinished evaluation to its cost in status."""
     found = collect_status(plan_in(folder)).cells
     return {status.cell: status.cost_s for status in found if status.cell.stage == "evaluate"}
 
 
 def test_trials_are_a_warm_up_a_batch_and_one_twice_as_large():
-    """As far as there are samples; three parts in any case, each with something in it."""
+    """With few samples there are still three parts, none empty."""
     assert predict.trial_ranges(1000, 32) == [(0, 32), (32, 64), (64, 128)]
     assert predict.trial_ranges(40, 32) == [(0, 10), (10, 20), (20, 40)]
     for samples in (1, 2, 3, 5):
@@ -82,8 +82,8 @@ def test_trials_are_a_warm_up_a_batch_and_one_twice_as_large():
 
 
 @pytest.mark.parametrize(("setup_s", "part_s", "sample_s"), [(4, 0.5, 0.01), (0, 0, 0.02), (2, 3, 0)])
-def test_costs_of_set_up_parts_and_samples_are_told_apart(setup_s, part_s, sample_s):
-    """From times that follow the model exactly the whole is known exactly, whatever its parts."""
+def test_costs_of_set_up_parts_and_samples_are_separated(setup_s, part_s, sample_s):
+    """Times that follow the cost model are predicted exactly."""
     tried = predict.trial_ranges(1000, 32)
     spent = [part_s + sample_s * (stop - start) for start, stop in tried]
     ends_s = [setup_s + end for end in itertools.accumulate(spent)]
@@ -94,7 +94,7 @@ def test_costs_of_set_up_parts_and_samples_are_told_apart(setup_s, part_s, sampl
 
 
 def test_noise_makes_no_cost_negative():
-    """A larger part that was faster than the smaller, a warm-up faster than either: still a time, and a sane one."""
+    """A larger part faster than a smaller one, or a faster warm-up, still give a plausible time."""
     tried, wanted = predict.trial_ranges(1000, 32), [(0, 256)] * 4
     assert predict.extrapolate(tried, [0.1, 2.1, 3.1], wanted) == pytest.approx(4.0)
     assert predict.extrapolate(tried, [1.0, 1.1, 7.5], wanted) == pytest.approx(6.4 / 64 * 1024)
@@ -103,18 +103,18 @@ def test_noise_makes_no_cost_negative():
 
 
 def test_a_trial_reads_the_clock_at_the_ends_of_its_parts(folder):
-    """Set-up 3 s, then 2 s and 3 s for 32 and 64 samples: a second a part, 1/32 s a sample."""
+    """Set-up 3 s, then 2 s and 3 s for 32 and 64 samples: 1 s per part, 1/32 s per sample."""
     plan = plan_in(folder)
     clock = iter([100.0, 105.0, 107.0, 110.0])
-    told = predict.predict(plan, PGD, plan.recipe(PGD), batch=32, start_seconds=1.5, clock=lambda: next(clock))
-    assert told.seconds == pytest.approx(3 + 2 * 1 + 300 / 32, abs=1e-3)
-    assert (told.samples, told.tried, told.start_seconds) == (300, 128, 1.5)
-    assert told.recipe == plan.recipe(PGD).string
-    assert told.device.startswith("cpu")
+    prediction = predict.predict(plan, PGD, plan.recipe(PGD), batch=32, start_seconds=1.5, clock=lambda: next(clock))
+    assert prediction.seconds == pytest.approx(3 + 2 * 1 + 300 / 32, abs=1e-3)
+    assert (prediction.samples, prediction.tried, prediction.start_seconds) == (300, 128, 1.5)
+    assert prediction.recipe == plan.recipe(PGD).string
+    assert prediction.device.startswith("cpu")
 
 
-def test_the_command_keeps_a_prediction_and_nothing_else(folder):
-    """One file a cell beside the logs, which status reads; no result, no part of one, nothing stale."""
+def test_the_command_writes_predictions_only(folder):
+    """One file per cell next to the logs, read by status; no result and no stale cell."""
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     assert costs(folder) == {FGSM: None, PGD: None}
     done = CliRunner().invoke(app, ["predict", "--attack", "pgd", "--samples", "8"], catch_exceptions=False)
@@ -136,8 +136,8 @@ def _foretell(folder, cell, seconds):
     ).write(cell)
 
 
-def test_a_prediction_of_another_recipe_is_not_believed(folder):
-    """After an edit the trial tells of something else; of a file that is no prediction nothing is read."""
+def test_a_prediction_of_another_recipe_is_ignored(folder):
+    """An unreadable prediction is ignored too."""
     _foretell(folder, PGD, 77.0)
     assert costs(folder)[PGD] == 77.0
     config = copy.deepcopy(CONFIG)
@@ -153,7 +153,7 @@ def test_a_prediction_of_another_recipe_is_not_believed(folder):
 
 
 def test_recorded_durations_of_the_attack_come_before_a_prediction(folder):
-    """A prediction is asked where the attack was never timed, and before other attacks are."""
+    """A prediction comes before durations of other attacks."""
     for cell in (FGSM, PGD):
         _foretell(folder, cell, 77.0)
     done = CliRunner().invoke(app, ["evaluate", "--attack", "fgsm"], catch_exceptions=False)
@@ -169,7 +169,7 @@ def test_recorded_durations_of_the_attack_come_before_a_prediction(folder):
 
 
 def test_cells_without_a_model_are_named_and_done_ones_are_left_alone(folder):
-    """What cannot be tried yet is told; what has been run is tried on request only."""
+    """Cells that cannot be tried yet are named, and finished ones tried on request only."""
     config = copy.deepcopy(CONFIG)
     config["experiments"]["tiny"]["seeds"] = [1]
     write_config(folder, config)
@@ -186,7 +186,7 @@ def test_cells_without_a_model_are_named_and_done_ones_are_left_alone(folder):
 
 @pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "certify", "aggregate", "figure", "table", "report"])
 def test_no_result_depends_on_how_durations_are_predicted(stage):
-    """No stage reaches the modules that predict."""
+    """No stage imports the modules of predictions."""
     reached = fingerprint.fingerprint([f"gauntlet.pipeline.stages.{stage}"])
     assert not [
         name for name in reached if name.startswith(("gauntlet.pipeline.stages.predict", "gauntlet.pipeline.status"))

@@ -1,4 +1,4 @@
-"""What is read from SLURM's queue, with output recorded from SLURM 22.05, and with commands that fail or hang."""
+"""The poller of SLURM's queue, with recorded output of SLURM 22.05 and commands that fail or hang."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MODEL = Cell("train", "small", "softmax", 0)
 
 
 def test_the_recorded_queue_is_read():
-    """State, reason and comment of the jobs of this folder; another clone's are not ours."""
+    """State, reason and comment of this folder's jobs are read, and other clones' are not."""
     jobs = parse_jobs(RECORDED, HERE)
     assert [job.id for job in jobs] == ["3", "5", "4", "1", "2"]
     assert jobs[0] == Job("3", "PENDING", "Resources", "rule_evaluate_wildcards_small_softmax_0_pgd")
@@ -48,21 +48,21 @@ def test_the_recorded_queue_is_read():
         "7|RUNNING|None|(null)|/cluster/project/work",
     ],
 )
-def test_lines_of_another_form_are_passed_over(line):
-    """What the site prints beside the queue, and jobs without a comment."""
+def test_lines_of_another_form_are_ignored(line):
+    """Messages of the site and jobs without a comment are ignored."""
     assert parse_jobs(f"{line}\n{RECORDED}", HERE) == parse_jobs(RECORDED, HERE)
 
 
 def test_a_folder_may_be_spelt_through_a_link(tmp_path):
-    """And its name may hold a bar."""
+    """The folder's name may hold a bar, too."""
     folder = tmp_path / "a|b"
     folder.mkdir()
     (tmp_path / "link").symlink_to(folder)
     assert len(parse_jobs(f"1|RUNNING|None|rule_x|{tmp_path / 'link'}\n2|RUNNING|None|rule_x|{folder}", folder)) == 2
 
 
-def test_jobs_are_told_by_their_comments():
-    """A shard's job is its cell's; a group's is nobody's."""
+def test_jobs_are_identified_by_their_comments():
+    """A shard's job belongs to its cell, and a group's job to no single cell."""
     held = Cell("evaluate", "small", "lipschitz", 0, "noise")
     sharded = Cell("evaluate", "small", "softmax", 1, "pgd")
     found, others = jobs_by_cell(parse_jobs(RECORDED, HERE), [MODEL, PGD, held, sharded])
@@ -86,7 +86,7 @@ def test_a_comment_that_could_mean_two_cells_is_of_neither():
 
 @pytest.mark.parametrize("stage", get_args(Stage))
 def test_comments_name_rules_and_wildcards_as_the_rules_have_them(stage):
-    """The order of wildcards is that of a rule's first output, and the rule is the one that runs the stage."""
+    """The order of wildcards is that of a rule's first output."""
     cells = {
         "prepare": Cell("prepare", name="PROBE"),
         "aggregate": Cell("aggregate", "EXPERIMENT"),
@@ -106,7 +106,7 @@ def test_comments_name_rules_and_wildcards_as_the_rules_have_them(stage):
 
 @pytest.fixture
 def squeue(tmp_path, monkeypatch):
-    """Put a command of this name first on the path, which notes each call in a file."""
+    """Put a `squeue` first on the path that records each call."""
 
     def install(script):
         command = tmp_path / "bin" / "squeue"
@@ -120,15 +120,15 @@ def squeue(tmp_path, monkeypatch):
 
 
 def answered(queue, until, limit_s=20.0):
-    """Look until something holds; each look must return at once, whatever the command does."""
+    """Poll until a condition holds; each poll must return at once."""
     end_s = time.monotonic() + limit_s
     while not until(queue.poll()):
         assert time.monotonic() < end_s
         time.sleep(0.02)
 
 
-def test_an_answer_is_kept_and_the_queue_is_not_asked_again_before_time(squeue, tmp_path):
-    """One question, however often one looks."""
+def test_an_answer_is_kept_for_the_interval(squeue, tmp_path):
+    """The queue is queried once, however often the poller is read."""
     (tmp_path / "recorded").write_text(RECORDED)
     calls = squeue(f"cat {tmp_path}/recorded")
     queue = QueuePoller(HERE)
@@ -139,8 +139,8 @@ def test_an_answer_is_kept_and_the_queue_is_not_asked_again_before_time(squeue, 
     assert queue.problem == ""
 
 
-def test_a_failing_command_is_told_and_the_last_answer_stands(squeue, tmp_path):
-    """What was recorded from a SLURM whose controller is away; then it answers again."""
+def test_a_failing_command_is_reported_and_the_last_answer_kept(squeue, tmp_path):
+    """The output is recorded from a SLURM without its controller, which then answers again."""
     (tmp_path / "recorded").write_text(RECORDED)
     squeue(f"cat {tmp_path}/recorded")
     queue = QueuePoller(HERE, interval_s=0.0)
@@ -154,8 +154,8 @@ def test_a_failing_command_is_told_and_the_last_answer_stands(squeue, tmp_path):
     answered(queue, lambda jobs: not queue.problem)
 
 
-def test_a_hanging_command_is_ended_and_nobody_waits_for_it(squeue):
-    """A look returns at once, and the process does not stay."""
+def test_a_hanging_command_is_killed_without_waiting(squeue):
+    """A poll returns at once, and the process does not stay."""
     squeue("exec sleep 600")
     queue = QueuePoller(HERE, timeout_s=0.3)
     start_s = time.monotonic()
@@ -167,8 +167,8 @@ def test_a_hanging_command_is_ended_and_nobody_waits_for_it(squeue):
     assert process.wait(10) != 0
 
 
-def test_without_the_command_nothing_is_asked(monkeypatch):
-    """A laptop has no queue, and that is no problem."""
+def test_without_squeue_there_is_no_queue(monkeypatch):
+    """A laptop has no queue, and no problem is reported."""
     monkeypatch.setenv("PATH", "/nowhere")
     queue = QueuePoller(HERE)
     assert queue.poll() == []

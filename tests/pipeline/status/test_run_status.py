@@ -1,4 +1,4 @@
-"""What `gauntlet status` says: the state of each cell, what exactly changed, and what it will cost."""
+"""The status of a run: the state of each cell, its changes, and its cost."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def edited(folder, edit):
     write_config(folder, config)
 
 
-def told(folder):
-    """Map each cell that is not done to its state and what is said of it."""
+def unfinished(folder):
+    """Map each unfinished cell to its state and changes."""
     found = collect_status(plan_in(folder)).cells
     return {
         status.cell: (status.state, [str(change) for change in status.changes])
@@ -50,7 +50,7 @@ def told(folder):
 
 
 def test_a_finished_run_is_done(folder):
-    """Every cell is done, and nothing is said of the environment that made it."""
+    """Every cell is done, and the environment is not reported."""
     found = collect_status(plan_in(folder))
     assert {status.state for status in found.cells} == {CellState.DONE}
     assert found.environments == ()
@@ -94,71 +94,71 @@ def test_a_finished_run_is_done(folder):
     ],
 )
 def test_a_changed_setting_is_named_as_in_the_file(folder, edit, cell, text):
-    """Path, old value, new value; nothing else is said to have changed."""
+    """The change is path, old value and new value, and nothing else."""
     edited(folder, edit)
-    progress, changes = told(folder)[cell]
+    progress, changes = unfinished(folder)[cell]
     assert progress is CellState.STALE
     assert len(changes) == 1
     assert changes[0].startswith(text)
 
 
 def test_a_changed_module_is_named(folder, monkeypatch):
-    """An edit of an attack's module is told of its cells alone."""
+    """Only cells of the edited attack name its module."""
     real = fingerprint.module_hash
     monkeypatch.setattr(
         fingerprint, "module_hash", lambda name: "edited" if name == "gauntlet.robustness.attacks.noise" else real(name)
     )
     monkeypatch.setattr(fingerprint, "_fingerprint", fingerprint._fingerprint.__wrapped__)
-    found = told(folder)
+    found = unfinished(folder)
     noise = Cell("evaluate", "small", "softmax", 0, "noise")
     assert found[noise] == (CellState.STALE, ["code changed: gauntlet.robustness.attacks.noise"])
     assert PGD not in found
 
 
 def test_a_changed_input_and_the_wait_for_it_are_named(folder):
-    """A model of other weights is an input of another digest; a stale one is waited for; so is a missing one."""
+    """Other weights are a changed input; a stale or missing input is waited for."""
     finish_cell(plan_in(folder), MODEL, "other weights")
-    assert told(folder)[PGD] == (CellState.STALE, [f"input changed: {paths.model_manifest(MODEL)}"])
+    assert unfinished(folder)[PGD] == (CellState.STALE, [f"input changed: {paths.model_manifest(MODEL)}"])
     edited(folder, lambda one, _: one["variants"]["softmax"]["training"].update(epochs=5))
-    assert f"waits for {MODEL}" in told(folder)[PGD][1]
+    assert f"waits for {MODEL}" in unfinished(folder)[PGD][1]
     for path in paths.products(MODEL):
         path.unlink()
-    found = told(folder)
+    found = unfinished(folder)
     assert found[MODEL] == (CellState.MISSING, [])
     assert found[PGD] == (CellState.STALE, [f"waits for {MODEL}"])
 
 
-def test_what_is_lacking_is_named(folder):
-    """A cell that lost one file is missing, and says which."""
+def test_a_missing_file_is_named(folder):
+    """A cell without one of its files is missing."""
     paths.examples(PGD).unlink()
     status = next(status for status in collect_status(plan_in(folder)).cells if status.cell == PGD)
     assert (status.state, status.missing_files) == (CellState.MISSING, (paths.examples(PGD),))
 
 
 def test_a_file_of_another_cell_is_stale(folder):
-    """Files that were exchanged between cells are not done, whichever of a cell's files it is."""
+    """Files exchanged between cells make both stale."""
     other = Cell("evaluate", "small", "softmax", 1, "pgd")
     for path_of in (paths.samples, paths.examples):
         mine, its = path_of(PGD), path_of(other)
         kept = mine.read_bytes()
         mine.write_bytes(its.read_bytes())
-        progress, changes = told(folder)[PGD]
+        progress, changes = unfinished(folder)[PGD]
         assert progress is CellState.STALE
         assert "seed: 1 -> 0" in changes
         mine.write_bytes(kept)
-    assert told(folder) == {}
+    assert unfinished(folder) == {}
 
 
-def test_figures_say_that_they_were_made_otherwise(folder):
-    """A figure carries the string alone."""
+def test_a_stale_figure_names_no_detail(folder):
+    """A figure holds only the recipe's hash."""
     figure = Cell("figure", "small", name="robust_accuracy")
     path = paths.figure("small", "robust_accuracy", "pdf")
     path.write_text(path.read_text().replace("sha256:", "sha256:0000", 1)[:90] + " ")
-    assert told(folder)[figure][1] == ["made from other inputs, settings or code"]
+    assert unfinished(folder)[figure][1] == ["made from other inputs, settings or code"]
 
 
 def test_costs_come_from_the_cell_itself_then_from_others_alike(folder):
-    """A stale cell costs what it took, a missing one what others of its attack or stage did; else it is unknown."""
+    """A stale cell costs its last duration, a missing one that of its attack or stage, or is unknown."""
     for seed in (0, 1):
         for path in paths.products(Cell("evaluate", "small", "lipschitz", seed, "noise")):
             path.unlink()
@@ -174,8 +174,8 @@ def test_costs_come_from_the_cell_itself_then_from_others_alike(folder):
     assert total["cost_unknown"] == sum(cost is None for cost in costs.values())
 
 
-def test_quick_cells_say_nothing_of_what_full_ones_cost(folder):
-    """An attack on fifty images is no measure of the same attack on all; within a form it is one."""
+def test_durations_of_quick_cells_do_not_count_for_full_ones(folder):
+    """Within a form, durations of an attack count."""
     edited(folder, lambda one, _: one.update(quick={"samples": 5}))
     for cell in list(plan_in(folder).cells(["small_quick"])):
         if cell.stage in ("prepare", "train", "evaluate") and cell.seed == 0:
@@ -187,8 +187,8 @@ def test_quick_cells_say_nothing_of_what_full_ones_cost(folder):
     assert costs[Cell("evaluate", "small_quick", "softmax", 1, "pgd")] == STAGE_SECONDS["evaluate"]
 
 
-def test_a_failed_attempt_is_told_with_its_last_line(folder):
-    """A log newer than the files that ends with an error; an older one, or another ending, says nothing."""
+def test_a_failed_attempt_is_reported_with_its_last_line(folder):
+    """The log is newer than the files and ends with an error; other logs are ignored."""
     paths.samples(PGD).unlink()
     log = paths.log(PGD)
     log.parent.mkdir(parents=True)
@@ -196,13 +196,13 @@ def test_a_failed_attempt_is_told_with_its_last_line(folder):
     status = next(status for status in collect_status(plan_in(folder)).cells if status.cell == PGD)
     assert (status.state, status.last_line) == (CellState.FAILED, "gauntlet: the disk is full; free space")
     os.utime(log, (1, 1))
-    assert told(folder)[PGD][0] is CellState.MISSING
+    assert unfinished(folder)[PGD][0] is CellState.MISSING
     log.write_text("half way\n")
-    assert told(folder)[PGD][0] is CellState.MISSING
+    assert unfinished(folder)[PGD][0] is CellState.MISSING
 
 
-def test_a_running_cell_is_told_while_a_controller_lives(folder):
-    """A log written since a living run started, without an error at its end, is that of a running cell."""
+def test_a_cell_is_running_while_a_controller_lives(folder):
+    """Its log is newer than the controller's start and ends without an error."""
     paths.samples(PGD).unlink()
     mine = lock.acquire(paths.RESULTS)
     log = paths.log(PGD)
@@ -214,11 +214,11 @@ def test_a_running_cell_is_told_while_a_controller_lives(folder):
     assert (status.state, status.last_line) == (CellState.RUNNING, "evaluate: 3 of 20 samples")
     assert found.controller == mine
     lock.release(paths.RESULTS, mine)
-    assert told(folder)[PGD][0] is CellState.MISSING
+    assert unfinished(folder)[PGD][0] is CellState.MISSING
 
 
 def another_torch(monkeypatch):
-    """Let another torch be installed."""
+    """Change the installed version of torch."""
     now = {**environment.environment(), "torch": "99.0"}
     for module in (
         "gauntlet.core.provenance.environment",
@@ -228,8 +228,8 @@ def another_torch(monkeypatch):
         monkeypatch.setattr(f"{module}.environment", lambda: now)
 
 
-def test_another_environment_is_told_and_makes_nothing_stale(folder, monkeypatch):
-    """Versions that made a cell and are not the present ones are named, with the number of cells."""
+def test_another_environment_is_reported_and_makes_nothing_stale(folder, monkeypatch):
+    """Versions other than the present ones are reported with the number of cells."""
     was = environment.environment()["torch"]
     another_torch(monkeypatch)
     found = collect_status(plan_in(folder))
@@ -241,19 +241,19 @@ def test_another_environment_is_told_and_makes_nothing_stale(folder, monkeypatch
 
 
 def test_a_strict_environment_makes_all_stale(folder, monkeypatch):
-    """With `strict_environment` the environment is part of every recipe, and its change is named."""
+    """With `strict_environment` the environment is part of every recipe."""
     edited(folder, lambda _, config: config.update(strict_environment=True))
     finish_cells(folder)
-    assert told(folder) == {}
+    assert unfinished(folder) == {}
     was = environment.environment()["torch"]
     another_torch(monkeypatch)
-    found = told(folder)
+    found = unfinished(folder)
     assert set(found) == set(plan_in(folder).cells())
     assert f"environment, torch: {was} -> 99.0" in found[MODEL][1]
 
 
-def test_the_command_speaks_plainly_and_to_machines_without_torch(folder):
-    """Text for people, JSON of a known shape for programs, exit code 0, and torch is never loaded."""
+def test_the_command_prints_text_or_json_without_torch(folder):
+    """Text and JSON have their form, the exit code is 0, and torch is not loaded."""
     edited(folder, lambda one, _: one["attacks"]["pgd"].update(steps=100))
     program = (
         "import sys; from gauntlet.cli import app\n"
@@ -302,4 +302,4 @@ def test_the_command_speaks_plainly_and_to_machines_without_torch(folder):
         "share": None,
         "left_s": None,
     }
-    assert found["total"]["stale"] == len(told(folder))
+    assert found["total"]["stale"] == len(unfinished(folder))

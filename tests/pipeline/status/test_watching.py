@@ -1,4 +1,4 @@
-"""What `gauntlet status --watch` shows, on a terminal and elsewhere, and when it says something."""
+"""`gauntlet status --watch` on a terminal and elsewhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OTHER_SEED = Cell("evaluate", "small", "softmax", 1, "pgd")
 
 @pytest.fixture
 def folder(finished, tmp_path, monkeypatch):
-    """A copy of the finished run, which is the current folder, where no queue is."""
+    """A copy of the finished run, which is the current folder, without a queue."""
     subprocess.run(["cp", "-r", f"{finished}/.", str(tmp_path)], check=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", "/nowhere")
@@ -37,7 +37,7 @@ def folder(finished, tmp_path, monkeypatch):
 
 
 def write_log(cell, text, *, age_s=-5.0):
-    """Write the log of a cell's attempt, as of so many seconds ago."""
+    """Write the log of a cell's attempt with a given age in seconds."""
     log = paths.log(cell)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(text)
@@ -45,14 +45,14 @@ def write_log(cell, text, *, age_s=-5.0):
 
 
 def board_of(folder, *jobs):
-    """Look once, with so many jobs in the queue."""
+    """Return the board for a number of jobs in the queue."""
     queue = QueuePoller(folder)
     queue.jobs = list(jobs)
     return watching.take_snapshot(plan_in(folder), queue)
 
 
 def row(board, variant):
-    """Find what the table says of a variant, by column."""
+    """Return a variant's row of the table, by column."""
     header, *rows = [line.split("  ") for line in as_text(board).split("\n\n")[0].splitlines()]
     cells = [[part.strip() for part in line if part.strip()] for line in (header, *rows)]
     return next(dict(zip(cells[0], line, strict=True)) for line in cells[1:] if line[0] == variant)
@@ -64,8 +64,8 @@ def remove(cell):
         path.unlink()
 
 
-def test_the_table_has_a_row_per_variant_and_a_column_per_probe(folder):
-    """Done where all seeds are; what does not apply is a dash."""
+def test_the_table_has_a_row_per_variant_and_a_column_per_attack(folder):
+    """A field is done if all its seeds are, and a dash if it does not apply."""
     board = board_of(folder)
     assert row(board, "softmax") == {
         "small": "softmax",
@@ -81,7 +81,7 @@ def test_the_table_has_a_row_per_variant_and_a_column_per_probe(folder):
 
 
 def write_progress(cell, done, *, age_s=0.0, shard=(1, 1), **changes):
-    """Write the progress of this process on 20 samples of a cell, 6 s per sample, as of `age_s` seconds ago."""
+    """Write this process's progress on 20 samples of a cell, 6 s per sample, aged `age_s` seconds."""
     record = ProgressRecord.current(
         done=done, total=20, unit="samples", resumed=0, seconds=6.0 * done, time_s=time.time() - age_s
     )
@@ -91,7 +91,7 @@ def write_progress(cell, done, *, age_s=0.0, shard=(1, 1), **changes):
 
 
 def test_a_running_cell_shows_its_share_and_the_time_left(folder):
-    """Read from its progress file, less the time since it was written."""
+    """They are read from its progress file, less the file's age."""
     remove(PGD)
     mine = lock.acquire(paths.RESULTS)
     try:
@@ -108,7 +108,7 @@ def test_a_running_cell_shows_its_share_and_the_time_left(folder):
 
 
 def test_time_that_passed_since_the_progress_was_written_counts(folder):
-    """A cell that had 30 s left ten seconds ago has 20 left, and never fewer than none."""
+    """A cell with 30 s left ten seconds ago has 20 s left, never a negative time."""
     remove(PGD)
     running = Job("1", "RUNNING", "", job_comment(PGD))
     for age_s, left_s in ((10.0, 20.0), (100.0, 0.0)):
@@ -118,7 +118,7 @@ def test_time_that_passed_since_the_progress_was_written_counts(folder):
 
 
 def test_a_cell_of_a_live_process_is_running_without_log_controller_or_queue(folder):
-    """As when a stage is run by hand; shards are added up, whatever the log of an earlier attempt ends with."""
+    """A stage run by hand counts; shards are added up, whatever an earlier log ends with."""
     config = copy.deepcopy(SMALL)
     config["experiments"]["small"]["attacks"]["pgd"]["shards"] = 3
     write_config(folder, config)
@@ -133,7 +133,7 @@ def test_a_cell_of_a_live_process_is_running_without_log_controller_or_queue(fol
 
 @pytest.mark.parametrize("changes", [{"pid": 2**22 - 1}, {"born_s": 1.0}, {"host": "node17"}])
 def test_the_progress_of_a_killed_process_makes_no_cell_running(folder, changes):
-    """Its file stays; a reused process id has another start time, and nothing is known of another host's process."""
+    """A reused process id has another start time, and other hosts' processes are unknown."""
     remove(PGD)
     write_progress(PGD, 5, **changes)
     assert row(board_of(folder), "softmax")["pgd"] == "1/2 done, 1 missing"
@@ -143,7 +143,7 @@ def test_the_progress_of_a_killed_process_makes_no_cell_running(folder, changes)
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"done": 1}'])
 def test_damaged_progress_is_ignored(folder, text):
-    """The cell is running, as the queue says, without a share."""
+    """The cell is running, as the queue states, without a share."""
     remove(PGD)
     write_progress(PGD, 5)
     paths.progress_file(PGD).write_text(text)
@@ -152,7 +152,7 @@ def test_damaged_progress_is_ignored(folder, text):
 
 
 def test_queued_cells_show_their_reasons(folder):
-    """A cell all of whose jobs wait is queued, even after a failed attempt; one that runs is running without a log."""
+    """A cell is queued if all its jobs wait, even after a failure; a running one needs no log."""
     remove(PGD)
     remove(OTHER_SEED)
     write_log(PGD, "gauntlet: the disk is full\n")
@@ -166,14 +166,14 @@ def test_queued_cells_show_their_reasons(folder):
     assert "failed:" not in text
 
 
-def test_a_job_of_a_cell_that_is_done_says_nothing(folder):
-    """The queue forgets a finished job some minutes later."""
+def test_jobs_of_finished_cells_are_ignored(folder):
+    """The queue lists a finished job for some minutes."""
     board = board_of(folder, Job("1", "COMPLETING", "", job_comment(PGD)))
     assert row(board, "softmax")["pgd"] == "done"
 
 
 def test_failures_are_shown_with_their_last_line(folder):
-    """The first few by name, the others counted."""
+    """The first few are named, and the others counted."""
     for seed in (0, 1):
         for variant in ("softmax", "lipschitz"):
             for attack in ("pgd", "noise"):
@@ -196,8 +196,8 @@ def test_a_table_wider_than_the_terminal_is_continued_below(folder):
     assert "…" not in text
 
 
-def test_elsewhere_than_on_a_terminal_each_change_is_said_once(folder, monkeypatch):
-    """The table at first and at the end; between them a line per change, none for mere progress or for nothing."""
+def test_without_a_terminal_each_change_is_printed_once(folder, monkeypatch):
+    """The table is printed at the start and the end, and a line per change of state between."""
     remove(PGD)
     happens = iter(
         [
@@ -230,7 +230,7 @@ def test_elsewhere_than_on_a_terminal_each_change_is_said_once(folder, monkeypat
 
 
 def test_a_terminal_gets_a_live_table_that_ends_when_all_is_done(folder, monkeypatch):
-    """Drawn anew in place."""
+    """The table is redrawn in place."""
     remove(PGD)
     monkeypatch.setattr(watching.time, "sleep", lambda seconds: finish_cells(folder))
     console = Console(width=120, file=io.StringIO(), force_terminal=True)
@@ -241,7 +241,7 @@ def test_a_terminal_gets_a_live_table_that_ends_when_all_is_done(folder, monkeyp
 
 
 def test_ctrl_c_ends_it_quietly(folder, monkeypatch):
-    """Whoever has seen enough has interrupted nothing."""
+    """An interrupt ends the display without an error."""
     remove(PGD)
 
     def press(seconds):
@@ -251,8 +251,8 @@ def test_ctrl_c_ends_it_quietly(folder, monkeypatch):
     watching.watch(lambda: plan_in(folder), Console(file=io.StringIO()), interval_s=1.0)
 
 
-def test_looking_takes_a_small_share_of_the_time(folder, monkeypatch):
-    """A grid that takes long to look at is looked at less often than asked for."""
+def test_polling_takes_a_small_share_of_the_time(folder, monkeypatch):
+    """A large grid is polled less often than requested."""
     now_s = iter(range(0, 1000, 60))
     monkeypatch.setattr(watching.time, "monotonic", lambda: float(next(now_s)))
     watcher = watching._Watcher(lambda: plan_in(folder), QueuePoller(folder), Console(), 5.0, False)
@@ -261,7 +261,7 @@ def test_looking_takes_a_small_share_of_the_time(folder, monkeypatch):
 
 
 def test_the_command_watches_without_torch(folder):
-    """A finished run is shown once and left."""
+    """A finished run is shown once."""
     program = (
         "import sys; from gauntlet.cli import app\n"
         "try: app()\n"
