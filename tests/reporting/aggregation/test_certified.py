@@ -138,7 +138,7 @@ def test_the_table_names_the_certified_classifier(experiment):
     text = markdown_table(summarize(experiment.evaluations), certified=certified_accuracies(experiment.certificates))
     model, smoothed = text[text.index("### L2: margin") :].split("### L2: smooth")
     assert "smoothed classifier" not in model
-    assert "Of the smoothed classifier, not of the model that the attacks above are on." in smoothed
+    assert "Of the smoothed classifier, not of the attacked model." in smoothed
     header = next(line for line in smoothed.splitlines() if line.startswith("| variant"))
     assert "r = 0 |" in header
     assert "r = 1 |" not in header

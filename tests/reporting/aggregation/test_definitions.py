@@ -18,7 +18,8 @@ from gauntlet.reporting.aggregation.definitions import is_certified, is_robust
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.page.content import read_content as read_page
 from gauntlet.reporting.page.queries import page_queries
-from gauntlet.reporting.tables import TableInputs, read_content, render_tables
+from gauntlet.reporting.tables import TableInputs, render_tables
+from gauntlet.reporting.tables.cells import read_table_content
 from tests.support import synthetic
 
 GRID = (0.03, 0.1, 8 / 255)
@@ -80,7 +81,7 @@ def run_page_query(path, norm, name, ids):
 @pytest.fixture(scope="module")
 def content(inputs):
     """Columns and cells of the table."""
-    return read_content(inputs)
+    return read_table_content(inputs)
 
 
 @pytest.fixture(scope="module")

@@ -32,8 +32,10 @@ from gauntlet.reporting.aggregation import (
 from gauntlet.reporting.aggregation.certified import CERTIFIED_SCHEMA
 from gauntlet.reporting.aggregation.headline import headline_budgets
 from gauntlet.reporting.from_results import tables_from_results
-from gauntlet.reporting.tables import FILES, Column, TableInputs, read_content, render_tables
-from gauntlet.reporting.tables.latex import escape
+from gauntlet.reporting.tables import TableInputs, render_tables
+from gauntlet.reporting.tables.cells import Column, read_table_content
+from gauntlet.reporting.tables.files import FILES
+from gauntlet.reporting.tables.latex import escape_latex
 from gauntlet.reporting.tables.macros import macro_name
 from tests.support import synthetic
 
@@ -106,7 +108,7 @@ def test_every_number_equals_its_query(tmp_path, monkeypatch, number):
         assert value == pytest.approx(100 * float(row["accuracy"]), abs=1e-9), name
         assert shown == f"{100 * float(row['accuracy']):.1f}"
         assert value == pytest.approx(float(shown), abs=0.0500001)
-    content = read_content(inputs)
+    content = read_table_content(inputs)
     for text, separator in ((texts["table.tex"], "&"), (texts["table.md"], "|")):
         body = text.splitlines()
         first = body.index(r"\midrule") + 1 if separator == "&" else 4
@@ -152,7 +154,7 @@ def test_attack_seeds_are_one_column(whole, texts):
 def test_bold_is_significantly_above_every_other(whole):
     """The best number of a column is bold only if all comparisons are significant and it is not flagged."""
     inputs = inputs_of(whole)
-    content = read_content(inputs)
+    content = read_table_content(inputs)
     compared = inputs.comparisons.to_pylist()
     bold = 0
     for column in content.columns:
@@ -176,7 +178,7 @@ def test_bold_is_significantly_above_every_other(whole):
         [row | {"significant": False} if row["other"] == "lipschitz" else row for row in compared],
         schema=inputs.comparisons.schema,
     )
-    unsure = read_content(replace(inputs, comparisons=doubtful))
+    unsure = read_table_content(replace(inputs, comparisons=doubtful))
     assert not any(cell.best for cell in unsure.cells.values() if cell.applies and cell.accuracy is not None)
 
 
@@ -202,7 +204,7 @@ def test_a_tie_at_the_top_has_no_bold(tmp_path):
         summary=pa.Table.from_pylist(rows, schema=inputs.summary.schema),
         comparisons=pa.Table.from_pylist(compared, schema=inputs.comparisons.schema),
     )
-    content = read_content(tied)
+    content = read_table_content(tied)
     assert not any(cell.best for (_, column), cell in content.cells.items() if column.measure == "robust")
 
 
@@ -212,9 +214,9 @@ def test_robust_accuracies_without_diagnostics_are_not_bold(whole):
     silent = inputs.summary.set_column(
         inputs.summary.column_names.index("flags"), "flags", pa.nulls(len(inputs.summary), pa.string())
     )
-    best = {column.measure for (_, column), cell in read_content(inputs).cells.items() if cell.best}
+    best = {column.measure for (_, column), cell in read_table_content(inputs).cells.items() if cell.best}
     undiagnosed = replace(inputs, summary=silent)
-    left = {column.measure for (_, column), cell in read_content(undiagnosed).cells.items() if cell.best}
+    left = {column.measure for (_, column), cell in read_table_content(undiagnosed).cells.items() if cell.best}
     assert left == best - {"robust"} != best
     assert "a number that was not diagnosed is not bold" in render_tables(undiagnosed)["table.md"]
 
@@ -225,7 +227,7 @@ def test_columns_with_missing_cells_are_marked_and_have_no_bold(tmp_path):
     gone = {("softmax", 0, "spsa"), *(("ecc", seed, "spsa") for seed in plan.seeds)}
     absent = [cell for cell in synthetic.cells(plan) if (cell.variant, cell.seed, cell.name) in gone]
     made = synthetic.write_experiment(tmp_path, plan, samples=50, absent=absent)
-    content, text = read_content(inputs_of(made)), render_tables(inputs_of(made))["table.md"]
+    content, text = read_table_content(inputs_of(made)), render_tables(inputs_of(made))["table.md"]
     spsa = next(column for column in content.columns if column.name == "spsa")
     assert content.cells["softmax", spsa].missing == 1
     assert content.cells["ecc", spsa].accuracy is None
@@ -289,7 +291,7 @@ def test_the_latex_is_well_formed(texts):
 @pytest.mark.parametrize("letter", [chr(code) for code in range(32, 127)] + ["ε", "ω", "∞", "—", "±"])
 def test_every_character_of_a_title_is_escaped(letter):
     """Each character is printed as it is, and braces balance."""
-    written = escape(f"a{letter}b")
+    written = escape_latex(f"a{letter}b")
     assert braces_balance(written)
     assert not re.search(r"(?<!\\)[&%#_~^]", written)
     assert written.isascii()

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from gauntlet.core.errors import InputError
-from gauntlet.reporting.footnotes import flagged, flags_note
+from gauntlet.reporting.footnotes import footnote_marks, footnotes
 from gauntlet.reporting.formatting import masked_variants, percent
 from gauntlet.robustness.diagnostics.attack_comparisons import ComparedAttack, compare_attacks
 from gauntlet.robustness.diagnostics.checks import (
@@ -230,8 +230,8 @@ def test_a_flagged_number_carries_its_flag():
         "errors": 0,
         "flags": "zero_gradients, more_steps",
     }
-    assert percent(row).flags == "‡"
-    assert flagged([row]) == "‡"
-    assert "masked" in " ".join(flags_note([row]))
+    assert percent(row).marks == "‡"
+    assert footnote_marks([row]) == "‡"
+    assert "masked" in " ".join(footnotes([row]))
     assert masked_variants([row, row]) == {"ecc": ["zero_gradients", "more_steps"]}
-    assert percent(row | {"flags": ""}).flags == flagged([row | {"flags": ""}]) == ""
+    assert percent(row | {"flags": ""}).marks == footnote_marks([row | {"flags": ""}]) == ""

@@ -23,7 +23,7 @@ from gauntlet.reporting.figures.style import (
     note_below,
     plain,
 )
-from gauntlet.reporting.footnotes import flagged, flags_note
+from gauntlet.reporting.footnotes import footnote_marks, footnotes
 from gauntlet.reporting.formatting import budget_text
 
 _COLUMNS = 3
@@ -63,7 +63,7 @@ def failure_against_coverage(inputs: FigureInputs, *, style: Style) -> Figure:
     names = {attack.name for attack in drawn}
     attack_rows = [row for row in rows if row["attack"] in names]
     labels = {
-        variant: inputs.title(variant) + flagged([row for row in attack_rows if row["variant"] == variant])
+        variant: inputs.title(variant) + footnote_marks([row for row in attack_rows if row["variant"] == variant])
         for variant in inputs.variants
     }
     height = 2.45 * panel_rows + style.legend_row_in * legend_rows(list(labels.values()), style, wide=wide)[1]
@@ -85,7 +85,7 @@ def failure_against_coverage(inputs: FigureInputs, *, style: Style) -> Figure:
     legend_above(figure, handles, style, wide=wide)
     not_maximized = any(attack.maximizes != "confidence" for attack in drawn)
     note = "confidence was not maximized: the worst case may be higher" if not_maximized else ""
-    note_below(figure, [note, *flags_note(attack_rows, missing="cells are missing", doubt="too low")], style, wide=wide)
+    note_below(figure, [note, *footnotes(attack_rows, missing="cells are missing", doubt="too low")], style, wide=wide)
     return figure
 
 

@@ -14,7 +14,7 @@ from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import WORST_CASE, open_evaluations
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, norm_label, note_below, plain
-from gauntlet.reporting.footnotes import flagged, flags_note
+from gauntlet.reporting.footnotes import footnote_marks, footnotes
 from gauntlet.reporting.formatting import budget_text
 
 _GAP = 0.25
@@ -82,7 +82,7 @@ def heat_map(inputs: FigureInputs, *, style: Style, epsilon: float | None = None
         bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
         bar.set_label("Accuracy (%)")
         bar.outline.set_visible(False)
-    if notes := flags_note(rows):
+    if notes := footnotes(rows):
         note_below(figure, notes, style, wide=wide)
     return figure
 
@@ -142,7 +142,7 @@ def _value(column: _Column, variant: str) -> float:
 def _write(axes: Axes, column: _Column, y: int, variant: str, size_pt: float) -> None:
     value = _value(column, variant)
     row = column.rows.get(variant)
-    marks = flagged([row]) if row and column.key == "robust_accuracy" else ""
+    marks = footnote_marks([row]) if row and column.key == "robust_accuracy" else ""
     number = "–" if np.isnan(value) else f"{100 * value:.1f}"
     text = axes.text(column.position, y, number + marks, ha="center", va="center", size=size_pt)
     text.set(color="white" if value < 0.47 else "black", weight="bold" if column.bold else "normal")

@@ -14,7 +14,7 @@ from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import WORST_CASE
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_style, norm_label, note_below
-from gauntlet.reporting.footnotes import flagged, flags_note
+from gauntlet.reporting.footnotes import footnote_marks, footnotes
 from gauntlet.reporting.formatting import budget_text
 
 _MOST_WITH_ATTACKS = 6
@@ -54,14 +54,14 @@ def robust_accuracy(inputs: FigureInputs, *, style: Style, attacks: bool | None 
                 continue
             if attacks:
                 _draw_attacks(axes, inputs, variant, variant_rows, style)
-            label = inputs.title(variant) + flagged([row for row in rows if row["variant"] == variant])
+            label = inputs.title(variant) + footnote_marks([row for row in rows if row["variant"] == variant])
             handles[label] = _draw_worst(axes, inputs, variant, worst)
         _label(axes, norm, sorted({row["epsilon"] for row in norm_rows}), style, panels=len(norms))
     panels[0][0].set_ylabel("Robust accuracy (%)")
     panels[0][0].set_ylim(-2, 102)
     legend_above(figure, handles, style, wide=wide)
     thin = "thin: single attacks" if attacks else ""
-    note_below(figure, ["bold: worst case over attacks, per sample", thin, *flags_note(rows)], style, wide=wide)
+    note_below(figure, ["bold: worst case over attacks, per sample", thin, *footnotes(rows)], style, wide=wide)
     return figure
 
 

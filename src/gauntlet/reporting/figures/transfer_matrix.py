@@ -24,7 +24,7 @@ from gauntlet.reporting.aggregation import (
 )
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, hide_unused, norm_label, note_below, plain
-from gauntlet.reporting.footnotes import flagged, flags_note
+from gauntlet.reporting.footnotes import footnote_marks, footnotes
 from gauntlet.reporting.formatting import budget_text
 
 _DARK = 0.47
@@ -87,7 +87,7 @@ def transfer_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
     hide_unused(list(panels.flat)[len(matrices) :])
     fields = ((matrix, source, target) for matrix in matrices for source in matrix.rows for target in inputs.variants)
     shown = [row for matrix, source, target in fields if (row := matrix.row(source, target))]
-    note_below(figure, ["framed: the worst case on the variant itself", *flags_note(shown)], style, wide=wide)
+    note_below(figure, ["framed: the worst case on the variant itself", *footnotes(shown)], style, wide=wide)
     return figure
 
 
@@ -135,7 +135,7 @@ def _draw(axes: Axes, matrix: _Matrix, inputs: FigureInputs, style: Style, *, si
     axes.imshow(np.ma.masked_invalid(values), cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (y, x), value in np.ndenumerate(values):
         row = fields[y][x]
-        text = "–" if np.isnan(value) else f"{100 * value:.1f}{flagged([row]) if row else ''}"
+        text = "–" if np.isnan(value) else f"{100 * value:.1f}{footnote_marks([row]) if row else ''}"
         color = "white" if value < _DARK else "black"
         axes.text(x, y, text, ha="center", va="center", size=size_pt, color=color)
     for y, source in enumerate(matrix.rows):

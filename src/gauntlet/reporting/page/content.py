@@ -9,18 +9,18 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from gauntlet.core.norms import NORM_TEXT
 from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.reporting.aggregation import Evaluations, norm_grids, open_evaluations
 from gauntlet.reporting.aggregation.definitions import CERTIFIED, certified_at
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.formatting import (
-    NORM_NAMES,
     Percent,
     budget_text,
-    counted,
     is_worst_case,
     masked_variants,
     percent,
+    sample_count_text,
 )
 from gauntlet.reporting.page.embedding import embedded
 from gauntlet.reporting.page.gallery import MOST_BYTES, Gallery, read_gallery
@@ -128,14 +128,14 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
     measured = [row for row in rows if is_worst_case(row) and row["seeds"]]
     return Content(
         experiment=plan.experiment,
-        counts="; ".join(dict.fromkeys(counted(row) for row in measured)) or "nothing was measured",
+        counts="; ".join(dict.fromkeys(sample_count_text(row) for row in measured)) or "nothing was measured",
         variants=plan.variants,
         attacks=tuple(attack.name for attack in plan.attacks),
         seeds=plan.seeds,
         norms=tuple(
             NormSection(
                 key=norm,
-                name=NORM_NAMES.get(norm, norm),
+                name=NORM_TEXT.get(norm, norm),
                 attacks=tuple(attack.name for attack in plan.attacks_in(norm) if attack.counts),
                 budgets=tuple((budget, budget_text(budget)) for budget in _budgets(rows, norm)),
                 worst=tuple(_lines(rows, norm, worst_case=True)),
@@ -184,7 +184,7 @@ def _cells(evaluations: Evaluations) -> list[dict[str, Any]]:
     for variant, seed, attack in evaluations.design.cells():
         head = {"variant": variant, "seed": seed, "attack": attack, "forwards": None, "backwards": None}
         row = head | nothing | found.get((variant, seed, attack), {})
-        cells.append(row | {"norm": NORM_NAMES.get(norms[attack], norms[attack])})
+        cells.append(row | {"norm": NORM_TEXT.get(norms[attack], norms[attack])})
     return cells
 
 
@@ -209,7 +209,7 @@ def _costs(inputs: FigureInputs) -> Iterator[dict[str, Any]]:
         mine = [row for row in rows if row["attack"] == attack and row["samples"]]
         if not mine:
             continue
-        norms = dict.fromkeys(NORM_NAMES.get(row["norm"], row["norm"]) for row in mine)
+        norms = dict.fromkeys(NORM_TEXT.get(row["norm"], row["norm"]) for row in mine)
         made_by = dict.fromkeys(" ".join(filter(None, (row["library"], row["version"]))) for row in mine)
         attacked, broken = (sum(row[column] for row in mine) for column in ("attacked", "broken"))
         prices = ("forwards", "backwards", "seconds")
@@ -248,7 +248,7 @@ def _questions(inputs: FigureInputs, variants: Sequence[str]) -> Iterator[Questi
 
 
 def _finding(row: Mapping[str, Any]) -> Finding:
-    norm = NORM_NAMES.get(row["norm"], row["norm"]) if row["norm"] else ""
+    norm = NORM_TEXT.get(row["norm"], row["norm"]) if row["norm"] else ""
     samples = ", ".join(map(str, row["samples"] or ()))
     numbers = f"{row['value']:.3g}", f"{row['threshold']:.3g}"
     return Finding(row["verdict"], row["seed"], norm, *numbers, row["evidence"], samples)

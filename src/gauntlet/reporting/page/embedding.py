@@ -8,11 +8,12 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gauntlet.core.norms import NORM_TEXT
 from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.reporting.aggregation import ExperimentDesign
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import PALETTE, line_style
-from gauntlet.reporting.formatting import NORM_NAMES, budget_text, is_worst_case
+from gauntlet.reporting.formatting import budget_text, is_worst_case
 from gauntlet.reporting.page.gallery import Gallery
 from gauntlet.reporting.page.queries import page_queries
 
@@ -38,7 +39,7 @@ def embedded(
     return {
         "experiment": plan.experiment,
         "variants": [{"name": variant, **_look(plan.variants, variant)} for variant in plan.variants],
-        "norms": {norm: NORM_NAMES.get(norm, norm) for norm in plan.norms},
+        "norms": {norm: NORM_TEXT.get(norm, norm) for norm in plan.norms},
         "attacks": [
             {"name": one.name, "norm": one.norm, "counts": one.counts, "without": list(one.without)}
             for one in plan.attacks

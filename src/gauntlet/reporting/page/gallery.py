@@ -18,9 +18,9 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 from gauntlet.core.errors import InputError
+from gauntlet.core.norms import NORM_TEXT
 from gauntlet.reporting.aggregation import open_evaluations
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
-from gauntlet.reporting.formatting import NORM_NAMES
 
 MOST_BYTES = 6 << 20
 """What the images of one page may take: the rest of a large experiment needs the room that is left of 20 MB."""
@@ -147,7 +147,7 @@ def _pair(
         "index": row["index"],
         "label": inputs.class_name(row["label"]),
         "prediction": inputs.class_name(row["prediction"]),
-        "norm": NORM_NAMES.get(row["norm"], row["norm"]),
+        "norm": NORM_TEXT.get(row["norm"], row["norm"]),
         "distance": row["distance"],
         "original": _png(original),
         "adversarial": _png(adversarial),

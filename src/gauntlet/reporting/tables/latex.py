@@ -1,19 +1,18 @@
-"""The table as LaTeX: a tabular of booktabs with its notes below, for a table environment."""
+"""The table in LaTeX: a booktabs tabular with its notes below, for a table environment."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
 
-from gauntlet.reporting.tables import wording as text
-from gauntlet.reporting.tables.content import Cell, Column, Content
+from gauntlet.core.norms import NORM_LATEX
+from gauntlet.reporting.tables import wording
+from gauntlet.reporting.tables.cells import Column, TableCell, TableContent
 
 _SIZES = ((7, ""), (9, "footnotesize"))
-"""Up to how many columns letters of a size stand beside each other on a page; with more they are `_SMALLEST`."""
+"""Maximum number of columns per font size; tables with more columns are `_SMALLEST`."""
 
 _SMALLEST = "scriptsize"
-
-_NORMS = {"linf": r"$\ell_\infty$", "l2": r"$\ell_2$", "l1": r"$\ell_1$", "l0": r"$\ell_0$"}
 
 _MARKS = {"*": "*", "†": r"\dag", "‡": r"\ddag"}
 
@@ -36,7 +35,7 @@ _SYMBOLS = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': "''",
-    # After the end of a row these three would be read as its options.
+    # After the end of a row these three would begin its options.
     "[": "{[}",
     "]": "{]}",
     "*": "{*}",
@@ -47,26 +46,26 @@ _SYMBOLS = {
     "∞": r"$\infty$",
     "†": r"\dag{}",
     "‡": r"\ddag{}",
-    **{chr(ord("α") + place): f"$\\{name}$" for place, name in enumerate(_GREEK.split())},
+    **{chr(ord("α") + offset): f"$\\{name}$" for offset, name in enumerate(_GREEK.split())},
     "ο": "o",
 }
 
 
-def escape(words: str) -> str:
-    """Write text so that LaTeX prints it as it stands."""
-    return "".join(_SYMBOLS.get(letter, letter) for letter in " ".join(words.split()))
+def escape_latex(text: str) -> str:
+    """Escape text for LaTeX, so that every character is printed."""
+    return "".join(_SYMBOLS.get(character, character) for character in " ".join(text.split()))
 
 
-def latex_table(content: Content, *, mark: str = "") -> str:
-    """Write the table; it needs the package booktabs. `mark` stands in a comment at its head.
+def latex_table(content: TableContent, *, mark: str = "") -> str:
+    """Return the table, which needs the package booktabs; `mark` is written into a comment at its head.
 
-    A table of many columns is set small and tight, so that eleven with short names fit on a page of one column.
+    Many columns are set in small type without gaps, so that eleven with short names fit on a one-column page.
     """
     columns = content.columns
     size = next((size for most, size in _SIZES if len(columns) <= most), _SMALLEST)
     tight = bool(size)
-    rows = {one: [content.cells[one, column] for column in columns] for one in content.design.variants}
-    widest = [max(map(text.flags, column), key=len) for column in zip(*rows.values(), strict=True)]
+    rows = {variant: [content.cells[variant, column] for column in columns] for variant in content.design.variants}
+    widest_marks = [max(map(wording.marks_text, cells), key=len) for cells in zip(*rows.values(), strict=True)]
     groups = [(norm, len(list(members))) for norm, members in itertools.groupby(columns, key=_group)]
     lines = [
         *([f"% {mark}"] if mark else []),
@@ -75,18 +74,23 @@ def latex_table(content: Content, *, mark: str = "") -> str:
         rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}",
         r"\toprule",
         *_heads(groups),
-        _row(["", *(escape(column.title) for column in columns)]),
-        _row(["", *(_math(text.budget(column)) for column in columns)]),
+        _row(["", *(escape_latex(column.title) for column in columns)]),
+        _row(["", *(_math(wording.column_budget_text(column)) for column in columns)]),
         r"\midrule",
         *(
-            _row([escape(content.title(one)), *(_cell(*at, tight) for at in zip(cells, widest, strict=True))])
-            for one, cells in rows.items()
+            _row(
+                [
+                    escape_latex(content.title(variant)),
+                    *(_cell(*cell, tight) for cell in zip(cells, widest_marks, strict=True)),
+                ]
+            )
+            for variant, cells in rows.items()
         ),
         r"\bottomrule",
         r"\end{tabular}}" if tight else r"\end{tabular}",
         "",
         r"\smallskip",
-        rf"{{\footnotesize {' '.join(map(escape, text.notes(content)))}\par}}",
+        rf"{{\footnotesize {' '.join(map(escape_latex, wording.table_notes(content)))}\par}}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -94,12 +98,12 @@ def latex_table(content: Content, *, mark: str = "") -> str:
 def _group(column: Column) -> str:
     if column.norm is None:
         return ""
-    norm = _NORMS.get(column.norm, escape(column.norm))
+    norm = NORM_LATEX.get(column.norm, escape_latex(column.norm))
     return f"certified, {norm}" if column.measure == "certified" else norm
 
 
 def _heads(groups: Sequence[tuple[str, int]]) -> Iterator[str]:
-    """Write the norms over their columns, with a rule below each."""
+    """Yield the line of norms over their columns, and a line of rules below them."""
     yield _row(["", *(rf"\multicolumn{{{width}}}{{c}}{{{head}}}" for head, width in groups)])
     rules, first = [], 2
     for head, width in groups:
@@ -109,14 +113,14 @@ def _heads(groups: Sequence[tuple[str, int]]) -> Iterator[str]:
         yield " ".join(rules)
 
 
-def _cell(cell: Cell, widest: str, tight: bool) -> str:
-    """Write a field; one without marks leaves the room of the column's `widest`, so that digits stand below digits."""
-    number, beside = escape(text.mean(cell)), escape(text.interval(cell))
-    shown = rf"\textbf{{{number}}}" if cell.best else number
-    small = rf"{{\tiny {beside.replace(' ', '')}}}" if tight else rf" {{\scriptsize {beside}}}"
-    marks = text.flags(cell)
-    after = _marks(marks) if marks else rf"\phantom{{{_marks(widest)}}}" if widest else ""
-    return shown + (small if beside else "") + after
+def _cell(cell: TableCell, widest_marks: str, tight: bool) -> str:
+    """Return a field; without marks it leaves room for the widest of the column, so that digits are aligned."""
+    accuracy, interval = escape_latex(wording.accuracy_text(cell)), escape_latex(wording.interval_text(cell))
+    number = rf"\textbf{{{accuracy}}}" if cell.best else accuracy
+    small = rf"{{\tiny {interval.replace(' ', '')}}}" if tight else rf" {{\scriptsize {interval}}}"
+    marks = wording.marks_text(cell)
+    superscript = _marks(marks) if marks else rf"\phantom{{{_marks(widest_marks)}}}" if widest_marks else ""
+    return number + (small if interval else "") + superscript
 
 
 def _marks(marks: str) -> str:
@@ -127,5 +131,5 @@ def _math(budget: str) -> str:
     return rf"{{\scriptsize ${budget.replace('ε', chr(92) + 'varepsilon')}$}}" if budget else ""
 
 
-def _row(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
+def _row(fields: Sequence[str]) -> str:
+    return " & ".join(fields) + r" \\"

@@ -1,4 +1,4 @@
-"""A LaTeX macro for every number of the table, so that a text quotes what was measured; each with its query."""
+"""LaTeX macros of all numbers of the table, each with the query that gives it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gauntlet.reporting.aggregation.definitions import (
     worst_case_rows,
 )
 from gauntlet.reporting.aggregation.outcomes import SEEDS
-from gauntlet.reporting.tables import wording as text
-from gauntlet.reporting.tables.content import Column, Content
+from gauntlet.reporting.tables import wording
+from gauntlet.reporting.tables.cells import Column, TableContent
 
 _EVALUATIONS, _CERTIFICATES = "'evaluations.parquet'", "'certificates.parquet'"
 _OVER_REPETITIONS = (
@@ -25,37 +25,37 @@ _OVER_REPETITIONS = (
 )
 
 
-def macros(content: Content, *, mark: str = "") -> str:
-    r"""Write `\newcommand`s for all numbers that are there, in percent, and for half their intervals over seeds.
+def macros(content: TableContent, *, mark: str = "") -> str:
+    r"""Return `\newcommand`s for all numbers in percent, and for half the width of their intervals over seeds.
 
-    A macro is called after experiment, variant, attack (with the norm, for a worst case or a certificate) and budget;
-    above it stands the query that gives it, to be run in the experiment's folder of results.
+    A macro is named after experiment, variant, attack (norm for a worst case, certificate for a radius) and budget.
+    The comment above it is its DuckDB query, for the folder of the experiment's results.
 
     Raises InputError that names two numbers whose macros would have the same name.
     """
-    lines, owner = [f"% {mark}"] if mark else [], dict[str, str]()
+    lines, owners = [f"% {mark}"] if mark else [], dict[str, str]()
     for variant in content.design.variants:
         for column in content.columns:
             cell = content.cells[variant, column]
             if cell.accuracy is None:
                 continue
             name = macro_name(content.design.experiment, variant, column)
-            told = f"{variant}, {column.name or column.measure} {text.budget(column)}".strip()
-            lines += [f"% {query(content.design, variant, column)}"]
-            values = {name: text.mean(cell), f"{name}Spread": text.spread(cell)}
-            for key, value in values.items():
-                if key in owner:
+            number = f"{variant}, {column.name or column.measure} {wording.column_budget_text(column)}".strip()
+            lines += [f"% {macro_query(content.design, variant, column)}"]
+            texts = {name: wording.accuracy_text(cell), f"{name}Spread": wording.spread_text(cell)}
+            for macro, text in texts.items():
+                if macro in owners:
                     raise InputError(
-                        f"two numbers are called \\{key}: of {owner[key]} and of {told}",
+                        f"two numbers are called \\{macro}: of {owners[macro]} and of {number}",
                         remedy="rename a variant or an attack, so that the names differ in more than - and _",
                     )
-                owner[key] = told
-                lines += [rf"\newcommand{{\{key}}}{{{value}}}"] if value else []
+                owners[macro] = number
+                lines += [rf"\newcommand{{\{macro}}}{{{text}}}"] if text else []
     return "\n".join(lines) + "\n"
 
 
 def macro_name(experiment: str, variant: str, column: Column) -> str:
-    """Name the macro of a number: letters only, as LaTeX wants it, digits spelt out."""
+    """Return the name of a number's macro: letters only, as LaTeX requires, with digits spelled out."""
     name, norm = column.name.removeprefix(SEEDS), column.norm or ""
     if column.name.startswith(WORST_CASE):
         name = f"worst_{norm}"
@@ -67,8 +67,8 @@ def macro_name(experiment: str, variant: str, column: Column) -> str:
     return "".join(map(spelt, parts))
 
 
-def query(design: ExperimentDesign, variant: str, column: Column) -> str:
-    """Write the query that gives a number of the table in percent: SQL of DuckDB, in one line."""
+def macro_query(design: ExperimentDesign, variant: str, column: Column) -> str:
+    """Return the DuckDB query, in one line, that gives a number of the table in percent."""
     where, rows, condition = f"variant = {quoted(variant)}", _EVALUATIONS, CORRECT
     if column.measure == "certified":
         where += f" AND certificate = {quoted(column.name)}"
@@ -77,13 +77,12 @@ def query(design: ExperimentDesign, variant: str, column: Column) -> str:
         condition = robust_at(repr(column.epsilon), FOOLED_AT)
         first = column.name.removeprefix(SEEDS)
         if first != column.name:
-            repetitions = [attack.name for attack in design.attacks if attack.repeats == first]
-            where += f" AND attack IN ({', '.join(map(quoted, repetitions))})"
-            return _one_line(
-                _OVER_REPETITIONS.format(robust=condition, rows=rows, where=where, attacks=len(repetitions))
-            )
-        worst = worst_case_rows(quoted(column.norm), design.uncounted)
-        where += f" AND {worst if column.is_worst_case else f'attack = {quoted(column.name)}'}"
+            attacks = [attack.name for attack in design.attacks if attack.repeats == first]
+            where += f" AND attack IN ({', '.join(map(quoted, attacks))})"
+            sql = _OVER_REPETITIONS.format(robust=condition, rows=rows, where=where, attacks=len(attacks))
+            return _one_line(sql)
+        worst_case = worst_case_rows(quoted(column.norm), design.uncounted)
+        where += f" AND {worst_case if column.is_worst_case else f'attack = {quoted(column.name)}'}"
     return _one_line(accuracy_query(condition, rows=rows, where=where))
 
 

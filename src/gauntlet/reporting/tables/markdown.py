@@ -1,4 +1,4 @@
-"""The table as Markdown, to read, and as CSV with full precision, to compute with."""
+"""The table as Markdown, and as CSV with full precision."""
 
 from __future__ import annotations
 
@@ -6,60 +6,61 @@ import csv
 import io
 from dataclasses import asdict, fields
 
-from gauntlet.reporting.formatting import NORM_NAMES, escaped
-from gauntlet.reporting.tables import wording as text
-from gauntlet.reporting.tables.content import Cell, Column, Content
+from gauntlet.core.norms import NORM_TEXT
+from gauntlet.reporting.formatting import escape_markdown
+from gauntlet.reporting.tables import wording
+from gauntlet.reporting.tables.cells import Column, TableCell, TableContent
 
 
-def markdown(content: Content) -> str:
-    """Write the table with its notes below."""
+def markdown(content: TableContent) -> str:
+    """Return the table with its notes below."""
     columns = content.columns
     lines = [
-        f"# {escaped(content.design.experiment)}",
+        f"# {escape_markdown(content.design.experiment)}",
         "",
         _line(["variant", *map(_head, columns)]),
         _line(["---", *["---:"] * len(columns)]),
         *(
-            _line([escaped(content.title(one)), *(_shown(content.cells[one, column]) for column in columns)])
-            for one in content.design.variants
+            _line(
+                [
+                    escape_markdown(content.title(variant)),
+                    *(_cell(content.cells[variant, column]) for column in columns),
+                ]
+            )
+            for variant in content.design.variants
         ),
         "",
-        *(f"- {escaped(note)}" for note in text.notes(content)),
+        *(f"- {escape_markdown(note)}" for note in wording.table_notes(content)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def csv_cells(content: Content) -> str:
-    """Write a line per variant and column, every number in full; what is unknown is empty."""
+def csv_cells(content: TableContent) -> str:
+    """Return CSV with a line per variant and column and all digits of every number; unknown values are empty."""
     ids = ("experiment", "variant", "title", "measure", "name", "norm", "epsilon", "column")
     out = io.StringIO()
-    writer = csv.DictWriter(out, [*ids, *(field.name for field in fields(Cell))], lineterminator="\n")
+    writer = csv.DictWriter(out, [*ids, *(field.name for field in fields(TableCell))], lineterminator="\n")
     writer.writeheader()
     for variant in content.design.variants:
         for column in content.columns:
-            told = (
-                content.design.experiment,
-                variant,
-                content.title(variant),
-                column.measure,
-                column.name,
-                column.norm,
-            )
-            row = dict(zip(ids, (*told, column.epsilon, column.title), strict=True))
+            measured = column.measure, column.name, column.norm, column.epsilon, column.title
+            row = dict(zip(ids, (content.design.experiment, variant, content.title(variant), *measured), strict=True))
             writer.writerow(row | asdict(content.cells[variant, column]))
     return out.getvalue()
 
 
 def _head(column: Column) -> str:
-    norm = NORM_NAMES.get(column.norm, column.norm) if column.norm else ""
+    norm = NORM_TEXT.get(column.norm, column.norm) if column.norm else ""
     kind = "certified" if column.measure == "certified" else ""
-    return escaped(" ".join(part for part in (norm, column.title, kind, text.budget(column)) if part))
+    parts = (norm, column.title, kind, wording.column_budget_text(column))
+    return escape_markdown(" ".join(filter(None, parts)))
 
 
-def _shown(cell: Cell) -> str:
-    number = f"**{text.mean(cell)}**" if cell.best else text.mean(cell)
-    return " ".join(part for part in (number, escaped(text.interval(cell))) if part) + escaped(text.flags(cell))
+def _cell(cell: TableCell) -> str:
+    accuracy = wording.accuracy_text(cell)
+    parts = (f"**{accuracy}**" if cell.best else accuracy, escape_markdown(wording.interval_text(cell)))
+    return " ".join(filter(None, parts)) + escape_markdown(wording.marks_text(cell))
 
 
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _line(fields: list[str]) -> str:
+    return f"| {' | '.join(fields)} |"

@@ -1,8 +1,8 @@
-"""All tables of an experiment as text, by the name of their files."""
+"""Texts of all table files of an experiment."""
 
 from __future__ import annotations
 
-from gauntlet.reporting.tables.content import TableInputs, read_content
+from gauntlet.reporting.tables.cells import TableInputs, read_table_content
 from gauntlet.reporting.tables.latex import latex_table
 from gauntlet.reporting.tables.macros import macros
 from gauntlet.reporting.tables.markdown import csv_cells, markdown
@@ -11,10 +11,12 @@ FILES = ("table.tex", "macros.tex", "table.md", "table.csv")
 
 
 def render_tables(inputs: TableInputs, *, mark: str = "") -> dict[str, str]:
-    """Render every file of FILES; the text depends on the inputs alone. `mark` stands at the head of LaTeX files.
+    """Return the text of every file of FILES, which depends on the inputs alone.
+
+    `mark` is written into a comment at the head of the LaTeX files.
 
     Raises InputError when the evaluations are missing or damaged, or when two numbers would have the same macro.
     """
-    content = read_content(inputs)
+    content = read_table_content(inputs)
     texts = (latex_table(content, mark=mark), macros(content, mark=mark), markdown(content), csv_cells(content))
     return dict(zip(FILES, texts, strict=True))
