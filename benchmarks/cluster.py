@@ -26,10 +26,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.support.cells import make_cell
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from gauntlet.config import Cell  # noqa: E402
 from gauntlet.pipeline import paths  # noqa: E402
 from gauntlet.pipeline.status.metadata import recorded_seconds  # noqa: E402
 from tests.support.slurm.cluster import Cluster, missing_requirements  # noqa: E402
@@ -154,7 +155,9 @@ def measure(folder: Path, mode: str, count: int, group: int) -> None:
     for log in ("commands", "processes"):
         Path(log).unlink(missing_ok=True)
     models = [(f"v{variant}", seed) for variant in (0, 1) for seed in (0, 1)]
-    cells = [Cell("evaluate", "many", *model, f"a{attack}") for attack in range(-(-count // 4)) for model in models]
+    cells = [
+        make_cell("evaluate", "many", *model, f"a{attack}") for attack in range(-(-count // 4)) for model in models
+    ]
     targets = [paths.samples(cell) for cell in cells[:count]]
     environment = {
         **os.environ,

@@ -20,11 +20,13 @@ import numpy as np
 import pyarrow as pa
 from safetensors.numpy import save_file
 
+from tests.support.cells import make_cell
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.parquet import read_table, write_table
 from gauntlet.core.provenance.recipes import Recipe
+from gauntlet.pipeline.stage import Cell
 from gauntlet.reporting.aggregation import (
     ATTACKS_VOLATILE,
     ORIGINS_VOLATILE,
@@ -88,7 +90,7 @@ def write_images(path: Path, indices: np.ndarray) -> None:
 def write_tables(folder: Path, plan: synthetic.ExperimentDesign, samples: int) -> None:
     """Make up everything that the page reads, where an experiment has it."""
     files = synthetic.write_evaluations(folder / "cells", plan, samples=samples)
-    models = [Cell("train", plan.experiment, variant, seed) for variant in plan.variants for seed in plan.seeds]
+    models = [make_cell("train", plan.experiment, variant, seed) for variant in plan.variants for seed in plan.seeds]
     histories = {cell: place(folder / "models", cell) / "history.parquet" for cell in models}
     for cell, path in histories.items():
         write_table(path, synthetic.history(cell), {})
@@ -97,7 +99,7 @@ def write_tables(folder: Path, plan: synthetic.ExperimentDesign, samples: int) -
     write_table(folder / "origins.parquet", read_origins({**histories, **files}), {}, volatile=ORIGINS_VOLATILE)
     certified = {}
     for cell in models:
-        certificate = Cell("certify", plan.experiment, cell.variant, cell.seed, "smooth")
+        certificate = make_cell("certify", plan.experiment, cell.variant, cell.seed, "smooth")
         certified[certificate] = folder / "cells" / cell.variant / f"certificate-{cell.seed}.parquet"
         write_table(certified[certificate], synthetic.smoothed(certificate, samples=samples), {})
     synthetic.combine(certified, folder / "certificates.parquet", design=plan)
@@ -112,7 +114,7 @@ def write_tables(folder: Path, plan: synthetic.ExperimentDesign, samples: int) -
     summary = summarize(folder / "evaluations.parquet", flags=collect_flags(diagnostics))
     write_table(folder / "summary.parquet", summary, plan.metadata())
     for variant in plan.variants:
-        model = Cell("inspect", plan.experiment, variant, plan.seeds[0])
+        model = make_cell("inspect", plan.experiment, variant, plan.seeds[0])
         shown = synthetic.arrays(variant, filters=32, side=32)
         whose = {"experiment": plan.experiment, "variant": variant, "seed": model.seed}
         write_table(place(folder / "inspections", model) / "inspection.parquet", array_table(shown, **whose), {})

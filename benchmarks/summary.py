@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.parquet import read_columns, read_table, write_table
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
 from gauntlet.pipeline import paths
+from gauntlet.pipeline.stage import Cell
 from gauntlet.reporting.aggregation import (
     AttackDesign,
     AttackRun,
@@ -45,6 +45,7 @@ from gauntlet.robustness.diagnostics.attack_comparisons import (
 )
 from gauntlet.robustness.diagnostics.checks import add_verdicts, collect_flags
 from gauntlet.robustness.diagnostics.measurements import measurement_table
+from tests.support.cells import make_cell
 
 NAME = "large"
 GRIDS = {"linf": (0.01, 0.03, 0.1, 0.2, 0.3), "l2": (0.25, 0.5, 1.0, 2.0, 3.0)}
@@ -62,12 +63,12 @@ DESIGN = ExperimentDesign(NAME, NAMES, tuple(range(SEEDS)), ATTACKS, CERTIFICATE
 
 def models() -> Iterator[Cell]:
     """List the models of the plan."""
-    return (Cell("train", NAME, variant, seed) for variant in DESIGN.variants for seed in DESIGN.seeds)
+    return (make_cell("train", NAME, variant, seed) for variant in DESIGN.variants for seed in DESIGN.seeds)
 
 
 def probed(model: Cell, stage: str, names: Iterator[str]) -> list[Cell]:
     """List the cells of one model."""
-    return [Cell(stage, NAME, model.variant, model.seed, name) for name in names]
+    return [make_cell(stage, NAME, model.variant, model.seed, name) for name in names]
 
 
 def evaluated(model: Cell) -> list[Cell]:
@@ -136,7 +137,7 @@ def rows_of(cell: Cell, norm: str, columns: dict, schema: pa.Schema) -> pa.Table
     """Build a cell's table."""
     samples = len(columns["label"])
     ids = {"experiment": NAME, "variant": cell.variant, "seed": cell.seed, "norm": norm}
-    probe = "certificate" if cell.stage == "certify" else "attack"
+    probe = "certificate" if cell.stage.name == "certify" else "attack"
     same = {name: pa.repeat(value, samples) for name, value in {**ids, probe: cell.name}.items()}
     every = columns | same
     return pa.table([pa.array(every[field.name]).cast(field.type, safe=False) for field in schema], schema=schema)

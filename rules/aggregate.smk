@@ -1,7 +1,8 @@
-# Combine the cells of one experiment, check them against each other, and summarise.
+# Combine the cells of one experiment, check them against each other, and summarize. Configuration: `attacks`, titles,
+# `headline`.
 rule aggregate:
     input:
-        reads("aggregate"),
+        cell_inputs("aggregate"),
     output:
         summary=update("results/{experiment}/summary.parquet"),
         evaluations=update("results/{experiment}/evaluations.parquet"),
@@ -21,7 +22,7 @@ rule aggregate:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        **asks("aggregate", rule="aggregate"),
+        **job_resources("aggregate", rule="aggregate"),
         slot=1,
     params:
         configs=CONFIGS,

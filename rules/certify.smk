@@ -1,7 +1,7 @@
-# Compute one certificate of one model.
+# Compute one certificate of one model. Configuration: the certificate, `samples`.
 rule certify:
     input:
-        reads("certify"),
+        cell_inputs("certify"),
     output:
         samples=update(
             "results/{experiment}/certificates/variant={variant}/seed={seed}/certificate={certificate}/samples.parquet"
@@ -11,12 +11,12 @@ rule certify:
     benchmark:
         "logs/{experiment}/certify.{variant}.{seed}.{certificate}.tsv"
     group:
-        company("certify")
+        job_group("certify")
     conda:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        **asks("certify", rule="certify"),
+        **job_resources("certify", rule="certify"),
         slot=1,
     params:
         configs=CONFIGS,

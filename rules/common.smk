@@ -1,187 +1,168 @@
-# What rules say of their files and of their jobs, from the plan that the Snakefile made.
+# Helpers of the rules: inputs, resources and groups of jobs, from the graph that the Snakefile made.
 from functools import cache
-from typing import get_args
 
 from gauntlet.pipeline.cluster import fork_server
-from gauntlet.pipeline.cluster.resources import ON_MODELS, RESOURCE_NAMES, JobResources
-from gauntlet.config.grid import Stage
-from gauntlet.pipeline.staleness import State
-from gauntlet.pipeline.cluster.queue import snakemake_jobs
 from gauntlet.pipeline.cluster.partitions import list_partitions
+from gauntlet.pipeline.cluster.queue import snakemake_jobs
+from gauntlet.pipeline.cluster.resources import RESOURCE_NAMES, JobResources
+from gauntlet.pipeline.stages.catalog import stage, stages
+from gauntlet.pipeline.staleness import State
 from gauntlet.pipeline.status.costs import Costs
 
-STAGES = get_args(Stage)
 
+def outputs_of(*names, experiments=GRAPH.config.full_forms):
+    """List the files of some stages' cells, in the full forms of the experiments or in those named.
 
-def products(*stages, experiments=PLAN.config.full_forms):
-    """Every file that the cells of some stages make, in the full forms of the experiments or in those named.
-
-    A job is told which cells it makes, and needs no list of all.
+    A job is given its cells, and needs no list of all.
     """
     if not workflow.is_main_process:
         return []
     return [
         str(path)
-        for cell in PLAN.cells(experiments)
-        if cell.stage in stages
-        for path in paths.products(cell)
+        for cell in GRAPH.cells(experiments)
+        if cell.stage.name in names
+        for path in cell.outputs
     ]
 
 
-def quick_products(wildcards):
-    """Every file of the quick forms; asked for only where they are the target."""
-    if not PLAN.config.quick_forms:
+def quick_outputs(wildcards):
+    """List the files of the quick forms; evaluated only where they are the target."""
+    if not GRAPH.config.quick_forms:
         refuse(
-            f"{' '.join(CONFIGS)}: no experiment has the key `quick`; docs/configuration.md says what it takes"
+            f"{' '.join(CONFIGS)}: no experiment has the key `quick`; docs/configuration.md describes it"
         )
-    return products(*STAGES, experiments=PLAN.config.quick_forms)
+    return outputs_of(*STAGES, experiments=GRAPH.config.quick_forms)
 
 
-def cell_of(stage, wildcards):
-    """The cell that a job's wildcards name."""
-    names = (
-        wildcards.get(name) for name in ("dataset", "attack", "certificate", "figure")
-    )
-    ids = (
-        wildcards.get("experiment", ""),
-        wildcards.get("variant", ""),
-        int(wildcards.get("seed", 0)),
-    )
-    cell = Cell(stage, *ids, next((name for name in names if name is not None), ""))
-    if workflow.is_main_process and cell not in planned():
+STAGES = [declared.name for declared in stages()]
+
+
+def cell_of(name, wildcards):
+    """Return the cell of a stage that a job's wildcards name."""
+    cell = stage(name).cell(wildcards)
+    if workflow.is_main_process and cell not in all_cells():
         refuse(
-            f"{cell}: nothing in {' '.join(CONFIGS)} makes this; `gauntlet status --every` names what there is"
+            f"{cell}: no cell of {' '.join(CONFIGS)}; `gauntlet status --every` lists them"
         )
     return cell
 
 
 @cache
-def planned():
-    """Every cell that the configuration names."""
-    return frozenset(PLAN.cells(PLAN.config.experiments))
+def all_cells():
+    """Collect every cell of the configuration."""
+    return frozenset(GRAPH.cells())
 
 
 def refuse(problem):
-    """End with one line; what is raised within a rule's functions would be told with a traceback."""
+    """End with one line; Snakemake would show an exception in a rule's function with a traceback."""
     print(f"gauntlet: {problem}", file=sys.stderr)
     sys.exit(2)
 
 
-def reads(stage, shards=False):
-    """Make the input function of a stage: the files that a cell reads, and one of every other cell it waits for.
+def cell_inputs(name, shards=False):
+    """Build the input function of a stage: the files that a cell reads, and one file of each other cell it waits for.
 
-    A current cell's inputs are `ancient`: whatever happens upstream, it is not made again. Another's job is forced here,
-    as it joins the graph; its inputs are plain, so that Snakemake also runs it after what it waits for. With `shards`
-    it waits for the marks of the shards that its attack is split into, too.
+    The inputs of a current cell are `ancient`: whatever happens upstream, it is not made again. The job of any other
+    cell is forced here, as it joins the graph; its inputs are plain, so that Snakemake also orders it after the cells
+    it waits for. With `shards` it also waits for the marks of the shards that its attack is split into.
     """
 
     def inputs(wildcards):
-        cell = cell_of(stage, wildcards)
-        read = PLAN.reads(cell)
+        cell = cell_of(name, wildcards)
+        read = GRAPH.inputs(cell)
         makers = set(read.values())
-        waited = (one for one in PLAN.upstream(cell) if one not in makers)
-        files = [*map(str, read), *(str(paths.products(one)[0]) for one in waited)]
+        waits_for = [other for other in GRAPH.upstream(cell) if other not in makers]
+        files = [*map(str, read), *(str(other.outputs[0]) for other in waits_for)]
         if not workflow.is_main_process:
-            begin_job(stage)
-            # Snakemake waits for files that a network file system shows late, if it is told of them.
-            made = [paths.products(one) for one in PLAN.upstream(cell)]
-            files = [str(path) for some in made for path in some]
-        if not workflow.is_main_process or PLAN.state(cell) is State.CURRENT:
+            begin_job(cell)
+            # Snakemake waits for all these, in case a network file system shows them late.
+            files = [
+                str(path) for other in GRAPH.upstream(cell) for path in other.outputs
+            ]
+        if not workflow.is_main_process or STALENESS.state(cell) is State.CURRENT:
             return ancient(files)
-        workflow.dag.forcefiles.add(str(paths.products(cell)[0]))
+        workflow.dag.forcefiles.add(str(cell.outputs[0]))
         return [*files, *(shard_marks(cell) if shards else [])]
 
     return inputs
 
 
-def begin_job(stage):
-    """Within a job, before it makes a cell of this stage."""
-    # Cells that share a job go on when one of them fails; no option tells jobs so.
+def begin_job(cell):
+    """Set up a job, before it makes a cell."""
+    # Cells that share a job continue when one of them fails; no option of Snakemake's does that in jobs.
     workflow.execution_settings.keep_going = True
-    if stage in ON_MODELS:
-        load_libraries()
+    if cell.stage.uses_model:
+        start_fork_server()
 
 
 @cache
-def load_libraries():
-    """Let a process load them for all cells of this job; one cell alone loads them itself."""
-    asked = PLAN.config.execution.cluster.preload
-    if asked and len(workflow.dag_settings.target_jobs) > 1:
+def start_fork_server():
+    """Load the libraries once for all cells of this job; a job with one cell loads them itself."""
+    preload = GRAPH.config.execution.cluster.preload
+    if preload and len(workflow.dag_settings.target_jobs) > 1:
         fork_server.start(threads=1)
 
 
 def shard_marks(cell):
-    """The marks of an attack's shards; a single job has none to wait for."""
-    count = shards_of(cell)
+    """List the marks of a cell's shards; a single job has none to wait for."""
+    count = GRAPH.shards(cell)
     if count == 1:
         return []
-    folder = paths.samples(cell).parent
+    folder = cell.outputs[0].parent
     marks = [f"{folder}/.shard-{number}-of-{count}" for number in range(1, count + 1)]
-    # Marks that a killed run left say nothing of the present settings.
+    # Marks of a killed run do not concern the present settings.
     workflow.dag.forcefiles.update(marks)
     return marks
 
 
-def shards_of(cell):
-    """Into how many jobs the work of a cell is split."""
-    if cell.stage != "evaluate":
-        return 1
-    return PLAN.experiment(cell.experiment).attacks[cell.name].shards
-
-
-def processes_of(cell):
-    """How many processes share the work of a cell, each with a GPU where there is one."""
-    if cell.stage != "train":
-        return 1
-    return PLAN.experiment(cell.experiment).training_of(cell.variant).gpus
-
-
 @cache
-def allocation():
-    """What jobs ask for, decided once a run; jobs see the same partitions and need to know no durations."""
-    there = list_partitions()
-    if not there or not workflow.is_main_process:
-        return JobResources(PLAN.config.execution, there, gpus=processes_of)
+def requests():
+    """Decide what jobs request, once a run; jobs see the same partitions and need no durations."""
+    available = list_partitions()
+    if not available or not workflow.is_main_process:
+        return JobResources(GRAPH.config.execution, available, gpus=GRAPH.processes)
     return JobResources(
-        PLAN.config.execution,
-        there,
-        seconds=Costs(PLAN).of,
-        shards=shards_of,
-        gpus=processes_of,
+        GRAPH.config.execution,
+        available,
+        seconds=Costs(STALENESS).of,
+        shards=GRAPH.shards,
+        gpus=GRAPH.processes,
         group_sizes=workflow.group_settings.group_components,
         earlier_jobs=snakemake_jobs(),
     )
 
 
 @cache
-def asked(rule, cell, attempt, comment):
-    """What one job asks for."""
-    return allocation().of(cell, attempt, comment)
+def resources_of(cell, attempt, comment):
+    """Return the resources that one job requests."""
+    return requests().of(cell, attempt, comment)
 
 
-def asks(stage, rule):
-    """Make the resource functions of a rule, by the names that Snakemake's plugin for SLURM knows."""
+def job_resources(name, rule):
+    """Build the resource functions of a rule, by the names that Snakemake's plugin for SLURM uses."""
 
-    def function(name):
+    def function(resource):
         def value(wildcards, attempt):
-            # As the plugin writes it beside the job, where a later controller finds it.
+            # The comment that the plugin gives the job, by which a later controller finds it.
             comment = f"rule_{rule}_wildcards_" + "_".join(wildcards)
             return getattr(
-                asked(rule, cell_of(stage, wildcards), attempt, comment), name
+                resources_of(cell_of(name, wildcards), attempt, comment), resource
             )
 
         return value
 
-    return {name: function(name) for name in RESOURCE_NAMES}
+    return {resource: function(resource) for resource in RESOURCE_NAMES}
 
 
-def company(stage):
-    """Make the group function of a stage: what is short shares jobs, on a cluster; within a job there are no groups."""
+def job_group(name):
+    """Build the group function of a stage: short cells share jobs on a cluster; within a job there are no groups."""
     if not workflow.is_main_process or not list_partitions():
         return None
 
     def group(wildcards):
-        cell = cell_of(stage, wildcards)
-        return None if PLAN.state(cell) is State.CURRENT else allocation().group(cell)
+        cell = cell_of(name, wildcards)
+        return (
+            None if STALENESS.state(cell) is State.CURRENT else requests().group(cell)
+        )
 
     return group

@@ -1,7 +1,7 @@
-# Fetch, split and store one data set.
+# Fetch, split and store one data set. Configuration: `dataset`.
 rule prepare:
     input:
-        reads("prepare"),
+        cell_inputs("prepare"),
     output:
         train=update("data/{dataset}/train.safetensors"),
         validation=update("data/{dataset}/validation.safetensors"),
@@ -15,7 +15,7 @@ rule prepare:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        **asks("prepare", rule="prepare"),
+        **job_resources("prepare", rule="prepare"),
         slot=1,
     params:
         configs=CONFIGS,

@@ -1,7 +1,7 @@
-# Probe one model for gradient masking.
+# Probe one model for gradient masking. Configuration: `diagnostics`, `samples`, the budgets of `attacks`.
 rule diagnose:
     input:
-        reads("diagnose"),
+        cell_inputs("diagnose"),
     output:
         probes=update(
             "results/{experiment}/diagnostics/variant={variant}/seed={seed}/probes.parquet"
@@ -11,12 +11,12 @@ rule diagnose:
     benchmark:
         "logs/{experiment}/diagnose.{variant}.{seed}.tsv"
     group:
-        company("diagnose")
+        job_group("diagnose")
     conda:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        **asks("diagnose", rule="diagnose"),
+        **job_resources("diagnose", rule="diagnose"),
         slot=1,
     params:
         configs=CONFIGS,

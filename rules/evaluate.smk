@@ -1,7 +1,7 @@
-# Run one attack on one model, or gather what its shards have finished.
+# Run one attack on one model, or gather what its shards have finished. Configuration: the attack, `samples`, `examples`.
 rule evaluate:
     input:
-        reads("evaluate", shards=True),
+        cell_inputs("evaluate", shards=True),
     output:
         samples=update(
             "results/{experiment}/evaluations/variant={variant}/seed={seed}/attack={attack}/samples.parquet"
@@ -14,12 +14,12 @@ rule evaluate:
     benchmark:
         "logs/{experiment}/evaluate.{variant}.{seed}.{attack}.tsv"
     group:
-        company("evaluate")
+        job_group("evaluate")
     conda:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        **asks("evaluate", rule="evaluate"),
+        **job_resources("evaluate", rule="evaluate"),
         slot=1,
     params:
         configs=CONFIGS,
@@ -27,10 +27,10 @@ rule evaluate:
         "gauntlet evaluate {params.configs} --experiment {wildcards.experiment} --variant {wildcards.variant} --seed {wildcards.seed} --attack {wildcards.attack} --threads {threads} > {log} 2>&1"
 
 
-# Run one attack on a share of the samples. What is finished is kept beside the marks, by what decides it.
+# Run one attack on a share of the samples. Finished parts are kept next to the marks, by their recipe.
 rule shard:
     input:
-        reads("evaluate"),
+        cell_inputs("evaluate"),
     output:
         mark=temp(
             touch(
@@ -45,12 +45,12 @@ rule shard:
         shard=r"\d+",
         shards=r"\d+",
     group:
-        company("evaluate")
+        job_group("evaluate")
     conda:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        **asks("evaluate", rule="shard"),
+        **job_resources("evaluate", rule="shard"),
         slot=1,
     params:
         configs=CONFIGS,

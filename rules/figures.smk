@@ -1,24 +1,24 @@
-# Draw one figure in every format.
+# Draw one figure in every format. Configuration: `variants`, titles.
 rule figure:
     input:
-        reads("figure"),
+        cell_inputs("figure"),
     output:
-        pdf=update("results/{experiment}/figures/{figure}.pdf"),
-        svg=update("results/{experiment}/figures/{figure}.svg"),
-        png=update("results/{experiment}/figures/{figure}.png"),
+        pdf=update("results/{experiment}/figures/{name}.pdf"),
+        svg=update("results/{experiment}/figures/{name}.svg"),
+        png=update("results/{experiment}/figures/{name}.png"),
     log:
-        "logs/{experiment}/figure.{figure}.log",
+        "logs/{experiment}/figure.{name}.log",
     benchmark:
-        "logs/{experiment}/figure.{figure}.tsv"
+        "logs/{experiment}/figure.{name}.tsv"
     group:
-        company("figure")
+        job_group("figure")
     conda:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        **asks("figure", rule="figure"),
+        **job_resources("figure", rule="figure"),
         slot=1,
     params:
         configs=CONFIGS,
     shell:
-        "gauntlet figures {params.configs} --experiment {wildcards.experiment} --name {wildcards.figure} > {log} 2>&1"
+        "gauntlet figures {params.configs} --experiment {wildcards.experiment} --name {wildcards.name} > {log} 2>&1"

@@ -1,7 +1,7 @@
-# Show what the parts of one model compute, as arrays for figures.
+# Compute arrays of one model for figures. Configuration: `training.negatives` and what they are made with.
 rule inspect:
     input:
-        reads("inspect"),
+        cell_inputs("inspect"),
     output:
         arrays=update(
             "results/{experiment}/inspections/variant={variant}/seed={seed}/inspection.parquet"
@@ -11,12 +11,12 @@ rule inspect:
     benchmark:
         "logs/{experiment}/inspect.{variant}.{seed}.tsv"
     group:
-        company("inspect")
+        job_group("inspect")
     conda:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        **asks("inspect", rule="inspect"),
+        **job_resources("inspect", rule="inspect"),
         slot=1,
     params:
         configs=CONFIGS,

@@ -1,7 +1,7 @@
-# Write the page of one experiment.
+# Write the page of one experiment. Configuration: all of it.
 rule page:
     input:
-        reads("report"),
+        cell_inputs("report"),
     output:
         page=update("results/{experiment}/report.html"),
     log:
@@ -9,12 +9,12 @@ rule page:
     benchmark:
         "logs/{experiment}/report.tsv"
     group:
-        company("report")
+        job_group("report")
     conda:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        **asks("report", rule="page"),
+        **job_resources("report", rule="page"),
         slot=1,
     params:
         configs=CONFIGS,

@@ -1,7 +1,7 @@
-# Write the tables of a paper.
+# Write the tables of a paper. Configuration: `variants`, titles, `headline`.
 rule table:
     input:
-        reads("table"),
+        cell_inputs("table"),
     output:
         latex=update("results/{experiment}/tables/table.tex"),
         macros=update("results/{experiment}/tables/macros.tex"),
@@ -12,12 +12,12 @@ rule table:
     benchmark:
         "logs/{experiment}/table.tsv"
     group:
-        company("table")
+        job_group("table")
     conda:
         "../envs/gauntlet.yaml"
     threads: 1
     resources:
-        **asks("table", rule="table"),
+        **job_resources("table", rule="table"),
         slot=1,
     params:
         configs=CONFIGS,

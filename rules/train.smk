@@ -1,7 +1,7 @@
-# Train one variant with one seed.
+# Train one variant with one seed. Configuration: `training` and the variant.
 rule train:
     input:
-        reads("train"),
+        cell_inputs("train"),
     output:
         weights=update(
             "results/{experiment}/models/variant={variant}/seed={seed}/model.safetensors"
@@ -17,12 +17,12 @@ rule train:
     benchmark:
         "logs/{experiment}/train.{variant}.{seed}.tsv"
     group:
-        company("train")
+        job_group("train")
     conda:
         "../envs/gauntlet.yaml"
-    threads: lambda wildcards: processes_of(cell_of("train", wildcards))
+    threads: lambda wildcards: GRAPH.processes(cell_of("train", wildcards))
     resources:
-        **asks("train", rule="train"),
+        **job_resources("train", rule="train"),
         slot=1,
     params:
         configs=CONFIGS,

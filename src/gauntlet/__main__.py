@@ -1,6 +1,24 @@
-"""`python -m gauntlet` is the `gauntlet` command."""
+"""The `gauntlet` command: run by a fork of a process that has the libraries loaded, where there is one, else here."""
 
-from gauntlet.cli import main
+from __future__ import annotations
+
+import sys
+
+from gauntlet.core.errors import GauntletError
+from gauntlet.pipeline.cluster.fork_server import run_in_fork
+
+
+def main() -> None:
+    """Run the command. A client of a fork server loads nothing but this."""
+    try:
+        run_in_fork("gauntlet", sys.argv[1:])
+    except GauntletError as error:
+        print(f"gauntlet: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    from gauntlet.cli import main as run_here
+
+    run_here()
+
 
 if __name__ == "__main__":
     main()

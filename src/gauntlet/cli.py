@@ -1,26 +1,22 @@
-"""The `gauntlet` command: every stage as a sub-command that reads and writes files."""
+"""The `gauntlet` command: every declared stage as a sub-command, and what concerns a whole run."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import logging
 import os
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gauntlet.core.errors import GauntletError, InputError
-from gauntlet.core.files import SCRATCH
 from gauntlet.core.signals import orderly_exit
-from gauntlet.pipeline.cluster.fork_server import run_in_fork
-
-if TYPE_CHECKING:
-    from gauntlet.config import Cell, Config
-    from gauntlet.pipeline.staleness import Plan
+from gauntlet.pipeline.stage import FromResults, Stage
+from gauntlet.pipeline.stages.catalog import stages
 
 log = logging.getLogger("gauntlet")
 
@@ -31,7 +27,11 @@ app = typer.Typer(
     help="One configuration file in; models, attacks, certificates, statistics, figures and a report out.",
 )
 
-Configs = Annotated[list[Path] | None, typer.Argument(help="configuration files; config.yaml if none is given")]
+Configs = Annotated[list[Path] | None, typer.Argument(help="configuration files (default: config.yaml)")]
+Sources = Annotated[
+    list[Path] | None,
+    typer.Argument(help="configuration files (default: config.yaml), or one evaluations.parquet alone"),
+]
 ExperimentOption = Annotated[
     str | None, typer.Option("--experiment", help="only this experiment; without it all but the quick forms")
 ]
@@ -41,10 +41,15 @@ ThreadsOption = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads; results depend on it by rounding")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="do it again even where nothing is stale")]
+ShardOption = Annotated[
+    str | None, typer.Option("--shard", help="only this share of the samples, as I/N; the whole gathers them")
+]
+
+_IDS: dict[str, Any] = {"experiment": ExperimentOption, "variant": VariantOption, "seed": SeedOption}
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(is_requested: bool) -> None:
+    if is_requested:
         from gauntlet import __version__
 
         typer.echo(f"gauntlet {__version__}")
@@ -58,7 +63,7 @@ def common(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show the version and exit")
     ] = False,
 ) -> None:
-    """Set up logging for whichever sub-command follows."""
+    """Set up logging for the sub-command."""
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING if quiet else logging.INFO)
     # Matplotlib embeds fonts through a library that logs every table of every font.
     logging.getLogger("fontTools").setLevel(logging.WARNING)
@@ -68,33 +73,33 @@ def common(
 def check(configs: Configs = None) -> None:
     """Check configuration files: every error with its path in the file, exit 2; nothing is written."""
     from gauntlet.config import load
-    from gauntlet.pipeline.staleness import Plan
+    from gauntlet.pipeline.graph import Graph
 
-    plan = Plan(load(_paths(configs)))
-    for name in plan.config.experiments:
-        stages = [cell.stage for cell in plan.cells_of(name)]
-        counted = ", ".join(f"{stages.count(stage)} {stage}" for stage in ("train", "evaluate", "certify", "diagnose"))
-        typer.echo(f"{name}: {counted}")
+    graph = Graph(load(_paths(configs)))
+    for name in graph.config.experiments:
+        names = [cell.stage.name for cell in graph.cells_of(name)]
+        on_models = [stage.name for stage in stages() if stage.uses_model]
+        typer.echo(f"{name}: {', '.join(f'{names.count(stage)} {stage}' for stage in on_models)}")
 
 
 @app.command()
 def status(
     configs: Configs = None,
-    as_json: Annotated[bool, typer.Option("--json", help="for programs; docs/status.md says what is in it")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs; docs/status.md describes it")] = False,
     every: Annotated[bool, typer.Option("--every", help="name every cell, not only the first few of a kind")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="also quick forms that were not begun")] = False,
     watching: Annotated[
         bool, typer.Option("--watch", help="a live table of variants and attacks until all is done; Ctrl-C ends it")
     ] = False,
-    interval: Annotated[float, typer.Option("--interval", min=0.1, help="seconds between two looks of --watch")] = 5.0,
+    interval: Annotated[float, typer.Option("--interval", min=0.1, help="seconds between updates of --watch")] = 5.0,
 ) -> None:
-    """Tell where a run stands: what is done, stale, missing or failed, what made it so, what making it will cost."""
+    """Show the state of a run: what is done, stale, missing or failed, why, and what finishing it costs."""
     import json
 
     from rich.console import Console
 
     from gauntlet.config import load
-    from gauntlet.pipeline.staleness import Plan
+    from gauntlet.pipeline.staleness import Staleness
     from gauntlet.pipeline.status.display import print_status
     from gauntlet.pipeline.status.json_status import status_as_dict
     from gauntlet.pipeline.status.run_status import collect_status
@@ -104,56 +109,13 @@ def status(
 
         if as_json or every:
             raise InputError("--watch shows one table", remedy="leave out --json and --every")
-        watch(lambda: Plan(load(_paths(configs))), Console(), interval_s=interval, quick=quick)
+        watch(lambda: Staleness.of(load(_paths(configs))), Console(), interval_s=interval, quick=quick)
         return
-    run = collect_status(Plan(load(_paths(configs))), quick=quick)
+    run = collect_status(Staleness.of(load(_paths(configs))), quick=quick)
     if as_json:
         typer.echo(json.dumps(status_as_dict(run), indent=1, ensure_ascii=False))
     else:
         print_status(run, Console(), every=every)
-
-
-@app.command()
-def prepare(
-    configs: Configs = None,
-    experiment: ExperimentOption = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="only this data set, by its folder name")] = None,
-    force: ForceOption = False,
-) -> None:
-    """Fetch, split and store the data sets."""
-    _perform(configs, "prepare", _Wanted(experiment, name=dataset), force)
-
-
-@app.command()
-def train(
-    configs: Configs = None,
-    experiment: ExperimentOption = None,
-    variant: VariantOption = None,
-    seed: SeedOption = None,
-    threads: ThreadsOption = None,
-    force: ForceOption = False,
-) -> None:
-    """Train models."""
-    _limit_threads(threads)
-    _perform(configs, "train", _Wanted(experiment, variant, seed), force)
-
-
-@app.command()
-def evaluate(
-    configs: Configs = None,
-    experiment: ExperimentOption = None,
-    variant: VariantOption = None,
-    seed: SeedOption = None,
-    attack: Annotated[str | None, typer.Option("--attack", help="only this attack")] = None,
-    shard: Annotated[
-        str | None, typer.Option("--shard", help="only this share of the samples, as I/N; the whole gathers them")
-    ] = None,
-    threads: ThreadsOption = None,
-    force: ForceOption = False,
-) -> None:
-    """Run attacks on trained models."""
-    _limit_threads(threads)
-    _perform(configs, "evaluate", _Wanted(experiment, variant, seed, attack), force, shard)
 
 
 @app.command()
@@ -167,165 +129,125 @@ def predict(
     threads: ThreadsOption = None,
     force: Annotated[bool, typer.Option("--force", help="also where the attack has been run")] = False,
 ) -> None:
-    """Try each attack on a few samples of its model and predict how long it will take; no result is written."""
+    """Try each attack on a few samples of its model and predict its duration; no result is written."""
     _limit_threads(threads)
     from gauntlet.config import load
-    from gauntlet.pipeline.stages.predict import predict_all
-    from gauntlet.pipeline.staleness import Plan
+    from gauntlet.pipeline.predict import predict_all
+    from gauntlet.pipeline.run_stage import Selection
+    from gauntlet.pipeline.stages.evaluate.declaration import STAGE
+    from gauntlet.pipeline.staleness import Staleness
     from gauntlet.pipeline.status.display import format_predictions
 
-    plan = Plan(load(_paths(configs)))
-    chosen = _chosen(plan, "evaluate", _Wanted(experiment, variant, seed, attack), doing="predict")
-    wanted = [cell for cell in chosen if force or not plan.is_current(cell)]
-    typer.echo(format_predictions(predict_all(plan, wanted, batch=samples), done=len(chosen) - len(wanted)))
-
-
-@app.command()
-def certify(
-    configs: Configs = None,
-    experiment: ExperimentOption = None,
-    variant: VariantOption = None,
-    seed: SeedOption = None,
-    certificate: Annotated[str | None, typer.Option("--certificate", help="only this certificate")] = None,
-    threads: ThreadsOption = None,
-    force: ForceOption = False,
-) -> None:
-    """Compute certificates of trained models."""
-    _limit_threads(threads)
-    _perform(configs, "certify", _Wanted(experiment, variant, seed, certificate), force)
-
-
-@app.command()
-def diagnose(
-    configs: Configs = None,
-    experiment: ExperimentOption = None,
-    variant: VariantOption = None,
-    seed: SeedOption = None,
-    threads: ThreadsOption = None,
-    force: ForceOption = False,
-) -> None:
-    """Probe trained models for gradient masking."""
-    _limit_threads(threads)
-    _perform(configs, "diagnose", _Wanted(experiment, variant, seed), force)
-
-
-@app.command()
-def inspect(
-    configs: Configs = None,
-    experiment: ExperimentOption = None,
-    variant: VariantOption = None,
-    seed: SeedOption = None,
-    threads: ThreadsOption = None,
-    force: ForceOption = False,
-) -> None:
-    """Look into trained models: activations, filters, what excites units, for figures."""
-    _limit_threads(threads)
-    _perform(configs, "inspect", _Wanted(experiment, variant, seed), force)
-
-
-@app.command()
-def aggregate(configs: Configs = None, experiment: ExperimentOption = None, force: ForceOption = False) -> None:
-    """Combine all cells of an experiment, check them against each other, and summarise."""
-    _perform(configs, "aggregate", _Wanted(experiment), force)
-
-
-@app.command()
-def figures(
-    sources: Annotated[
-        list[Path] | None, typer.Argument(help="configuration files, or one evaluations.parquet to draw from alone")
-    ] = None,
-    experiment: ExperimentOption = None,
-    name: Annotated[str | None, typer.Option("--name", help="only this figure")] = None,
-    out: Annotated[Path, typer.Option("--out", help="where figures drawn from one file go")] = Path("figures"),
-    style: Annotated[str, typer.Option("--style", help="paper or slides, of figures drawn from one file")] = "paper",
-    force: ForceOption = False,
-) -> None:
-    """Draw the figures."""
-    if sources and sources[0].suffix == ".parquet":
-        from gauntlet.reporting.from_results import draw_from_results
-
-        for path in draw_from_results(sources[0], out, name, style):
-            typer.echo(path)
-        return
-    if style != "paper":
-        raise InputError(f"figures of a configuration are for paper, not {style}", remedy="name evaluations.parquet")
-    _perform(sources, "figure", _Wanted(experiment, name=name), force)
-
-
-@app.command()
-def tables(
-    sources: Annotated[
-        list[Path] | None, typer.Argument(help="configuration files, or one evaluations.parquet to write from alone")
-    ] = None,
-    experiment: ExperimentOption = None,
-    out: Annotated[Path, typer.Option("--out", help="where tables written from one file go")] = Path("tables"),
-    force: ForceOption = False,
-) -> None:
-    """Write the tables of a paper: LaTeX with a macro per number, Markdown, CSV."""
-    if sources and sources[0].suffix == ".parquet":
-        from gauntlet.reporting.from_results import tables_from_results
-
-        for path in tables_from_results(sources[0], out):
-            typer.echo(path)
-        return
-    _perform(sources, "table", _Wanted(experiment), force)
-
-
-@app.command()
-def report(
-    sources: Annotated[
-        list[Path] | None, typer.Argument(help="configuration files, or one evaluations.parquet to show alone")
-    ] = None,
-    experiment: ExperimentOption = None,
-    out: Annotated[Path, typer.Option("--out", help="the page that is written from one file")] = Path("report.html"),
-    force: ForceOption = False,
-) -> None:
-    """Write the page that shows everything."""
-    if sources and sources[0].suffix == ".parquet":
-        from gauntlet.reporting.from_results import report_from_results
-
-        report_from_results(sources[0], out)
-        typer.echo(out)
-        return
-    _perform(sources, "report", _Wanted(experiment), force)
+    staleness = Staleness.of(load(_paths(configs)))
+    cells = Selection(experiment, variant, seed, attack).cells(staleness.graph, STAGE, doing="predict")
+    unfinished = [cell for cell in cells if force or not staleness.is_current(cell)]
+    predictions = predict_all(staleness, unfinished, batch=samples)
+    typer.echo(format_predictions(predictions, done=len(cells) - len(unfinished)))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def submit(
     context: typer.Context,
-    asking: Annotated[
-        bool, typer.Option("--status", help="where the controller stands that was submitted here")
+    show_state: Annotated[
+        bool, typer.Option("--status", help="show the state of the controller submitted from this folder")
     ] = False,
     cancelling: Annotated[
-        bool, typer.Option("--cancel", help="cancel it, and the jobs of its cells; what is finished is kept")
+        bool, typer.Option("--cancel", help="cancel it and the jobs of its cells; what is finished is kept")
     ] = False,
 ) -> None:
-    """Run `snakemake` with the same arguments as a SLURM job, which queues itself again before its time limit.
+    """Run `snakemake` with the same arguments as a SLURM job, which requeues itself before its time limit.
 
     The profile is `--profile slurm` if none is named.
     """
     from gauntlet.pipeline.cluster.controller import submission
 
     arguments = context.args
-    if (asking or cancelling) and (arguments or (asking and cancelling)):
+    if (show_state or cancelling) and (arguments or (show_state and cancelling)):
         raise InputError(
-            "--status and --cancel stand alone", remedy="they speak of what was submitted from this folder"
+            "--status and --cancel take no other argument", remedy="both concern what was submitted from this folder"
         )
-    if asking:
+    if show_state:
         typer.echo(submission.controller_status() or "no controller was submitted from this folder")
     elif cancelling:
-        typer.echo(f"cancelled: {', '.join(submission.cancel()) or 'nothing, no job was there'}")
+        typer.echo(f"cancelled: {', '.join(submission.cancel()) or 'nothing, there was no job'}")
     else:
         sent = submission.submit(arguments)
         typer.echo(f"controller: job {sent.job}, log {sent.log}; gauntlet submit --status, or --cancel")
 
 
+def stage_command(stage: Stage) -> Callable[..., None]:
+    """Build the sub-command of a stage: its ids as options, and what its declaration adds to them."""
+    results = stage.from_results
+    parameters = [_parameter("configs", Sources if results else Configs, None)]
+    parameters += [_parameter(name, _IDS.get(name) or _name_option(stage), None) for name in _options(stage)]
+    if stage.shardable:
+        parameters.append(_parameter("shard", ShardOption, None))
+    if results:
+        # Options without a default are ids of cells, which the command has already.
+        extra = {"out": results.out, **{name: default for name, default in results.options.items() if default}}
+        parameters += [_parameter(name, _results_option(name), default) for name, default in extra.items()]
+    if stage.uses_model:
+        parameters.append(_parameter("threads", ThreadsOption, None))
+    parameters.append(_parameter("force", ForceOption, False))
+
+    def command(**values: Any) -> None:
+        _limit_threads(values.get("threads"))
+        configs = values.pop("configs") or []
+        if results and configs and configs[0].suffix == ".parquet":
+            _run_from_results(results, configs[0], values)
+            return
+        for name, default in (results.options if results else {}).items():
+            if default is not None and values[name] != default:
+                problem = f"--{name} {values[name]} is for a results file alone"
+                raise InputError(problem, remedy="name an evaluations.parquet in place of a configuration")
+        from gauntlet.pipeline.run_stage import Selection, run_stage
+
+        ids = (values.get(name) for name in ("experiment", "variant", "seed", stage.key))
+        run_stage(stage, Selection(*ids), configs=configs, force=values["force"], shard=values.get("shard"))
+
+    command.__doc__ = stage.help
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _options(stage: Stage) -> list[str]:
+    """List the ids that a stage's command has options for; a shared cell is also found by its experiment."""
+    return list(dict.fromkeys(["experiment", *stage.ids]))
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _name_option(stage: Stage) -> Any:
+    kind = stage.name if stage.key == "name" else stage.key
+    return Annotated[str | None, typer.Option(f"--{stage.key}", help=f"only this {kind}")]
+
+
+def _results_option(name: str) -> Any:
+    if name == "out":
+        return Annotated[Path, typer.Option("--out", help="where what is made from one results file goes")]
+    return Annotated[str, typer.Option(f"--{name}", help=f"{name} of what is made from one results file")]
+
+
+def _run_from_results(results: FromResults, file: Path, values: dict[str, Any]) -> None:
+    """Do a stage's work on one results file, and print the files that were written."""
+    module, _, function = results.function.partition(":")
+    options = {name: values[name] for name in results.options}
+    for path in getattr(importlib.import_module(module), function)(file, Path(values["out"]), **options):
+        typer.echo(path)
+
+
+for _stage in stages():
+    app.command(_stage.command)(stage_command(_stage))
+
+
 def main() -> None:
-    """Run the command; what a user can mend is one line on standard error, never a traceback."""
-    # A user's own classes are named by import path and stand where the command is run.
+    """Run the command; what a user can fix is one line on standard error, never a traceback."""
+    # A user's own classes are named by import path, relative to the folder where the command is run.
     sys.path.insert(0, str(Path.cwd()))
     try:
-        run_in_fork("gauntlet", sys.argv[1:])
         with orderly_exit():
             app()
     except GauntletError as error:
@@ -339,77 +261,6 @@ def main() -> None:
 
 def _paths(configs: list[Path] | None) -> list[Path]:
     return configs or [Path("config.yaml")]
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """The ids that a user gave; None stands for all, but not for quick forms, which are made by name only."""
-
-    experiment: str | None = None
-    variant: str | None = None
-    seed: int | None = None
-    name: str | None = None
-
-    def experiments(self, config: Config, stage: str) -> Iterable[str]:
-        """List the experiments that are meant; a data set by its name may belong to any."""
-        if self.experiment is None:
-            return config.experiments if stage == "prepare" and self.name else config.full_forms
-        return [name for name in config.experiments if name == self.experiment]
-
-    def __call__(self, cell: Cell) -> bool:
-        return (
-            self.variant in (None, cell.variant) and self.seed in (None, cell.seed) and self.name in (None, cell.name)
-        )
-
-
-def _chosen(plan: Plan, stage: str, wanted: _Wanted, *, doing: str) -> list[Cell]:
-    """List the wanted cells of a stage. Raises InputError that names some cells where there is none."""
-    experiments = wanted.experiments(plan.config, stage)
-    chosen = [cell for cell in plan.cells(experiments) if cell.stage == stage and wanted(cell)]
-    if not chosen:
-        known = ", ".join([str(cell) for cell in plan.cells() if cell.stage == stage][:8])
-        raise InputError(f"nothing to {doing} has these ids", remedy=f"there are: {known or 'none'}, …")
-    return chosen
-
-
-def _perform(configs: list[Path] | None, stage: str, wanted: _Wanted, force: bool, shard: str | None = None) -> None:
-    """Make the wanted cells of one stage, or a shard of each, leaving alone those whose files answer their recipe."""
-    from gauntlet.config import load
-    from gauntlet.pipeline.stages.outputs import sweep
-    from gauntlet.pipeline.stages.torchrun import is_one_of_several, launch
-    from gauntlet.pipeline.staleness import Plan, require_current_inputs
-
-    config = load(_paths(configs))
-    os.environ[SCRATCH] = config.execution.scratch
-    chosen = _chosen(Plan(config), stage, wanted, doing=stage)
-    if stage in ("figure", "table", "report") and not (stage == "figure" and wanted.name):
-        _warn_of_stale(Plan(config), chosen)
-    for cell in chosen:
-        plan = Plan(config)
-        if not force and plan.is_current(cell):
-            log.info("%s: up to date", cell)
-            sweep(cell)
-            continue
-        recipe = require_current_inputs(plan, cell)
-        processes = plan.experiment(cell.experiment).training_of(cell.variant).gpus if stage == "train" else 1
-        if processes > 1 and not is_one_of_several():
-            ids = ["--experiment", cell.experiment, "--variant", cell.variant, "--seed", str(cell.seed)]
-            again = ["--force"] if force else []
-            launch([stage, *map(str, _paths(configs)), *ids, *again], processes, where=str(cell))
-            continue
-        module = importlib.import_module(f"gauntlet.pipeline.stages.{stage}")
-        if shard is None:
-            module.run(plan, cell, recipe)
-        else:
-            module.run_shard(plan, cell, recipe, shard)
-
-
-def _warn_of_stale(plan: Plan, cells: Iterable[Cell]) -> None:
-    """Say that cells that show results are made from results that an edit has overtaken."""
-    read = dict.fromkeys(other for cell in cells for other in plan.upstream(cell))
-    if stale := [str(cell) for cell in plan.unfinished(read)]:
-        named = ", ".join(stale[:3]) + (", …" if len(stale) > 3 else "")
-        log.warning("made from what is stale: %s; `snakemake` makes it anew", named)
 
 
 def _limit_threads(threads: int | None) -> None:

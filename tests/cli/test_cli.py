@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from gauntlet.cli import app, main
 from tests.support import ROOT
-from tests.support.stub_outputs import CONFIG, finish_cells, plan_in, write_config
+from tests.support.stub_outputs import CONFIG, finish_cells, staleness_in, write_config
 
 STAGES = ("prepare", "train", "evaluate", "certify", "diagnose", "inspect", "aggregate", "figures", "tables", "report")
 
@@ -49,7 +49,7 @@ def test_check_counts_the_cells(monkeypatch, capsys):
     """`gauntlet check` counts the cells of a valid configuration and exits with 0."""
     code, out, _ = run(monkeypatch, capsys, "check", str(ROOT / "config.yaml"))
     assert code in (0, None)
-    assert re.fullmatch(r"digits: 12 train, \d+ evaluate, 3 certify, 12 diagnose\n", out)
+    assert re.fullmatch(r"digits: 12 train, \d+ evaluate, 3 certify, 12 diagnose, 4 inspect\n", out)
 
 
 @pytest.mark.parametrize("stage", ["check", *STAGES])
@@ -70,7 +70,7 @@ def test_unknown_ids_are_refused_with_the_existing_ones(monkeypatch, capsys, tmp
     write_config(tmp_path, CONFIG)
     code, _, err = run(monkeypatch, capsys, "train", "--variant", "softmaxx")
     assert code == 2
-    assert "nothing to train has these ids; there are: train small variant=softmax seed=0" in err
+    assert "no cell to train matches --variant softmaxx; available: train small variant=softmax seed=0" in err
 
 
 def test_a_missing_input_is_named_with_the_command_that_makes_it(monkeypatch, capsys, tmp_path):
@@ -91,7 +91,7 @@ def test_a_current_cell_is_left_alone(monkeypatch, capsys, tmp_path, caplog):
     with caplog.at_level("INFO"):
         for stage in STAGES:
             assert run(monkeypatch, capsys, stage)[0] in (0, None)
-    assert len(re.findall("up to date", caplog.text)) == len(list(plan_in(tmp_path).cells()))
+    assert len(re.findall("up to date", caplog.text)) == len(list(staleness_in(tmp_path).graph.cells()))
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
 
 
@@ -121,5 +121,5 @@ def test_results_of_an_older_configuration_are_reported(monkeypatch, capsys, tmp
     changed["experiments"]["small"]["attacks"]["pgd"]["steps"] = 4
     write_config(tmp_path, changed)
     run(monkeypatch, capsys, stage)
-    assert "made from what is stale: " in caplog.text
-    assert "`snakemake` makes it anew" in caplog.text
+    assert "made from stale results: " in caplog.text
+    assert "`snakemake` makes them anew" in caplog.text

@@ -6,21 +6,21 @@ import copy
 
 import pytest
 
-from gauntlet.config import Cell
 from gauntlet.config.schema import Config
 from gauntlet.core.errors import InputError
-from gauntlet.pipeline.staleness import Plan
-from tests.support.stub_outputs import CONFIG, plan_in, write_config
+from gauntlet.pipeline.staleness import Staleness
+from tests.support.cells import make_cell
+from tests.support.stub_outputs import CONFIG, staleness_in, write_config
 
 
-def shared_plan(folder, *, gpus=2, variant=None, execution=None, training=None) -> Plan:
-    """Return the plan of a configuration with several processes per training."""
+def shared_plan(folder, *, gpus=2, variant=None, execution=None, training=None) -> Staleness:
+    """Return the staleness of a configuration with several processes per training."""
     config = copy.deepcopy(CONFIG)
     config["execution"] = execution or {}
     config["experiments"]["small"]["training"] |= {"gpus": gpus, **(training or {})}
     config["experiments"]["small"]["variants"]["softmax"] |= variant or {}
     write_config(folder, config)
-    return plan_in(folder)
+    return staleness_in(folder)
 
 
 def test_the_number_of_processes_is_in_no_recipe(tmp_path, monkeypatch):
@@ -31,10 +31,10 @@ def test_the_number_of_processes_is_in_no_recipe(tmp_path, monkeypatch):
         shared_plan(tmp_path, gpus=4),
         shared_plan(tmp_path, gpus=1, variant={"training": {"gpus": 2}}),
     ]
-    for cell in (Cell("train", "small", "softmax", 0), Cell("report", "small")):
-        assert len({str(plan.outline(cell).as_dict()) for plan in plans}) == 1
-    assert plans[2].experiment("small").training_of("softmax").gpus == 2
-    assert plans[2].experiment("small").training_of("ecc").gpus == 1
+    for cell in (make_cell("train", "small", "softmax", 0), make_cell("report", "small")):
+        assert len({str(staleness.outline(cell).as_dict()) for staleness in plans}) == 1
+    assert plans[2].graph.experiment("small").training_of("softmax").gpus == 2
+    assert plans[2].graph.experiment("small").training_of("ecc").gpus == 1
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_a_training_that_cannot_be_distributed_is_refused(tmp_path, settings, me
     """`gauntlet check` refuses it with the reason; one process is accepted."""
     with pytest.raises(InputError, match=message):
         shared_plan(tmp_path, **settings)
-    assert isinstance(shared_plan(tmp_path, **settings, gpus=1).config, Config)
+    assert isinstance(shared_plan(tmp_path, **settings, gpus=1).graph.config, Config)
 
 
 def test_losses_of_batch_statistics_are_accepted(tmp_path):
     """Losses of batch statistics are accepted, since processes gather the outputs of the whole batch."""
-    plan = shared_plan(tmp_path)
-    assert plan.experiment("small").variants["lipschitz"].loss.name == "hkr"
+    staleness = shared_plan(tmp_path)
+    assert staleness.graph.experiment("small").variants["lipschitz"].loss.name == "hkr"

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from gauntlet.config import grid
 from gauntlet.config.loading import load
 from gauntlet.config.yaml_file import read_yaml
 from gauntlet.core.errors import InputError
+from gauntlet.pipeline.graph import Graph
 from gauntlet.registry import SOURCES
 from tests.support import ROOT
 
@@ -451,10 +451,12 @@ def test_the_slice_holds_all_training_settings(tmp_path):
 
 def test_the_grid_is_variants_times_seeds_times_attacks():
     """Each model meets every attack but a transfer from itself; Lipschitz models are certified."""
-    experiment = load([DEFAULT]).experiments["digits"]
-    assert len(list(grid.models("digits", experiment))) == 12
-    assert len(list(grid.evaluations("digits", experiment))) == 12 * len(experiment.attacks) - 3
-    assert {cell.variant for cell in grid.certificates("digits", experiment)} == {"lipschitz"}
+    config = load([DEFAULT])
+    cells = list(Graph(config).cells_of("digits"))
+    stages = [cell.stage.name for cell in cells]
+    assert stages.count("train") == 12
+    assert stages.count("evaluate") == 12 * len(config.experiments["digits"].attacks) - 3
+    assert {cell.variant for cell in cells if cell.stage.name == "certify"} == {"lipschitz"}
 
 
 def test_a_certificate_that_fits_no_variant_is_refused(tmp_path):
@@ -470,7 +472,8 @@ def test_a_transfer_from_every_variant_is_one_attack_per_source(tmp_path):
     experiment = config.experiments["digits"]
     named = [f"pgd_from_{variant}" for variant in experiment.variants]
     assert list(experiment.attacks) == ["fgsm", *named, "adaptive", "transfer", "spsa", "ddn", "noise"]
-    found = {(cell.variant, cell.name) for cell in grid.evaluations("digits", experiment) if "pgd_from_" in cell.name}
+    cells = Graph(config).cells_of("digits")
+    found = {(cell.variant, cell.name) for cell in cells if cell.name.startswith("pgd_from_")}
     assert found == {(v, f"pgd_from_{s}") for v in experiment.variants for s in experiment.variants if v != s}
     config = load([edited(tmp_path, (*D, "attacks", "pgd", "transfer_from"), ["ecc", "softmax"])])
     attack = config.experiments["digits"].attacks["pgd"]

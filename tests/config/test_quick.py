@@ -14,9 +14,9 @@ from gauntlet.config import load
 from gauntlet.config.quick import expanded, merged
 from gauntlet.core.errors import InputError
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.staleness import Plan
+from gauntlet.pipeline.graph import Graph
 from gauntlet.pipeline.status import collect_status
-from tests.support.stub_outputs import CONFIG, finish_cells, plan_in, write_config
+from tests.support.stub_outputs import CONFIG, finish_cells, staleness_in, write_config
 
 QUICK = {
     "seeds": [0],
@@ -32,6 +32,12 @@ def configuration(quick=QUICK, **more):
     config["experiments"]["small"]["quick"] = copy.deepcopy(quick)
     config["experiments"] |= more
     return config
+
+
+def data_cell(graph, experiment):
+    """Return the cell that stores an experiment's data set."""
+    (cell,) = [cell for cell in graph.cells([experiment]) if cell.stage.name == "prepare"]
+    return cell
 
 
 @pytest.fixture
@@ -82,7 +88,7 @@ def test_a_quick_form_is_an_experiment_of_its_own(folder):
 def test_a_quick_form_without_data_changes_shares_the_split(folder):
     """A quick form with the same data settings has no split of its own."""
     config = load([write_config(folder, configuration({"seeds": [0]}))])
-    assert len(Plan(config).datasets) == 1
+    assert len([cell for cell in Graph(config).cells() if cell.stage.name == "prepare"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -144,32 +150,32 @@ def test_neither_form_makes_the_other_stale(folder):
     finish_cells(folder)
     config = configuration({**QUICK, "training": {"epochs": 2}})
     write_config(folder, config)
-    assert {cell.experiment for cell in plan_in(folder).unfinished()} == {"small_quick"}
+    assert {cell.experiment for cell in staleness_in(folder).unfinished()} == {"small_quick"}
     write_config(folder, configuration())
-    assert plan_in(folder).unfinished() == []
+    assert staleness_in(folder).unfinished() == []
     config = configuration()
     config["experiments"]["small"]["attacks"]["ddn"]["steps"] = 4
     write_config(folder, config)
-    assert {cell.experiment for cell in plan_in(folder).unfinished()} == {"small"}
+    assert {cell.experiment for cell in staleness_in(folder).unfinished()} == {"small"}
 
 
 def test_no_cell_reads_the_other_forms_files(folder):
     """Cells of quick and full form read their own form's files only."""
-    plan = plan_in(folder)
-    for name in plan.config.experiments:
-        read = {maker for cell in plan.cells_of(name) for maker in plan.upstream(cell)}
+    staleness = staleness_in(folder)
+    for name in staleness.graph.config.experiments:
+        read = {maker for cell in staleness.graph.cells_of(name) for maker in staleness.graph.upstream(cell)}
         assert {maker.experiment for maker in read} == {name, ""}
-        assert {maker.name for maker in read if not maker.experiment} == {plan.data_cell(name).name}
+        assert {maker.name for maker in read if not maker.experiment} == {data_cell(staleness.graph, name).name}
 
 
 def test_status_lists_quick_forms_once_started_or_requested(folder):
     """A quick form is listed if its results folder exists or `quick` is requested."""
 
     def listed(**options):
-        return {status.cell.experiment for status in collect_status(plan_in(folder), **options).cells} - {""}
+        return {status.cell.experiment for status in collect_status(staleness_in(folder), **options).cells} - {""}
 
     assert listed() == {"small"}
-    assert len([s for s in collect_status(plan_in(folder)).cells if s.cell.stage == "prepare"]) == 1
+    assert len([s for s in collect_status(staleness_in(folder)).cells if s.cell.stage.name == "prepare"]) == 1
     assert listed(quick=True) == {"small", "small_quick"}
     paths.experiment_folder("small_quick").mkdir(parents=True)
     assert listed() == {"small", "small_quick"}
@@ -196,8 +202,8 @@ def test_a_stage_runs_a_quick_form_by_name_only(folder, caplog, arguments, wante
 def test_data_are_prepared_for_the_named_form(folder, caplog):
     """Data are chosen by experiment or data set; the default is the full form."""
     finish_cells(folder)
-    plan = plan_in(folder)
-    full, quick = (plan.data_cell(name).name for name in ("small", "small_quick"))
+    staleness = staleness_in(folder)
+    full, quick = (data_cell(staleness.graph, name).name for name in ("small", "small_quick"))
     for arguments, wanted in ([], full), (["--experiment", "small_quick"], quick), (["--dataset", quick], quick):
         caplog.clear()
         with caplog.at_level("INFO"):
@@ -209,6 +215,6 @@ def test_check_counts_both_forms(folder):
     """`gauntlet check` lists the cells of both forms."""
     out = CliRunner().invoke(app, ["check"]).output
     assert out.splitlines() == [
-        "small: 6 train, 24 evaluate, 2 certify, 6 diagnose",
-        "small_quick: 2 train, 6 evaluate, 1 certify, 2 diagnose",
+        "small: 6 train, 24 evaluate, 2 certify, 6 diagnose, 3 inspect",
+        "small_quick: 2 train, 6 evaluate, 1 certify, 2 diagnose, 2 inspect",
     ]

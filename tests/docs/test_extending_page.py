@@ -10,13 +10,13 @@ import yaml
 from typer.testing import CliRunner
 
 from gauntlet.cli import app
-from gauntlet.config.grid import Cell
 from gauntlet.core.parquet import read_table
 from gauntlet.pipeline import paths
 from gauntlet.registry import Registry
 from gauntlet.registry import registries as registry
 from gauntlet.registry.source_code import locate, module_file, syntax_tree
 from tests.support import ROOT
+from tests.support.cells import make_cell
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 REGISTRIES = {name: value for name, value in vars(registry).items() if isinstance(value, Registry)}
@@ -91,10 +91,10 @@ def test_the_examples_are_run(own):
     for stage in ("check", "prepare", "train", "evaluate", "certify"):
         gauntlet(stage)
     for variant in ("small", "parts", "sigmoid", "certified"):
-        assert len(read_table(paths.history(Cell("train", "own", variant, 0)))) == 2
-        rows = read_table(paths.samples(Cell("evaluate", "own", variant, 0, "signs")))
+        assert len(read_table(paths.history(make_cell("train", "own", variant, 0)))) == 2
+        rows = read_table(paths.samples(make_cell("evaluate", "own", variant, 0, "signs")))
         assert set(rows["status"].to_pylist()) <= {"adversarial", "robust", "already_wrong"}
-    radii = read_table(paths.samples(Cell("certify", "own", "certified", 0, "cube")))["radius"].to_pylist()
+    radii = read_table(paths.samples(make_cell("certify", "own", "certified", 0, "cube")))["radius"].to_pylist()
     assert max(radii) > 0
     gauntlet("aggregate")
     command = re.search(r"^    gauntlet (figures .*mine:.*)$", PAGE, flags=re.MULTILINE)[1]

@@ -100,7 +100,7 @@ def results(tmp_path_factory):
     plan = type(plan)(plan.experiment, plan.variants, plan.seeds, plan.attacks, (margin,))
     files = synthetic.write_evaluations(folder / "cells", plan, samples=60, errors={"pgd": 3, "ddn": 1})
     synthetic.combine(files, folder / "evaluations.parquet", design=plan)
-    cells = [synthetic.Cell("certify", plan.experiment, "lipschitz", seed, "lipschitz") for seed in plan.seeds]
+    cells = [synthetic.make_cell("certify", plan.experiment, "lipschitz", seed, "lipschitz") for seed in plan.seeds]
     certified = {cell: folder / f"certificate-{cell.seed}.parquet" for cell in cells}
     for cell, path in certified.items():
         # The made-up attacks in L∞ are small in L2, too.

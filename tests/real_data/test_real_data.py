@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet.config import grid, load
+from gauntlet.config import load
 from gauntlet.pipeline import paths
+from gauntlet.pipeline.graph import Graph
 from tests.support.workflow import link_workflow, planned_jobs, run_snakemake
 
 CONFIGS = sorted(Path(__file__).parent.glob("*.yaml"))
@@ -32,9 +33,11 @@ def test_one_command_makes_all_results_of_real_images(tmp_path, monkeypatch, con
     monkeypatch.chdir(tmp_path)
     link_workflow(tmp_path)
     run_snakemake(tmp_path)
-    name, experiment = next(iter(load([file]).experiments.items()))
+    config = load([file])
+    (name,) = config.experiments
+    evaluations = [cell for cell in Graph(config).cells_of(name) if cell.stage.name == "evaluate"]
     rows = pq.read_table(paths.evaluations(name)).to_pandas()
-    assert len(rows) == 200 * len(list(grid.evaluations(name, experiment)))
+    assert len(rows) == 200 * len(evaluations)
     assert (rows.clean_prediction == rows.label).mean() > ABOVE_CHANCE[name]
     assert (rows.status == "adversarial").any()
     assert planned_jobs(tmp_path) == {}

@@ -12,17 +12,17 @@ from safetensors.numpy import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gauntlet.config import Cell
 from gauntlet.core.parquet import read_table
 from gauntlet.core.tensors import read_header
 from gauntlet.learning.models.weights import load_model_manifest
 from gauntlet.learning.training.history import VOLATILE
 from gauntlet.pipeline import paths
 from gauntlet.registry import LOSSES
+from tests.support.cells import make_cell
 from tests.support.stub_outputs import write_config
 
-MODEL = Cell("train", "tiny", "softmax", 0)
-ATTACK = Cell("evaluate", "tiny", "softmax", 0, "pgd")
+MODEL = make_cell("train", "tiny", "softmax", 0)
+ATTACK = make_cell("evaluate", "tiny", "softmax", 0, "pgd")
 
 CONFIG = {
     "experiments": {

@@ -9,11 +9,10 @@ from pathlib import Path
 import yaml
 
 from gauntlet.config import load
-from gauntlet.config.grid import Cell
 from gauntlet.core.files import write_json, write_text
 from gauntlet.core.provenance.recipes import digest_mark, mark
-from gauntlet.pipeline import paths
-from gauntlet.pipeline.staleness import Plan
+from gauntlet.pipeline.stage import Cell
+from gauntlet.pipeline.staleness import Staleness
 
 CONFIG = {
     "experiments": {
@@ -45,9 +44,9 @@ def write_config(folder: Path, config: dict) -> Path:
     return file
 
 
-def plan_in(folder: Path) -> Plan:
-    """Plan the configuration of a folder, which must be the current one, with nothing remembered."""
-    return Plan(load([folder / "config.yaml"]))
+def staleness_in(folder: Path) -> Staleness:
+    """Staleness the configuration of a folder, which must be the current one, with nothing remembered."""
+    return Staleness.of(load([folder / "config.yaml"]))
 
 
 def finish_cells(folder: Path, *, content: str = "", only: list[Cell] | None = None) -> None:
@@ -55,20 +54,20 @@ def finish_cells(folder: Path, *, content: str = "", only: list[Cell] | None = N
 
     `content` is what the files hold beyond their marks; the same content has the same digest.
     """
-    wanted = list(plan_in(folder).cells()) if only is None else only
+    wanted = list(staleness_in(folder).graph.cells()) if only is None else only
     for _, cells in itertools.groupby(wanted, key=lambda cell: cell.stage):
-        plan = plan_in(folder)
+        staleness = staleness_in(folder)
         for cell in cells:
-            if not plan.is_current(cell):
-                finish_cell(plan, cell, content)
+            if not staleness.is_current(cell):
+                finish_cell(staleness, cell, content)
 
 
-def finish_cell(plan: Plan, cell: Cell, content: str = "") -> None:
+def finish_cell(staleness: Staleness, cell: Cell, content: str = "") -> None:
     """Write the files of one cell."""
-    recipe = plan.recipe(cell)
+    recipe = staleness.recipe(cell)
     assert recipe is not None, f"{cell} is made before what it reads"
     digest = hashlib.sha256(f"{cell}{content}".encode()).hexdigest()
-    for path in reversed(paths.products(cell)):
+    for path in reversed(cell.outputs):
         if path.suffix == ".json":
             write_json(path, {"digest": f"sha256:{digest}"})
         else:

@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 from safetensors.numpy import save_file
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.parquet import write_table
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
+from gauntlet.pipeline.stage import Cell
 from gauntlet.reporting.aggregation import AttackDesign, CertificateDesign, ExperimentDesign, combine, summarize
 from gauntlet.reporting.figures.inputs import InspectionFile
 from gauntlet.robustness.inspection.arrays import InspectedArray, array_table
+from tests.support.cells import make_cell
 
 NORMS = ("l0", "l1", "l2", "linf")
 VARIANTS = ("softmax", "ecc", "hydra_ecc", "lipschitz")
@@ -56,7 +57,7 @@ def certificates_of(variants: Sequence[str]) -> tuple[CertificateDesign, ...]:
 
 def cells(of: ExperimentDesign) -> list[Cell]:
     """List the evaluation cells of a plan."""
-    return [Cell("evaluate", of.experiment, *key) for key in of.cells()]
+    return [make_cell("evaluate", of.experiment, *key) for key in of.cells()]
 
 
 def evaluation(
@@ -210,19 +211,19 @@ def write_experiment(
     examples: dict[tuple[str, int, str], Path] = {}
     for variant in of.variants:
         for seed in of.seeds:
-            training = Cell("train", of.experiment, variant, seed)
+            training = make_cell("train", of.experiment, variant, seed)
             histories[variant, seed] = folder / "histories" / variant / f"{seed}.parquet"
             write_table(histories[variant, seed], history(training), {})
             for one in of.certificates:
                 if variant in one.variants:
-                    cell = Cell("certify", of.experiment, variant, seed, one.name)
+                    cell = make_cell("certify", of.experiment, variant, seed, one.name)
                     certified[cell] = folder / "certificates" / variant / f"{one.name}-{seed}.parquet"
                     make = smoothed if one.certifies == "smoothed" else certificate
                     write_table(certified[cell], make(cell, samples=samples), {})
             for attack in of.attacks:
                 path = folder / "examples" / variant / str(seed) / f"{attack.name}.safetensors"
                 examples[variant, seed, attack.name] = path
-                _write_examples(path, Cell("evaluate", of.experiment, variant, seed, attack.name), attack, samples)
+                _write_examples(path, make_cell("evaluate", of.experiment, variant, seed, attack.name), attack, samples)
     if certified:
         combine(certified, folder / "certificates.parquet", design=of)
     return Experiment(

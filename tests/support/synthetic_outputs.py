@@ -8,18 +8,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.files import write_bytes, write_json, write_text
 from gauntlet.core.parquet import write_table
 from gauntlet.core.provenance.digests import digest_json
 from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark, mark
 from gauntlet.core.provenance.run_metadata import Stopwatch
-from gauntlet.pipeline import paths
-from gauntlet.pipeline.staleness import Plan
+from gauntlet.pipeline.stage import Cell
+from gauntlet.pipeline.staleness import Staleness
 from gauntlet.reporting.aggregation import AttackDesign
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from tests.support import synthetic
-from tests.support.stub_outputs import plan_in
+from tests.support.stub_outputs import staleness_in
 
 STAGE_SECONDS = {"prepare": 2.0, "train": 600.0, "evaluate": 60.0, "certify": 5.0, "diagnose": 3.0}
 
@@ -45,24 +44,24 @@ SMALL = {
 
 def finish_cells(folder: Path) -> None:
     """Make, in order, every cell that is not current."""
-    for cell in list(plan_in(folder).cells()):
-        plan = plan_in(folder)
-        if not plan.is_current(cell):
-            finish_cell(plan, cell)
+    for cell in list(staleness_in(folder).graph.cells()):
+        staleness = staleness_in(folder)
+        if not staleness.is_current(cell):
+            finish_cell(staleness, cell)
 
 
-def finish_cell(plan: Plan, cell: Cell, content: str = "") -> None:
+def finish_cell(staleness: Staleness, cell: Cell, content: str = "") -> None:
     """Write the files of one cell as its stage would."""
-    recipe = plan.recipe(cell)
+    recipe = staleness.recipe(cell)
     assert recipe is not None
     made = {**recipe.metadata(), **Stopwatch().run_metadata()}
-    made["gauntlet.seconds"] = str(STAGE_SECONDS.get(cell.stage, 1.0))
+    made["gauntlet.seconds"] = str(STAGE_SECONDS.get(cell.stage.name, 1.0))
     digest = digest_json([str(cell), content])
-    for path in reversed(paths.products(cell)):
+    for path in reversed(cell.outputs):
         if path.suffix == ".json":
             write_json(path, {"digest": f"sha256:{digest}"})
         elif path.suffix == ".parquet":
-            write_table(path, stage_table(plan, cell, path), made)
+            write_table(path, stage_table(staleness, cell, path), made)
         elif path.suffix == ".safetensors":
             header = {**made, DIGEST_KEY: digest_mark(digest)}
             write_bytes(path, empty_safetensors(header))
@@ -76,17 +75,17 @@ def empty_safetensors(metadata: dict[str, str]) -> bytes:
     return len(header).to_bytes(8, "little") + header
 
 
-def stage_table(plan: Plan, cell: Cell, path: Path) -> pa.Table:
+def stage_table(staleness: Staleness, cell: Cell, path: Path) -> pa.Table:
     """Draw the rows of a cell that is evaluated or certified; of others something."""
-    if cell.stage == "evaluate":
-        attack = plan.experiment(cell.experiment).attacks[cell.name]
+    if cell.stage.name == "evaluate":
+        attack = staleness.graph.experiment(cell.experiment).attacks[cell.name]
         planned = AttackDesign(cell.name, attack.norm, attack.epsilons)
         return synthetic.evaluation(cell, planned, samples=20)
-    if cell.stage == "certify":
+    if cell.stage.name == "certify":
         drawn = synthetic.certificate(cell, samples=20)
         small = pc.multiply(drawn["radius"], pa.scalar(0.01, pa.float32()))
         return drawn.set_column(drawn.schema.get_field_index("radius"), drawn.schema.field("radius"), small)
-    if cell.stage == "diagnose":
+    if cell.stage.name == "diagnose":
         found = [
             Measurement.share("zero_gradients", None, [3], 20, "as forged"),
             Measurement.share("unbounded_budget", "linf", [], 20, "fooled"),

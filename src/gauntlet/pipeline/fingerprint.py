@@ -28,9 +28,14 @@ INFRASTRUCTURE = (
     "gauntlet.core.provenance",
     "gauntlet.core.signals",
     "gauntlet.learning.training.checkpoints",
-    "gauntlet.pipeline.cluster.lock",
+    "gauntlet.pipeline.cluster",
+    "gauntlet.pipeline.graph",
     "gauntlet.pipeline.paths",
-    "gauntlet.pipeline.slices",
+    "gauntlet.pipeline.predict",
+    "gauntlet.pipeline.run_stage",
+    "gauntlet.pipeline.stage",
+    "gauntlet.pipeline.stages.catalog",
+    "gauntlet.pipeline.stages.components",
     "gauntlet.pipeline.stages.outputs",
     "gauntlet.pipeline.stages.torchrun",
     "gauntlet.pipeline.staleness",
@@ -38,6 +43,8 @@ INFRASTRUCTURE = (
     "gauntlet.registry",
     "gauntlet.robustness.evaluation.partial_results",
 )
+
+_STAGES = "gauntlet.pipeline.stages."
 
 
 def fingerprint(roots: Iterable[str]) -> Mapping[str, str]:
@@ -159,4 +166,7 @@ def _is_own(module: str) -> bool:
 
 def _left_out(module: str) -> bool:
     # The package's own __init__ only re-exports; following it would make every cell use everything.
-    return module == "gauntlet" or any(module == name or module.startswith(f"{name}.") for name in INFRASTRUCTURE)
+    # What a declaration decides is in the recipe itself: the slice, the inputs, the modules.
+    if module == "gauntlet" or (module.startswith(_STAGES) and module.endswith(".declaration")):
+        return True
+    return any(module == name or module.startswith(f"{name}.") for name in INFRASTRUCTURE)

@@ -1,6 +1,6 @@
-"""Where every artefact lives, as a pure function of its ids, relative to the folder a run works in.
+"""Paths of every artifact, as pure functions of its ids, relative to the working folder of a run.
 
-The functions are cached: a plan of ten thousand cells asks for each path several times.
+The functions are cached: a graph of ten thousand cells asks for each path several times.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from gauntlet.config.datasets import Dataset
-from gauntlet.config.grid import Cell
 from gauntlet.core.provenance.digests import digest_json
+from gauntlet.pipeline.stage import Cell
 
 DATA = Path("data")
 RESULTS = Path("results")
@@ -24,7 +24,7 @@ TABLE_FILES = ("table.tex", "macros.tex", "table.md", "table.csv")
 
 
 def dataset_id(dataset: Dataset) -> str:
-    """Name a stored split after its source and everything that decides its bytes."""
+    """Return the name of a stored data set: its source and a digest of everything that decides its bytes."""
     readable = re.sub(r"[^a-z0-9_]+", "-", dataset.source.name.lower())
     named = dataset.source.options.get("name")
     if isinstance(named, str):
@@ -34,7 +34,7 @@ def dataset_id(dataset: Dataset) -> str:
 
 @cache
 def data_folder(dataset: str) -> Path:
-    """The stored split of a data set: one safetensors file a split and a manifest."""
+    """A stored data set: one safetensors file per split and a manifest."""
     return DATA / dataset
 
 
@@ -45,7 +45,7 @@ def data_file(dataset: str, split: str) -> Path:
 
 @cache
 def data_manifest(dataset: str) -> Path:
-    """What stands for a stored split in the graph: small, and the same whenever its bytes are."""
+    """The manifest that represents a stored data set in the graph: small, and the same whenever the data are."""
     return data_folder(dataset) / "manifest.json"
 
 
@@ -57,7 +57,7 @@ def experiment_folder(experiment: str) -> Path:
 
 @cache
 def model_folder(cell: Cell) -> Path:
-    """A trained network: weights, manifest, history."""
+    """The trained network of a cell's variant and seed: weights, manifest, history."""
     return experiment_folder(cell.experiment) / "models" / f"variant={cell.variant}" / f"seed={cell.seed}"
 
 
@@ -69,7 +69,7 @@ def model_weights(cell: Cell) -> Path:
 
 @cache
 def model_manifest(cell: Cell) -> Path:
-    """What stands for a trained network in the graph."""
+    """The manifest that represents a trained network in the graph."""
     return model_folder(cell) / "manifest.json"
 
 
@@ -80,57 +80,30 @@ def history(cell: Cell) -> Path:
 
 
 @cache
+def cell_file(cell: Cell, folder: str, name: str) -> Path:
+    """A file of a cell that belongs to one model: `folder` in the experiment's, then a folder for each id."""
+    parts = [f"variant={cell.variant}", f"seed={cell.seed}", *([f"{cell.stage.key}={cell.name}"] if cell.name else [])]
+    return experiment_folder(cell.experiment).joinpath(folder, *parts, name)
+
+
 def samples(cell: Cell) -> Path:
     """One row per sample of an attack or a certificate on one model."""
-    folder, key = {"evaluate": ("evaluations", "attack"), "certify": ("certificates", "certificate")}[cell.stage]
-    model = experiment_folder(cell.experiment) / folder / f"variant={cell.variant}" / f"seed={cell.seed}"
-    return model / f"{key}={cell.name}" / "samples.parquet"
+    return cell.outputs[0]
 
 
-@cache
 def examples(cell: Cell) -> Path:
     """The adversarial images kept of one attack on one model."""
     return samples(cell).with_name("examples.safetensors")
 
 
-@cache
 def probes(cell: Cell) -> Path:
-    """What the probes of one model measured."""
-    folder = experiment_folder(cell.experiment) / "diagnostics"
-    return folder / f"variant={cell.variant}" / f"seed={cell.seed}" / "probes.parquet"
+    """Measurements of the probes of one model."""
+    return cell_file(cell, "diagnostics", "probes.parquet")
 
 
-@cache
 def inspection(cell: Cell) -> Path:
-    """What the parts of one model compute, as arrays for figures."""
-    folder = experiment_folder(cell.experiment) / "inspections"
-    return folder / f"variant={cell.variant}" / f"seed={cell.seed}" / "inspection.parquet"
-
-
-@cache
-def products(cell: Cell) -> tuple[Path, ...]:
-    """Every file that a cell makes. The first is the one that says what made it, and is written last."""
-    match cell.stage:
-        case "prepare":
-            return (*(data_file(cell.name, split) for split in SPLITS), data_manifest(cell.name))
-        case "train":
-            return model_weights(cell), model_manifest(cell), history(cell)
-        case "evaluate":
-            return samples(cell), examples(cell)
-        case "certify":
-            return (samples(cell),)
-        case "diagnose":
-            return (probes(cell),)
-        case "inspect":
-            return (inspection(cell),)
-        case "aggregate":
-            return tuple(aggregates(cell.experiment))
-        case "figure":
-            return tuple(figure(cell.experiment, cell.name, suffix) for suffix in FIGURE_FORMATS)
-        case "table":
-            return tuple(paper_table(cell.experiment, name) for name in TABLE_FILES)
-        case "report":
-            return (report(cell.experiment),)
+    """Arrays that the parts of one model compute, for figures."""
+    return cell_file(cell, "inspections", "inspection.parquet")
 
 
 def evaluations(experiment: str) -> Path:
@@ -154,12 +127,12 @@ def attacks(experiment: str) -> Path:
 
 
 def comparisons(experiment: str) -> Path:
-    """All pairs of variants wherever accuracy is stated: differences with intervals and p-values."""
+    """Comparisons of all pairs of variants: differences with intervals and p-values."""
     return experiment_folder(experiment) / "comparisons.parquet"
 
 
 def origins(experiment: str) -> Path:
-    """What made every model, attack, certificate and probe of an experiment."""
+    """Origins of every model, attack, certificate and probe of an experiment: recipe, inputs, commit, time."""
     return experiment_folder(experiment) / "origins.parquet"
 
 
@@ -179,12 +152,12 @@ def diagnostics(experiment: str) -> Path:
 
 
 def counterexamples(experiment: str) -> Path:
-    """Samples that an attack fools nearer than their certificate allows; there is no such file when all is well."""
+    """Samples that an attack fools within their certified radius; the file exists only if there are any."""
     return experiment_folder(experiment) / "counterexamples.parquet"
 
 
 def aggregates(experiment: str) -> list[Path]:
-    """Every file that aggregation makes; the summary says what made them all."""
+    """Every file that aggregation makes; the summary records what made them all."""
     tables = [table(experiment, suffix) for suffix in ("csv", "md")]
     rows = [evaluations(experiment), certificates(experiment)]
     others = [attacks(experiment), certified(experiment), comparisons(experiment), diagnostics(experiment)]
@@ -206,19 +179,19 @@ def report(experiment: str) -> Path:
     return experiment_folder(experiment) / "report.html"
 
 
-def partial(cell: Cell, string: str) -> Path:
-    """What an unfinished making of a cell keeps to go on from: beside its files, and of one recipe only."""
-    return products(cell)[0].parent / f".partial-{string.removeprefix('sha256:')[:16]}"
+def partial(cell: Cell, recipe: str) -> Path:
+    """The folder of partial results of an unfinished cell, next to its files; of one recipe only."""
+    return cell.outputs[0].parent / f".partial-{recipe.removeprefix('sha256:')[:16]}"
 
 
 def log(cell: Cell) -> Path:
     """The log of a cell's last attempt."""
-    ids = [cell.stage, cell.variant, str(cell.seed) if cell.variant else "", cell.name]
+    ids = [cell.stage.name, cell.variant, str(cell.seed) if cell.variant else "", cell.name]
     return LOGS / (cell.experiment or "data") / (".".join(part for part in ids if part) + ".log")
 
 
 def prediction(cell: Cell) -> Path:
-    """How long a cell will probably take, measured on a few samples."""
+    """The predicted duration of a cell, measured on a few samples."""
     return log(cell).with_suffix(".predicted.json")
 
 

@@ -66,8 +66,11 @@ def tables_from_results(evaluations: Path, folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
-def report_from_results(evaluations: Path, out: Path) -> None:
-    """Write the page, with all figures for which the files suffice. Raises as `draw_from_results` does."""
+def report_from_results(evaluations: Path, out: Path) -> list[Path]:
+    """Write the page, with all figures for which the files suffice; returns its path.
+
+    Raises as `draw_from_results` does.
+    """
     if out.is_dir():
         raise InputError("is a folder", where=str(out), remedy="name a file, such as report.html")
     with _inputs(evaluations) as inputs, tempfile.TemporaryDirectory() as scratch:
@@ -77,6 +80,7 @@ def report_from_results(evaluations: Path, out: Path) -> None:
         }
         write_report(out, inputs, figures=drawn)
     remove_leftovers(out)
+    return [out]
 
 
 def _require_folder(folder: Path) -> None:

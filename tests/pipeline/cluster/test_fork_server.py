@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet.config import Cell
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster import fork_server
 from gauntlet.pipeline.cluster.fork_server import SERVER_VARIABLE
+from tests.support.cells import make_cell
 from tests.support.output_digests import digests
 from tests.support.stub_outputs import write_config
 from tests.support.workflow import TINY, link_workflow
@@ -126,7 +126,7 @@ def test_a_fork_writes_the_bytes_of_a_separate_process(trained, job):
         assert attack(trained, name).wait() == 0
     own = digests(trained)
     for name in ("pgd", "nothing"):
-        paths_of = [trained / path for path in paths.products(Cell("evaluate", "small", "softmax", 0, name))]
+        paths_of = [trained / path for path in make_cell("evaluate", "small", "softmax", 0, name).outputs]
         before = [path.stat().st_mtime_ns for path in paths_of]
         asked = attack(trained, name, **job)
         assert asked.wait() == 0
@@ -242,7 +242,7 @@ def job_of(folder, *attacks):
 def forget(folder, *attacks):
     """Remove the outputs of some attacks."""
     for name in attacks:
-        paths_of = paths.products(Cell("evaluate", "small", "softmax", 0, name))
+        paths_of = make_cell("evaluate", "small", "softmax", 0, name).outputs
         for path in (folder / path for path in paths_of):
             path.unlink(missing_ok=True)
     return paths_of[0]
@@ -255,8 +255,11 @@ def test_one_cell_of_a_job_fails_and_the_others_are_made(trained):
     log = (trained / "job.log").read_text()
     assert log.count("Building DAG of jobs") == 1
     for name, made in (("raising", False), ("dying", False), ("nothing", True)):
-        assert (trained / paths.samples(Cell("evaluate", "small", "softmax", 0, name))).exists() == made
-    assert "RuntimeError: odd" in (trained / paths.log(Cell("evaluate", "small", "softmax", 0, "raising"))).read_text()
+        assert (trained / paths.samples(make_cell("evaluate", "small", "softmax", 0, name))).exists() == made
+    assert (
+        "RuntimeError: odd"
+        in (trained / paths.log(make_cell("evaluate", "small", "softmax", 0, "raising"))).read_text()
+    )
 
 
 @pytest.mark.parametrize(("others", "forked"), [((), False), (("raising",), True)])
@@ -277,7 +280,7 @@ def test_a_cell_that_shares_its_job_is_a_fork(trained, others, forked):
 def test_a_job_waits_for_files_that_are_visible_late(trained):
     """Only the manifest of the weights is visible for a while, as on another node's file system."""
     wanted = forget(trained, "nothing")
-    weights = trained / paths.model_weights(Cell("train", "small", "softmax", 0))
+    weights = trained / paths.model_weights(make_cell("train", "small", "softmax", 0))
     weights.rename(trained / "late")
     job = job_of(trained, "nothing")
     deadline_s = time.monotonic() + 60

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from gauntlet.config import Cell
 from gauntlet.config.schema import Execution
 from gauntlet.core.errors import InputError
 from gauntlet.pipeline.cluster import partitions
 from gauntlet.pipeline.cluster.partitions import PARTITIONS_VARIABLE, Partition, list_partitions, parse_minutes
 from gauntlet.pipeline.cluster.queue import Job, dependency_option
 from gauntlet.pipeline.cluster.resources import JobResources
+from tests.support.cells import make_cell
 
-TRAIN = Cell("train", "small", "softmax", 0)
-ATTACK = Cell("evaluate", "small", "softmax", 0, "pgd")
-TABLE = Cell("aggregate", "small")
+TRAIN = make_cell("train", "small", "softmax", 0)
+ATTACK = make_cell("evaluate", "small", "softmax", 0, "pgd")
+TABLE = make_cell("aggregate", "small")
 SINFO = "cpu*|up|90|2-00:00:00|(null)\nfew|up|2|1:00:00|gpu:a100:4\nmany|up|5|30:00|gpu:v100:2(S:0-1),tmp:1\nmany|up|9|30:00|(null)\nold|drain|9|infinite|gpu:k80:2"  # noqa: E501
 
 
@@ -69,7 +69,7 @@ def test_only_stages_on_models_request_a_gpu(execution, gpu, partition):
 
 def test_a_distributed_training_requests_a_gpu_per_process():
     """It has its own job however short it is, and requests none on a cluster without GPUs."""
-    shared = {"gpus": lambda cell: 4 if cell.stage == "train" else 1, "seconds": lambda cell: 1.0}
+    shared = {"gpus": lambda cell: 4 if cell.stage.name == "train" else 1, "seconds": lambda cell: 1.0}
     assert allocation(**shared).of(TRAIN, 1).gpu == 4
     assert allocation(**shared).of(ATTACK, 1).gpu == 1
     assert allocation({"device": "cpu"}, **shared).of(TRAIN, 1).gpu == 0
@@ -110,9 +110,9 @@ def test_cells_of_a_shared_job_request_at_most_the_limit():
     """The times of cells are added."""
     shared = allocation(seconds=lambda cell: 240.0, group_sizes={"cells": 8})
     assert shared.of(ATTACK, 1).runtime == 30 // 8
-    assert shared.of(Cell("report", "small"), 1).runtime == 18
+    assert shared.of(make_cell("report", "small"), 1).runtime == 18
     short = (Partition("cpu", 3, is_default=True, max_minutes=60),)
-    assert allocation(there=short).of(Cell("report", "small"), 1).runtime == 5
+    assert allocation(there=short).of(make_cell("report", "small"), 1).runtime == 5
 
 
 def test_time_follows_known_durations_and_shards():
@@ -126,7 +126,7 @@ def test_cells_known_to_be_short_share_jobs():
     """Cells of unknown duration, shards, preparation and aggregation have their own jobs."""
     short = allocation(seconds=lambda cell: 20.0)
     assert [short.group(cell) for cell in (TRAIN, ATTACK, TABLE)] == ["trainings", "cells", None]
-    assert short.group(Cell("figure", "small", name="robust_accuracy")) == "figures"
+    assert short.group(make_cell("figure", "small", name="robust_accuracy")) == "figures"
     assert allocation().group(ATTACK) is None
     assert allocation({"cluster": {"minutes": 5}}).group(ATTACK) == "cells"
     assert allocation(seconds=lambda cell: 20.0, shards=lambda cell: 2).group(ATTACK) is None

@@ -173,7 +173,7 @@ def test_without_slurm_or_with_a_wrong_configuration_nothing_is_submitted(tmp_pa
         done = run(*arguments)
         assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     done = run("--status", "--cancel")
-    assert (done.returncode, "stand alone" in done.stderr) == (2, True)
+    assert (done.returncode, "take no other argument" in done.stderr) == (2, True)
     assert run("--status").stdout == "no controller was submitted from this folder\n"
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from tests.support.output_digests import digests
 from tests.support.slurm.run import ProductionCounter, Run
-from tests.support.stub_outputs import plan_in, write_config
+from tests.support.stub_outputs import staleness_in, write_config
 from tests.support.workflow import ROOT, TINY, link_workflow
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
@@ -40,12 +40,12 @@ def broken(model, x, y, *, epsilon):
 
 def cells_in(folder):
     with chdir(folder):
-        return list(plan_in(folder).cells())
+        return list(staleness_in(folder).graph.cells())
 
 
 def is_finished(folder):
     with chdir(folder):
-        return not plan_in(folder).unfinished()
+        return not staleness_in(folder).unfinished()
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_a_job_that_always_fails_is_retried_and_named(slurm, tmp_path, monkeypat
     limits = [job.minutes for job in run.jobs("cells")]
     retries = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["retries"]
     assert limits == [limits[0] * 2**attempt for attempt in range(retries + 1)]
-    unmade = {(cell.stage, cell.name) for cell, count in made.counts.items() if not count}
+    unmade = {(cell.stage.name, cell.name) for cell, count in made.counts.items() if not count}
     assert unmade == {("evaluate", "broken"), ("aggregate", "")}
     assert max(made.counts.values()) == 1, "what was finished in a job that failed is not done again"
     status = subprocess.run([sys.executable, "-m", "gauntlet", "status"], cwd=folder, capture_output=True, text=True)

@@ -1,21 +1,19 @@
-"""Staleness: each edit against the cells that the plan would make again."""
+"""Staleness: each edit against the cells that the staleness would make again."""
 
 from __future__ import annotations
 
 import copy
 import os
-import re
 import shutil
 import time
 
 import pytest
 
-from gauntlet.config import Cell
 from gauntlet.core.errors import GauntletError
 from gauntlet.pipeline import fingerprint, paths
-from gauntlet.pipeline.staleness import State, require_current_inputs
-from tests.support import ROOT
-from tests.support.stub_outputs import CONFIG, finish_cell, finish_cells, plan_in, write_config
+from gauntlet.pipeline.staleness import State
+from tests.support.cells import make_cell
+from tests.support.stub_outputs import CONFIG, finish_cell, finish_cells, staleness_in, write_config
 
 E = "small"
 
@@ -33,7 +31,7 @@ def folder(tmp_path, monkeypatch):
 
 def unfinished(folder):
     """Return the cells that a run would make: stage, variant, seed, name."""
-    return {(cell.stage, cell.variant, cell.seed, cell.name) for cell in plan_in(folder).unfinished()}
+    return {(cell.stage.name, cell.variant, cell.seed, cell.name) for cell in staleness_in(folder).unfinished()}
 
 
 def changed(folder, edit):
@@ -61,6 +59,11 @@ def downstream(cells, *, all_figures=False):
         *(("figure", "", 0, figure) for figure in figures)
     }
     return set(cells) | ends
+
+
+def figures_in(folder):
+    """List the figures of the small experiment."""
+    return [cell.name for cell in staleness_in(folder).graph.cells_of(E) if cell.stage.name == "figure"]
 
 
 def every(stage, **ids):
@@ -201,16 +204,16 @@ def test_a_title_is_in_every_figure(folder):
 
 def test_a_figure_that_has_nothing_to_show_is_no_cell(folder):
     """One variant has no paired figure, and no transfer no transfer matrix."""
-    assert ("paired_budgets" in plan_in(folder).figures(E), "transfer_matrix" in plan_in(folder).figures(E)) == (1, 0)
+    assert ("paired_budgets" in figures_in(folder), "transfer_matrix" in figures_in(folder)) == (1, 0)
     changed(folder, lambda one, _: one.update(variants={"softmax": {"model": "cnn"}}, certificates={}))
-    assert "paired_budgets" not in plan_in(folder).figures(E)
+    assert "paired_budgets" not in figures_in(folder)
 
 
 def test_negatives_decide_the_inspection_of_their_variants(folder, monkeypatch):
     """Their figure and their module concern variants with negatives only."""
     sigmoid = {"model": {"name": "cnn", "head": "sigmoid"}, "loss": "sigmoid_bce"}
     changed(folder, lambda one, _: one["variants"].update(ecc={**sigmoid, "training": {"negatives": "overlay"}}))
-    assert "negative_examples" in plan_in(folder).figures(E)
+    assert "negative_examples" in figures_in(folder)
     finish_cells(folder)
     change_module_hash(monkeypatch, "gauntlet.learning.data.negatives.overlay")
     drawn = {("figure", "", 0, "negative_examples")}
@@ -223,10 +226,10 @@ def test_negatives_decide_the_inspection_of_their_variants(folder, monkeypatch):
 def test_settings_of_negatives_decide_their_inspection(folder, change):
     """This holds even if the weights would be equal."""
     sigmoid = {"model": {"name": "cnn", "head": "sigmoid"}, "loss": "sigmoid_bce"}
-    cell, recipes = Cell("inspect", E, "ecc", 0), []
+    cell, recipes = make_cell("inspect", E, "ecc", 0), []
     for training in ({"negatives": "overlay"}, {"negatives": "overlay", **change}):
         changed(folder, lambda one, _, own=training: one["variants"].update(ecc={**sigmoid, "training": own}))
-        recipes.append(plan_in(folder).outline(cell))
+        recipes.append(staleness_in(folder).outline(cell))
     assert recipes[0].slice != recipes[1].slice
 
 
@@ -247,9 +250,9 @@ def test_without_diagnostics_or_attacks_nothing_is_probed(folder):
     """Turning diagnostics off makes only results stale; without attacks there are no probes."""
     changed(folder, lambda one, _: one.update(diagnostics={"enabled": False}))
     assert unfinished(folder) == downstream(set())
-    assert not any(cell.stage == "diagnose" for cell in plan_in(folder).cells())
+    assert not any(cell.stage.name == "diagnose" for cell in staleness_in(folder).graph.cells())
     changed(folder, lambda one, _: one.pop("attacks"))
-    assert not any(cell.stage == "diagnose" for cell in plan_in(folder).cells())
+    assert not any(cell.stage.name == "diagnose" for cell in staleness_in(folder).graph.cells())
 
 
 def test_a_renamed_attack_is_run_again(folder):
@@ -324,7 +327,14 @@ def test_an_edit_of_inspection(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "module", ["gauntlet.cli", "gauntlet.pipeline.paths", "gauntlet.pipeline.staleness", "gauntlet.core.errors"]
+    "module",
+    [
+        "gauntlet.cli",
+        "gauntlet.pipeline.paths",
+        "gauntlet.pipeline.staleness",
+        "gauntlet.pipeline.stages.train.declaration",
+        "gauntlet.core.errors",
+    ],
 )
 def test_an_edit_of_planning_modules(folder, monkeypatch, module):
     """Modules that decide only where and whether cells run make no cell stale."""
@@ -343,33 +353,33 @@ def change_module_hash(monkeypatch, module):
 
 def test_the_same_data_again_changes_nothing_downstream(folder):
     """Data prepared again to the same bytes make no other cell stale."""
-    data = next(cell for cell in plan_in(folder).cells() if cell.stage == "prepare")
-    for path in paths.products(data):
+    data = next(cell for cell in staleness_in(folder).graph.cells() if cell.stage.name == "prepare")
+    for path in data.outputs:
         path.unlink()
     assert ("prepare", "", 0, data.name) in unfinished(folder)
-    finish_cell(plan_in(folder), data)
+    finish_cell(staleness_in(folder), data)
     assert unfinished(folder) == set()
-    finish_cell(plan_in(folder), data, "other pixels")
+    finish_cell(staleness_in(folder), data, "other pixels")
     assert every("train") | every("evaluate") <= unfinished(folder)
 
 
 def test_the_same_model_again_changes_nothing_downstream(folder):
     """A model trained again to the same weights makes no other cell stale; other weights do."""
-    model = Cell("train", E, "ecc", 0)
-    finish_cell(plan_in(folder), model)
+    model = make_cell("train", E, "ecc", 0)
+    finish_cell(staleness_in(folder), model)
     assert unfinished(folder) == set()
-    finish_cell(plan_in(folder), model, "other weights")
+    finish_cell(staleness_in(folder), model, "other weights")
     measured = {cell for cell in MEASURED if cell[1:3] == ("ecc", 0)}
     assert unfinished(folder) == downstream(measured, all_figures=True)
 
 
 def test_a_deleted_file_is_made_again_with_its_dependents(folder):
     """This holds for each file of each cell."""
-    for cell in list(plan_in(folder).cells()):
-        for path in paths.products(cell):
+    for cell in list(staleness_in(folder).graph.cells()):
+        for path in cell.outputs:
             content = path.read_bytes()
             path.unlink()
-            assert plan_in(folder).state(cell) is State.MISSING, path
+            assert staleness_in(folder).state(cell) is State.MISSING, path
             path.write_bytes(content)
     assert unfinished(folder) == set()
 
@@ -377,22 +387,14 @@ def test_a_deleted_file_is_made_again_with_its_dependents(folder):
 def test_an_interrupted_run_and_then_another_edit(folder):
     """After a partial run and a reverted edit, exactly the cells of that run are stale."""
     changed(folder, lambda one, _: one["attacks"]["pgd"].update(steps=4))
-    finish_cells(folder, only=[Cell("evaluate", E, "ecc", 0, "pgd"), Cell("evaluate", E, "ecc", 1, "pgd")])
+    finish_cells(folder, only=[make_cell("evaluate", E, "ecc", 0, "pgd"), make_cell("evaluate", E, "ecc", 1, "pgd")])
     write_config(folder, CONFIG)
     assert unfinished(folder) == downstream({("evaluate", "ecc", 0, "pgd"), ("evaluate", "ecc", 1, "pgd")})
 
 
 def test_a_stage_without_its_input_names_it_and_its_command(folder):
     """The error is one line."""
-    model = Cell("train", E, "ecc", 0)
+    model = make_cell("train", E, "ecc", 0)
     paths.model_manifest(model).unlink()
     with pytest.raises(GauntletError, match=r"evaluate small .* needs .*manifest\.json; run `gauntlet train`"):
-        require_current_inputs(plan_in(folder), Cell("evaluate", E, "ecc", 0, "pgd"))
-
-
-def test_every_rule_is_local_within_a_job():
-    """Otherwise it would start another Snakemake in a step of its own."""
-    texts = [file.read_text() for file in (ROOT / "rules").glob("*.smk")]
-    rules = {name for text in texts for name in re.findall(r"^rule (\w+):", text, re.MULTILINE)}
-    block = (ROOT / "workflow" / "Snakefile").read_text().partition("    localrules:\n")[2].partition("\n\n")[0]
-    assert set(re.findall(r"^ {8}(\w+),$", block, re.MULTILINE)) == rules
+        staleness_in(folder).job(make_cell("evaluate", E, "ecc", 0, "pgd"))

@@ -14,12 +14,13 @@ import pytest
 import torch
 
 import gauntlet
-from gauntlet.config import Cell
 from gauntlet.core.parquet import read_table
 from gauntlet.learning.data.splits import to_unit
 from gauntlet.learning.data.store import load_split
 from gauntlet.pipeline import paths
-from tests.support.stub_outputs import CONFIG, finish_cells, plan_in, write_config
+from gauntlet.pipeline.stages.train.declaration import model_of
+from tests.support.cells import make_cell
+from tests.support.stub_outputs import CONFIG, finish_cells, staleness_in, write_config
 from tests.support.workflow import TINY, link_workflow, planned_jobs, run_snakemake
 
 
@@ -44,7 +45,7 @@ def test_an_edit_is_planned_exactly(folder):
     config["experiments"]["small"]["attacks"]["pgd"]["steps"] = 4
     write_config(folder, config)
     assert planned_jobs(folder) == {"evaluate": 6, "aggregate": 1, "figure": 9, "table": 1, "page": 1}
-    assert planned_jobs(folder, str(paths.samples(Cell("evaluate", "small", "ecc", 1, "pgd")))) == {"evaluate": 1}
+    assert planned_jobs(folder, str(paths.samples(make_cell("evaluate", "small", "ecc", 1, "pgd")))) == {"evaluate": 1}
     config["experiments"]["small"]["variants"]["ecc"]["training"] = {"epochs": 2}
     write_config(folder, config)
     assert planned_jobs(folder) == {
@@ -61,7 +62,7 @@ def test_an_edit_is_planned_exactly(folder):
 
 def test_a_deleted_file_is_planned_though_its_dependents_exist(folder):
     """Every file of every cell is a target."""
-    paths.examples(Cell("evaluate", "small", "ecc", 1, "pgd")).unlink()
+    paths.examples(make_cell("evaluate", "small", "ecc", 1, "pgd")).unlink()
     assert planned_jobs(folder)["evaluate"] == 1
 
 
@@ -102,7 +103,7 @@ def test_a_file_that_no_cell_makes_is_refused_in_one_line(folder):
     """The target has a misspelt variant."""
     done = run_snakemake(folder, "-n", "results/small/models/variant=sofmax/seed=0/model.safetensors", check=False)
     assert done.returncode == 2
-    assert "train small variant=sofmax seed=0: nothing in config.yaml makes this" in done.stderr
+    assert "train small variant=sofmax seed=0: no cell of config.yaml" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -132,12 +133,12 @@ def test_a_wrong_configuration_is_refused_in_one_line(folder):
 def rows_agree_with_the_notebook(variant, attack):
     """Check that `gauntlet.evaluate` on the stored model and split returns the pipeline's rows."""
     settings = TINY["experiments"]["small"]
-    cell = Cell("evaluate", "small", variant, 0, attack)
+    cell = make_cell("evaluate", "small", variant, 0, attack)
     split = load_split(next(Path("data").iterdir()), "test")
     images, labels = to_unit(split.images[:20]), split.labels[:20]
     torch.set_num_threads(1)
     rows = gauntlet.evaluate(
-        gauntlet.load_model(paths.model_folder(cell.model)),
+        gauntlet.load_model(paths.model_folder(model_of(cell))),
         images,
         labels,
         attack=settings["attacks"][attack],
@@ -167,7 +168,7 @@ def test_one_command_makes_every_file_and_a_second_none(tmp_path, monkeypatch):
     write_config(tmp_path, TINY)
     link_workflow(tmp_path)
     run_snakemake(tmp_path)
-    assert plan_in(tmp_path).unfinished() == []
+    assert staleness_in(tmp_path).unfinished() == []
     assert pq.read_table("results/small/evaluations.parquet").num_rows == 2 * 3 * 20
     assert paths.report("small").stat().st_size > 10_000
     rows_agree_with_the_notebook("softmax", "pgd")
@@ -176,7 +177,7 @@ def test_one_command_makes_every_file_and_a_second_none(tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / ".snakemake")
     assert planned_jobs(tmp_path) == {}
 
-    model = paths.model_weights(Cell("train", "small", "softmax", 0))
+    model = paths.model_weights(make_cell("train", "small", "softmax", 0))
     # Snakemake touches what a job leaves alone; a file that is made anew is another file.
     before = {path: path.stat().st_ino for path in tmp_path.glob("results/**/samples.parquet")}
     model.unlink()
@@ -193,7 +194,7 @@ def test_one_command_makes_every_file_and_a_second_none(tmp_path, monkeypatch):
     data.write_bytes(kept[:-7])
     failed = run_snakemake(tmp_path, check=False)
     assert failed.returncode == 1
-    log = paths.log(Cell("evaluate", "small", "softmax", 0, "pgd")).read_text()
+    log = paths.log(make_cell("evaluate", "small", "softmax", 0, "pgd")).read_text()
     assert re.search(r"test\.safetensors: is damaged", log)
     assert planned_jobs(tmp_path)["evaluate"] == 4
     data.write_bytes(kept)

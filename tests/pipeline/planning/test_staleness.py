@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet.config import Cell
 from gauntlet.pipeline import paths
-from tests.support.stub_outputs import CONFIG, finish_cell, finish_cells, plan_in, write_config
+from tests.support.cells import make_cell
+from tests.support.stub_outputs import CONFIG, finish_cell, finish_cells, staleness_in, write_config
 from tests.support.workflow import ROOT
 
 pytestmark = pytest.mark.slow
@@ -130,13 +130,13 @@ def edit_profile_and_resources(folder):
 
 
 def data_again(folder):
-    data = next(cell for cell in plan_in(folder).cells() if cell.stage == "prepare")
-    finish_cell(plan_in(folder), data)
+    data = next(cell for cell in staleness_in(folder).graph.cells() if cell.stage.name == "prepare")
+    finish_cell(staleness_in(folder), data)
 
 
 def model_again(folder):
     for seed in (0, 1):
-        finish_cell(plan_in(folder), Cell("train", "small", "ecc", seed))
+        finish_cell(staleness_in(folder), make_cell("train", "small", "ecc", seed))
 
 
 def swap_two_values(folder):
@@ -157,7 +157,7 @@ def reorder_keys(folder):
 def interrupted_run_then_another_edit(folder):
     """Make half of an edit's cells, revert the edit, and make another one."""
     configure(folder, lambda one, _: one["attacks"]["pgd"].update(steps=9))
-    finish_cells(folder, only=[Cell("evaluate", "small", "ecc", seed, "pgd") for seed in (0, 1)])
+    finish_cells(folder, only=[make_cell("evaluate", "small", "ecc", seed, "pgd") for seed in (0, 1)])
     configure(folder, lambda one, _: one["variants"]["softmax"].update(training={"epochs": 2}))
 
 
@@ -176,8 +176,8 @@ def two_edits(folder):
 
 
 def delete_one_of_each(folder):
-    paths.history(Cell("train", "small", "ecc", 0)).unlink()
-    paths.examples(Cell("evaluate", "small", "softmax", 1, "ddn")).unlink()
+    paths.history(make_cell("train", "small", "ecc", 0)).unlink()
+    paths.examples(make_cell("evaluate", "small", "softmax", 1, "ddn")).unlink()
     paths.figure("small", "heat_map", "svg").unlink()
     paths.paper_table("small", "macros.tex").unlink()
 
@@ -289,5 +289,5 @@ def test_a_failed_rerun_is_not_forgotten(run):
     for attempt in range(2):
         done = snakemake(run, "results/small/evaluations/variant=ecc/seed=0/attack=pgd/samples.parquet")
         assert done.returncode == 1, f"attempt {attempt}: pretended models cannot be attacked"
-        assert paths.samples(Cell("evaluate", "small", "ecc", 0, "pgd")).is_file()
+        assert paths.samples(make_cell("evaluate", "small", "ecc", 0, "pgd")).is_file()
         assert planned(run) == {"evaluate": 6, **AFTER_ATTACKS}

@@ -9,24 +9,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet.config import Cell
 from gauntlet.config.schema import Experiment
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.parquet import read_metadata, read_table, write_table
 from gauntlet.core.provenance.environment import versions
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.stages import aggregate
-from gauntlet.pipeline.staleness import State, require_current_inputs
+from gauntlet.pipeline.stages.aggregate import run as aggregate
+from gauntlet.pipeline.stages.train.declaration import model_of
+from gauntlet.pipeline.staleness import State
 from gauntlet.pipeline.status import CellState, collect_status
 from gauntlet.reporting.aggregation import ATTACKS_VOLATILE
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
-from tests.support.stub_outputs import plan_in, write_config
+from tests.support.cells import make_cell
+from tests.support.stub_outputs import staleness_in, write_config
 from tests.support.synthetic_outputs import SMALL, STAGE_SECONDS, finish_cell, finish_cells
 
-AGGREGATE = Cell("aggregate", "small")
-PGD = Cell("evaluate", "small", "softmax", 0, "pgd")
-MODELS = [Cell("train", "small", "softmax", seed) for seed in (0, 1)]
-CERTIFICATE = Cell("certify", "small", "lipschitz", 1, "lipschitz")
+AGGREGATE = make_cell("aggregate", "small")
+PGD = make_cell("evaluate", "small", "softmax", 0, "pgd")
+MODELS = [make_cell("train", "small", "softmax", seed) for seed in (0, 1)]
+CERTIFICATE = make_cell("certify", "small", "lipschitz", 1, "lipschitz")
 
 
 @pytest.fixture
@@ -39,8 +40,8 @@ def folder(finished, tmp_path, monkeypatch):
 
 def run(folder):
     """Aggregate as the command does."""
-    plan = plan_in(folder)
-    aggregate.run(plan, AGGREGATE, require_current_inputs(plan, AGGREGATE))
+    staleness = staleness_in(folder)
+    aggregate.run(staleness.job(AGGREGATE))
 
 
 def configure(folder, edit):
@@ -89,7 +90,7 @@ def test_a_table_without_a_recipe_is_refused(folder):
     """A table saved by another program has no recipe."""
     path = paths.samples(PGD)
     pq.write_table(pq.read_table(path).replace_schema_metadata(None), path)
-    with pytest.raises(GauntletError, match=rf"{path}.*does not say what made it; delete it"):
+    with pytest.raises(GauntletError, match=rf"{path}.*does not record what made it; delete it"):
         run(folder)
 
 
@@ -104,21 +105,21 @@ def test_a_table_without_a_recipe_is_refused(folder):
     ],
 )
 def test_swapped_models_are_refused_and_named(folder, files):
-    """Whichever files are exchanged, plan and aggregation name both models."""
+    """Whichever files are exchanged, staleness and aggregation name both models."""
     for file in files:
         swap(*(file(model) for model in MODELS))
-    plan = plan_in(folder)
-    assert [plan.state(model) for model in MODELS] == [State.STALE, State.STALE]
+    staleness = staleness_in(folder)
+    assert [staleness.state(model) for model in MODELS] == [State.STALE, State.STALE]
     with pytest.raises(GauntletError, match=f"made by another.*{MODELS[0]}.*{MODELS[1]}"):
         run(folder)
-    changes = {status.cell: status.changes for status in collect_status(plan).in_state(CellState.STALE)}
+    changes = {status.cell: status.changes for status in collect_status(staleness).in_state(CellState.STALE)}
     assert all(changes[model] for model in MODELS)
 
 
 def test_two_configurations_in_one_folder_are_refused_and_named(folder):
     """Cells of another configuration are named, and those of both are accepted."""
     configure(folder, lambda one: one["attacks"]["pgd"].update(steps=3))
-    finish_cell(plan_in(folder), PGD)
+    finish_cell(staleness_in(folder), PGD)
     write_config(folder, SMALL)
     with pytest.raises(GauntletError, match=f"1 cells were made by another .*: {PGD};"):
         run(folder)
@@ -138,28 +139,28 @@ def test_allowed_missing_cells_are_reported_everywhere(folder):
     """With `allow_missing` tables, figures and page report them, until they are made."""
     configure(folder, lambda one: one.update(allow_missing=True))
     finish_cells(folder)
-    assert plan_in(folder).unfinished() == [], "the key itself makes nothing stale"
-    stale = Cell("evaluate", "small", "softmax", 1, "noise")
+    assert staleness_in(folder).unfinished() == [], "the key itself makes nothing stale"
+    stale = make_cell("evaluate", "small", "softmax", 1, "noise")
     paths.samples(PGD).unlink()
     paths.samples(CERTIFICATE).unlink()
-    paths.samples(stale).write_bytes(paths.samples(Cell("evaluate", "small", "softmax", 0, "noise")).read_bytes())
+    paths.samples(stale).write_bytes(paths.samples(make_cell("evaluate", "small", "softmax", 0, "noise")).read_bytes())
     run(folder)
     page = paths.table("small", "md").read_text()
     for cell in (PGD, CERTIFICATE, stale):
         assert str(cell).replace("_", "\\_") in page
     summary = read_table(paths.summary("small")).to_pylist()
     assert sum(row["missing"] for row in summary if row["attack"] in ("pgd", "noise")) == 2
-    assert collect_status(plan_in(folder)).left_out == {"small": 3}
-    assert plan_in(folder).state(AGGREGATE) is State.STALE, "it is not what a whole run would give"
-    assert plan_in(folder).is_current(AGGREGATE), "it is what there is"
+    assert collect_status(staleness_in(folder)).left_out == {"small": 3}
+    assert staleness_in(folder).state(AGGREGATE) is State.STALE, "it is not what a whole run would give"
+    assert staleness_in(folder).is_current(AGGREGATE), "it is what there is"
     for cell in (PGD, CERTIFICATE, stale):
-        finish_cell(plan_in(folder), cell)
-    assert not plan_in(folder).is_current(AGGREGATE)
+        finish_cell(staleness_in(folder), cell)
+    assert not staleness_in(folder).is_current(AGGREGATE)
 
 
 def test_flags_of_every_model_are_in_the_tables(folder):
     """A failed check of one model flags its variant; probes and comparisons share a table."""
-    model = Cell("diagnose", "small", "softmax", 1)
+    model = make_cell("diagnose", "small", "softmax", 1)
     found = [Measurement.share("unbounded_budget", "linf", range(15), 20, "PGD does not reach them")]
     rows = measurement_table(found, experiment="small", variant="softmax", seed=1)
     write_table(paths.probes(model), rows, read_metadata(paths.probes(model)))
@@ -180,7 +181,7 @@ def test_flags_of_every_model_are_in_the_tables(folder):
 def test_missing_probes_are_allowed_and_named(folder):
     """With `allow_missing` the model's comparisons are made, and the table names the missing probes."""
     configure(folder, lambda one: one.update(allow_missing=True))
-    lost = Cell("diagnose", "small", "softmax", 0)
+    lost = make_cell("diagnose", "small", "softmax", 0)
     paths.probes(lost).unlink()
     run(folder)
     assert str(lost) in paths.table("small", "md").read_text()
@@ -227,7 +228,7 @@ def test_missing_certificates_alone_are_reported(folder):
     """A table of attacks names missing certificates too."""
     configure(folder, lambda one: one.update(allow_missing=True))
     for seed in (0, 1):
-        paths.samples(Cell("certify", "small", "lipschitz", seed, "lipschitz")).unlink()
+        paths.samples(make_cell("certify", "small", "lipschitz", seed, "lipschitz")).unlink()
     run(folder)
     assert str(CERTIFICATE) in paths.table("small", "md").read_text()
     assert "radius" in pq.read_schema(paths.certificates("small")).names
@@ -243,13 +244,13 @@ def test_an_empty_run_is_not_aggregated(folder):
 def test_figures_and_page_leave_missing_cells_out(folder):
     """The page's recipe changes when cells are missing."""
     configure(folder, lambda one: one.update(allow_missing=True))
-    whole = plan_in(folder).recipe(Cell("report", "small"))
+    whole = staleness_in(folder).recipe(make_cell("report", "small"))
     paths.samples(CERTIFICATE).unlink()
-    assert plan_in(folder).recipe(Cell("report", "small")) != whole
-    curves = Cell("figure", "small", name="training_curves")
+    assert staleness_in(folder).recipe(make_cell("report", "small")) != whole
+    curves = make_cell("figure", "small", name="training_curves")
     paths.history(MODELS[0]).unlink()
-    assert paths.history(MODELS[0]) not in plan_in(folder).gathered(curves)
-    assert plan_in(folder).recipe(curves) is not None
+    assert paths.history(MODELS[0]) not in staleness_in(folder).gathered(curves)
+    assert staleness_in(folder).recipe(curves) is not None
 
 
 def test_the_attacks_table_holds_seconds_library_and_version(folder):
@@ -271,24 +272,26 @@ def test_every_cell_has_a_row_of_origins(folder):
     paths.samples(CERTIFICATE).unlink()
     run(folder)
     rows = read_table(paths.origins("small")).to_pylist()
-    found = {Cell(row["stage"], "small", row["variant"], row["seed"], row["name"] or ""): row for row in rows}
-    plan = plan_in(folder)
-    kept = set(plan.gathered(AGGREGATE).values())
-    assert set(found) == kept | {cell.model for cell in kept}
+    found = {make_cell(row["stage"], "small", row["variant"], row["seed"], row["name"] or ""): row for row in rows}
+    staleness = staleness_in(folder)
+    kept = set(staleness.gathered(AGGREGATE).values())
+    assert set(found) == kept | {model_of(cell) for cell in kept}
     assert CERTIFICATE not in found
-    assert {cell: row["recipe"] for cell, row in found.items()} == {cell: plan.recipe(cell).string for cell in found}
+    assert {cell: row["recipe"] for cell, row in found.items()} == {
+        cell: staleness.recipe(cell).string for cell in found
+    }
 
 
 def test_other_durations_do_not_make_the_page_stale(folder):
     """Cells made again to the same rows leave the page's recipe unchanged."""
     run(folder)
-    report = Cell("report", "small")
-    before = plan_in(folder).recipe(report)
+    report = make_cell("report", "small")
+    before = staleness_in(folder).recipe(report)
     table = read_table(paths.attacks("small"))
     slower = table.set_column(table.schema.get_field_index("seconds"), "seconds", pa.array([9.0] * len(table)))
     metadata = read_metadata(paths.attacks("small"))
     write_table(paths.attacks("small"), slower, metadata, volatile=ATTACKS_VOLATILE)
-    assert plan_in(folder).recipe(report) == before
+    assert staleness_in(folder).recipe(report) == before
     fewer = table.set_column(table.schema.get_field_index("broken"), "broken", pa.array([0] * len(table)))
     write_table(paths.attacks("small"), fewer, metadata, volatile=ATTACKS_VOLATILE)
-    assert plan_in(folder).recipe(report) != before
+    assert staleness_in(folder).recipe(report) != before

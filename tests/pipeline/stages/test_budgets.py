@@ -12,18 +12,22 @@ import pytest
 import torch
 
 from gauntlet import evaluate as evaluate_in_notebook
-from gauntlet.config import Cell
 from gauntlet.config.schema import Config
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.slices import Slices
-from gauntlet.pipeline.stages import aggregate, diagnose, evaluate, prepare, train
+from gauntlet.pipeline.stage import Cell
+from gauntlet.pipeline.stages.aggregate import run as aggregate
 from gauntlet.pipeline.stages.budgets import in_pixels
-from gauntlet.pipeline.staleness import require_current_inputs
+from gauntlet.pipeline.stages.diagnose import run as diagnose
+from gauntlet.pipeline.stages.evaluate import run as evaluate
+from gauntlet.pipeline.stages.prepare import run as prepare
+from gauntlet.pipeline.stages.train import run as train
+from gauntlet.pipeline.staleness import Staleness
 from gauntlet.reporting.aggregation import design_from_metadata
-from tests.support.stub_outputs import plan_in, write_config
+from tests.support.cells import make_cell
+from tests.support.stub_outputs import staleness_in, write_config
 
 EPSILONS = [0.1, 0.4]
 CONFIG: dict[str, Any] = {
@@ -61,15 +65,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write_config(folder, CONFIG)
-        model = Cell("train", "units", "softmax", 0)
-        plan = plan_in(folder)
-        data = next(cell for cell in plan.cells() if cell.stage == "prepare")
+        model = make_cell("train", "units", "softmax", 0)
+        staleness = staleness_in(folder)
+        data = next(cell for cell in staleness.graph.cells() if cell.stage.name == "prepare")
         done: list[tuple[ModuleType, Cell]] = [(prepare, data), (train, model)]
-        done += [(evaluate, Cell("evaluate", "units", "softmax", 0, name)) for name in ATTACKS]
-        done += [(aggregate, Cell("aggregate", "units"))]
+        done += [(evaluate, make_cell("evaluate", "units", "softmax", 0, name)) for name in ATTACKS]
+        done += [(aggregate, make_cell("aggregate", "units"))]
         for stage, cell in done:
-            plan = plan_in(folder)
-            stage.run(plan, cell, require_current_inputs(plan, cell))
+            staleness = staleness_in(folder)
+            stage.run(staleness.job(cell))
     return folder
 
 
@@ -89,7 +93,7 @@ def std() -> float:
 
 def test_rows_hold_pixels() -> None:
     """A sample's budget is one of the two in pixels, and no image exceeds it."""
-    rows = read_table(paths.samples(Cell("evaluate", "units", "softmax", 0, "normal")))
+    rows = read_table(paths.samples(make_cell("evaluate", "units", "softmax", 0, "normal")))
     fooled = rows.filter(np.asarray(rows["status"].to_pylist()) == "adversarial")
     pixels = {np.float32(epsilon * std()) for epsilon in EPSILONS}
     assert 0.2 < std() < 0.5
@@ -103,7 +107,7 @@ def test_curves_are_stated_at_pixels() -> None:
     assert planned is not None
     grids = {attack.name: attack.epsilons for attack in planned.attacks}
     assert grids == {"normal": tuple(epsilon * std() for epsilon in EPSILONS), "pixels": tuple(EPSILONS)}
-    rows = read_table(paths.samples(Cell("evaluate", "units", "softmax", 0, "normal")))["epsilon"].to_pylist()
+    rows = read_table(paths.samples(make_cell("evaluate", "units", "softmax", 0, "normal")))["epsilon"].to_pylist()
     summary = [row for row in read_table(paths.summary("units")).to_pylist() if row["attack"] == "normal"]
     for row in summary:
         held = [epsilon is None or epsilon > np.float32(row["epsilon"]) for epsilon in rows]
@@ -119,31 +123,30 @@ def test_probes_are_run_at_pixels(folder: Path, monkeypatch: pytest.MonkeyPatch)
         asked.append(epsilons)
         raise InterruptedError
 
-    monkeypatch.setattr(diagnose, "probe", probe)
-    plan, cell = plan_in(folder), Cell("diagnose", "units", "softmax", 0)
-    recipe = require_current_inputs(plan, cell)
+    monkeypatch.setattr(diagnose, "run_probes", probe)
+    job = staleness_in(folder).job(make_cell("diagnose", "units", "softmax", 0))
     with pytest.raises(InterruptedError):
-        diagnose.run(plan, cell, recipe)
+        diagnose.run(job)
     assert asked == [{"linf": sorted([*EPSILONS, *(epsilon * std() for epsilon in EPSILONS)])}]
 
 
 def test_normalized_units_change_a_slice_and_pixels_do_not() -> None:
     """Slices without units are unchanged; `normalized` changes those of attack and probes."""
-    cells = [Cell("evaluate", "units", "softmax", 0, "normal"), Cell("diagnose", "units", "softmax", 0)]
-    given, default, normalized = (Slices(experiment(units=units)) for units in ("pixels", None, "normalized"))
+    cells = [make_cell("evaluate", "units", "softmax", 0, "normal"), make_cell("diagnose", "units", "softmax", 0)]
+    staleness = {units: Staleness.of(experiment(units=units)) for units in ("pixels", None, "normalized")}
     for cell in cells:
-        assert given.of(cell) == default.of(cell)
-        assert "units" not in str(default.of(cell)[0].get("attack"))
-        assert "normalized" not in str(default.of(cell))
-        assert normalized.of(cell) != default.of(cell)
-    budgets = default.of(cells[1])[0]["budgets"]
-    assert budgets == {"linf": EPSILONS}
+        pixels, default, normalized = (compared.outline(cell).slice for compared in staleness.values())
+        assert pixels == default
+        assert "units" not in str(default.get("attack"))
+        assert "normalized" not in str(default)
+        assert normalized != default
+    assert staleness[None].outline(cells[1]).slice["budgets"] == {"linf": EPSILONS}
 
 
 def test_the_same_ball_is_the_same_attack(folder: Path) -> None:
     """A converted attack equals one with these budgets in pixels."""
-    cell = Cell("evaluate", "units", "softmax", 0, "normal")
-    asked = evaluate.attack_settings(plan_in(folder), cell)
+    cell = make_cell("evaluate", "units", "softmax", 0, "normal")
+    asked = evaluate.attack_settings(staleness_in(folder).job(cell))
     assert asked.epsilons == tuple(epsilon * std() for epsilon in EPSILONS)
     by_hand = experiment(units=None, epsilons=[epsilon * std() for epsilon in EPSILONS])
     attack = by_hand.experiments["units"].attacks["normal"]

@@ -9,17 +9,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet.config import Cell
 from gauntlet.config.certificates import Certificate
 from gauntlet.core.errors import GauntletError, InputError, Interrupted
 from gauntlet.core.parquet import read_metadata, read_table, write_table
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.stages import aggregate, certify, diagnose, evaluate, prepare, train
-from gauntlet.pipeline.staleness import require_current_inputs
+from gauntlet.pipeline.stages.aggregate import run as aggregate
+from gauntlet.pipeline.stages.certify import run as certify
+from gauntlet.pipeline.stages.diagnose import run as diagnose
+from gauntlet.pipeline.stages.evaluate import run as evaluate
+from gauntlet.pipeline.stages.prepare import run as prepare
+from gauntlet.pipeline.stages.train import run as train
 from gauntlet.robustness.certificates.lipschitz_constants import LipschitzConstants
 from gauntlet.robustness.evaluation.partial_results import PartialResults
+from tests.support.cells import make_cell
 from tests.support.interruptible import temporary_files
-from tests.support.stub_outputs import plan_in, write_config
+from tests.support.stub_outputs import staleness_in, write_config
 
 CONFIG = {
     "experiments": {
@@ -34,18 +38,23 @@ CONFIG = {
     },
     "execution": {"device": "cpu"},
 }
-SMOOTH = Cell("certify", "tiny", "softmax", 0, "smooth")
+SMOOTH = make_cell("certify", "tiny", "softmax", 0, "smooth")
 STAGES = {
-    module.__name__.rpartition(".")[2]: module for module in (prepare, train, evaluate, certify, diagnose, aggregate)
+    "prepare": prepare,
+    "train": train,
+    "evaluate": evaluate,
+    "certify": certify,
+    "diagnose": diagnose,
+    "aggregate": aggregate,
 }
 
 
 def run(folder, *stages):
     """Run the cells of some stages."""
     for stage in stages:
-        plan = plan_in(folder)
-        for cell in [cell for cell in plan.cells() if cell.stage == stage]:
-            STAGES[stage].run(plan, cell, require_current_inputs(plan, cell))
+        staleness = staleness_in(folder)
+        for cell in [cell for cell in staleness.graph.cells() if cell.stage.name == stage]:
+            STAGES[stage].run(staleness.job(cell))
 
 
 @pytest.fixture
@@ -68,13 +77,13 @@ def test_smoothed_certificates_are_in_the_tables(folder):
     share = sum(status == "certified" for status in rows["status"].to_pylist()) / len(rows)
     assert (certified[0]["certifies"], certified[0]["certified_accuracy"]) == ("smoothed", pytest.approx(share))
     assert "Of the smoothed classifier" in paths.table("tiny", "md").read_text()
-    assert plan_in(folder).is_current(Cell("aggregate", "tiny"))
+    assert staleness_in(folder).is_current(make_cell("aggregate", "tiny"))
 
 
 def test_an_attack_on_the_model_refutes_no_smoothed_certificate(folder, monkeypatch):
     """The same rows would refute a certificate of the model."""
     run(folder, "evaluate", "certify", "diagnose")
-    path = paths.samples(Cell("evaluate", "tiny", "softmax", 0, "noise"))
+    path = paths.samples(make_cell("evaluate", "tiny", "softmax", 0, "noise"))
     rows, made = read_table(path), read_metadata(path)
     near = {"status": ["adversarial"] * 30, "epsilon": [1e-9] * 30, "l2": [1e-9] * 30}
     for name, values in near.items():
@@ -146,7 +155,7 @@ def lipschitz_config(model):
     return {"experiments": {"tiny": {**CONFIG["experiments"]["tiny"], **margin}}, "execution": {"device": "cpu"}}
 
 
-MARGIN = Cell("certify", "tiny", "softmax", 0, "margin")
+MARGIN = make_cell("certify", "tiny", "softmax", 0, "margin")
 
 
 @pytest.mark.parametrize("output", ["joint", "disjoint"])
@@ -163,7 +172,7 @@ def test_claimed_and_measured_constants_are_in_the_tables(tmp_path, monkeypatch,
     }
     line = next(line for line in paths.table("tiny", "md").read_text().splitlines() if "claimed | measured" in line)
     assert line.endswith("Lipschitz constant claimed | measured |")
-    assert plan_in(tmp_path).is_current(Cell("aggregate", "tiny"))
+    assert staleness_in(tmp_path).is_current(make_cell("aggregate", "tiny"))
 
 
 @pytest.mark.parametrize(("network", "problem"), [("Boastful", "false claim"), ("Unproven", "BatchNorm2d")])
@@ -184,7 +193,7 @@ def test_a_certificate_that_no_network_can_have_is_refused_by_the_check(tmp_path
     settings = {**CONFIG["experiments"]["tiny"], "certificates": {"margin": {"name": "lipschitz"}}}
     write_config(tmp_path, {"experiments": {"tiny": settings}})
     with pytest.raises(InputError, match=r"certificates\.margin.* no variant has a lipschitz network"):
-        plan_in(tmp_path)
+        staleness_in(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -197,4 +206,4 @@ def test_impossible_settings_are_refused_by_the_check(tmp_path, monkeypatch, opt
     settings = {**CONFIG["experiments"]["tiny"], "certificates": {"smooth": {"name": "smoothing", option: value}}}
     write_config(tmp_path, {"experiments": {"tiny": settings}})
     with pytest.raises(InputError, match=rf"certificates\.smooth\.{option}"):
-        plan_in(tmp_path)
+        staleness_in(tmp_path)

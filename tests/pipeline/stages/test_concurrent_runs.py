@@ -7,10 +7,10 @@ import os
 import subprocess
 import sys
 
-from gauntlet.config import Cell
 from gauntlet.core.parquet import read_table
 from gauntlet.pipeline import paths
-from tests.support.stub_outputs import plan_in, write_config
+from tests.support.cells import make_cell
+from tests.support.stub_outputs import staleness_in, write_config
 from tests.support.synthetic_outputs import SMALL
 
 
@@ -32,8 +32,8 @@ def test_two_trainings_of_one_cell_at_once(tmp_path, monkeypatch):
     twins = [gauntlet("train", "config.yaml", *ids) for _ in range(2)]
     said = [twin.communicate()[1] for twin in twins]
     assert [twin.returncode for twin in twins] == [0, 0], said
-    model = Cell("train", "small", "softmax", 0)
-    assert plan_in(tmp_path).is_current(model)
+    model = make_cell("train", "small", "softmax", 0)
+    assert staleness_in(tmp_path).is_current(model)
     assert len(read_table(paths.history(model))) == 2
     assert {path.name for path in paths.model_folder(model).iterdir()} == {
         "model.safetensors",

@@ -6,7 +6,6 @@ import copy
 
 import pytest
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.parquet import write_table
 from gauntlet.core.provenance.recipes import Recipe
 from gauntlet.pipeline import paths
@@ -15,7 +14,8 @@ from gauntlet.reporting.figures.history_labels import labeled_history, loss_labe
 from gauntlet.reporting.figures.inputs import HistoryFile
 from gauntlet.reporting.figures.results_files import find_inputs
 from tests.support import synthetic
-from tests.support.stub_outputs import CONFIG, plan_in, write_config
+from tests.support.cells import make_cell
+from tests.support.stub_outputs import CONFIG, staleness_in, write_config
 
 SMALL = "small"
 
@@ -35,15 +35,15 @@ def planned(tmp_path, monkeypatch):
     }
     write_config(tmp_path, config)
     monkeypatch.chdir(tmp_path)
-    plan = plan_in(tmp_path)
-    for model in [cell for cell in plan.cells() if cell.stage == "train"]:
-        write_table(paths.history(model), synthetic.history(model), plan.outline(model).metadata())
-    return plan
+    staleness = staleness_in(tmp_path)
+    for model in [cell for cell in staleness.graph.cells() if cell.stage.name == "train"]:
+        write_table(paths.history(model), synthetic.history(model), staleness.outline(model).metadata())
+    return staleness
 
 
 def test_losses_and_adversaries_are_labeled_with_what_distinguishes_them(planned):
     """Options that are not the default, norm and budget; a validation adversary before the training's own."""
-    inputs = find_inputs(paths.evaluations(SMALL), plan=design_from_config(SMALL, planned.experiment(SMALL)))
+    inputs = find_inputs(paths.evaluations(SMALL), plan=design_from_config(SMALL, planned.graph.experiment(SMALL)))
     assert {item.variant: item.adversary for item in inputs.histories} == {
         "plain": "",
         "smooth": "",
@@ -60,9 +60,9 @@ def test_losses_and_adversaries_are_labeled_with_what_distinguishes_them(planned
 
 def test_only_planned_models_are_read_in_the_order_of_the_plan(planned):
     """Files of a seed or variant that left the configuration stay in the folder, but are in no figure."""
-    for left_over in (Cell("train", SMALL, "plain", 7), Cell("train", SMALL, "removed", 0)):
+    for left_over in (make_cell("train", SMALL, "plain", 7), make_cell("train", SMALL, "removed", 0)):
         write_table(paths.history(left_over), synthetic.history(left_over), {})
-    inputs = find_inputs(paths.evaluations(SMALL), plan=design_from_config(SMALL, planned.experiment(SMALL)))
+    inputs = find_inputs(paths.evaluations(SMALL), plan=design_from_config(SMALL, planned.graph.experiment(SMALL)))
     variants = ("plain", "smooth", "noisy", "both", "lipschitz")
     assert [(item.variant, item.seed) for item in inputs.histories] == [
         (name, seed) for name in variants for seed in (0, 1)
@@ -71,9 +71,12 @@ def test_only_planned_models_are_read_in_the_order_of_the_plan(planned):
 
 def test_only_current_files_are_read(planned):
     """The pipeline passes the files that are neither missing nor stale."""
-    current = [paths.history(Cell("train", SMALL, "both", 1)), paths.history(Cell("train", SMALL, "absent", 1))]
-    plan = design_from_config(SMALL, planned.experiment(SMALL))
-    inputs = find_inputs(paths.evaluations(SMALL), plan=plan, current=current)
+    current = [
+        paths.history(make_cell("train", SMALL, "both", 1)),
+        paths.history(make_cell("train", SMALL, "absent", 1)),
+    ]
+    design = design_from_config(SMALL, planned.graph.experiment(SMALL))
+    inputs = find_inputs(paths.evaluations(SMALL), plan=design, current=current)
     assert [item.path for item in inputs.histories] == current[:1]
 
 
@@ -82,7 +85,7 @@ def test_a_history_is_labeled_by_its_recipe(tmp_path):
     adversary = {"name": "pgd", "norm": "linf", "epsilon": 0.3, "steps": 7}
     loss = {"name": "cross_entropy", "label_smoothing": 0.1}
     recipe = Recipe("train", {"loss": loss, "training": {"adversary": adversary, "validation_adversary": None}}, {})
-    history = synthetic.history(Cell("train", "digits", "softmax", 0))
+    history = synthetic.history(make_cell("train", "digits", "softmax", 0))
     write_table(tmp_path / "with.parquet", history, recipe.metadata())
     write_table(tmp_path / "without.parquet", history, {})
     assert labeled_history("softmax", 0, tmp_path / "with.parquet") == HistoryFile(

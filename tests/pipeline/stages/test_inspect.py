@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from gauntlet.config import Cell
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.stages import figure, inspect, prepare, train
-from gauntlet.pipeline.staleness import require_current_inputs
+from gauntlet.pipeline.stages.figure import run as figure
+from gauntlet.pipeline.stages.inspect import run as inspect
+from gauntlet.pipeline.stages.prepare import run as prepare
+from gauntlet.pipeline.stages.train import run as train
 from gauntlet.robustness.inspection.arrays import read_arrays
-from tests.support.stub_outputs import plan_in, write_config
+from tests.support.cells import make_cell
+from tests.support.stub_outputs import staleness_in, write_config
 
 SIGMOID = {"model": {"name": "cnn", "widths": [4], "head": "sigmoid"}, "loss": "sigmoid_bce"}
 CONFIG = {
@@ -40,18 +42,22 @@ def folder(tmp_path_factory):
 
 def make(folder, stage, *names):
     """Make the cells of a stage that are not current, or those of some names."""
-    for cell in [cell for cell in plan_in(folder).cells() if cell.stage == stage and (cell.name in names or not names)]:
-        plan = plan_in(folder)
-        if not plan.is_current(cell):
-            STAGES[stage].run(plan, cell, require_current_inputs(plan, cell))
+    for cell in [
+        cell
+        for cell in staleness_in(folder).graph.cells()
+        if cell.stage.name == stage and (cell.name in names or not names)
+    ]:
+        staleness = staleness_in(folder)
+        if not staleness.is_current(cell):
+            STAGES[stage].run(staleness.job(cell))
 
 
 def test_the_first_seed_of_every_variant_is_inspected(folder, monkeypatch):
     """It is the configuration's first seed, and only variants with negatives show any."""
     monkeypatch.chdir(folder)
-    cells = [cell for cell in plan_in(folder).cells() if cell.stage == "inspect"]
-    assert cells == [Cell("inspect", "tiny", variant, 3) for variant in ("plain", "negative")]
-    assert all(plan_in(folder).is_current(cell) for cell in cells)
+    cells = [cell for cell in staleness_in(folder).graph.cells() if cell.stage.name == "inspect"]
+    assert cells == [make_cell("inspect", "tiny", variant, 3) for variant in ("plain", "negative")]
+    assert all(staleness_in(folder).is_current(cell) for cell in cells)
     assert [len(read_arrays(paths.inspection(cell), "negative")) for cell in cells] == [0, 4]
     assert [len(read_arrays(paths.inspection(cell), "filter", "unit", "class")) for cell in cells] == [18, 18]
 
@@ -59,17 +65,18 @@ def test_the_first_seed_of_every_variant_is_inspected(folder, monkeypatch):
 def test_the_same_model_gives_the_same_digest(folder, monkeypatch):
     """A repeated inspection has the same rows."""
     monkeypatch.chdir(folder)
-    cell = Cell("inspect", "tiny", "negative", 3)
-    before = plan_in(folder).digest(paths.inspection(cell))
+    cell = make_cell("inspect", "tiny", "negative", 3)
+    before = staleness_in(folder).digest(paths.inspection(cell))
     paths.inspection(cell).unlink()
     make(folder, "inspect")
-    assert plan_in(folder).digest(paths.inspection(cell)) == before
+    assert staleness_in(folder).digest(paths.inspection(cell)) == before
 
 
 def test_its_figures_need_no_attack(folder, monkeypatch):
     """They are drawn in an experiment that only trains."""
     monkeypatch.chdir(folder)
     names = {"activation_functions", "first_layer_filters", "image_transition", "negative_examples", "unit_patterns"}
-    assert set(plan_in(folder).figures("tiny")) == {*names, "training_curves"}
+    cells = staleness_in(folder).graph.cells_of("tiny")
+    assert {cell.name for cell in cells if cell.stage.name == "figure"} == {*names, "training_curves"}
     make(folder, "figure", "negative_examples")
     assert paths.figure("tiny", "negative_examples", "svg").is_file()

@@ -113,9 +113,9 @@ def test_a_stopped_training_names_its_step_and_resumes_there(unbroken, tmp_path,
         r"the same command goes on from there",
         line,
     ), line
-    assert not any(path.exists() for path in paths.products(MODEL))
+    assert not any(path.exists() for path in MODEL.outputs)
     epoch, step = re.search(r"epoch (\d+), step (\d+)", line).groups()
-    assert f"goes on from epoch {epoch}, step {step}" in run_command(tmp_path, "train")
+    assert f"resuming from epoch {epoch}, step {step}" in run_command(tmp_path, "train")
     assert model_outcome() == unbroken[1]["train"]
     assert "up to date" in run_command(tmp_path, "train")
 

@@ -8,11 +8,11 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet.config import Cell
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.staleness import State
+from tests.support.cells import make_cell
 from tests.support.interruptible import temporary_files
-from tests.support.stub_outputs import CONFIG, finish_cells, plan_in, write_config
+from tests.support.stub_outputs import CONFIG, finish_cells, staleness_in, write_config
 from tests.support.workflow import TINY, link_workflow, planned_jobs, run_snakemake
 
 
@@ -30,8 +30,8 @@ def test_another_number_of_shards_makes_nothing_stale(tmp_path, monkeypatch):
     finish_cells(tmp_path)
     for count in (1, 2, 7):
         write_config(tmp_path, sharded(CONFIG, count))
-        assert plan_in(tmp_path).unfinished() == []
-        assert {plan_in(tmp_path).state(cell) for cell in plan_in(tmp_path).cells()} == {State.CURRENT}
+        assert staleness_in(tmp_path).unfinished() == []
+        assert {staleness_in(tmp_path).state(cell) for cell in staleness_in(tmp_path).graph.cells()} == {State.CURRENT}
 
 
 def test_shards_are_planned_for_unfinished_cells_only(tmp_path, monkeypatch):
@@ -42,7 +42,7 @@ def test_shards_are_planned_for_unfinished_cells_only(tmp_path, monkeypatch):
     finish_cells(tmp_path)
     write_config(tmp_path, sharded(CONFIG, 4))
     assert planned_jobs(tmp_path) == {}
-    cell = Cell("evaluate", "small", "ecc", 1, "pgd")
+    cell = make_cell("evaluate", "small", "ecc", 1, "pgd")
     paths.examples(cell).unlink()
     # Marks of a killed run do not count as finished work.
     (paths.samples(cell).parent / ".shard-2-of-4").touch()
@@ -59,7 +59,7 @@ def test_shards_run_and_are_gathered(tmp_path, monkeypatch):
     config["experiments"]["small"].pop("certificates")
     write_config(tmp_path, config)
     link_workflow(tmp_path)
-    cell = Cell("evaluate", "small", "softmax", 0, "pgd")
+    cell = make_cell("evaluate", "small", "softmax", 0, "pgd")
     run_snakemake(tmp_path, str(paths.samples(cell)))
     assert pq.read_table(paths.samples(cell)).num_rows == 20
     assert "20 of 20 samples are finished already" in paths.log(cell).read_text()

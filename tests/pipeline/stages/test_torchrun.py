@@ -17,8 +17,8 @@ import torch
 from gauntlet.config.schema import Execution
 from gauntlet.core.errors import GauntletError, InputError, Interrupted
 from gauntlet.learning.training.data_parallel import PROCESS_LOST
-from gauntlet.pipeline.stages import process_group as processes
 from gauntlet.pipeline.stages import torchrun as launching
+from gauntlet.pipeline.stages.train import process_group as processes
 from tests.support.interruptible import run_command, start_command, training_outcome, write_training_config
 
 
@@ -194,7 +194,7 @@ def test_stopped_processes_resume_and_a_killed_one_ends_all(tmp_path, monkeypatc
         assert len(list(tmp_path.rglob("training.checkpoint"))) == 1
         write_training_config(tmp_path, epochs=2000, gpus=1)
         with started(tmp_path) as again:
-            assert any("goes on from epoch" in line for line in iter(again.stderr.readline, ""))
+            assert any("resuming from epoch" in line for line in iter(again.stderr.readline, ""))
 
 
 @contextmanager

@@ -13,15 +13,15 @@ import pytest
 from typer.testing import CliRunner
 
 from gauntlet.cli import app
-from gauntlet.config import Cell
-from gauntlet.pipeline import fingerprint, paths
-from gauntlet.pipeline.stages import predict
+from gauntlet.pipeline import fingerprint, paths, predict
+from gauntlet.pipeline.stages.catalog import stages
 from gauntlet.pipeline.status import collect_status
 from gauntlet.pipeline.status.predictions import Prediction, predicted_seconds
 from gauntlet.robustness.evaluation.shards import part_ranges
-from tests.support.stub_outputs import plan_in, write_config
+from tests.support.cells import make_cell
+from tests.support.stub_outputs import staleness_in, write_config
 
-FGSM, PGD = (Cell("evaluate", "tiny", "softmax", 0, name) for name in ("fgsm", "pgd"))
+FGSM, PGD = (make_cell("evaluate", "tiny", "softmax", 0, name) for name in ("fgsm", "pgd"))
 
 CONFIG = {
     "experiments": {
@@ -67,8 +67,8 @@ def folder(trained, tmp_path, monkeypatch):
 
 def costs(folder):
     """Map each unfinished evaluation to its cost in status."""
-    found = collect_status(plan_in(folder)).cells
-    return {status.cell: status.cost_s for status in found if status.cell.stage == "evaluate"}
+    found = collect_status(staleness_in(folder)).cells
+    return {status.cell: status.cost_s for status in found if status.cell.stage.name == "evaluate"}
 
 
 def test_trials_are_a_warm_up_a_batch_and_one_twice_as_large():
@@ -104,12 +104,12 @@ def test_noise_makes_no_cost_negative():
 
 def test_a_trial_reads_the_clock_at_the_ends_of_its_parts(folder):
     """Set-up 3 s, then 2 s and 3 s for 32 and 64 samples: 1 s per part, 1/32 s per sample."""
-    plan = plan_in(folder)
+    staleness = staleness_in(folder)
     clock = iter([100.0, 105.0, 107.0, 110.0])
-    prediction = predict.predict(plan, PGD, plan.recipe(PGD), batch=32, start_seconds=1.5, clock=lambda: next(clock))
+    prediction = predict.predict(staleness.job(PGD), batch=32, start_seconds=1.5, clock=lambda: next(clock))
     assert prediction.seconds == pytest.approx(3 + 2 * 1 + 300 / 32, abs=1e-3)
     assert (prediction.samples, prediction.tried, prediction.start_seconds) == (300, 128, 1.5)
-    assert prediction.recipe == plan.recipe(PGD).string
+    assert prediction.recipe == staleness.recipe(PGD).string
     assert prediction.device.startswith("cpu")
 
 
@@ -130,7 +130,7 @@ def test_the_command_writes_predictions_only(folder):
 
 
 def _foretell(folder, cell, seconds):
-    recipe = plan_in(folder).recipe(cell).string
+    recipe = staleness_in(folder).recipe(cell).string
     Prediction(
         recipe=recipe, seconds=seconds, start_seconds=1.0, samples=300, tried=128, device="cpu, 1 threads", threads=1
     ).write(cell)
@@ -163,7 +163,7 @@ def test_recorded_durations_of_the_attack_come_before_a_prediction(folder):
     write_config(folder, config)
     found = costs(folder)
     assert found[PGD] == 77.0
-    other = Cell("evaluate", "tiny", "softmax", 1, "fgsm")
+    other = make_cell("evaluate", "tiny", "softmax", 1, "fgsm")
     assert found[other] is not None
     assert found[other] != 77.0
 
@@ -184,10 +184,12 @@ def test_cells_without_a_model_are_named_and_done_ones_are_left_alone(folder):
     assert paths.prediction(FGSM).exists()
 
 
-@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "certify", "aggregate", "figure", "table", "report"])
+@pytest.mark.parametrize("stage", stages(), ids=str)
 def test_no_result_depends_on_how_durations_are_predicted(stage):
     """No stage imports the modules of predictions."""
-    reached = fingerprint.fingerprint([f"gauntlet.pipeline.stages.{stage}"])
+    reached = fingerprint.fingerprint([stage.module])
     assert not [
-        name for name in reached if name.startswith(("gauntlet.pipeline.stages.predict", "gauntlet.pipeline.status"))
+        name
+        for name in reached
+        if name.startswith(("gauntlet.pipeline.stages.evaluate.predict", "gauntlet.pipeline.status"))
     ]

@@ -6,15 +6,14 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
-from gauntlet.config import Cell
-from gauntlet.config.grid import Stage
 from gauntlet.pipeline.cluster.queue import Job, parse_jobs
+from gauntlet.pipeline.stages.catalog import stages
 from gauntlet.pipeline.status.queue_poller import QueuePoller, job_comment, jobs_by_cell
 from tests.support import ROOT
+from tests.support.cells import make_cell
 
 HERE = Path("/cluster/project/work")
 RECORDED = """\
@@ -25,8 +24,8 @@ RECORDED = """\
 1|RUNNING|None|rule_train_wildcards_small_softmax_0|/cluster/project/work
 2|RUNNING|None|rule_shard_wildcards_small_softmax_1_pgd_1_2|/cluster/project/work
 """
-PGD = Cell("evaluate", "small", "softmax", 0, "pgd")
-MODEL = Cell("train", "small", "softmax", 0)
+PGD = make_cell("evaluate", "small", "softmax", 0, "pgd")
+MODEL = make_cell("train", "small", "softmax", 0)
 
 
 def test_the_recorded_queue_is_read():
@@ -63,8 +62,8 @@ def test_a_folder_may_be_spelt_through_a_link(tmp_path):
 
 def test_jobs_are_identified_by_their_comments():
     """A shard's job belongs to its cell, and a group's job to no single cell."""
-    held = Cell("evaluate", "small", "lipschitz", 0, "noise")
-    sharded = Cell("evaluate", "small", "softmax", 1, "pgd")
+    held = make_cell("evaluate", "small", "lipschitz", 0, "noise")
+    sharded = make_cell("evaluate", "small", "softmax", 1, "pgd")
     found, others = jobs_by_cell(parse_jobs(RECORDED, HERE), [MODEL, PGD, held, sharded])
     assert {cell: [job.id for job in jobs] for cell, jobs in found.items()} == {
         PGD: ["3"],
@@ -77,27 +76,27 @@ def test_jobs_are_identified_by_their_comments():
 
 def test_a_comment_that_could_mean_two_cells_is_of_neither():
     """Names may hold the underscore that joins them."""
-    one, other = Cell("train", "a_b", "c", 0), Cell("train", "a", "b_c", 0)
+    one, other = make_cell("train", "a_b", "c", 0), make_cell("train", "a", "b_c", 0)
     assert job_comment(one) == job_comment(other)
     found, others = jobs_by_cell([Job("1", "RUNNING", "", job_comment(one))], [one, other])
     assert found == {}
     assert len(others) == 1
 
 
-@pytest.mark.parametrize("stage", get_args(Stage))
+@pytest.mark.parametrize("stage", [declared.name for declared in stages()])
 def test_comments_name_rules_and_wildcards_as_the_rules_have_them(stage):
     """The order of wildcards is that of a rule's first output."""
     cells = {
-        "prepare": Cell("prepare", name="PROBE"),
-        "aggregate": Cell("aggregate", "EXPERIMENT"),
-        "table": Cell("table", "EXPERIMENT"),
-        "report": Cell("report", "EXPERIMENT"),
-        "figure": Cell("figure", "EXPERIMENT", name="PROBE"),
+        "prepare": make_cell("prepare", name="PROBE"),
+        "aggregate": make_cell("aggregate", "EXPERIMENT"),
+        "table": make_cell("table", "EXPERIMENT"),
+        "report": make_cell("report", "EXPERIMENT"),
+        "figure": make_cell("figure", "EXPERIMENT", name="PROBE"),
     }
     probe = "PROBE" if stage in ("evaluate", "certify") else ""
-    cell = cells.get(stage) or Cell(stage, "EXPERIMENT", "VARIANT", 7, probe)
+    cell = cells.get(stage) or make_cell(stage, "EXPERIMENT", "VARIANT", 7, probe)
     text = "".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
-    rules = re.findall(r'rule (\w+):\s+input:\s+reads\("(\w+)".*?output:.*?"([^"]+)"', text, re.DOTALL)
+    rules = re.findall(r'rule (\w+):\s+input:\s+cell_inputs\("(\w+)".*?output:.*?"([^"]+)"', text, re.DOTALL)
     ((rule, first),) = [(rule, first) for rule, of, first in rules if of == stage and rule != "shard"]
     spelt = {"experiment": "EXPERIMENT", "variant": "VARIANT", "seed": "7"}
     wildcards = [spelt.get(name, "PROBE") for name in re.findall(r"\{(\w+)\}", first)]

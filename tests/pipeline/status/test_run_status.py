@@ -11,17 +11,17 @@ import time
 
 import pytest
 
-from gauntlet.config import Cell
 from gauntlet.core.provenance import environment
 from gauntlet.pipeline import fingerprint, paths
 from gauntlet.pipeline.cluster import lock
 from gauntlet.pipeline.status import CellState, collect_status
 from gauntlet.pipeline.status.json_status import status_as_dict
-from tests.support.stub_outputs import plan_in, write_config
+from tests.support.cells import make_cell
+from tests.support.stub_outputs import staleness_in, write_config
 from tests.support.synthetic_outputs import SMALL, STAGE_SECONDS, finish_cell, finish_cells
 
-PGD = Cell("evaluate", "small", "softmax", 0, "pgd")
-MODEL = Cell("train", "small", "softmax", 0)
+PGD = make_cell("evaluate", "small", "softmax", 0, "pgd")
+MODEL = make_cell("train", "small", "softmax", 0)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def edited(folder, edit):
 
 def unfinished(folder):
     """Map each unfinished cell to its state and changes."""
-    found = collect_status(plan_in(folder)).cells
+    found = collect_status(staleness_in(folder)).cells
     return {
         status.cell: (status.state, [str(change) for change in status.changes])
         for status in found
@@ -51,7 +51,7 @@ def unfinished(folder):
 
 def test_a_finished_run_is_done(folder):
     """Every cell is done, and the environment is not reported."""
-    found = collect_status(plan_in(folder))
+    found = collect_status(staleness_in(folder))
     assert {status.state for status in found.cells} == {CellState.DONE}
     assert found.environments == ()
 
@@ -68,7 +68,7 @@ def test_a_finished_run_is_done(folder):
         (lambda one, _: one.update(samples=7), PGD, "samples: null -> 7"),
         (
             lambda one, _: one["training"].update(epochs=5),
-            Cell("train", "small", "lipschitz", 0),
+            make_cell("train", "small", "lipschitz", 0),
             "training.epochs: 1 -> 5",
         ),
         (
@@ -88,7 +88,7 @@ def test_a_finished_run_is_done(folder):
         ),
         (
             lambda one, _: one["certificates"]["lipschitz"].update(seed=3),
-            Cell("certify", "small", "lipschitz", 1, "lipschitz"),
+            make_cell("certify", "small", "lipschitz", 1, "lipschitz"),
             "certificates.lipschitz.seed: 0 -> 3",
         ),
     ],
@@ -110,18 +110,18 @@ def test_a_changed_module_is_named(folder, monkeypatch):
     )
     monkeypatch.setattr(fingerprint, "_fingerprint", fingerprint._fingerprint.__wrapped__)
     found = unfinished(folder)
-    noise = Cell("evaluate", "small", "softmax", 0, "noise")
+    noise = make_cell("evaluate", "small", "softmax", 0, "noise")
     assert found[noise] == (CellState.STALE, ["code changed: gauntlet.robustness.attacks.noise"])
     assert PGD not in found
 
 
 def test_a_changed_input_and_the_wait_for_it_are_named(folder):
     """Other weights are a changed input; a stale or missing input is waited for."""
-    finish_cell(plan_in(folder), MODEL, "other weights")
+    finish_cell(staleness_in(folder), MODEL, "other weights")
     assert unfinished(folder)[PGD] == (CellState.STALE, [f"input changed: {paths.model_manifest(MODEL)}"])
     edited(folder, lambda one, _: one["variants"]["softmax"]["training"].update(epochs=5))
     assert f"waits for {MODEL}" in unfinished(folder)[PGD][1]
-    for path in paths.products(MODEL):
+    for path in MODEL.outputs:
         path.unlink()
     found = unfinished(folder)
     assert found[MODEL] == (CellState.MISSING, [])
@@ -131,13 +131,13 @@ def test_a_changed_input_and_the_wait_for_it_are_named(folder):
 def test_a_missing_file_is_named(folder):
     """A cell without one of its files is missing."""
     paths.examples(PGD).unlink()
-    status = next(status for status in collect_status(plan_in(folder)).cells if status.cell == PGD)
+    status = next(status for status in collect_status(staleness_in(folder)).cells if status.cell == PGD)
     assert (status.state, status.missing_files) == (CellState.MISSING, (paths.examples(PGD),))
 
 
 def test_a_file_of_another_cell_is_stale(folder):
     """Files exchanged between cells make both stale."""
-    other = Cell("evaluate", "small", "softmax", 1, "pgd")
+    other = make_cell("evaluate", "small", "softmax", 1, "pgd")
     for path_of in (paths.samples, paths.examples):
         mine, its = path_of(PGD), path_of(other)
         kept = mine.read_bytes()
@@ -151,7 +151,7 @@ def test_a_file_of_another_cell_is_stale(folder):
 
 def test_a_stale_figure_names_no_detail(folder):
     """A figure holds only the recipe's hash."""
-    figure = Cell("figure", "small", name="robust_accuracy")
+    figure = make_cell("figure", "small", name="robust_accuracy")
     path = paths.figure("small", "robust_accuracy", "pdf")
     path.write_text(path.read_text().replace("sha256:", "sha256:0000", 1)[:90] + " ")
     assert unfinished(folder)[figure][1] == ["made from other inputs, settings or code"]
@@ -160,14 +160,14 @@ def test_a_stale_figure_names_no_detail(folder):
 def test_costs_come_from_the_cell_itself_then_from_others_alike(folder):
     """A stale cell costs its last duration, a missing one that of its attack or stage, or is unknown."""
     for seed in (0, 1):
-        for path in paths.products(Cell("evaluate", "small", "lipschitz", seed, "noise")):
+        for path in make_cell("evaluate", "small", "lipschitz", seed, "noise").outputs:
             path.unlink()
     edited(folder, lambda one, _: one["attacks"].update(fgsm={"name": "fgsm", "norm": "linf", "epsilons": [0.1]}))
-    found = collect_status(plan_in(folder))
+    found = collect_status(staleness_in(folder))
     costs = {status.cell: status.cost_s for status in found.cells if status.state is not CellState.DONE}
-    assert costs[Cell("evaluate", "small", "lipschitz", 0, "noise")] == STAGE_SECONDS["evaluate"]
-    assert costs[Cell("evaluate", "small", "softmax", 0, "fgsm")] == STAGE_SECONDS["evaluate"]
-    assert costs[Cell("report", "small")] is None
+    assert costs[make_cell("evaluate", "small", "lipschitz", 0, "noise")] == STAGE_SECONDS["evaluate"]
+    assert costs[make_cell("evaluate", "small", "softmax", 0, "fgsm")] == STAGE_SECONDS["evaluate"]
+    assert costs[make_cell("report", "small")] is None
     total = status_as_dict(found)["total"]
     assert total["missing"] == 6
     assert total["cost_s"] == pytest.approx(6 * STAGE_SECONDS["evaluate"] + 1.0)
@@ -177,14 +177,14 @@ def test_costs_come_from_the_cell_itself_then_from_others_alike(folder):
 def test_durations_of_quick_cells_do_not_count_for_full_ones(folder):
     """Within a form, durations of an attack count."""
     edited(folder, lambda one, _: one.update(quick={"samples": 5}))
-    for cell in list(plan_in(folder).cells(["small_quick"])):
-        if cell.stage in ("prepare", "train", "evaluate") and cell.seed == 0:
-            finish_cell(plan_in(folder), cell)
+    for cell in list(staleness_in(folder).graph.cells(["small_quick"])):
+        if cell.stage.name in ("prepare", "train", "evaluate") and cell.seed == 0:
+            finish_cell(staleness_in(folder), cell)
     for path in folder.glob("results/small/evaluations/*/*/*/*"):
         path.unlink()
-    costs = {status.cell: status.cost_s for status in collect_status(plan_in(folder)).cells}
+    costs = {status.cell: status.cost_s for status in collect_status(staleness_in(folder)).cells}
     assert costs[PGD] is None
-    assert costs[Cell("evaluate", "small_quick", "softmax", 1, "pgd")] == STAGE_SECONDS["evaluate"]
+    assert costs[make_cell("evaluate", "small_quick", "softmax", 1, "pgd")] == STAGE_SECONDS["evaluate"]
 
 
 def test_a_failed_attempt_is_reported_with_its_last_line(folder):
@@ -193,7 +193,7 @@ def test_a_failed_attempt_is_reported_with_its_last_line(folder):
     log = paths.log(PGD)
     log.parent.mkdir(parents=True)
     log.write_text("epoch 1\rgauntlet: the disk is full; free space\n\n")
-    status = next(status for status in collect_status(plan_in(folder)).cells if status.cell == PGD)
+    status = next(status for status in collect_status(staleness_in(folder)).cells if status.cell == PGD)
     assert (status.state, status.last_line) == (CellState.FAILED, "gauntlet: the disk is full; free space")
     os.utime(log, (1, 1))
     assert unfinished(folder)[PGD][0] is CellState.MISSING
@@ -209,7 +209,7 @@ def test_a_cell_is_running_while_a_controller_lives(folder):
     log.parent.mkdir(parents=True)
     log.write_text("evaluate: 3 of 20 samples")
     os.utime(log, (time.time() + 5, time.time() + 5))
-    found = collect_status(plan_in(folder))
+    found = collect_status(staleness_in(folder))
     status = next(status for status in found.cells if status.cell == PGD)
     assert (status.state, status.last_line) == (CellState.RUNNING, "evaluate: 3 of 20 samples")
     assert found.controller == mine
@@ -232,11 +232,11 @@ def test_another_environment_is_reported_and_makes_nothing_stale(folder, monkeyp
     """Versions other than the present ones are reported with the number of cells."""
     was = environment.environment()["torch"]
     another_torch(monkeypatch)
-    found = collect_status(plan_in(folder))
+    found = collect_status(staleness_in(folder))
     assert found.in_state(CellState.STALE) == []
     (other,) = found.environments
     unaware = ("figure", "table", "report")
-    assert other.cells == len([cell for cell in plan_in(folder).cells() if cell.stage not in unaware])
+    assert other.cells == len([cell for cell in staleness_in(folder).graph.cells() if cell.stage.name not in unaware])
     assert [str(change) for change in other.changes] == [f"environment, torch: {was} -> 99.0"]
 
 
@@ -248,7 +248,7 @@ def test_a_strict_environment_makes_all_stale(folder, monkeypatch):
     was = environment.environment()["torch"]
     another_torch(monkeypatch)
     found = unfinished(folder)
-    assert set(found) == set(plan_in(folder).cells())
+    assert set(found) == set(staleness_in(folder).graph.cells())
     assert f"environment, torch: {was} -> 99.0" in found[MODEL][1]
 
 

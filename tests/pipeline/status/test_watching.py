@@ -12,7 +12,6 @@ import time
 import pytest
 from rich.console import Console
 
-from gauntlet.config import Cell
 from gauntlet.core.progress import ProgressRecord
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster import lock
@@ -20,11 +19,12 @@ from gauntlet.pipeline.cluster.queue import Job
 from gauntlet.pipeline.status import CellState, watching
 from gauntlet.pipeline.status.queue_poller import QueuePoller, job_comment
 from gauntlet.pipeline.status.snapshot import as_renderable, as_text
-from tests.support.stub_outputs import plan_in, write_config
+from tests.support.cells import make_cell
+from tests.support.stub_outputs import staleness_in, write_config
 from tests.support.synthetic_outputs import SMALL, finish_cell, finish_cells
 
-PGD = Cell("evaluate", "small", "softmax", 0, "pgd")
-OTHER_SEED = Cell("evaluate", "small", "softmax", 1, "pgd")
+PGD = make_cell("evaluate", "small", "softmax", 0, "pgd")
+OTHER_SEED = make_cell("evaluate", "small", "softmax", 1, "pgd")
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def board_of(folder, *jobs):
     """Return the board for a number of jobs in the queue."""
     queue = QueuePoller(folder)
     queue.jobs = list(jobs)
-    return watching.take_snapshot(plan_in(folder), queue)
+    return watching.take_snapshot(staleness_in(folder), queue)
 
 
 def row(board, variant):
@@ -60,7 +60,7 @@ def row(board, variant):
 
 def remove(cell):
     """Remove a cell's files."""
-    for path in paths.products(cell):
+    for path in cell.outputs:
         path.unlink()
 
 
@@ -177,7 +177,7 @@ def test_failures_are_shown_with_their_last_line(folder):
     for seed in (0, 1):
         for variant in ("softmax", "lipschitz"):
             for attack in ("pgd", "noise"):
-                cell = Cell("evaluate", "small", variant, seed, attack)
+                cell = make_cell("evaluate", "small", variant, seed, attack)
                 remove(cell)
                 write_log(cell, f"gauntlet: {attack} failed\n")
     text = as_text(board_of(folder))
@@ -207,7 +207,7 @@ def test_without_a_terminal_each_change_is_printed_once(folder, monkeypatch):
             lambda: (write_log(PGD, "gauntlet: the disk is full\n"), paths.progress_file(PGD).unlink()),
             lambda: write_config(folder, {"experiments": 3}),
             lambda: write_config(folder, SMALL),
-            lambda: finish_cell(plan_in(folder), PGD),
+            lambda: finish_cell(staleness_in(folder), PGD),
             lambda: finish_cells(folder),
         ]
     )
@@ -215,7 +215,7 @@ def test_without_a_terminal_each_change_is_printed_once(folder, monkeypatch):
     console = Console(width=200, file=io.StringIO(), force_terminal=False)
     mine = lock.acquire(paths.RESULTS)
     try:
-        watching.watch(lambda: plan_in(folder), console, interval_s=1.0)
+        watching.watch(lambda: staleness_in(folder), console, interval_s=1.0)
     finally:
         lock.release(paths.RESULTS, mine)
     text = console.file.getvalue()
@@ -234,7 +234,7 @@ def test_a_terminal_gets_a_live_table_that_ends_when_all_is_done(folder, monkeyp
     remove(PGD)
     monkeypatch.setattr(watching.time, "sleep", lambda seconds: finish_cells(folder))
     console = Console(width=120, file=io.StringIO(), force_terminal=True)
-    watching.watch(lambda: plan_in(folder), console, interval_s=1.0)
+    watching.watch(lambda: staleness_in(folder), console, interval_s=1.0)
     text = console.file.getvalue()
     assert "1/2 done, 1 missing" in text
     assert "\x1b[" in text
@@ -248,14 +248,14 @@ def test_ctrl_c_ends_it_quietly(folder, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(watching.time, "sleep", press)
-    watching.watch(lambda: plan_in(folder), Console(file=io.StringIO()), interval_s=1.0)
+    watching.watch(lambda: staleness_in(folder), Console(file=io.StringIO()), interval_s=1.0)
 
 
 def test_polling_takes_a_small_share_of_the_time(folder, monkeypatch):
     """A large grid is polled less often than requested."""
     now_s = iter(range(0, 1000, 60))
     monkeypatch.setattr(watching.time, "monotonic", lambda: float(next(now_s)))
-    watcher = watching._Watcher(lambda: plan_in(folder), QueuePoller(folder), Console(), 5.0, False)
+    watcher = watching._Watcher(lambda: staleness_in(folder), QueuePoller(folder), Console(), 5.0, False)
     watcher.take()
     assert watcher.pause_s >= 60 / 0.2
 

@@ -7,13 +7,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.parquet import read_metadata, read_table, write_table
 from gauntlet.reporting.aggregation import combination as combined
 from gauntlet.reporting.aggregation import combine, design_from_metadata
 from gauntlet.reporting.aggregation.combination import verify_combined
 from tests.support import synthetic
+from tests.support.cells import make_cell
 
 PLAN = synthetic.plan(variants=("softmax", "ecc"), seeds=(0, 1), attacks=synthetic.ATTACKS[:2])
 
@@ -189,7 +189,7 @@ def test_an_edited_cell_is_refused(files, tmp_path):
 
 def test_certificates_are_combined_too(tmp_path):
     """Certificates have their own columns, and an impossible radius is refused."""
-    cell = Cell("certify", "digits", "lipschitz", 0, "margin")
+    cell = make_cell("certify", "digits", "lipschitz", 0, "margin")
     path = tmp_path / "margin.parquet"
     write_table(path, synthetic.certificate(cell, samples=20), {})
     combine({cell: path}, tmp_path / "out.parquet", design=PLAN)
@@ -201,6 +201,6 @@ def test_certificates_are_combined_too(tmp_path):
 
 def test_evaluations_and_certificates_do_not_mix(files, tmp_path):
     """A file with both kinds of rows is refused."""
-    files[Cell("certify", "digits", "softmax", 0, "margin")] = next(iter(files.values()))
+    files[make_cell("certify", "digits", "softmax", 0, "margin")] = next(iter(files.values()))
     with pytest.raises(GauntletError, match="several kinds"):
         combine(files, tmp_path / "out.parquet", design=PLAN)

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.parquet import read_table
 from gauntlet.reporting.aggregation import AttackDesign, certified_accuracies, compare_variants, comparisons
 from gauntlet.reporting.stats import holm, paired_interval, sign_flip_test, t_interval
 from tests.support import synthetic
+from tests.support.cells import make_cell
 
 ATTACKS = (
     AttackDesign("fgsm", "linf", synthetic.LINF, without=("ecc",), sources=("ecc",)),
@@ -22,7 +22,7 @@ ATTACKS = (
     AttackDesign("cw", "l2", None),
 )
 PLAN = synthetic.plan(attacks=ATTACKS)
-ABSENT = [Cell("evaluate", "digits", "softmax", 1, "pgd"), Cell("evaluate", "digits", "lipschitz", 0, "cw")]
+ABSENT = [make_cell("evaluate", "digits", "softmax", 1, "pgd"), make_cell("evaluate", "digits", "lipschitz", 0, "cw")]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.parquet import write_table
 from gauntlet.reporting.aggregation import AttackDesign, combine, compare_variants, open_evaluations, summarize
 from gauntlet.reporting.aggregation.certified import CERTIFIED_SCHEMA
@@ -21,6 +20,7 @@ from gauntlet.reporting.page.queries import page_queries
 from gauntlet.reporting.tables import TableInputs, render_tables
 from gauntlet.reporting.tables.cells import read_table_content
 from tests.support import synthetic
+from tests.support.cells import make_cell
 
 GRID = (0.03, 0.1, 8 / 255)
 ATTACKS = (
@@ -36,7 +36,10 @@ PLAN = replace(
     headline={"linf": tuple(sorted(GRID)), "l2": synthetic.L2},
 )
 ERRORS = {"pgd": 4, "rubbish": 7, "cw": 2}
-ABSENT = [Cell("evaluate", "digits", "softmax", 1, "pgd"), Cell("evaluate", "digits", "lipschitz", 2, "noise")]
+ABSENT = [
+    make_cell("evaluate", "digits", "softmax", 1, "pgd"),
+    make_cell("evaluate", "digits", "lipschitz", 2, "noise"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,14 @@ import json
 import pyarrow as pa
 import pytest
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_metadata, write_table
 from gauntlet.core.provenance.recipes import Recipe, scan
 from gauntlet.reporting.aggregation import read_origins
 from gauntlet.reporting.aggregation.origins import ORIGINS_SCHEMA
+from tests.support.cells import make_cell
 
-CELL = Cell("evaluate", "digits", "softmax", 1, "pgd")
+CELL = make_cell("evaluate", "digits", "softmax", 1, "pgd")
 
 
 def test_a_row_holds_recipe_configuration_inputs_and_commit(tmp_path):

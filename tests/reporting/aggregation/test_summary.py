@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats as reference
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import write_table
 from gauntlet.core.schemas import EVALUATION_SCHEMA
 from gauntlet.reporting.aggregation import AttackDesign, combine, summarize
 from tests.support import synthetic
+from tests.support.cells import make_cell
 
 GRID = (0.1, 0.2, 0.3)
 
@@ -288,7 +288,7 @@ def test_names_are_data_not_sql(tmp_path):
     folder.mkdir()
     table = _cell(plan, plan.variants[0], 0, attack.name, [("robust", None), ("adversarial", 0.1)])
     path = folder / "rows.parquet"
-    cell = Cell("evaluate", plan.experiment, plan.variants[0], 0, attack.name)
+    cell = make_cell("evaluate", plan.experiment, plan.variants[0], 0, attack.name)
     write_table(path, table, {})
     combine({cell: path}, folder / "evaluations.parquet", design=plan)
     assert set(summarize(folder / "evaluations.parquet")["robust_accuracy"].to_pylist()) == {0.5}

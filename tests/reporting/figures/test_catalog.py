@@ -11,7 +11,6 @@ import sys
 import pyarrow as pa
 import pytest
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.parquet import write_table
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
 from gauntlet.pipeline import paths
@@ -24,7 +23,8 @@ from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.robustness.diagnostics.checks import DIAGNOSTICS_SCHEMA
 from gauntlet.robustness.inspection.arrays import array_table
 from tests.support import ROOT, synthetic
-from tests.support.stub_outputs import CONFIG, plan_in, write_config
+from tests.support.cells import make_cell
+from tests.support.stub_outputs import CONFIG, staleness_in, write_config
 
 DOCS = ROOT / "docs"
 SIGMOID = {"model": {"name": "cnn", "head": "sigmoid"}, "loss": "sigmoid_bce", "training": {"negatives": "overlay"}}
@@ -39,25 +39,27 @@ CASES = {
 }
 
 
-def write_results(scratch, plan, negatives):
+def write_results(scratch, staleness, negatives):
     """Write the tables of an experiment to the paths of the stages; those of aggregation always exist."""
-    if plan.attacks:
-        made = synthetic.write_experiment(scratch, plan, samples=20)
+    if staleness.attacks:
+        made = synthetic.write_experiment(scratch, staleness, samples=20)
         moved = {made.evaluations: paths.evaluations("small"), made.summary: paths.summary("small")}
         for key, path in made.examples.items():
-            moved[path] = paths.examples(Cell("evaluate", "small", *key))
+            moved[path] = paths.examples(make_cell("evaluate", "small", *key))
         for source, target in moved.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
     else:
-        write_table(paths.evaluations("small"), EVALUATION_SCHEMA.empty_table(), plan.metadata())
-        write_table(paths.summary("small"), SUMMARY_SCHEMA.empty_table(), plan.metadata())
-    cells = [Cell("certify", "small", one, 0, item.name) for item in plan.certificates for one in item.variants]
+        write_table(paths.evaluations("small"), EVALUATION_SCHEMA.empty_table(), staleness.metadata())
+        write_table(paths.summary("small"), SUMMARY_SCHEMA.empty_table(), staleness.metadata())
+    cells = [
+        make_cell("certify", "small", one, 0, item.name) for item in staleness.certificates for one in item.variants
+    ]
     certified = [synthetic.certificate(cell, samples=20) for cell in cells]
     write_table(paths.certificates("small"), pa.concat_tables([CERTIFICATE_SCHEMA.empty_table(), *certified]), {})
     write_table(paths.diagnostics("small"), DIAGNOSTICS_SCHEMA.empty_table(), {})
-    for variant in plan.variants:
-        model = Cell("train", "small", variant, plan.seeds[0])
+    for variant in staleness.variants:
+        model = make_cell("train", "small", variant, staleness.seeds[0])
         write_table(paths.history(model), synthetic.history(model), {})
         arrays = [item for item in synthetic.arrays(variant) if item.kind != "negative" or variant in negatives]
         table = array_table(arrays, experiment="small", variant=variant, seed=model.seed)
@@ -71,7 +73,7 @@ def test_results_have_the_figures_of_their_configuration(case, tmp_path, monkeyp
     CASES[case](config["experiments"]["small"])
     write_config(tmp_path, config)
     monkeypatch.chdir(tmp_path)
-    graph = plan_in(tmp_path)
+    graph = staleness_in(tmp_path)
     settings = graph.experiment("small")
     negatives = [name for name in settings.variants if settings.training_of(name).negatives]
     write_results(tmp_path / "made", design_from_config("small", settings), negatives)

@@ -439,7 +439,7 @@ def test_a_name_with_markup_stays_a_name(chromium, tmp_path):
     hostile = "</script><img src=x onerror=window.intruded=1>'"
     attack = synthetic.AttackDesign(hostile, "linf", (0.1, 0.3))
     plan = synthetic.ExperimentDesign(hostile, (hostile,), (0,), (attack,))
-    cell = synthetic.Cell("evaluate", hostile, hostile, 0, hostile)
+    cell = synthetic.make_cell("evaluate", hostile, hostile, 0, hostile)
     write_table(tmp_path / "cell.parquet", synthetic.evaluation(cell, attack, samples=20), {})
     synthetic.combine({cell: tmp_path / "cell.parquet"}, tmp_path / "evaluations.parquet", design=plan)
     write_table(tmp_path / "summary.parquet", summarize(tmp_path / "evaluations.parquet"), {})

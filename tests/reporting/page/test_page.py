@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_table, write_table
 from gauntlet.core.schemas import EVALUATION_SCHEMA
@@ -33,6 +32,7 @@ from gauntlet.reporting.page import render_report, write_report
 from gauntlet.robustness.diagnostics.checks import add_verdicts, collect_flags
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from tests.support import synthetic
+from tests.support.cells import make_cell
 
 MARK = "gauntlet-cell:sha256:" + "0" * 64
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -226,7 +226,7 @@ def test_hostile_names_stay_text(tmp_path):
     plan = ExperimentDesign(hostile, (hostile, "plain"), (0,), (attack,))
     files = {}
     for number, variant in enumerate(plan.variants):
-        cell = Cell("evaluate", hostile, variant, 0, attack.name)
+        cell = make_cell("evaluate", hostile, variant, 0, attack.name)
         files[cell] = tmp_path / f"{number}.parquet"
         write_table(files[cell], synthetic.evaluation(cell, attack, samples=10), {})
     made_by = {"gauntlet.commit": "</dd><script>alert(3)</script>"}

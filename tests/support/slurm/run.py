@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from gauntlet.config import Cell
-from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster.partitions import parse_minutes
+from gauntlet.pipeline.stage import Cell
 from tests.support.slurm.cluster import Cluster
 from tests.support.stub_outputs import write_config
 from tests.support.workflow import link_workflow
@@ -142,7 +141,7 @@ class ProductionCounter:
     """
 
     def __init__(self, folder: Path, cells: Sequence[Cell], kept: Path) -> None:
-        tables = {cell: [path for path in paths.products(cell) if path.suffix == ".parquet"] for cell in cells}
+        tables = {cell: [path for path in cell.outputs if path.suffix == ".parquet"] for cell in cells}
         self._places = {cell: folder / found[0] for cell, found in tables.items() if found}
         self._kept, self._numbers = kept, {cell: set() for cell in self._places}
         self._ends, self._thread = threading.Event(), threading.Thread(target=self._go_on_looking)
@@ -164,7 +163,7 @@ class ProductionCounter:
 
     def of(self, *stages: str) -> int:
         """How many cells of some stages were made so far."""
-        return sum(1 for cell, count in self.counts.items() if count and cell.stage in stages)
+        return sum(1 for cell, count in self.counts.items() if count and cell.stage.name in stages)
 
     def _go_on_looking(self) -> None:
         while not self._ends.wait(0.3):

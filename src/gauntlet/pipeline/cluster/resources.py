@@ -9,16 +9,13 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from types import MappingProxyType
 
-from gauntlet.config.grid import Cell
 from gauntlet.config.schema import Execution
 from gauntlet.pipeline.cluster.partitions import Partition
 from gauntlet.pipeline.cluster.queue import Job, dependency_option
-
-ON_MODELS = ("train", "evaluate", "certify", "diagnose", "inspect")
-"""Stages that compute with a network; they use a GPU if there is one."""
+from gauntlet.pipeline.stage import Cell
+from gauntlet.pipeline.stages.catalog import stages
 
 _LIGHT_MB = 2000
-_LIGHT_MINUTES = {"prepare": 60, "aggregate": 60, "figure": 15, "table": 15, "report": 15}
 
 _SAFETY_FACTOR = 2.0
 """Requested time over expected time: nodes differ and are shared."""
@@ -28,25 +25,6 @@ _STARTUP_MINUTES = 10
 
 _FIGURES_PER_JOB = 12
 """Figures, tables and pages that may share a job: about as many as one page depends on."""
-
-_GROUPS = {
-    "train": "trainings",
-    "evaluate": "cells",
-    "certify": "cells",
-    "diagnose": "cells",
-    "inspect": "cells",
-    "figure": "figures",
-    "table": "figures",
-    "report": "figures",
-}
-"""Job group of each stage's short cells; `group-components` in the profile sets how many share a job."""
-
-_RULES = {
-    "trainings": ("train",),
-    "cells": ("evaluate", "shard", "certify", "diagnose", "inspect"),
-    "figures": ("figure", "table", "page"),
-}
-"""Rules of each job group."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +81,7 @@ class JobResources:
 
         `comment` is the job comment that the plugin will write.
         """
-        on_model = cell.stage in ON_MODELS
+        on_model = cell.stage.uses_model
         gpu = on_model and self.uses_gpus
         partition = self.partition(gpu=gpu)
         return Resources(
@@ -140,19 +118,19 @@ class JobResources:
     def group(self, cell: Cell) -> str | None:
         """Return the job group of a cell; None for a cell that has a job to itself."""
         longest = self._cluster.group_minutes
-        if cell.stage in ("figure", "table", "report"):
-            return _GROUPS[cell.stage] if longest else None
-        if cell.stage not in ON_MODELS or self._shards(cell) > 1 or self._gpus(cell) > 1:
+        if cell.stage.group is None or self._shards(cell) > 1 or self._gpus(cell) > 1:
             return None
+        if not cell.stage.uses_model:
+            return cell.stage.group if longest else None
         seconds = self._seconds(cell)
         expected = self._cluster.minutes if seconds is None else seconds / 60
-        return _GROUPS[cell.stage] if expected <= longest else None
+        return cell.stage.group if expected <= longest else None
 
     def _minutes(self, cell: Cell) -> int:
         seconds = self._seconds(cell)
         if seconds is not None:
             return math.ceil(_SAFETY_FACTOR * seconds / 60 / self._shards(cell)) + _STARTUP_MINUTES
-        return _LIGHT_MINUTES.get(cell.stage, self._cluster.minutes)
+        return cell.stage.minutes or self._cluster.minutes
 
     def _max_minutes(self, cell: Cell, partition: str) -> int:
         """Return the longest time that a cell may request; Snakemake adds the times of a group job's cells."""
@@ -171,8 +149,13 @@ class JobResources:
         A group job's comment does not name its cells, and all cells of a group must request the same: a cell in a group
         waits for all jobs of the group's stages, any other cell for its own job and for group jobs.
         """
-        group = _GROUPS.get(cell.stage)
+        group = cell.stage.group
         if group is None:
             return [job for job in self._earlier_jobs if job.comment == comment]
-        prefixes = (f"rule_{group}_", *(f"rule_{rule}_" for rule in _RULES[group] if self.group(cell)))
+        prefixes = (f"rule_{group}_", *(f"rule_{rule}_" for rule in _rules_of(group) if self.group(cell)))
         return [job for job in self._earlier_jobs if job.comment == comment or job.comment.startswith(prefixes)]
+
+
+def _rules_of(group: str) -> list[str]:
+    """List the rules whose jobs make the cells of a group."""
+    return [rule for stage in stages() if stage.group == group for rule in stage.rules]

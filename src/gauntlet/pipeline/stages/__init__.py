@@ -1,1 +1,1 @@
-"""The stages: each reads files, calls the part of the package that does the work, and publishes what it made."""
+"""The stages, a folder each: its declaration, and the function that does its work."""

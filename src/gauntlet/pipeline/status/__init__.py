@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gauntlet.pipeline.status.cell_status import CellState, CellStatus
-from gauntlet.pipeline.status.changes import Change, compare, config_path
+from gauntlet.pipeline.status.changes import Change, compare
 from gauntlet.pipeline.status.run_status import RunStatus, collect_status
 
-__all__ = ["CellState", "CellStatus", "Change", "RunStatus", "collect_status", "compare", "config_path"]
+__all__ = ["CellState", "CellStatus", "Change", "RunStatus", "collect_status", "compare"]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.progress import ProgressRecord, read_progress
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster.lock import Holder
-from gauntlet.pipeline.staleness import Plan, State
+from gauntlet.pipeline.stage import Cell
+from gauntlet.pipeline.staleness import Staleness, State
 from gauntlet.pipeline.status import logs
 from gauntlet.pipeline.status.changes import Change
 from gauntlet.pipeline.status.costs import Costs
@@ -55,17 +55,19 @@ def work_left(statuses: Iterable[CellStatus]) -> tuple[float, int]:
     return sum(cost for cost in costs if cost is not None), costs.count(None)
 
 
-def cell_status(plan: Plan, cell: Cell, costs: Costs, controller: Holder | None, *, in_queue: bool) -> CellStatus:
+def cell_status(
+    staleness: Staleness, cell: Cell, costs: Costs, controller: Holder | None, *, in_queue: bool
+) -> CellStatus:
     """Return the status of a cell; `in_queue` if SLURM reports a running job of it."""
-    if plan.state(cell) is State.CURRENT:
+    if staleness.state(cell) is State.CURRENT:
         return CellStatus(cell, CellState.DONE)
-    missing_files = tuple(path for path in paths.products(cell) if not path.is_file())
+    missing_files = tuple(path for path in cell.outputs if not path.is_file())
     if missing_files:
-        waiting = [maker for maker in plan.upstream(cell) if plan.state(maker) is not State.CURRENT]
+        waiting = [maker for maker in staleness.graph.upstream(cell) if staleness.state(maker) is not State.CURRENT]
         changes = [Change("waits", str(maker)) for maker in waiting]
     else:
-        changes = explain(plan, cell)
-    records = _progress_records(plan, cell)
+        changes = explain(staleness, cell)
+    records = _progress_records(staleness, cell)
     attempt, last_line = _last_attempt(cell, controller)
     if in_queue or any(record.is_alive for record in records):
         attempt = CellState.RUNNING
@@ -82,10 +84,9 @@ def cell_status(plan: Plan, cell: Cell, costs: Costs, controller: Holder | None,
     )
 
 
-def _progress_records(plan: Plan, cell: Cell) -> list[ProgressRecord]:
+def _progress_records(staleness: Staleness, cell: Cell) -> list[ProgressRecord]:
     """Read the progress of the processes that run a cell or its shards."""
-    attack = plan.experiment(cell.experiment).attacks.get(cell.name) if cell.stage == "evaluate" else None
-    shards = attack.shards if attack else 1
+    shards = staleness.graph.shards(cell)
     files = {paths.progress_file(cell), *(paths.progress_file(cell, shard + 1, shards) for shard in range(shards))}
     return [record for file in files if (record := read_progress(file))]
 
@@ -107,7 +108,7 @@ def _last_attempt(cell: Cell, controller: Holder | None) -> tuple[CellState | No
         written_s = log.stat().st_mtime
     except OSError:
         return None, ""
-    products_s = [path.stat().st_mtime for path in paths.products(cell) if path.is_file()]
+    products_s = [path.stat().st_mtime for path in cell.outputs if path.is_file()]
     if written_s <= max(products_s, default=0.0):
         return None, ""
     line = logs.last_line(log)

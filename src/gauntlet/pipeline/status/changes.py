@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gauntlet.config.grid import Cell
 from gauntlet.config.schema import Experiment
 from gauntlet.core.provenance.recipes import Recipe
+from gauntlet.pipeline.stage import Cell
 
 Kind = Literal["setting", "code", "input", "environment", "waits", "unknown"]
 
@@ -73,11 +73,9 @@ def compare(
     for path, old_value, new_value in _differences(old, new):
         if path[0] == "environment":
             changes.append(Change("environment", ".".join(path[1:]) or "strict_environment", old_value, new_value))
-        elif cell.stage in ("aggregate", "figure", "table", "report") and path[0] != "experiment":
-            name = _SUMMARIES.get(path[0], path[0])
-            changes.append(Change("setting", name, _shorten(old_value), _shorten(new_value)))
         else:
-            changes.append(Change("setting", config_path(cell, path, experiment), old_value, new_value))
+            name = ".".join(cell.stage.setting_path(cell, path, experiment))
+            changes.append(Change("setting", name, _shorten(old_value), _shorten(new_value)))
     changes += [Change("code", name, *sides) for name, *sides in _differences(before.modules, after.modules)]
     for name, old_digest, new_digest in _differences(before.inputs, after.inputs):
         if every_input or new_digest is not ABSENT:
@@ -85,39 +83,7 @@ def compare(
     return changes
 
 
-_SUMMARIES = {
-    "order": "the cells or their order",
-    "attacks": "the attacks' settings",
-    "settings": "the experiment's settings",
-    "templates": "the page's templates",
-    "variants": "variants",
-    "shown": "titles or headline",
-}
-"""Settings of stages that combine cells, which their recipes contain as digests."""
-
 _INPUTS = {"cells": "the combined cells"}
-
-
-def config_path(cell: Cell, path: tuple[str, ...], experiment: Experiment | None) -> str:
-    """Return the path in the configuration, below the experiment, of a key in a cell's configuration slice."""
-    head, rest = path[0], path[1:]
-    match cell.stage, head:
-        case "prepare", "source":
-            # A component's options are written next to its name.
-            parts = ["dataset", *(["source"] if rest == ("name",) else rest)]
-        case "prepare", _:
-            parts = ["dataset", *path]
-        case "train" | "inspect", "training":
-            variant = experiment.variants.get(cell.variant) if experiment else None
-            is_own = variant is not None and bool(rest) and rest[0] in variant.training.model_fields_set
-            parts = [*(["variants", cell.variant] if is_own else []), *path]
-        case "train", "model" | "loss":
-            parts = ["variants", cell.variant, *path]
-        case ("evaluate", "attack") | ("certify", "certificate"):
-            parts = [f"{head}s", cell.name, *(rest[1:] if rest[:1] == (head,) else rest)]
-        case _:
-            parts = list(path)
-    return ".".join(parts)
 
 
 def _leaves(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

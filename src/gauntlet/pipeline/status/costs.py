@@ -7,9 +7,9 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from gauntlet.config.grid import Cell
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.staleness import Plan
+from gauntlet.pipeline.stage import Cell
+from gauntlet.pipeline.staleness import Staleness
 from gauntlet.pipeline.status.metadata import recorded_seconds
 from gauntlet.pipeline.status.predictions import predicted_seconds
 
@@ -34,12 +34,12 @@ class Costs:
     Cells of quick forms are similar only to one another: their durations say nothing about full forms.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._quick = frozenset(plan.config.quick_forms)
+    def __init__(self, staleness: Staleness) -> None:
+        self._staleness = staleness
+        self._quick = frozenset(staleness.graph.config.quick_forms)
         self._existing: dict[Any, list[Cell]] = defaultdict(list)
-        for cell in plan.cells():
-            if paths.products(cell)[0].is_file():
+        for cell in staleness.graph.cells():
+            if cell.outputs[0].is_file():
                 for level in range(len(_SIMILARITY)):
                     self._existing[self._key(level, cell)].append(cell)
         self._medians: dict[Any, float | None] = {}
@@ -61,7 +61,7 @@ class Costs:
         return level, cell.experiment in self._quick, _SIMILARITY[level](cell)
 
     def _predicted(self, cell: Cell) -> float | None:
-        recipe = self._plan.recipe(cell) if cell.stage == "evaluate" else None
+        recipe = self._staleness.recipe(cell) if paths.prediction(cell).is_file() else None
         return predicted_seconds(cell, recipe.string) if recipe else None
 
     def _median(self, key: Any) -> float | None:

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from rich.console import Console
 from rich.table import Table
 
-from gauntlet.config.grid import Cell
-from gauntlet.pipeline import paths
+from gauntlet.pipeline.stage import Cell
 from gauntlet.pipeline.status.cell_status import CellState, CellStatus
 from gauntlet.pipeline.status.changes import ABSENT
 from gauntlet.pipeline.status.formatting import (
@@ -108,7 +107,7 @@ def _grouped(statuses: list[CellStatus], limit: int | None) -> Iterator[str]:
 def _reasons(status: CellStatus) -> Iterator[str]:
     if status.last_line:
         yield status.last_line
-    if status.missing_files and len(status.missing_files) < len(paths.products(status.cell)):
+    if status.missing_files and len(status.missing_files) < len(status.cell.outputs):
         yield f"missing {', '.join(path.name for path in status.missing_files)}"
     yield from (str(change) for change in status.changes if change.kind not in ("waits", "code"))
     modules_by_verb: dict[str, list[str]] = {}

@@ -41,7 +41,7 @@ def _cell(status: CellStatus) -> dict[str, Any]:
     cell = status.cell
     return {
         "cell": str(cell),
-        "stage": cell.stage,
+        "stage": cell.stage.name,
         "experiment": cell.experiment or None,
         "variant": cell.variant or None,
         "seed": cell.seed if cell.variant else None,

@@ -6,11 +6,11 @@ import csv
 import json
 from pathlib import Path
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.parquet import read_metadata
 from gauntlet.core.provenance.recipes import SECONDS_KEY
 from gauntlet.pipeline import paths
+from gauntlet.pipeline.stage import Cell
 
 _MAX_HEADER_BYTES = 1 << 24
 
@@ -40,7 +40,7 @@ def _safetensors_metadata(path: Path) -> dict[str, str]:
 def recorded_seconds(cell: Cell) -> float | None:
     """Return how long a cell took when it last ran, from its file or else Snakemake's benchmark; None if unknown."""
     try:
-        return float(file_metadata(paths.products(cell)[0])[SECONDS_KEY])
+        return float(file_metadata(cell.outputs[0])[SECONDS_KEY])
     except (KeyError, ValueError):
         return _benchmark_seconds(paths.log(cell).with_suffix(".tsv"))
 

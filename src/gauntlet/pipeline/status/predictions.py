@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.files import write_json
 from gauntlet.pipeline import paths
+from gauntlet.pipeline.stage import Cell
 
 
 class Prediction(BaseModel):

@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from gauntlet.config.grid import Cell
 from gauntlet.pipeline.cluster.commands import find_command
 from gauntlet.pipeline.cluster.queue import SQUEUE_OPTIONS, Job, parse_jobs
+from gauntlet.pipeline.stage import Cell
 
 INTERVAL_S = 30.0
 """Least time between two queries: a workload manager serves thousands of users."""
@@ -24,8 +24,7 @@ INTERVAL_S = 30.0
 TIMEOUT_S = 20.0
 """Time after which a `squeue` that does not answer is killed."""
 
-_RULES = {"report": "page"}
-_SHARD = re.compile(r"rule_shard(?P<wildcards>_wildcards_.+)_\d+_\d+")
+_SHARD = re.compile(r"(?P<comment>.+)_\d+_\d+")
 
 
 def jobs_by_cell(jobs: Iterable[Job], cells: Iterable[Cell]) -> tuple[dict[Cell, list[Job]], list[Job]]:
@@ -34,13 +33,17 @@ def jobs_by_cell(jobs: Iterable[Job], cells: Iterable[Cell]) -> tuple[dict[Cell,
     A comment joins wildcards by underscores, which names may contain too: an ambiguous comment belongs to no cell.
     """
     cells_of_comment: dict[str, list[Cell]] = {}
+    cells_of_shards: dict[str, list[Cell]] = {}
     for cell in cells:
         cells_of_comment.setdefault(job_comment(cell), []).append(cell)
+        for rule in cell.stage.rules[1:]:
+            cells_of_shards.setdefault(job_comment(cell, rule), []).append(cell)
     jobs_of_cell: dict[Cell, list[Job]] = {}
     other_jobs = []
     for job in jobs:
         shard = _SHARD.fullmatch(job.comment)
-        candidates = cells_of_comment.get(f"rule_evaluate{shard['wildcards']}" if shard else job.comment, [])
+        of_shard = cells_of_shards.get(shard["comment"], []) if shard else []
+        candidates = cells_of_comment.get(job.comment, of_shard)
         if len(candidates) == 1:
             jobs_of_cell.setdefault(candidates[0], []).append(job)
         else:
@@ -48,10 +51,10 @@ def jobs_by_cell(jobs: Iterable[Job], cells: Iterable[Cell]) -> tuple[dict[Cell,
     return jobs_of_cell, other_jobs
 
 
-def job_comment(cell: Cell) -> str:
-    """Return the comment that the SLURM plugin gives the job of a cell."""
+def job_comment(cell: Cell, rule: str = "") -> str:
+    """Return the comment that the SLURM plugin gives the job of a cell, by its stage's first rule or by another."""
     wildcards = [cell.experiment, cell.variant, str(cell.seed) if cell.variant else "", cell.name]
-    return f"rule_{_RULES.get(cell.stage, cell.stage)}_wildcards_{'_'.join(part for part in wildcards if part)}"
+    return f"rule_{rule or cell.stage.rules[0]}_wildcards_{'_'.join(part for part in wildcards if part)}"
 
 
 class QueuePoller:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.provenance.environment import environment, environment_digest
 from gauntlet.core.provenance.recipes import PACKAGES_KEY
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster import lock
-from gauntlet.pipeline.staleness import Plan, State
+from gauntlet.pipeline.stage import Cell
+from gauntlet.pipeline.staleness import Staleness, State
 from gauntlet.pipeline.status.cell_status import CellState, CellStatus, cell_status
 from gauntlet.pipeline.status.changes import ABSENT, Change
 from gauntlet.pipeline.status.costs import Costs
@@ -49,22 +49,25 @@ class RunStatus:
         """Group the cells by stage."""
         groups: dict[str, list[CellStatus]] = {}
         for status in self.cells:
-            groups.setdefault(status.cell.stage, []).append(status)
+            groups.setdefault(status.cell.stage.name, []).append(status)
         return groups
 
 
-def collect_status(plan: Plan, *, quick: bool = False, running: Collection[Cell] = ()) -> RunStatus:
-    """Collect the status of every cell of a plan. Nothing is written.
+def collect_status(staleness: Staleness, *, quick: bool = False, running: Collection[Cell] = ()) -> RunStatus:
+    """Collect the status of every cell of a configuration. Nothing is written.
 
     Quick forms that were not begun are left out without `quick`. `running` are cells that SLURM reports as running.
     """
     controller = _live_controller()
-    costs = Costs(plan)
-    experiments = list(plan.config.experiments) if quick else plan.asked_for()
-    cells = [cell_status(plan, cell, costs, controller, in_queue=cell in running) for cell in plan.cells(experiments)]
-    tolerant = [name for name in experiments if plan.experiment(name).allow_missing]
-    left_out = {name: count for name in tolerant if (count := len(plan.left_out(name)))}
-    return RunStatus(tuple(cells), tuple(_other_environments(plan, experiments)), controller, left_out)
+    costs = Costs(staleness)
+    experiments = list(staleness.graph.config.experiments) if quick else staleness.requested()
+    cells = [
+        cell_status(staleness, cell, costs, controller, in_queue=cell in running)
+        for cell in staleness.graph.cells(experiments)
+    ]
+    tolerant = [name for name in experiments if staleness.graph.experiment(name).allow_missing]
+    left_out = {name: count for name in tolerant if (count := len(staleness.left_out(name)))}
+    return RunStatus(tuple(cells), tuple(_other_environments(staleness, experiments)), controller, left_out)
 
 
 def _live_controller() -> lock.Holder | None:
@@ -76,15 +79,15 @@ def _live_controller() -> lock.Holder | None:
     return None if holder is None or holder.is_dead else holder
 
 
-def _other_environments(plan: Plan, experiments: Iterable[str]) -> Iterator[OtherEnvironment]:
+def _other_environments(staleness: Staleness, experiments: Iterable[str]) -> Iterator[OtherEnvironment]:
     """Group the done cells by environment, without the current one."""
     current = environment_digest()
     counts: Counter[str] = Counter()
     example: dict[str, Path] = {}
-    for cell in plan.cells(experiments):
-        if plan.state(cell) is State.CURRENT:
-            path = paths.products(cell)[0]
-            digest = plan.marks(path).environment
+    for cell in staleness.graph.cells(experiments):
+        if staleness.state(cell) is State.CURRENT:
+            path = cell.outputs[0]
+            digest = staleness.marks(path).environment
             if digest not in (None, current):
                 counts[str(digest)] += 1
                 example.setdefault(str(digest), path)

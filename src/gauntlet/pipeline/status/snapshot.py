@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gauntlet.config.grid import Cell
 from gauntlet.pipeline.cluster.queue import Job
+from gauntlet.pipeline.stage import Cell
 from gauntlet.pipeline.status.cell_status import CellState, CellStatus
 from gauntlet.pipeline.status.formatting import STATE_COLORS, align_columns, count_cells, format_duration
 from gauntlet.pipeline.status.run_status import RunStatus
@@ -107,7 +107,7 @@ def _tables(snapshot: Snapshot) -> Iterator[list[list[Entry]]]:
 
 
 def _column(cell: Cell) -> str:
-    return cell.name or cell.stage
+    return cell.name or cell.stage.name
 
 
 def _entry(cells: Sequence[QueuedCell]) -> Entry:

@@ -11,9 +11,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.errors import GauntletError
-from gauntlet.pipeline.staleness import Plan
+from gauntlet.pipeline.stage import Cell
+from gauntlet.pipeline.staleness import Staleness
 from gauntlet.pipeline.status.cell_status import CellState
 from gauntlet.pipeline.status.queue_poller import QueuePoller, jobs_by_cell
 from gauntlet.pipeline.status.run_status import collect_status
@@ -23,12 +23,12 @@ _MAX_LOAD = 0.2
 """Largest share of the time spent on reading files: a large grid on a slow file system is read less often."""
 
 
-def watch(make_plan: Callable[[], Plan], console: Console, *, interval_s: float, quick: bool = False) -> None:
+def watch(load: Callable[[], Staleness], console: Console, *, interval_s: float, quick: bool = False) -> None:
     """Show the status of a run every `interval_s` seconds, or less often, until all is done or Ctrl-C is pressed.
 
-    `make_plan` reads the configuration again each time; its errors are raised at first and shown later.
+    `load` reads the configuration again each time; its errors are raised at first and shown later.
     """
-    watcher = _Watcher(make_plan, QueuePoller(Path.cwd()), console, interval_s, quick)
+    watcher = _Watcher(load, QueuePoller(Path.cwd()), console, interval_s, quick)
     # Ctrl-C ends the display only: it is not an interruption of work, which would have another exit code.
     previous_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -39,13 +39,13 @@ def watch(make_plan: Callable[[], Plan], console: Console, *, interval_s: float,
         watcher.queue.close()
 
 
-def take_snapshot(plan: Plan, queue: QueuePoller, *, quick: bool = False) -> Snapshot:
+def take_snapshot(staleness: Staleness, queue: QueuePoller, *, quick: bool = False) -> Snapshot:
     """Read files and queue once."""
-    experiments = list(plan.config.experiments) if quick else plan.asked_for()
-    jobs_of_cell, group_jobs = jobs_by_cell(queue.poll(), plan.cells(experiments))
+    experiments = list(staleness.graph.config.experiments) if quick else staleness.requested()
+    jobs_of_cell, group_jobs = jobs_by_cell(queue.poll(), staleness.graph.cells(experiments))
     active = ("RUNNING", "COMPLETING")
     running = {cell for cell, jobs in jobs_of_cell.items() if any(job.state in active for job in jobs)}
-    run = collect_status(plan, quick=quick, running=running)
+    run = collect_status(staleness, quick=quick, running=running)
     cells = tuple(QueuedCell(status, tuple(jobs_of_cell.get(status.cell, ()))) for status in run.cells)
     return Snapshot(run, cells, tuple(group_jobs), (queue.problem,) if queue.problem else ())
 
@@ -62,9 +62,9 @@ class _Watcher:
     """Repeated snapshots of a run."""
 
     def __init__(
-        self, make_plan: Callable[[], Plan], queue: QueuePoller, console: Console, interval_s: float, quick: bool
+        self, load: Callable[[], Staleness], queue: QueuePoller, console: Console, interval_s: float, quick: bool
     ) -> None:
-        self._make_plan, self.queue, self._console = make_plan, queue, console
+        self._load, self.queue, self._console = load, queue, console
         self._interval_s = self.pause_s = interval_s
         self._quick = quick
 
@@ -93,7 +93,7 @@ class _Watcher:
     def take(self) -> Snapshot:
         """Take a snapshot and set the pause before the next one."""
         start_s = time.monotonic()
-        snapshot = take_snapshot(self._make_plan(), self.queue, quick=self._quick)
+        snapshot = take_snapshot(self._load(), self.queue, quick=self._quick)
         self.pause_s = max(self._interval_s, (time.monotonic() - start_s) / _MAX_LOAD)
         return snapshot
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.files import atomic_path
 from gauntlet.core.parquet import read_metadata, read_table, table_digest
 from gauntlet.core.provenance.recipes import digest_mark
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
+from gauntlet.reporting.aggregation.cell_ids import C, CellIds
 from gauntlet.reporting.aggregation.design import ExperimentDesign
 
 STREAM_DIGEST_KEY = "gauntlet.stream_digest"
@@ -28,13 +28,13 @@ _STATUSES = {
 
 
 def combine(
-    files: Mapping[Cell, Path],
+    files: Mapping[C, Path],
     out: Path,
     *,
     design: ExperimentDesign,
     metadata: Mapping[str, str] | None = None,
     allow_missing: bool = False,
-) -> list[Cell]:
+) -> list[C]:
     """Write the rows of all cells into one file: cells as `files` orders them, samples by index. Returns missing cells.
 
     The cells are all evaluations or all certificates of one experiment. Each file's digest is verified, and that it
@@ -50,9 +50,9 @@ def combine(
             where=design.experiment,
             remedy="make them, or set `allow_missing: true`",
         )
-    stages = {cell.stage for cell in files}
-    schema = CERTIFICATE_SCHEMA if stages == {"certify"} else EVALUATION_SCHEMA
-    if len(stages) > 1 or {cell.experiment for cell in files} - {design.experiment}:
+    keys = {cell.stage.key for cell in files}
+    schema = CERTIFICATE_SCHEMA if keys == {"certificate"} else EVALUATION_SCHEMA
+    if len(keys) > 1 or {cell.experiment for cell in files} - {design.experiment}:
         raise GauntletError("cells of several kinds or experiments cannot be combined", where=str(out))
     noted = schema.with_metadata({**(metadata or {}), **design.metadata()})
     present = {cell: path for cell, path in files.items() if path.is_file()}
@@ -84,7 +84,7 @@ def verify_combined(path: Path) -> None:
         raise InputError("the values are not those that were written", where=str(path), remedy="aggregate again")
 
 
-def _checked_cells(files: Mapping[Cell, Path], schema: pa.Schema) -> Iterator[pa.Table]:
+def _checked_cells(files: Mapping[C, Path], schema: pa.Schema) -> Iterator[pa.Table]:
     """Read the cells one after the other, each verified on its own and against the samples of the first."""
     reference: tuple[str, Path] | None = None
     for cell, path in files.items():
@@ -113,7 +113,7 @@ def _row_groups(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Ta
         yield waiting.combine_chunks()
 
 
-def _check_cell(table: pa.Table, schema: pa.Schema, cell: Cell, path: Path) -> None:
+def _check_cell(table: pa.Table, schema: pa.Schema, cell: CellIds, path: Path) -> None:
     where, remedy = str(path), "delete the file and run again"
     if table.schema != schema:
         raise InputError("the columns are not those of this version", where=where, remedy=remedy)
@@ -160,6 +160,6 @@ def _holds(condition: pa.ChunkedArray) -> bool:
     return bool(pc.all(pc.fill_null(condition, False)).as_py())
 
 
-def _listed(cells: list[Cell], most: int = 8) -> str:
+def _listed(cells: list[C], most: int = 8) -> str:
     shown = "; ".join(str(cell) for cell in cells[:most])
     return shown if len(cells) <= most else f"{shown}; and {len(cells) - most} more"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from gauntlet.config.grid import Cell
 from gauntlet.core.files import canonical_json
 from gauntlet.core.parquet import read_metadata
 from gauntlet.core.provenance.recipes import CELL_KEY, DIGEST_KEY, SECONDS_KEY, VERSIONS_KEY, recipe_from
+from gauntlet.reporting.aggregation.cell_ids import C, CellIds
 
 ORIGINS_SCHEMA = pa.schema(
     [
@@ -44,7 +44,7 @@ ORIGINS_VOLATILE = ("commit", "dirty", "finished", "seconds", "versions")
 _IDS = ("experiment", "variant", "seed", "name")
 
 
-def read_origins(files: Mapping[Cell, Path]) -> pa.Table:
+def read_origins(files: Mapping[C, Path]) -> pa.Table:
     """Read what made each cell from its file's metadata: rows of ORIGINS_SCHEMA, as `files` orders them.
 
     Raises InputError when a file is missing or damaged.
@@ -52,14 +52,14 @@ def read_origins(files: Mapping[Cell, Path]) -> pa.Table:
     return pa.Table.from_pylist([_row(cell, read_metadata(path)) for cell, path in files.items()], ORIGINS_SCHEMA)
 
 
-def _row(cell: Cell, made: Mapping[str, str]) -> dict[str, object]:
+def _row(cell: CellIds, made: Mapping[str, str]) -> dict[str, object]:
     recipe = recipe_from(made)
     # What names the cell stands in columns; without it, cells of one attack have one slice.
     slice_ = {key: value for key, value in recipe.slice.items() if key not in _IDS} if recipe else {}
     seconds = made.get(SECONDS_KEY)
     return {
         "experiment": cell.experiment,
-        "stage": cell.stage,
+        "stage": str(cell.stage),
         "variant": cell.variant,
         "seed": cell.seed,
         "name": cell.name,

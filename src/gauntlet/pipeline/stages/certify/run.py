@@ -1,4 +1,4 @@
-"""Stage `certify`: one certificate of one model, a row per sample."""
+"""From a trained network to the rows of one certificate, one per sample."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from gauntlet.config import Cell
 from gauntlet.core.parquet import write_table
 from gauntlet.core.progress import progress
-from gauntlet.core.provenance.recipes import Recipe
 from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA
 from gauntlet.core.signals import StopRequest
@@ -20,9 +18,9 @@ from gauntlet.learning.data.splits import to_unit
 from gauntlet.learning.data.store import load_split
 from gauntlet.learning.models.weights import load_model
 from gauntlet.pipeline import paths
+from gauntlet.pipeline.stage import CellJob
 from gauntlet.pipeline.stages.device import describe_device, open_device
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
-from gauntlet.pipeline.staleness import Plan
 from gauntlet.robustness.certificates.certifier import certify_parts
 from gauntlet.robustness.certificates.lipschitz_check import check_lipschitz
 from gauntlet.robustness.certificates.lipschitz_constants import LipschitzConstants
@@ -33,20 +31,20 @@ from gauntlet.robustness.evaluation.shards import default_batch_size, remaining
 log = logging.getLogger("gauntlet")
 
 KEEP_EVERY_S = 10.0
-"""Seconds of work after which what is finished is kept: rows of a certificate may take milliseconds or minutes."""
+"""Seconds of work after which finished rows are kept: a row may take milliseconds or minutes."""
 
 
-def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
-    """Certify the test images of one model and publish the rows, going on after those that are finished.
+def run(job: CellJob) -> None:
+    """Certify the test images of one model and publish the rows, resuming after those that are finished.
 
     Raises Interrupted at a request to stop, GauntletError when the images refute the Lipschitz constant that the model
     claims.
     """
     watch = Stopwatch()
-    device = open_device(plan.config.execution)
+    cell, device = job.cell, open_device(job.execution)
     with StopRequest(str(cell)) as stop:
-        rows, checked = _certified(plan, cell, recipe, device, stop)
-        made = {**recipe.metadata(), **watch.run_metadata(device=describe_device(device), precision="float32")}
+        rows, checked = _certify(job, device, stop)
+        made = {**job.recipe.metadata(), **watch.run_metadata(device=describe_device(device), precision="float32")}
         made |= checked.metadata() if checked else {}
         withdraw(cell)
         write_table(paths.samples(cell), rows, made)
@@ -57,25 +55,23 @@ def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
         log.info("%s: Lipschitz constant %.6g claimed, %.6g measured", cell, checked.claimed, checked.measured)
 
 
-def _certified(
-    plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, stop: StopRequest
-) -> tuple[pa.Table, LipschitzConstants | None]:
-    """Give the rows of all samples, keeping them on disk from time to time while there are more to come.
+def _certify(job: CellJob, device: torch.device, stop: StopRequest) -> tuple[pa.Table, LipschitzConstants | None]:
+    """Return the rows of all samples, and the Lipschitz constants if the certificate uses one.
 
-    And the Lipschitz constant, measured before anything is certified, where the certificate rests on one.
+    Finished rows are kept on disk from time to time. The constant is measured before anything is certified.
     """
-    settings = plan.experiment(cell.experiment)
+    cell, settings, recipe = job.cell, job.experiment, job.recipe.string
     certificate = settings.certificates[cell.name]
     split = load_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
     images, labels = to_unit(split.images[: settings.samples]), split.labels[: settings.samples]
-    kept = PartialResults(paths.partial(cell, recipe.string), recipe=recipe.string, schema=CERTIFICATE_SCHEMA)
+    kept = PartialResults(paths.partial(cell, recipe), recipe=recipe, schema=CERTIFICATE_SCHEMA)
     parts = kept.load()
     left = remaining([(0, len(images))], [(part.start, part.stop) for part in parts])
     done = len(images) - sum(stop - start for start, stop in left)
     if done:
         log.info("%s: %d of %d samples are finished already", cell, done, len(images))
     with progress(str(cell), len(images), "samples", done=done, file=paths.progress_file(cell)) as report:
-        network = load_model(paths.model_folder(cell.model), device=device)
+        network = load_model(paths.model_folder(cell), device=device)
         batch_size = default_batch_size(device.type)
         checked = check_lipschitz(network, images, certificate.certificate, batch_size=batch_size, where=str(cell))
         waiting: list[pa.Table] = []
@@ -97,17 +93,17 @@ def _certified(
             done += len(rows)
             report.advance(len(rows))
             if done < len(images) and (stop.requested or time.monotonic() - since_s > KEEP_EVERY_S):
-                for part in _joined(waiting):
+                for part in _join(waiting):
                     kept.save(part)
                     parts.append(part)
                 waiting, since_s = [], time.monotonic()
                 if stop.requested:
                     raise stop.interruption(f"{done} of {len(images)} samples are kept")
-    ordered = sorted([*parts, *_joined(waiting)], key=lambda part: part.start)
+    ordered = sorted([*parts, *_join(waiting)], key=lambda part: part.start)
     return pa.concat_tables([part.rows for part in ordered]).combine_chunks(), checked
 
 
-def _joined(tables: list[pa.Table]) -> list[EvaluationPart]:
+def _join(tables: list[pa.Table]) -> list[EvaluationPart]:
     """Join rows into as few parts as have no gap in them."""
     rows = pa.concat_tables([CERTIFICATE_SCHEMA.empty_table(), *tables])
     index = rows["index"].to_pylist()

@@ -1,4 +1,4 @@
-"""Stage `train`: one variant with one seed, from the stored split to weights, manifest and history."""
+"""From a stored data set to the weights, manifest and history of one variant with one seed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from contextlib import nullcontext
 
 import torch
 
-from gauntlet.config import Cell
 from gauntlet.core.parquet import write_table
 from gauntlet.core.progress import NullProgress, progress
-from gauntlet.core.provenance.recipes import Recipe
 from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.core.signals import StopRequest
 from gauntlet.learning.data.manifest import load_data_manifest
@@ -23,27 +21,27 @@ from gauntlet.learning.training.history import VOLATILE, EpochRecord
 from gauntlet.learning.training.loop import fit
 from gauntlet.learning.training.state import TrainingState
 from gauntlet.pipeline import paths
+from gauntlet.pipeline.stage import Cell, CellJob
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
-from gauntlet.pipeline.stages.process_group import describe_processes, open_processes
-from gauntlet.pipeline.staleness import Plan
+from gauntlet.pipeline.stages.train.process_group import describe_processes, open_processes
 
 log = logging.getLogger("gauntlet")
 
 
-def run(plan: Plan, cell: Cell, recipe: Recipe) -> None:
+def run(job: CellJob) -> None:
     """Train one model and publish it, from its last checkpoint where there is one.
 
     Of several processes that share the training only the first writes. Raises GauntletError when training fails,
     Interrupted at a request to stop.
     """
-    training = plan.experiment(cell.experiment).training_of(cell.variant)
-    with open_processes(plan.config.execution, training.gpus) as (device, processes):
-        _train(plan, cell, recipe, device, processes)
+    training = job.experiment.training_of(job.cell.variant)
+    with open_processes(job.execution, training.gpus) as (device, processes):
+        _train(job, device, processes)
 
 
-def _train(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, processes: DataParallelGroup | None) -> None:
+def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | None) -> None:
     watch = Stopwatch()
-    settings = plan.experiment(cell.experiment)
+    cell, settings, recipe = job.cell, job.experiment, job.recipe
     variant, training = settings.variants[cell.variant], settings.training_of(cell.variant)
     writes = processes is None or processes.rank == 0
     folder = paths.data_folder(paths.dataset_id(settings.dataset))
@@ -63,7 +61,7 @@ def _train(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, process
         with reported as report:
 
             def on_epoch(epoch: EpochRecord) -> None:
-                report.advance(1, _told(epoch))
+                report.advance(1, _describe(epoch))
 
             fitted = fit(
                 network,
@@ -74,7 +72,7 @@ def _train(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, process
                 seed=cell.seed,
                 device=device,
                 on_epoch=on_epoch,
-                resume=_resumed(cell, checkpoints, processes),
+                resume=_resume(cell, checkpoints, processes),
                 checkpoints=checkpoints if writes else None,
                 stop=stop,
                 processes=processes,
@@ -90,19 +88,19 @@ def _train(plan: Plan, cell: Cell, recipe: Recipe, device: torch.device, process
     log.info("%s: best epoch %d of %d", cell, fitted.best_epoch, len(fitted.history))
 
 
-def _told(epoch: EpochRecord) -> str:
+def _describe(epoch: EpochRecord) -> str:
     if epoch.validation_loss is None:
         return "collapsed"
-    told = f"validation loss {epoch.validation_loss:.4f}, accuracy {epoch.validation_accuracy:.4f}"
+    text = f"validation loss {epoch.validation_loss:.4f}, accuracy {epoch.validation_accuracy:.4f}"
     robust = epoch.robust_validation_accuracy
     under_attack = "" if robust is None else f", {robust:.4f} under attack"
-    return f"{told}{under_attack}{', collapsed' if epoch.collapsed else ''}"
+    return f"{text}{under_attack}{', collapsed' if epoch.collapsed else ''}"
 
 
-def _resumed(cell: Cell, checkpoints: Checkpoints, processes: DataParallelGroup | None) -> TrainingState | None:
-    """Read where to go on from; all processes go on from what the first one reads."""
+def _resume(cell: Cell, checkpoints: Checkpoints, processes: DataParallelGroup | None) -> TrainingState | None:
+    """Return the state of the last checkpoint, the same in all processes; None where there is none."""
     state = checkpoints.load() if processes is None or processes.rank == 0 else None
     state = state if processes is None else processes.broadcast(state)
     if state is not None:
-        log.info("%s: goes on from epoch %d, step %d", cell, state.epochs + 1, state.step)
+        log.info("%s: resuming from epoch %d, step %d", cell, state.epochs + 1, state.step)
     return state

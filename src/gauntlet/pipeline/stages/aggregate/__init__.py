@@ -1,0 +1,1 @@
+"""Stage `aggregate`: all rows of an experiment in one table, and what follows from them."""

@@ -1,0 +1,1 @@
+"""Stage `certify`: certificates of trained networks."""

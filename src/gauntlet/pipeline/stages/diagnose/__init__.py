@@ -1,0 +1,1 @@
+"""Stage `diagnose`: probes of trained networks for gradient masking."""

@@ -1,0 +1,48 @@
+"""Declaration of the stage `diagnose`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
+from gauntlet.pipeline.stages.components import modules_of, network_modules
+from gauntlet.pipeline.stages.train.declaration import model_inputs, models
+from gauntlet.registry import ATTACKS, Spec
+
+
+def diagnoses(scope: Scope) -> Iterator[Cell]:
+    """List every model that is probed, in the order of the configuration; none where nothing is attacked."""
+    if scope.settings.attacks and scope.settings.diagnostics.enabled:
+        for model in models(scope):
+            yield Cell(STAGE, scope.name, model.variant, model.seed)
+
+
+def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
+    settings = scope.settings
+    normalized = settings.budgets("normalized")
+    return {
+        "experiment": cell.experiment,
+        "variant": cell.variant,
+        "seed": cell.seed,
+        "name": cell.name,
+        "samples": settings.samples,
+        "diagnostics": settings.diagnostics.model_dump(exclude={"enabled"}),
+        "budgets": settings.budgets(),
+        **({"normalized": normalized} if normalized else {}),
+    }
+
+
+STAGE: Stage = Stage(
+    name="diagnose",
+    order=40,
+    help="Probe trained models for gradient masking.",
+    ids=("experiment", "variant", "seed"),
+    cells=diagnoses,
+    inputs=model_inputs,
+    outputs=lambda cell: (paths.probes(cell),),
+    slice=_slice,
+    modules=lambda cell, scope: network_modules(scope, cell.variant) + modules_of([(ATTACKS, Spec("pgd"))]),
+    uses_model=True,
+    group="cells",
+)

@@ -1,0 +1,1 @@
+"""Stage `evaluate`: attacks on trained networks."""

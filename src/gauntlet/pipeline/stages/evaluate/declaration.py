@@ -1,0 +1,84 @@
+"""Declaration of the stage `evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from gauntlet.config.schema import Experiment
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
+from gauntlet.pipeline.stages.components import modules_of, network_modules
+from gauntlet.pipeline.stages.train.declaration import model_inputs, model_of, models
+from gauntlet.registry import ATTACKS
+
+
+def evaluations(scope: Scope) -> Iterator[Cell]:
+    """List every attack on every model that it applies to, in the order of the configuration."""
+    variants = scope.settings.variants
+    for model in models(scope):
+        for name, attack in scope.settings.attacks.items():
+            if attack.applies_to(model.variant, variants):
+                yield Cell(STAGE, scope.name, model.variant, model.seed, name)
+
+
+def source_models(cell: Cell, settings: Experiment) -> list[Cell]:
+    """List the models whose gradients a transfer attack uses in place of the attacked model's; empty for other attacks.
+
+    They have the training seed of the attacked model.
+    """
+    variants = settings.attacks[cell.name].sources(cell.variant, settings.variants)
+    return [model_of(Cell(STAGE, cell.experiment, variant, cell.seed)) for variant in variants]
+
+
+def _inputs(cell: Cell, scope: Scope) -> dict[Path, Cell]:
+    sources = {paths.model_manifest(model): model for model in source_models(cell, scope.settings)}
+    return model_inputs(cell, scope) | sources
+
+
+def _outputs(cell: Cell) -> tuple[Path, ...]:
+    samples = paths.cell_file(cell, "evaluations", "samples.parquet")
+    return samples, samples.with_name("examples.safetensors")
+
+
+def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
+    settings = scope.settings
+    attack = scope.once(("attack", cell.name), lambda: settings.attacks[cell.name].as_dict())
+    ids = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.name}
+    return {**ids, "samples": settings.samples, "examples": settings.examples, "attack": attack}
+
+
+def _modules(cell: Cell, scope: Scope) -> list[str]:
+    attack = scope.settings.attacks[cell.name].attack
+    networks = [cell.variant, *(model.variant for model in source_models(cell, scope.settings))]
+    return [module for variant in networks for module in network_modules(scope, variant)] + modules_of(
+        [(ATTACKS, attack)]
+    )
+
+
+def component_path(cell: Cell, path: tuple[str, ...], _settings: Experiment | None) -> tuple[str, ...]:
+    """Spell a key of the slice of an attack or a certificate as the path in the configuration."""
+    kind, rest = path[0], path[1:]
+    if kind != cell.stage.key:
+        return path
+    return (f"{kind}s", cell.name, *(rest[1:] if rest[:1] == (kind,) else rest))
+
+
+STAGE: Stage = Stage(
+    name="evaluate",
+    order=20,
+    help="Run attacks on trained models.",
+    ids=("experiment", "variant", "seed", "attack"),
+    cells=evaluations,
+    inputs=_inputs,
+    outputs=_outputs,
+    slice=_slice,
+    modules=_modules,
+    setting_path=component_path,
+    uses_model=True,
+    resumable=True,
+    shardable=True,
+    shards=lambda cell, scope: scope.settings.attacks[cell.name].shards,
+    group="cells",
+    rules=("evaluate", "shard"),
+)

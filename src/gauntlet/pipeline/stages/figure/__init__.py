@@ -1,0 +1,1 @@
+"""Stage `figure`: the figures of an experiment."""

@@ -1,0 +1,82 @@
+"""Declaration of the stage `figure`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from gauntlet.core.provenance.digests import digest_json
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.stage import Cell, Files, FromResults, Scope, Slice, Stage
+from gauntlet.pipeline.stages.aggregate.declaration import aggregate_cell, summary_path
+from gauntlet.pipeline.stages.certify.declaration import certificates
+from gauntlet.pipeline.stages.evaluate.declaration import evaluations
+from gauntlet.pipeline.stages.inspect.declaration import inspections
+from gauntlet.pipeline.stages.train.declaration import models
+from gauntlet.registry import FIGURES
+from gauntlet.reporting.figures.catalog import figure_names
+
+
+def figures(scope: Scope) -> list[str]:
+    """Return the names of an experiment's figures, in the order of the tour."""
+    return figure_names(features=_features(scope))
+
+
+def _features(scope: Scope) -> set[str]:
+    """Return the features of an experiment that figures need, see `gauntlet.reporting.figures.catalog`."""
+    settings = scope.settings
+    features = {
+        "attacks": bool(settings.attacks),
+        "certificates": any(True for _ in certificates(scope)),
+        "negatives": any(settings.training_of(variant).negatives for variant in settings.variants),
+        "several_variants": len(settings.variants) > 1,
+        "transfers": any(attack.transfer_from for attack in settings.attacks.values()),
+    }
+    return {name for name, is_present in features.items() if is_present}
+
+
+def _inputs(cell: Cell, scope: Scope) -> Mapping[Path, Cell]:
+    tags, features = FIGURES.entry(cell.name).tags, _features(scope)
+    tables = [*tags["reads"], *(table for table in tags.get("may_read", ()) if table in features)]
+    return {path: maker for table in tables for path, maker in _files_of(table, scope).items()}
+
+
+def _files_of(table: str, scope: Scope) -> dict[Path, Cell]:
+    """Map the files that hold a table, which a figure declares that it reads, to the cells that make them."""
+    match table:
+        case "histories":
+            return {paths.history(model): model for model in models(scope)}
+        case "examples":
+            return {paths.examples(cell): cell for cell in evaluations(scope)}
+        case "inspections":
+            return {paths.inspection(cell): cell for cell in inspections(scope)}
+        case _:
+            return {getattr(paths, table)(scope.name): aggregate_cell(scope.name)}
+
+
+def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
+    titles = {kind: named for kind, named in scope.settings.shown().items() if kind != "headline"}
+    shown = {"titles": digest_json(titles)} if titles else {}
+    return {"experiment": cell.experiment, "variants": list(scope.settings.variants), **shown}
+
+
+STAGE: Stage = Stage(
+    name="figure",
+    order=70,
+    command="figures",
+    help="Draw the figures.",
+    ids=("experiment", "name"),
+    cells=lambda scope: [Cell(STAGE, scope.name, name=name) for name in figures(scope)],
+    inputs=_inputs,
+    outputs=lambda cell: tuple(paths.figure(cell.experiment, cell.name, suffix) for suffix in paths.FIGURE_FORMATS),
+    slice=_slice,
+    modules=lambda cell, _scope: [FIGURES.entry(cell.name).module],
+    setting_path=summary_path,
+    tolerates_missing=True,
+    shows_results=True,
+    from_results=FromResults(
+        "gauntlet.reporting.from_results:draw_from_results", out="figures", options={"name": None, "style": "paper"}
+    ),
+    minutes=15,
+    group="figures",
+)

@@ -1,0 +1,1 @@
+"""Stage `inspect`: arrays that the parts of trained networks compute, for figures."""

@@ -1,0 +1,57 @@
+"""Declaration of the stage `prepare`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from gauntlet.config.schema import Experiment
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
+from gauntlet.pipeline.stages.components import modules_of
+from gauntlet.registry import SOURCES
+
+
+def data_cell(scope: Scope) -> Cell:
+    """Return the cell that stores an experiment's data set; experiments with the same one share it."""
+    return scope.once(("data",), lambda: Cell(STAGE, name=paths.dataset_id(scope.settings.dataset)))
+
+
+def data_inputs(scope: Scope) -> dict[Path, Cell]:
+    """Map the manifest of an experiment's data set to the cell that makes it."""
+    cell = data_cell(scope)
+    return {paths.data_manifest(cell.name): cell}
+
+
+def _inputs(_cell: Cell, _scope: Scope) -> Mapping[Path, Cell]:
+    return {}
+
+
+def _outputs(cell: Cell) -> tuple[Path, ...]:
+    return (*(paths.data_file(cell.name, split) for split in paths.SPLITS), paths.data_manifest(cell.name))
+
+
+def _slice(_cell: Cell, scope: Scope, _files: Files) -> Slice:
+    return scope.settings.dataset.as_dict()
+
+
+def _setting_path(_cell: Cell, path: tuple[str, ...], _settings: Experiment | None) -> tuple[str, ...]:
+    if path[0] != "source":
+        return ("dataset", *path)
+    # The options of a source are keys next to its name.
+    return ("dataset", *(("source",) if path[1:] == ("name",) else path[1:]))
+
+
+STAGE: Stage = Stage(
+    name="prepare",
+    order=0,
+    help="Fetch, split and store the data sets.",
+    ids=("dataset",),
+    cells=lambda scope: [data_cell(scope)],
+    inputs=_inputs,
+    outputs=_outputs,
+    slice=_slice,
+    modules=lambda _cell, scope: modules_of([(SOURCES, scope.settings.dataset.source)]),
+    setting_path=_setting_path,
+    minutes=60,
+)

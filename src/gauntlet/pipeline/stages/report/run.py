@@ -1,0 +1,31 @@
+"""From the results and figures of an experiment to its page."""
+
+from __future__ import annotations
+
+import logging
+
+from gauntlet.core.provenance.recipes import mark
+from gauntlet.learning.data.manifest import load_data_manifest
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.stage import CellJob
+from gauntlet.pipeline.stages.evaluate.declaration import evaluations
+from gauntlet.pipeline.stages.outputs import withdraw
+from gauntlet.reporting.figures.results_files import find_inputs
+from gauntlet.reporting.page import write_report
+
+log = logging.getLogger("gauntlet")
+
+
+def run(job: CellJob) -> None:
+    """Write the page of one experiment."""
+    cell, page = job.cell, paths.report(job.cell.experiment)
+    figures = {maker.name: path for path, maker in job.inputs.items() if path.suffix == ".svg"}
+    inputs = find_inputs(
+        paths.evaluations(cell.experiment),
+        classes=load_data_manifest(paths.data_folder(paths.dataset_id(job.experiment.dataset))).classes,
+        current={paths.examples(other) for other in evaluations(job.scope) if other not in job.left_out},
+    )
+    withdraw(cell)
+    left_out = {str(other): "missing or stale, and left out (allow_missing)" for other in job.left_out}
+    write_report(page, inputs, figures=figures, mark=mark(job.recipe.string), failures=left_out)
+    log.info("%s: %s", cell, page)

@@ -1,0 +1,1 @@
+"""Stage `table`: the tables of a paper."""

@@ -1,0 +1,104 @@
+"""Declaration of the stage `train`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gauntlet.config.schema import Experiment
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
+from gauntlet.pipeline.stages.components import modules_of, network_modules
+from gauntlet.pipeline.stages.prepare.declaration import data_inputs
+from gauntlet.registry import (
+    ADVERSARIES,
+    AUGMENTATIONS,
+    LOSSES,
+    NEGATIVES,
+    OPTIMIZERS,
+    REGULARIZERS,
+    SCHEDULES,
+    Registry,
+    Spec,
+)
+
+
+def models(scope: Scope) -> Iterator[Cell]:
+    """List the models of an experiment, in the order of the configuration."""
+    for variant in scope.settings.variants:
+        for seed in scope.settings.seeds:
+            yield Cell(STAGE, scope.name, variant, seed)
+
+
+def model_of(cell: Cell) -> Cell:
+    """Return the cell that trains the model which a cell attacks, certifies, probes or inspects."""
+    return Cell(STAGE, cell.experiment, cell.variant, cell.seed)
+
+
+def model_inputs(cell: Cell, scope: Scope) -> dict[Path, Cell]:
+    """Map the manifests of a cell's data set and of its model to the cells that make them."""
+    return {**data_inputs(scope), paths.model_manifest(model_of(cell)): model_of(cell)}
+
+
+def _outputs(cell: Cell) -> tuple[Path, ...]:
+    return paths.model_weights(cell), paths.model_manifest(cell), paths.history(cell)
+
+
+def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
+    return {**scope.once(("training", cell.variant), lambda: _variant(cell, scope)), "seed": cell.seed}
+
+
+def _variant(cell: Cell, scope: Scope) -> dict[str, Any]:
+    variant, training = scope.settings.variants[cell.variant], scope.settings.training_of(cell.variant)
+    return {"model": variant.model.as_dict(), "loss": variant.loss.as_dict(), "training": training.as_dict()}
+
+
+def _modules(cell: Cell, scope: Scope) -> list[str]:
+    variant, training = scope.settings.variants[cell.variant], scope.settings.training_of(cell.variant)
+    components: list[tuple[Registry, Spec | None]] = [
+        (LOSSES, variant.loss),
+        (OPTIMIZERS, training.optimizer),
+        (SCHEDULES, training.schedule),
+        *((REGULARIZERS, spec) for spec in training.regularizers),
+        *((AUGMENTATIONS, spec) for spec in training.augmentation),
+        (NEGATIVES, training.negatives),
+        (ADVERSARIES, training.adversary),
+        (ADVERSARIES, training.validation_adversary),
+    ]
+    return network_modules(scope, cell.variant) + modules_of(components)
+
+
+def training_path(cell: Cell, path: tuple[str, ...], settings: Experiment | None) -> tuple[str, ...]:
+    """Spell a key of a training's slice as the path in the configuration: the variant's own key, or all variants'."""
+    variant = settings.variants.get(cell.variant) if settings else None
+    if path[0] == "training":
+        is_own = variant is not None and len(path) > 1 and path[1] in variant.training.model_fields_set
+        return ("variants", cell.variant, *path) if is_own else path
+    return ("variants", cell.variant, *path) if path[0] in ("model", "loss") else path
+
+
+def _unmatched(cell: Cell, staleness: Any) -> list[Path]:
+    """List the manifest if it does not belong to the weights, whose metadata hold the manifest's digest."""
+    manifest = paths.model_manifest(cell)
+    digest = staleness.marks(paths.model_weights(cell)).digest
+    return [] if digest in (None, staleness.digest(manifest)) else [manifest]
+
+
+STAGE: Stage = Stage(
+    name="train",
+    order=10,
+    help="Train models.",
+    ids=("experiment", "variant", "seed"),
+    cells=models,
+    inputs=lambda _cell, scope: data_inputs(scope),
+    outputs=_outputs,
+    slice=_slice,
+    modules=_modules,
+    setting_path=training_path,
+    unmatched=_unmatched,
+    uses_model=True,
+    resumable=True,
+    processes=lambda cell, scope: scope.settings.training_of(cell.variant).gpus,
+    group="trainings",
+)
