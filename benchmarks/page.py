@@ -145,13 +145,15 @@ def load(page: Path, times: int = 3) -> None:
         with browser.open_browser() as one:
             start = time.monotonic()
             one.open(page)
-            found = one.ask("return document.querySelectorAll('#cells-table tbody tr').length")
-            one.ask("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            found = one.run_script("return document.querySelectorAll('#cells-table tbody tr').length")
+            one.run_script("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
             seconds = time.monotonic() - start
             start = time.monotonic()
-            one.ask("document.querySelectorAll('#cells-table .sort')[5].click(); return document.body.offsetHeight")
+            one.run_script(
+                "document.querySelectorAll('#cells-table .sort')[5].click(); return document.body.offsetHeight"
+            )
             sorting = time.monotonic() - start
-            print(f"loaded and drawn {seconds:.2f} s, {found} cells sorted {sorting:.2f} s", *one.complaints())
+            print(f"loaded and drawn {seconds:.2f} s, {found} cells sorted {sorting:.2f} s", *one.console_messages())
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Models whose nearest adversarial example is known, and small ones that are cheap to attack."""
+"""Models whose nearest adversarial example is known, and a small one that is cheap to attack."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Affine(nn.Module):
         return self.scale * (x.flatten(1) - 0.5) @ self.weight.T
 
     def nearest(self, x: Tensor, y: Tensor, norm: str) -> Tensor:
-        """The exact distance `(B,)` to the nearest other class, far from the box."""
+        """Return the exact distance `(B,)` to the nearest other class, far from the box."""
         dual = {"l1": torch.inf, "l2": 2, "linf": 1}[norm]
         logits = (x.double().flatten(1) - 0.5) @ self.weight.detach().double().T
         gap = logits.gather(1, y[:, None]) - logits
@@ -44,7 +44,7 @@ class Problem:
     labels: Tensor
 
     def run(self, name: str, norm: str, epsilons: tuple[float, ...] | None = None, **settings: object) -> Evaluation:
-        """Run one attack: `options` of it, anything else for `evaluate`."""
+        """Run one attack: `options` are its own, other arguments those of `evaluate`."""
         options = dict(settings.pop("options", {}))  # type: ignore[call-overload]
         seed = int(settings.pop("seed", 0))  # type: ignore[call-overload]
         entry = ATTACKS.entry(name)
@@ -55,9 +55,9 @@ class Problem:
 
 
 def affine_problem(classes: int, shape: tuple[int, int, int], samples: int = 7) -> Problem:
-    """Images a step from 1/2 towards their class and half as far towards a clear rival.
+    """Return images a step from 1/2 towards their class and half as far towards a clear rival.
 
-    No boundary lies outside the box, and no two are equally near: between such the cross-entropy leads astray.
+    No boundary lies outside the box, and no two are equally near, which would mislead the cross-entropy.
     """
     network = Affine(classes).eval()
     rows, labels = network.weight.detach(), torch.arange(samples) % classes
@@ -68,7 +68,7 @@ def affine_problem(classes: int, shape: tuple[int, int, int], samples: int = 7) 
 
 
 def convolutional_problem() -> Problem:
-    """A small random network; a fifth of the labels are wrong; images reach the edges of the box."""
+    """Return a small random network; a fifth of the labels are wrong; images reach the edges of the box."""
     random = torch.Generator().manual_seed(1)
     layers = [nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(54, 4)]
     network = nn.Sequential(*layers).eval()

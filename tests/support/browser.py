@@ -1,4 +1,4 @@
-"""A headless Chromium of its own, which tells of every error on its console and of every request."""
+"""A headless Chromium that records console messages and requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 REQUIRED = "GAUNTLET_TEST_BROWSER"
-"""Where this variable is set, a browser that is not there is a failure."""
+"""Environment variable that makes a missing browser a failure."""
 
 _FLAGS = (
     "--headless=new",
@@ -29,7 +29,7 @@ _FLAGS = (
 
 
 def require_browser() -> None:
-    """Skip where Chromium, its driver or Selenium is missing, or fail where they must be there."""
+    """Skip if Chromium, its driver or Selenium is missing, or fail if they are required."""
     try:
         import selenium  # noqa: F401
     except ImportError:
@@ -58,8 +58,8 @@ def open_browser() -> Iterator[Browser]:
         try:
             driver.get("about:blank")
             browser = Browser(driver)
-            # What a new window shows asks for files of its own.
-            browser.complaints()
+            # A new window requests files of its own.
+            browser.console_messages()
             browser.requests()
             yield browser
         finally:
@@ -67,53 +67,53 @@ def open_browser() -> Iterator[Browser]:
 
 
 class Browser:
-    """A thin hand on the driver: what the tests of a page ask."""
+    """Wrapper of the Selenium driver for tests of the page."""
 
     def __init__(self, driver) -> None:
         self.driver = driver
 
     def open(self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Load a file in a window of a size, in the light or the dark."""
+        """Load a file in a window of a given size, in light or dark mode."""
         self.media(dark=dark)
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         self.driver.get(path.resolve().as_uri())
 
     def media(self, *, dark: bool = False, kind: str = "") -> None:
-        """Prefer light or dark, and show as on a screen or on paper."""
+        """Set the preference for light or dark mode, and the medium: screen or print."""
         wanted = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
         features = [{"name": name, "value": value} for name, value in wanted.items()]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": kind, "features": features})
 
-    def ask(self, script: str, *arguments):
-        """Run JavaScript and give what it returns."""
+    def run_script(self, script: str, *arguments):
+        """Run JavaScript and return its result."""
         return self.driver.execute_script(script, *arguments)
 
     def find(self, selector: str):
-        """Find the first element."""
+        """Return the first element that matches."""
         return self.driver.find_element("css selector", selector)
 
     def all(self, selector: str):
-        """Find all elements."""
+        """Return all elements that match."""
         return self.driver.find_elements("css selector", selector)
 
     def press(self, *keys: str) -> None:
-        """Press keys wherever the focus is, one after the other."""
+        """Press keys one after the other."""
         for key in keys:
             self.driver.switch_to.active_element.send_keys(key)
 
-    def complaints(self) -> list[str]:
-        """Give what the console said since it was last asked."""
+    def console_messages(self) -> list[str]:
+        """Return the console messages since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """Give what was asked for since it was last asked; data within the page is no request."""
+        """Return the URLs requested since the last call, without data URLs."""
         entries = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = [one["params"]["request"]["url"] for one in entries if one["method"] == "Network.requestWillBeSent"]
         return [url for url in sent if not url.startswith("data:")]
 
-    def shot(self, path: Path, *, whole: bool = True) -> None:
-        """Keep a picture of the whole page, or of what the window shows."""
+    def screenshot(self, path: Path, *, whole: bool = True) -> None:
+        """Save a picture of the whole page, or of the window."""
         import base64
 
         taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": whole})

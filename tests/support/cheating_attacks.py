@@ -1,4 +1,4 @@
-"""Attacks that break their promises in one way each, reached by import path as a user's own would be."""
+"""Attacks that each break one constraint, given by import path like a user's."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ CALLS: list[tuple[int, float | None]] = []
 
 
 def outside_ball(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) -> Tensor:
-    """Go a tenth too far in the first image."""
+    """Exceed the budget by a tenth in the first image."""
     result = x.clone()
     result[0] = x[0] + torch.where(x[0] > 0.5, -1.1, 1.1) * epsilon
     return result
 
 
 def outside_box(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) -> Tensor:
-    """Stay in the ball and leave the pixel range: darken, whatever there is to darken."""
+    """Stay in the ball and leave the pixel range by darkening."""
     return x - 0.9 * epsilon
 
 
@@ -28,7 +28,7 @@ def not_finite(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float
 
 
 def in_place(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) -> Tensor:
-    """Move the image it was given, hoping that it is measured against itself."""
+    """Change the given image, which success is measured against."""
     return x.add_(10 * epsilon).clamp_(0, 1)
 
 
@@ -38,17 +38,17 @@ def wrong_shape(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: floa
 
 
 def no_tensor(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) -> str:
-    """Return something else."""
+    """Return a string."""
     return "fooled"
 
 
 def raising(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) -> Tensor:
-    """Raise."""
+    """Raise an error."""
     raise ZeroDivisionError("no gradient today")
 
 
-def hungry(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float, keys: Tensor) -> Tensor:
-    """Spoil its input and run out of memory with over three images; else brighten by epsilon. Remembers its calls."""
+def memory_hungry(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float, keys: Tensor) -> Tensor:
+    """Alter the input and run out of memory with over three images; else brighten by epsilon. Records its calls."""
     CALLS.append((len(x), epsilon))
     if len(x) > 3:
         x.zero_()

@@ -1,4 +1,4 @@
-"""Certificates and networks that break their promises in one way each, reached by import path as a user's own are."""
+"""Certificates and networks that each break one constraint, given by import path like a user's."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ BATCHES: list[int] = []
 
 @CERTIFICATES.register("negative", norms=("l2",))
 def negative(network: object, x: Tensor, y: Tensor) -> Tensor:
-    """Give radii below 0."""
+    """Return radii below 0."""
     return torch.full((len(x),), -0.1)
 
 
-@CERTIFICATES.register("endless", norms=("l2",))
-def endless(network: object, x: Tensor, y: Tensor) -> Tensor:
-    """Give infinite radii."""
+@CERTIFICATES.register("infinite", norms=("l2",))
+def infinite(network: object, x: Tensor, y: Tensor) -> Tensor:
+    """Return infinite radii."""
     return torch.full((len(x),), torch.inf)
 
 
-@CERTIFICATES.register("wide", norms=("l2",))
-def wide(network: object, x: Tensor, y: Tensor) -> Tensor:
-    """Give radii of a wrong shape."""
+@CERTIFICATES.register("misshapen", norms=("l2",))
+def misshapen(network: object, x: Tensor, y: Tensor) -> Tensor:
+    """Return radii of a wrong shape."""
     return torch.zeros(len(x), 1)
 
 
 @CERTIFICATES.register("own_negative", norms=("l2",), certifies="own")
 def own_negative(network: object, x: Tensor) -> CertifiedPredictions:
-    """Give radii below 0 for a classifier of its own."""
+    """Return radii below 0 for a classifier of its own."""
     return verdicts(np.zeros(len(x)), np.full(len(x), -0.1))
 
 
 @CERTIFICATES.register("own_abstains", norms=("l2",), certifies="own")
 def own_abstains(network: object, x: Tensor) -> CertifiedPredictions:
-    """Abstain, and give radii all the same."""
+    """Abstain, and return radii all the same."""
     return verdicts(np.full(len(x), -1), np.full(len(x), 0.1))
 
 
@@ -54,13 +54,13 @@ def own_short(network: object, x: Tensor) -> CertifiedPredictions:
 
 @CERTIFICATES.register("own_radii_only", norms=("l2",), certifies="own")
 def own_radii_only(network: object, x: Tensor) -> Tensor:
-    """Say nothing of the classes."""
+    """Return radii without classes."""
     return torch.zeros(len(x))
 
 
-@CERTIFICATES.register("hungry", norms=("l2",), certifies="own")
-def hungry(network: object, x: Tensor, *, batch_size: int) -> CertifiedPredictions:
-    """Be out of memory with more than 8 images at once; certify class 1 at radius 1 otherwise."""
+@CERTIFICATES.register("memory_hungry", norms=("l2",), certifies="own")
+def memory_hungry(network: object, x: Tensor, *, batch_size: int) -> CertifiedPredictions:
+    """Run out of memory with over 8 images at once; otherwise certify class 1 at radius 1."""
     BATCHES.append(batch_size)
     if batch_size > 8:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -68,14 +68,14 @@ def hungry(network: object, x: Tensor, *, batch_size: int) -> CertifiedPredictio
 
 
 def verdicts(prediction: np.ndarray, radius: np.ndarray) -> CertifiedPredictions:
-    """Fill in the types."""
+    """Return verdicts of the right dtypes."""
     return CertifiedPredictions(
         prediction.astype(np.int64), np.ones(len(radius), np.float32), radius.astype(np.float32)
     )
 
 
-class Boastful(LipschitzCnn):
-    """Normalises its input, and claims the constant of what follows as its own."""
+class OverclaimingNetwork(LipschitzCnn):
+    """Network that normalizes its input and claims only the constant of its layers."""
 
     def __init__(
         self,
@@ -89,16 +89,16 @@ class Boastful(LipschitzCnn):
 
     @property
     def lipschitz(self) -> LipschitzClaim:
-        """Claim a hundredth of what is proven."""
+        """Claim a hundredth of the proven constant."""
         return replace(super().lipschitz, constant=0.01 * super().lipschitz.constant)
 
     def export(self) -> LipschitzCnn:
-        """Stay what it is, so that the claim is kept."""
+        """Return the network itself, with its claim."""
         return self
 
 
-class Unproven(LipschitzCnn):
-    """Has a batch normalisation among its constrained layers."""
+class UnprovenNetwork(LipschitzCnn):
+    """Network with a batch normalization among its constrained layers."""
 
     def __init__(self, *, image_shape: tuple[int, int, int], num_classes: int) -> None:
         channels = image_shape[0]
@@ -106,5 +106,5 @@ class Unproven(LipschitzCnn):
         self.body.insert(1, nn.BatchNorm2d(16))
 
     def export(self) -> LipschitzCnn:
-        """Stay what it is."""
+        """Return the network itself."""
         return self

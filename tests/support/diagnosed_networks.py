@@ -1,4 +1,4 @@
-"""Networks whose gradients are known to be sound, or known to be masked, on the digits."""
+"""Networks on the digits whose gradients are known to be sound or masked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRAINED = 1200
 
 
 def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Give training images `(N, 1, 8, 8)` in [0, 1] and labels, then test images and labels."""
+    """Return training images `(N, 1, 8, 8)` in [0, 1] and labels, then test images and labels."""
     found = load_digits()
     images = torch.tensor(found.images, dtype=torch.float32)[:, None] / 16
     labels = torch.tensor(found.target, dtype=torch.int64)
@@ -27,7 +27,7 @@ def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def train_network(
     *, head: str = "softmax", loss: str = "cross_entropy", epochs: int = 20, epsilon: float = 0.0
 ) -> Network:
-    """Train a small network, on PGD examples of three steps where `epsilon` is above 0."""
+    """Train a small network, on PGD examples of three steps if `epsilon` is above 0."""
     x, y, _, _ = digits()
     options = {"widths": [16, 32], "head": {"name": head}}
     network = build(Spec("cnn", options), image_shape=(1, 8, 8), num_classes=10, mean=(0.3,), std=(0.38,))
@@ -57,7 +57,7 @@ def pgd_examples(network: nn.Module, x: Tensor, y: Tensor, epsilon: float, steps
 
 
 class Rounded(nn.Module):
-    """Rounds the image to a few levels first: no gradient reaches the input."""
+    """Network that rounds the image to a few levels first, so that no gradient reaches the input."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Rounded(nn.Module):
 
 
 class Saturated(nn.Module):
-    """Scales the logits until the softmax is one-hot in float32: the plain cross-entropy is flat."""
+    """Network with logits scaled until the softmax is one-hot in float32: the cross-entropy is flat."""
 
     def __init__(self, network: nn.Module, scale: float = 1e4) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Saturated(nn.Module):
 
 
 class Shattered(nn.Module):
-    """Adds to each logit a wave of the image, too short to follow: gradients point anywhere."""
+    """Network with a wave of short length added to each logit: gradients have random directions."""
 
     def __init__(self, network: nn.Module, size: float = 4.0, frequency: float = 3000.0) -> None:
         super().__init__()

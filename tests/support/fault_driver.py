@@ -1,10 +1,10 @@
-"""Runs every stage of the configuration in the current folder, and lets something go wrong at a chosen event.
+"""Runs every stage of the configuration in the current folder, with a fault at a chosen event.
 
-    python driver.py FAULT EVENT
+    python fault_driver.py FAULT EVENT
 
-An event is the moment before or after a file is synced, renamed or removed, an optimiser step, or a query of an
-attacked model. `kill` ends the process there as a power cut would; `enospc` and `oom` raise what the system would,
-at the first event from there on where it could; `none` counts the events and prints their number.
+An event is the moment before or after a file is synced, renamed or removed, an optimizer step, or a query of an
+attacked model. `kill` ends the process as a power failure would; `enospc` and `oom` raise the system's error
+at the next event where it can occur; `none` counts the events and prints their number.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ STAGES = ("prepare", "train", "evaluate", "certify", "diagnose", "inspect", "agg
 
 
 class FaultInjector:
-    """Counts events, and lets one fault happen at the chosen one or at the first possible moment after it."""
+    """Counter of events that causes one fault at the chosen event or the next possible one."""
 
     def __init__(self, fault: str, at: int) -> None:
         self.fault, self.at, self.count, self.pending = fault, at, 0, at > 0
 
     def event(self, raises: dict[str, Exception]) -> None:
-        """Count one more event, and strike if it is time; `raises` says what each fault raises here."""
+        """Count an event, and cause the fault if it is due; `raises` maps faults to errors possible here."""
         self.count += 1
         if self.count < self.at or not self.pending:
             return
@@ -48,7 +48,7 @@ injector = FaultInjector(sys.argv[1], int(sys.argv[2]))
 
 
 def count_events(owner: type, name: str, **raises: Exception) -> None:
-    """Make a method announce its beginning and its end."""
+    """Count an event before and after each call of a method."""
     original = getattr(owner, name)
 
     @functools.wraps(original)

@@ -1,4 +1,4 @@
-"""Small trainings and evaluations to interrupt, and the command in processes of its own to kill."""
+"""Small trainings and evaluations to interrupt, and the command in separate processes to kill."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ main()
 
 @LOSSES.register("squares", outputs=("sigmoid",))
 def squared_error(network: nn.Module, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Squared error of ten sigmoids; a negative (-1) has them all off."""
+    """Return the squared error of ten sigmoids; a negative (-1) has no class."""
     wanted = functional.one_hot(labels.clamp(min=0), 10) * (labels >= 0)[:, None]
     return (outputs.sigmoid() - wanted).square().mean(dim=1)
 
 
 def exploding_rate(epoch: int, epochs: int) -> float:
-    """Blow the second epoch's steps up, whatever has happened before."""
+    """Return a factor that makes the second epoch diverge."""
     return 1e30 if epoch == 1 else 1.0
 
 
@@ -77,7 +77,7 @@ def start_command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def run_command(folder: Path, *arguments: str) -> str:
-    """Run the command to its end; give what it said."""
+    """Run the command to its end; return its standard error."""
     process = start_command(folder, *arguments)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
@@ -85,29 +85,29 @@ def run_command(folder: Path, *arguments: str) -> str:
 
 
 def model_outcome() -> tuple[object, ...]:
-    """Everything that a training decides: weights, manifest, history without the columns measured anew."""
+    """Return everything that a training decides: weights, manifest, history without volatile columns."""
     folder = paths.model_folder(MODEL)
     return load_model_manifest(folder), read_table(paths.history(MODEL)).drop_columns(list(VOLATILE)).to_pylist()
 
 
 def attack_outcome() -> tuple[object, ...]:
-    """Everything that an evaluation decides: its rows and its examples' digest."""
+    """Return everything that an evaluation decides: its rows and its examples' digest."""
     return read_table(paths.samples(ATTACK)), read_header(paths.examples(ATTACK))["gauntlet.digest"]
 
 
 def temporary_files(folder: Path) -> list[str]:
-    """List the temporary and partial files and folders that lie about."""
+    """List temporary and partial files and folders."""
     return [str(path) for path in folder.rglob(".*") if "partial" in path.name or "shard" in path.name]
 
 
 def write_training_config(folder, *, epochs, gpus):
-    """Configure the tiny training for so many processes."""
+    """Configure the tiny training for a number of processes."""
     config = copy.deepcopy(CONFIG)
     config["experiments"]["tiny"]["training"] |= {"epochs": epochs, "gpus": gpus}
     write_config(folder, config)
 
 
 def training_outcome():
-    """The weights, and the losses of every epoch."""
+    """Return the weights and the losses of every epoch."""
     losses = read_table(paths.history(MODEL))["train_loss"].to_pylist()
     return load_file(paths.model_weights(MODEL)), losses

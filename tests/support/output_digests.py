@@ -1,4 +1,4 @@
-"""The content of what a run leaves, to compare two runs."""
+"""Digests of the files of a run, to compare two runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gauntlet.core.tensors import tensor_digest
 
 
 def digests(folder):
-    """Give the content of every file a run makes, less what is measured anew each time."""
+    """Return the content of every file of a run, without volatile columns."""
     found = {}
     for path in sorted(folder.glob("data/**/*")) + sorted(folder.glob("results/**/*")):
         name = str(path.relative_to(folder))

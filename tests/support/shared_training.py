@@ -1,4 +1,4 @@
-"""Small trainings that several processes share, and the program each of these runs: its argument is a folder."""
+"""Small distributed trainings, and the program of each process: its argument is a folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHAPE = (1, 8, 8)
 
 
 def weight_penalized_loss(network: Network, outputs: Tensor, labels: Tensor) -> Tensor:
-    """A loss that also reads the weights themselves, which every process does alike."""
+    """Return a loss that also reads the weights, equally in every process."""
     own = nn.functional.cross_entropy(outputs, labels, reduction="none")
     return own + sum(parameter.square().sum() for parameter in network.parameters())
 
@@ -85,7 +85,7 @@ def split(count: int, seed: int) -> Split:
 
 
 def new_run(name: str, processes: DataParallelGroup | None = None) -> TrainingRun:
-    """Set a training up, in float64, so that all that differs by more than rounding is wrong."""
+    """Return a new run in float64, so that differences beyond rounding are errors."""
     model, loss, settings = RUNS[name]
     network = build(model, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5]).double()
     count = 300 if settings.batch_size > 256 else 50
@@ -93,11 +93,11 @@ def new_run(name: str, processes: DataParallelGroup | None = None) -> TrainingRu
 
 
 def run_to_end(run: TrainingRun) -> dict[str, Any]:
-    """Train to the end and give what came of it."""
+    """Train to the end; return weights and history."""
     while not run.finished:
         run.run_epoch()
-    told = [{name: value for name, value in asdict(epoch).items() if name not in VOLATILE} for epoch in run.history]
-    return {"weights": run.result().network.state_dict(), "history": told}
+    history = [{name: value for name, value in asdict(epoch).items() if name not in VOLATILE} for epoch in run.history]
+    return {"weights": run.result().network.state_dict(), "history": history}
 
 
 def run_half_way(run: TrainingRun) -> TrainingRun:
@@ -108,12 +108,12 @@ def run_half_way(run: TrainingRun) -> TrainingRun:
 
 
 def checkpoints(folder: Path, of: str) -> Checkpoints:
-    """Where a state is kept, of one process or of several."""
+    """Return the checkpoints of one process or of several."""
     return Checkpoints(folder / f"{of}.checkpoint", recipe="none")
 
 
 def refusal(module: nn.Module, processes: DataParallelGroup) -> str:
-    """Say why a network with such a layer is not shared."""
+    """Return the error for a network with a layer that cannot be distributed."""
     network = build(CNN, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5])
     network.body.append(module)
     try:
@@ -124,7 +124,7 @@ def refusal(module: nn.Module, processes: DataParallelGroup) -> str:
 
 
 def drift_error(processes: DataParallelGroup) -> str:
-    """Say what is said when one process's weights are others."""
+    """Return the error for different weights in one process."""
     network = build(CNN, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5])
     processes.check_weights(network)
     if processes.rank == 1:
@@ -138,7 +138,7 @@ def drift_error(processes: DataParallelGroup) -> str:
 
 
 def lost_process_error(processes: DataParallelGroup) -> str:
-    """Say what is said when a process is gone in the midst of a training."""
+    """Return the error for a process that ends during a training."""
     run = new_run("cross-entropy", processes)
     run.run_steps(1)
     if processes.rank == processes.world_size - 1:
@@ -151,7 +151,7 @@ def lost_process_error(processes: DataParallelGroup) -> str:
 
 
 def main(folder: Path) -> None:
-    """Do everything that is tested, and let the first process keep what came of it."""
+    """Run all cases, and save the results of the first process."""
     dist.init_process_group("gloo")
     processes = DataParallelGroup()
     found: dict[str, Any] = {"runs": {name: run_to_end(new_run(name, processes)) for name in RUNS}}

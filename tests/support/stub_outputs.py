@@ -1,4 +1,4 @@
-"""A finished run without its cost: files that carry the marks of what would have made them, and nothing else."""
+"""A finished run of stub files that carry their marks and nothing else."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def staleness_in(folder: Path) -> Staleness:
 
 
 def finish_cells(folder: Path, *, content: str = "", only: list[Cell] | None = None) -> None:
-    """Make, in order, every cell that is not current, as a stage would: withdraw, write, the marked file last.
+    """Write, in order, every cell that is not current, as a stage does: the marked file last.
 
-    `content` is what the files hold beyond their marks; the same content has the same digest.
+    `content` is the files' content beyond their marks, which decides their digest.
     """
     wanted = list(staleness_in(folder).graph.cells()) if only is None else only
     for _, cells in itertools.groupby(wanted, key=lambda cell: cell.stage):
@@ -65,7 +65,7 @@ def finish_cells(folder: Path, *, content: str = "", only: list[Cell] | None = N
 def finish_cell(staleness: Staleness, cell: Cell, content: str = "") -> None:
     """Write the files of one cell."""
     recipe = staleness.recipe(cell)
-    assert recipe is not None, f"{cell} is made before what it reads"
+    assert recipe is not None, f"{cell} is made before its inputs"
     digest = hashlib.sha256(f"{cell}{content}".encode()).hexdigest()
     for path in reversed(cell.outputs):
         if path.suffix == ".json":

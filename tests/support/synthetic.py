@@ -1,4 +1,4 @@
-"""Tables like those of a real experiment, made from a seed: variants that differ, attacks that differ in strength."""
+"""Tables like those of a real experiment, drawn from seeds: variants and attacks of different strengths."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def plan(
 
 
 def certificates_of(variants: Sequence[str]) -> tuple[CertificateDesign, ...]:
-    """Plan a certificate of the model for the Lipschitz variant, and one of the smoothed classifier for all."""
+    """Plan a model certificate for the Lipschitz variant, and a smoothed one for all variants."""
     margin = CertificateDesign("margin", "l2", "model", ("lipschitz",))
     return (
         *([margin] if "lipschitz" in variants else []),
@@ -63,7 +63,7 @@ def cells(of: ExperimentDesign) -> list[Cell]:
 def evaluation(
     cell: Cell, attack: AttackDesign, *, samples: int = 200, clean: float = 0.95, errors: int = 0
 ) -> pa.Table:
-    """Draw the rows of one cell; samples are hard or easy in the same way for all attacks of one model."""
+    """Draw the rows of one cell; a sample is about as hard for all attacks of one model."""
     model = np.random.default_rng([_number(cell.variant), cell.seed])
     own = np.random.default_rng([_number(cell.variant), cell.seed, _number(attack.name)])
     label = np.random.default_rng(0).integers(0, 10, samples)
@@ -118,7 +118,7 @@ def certificate(cell: Cell, *, samples: int = 200) -> pa.Table:
 
 
 def smoothed(cell: Cell, *, samples: int = 200) -> pa.Table:
-    """Draw certificates of a smoothed classifier: it abstains, and reaches beyond distances that fool the model."""
+    """Draw certificates of a smoothed classifier, which abstains and may exceed the model's distances."""
     own = np.random.default_rng([_number(cell.variant), cell.seed, 11])
     label = np.random.default_rng(0).integers(0, 10, samples)
     kind = own.choice(["certified", "abstained", "already_wrong"], samples, p=[0.8, 0.12, 0.08])
@@ -163,7 +163,7 @@ def history(cell: Cell, *, epochs: int = 30) -> pa.Table:
 
 
 def table(columns: Mapping[str, object], schema: pa.Schema) -> pa.Table:
-    """Build a table of a schema from anything that converts."""
+    """Return a table of a schema, converting each column."""
     arrays = []
     for field in schema:
         value = columns[field.name]
@@ -186,7 +186,7 @@ def write_evaluations(
 
 @dataclass(frozen=True)
 class Experiment:
-    """The files of a made-up experiment."""
+    """Files of a synthetic experiment."""
 
     plan: ExperimentDesign
     evaluations: Path
@@ -200,7 +200,7 @@ class Experiment:
 def write_experiment(
     folder: Path, of: ExperimentDesign, *, samples: int = 200, absent: Sequence[Cell] = ()
 ) -> Experiment:
-    """Write everything that figures and the report read; `absent` cells are planned but not made."""
+    """Write all inputs of figures and page; `absent` cells are planned but not made."""
     files = write_evaluations(folder / "cells", of, samples=samples)
     for cell in absent:
         files[cell].unlink()
@@ -238,7 +238,7 @@ def write_experiment(
 
 
 def arrays(variant: str, *, filters: int = 8, side: int = 8) -> list[InspectedArray]:
-    """Show what inspection would: a relu, filters, exciting images, negatives of one variant, and a transition."""
+    """Return inspected arrays: a relu, filters, exciting images, negatives except for softmax, and a transition."""
     draw = np.random.default_rng([_number(variant), 11])
     image = partial(draw.uniform, 0, 1, (1, side, side))
     x = np.linspace(-4, 4, 161)
@@ -263,7 +263,7 @@ def arrays(variant: str, *, filters: int = 8, side: int = 8) -> list[InspectedAr
 
 
 def write_inspections(folder: Path, variants: Sequence[str]) -> tuple[InspectionFile, ...]:
-    """Write what is shown of the first seed of some variants."""
+    """Write the inspection of the first seed of some variants."""
     found = tuple(InspectionFile(variant, 0, folder / variant / "inspection.parquet") for variant in variants)
     for one in found:
         whose = {"experiment": "digits", "variant": one.variant, "seed": one.seed}
@@ -272,7 +272,7 @@ def write_inspections(folder: Path, variants: Sequence[str]) -> tuple[Inspection
 
 
 def _write_examples(path: Path, cell: Cell, attack: AttackDesign, samples: int) -> None:
-    """Keep the images of the first fooled samples: blobs whose place depends on the label."""
+    """Write the images of the first fooled samples: blobs placed by their labels."""
     rows = evaluation(cell, attack, samples=samples)
     fooled = np.flatnonzero(np.asarray(rows["status"].to_pylist()) == "adversarial")[:12]
     grid = np.linspace(-1, 1, 8)

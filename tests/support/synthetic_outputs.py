@@ -1,4 +1,4 @@
-"""A finished run of files that say all they would say, without the work: real tables, headers, recipes, durations."""
+"""A finished run with synthetic tables, headers, recipes and durations."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SMALL = {
 
 
 def finish_cells(folder: Path) -> None:
-    """Make, in order, every cell that is not current."""
+    """Write, in order, every cell that is not current."""
     for cell in list(staleness_in(folder).graph.cells()):
         staleness = staleness_in(folder)
         if not staleness.is_current(cell):
@@ -51,7 +51,7 @@ def finish_cells(folder: Path) -> None:
 
 
 def finish_cell(staleness: Staleness, cell: Cell, content: str = "") -> None:
-    """Write the files of one cell as its stage would."""
+    """Write the files of one cell as its stage does."""
     recipe = staleness.recipe(cell)
     assert recipe is not None
     made = {**recipe.metadata(), **Stopwatch().run_metadata()}
@@ -70,13 +70,13 @@ def finish_cell(staleness: Staleness, cell: Cell, content: str = "") -> None:
 
 
 def empty_safetensors(metadata: dict[str, str]) -> bytes:
-    """Spell a safetensors file of no tensors."""
+    """Return the bytes of a safetensors file without tensors."""
     header = json.dumps({"__metadata__": {"gauntlet": json.dumps(metadata)}}).encode()
     return len(header).to_bytes(8, "little") + header
 
 
 def stage_table(staleness: Staleness, cell: Cell, path: Path) -> pa.Table:
-    """Draw the rows of a cell that is evaluated or certified; of others something."""
+    """Return synthetic rows of a stage, or a placeholder."""
     if cell.stage.name == "evaluate":
         attack = staleness.graph.experiment(cell.experiment).attacks[cell.name]
         planned = AttackDesign(cell.name, attack.norm, attack.epsilons)

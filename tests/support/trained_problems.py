@@ -1,4 +1,4 @@
-"""Networks that have learnt something, for tests that compare attacks."""
+"""Trained networks, for tests that compare attacks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def trained_problem(
     train: int | None = None,
     test: int | None = None,
 ) -> Problem:
-    """Train a network on a source; give it with the test images."""
+    """Train a network on a source; return it with the test images."""
     data = prepare(source, limit={"train": train, "test": test})
     split = data.splits["test"]
     network = build(

@@ -1,4 +1,4 @@
-"""Networks as a user writes them: found by import path, knowing nothing of this package."""
+"""Networks as a user writes them: found by import path, independent of this package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Plain(nn.Module):
-    """Takes the number of classes and of channels, and an option."""
+    """Network that takes the number of classes and of channels, and options."""
 
     def __init__(self, in_channels: int, num_classes: int, *, width: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
@@ -28,14 +28,14 @@ class Plain(nn.Module):
 
 
 class Free(Plain):
-    """Accepts any option."""
+    """Network that accepts any option."""
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, **options: int) -> None:
         super().__init__(image_shape[0], num_classes, **options)
 
 
 class WrongShape(nn.Module):
-    """Gives one number per image."""
+    """Network with one number per image."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images to their means."""
@@ -43,7 +43,7 @@ class WrongShape(nn.Module):
 
 
 class NotFinite(nn.Module):
-    """Divides by zero."""
+    """Network that divides by zero."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -55,16 +55,16 @@ class NotFinite(nn.Module):
 
 
 class Failing(nn.Module):
-    """Cannot be constructed."""
+    """Network that cannot be constructed."""
 
     def __init__(self) -> None:
         raise RuntimeError("no such thing\nand a second line")
 
 
 class NoModule:
-    """A class, but not of networks."""
+    """A class that is no network."""
 
 
 def function() -> nn.Module:
-    """Return a module; a function is still no class."""
+    """Return a module, though a function is no class."""
     return nn.Identity()

@@ -18,14 +18,14 @@ TINY["experiments"]["small"]["attacks"].pop("noise")
 
 
 def link_workflow(folder):
-    """Lay the workflow beside a configuration, as a clone has it."""
+    """Link the workflow next to a configuration, as in a clone."""
     for name in ("workflow", "rules", "profiles", "envs"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "local").symlink_to("profiles/local")
 
 
 def run_snakemake(folder, *arguments, check=True):
-    """Run Snakemake in a folder; give its output. The virtual environment is not activated."""
+    """Run Snakemake in a folder and return the finished process. The virtual environment is not activated."""
     command = [sys.executable, "-m", "snakemake", "--profile", "local", *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=500)

@@ -48,7 +48,7 @@ def folder(request, slurm, tmp_path, monkeypatch):
     for stage in ("prepare", "train"):
         assert gauntlet(stage).returncode == 0
     yield tmp_path
-    slurm.ask("scancel", "--user=root", check=False)
+    slurm.run("scancel", "--user=root", check=False)
 
 
 def gauntlet(*arguments):
@@ -71,9 +71,9 @@ def nudge(slurm, job):
 
     Not within the second of its requeueing, when the node refuses its credential.
     """
-    if slurm.ask("squeue", "--noheader", f"--jobs={job}", "--format=%T %r", check=False) == "PENDING BeginTime":
+    if slurm.run("squeue", "--noheader", f"--jobs={job}", "--format=%T %r", check=False) == "PENDING BeginTime":
         time.sleep(3)
-        slurm.ask("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
+        slurm.run("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
 
 
 def finishes(slurm, job, folder):
@@ -86,7 +86,7 @@ def finishes(slurm, job, folder):
     try:
         end = wait_for(over, folder, seconds=300)
     except AssertionError as error:
-        raise AssertionError(slurm.ask("scontrol", "show", "job", job, check=False)) from error
+        raise AssertionError(slurm.run("scontrol", "show", "job", job, check=False)) from error
     assert end.endswith("Snakemake's exit code 0"), collect_logs(folder)
     assert paths.summary("small").exists()
 
@@ -118,8 +118,8 @@ def test_a_controller_that_is_preempted_is_queued_again_and_finishes(slurm, fold
     """A partition of higher priority takes the whole node."""
     job = submit()
     wait_for(lambda: list(folder.glob("begun/*")), folder, seconds=120)
-    whole = ["--partition=urgent", f"--cpus-per-task={slurm.ask('sinfo', '-h', '-o', '%c', '-p', 'urgent')}"]
-    slurm.ask("sbatch", *whole, "--mem=10", "--output=/dev/null", "--wrap=true")
+    whole = ["--partition=urgent", f"--cpus-per-task={slurm.run('sinfo', '-h', '-o', '%c', '-p', 'urgent')}"]
+    slurm.run("sbatch", *whole, "--mem=10", "--output=/dev/null", "--wrap=true")
     wait_for(lambda: read_record(job).end.endswith("requeued"), folder, seconds=90)
     Path("go").touch()
     finishes(slurm, job, folder)
@@ -133,7 +133,7 @@ def test_canceling_ends_the_controller_and_the_jobs_of_its_cells(slurm, folder):
     done = gauntlet("submit", "--cancel")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"cancelled: {job}, ")
-    wait_for(lambda: not slurm.ask("squeue", "--noheader"), folder, seconds=60)
+    wait_for(lambda: not slurm.run("squeue", "--noheader"), folder, seconds=60)
     assert f"job {job}, ended" in gauntlet("submit", "--status").stdout
     assert gauntlet("submit", "--cancel").stdout == "cancelled: nothing, no job was there\n"
 

@@ -42,7 +42,7 @@ def plugin(slurm, tmp_path, monkeypatch, request):
     looking = PolledExecutor(RUN, pause_s=5 if request.param == "accounts" else 0.5)
     looking.queue_remembers = request.param != "accounts"
     yield looking
-    slurm.ask("scancel", f"--name={RUN}", check=False)
+    slurm.run("scancel", f"--name={RUN}", check=False)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def submit(slurm, plugin):
 
     def submitted(command, *options):
         asks = ["--parsable", f"--job-name={RUN}", "--output=%j.log", "--mem=10"]
-        job = slurm.ask("sbatch", *asks, *options, f"--wrap={command}")
+        job = slurm.run("sbatch", *asks, *options, f"--wrap={command}")
         plugin.watch(job)
         return job
 
@@ -59,7 +59,7 @@ def submit(slurm, plugin):
 
 
 def state(slurm, job):
-    return slurm.ask("squeue", "--states=all", "--noheader", "--format=%T", f"--jobs={job}", check=False)
+    return slurm.run("squeue", "--states=all", "--noheader", "--format=%T", f"--jobs={job}", check=False)
 
 
 def reaches(slurm, job, *wanted):
@@ -70,7 +70,7 @@ def reaches(slurm, job, *wanted):
 
     def account():
         columns = ("--noheader", "--parsable2", "--format=JobIDRaw,State")
-        return slurm.ask("sacct", "--allocations", *columns, "--starttime=now-2days", f"--name={RUN},timed")
+        return slurm.run("sacct", "--allocations", *columns, "--starttime=now-2days", f"--name={RUN},timed")
 
     def there():
         now = state(slurm, job)
@@ -87,25 +87,25 @@ def timed(slurm, tmp_path_factory):
     """A job that reaches its time limit; SLURM counts in minutes, so the other tests run meanwhile."""
     out = tmp_path_factory.mktemp("timed") / "out"
     asks = ["--parsable", "--job-name=timed", "--partition=urgent", "--mem=10", "--time=1", f"--output={out}"]
-    return slurm.ask("sbatch", *asks, "--wrap=sleep 600")
+    return slurm.run("sbatch", *asks, "--wrap=sleep 600")
 
 
 def test_a_job_that_a_user_cancels_has_failed(slurm, plugin, submit):
     """Pending or running; accounting names the user in the state, which the plugin does not understand."""
     running, waiting = submit("sleep 600"), submit("sleep 600", "--begin=now+1hour")
     reaches(slurm, running, "RUNNING")
-    assert plugin.look() == {running: "waited for", waiting: "waited for"}
-    slurm.ask("scancel", running, waiting)
+    assert plugin.poll() == {running: "waited for", waiting: "waited for"}
+    slurm.run("scancel", running, waiting)
     reaches(slurm, running, "CANCELLED")
-    plugin.look()
-    assert plugin.look() == {running: "failed", waiting: "failed"}
+    plugin.poll()
+    assert plugin.poll() == {running: "failed", waiting: "failed"}
 
 
 def test_a_job_that_is_preempted_and_not_queued_again_has_failed(slurm, plugin, submit):
     """A partition of higher priority takes the node."""
     job = submit("sleep 600", "--cpus-per-task=4")
     reaches(slurm, job, "RUNNING")
-    other = slurm.ask(
+    other = slurm.run(
         "sbatch",
         "--parsable",
         f"--job-name={RUN}",
@@ -115,8 +115,8 @@ def test_a_job_that_is_preempted_and_not_queued_again_has_failed(slurm, plugin, 
         "--wrap=true",
     )
     reaches(slurm, job, "PREEMPTED")
-    plugin.look()
-    assert plugin.look() == {job: "failed"}
+    plugin.poll()
+    assert plugin.poll() == {job: "failed"}
     reaches(slurm, other, "COMPLETED")
 
 
@@ -124,19 +124,19 @@ def test_a_job_that_is_queued_again_is_waited_for(slurm, plugin, submit):
     """It was requeued by an administrator, or by SLURM after preemption."""
     job = submit("sleep 600", "--requeue")
     reaches(slurm, job, "RUNNING")
-    slurm.ask("scontrol", "requeue", job)
+    slurm.run("scontrol", "requeue", job)
     reaches(slurm, job, "PENDING", "RUNNING")
-    assert plugin.look() == {job: "waited for"}
+    assert plugin.poll() == {job: "waited for"}
 
 
 def test_accounts_that_do_not_answer_lose_no_job(slurm, plugin, submit):
     """A job that ends meanwhile is reported by the queue, or afterwards."""
     job = submit("true")
     reaches(slurm, job, "COMPLETED")
-    with slurm.silence("sacct"):
-        found = plugin.look()
+    with slurm.without_answers("sacct"):
+        found = plugin.poll()
     assert found == {job: "done" if plugin.queue_remembers else "waited for"}
-    assert plugin.look_until(job) == "done"
+    assert plugin.poll_until_ended(job) == "done"
 
 
 @pytest.mark.parametrize("plugin", ["both"], indirect=True)
@@ -144,10 +144,10 @@ def test_a_cluster_that_does_not_answer_loses_no_job(slurm, plugin, submit):
     """Neither queue nor accounting answers."""
     job = submit("true")
     reaches(slurm, job, "COMPLETED")
-    with slurm.silence("sacct", "squeue"):
-        found = plugin.look()
+    with slurm.without_answers("sacct", "squeue"):
+        found = plugin.poll()
     assert found == {job: "waited for"}
-    assert plugin.look_until(job) == "done"
+    assert plugin.poll_until_ended(job) == "done"
 
 
 def test_a_job_that_slurm_has_forgotten_has_failed_at_the_second_query(plugin):
@@ -155,26 +155,26 @@ def test_a_job_that_slurm_has_forgotten_has_failed_at_the_second_query(plugin):
     plugin.watch("4000000")
     MISSES_FOLDER.mkdir(parents=True)
     (MISSES_FOLDER / f"{RUN}.json").write_text(json.dumps({"4000000": 0}))
-    assert plugin.look() == {"4000000": "waited for"}
-    assert plugin.look() == {"4000000": "failed"}
+    assert plugin.poll() == {"4000000": "waited for"}
+    assert plugin.poll() == {"4000000": "failed"}
 
 
 def test_a_drained_node_or_a_dead_daemon_loses_no_job(slurm, plugin, submit):
     """Running jobs finish, and pending ones start when the node returns."""
     running = submit("sleep 5")
     reaches(slurm, running, "RUNNING")
-    slurm.ask("scontrol", "update", f"nodename={slurm.host}", "state=drain", "reason=test")
+    slurm.run("scontrol", "update", f"nodename={slurm.host}", "state=drain", "reason=test")
     waiting = submit("true")
     slurm.kill_node()
-    assert plugin.look() == {running: "waited for", waiting: "waited for"}
-    slurm.ask("scontrol", "update", f"nodename={slurm.host}", "state=resume")
+    assert plugin.poll() == {running: "waited for", waiting: "waited for"}
+    slurm.run("scontrol", "update", f"nodename={slurm.host}", "state=resume")
     slurm.start_node()
-    assert [plugin.look_until(job) for job in (running, waiting)] == ["done", "done"]
+    assert [plugin.poll_until_ended(job) for job in (running, waiting)] == ["done", "done"]
 
 
 def test_a_job_that_runs_out_of_time_has_failed(slurm, plugin, timed):
     """Another run's query asks for it by name."""
     plugin.run_uuid = "timed"
     plugin.watch(timed)
-    assert plugin.look_until(timed, seconds=120) == "failed"
+    assert plugin.poll_until_ended(timed, seconds=120) == "failed"
     reaches(slurm, timed, "TIMEOUT")

@@ -14,7 +14,7 @@ def test_a_job_sees_its_gpus_only(slurm, tmp_path):
     for count in (0, 1, 2):
         out = tmp_path / str(count)
         asks = [f"--gpus={count}"] if count else []
-        slurm.ask("sbatch", f"--output={out}", "--mem=10", *asks, "--wait", "--wrap=echo ${CUDA_VISIBLE_DEVICES-none}")
+        slurm.run("sbatch", f"--output={out}", "--mem=10", *asks, "--wait", "--wrap=echo ${CUDA_VISIBLE_DEVICES-none}")
         deadline_s = time.monotonic() + 5
         while not out.read_text() and time.monotonic() < deadline_s:
             time.sleep(0.1)

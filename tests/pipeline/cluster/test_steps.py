@@ -21,7 +21,7 @@ def test_tasks_of_a_step_share_a_training_with_the_result_of_one_process(slurm, 
     write_training_config(tmp_path, epochs=3, gpus=2)
     run_command(tmp_path, "prepare")
     command = [sys.executable, "-m", "gauntlet", "train"]
-    slurm.ask("srun", "--ntasks=2", "--mem=2000", "--kill-on-bad-exit=1", *command)
+    slurm.run("srun", "--ntasks=2", "--mem=2000", "--kill-on-bad-exit=1", *command)
     assert read_metadata(paths.history(MODEL))["gauntlet.device"].startswith("2 x ")
     shared, losses = training_outcome()
     write_training_config(tmp_path, epochs=3, gpus=1)

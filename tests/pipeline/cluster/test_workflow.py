@@ -71,30 +71,30 @@ def test_a_disturbed_default_experiment_ends_with_the_same_bytes(slurm, undistur
     folder.mkdir()
     with (
         Run(folder, slurm, DEFAULT | SHORT, "--group-components", "trainings=6", "cells=12") as run,
-        ProductionCounter(folder, cells_in(folder), tmp_path / "kept") as made,
+        ProductionCounter(folder, cells_in(folder), tmp_path / "kept") as counter,
     ):
         run.start()
-        kill_the_controller(run, made)
-        queue_again_and_cancel(run, made)
-        drain_the_node_and_kill_its_daemon(run, made)
-        run_out_of_time(run, made)
-        lose_the_node(run, made)
+        kill_the_controller(run, counter)
+        queue_again_and_cancel(run, counter)
+        drain_the_node_and_kill_its_daemon(run, counter)
+        run_out_of_time(run, counter)
+        lose_the_node(run, counter)
         silence_accounts(run)
         assert run.wait() == 0, run.logs()
 
     assert digests(folder) == undisturbed
-    twice = {str(cell): count for cell, count in made.counts.items() if count > 1}
-    record_property("cells made twice", f"{len(twice)} of {len(made.counts)}")
+    twice = {str(cell): count for cell, count in counter.counts.items() if count > 1}
+    record_property("cells made twice", f"{len(twice)} of {len(counter.counts)}")
     assert len(twice) <= AGAIN, twice
     accounts = run.accounts()
     assert {one.state for one in accounts} >= {"COMPLETED", "REQUEUED", "CANCELLED", "NODE_FAIL"}
     assert not [one for one in accounts if ("gres/gpu=1" in one.held) != one.kind.startswith(ON_MODELS)]
 
 
-def kill_the_controller(run, made):
+def kill_the_controller(run, counter):
     """Kill the controller; the second one's jobs start after those of the first."""
     run.wait_for(lambda: len(run.jobs("trainings", state="RUNNING")) == 2)
-    run.wait_for(lambda: made.of("train") >= 7)
+    run.wait_for(lambda: counter.made("train") >= 7)
     run.kill()
     outlived = {job.id for job in run.jobs("train", state="RUNNING")}
     run.start()
@@ -105,49 +105,49 @@ def kill_the_controller(run, made):
 
 def silence_accounts(run):
     """Stop accounting for a minute, as the last disturbance: a quick machine makes most cells meanwhile."""
-    with run.slurm.silence("sacct"):
+    with run.slurm.without_answers("sacct"):
         time.sleep(60)
 
 
-def at_work(run, made, cells):
+def at_work(run, counter, cells):
     """Wait until jobs on models hold both GPUs, and then until more cells are made; return the jobs."""
     found = run.wait_for(lambda: held if len(held := run.jobs("cells", state="RUNNING")) == 2 else None)
-    before = made.of(*PROBES)
-    run.wait_for(lambda: made.of(*PROBES) >= before + cells)
+    before = counter.made(*PROBES)
+    run.wait_for(lambda: counter.made(*PROBES) >= before + cells)
     return found
 
 
-def queue_again_and_cancel(run, made):
+def queue_again_and_cancel(run, counter):
     """Requeue one job, which starts two minutes later, and cancel another, which is tried again."""
-    first, second = at_work(run, made, 2)
-    run.slurm.ask("scontrol", "requeue", first.id)
-    run.slurm.ask("scancel", second.id)
+    first, second = at_work(run, counter, 2)
+    run.slurm.run("scontrol", "requeue", first.id)
+    run.slurm.run("scancel", second.id)
 
 
-def drain_the_node_and_kill_its_daemon(run, made):
+def drain_the_node_and_kill_its_daemon(run, counter):
     """Drain the node: running jobs go on to their next cells, and none starts until it is resumed."""
-    before = {job.id for job in at_work(run, made, 1)}
-    run.slurm.ask("scontrol", "update", f"nodename={run.slurm.host}", "state=drain", "reason=test")
+    before = {job.id for job in at_work(run, counter, 1)}
+    run.slurm.run("scontrol", "update", f"nodename={run.slurm.host}", "state=drain", "reason=test")
     run.slurm.kill_node()
     time.sleep(5)
     run.slurm.start_node()
-    made_before = made.of(*PROBES)
-    run.wait_for(lambda: made.of(*PROBES) >= made_before + 2)
+    made_before = counter.made(*PROBES)
+    run.wait_for(lambda: counter.made(*PROBES) >= made_before + 2)
     assert {job.id for job in run.jobs("cells", state="RUNNING")} <= before
-    run.slurm.ask("scontrol", "update", f"nodename={run.slurm.host}", "state=resume")
+    run.slurm.run("scontrol", "update", f"nodename={run.slurm.host}", "state=resume")
 
 
-def run_out_of_time(run, made):
+def run_out_of_time(run, counter):
     """Cut a job's time to what it has used; the next attempt requests twice the first one's."""
-    job, _ = at_work(run, made, 1)
-    run.slurm.ask("scontrol", "update", f"jobid={job.id}", "timelimit=1")
+    job, _ = at_work(run, counter, 1)
+    run.slurm.run("scontrol", "update", f"jobid={job.id}", "timelimit=1")
     run.wait_for(lambda: job.id in {one.id for one in run.jobs("cells", state="TIMEOUT")})
     run.wait_for(lambda: run.jobs("cells")[-1].minutes == 2 * job.minutes)
 
 
-def lose_the_node(run, made):
+def lose_the_node(run, counter):
     """Let the node's power fail and return; SLURM requeues its jobs for two minutes later."""
-    lost = at_work(run, made, 3)
+    lost = at_work(run, counter, 3)
     run.slurm.kill_node(with_jobs=True)
     # A node may be that late to report a batch job: BatchStartTimeout, and ten seconds for the message.
     time.sleep(12)
@@ -155,7 +155,7 @@ def lose_the_node(run, made):
     for job in lost:
         run.wait_for(lambda job=job: job.id in {one.id for one in run.jobs("cells", state="PENDING")})
         # Not at once: a node refuses a job whose last run was ended in the same second.
-        run.slurm.ask("scontrol", "update", f"jobid={job.id}", "starttime=now+10seconds")
+        run.slurm.run("scontrol", "update", f"jobid={job.id}", "starttime=now+10seconds")
 
 
 def test_a_job_that_always_fails_is_retried_and_named(slurm, tmp_path, monkeypatch):
@@ -173,14 +173,14 @@ def test_a_job_that_always_fails_is_retried_and_named(slurm, tmp_path, monkeypat
         "attacks": {"broken": {**fgsm, "name": "my_attacks:broken"}, "fgsm": fgsm},
         "certificates": {},
     }
-    with Run(folder, slurm, config) as run, ProductionCounter(folder, cells_in(folder), tmp_path / "kept") as made:
+    with Run(folder, slurm, config) as run, ProductionCounter(folder, cells_in(folder), tmp_path / "kept") as counter:
         run.start()
         assert run.wait() == 1, run.logs()
     limits = [job.minutes for job in run.jobs("cells")]
     retries = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["retries"]
     assert limits == [limits[0] * 2**attempt for attempt in range(retries + 1)]
-    unmade = {(cell.stage.name, cell.name) for cell, count in made.counts.items() if not count}
+    unmade = {(cell.stage.name, cell.name) for cell, count in counter.counts.items() if not count}
     assert unmade == {("evaluate", "broken"), ("aggregate", "")}
-    assert max(made.counts.values()) == 1, "what was finished in a job that failed is not done again"
+    assert max(counter.counts.values()) == 1, "what was finished in a job that failed is not done again"
     status = subprocess.run([sys.executable, "-m", "gauntlet", "status"], cwd=folder, capture_output=True, text=True)
     assert "raised RuntimeError: always" in status.stdout

@@ -79,7 +79,7 @@ def page(chromium, written):
 
 def shown(page, selector=ROWS):
     """Return the texts of the visible lines."""
-    return page.ask(
+    return page.run_script(
         "return [...document.querySelectorAll(arguments[0])].filter(row => row.offsetParent !== null)"
         ".map(one => (one.cells ? [...one.cells] : [one]).map(cell => cell.textContent.trim()).join(' '))",
         selector,
@@ -93,7 +93,7 @@ def settle(page):
 
 def choose(page, form, label, value):
     """Select an option by its label."""
-    page.ask(
+    page.run_script(
         "const field = [...document.querySelectorAll(arguments[0] + ' .field')]"
         ".find(one => one.innerText.startsWith(arguments[1])).querySelector('select');"
         "field.value = arguments[2]; field.dispatchEvent(new Event('input', {bubbles: true}));",
@@ -107,37 +107,37 @@ def choose(page, form, label, value):
 def click(page, element):
     """Click an element once it is at rest in the middle of the window, since content is laid out when visible."""
     for _ in range(2):
-        page.ask("arguments[0].scrollIntoView({block: 'center'})", element)
+        page.run_script("arguments[0].scrollIntoView({block: 'center'})", element)
         settle(page)
     element.click()
 
 
 def lines(page):
     """Count the drawn curves."""
-    return page.ask("return document.querySelectorAll('#curves-chart .line').length")
+    return page.run_script("return document.querySelectorAll('#curves-chart .line').length")
 
 
 def test_it_loads_without_console_messages_or_requests(chromium, written):
     """The only file requested is the page itself."""
-    chromium.complaints()
+    chromium.console_messages()
     chromium.requests()
     path = written[0] / "report.html"
     chromium.open(path)
     settle(chromium)
-    assert chromium.complaints() == []
+    assert chromium.console_messages() == []
     assert chromium.requests() == [path.resolve().as_uri()]
 
 
 def test_no_other_script_may_run_and_nothing_may_be_fetched(page):
     """The browser refuses an injected script and any request by the page's policy."""
-    page.ask(
+    page.run_script(
         "const script = document.createElement('script'); script.textContent = 'window.intruded = true';"
         "document.body.append(script); const image = new Image(); image.src = 'file:///tmp/x.png';"
         "document.body.append(image)"
     )
     settle(page)
-    assert page.ask("return window.intruded ?? null") is None
-    complaints = page.complaints()
+    assert page.run_script("return window.intruded ?? null") is None
+    complaints = page.console_messages()
     assert len(complaints) == 2
     assert all("Content Security Policy" in one for one in complaints)
 
@@ -151,7 +151,7 @@ def test_cells_are_filtered_by_words_and_by_choice(page):
     assert [line.split()[:3] for line in shown(page)] == [["ecc", "0", "cw"], ["ecc", "1", "cw"]]
     assert page.find("#cells-filter output").text == "2 of 36 cells"
     page.find("#cells-filter input").clear()
-    page.ask("document.querySelector('#cells-filter input').dispatchEvent(new Event('input', {bubbles: true}))")
+    page.run_script("document.querySelector('#cells-filter input').dispatchEvent(new Event('input', {bubbles: true}))")
     choose(page, "#cells-filter", "norm", "l2")
     assert {line.split()[3] for line in shown(page)} == {"L2"}
     choose(page, "#cells-filter", "norm", "")
@@ -167,7 +167,7 @@ def test_any_column_sorts_with_missing_values_last(page):
     (button,) = [one for one in page.all("#cells-table .sort") if one.text == "fooled"]
     orders = []
     for _ in range(2):
-        page.ask("arguments[0].click()", button)
+        page.run_script("arguments[0].click()", button)
         orders.append(shown(page))
     up, down = ([int(line.split()[6]) for line in order[:-1]] for order in orders)
     assert up == sorted(up)
@@ -175,7 +175,7 @@ def test_any_column_sorts_with_missing_values_last(page):
     assert orders[0][-1].endswith("missing")
     assert orders[1][-1].endswith("missing")
     assert page.all('#cells-table th[aria-sort="descending"]')
-    page.ask("arguments[0].click()", button)
+    page.run_script("arguments[0].click()", button)
     assert shown(page) == whole
 
 
@@ -198,8 +198,8 @@ def test_variants_attacks_and_norms_change_the_curves(page):
 
 def test_pointing_at_a_mark_shows_its_number(page, written):
     """The tip has the summary's number, and so has the text for screen readers."""
-    page.ask("document.querySelector('#curves').scrollIntoView()")
-    page.ask(
+    page.run_script("document.querySelector('#curves').scrollIntoView()")
+    page.run_script(
         "const mark = document.querySelectorAll('#curves-chart .mark')[3].getBoundingClientRect();"
         "document.querySelector('#curves-chart svg').dispatchEvent(new PointerEvent('pointermove',"
         "{clientX: mark.x + mark.width / 2, clientY: mark.y + mark.height / 2}))"
@@ -216,7 +216,7 @@ def test_pointing_at_a_mark_shows_its_number(page, written):
 
 def test_curves_are_navigated_with_the_keyboard(page):
     """Arrow keys move between marks and lines, Enter opens the origin, Escape returns."""
-    page.ask("document.querySelector('#curves-chart svg').focus()")
+    page.run_script("document.querySelector('#curves-chart svg').focus()")
     texts = [page.find("#curves-told").text]
     for key in (RIGHT, RIGHT, DOWN, UP):
         page.press(key)
@@ -249,23 +249,23 @@ def test_a_click_on_a_number_opens_its_origin(page, written):
 def test_the_keyboard_opens_a_numbers_origin(page):
     """A table is one Tab stop, arrow keys move in it, and focus returns afterwards."""
     focused = "return document.activeElement.innerText.trim()"
-    assert page.ask("return document.querySelectorAll('table[data-kind=worst] td[tabindex]').length") == 2
-    page.ask("document.querySelector('table[data-kind=worst] td[tabindex]').focus()")
-    first = page.ask(focused)
+    assert page.run_script("return document.querySelectorAll('table[data-kind=worst] td[tabindex]').length") == 2
+    page.run_script("document.querySelector('table[data-kind=worst] td[tabindex]').focus()")
+    first = page.run_script(focused)
     page.press(RIGHT, DOWN)
-    assert page.ask(focused) != first
-    assert page.ask("return document.activeElement.parentElement.dataset.variant") == "ecc"
-    held = page.ask(focused)
+    assert page.run_script(focused) != first
+    assert page.run_script("return document.activeElement.parentElement.dataset.variant") == "ecc"
+    held = page.run_script(focused)
     page.press(ENTER)
     assert "ecc, worst case over all attacks, L∞" in page.find("#origin-title").text
     assert "gradients look masked: unbounded budget" in page.find("#origin").text
-    assert page.ask("return document.querySelectorAll('#origin details').length") == 6
-    page.ask("document.querySelector('#origin summary').focus()")
+    assert page.run_script("return document.querySelectorAll('#origin details').length") == 6
+    page.run_script("document.querySelector('#origin summary').focus()")
     page.press(ENTER)
     settle(page)  # what is unfolded is filled in afterwards
     assert COMMIT in page.find("#origin details").text
     page.press(ESCAPE)
-    assert page.ask(focused) == held
+    assert page.run_script(focused) == held
 
 
 @pytest.mark.parametrize("kind", ["worst", "single"])
@@ -274,13 +274,13 @@ def test_clean_accuracy_names_no_attack_and_has_no_flag(page, kind):
     texts = []
     for column in ("clean", "robust"):
         place = f"table[data-kind={kind}] th[data-q={column}]"
-        number = page.ask(
+        number = page.run_script(
             "const place = document.querySelector(arguments[0]).cellIndex;"
             "return document.querySelector(arguments[1]).cells[place]",
             place,
             f"table[data-kind={kind}] tbody tr[data-variant=ecc]",
         )
-        page.ask("arguments[0].click()", number)
+        page.run_script("arguments[0].click()", number)
         texts.append((page.find("#origin-title").text, "gradients look masked" in page.find("#origin").text))
         page.press(ESCAPE)
     assert texts[0] == ("Clean accuracy: ecc", False)
@@ -294,7 +294,7 @@ def test_the_shown_query_returns_the_shown_number(page, written, kind):
     cells = page.all(f"table[data-kind={kind}] tbody td:not(.name)")
     tried = 0
     for cell in cells[:: max(1, len(cells) // 7)]:
-        page.ask("arguments[0].click()", cell)
+        page.run_script("arguments[0].click()", cell)
         if not page.find("#origin").is_displayed():
             continue
         query, number = page.find("#origin-query").text, page.find("#origin .shown").text
@@ -313,14 +313,16 @@ def test_the_shown_query_returns_the_shown_number(page, written, kind):
 def test_a_phone_scrolls_down_only(chromium, written):
     """At 390 pixels nothing exceeds the width, in the page or an open origin; tables scroll themselves."""
     chromium.open(written[0] / "report.html", width=390, height=844)
-    assert chromium.ask("return document.documentElement.scrollWidth") == 390
-    chromium.ask("document.querySelector('table[data-kind=worst] td[tabindex]').click()")
-    box = chromium.ask(
+    assert chromium.run_script("return document.documentElement.scrollWidth") == 390
+    chromium.run_script("document.querySelector('table[data-kind=worst] td[tabindex]').click()")
+    box = chromium.run_script(
         "const box = document.querySelector('#origin').getBoundingClientRect(); return [box.left, box.right]"
     )
     assert box[0] >= 0
     assert box[1] <= 390
-    assert chromium.ask("const one = document.querySelector('#origin'); return one.scrollWidth <= one.clientWidth")
+    assert chromium.run_script(
+        "const one = document.querySelector('#origin'); return one.scrollWidth <= one.clientWidth"
+    )
 
 
 CONTRAST = """
@@ -355,10 +357,10 @@ def test_contrast_is_enough_in_the_light_and_in_the_dark(chromium, written, dark
     The palette of the figures is of Okabe and Ito, some of which are pale on white; dashes and marks distinguish lines.
     """
     chromium.open(written[0] / "report.html", dark=dark)
-    ground = chromium.ask("return getComputedStyle(document.body).backgroundColor")
+    ground = chromium.run_script("return getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", ground))) < 200) == dark
-    chromium.ask("document.querySelector('table[data-kind=worst] td[tabindex]').click()")
-    found = chromium.ask(CONTRAST)
+    chromium.run_script("document.querySelector('table[data-kind=worst] td[tabindex]').click()")
+    found = chromium.run_script(CONTRAST)
     assert {kind for kind, _, _ in found} == {"text", "line"}
     least = {"text": 4.5, "line": 3.0 if dark else 2.0}
     assert [one for one in found if one[2] < least[one[0]]] == []
@@ -370,13 +372,13 @@ def test_print_shows_everything(page, tmp_path):
     settle(page)
     assert shown(page) == []
     page.media(kind="print")
-    page.ask("window.dispatchEvent(new Event('beforeprint'))")
+    page.run_script("window.dispatchEvent(new Event('beforeprint'))")
     assert len(shown(page)) == 36
-    assert page.ask("return [...document.querySelectorAll('main details')].every(one => one.open)")
-    assert page.ask("return getComputedStyle(document.querySelector('.tall')).maxHeight") == "none"
+    assert page.run_script("return [...document.querySelectorAll('main details')].every(one => one.open)")
+    assert page.run_script("return getComputedStyle(document.querySelector('.tall')).maxHeight") == "none"
     assert shown(page, ".controls, nav, dialog") == []
-    page.ask("window.dispatchEvent(new Event('afterprint'))")
-    assert not page.ask("return [...document.querySelectorAll('main details')].some(one => one.open)")
+    page.run_script("window.dispatchEvent(new Event('afterprint'))")
+    assert not page.run_script("return [...document.querySelectorAll('main details')].some(one => one.open)")
     printed = page.driver.execute_cdp_cmd("Page.printToPDF", {})["data"]
     assert base64.b64decode(printed).startswith(b"%PDF")
     page.media()
@@ -390,11 +392,11 @@ def test_the_printed_chart_fits_the_paper_and_names_its_lines(chromium, written,
     click(chromium, chromium.all("#curves-attacks input")[1])
     assert not chromium.find("#curves-legend").is_displayed()
     drawn = "const chart = document.querySelector('#curves-chart svg');"
-    before = chromium.ask(f"{drawn} return chart.outerHTML")
+    before = chromium.run_script(f"{drawn} return chart.outerHTML")
     chromium.media(kind="print")
     settle(chromium)
     # In one go, as when printing: observers of sizes are not asked.
-    right, edge, inner = chromium.ask(
+    right, edge, inner = chromium.run_script(
         "window.dispatchEvent(new Event('beforeprint')); document.documentElement.style.width = arguments[0] + 'px';"
         f"{drawn} return [chart.getBoundingClientRect().right, arguments[0], chart.viewBox.baseVal.width]",
         640,  # narrower than A4
@@ -405,8 +407,8 @@ def test_the_printed_chart_fits_the_paper_and_names_its_lines(chromium, written,
     assert legend == ["softmax", "lipschitz", "L∞. 2 of 3 variants. Bold: worst case. Thin: fgsm."]
     assert len(chromium.all("#curves-legend .swatch .mark")) == 2
     chromium.media()
-    chromium.ask("document.documentElement.style.width = ''; window.dispatchEvent(new Event('afterprint'))")
-    assert chromium.ask(f"{drawn} return chart.outerHTML") == before
+    chromium.run_script("document.documentElement.style.width = ''; window.dispatchEvent(new Event('afterprint'))")
+    assert chromium.run_script(f"{drawn} return chart.outerHTML") == before
 
 
 def test_the_gallery_shows_what_is_chosen(page):
@@ -420,18 +422,20 @@ def test_the_gallery_shows_what_is_chosen(page):
     assert all(re.fullmatch(r"\d → \d L2 [\d.]+, sample \d+", one) for one in captions)
     loaded = "return [...document.querySelectorAll('#gallery-images img')].every(one => one.naturalWidth === 8)"
     settle(page)
-    assert page.ask(loaded)
+    assert page.run_script(loaded)
 
 
 def test_images_of_all_attacks_are_printed(chromium, written):
     """Afterwards the chosen ones are shown again."""
     chromium.open(written[0] / "report.html")
     count = "return document.querySelectorAll('#gallery-images h3').length"
-    before = chromium.ask(count)
-    printed = chromium.ask(f"window.dispatchEvent(new Event('beforeprint')); {count}")
-    assert printed == chromium.ask("return JSON.parse(document.querySelector('#data').textContent).gallery.length")
+    before = chromium.run_script(count)
+    printed = chromium.run_script(f"window.dispatchEvent(new Event('beforeprint')); {count}")
+    assert printed == chromium.run_script(
+        "return JSON.parse(document.querySelector('#data').textContent).gallery.length"
+    )
     assert printed > before
-    assert chromium.ask(f"window.dispatchEvent(new Event('afterprint')); {count}") == before
+    assert chromium.run_script(f"window.dispatchEvent(new Event('afterprint')); {count}") == before
 
 
 def test_a_name_with_markup_stays_a_name(chromium, tmp_path):
@@ -446,16 +450,16 @@ def test_a_name_with_markup_stays_a_name(chromium, tmp_path):
     write_table(tmp_path / "origins.parquet", read_origins({cell: tmp_path / "cell.parquet"}), {})
     inputs = FigureInputs((hostile,), tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
     write_report(tmp_path / "page.html", replace(inputs, origins=tmp_path / "origins.parquet"), figures={})
-    chromium.complaints()
+    chromium.console_messages()
     chromium.open(tmp_path / "page.html")
-    chromium.ask("document.querySelector('table[data-kind=cell] td[tabindex]').click()")
+    chromium.run_script("document.querySelector('table[data-kind=cell] td[tabindex]').click()")
     assert hostile in chromium.find("#origin-title").text
     query = chromium.find("#origin-query").text
     (count,) = duckdb.sql(query.replace("'evaluations.parquet'", f"'{tmp_path}/evaluations.parquet'")).fetchall()
     assert count == (20,)
-    assert chromium.ask("return window.intruded ?? null") is None
-    assert chromium.ask("return document.querySelectorAll('img').length") == 0
-    assert chromium.complaints() == []
+    assert chromium.run_script("return window.intruded ?? null") is None
+    assert chromium.run_script("return document.querySelectorAll('img').length") == 0
+    assert chromium.console_messages() == []
 
 
 def test_without_its_script_the_page_is_complete(chromium, written):

@@ -51,7 +51,7 @@ def test_out_of_memory_halves_the_batch() -> None:
     """The certificate is called again with half the batch size, and every image has a row."""
     cheating_certificates.BATCHES.clear()
     rows = certify(
-        NETWORK, IMAGES, LABELS, Spec("tests.support.cheating_certificates:hungry"), **SETTINGS, batch_size=32
+        NETWORK, IMAGES, LABELS, Spec("tests.support.cheating_certificates:memory_hungry"), **SETTINGS, batch_size=32
     )
     assert cheating_certificates.BATCHES[:3] == [32, 16, 8]
     assert set(cheating_certificates.BATCHES[3:]) == {8}
@@ -61,7 +61,7 @@ def test_out_of_memory_halves_the_batch() -> None:
 def test_a_classifier_of_its_own_is_judged_by_its_own_prediction() -> None:
     """Its wrong predictions are not certified, whatever the model predicts."""
     rows = certify(
-        NETWORK, IMAGES, LABELS, Spec("tests.support.cheating_certificates:hungry"), **SETTINGS, batch_size=8
+        NETWORK, IMAGES, LABELS, Spec("tests.support.cheating_certificates:memory_hungry"), **SETTINGS, batch_size=8
     )
     assert rows.schema.equals(CERTIFICATE_SCHEMA)
     assert set(rows["clean_prediction"].to_pylist()) == {1}
@@ -70,12 +70,12 @@ def test_a_classifier_of_its_own_is_judged_by_its_own_prediction() -> None:
     assert rows["status"].to_pylist() == ["certified" if one else "already_wrong" for one in right]
     assert rows["radius"].to_pylist() == [float(one) for one in right]
     others = certify(
-        NETWORK, IMAGES, torch.ones_like(LABELS), Spec("tests.support.cheating_certificates:hungry"), **SETTINGS
+        NETWORK, IMAGES, torch.ones_like(LABELS), Spec("tests.support.cheating_certificates:memory_hungry"), **SETTINGS
     )
     assert set(others["status"].to_pylist()) == {"certified"}
 
 
-@pytest.mark.parametrize("name", ["tests.support.cheating_certificates:hungry", "smoothing"])
+@pytest.mark.parametrize("name", ["tests.support.cheating_certificates:memory_hungry", "smoothing"])
 def test_parts_give_the_rows_of_the_whole(name: str) -> None:
     """Rows of a resumed cell equal those of an uninterrupted one."""
     whole = certify(NETWORK, IMAGES, LABELS, Spec(name), **SETTINGS, batch_size=8)

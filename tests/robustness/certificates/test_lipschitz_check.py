@@ -133,6 +133,8 @@ def test_the_constant_is_measured_for_lipschitz_certificates_only() -> None:
 
 def test_a_claim_without_the_normalization_is_refuted() -> None:
     """A claim for the layers without the input normalization is refuted on images."""
-    network = cheating_certificates.Boastful(image_shape=(1, 4, 4), num_classes=10, mean=(0.3,), std=(0.01,)).eval()
+    network = cheating_certificates.OverclaimingNetwork(
+        image_shape=(1, 4, 4), num_classes=10, mean=(0.3,), std=(0.01,)
+    ).eval()
     with pytest.raises(GauntletError, match="false claim"):
         check_lipschitz(network, IMAGES, MARGIN)

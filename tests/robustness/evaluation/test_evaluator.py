@@ -123,17 +123,17 @@ def test_an_attack_that_fails_altogether_fails_the_cell(name: str, complaint: st
 
 def test_a_correctly_classified_result_is_robust() -> None:
     """An image that the model still classifies correctly is robust."""
-    table = run(plan("tests.support.cheating_attacks:hungry", epsilons=(0.01,)), batch_size=3).rows.to_pandas()
+    table = run(plan("tests.support.cheating_attacks:memory_hungry", epsilons=(0.01,)), batch_size=3).rows.to_pandas()
     assert set(table["status"]) == {"robust", "already_wrong"}
 
 
 def test_out_of_memory_halves_the_batch_and_changes_nothing() -> None:
     """Rows and counts are those of small batches from the start."""
     cheating_attacks.CALLS.clear()
-    halved = run(plan("tests.support.cheating_attacks:hungry"), batch_size=8)
+    halved = run(plan("tests.support.cheating_attacks:memory_hungry"), batch_size=8)
     sizes = [size for size, epsilon in cheating_attacks.CALLS if epsilon == 0.1]
     assert sizes == [8, 4, 2, 2, 2, 2]
-    assert halved.rows.equals(run(plan("tests.support.cheating_attacks:hungry"), batch_size=2).rows)
+    assert halved.rows.equals(run(plan("tests.support.cheating_attacks:memory_hungry"), batch_size=2).rows)
 
 
 def test_out_of_memory_within_the_model_halves_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_out_of_memory_within_the_model_halves_too(monkeypatch: pytest.MonkeyPat
 def test_budgets_ascend_and_fooled_samples_leave() -> None:
     """The search starts at the smallest budget, and fooled samples are not attacked again."""
     cheating_attacks.CALLS.clear()
-    run(plan("tests.support.cheating_attacks:hungry", epsilons=(0.3, 0.1, 0.2)), batch_size=3)
+    run(plan("tests.support.cheating_attacks:memory_hungry", epsilons=(0.3, 0.1, 0.2)), batch_size=3)
     walked = {e: sum(size for size, epsilon in cheating_attacks.CALLS if epsilon == e) for e in (0.1, 0.2, 0.3)}
     assert [epsilon for _, epsilon in cheating_attacks.CALLS] == sorted(
         epsilon for _, epsilon in cheating_attacks.CALLS

@@ -1,4 +1,4 @@
-"""SLURM's accounting as clusters have it, slurmdbd in front of MariaDB, in the folder of a cluster."""
+"""SLURM's accounting, slurmdbd with MariaDB, in the folder of a cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.slurm.daemons import SEARCH_PATH, Daemons, listens
 
 NEEDED = ("slurmdbd", "mariadbd")
 
-# Beside its program; the script that reads it on an installed server wants programs of a larger package.
+# Installed with the server; the script that reads it needs programs of a larger package.
 TABLES = Path("/usr/share/mysql/mysql_system_tables.sql")
 
 SETTINGS = """
@@ -29,7 +29,7 @@ LogFile={folder}/slurmdbd.log
 
 
 class Accounts:
-    """A database behind a socket that only its owner can reach, and the daemon that SLURM asks."""
+    """Database behind a socket that only its owner can reach, and slurmdbd."""
 
     def __init__(self, daemons: Daemons, port: int, user: str) -> None:
         self._daemons, self._port, self._at = daemons, port, daemons.folder
@@ -46,7 +46,7 @@ class Accounts:
         ]
 
     def start(self) -> None:
-        """Make an empty database; start it, and SLURM's daemon."""
+        """Create an empty database; start it and slurmdbd."""
         # One statement a line: that is what it reads at its birth.
         tables = "create database mysql;\nuse mysql;\n" + TABLES.read_text()
         subprocess.run(
@@ -70,7 +70,7 @@ class Accounts:
         self.resume()
 
     def resume(self) -> None:
-        """Start SLURM's daemon."""
+        """Start slurmdbd."""
         environment = {
             **os.environ,
             "SLURM_CONF": str(self._at / "slurm.conf"),

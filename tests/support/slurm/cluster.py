@@ -1,4 +1,4 @@
-"""A real SLURM of one node with two GPUs that are none, in a folder of its own."""
+"""A real SLURM of one node with two fake GPUs, in a folder of its own."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ PartitionName=urgent Nodes={host} MaxTime=60 PriorityTier=9 State=UP
 
 
 def missing_requirements() -> list[str]:
-    """Name what a cluster needs and this machine has not."""
+    """List what a cluster needs and this machine lacks."""
     missing = missing_programs(NEEDED)
     return missing if os.geteuid() == 0 else [*missing, "root (a GPU is a device node)"]
 
@@ -79,10 +79,10 @@ READY = ("idle", "mixed", "allocated", "draining", "drained")
 
 
 class Cluster:
-    """Starts the daemons, and speaks to them.
+    """Daemons of a cluster, and commands to it.
 
-    It keeps accounts. Commands that find its settings under `without_accounts` are told that it keeps none: whether it
-    does, a client reads there.
+    It keeps accounts. Clients that read its settings from `without_accounts` find a cluster
+    without accounting.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -91,7 +91,7 @@ class Cluster:
         self._daemons = Daemons(folder)
         for name in ("state", "spool", "unaccounted"):
             (folder / name).mkdir()
-        # The null device under another name: jobs are told which they hold, and open none.
+        # The null device under another name: SLURM names it to jobs, which do not open it.
         for number in (0, 1):
             os.mknod(folder / f"gpu{number}", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
         (folder / "munge.key").write_bytes(secrets.token_bytes(128))
@@ -114,7 +114,7 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the SLURM commands need to find this cluster."""
+        """Environment variables for the SLURM commands of this cluster."""
         return {**os.environ, "PATH": search_path(), "SLURM_CONF": str(self.settings)}
 
     def start(self) -> None:
@@ -132,7 +132,7 @@ class Cluster:
         )
         self.accounts.start()
         for kind in ("cluster test", "account physics", f"user {getpass.getuser()} account=physics"):
-            self.ask("sacctmgr", "--immediate", "add", *kind.split())
+            self.run("sacctmgr", "--immediate", "add", *kind.split())
         self._start_controller()
         self.start_node()
 
@@ -140,7 +140,7 @@ class Cluster:
         self._daemons.start("slurmctld", "-D", "-i", environment=self.environment, ready=lambda: listens(self._port))
 
     def start_node(self, *, rebooted: bool = False) -> None:
-        """Start the node's daemon, after its machine if that was rebooted, and wait until it answers."""
+        """Start the node's daemon, after a reboot if given, and wait until it answers."""
 
         def answers() -> bool:
             return listens(self._node_port) and self.node_state() in READY
@@ -149,11 +149,11 @@ class Cluster:
         self._daemons.start("slurmd", *options, environment=self.environment, ready=answers)
 
     def node_state(self) -> str:
-        """Say what the controller thinks of the node."""
-        return self.ask("sinfo", "--noheader", "--format=%T", "--partition=cpu", check=False)
+        """Return the node's state according to the controller."""
+        return self.run("sinfo", "--noheader", "--format=%T", "--partition=cpu", check=False)
 
     def kill_node(self, *, with_jobs: bool = False) -> None:
-        """Kill the node's daemon; what its jobs run goes on, or dies with it as when the power fails."""
+        """Kill the node's daemon; processes of jobs go on, or die with it as in a power failure."""
         self._daemons.stop("slurmd", signal.SIGKILL)
         if with_jobs:
             steps = self._steps()
@@ -162,7 +162,7 @@ class Cluster:
                     process.kill()
 
     def _steps(self) -> list[psutil.Process]:
-        """Find the daemons that look after the steps of jobs, of this cluster only."""
+        """List the step daemons of this cluster."""
         found, log = [], str(self.folder / "slurmd.log")
         for process in psutil.process_iter(["name"]):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -171,8 +171,8 @@ class Cluster:
         return found
 
     @contextlib.contextmanager
-    def silence(self, *commands: str) -> Iterator[None]:
-        """Let ``sacct``, ``squeue`` or both get no answer for a while: what they ask does not run."""
+    def without_answers(self, *commands: str) -> Iterator[None]:
+        """Stop the daemon that answers ``sacct``, ``squeue`` or both for a while."""
         if "sacct" in commands:
             self._daemons.stop("slurmdbd")
         if "squeue" in commands:
@@ -184,18 +184,18 @@ class Cluster:
                 self.accounts.resume()
             if "squeue" in commands:
                 self._start_controller()
-                self._daemons.until(lambda: self.node_state() in READY, "slurmctld")
+                self._daemons.wait_until(lambda: self.node_state() in READY, "slurmctld")
 
     def stop(self) -> None:
         """Cancel every job and end the daemons."""
-        self.ask("scancel", f"--user={getpass.getuser()}", check=False)
+        self.run("scancel", f"--user={getpass.getuser()}", check=False)
         deadline_s = time.monotonic() + 20
-        while self.ask("squeue", "-h", check=False) and time.monotonic() < deadline_s:
+        while self.run("squeue", "-h", check=False) and time.monotonic() < deadline_s:
             time.sleep(0.3)
         self._daemons.stop_all()
 
-    def ask(self, *command: str, check: bool = True) -> str:
-        """Run a SLURM command, whatever stands in for it on a test's PATH; give its output."""
+    def run(self, *command: str, check: bool = True) -> str:
+        """Run a SLURM command, not a replacement on a test's PATH; return its output."""
         environment = {**self.environment, "PATH": SEARCH_PATH}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
         if check and done.returncode:

@@ -1,4 +1,4 @@
-"""Snakemake, looking after its jobs every two seconds: the plugin waits longer at each look at which nothing ended."""
+"""Snakemake that polls its jobs every two seconds; the plugin's interval grows while no job ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snakemake's plugin looking after jobs of a real SLURM, as it does in a run: its own code, but no workflow."""
+"""Snakemake's SLURM plugin polling jobs of a real SLURM, without a workflow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 
 class PolledExecutor(Executor):
-    """The plugin's look at its jobs; what it reports is noted."""
+    """The plugin's poll of its jobs, with recorded reports."""
 
     def __init__(self, run, pause_s=0.5):
         self.pause_s = pause_s
@@ -34,19 +34,19 @@ class PolledExecutor(Executor):
         self.outcomes = {}
 
     def watch(self, job):
-        """Take a job that was submitted."""
+        """Add a submitted job."""
         self.active.append(SubmittedJobInfo(None, external_jobid=job, aux={"slurm_logfile": Path(f"{job}.log")}))
 
     def report_job_success(self, job_info):
-        """Note what the plugin tells Snakemake."""
+        """Record the plugin's report."""
         self.outcomes[job_info.external_jobid] = "done"
 
     def report_job_error(self, job_info, msg=None, **kwargs):
-        """Note what the plugin tells Snakemake."""
+        """Record the plugin's report."""
         self.outcomes[job_info.external_jobid] = "failed"
 
-    def look(self):
-        """Look once; give what has become of each job so far, ``lost`` if the plugin forgot it."""
+    def poll(self):
+        """Poll once; return the outcome of each job so far, ``lost`` if the plugin forgot it."""
 
         async def looked():
             return [job async for job in self.check_active_jobs(list(self.active))]
@@ -59,9 +59,9 @@ class PolledExecutor(Executor):
                 self.outcomes.setdefault(job, "lost")
         return {**dict.fromkeys(here, "waited for"), **self.outcomes}
 
-    def look_until(self, job, seconds=60):
-        """Look again and again until a job is not waited for any more; give its outcome."""
+    def poll_until_ended(self, job, seconds=60):
+        """Poll until a job has ended; return its outcome."""
         deadline_s = time.monotonic() + seconds
-        while (found := self.look()[job]) == "waited for" and time.monotonic() < deadline_s:
+        while (found := self.poll()[job]) == "waited for" and time.monotonic() < deadline_s:
             time.sleep(self.pause_s)
         return found

@@ -1,4 +1,4 @@
-"""An experiment on the cluster: the controllers that look after it, its jobs, and how often its cells are made."""
+"""An experiment on a cluster: its controllers, its jobs, and the number of times each cell is made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Job:
-    """A job in the queue, or ended; `kind` is the rule or the group whose cells it makes."""
+    """Pending, running or ended job; `kind` is the rule or group of its cells."""
 
     id: str
     state: str
@@ -36,7 +36,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Account:
-    """What the accounts say of a time that a job ran; one that was queued again has several."""
+    """Accounting record of one run of a job; a requeued job has several."""
 
     state: str
     kind: str
@@ -61,8 +61,8 @@ class Run:
             self.kill()
 
     def start(self) -> None:
-        """Start Snakemake as a user does, but looking at the queue often."""
-        # Without the folder of the script, whose modules are nobody's.
+        """Start Snakemake as a user does, but polling the queue often."""
+        # -P: modules in the script's folder must not be importable.
         command = [
             sys.executable,
             "-P",
@@ -83,28 +83,28 @@ class Run:
         self._controller.wait()
 
     def wait(self, seconds: float = 1800) -> int:
-        """Wait until the controller ends; give its exit code."""
+        """Wait until the controller ends; return its exit code."""
         return self._controller.wait(seconds)
 
     def jobs(self, *kinds: str, state: str = "") -> list[Job]:
-        """List the jobs of some rules or groups, in the order in which they were submitted."""
+        """List the jobs of some rules or groups, in order of submission."""
         ask = ["squeue", "--states=all", "--noheader", "--sort=i", "--format=%i|%T|%k|%E|%l|%Z"]
-        lines = [line.split("|") for line in self.slurm.ask(*ask).splitlines()]
+        lines = [line.split("|") for line in self.slurm.run(*ask).splitlines()]
         here = [line[:5] for line in lines if Path(line[5]) == self.folder]
         found = [Job(number, now, comment, waits, parse_minutes(limit)) for number, now, comment, waits, limit in here]
         wanted = tuple(f"rule_{kind}" for kind in kinds)
         return [job for job in found if job.kind.startswith(wanted) and state in ("", job.state)]
 
     def accounts(self) -> list[Account]:
-        """List what ran, with what it held."""
+        """List the accounting records of the run's jobs."""
         columns = "--format=State,Comment,AllocTRES,WorkDir"
         ask = ["sacct", "--allocations", "--duplicates", "--noheader", "--parsable2", "--starttime=now-1day", columns]
-        lines = [line.split("|") for line in self.slurm.ask(*ask).splitlines()]
+        lines = [line.split("|") for line in self.slurm.run(*ask).splitlines()]
         here = [line for line in lines if Path(line[3]) == self.folder and line[2]]
         return [Account(state.split()[0], comment, held) for state, comment, held, _ in here]
 
     def wait_for(self, what: Callable[[], Found], seconds: float = 600) -> Found:
-        """Wait until something is there, as long as the controller lives; give it."""
+        """Wait until a function returns a true value while the controller lives; return it."""
 
         def found() -> Found:
             assert self._controller is None or self._controller.poll() is None, self.logs()
@@ -113,19 +113,19 @@ class Run:
         return wait_for(found, self.folder, seconds)
 
     def logs(self) -> str:
-        """Everything that may say why a run is not as it should be."""
-        return f"{collect_logs(self.folder)}\n{self.slurm.ask('squeue', '--states=all', check=False)}"
+        """Return all logs and the queue, for messages of failed assertions."""
+        return f"{collect_logs(self.folder)}\n{self.slurm.run('squeue', '--states=all', check=False)}"
 
 
 def collect_logs(folder: Path) -> str:
-    """What was logged in a folder, by anybody."""
+    """Return all logs in a folder."""
     places = ("*.log", "logs/controller/*.out", "logs/**/*.log", ".snakemake/slurm_logs/**/*.log")
     logs = [log for place in places for log in sorted(folder.glob(place))]
     return "\n".join(f"== {log.relative_to(folder)}\n{log.read_text()[-3000:]}" for log in logs)
 
 
 def wait_for(what: Callable[[], Found], folder: Path, seconds: float = 600) -> Found:
-    """Wait until something is there; give it."""
+    """Wait until a function returns a true value; return it."""
     deadline_s = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < deadline_s, collect_logs(folder)
@@ -134,10 +134,10 @@ def wait_for(what: Callable[[], Found], folder: Path, seconds: float = 600) -> F
 
 
 class ProductionCounter:
-    """Counts how often each cell is made, by its table: to make one is to put a new file in the place of the old one.
+    """Counter of how often each cell is made, by the inodes of its table.
 
-    Cells that make no table are left out: of other kinds of files one with the same bytes is left where it is. Of each
-    file a second name is kept, so that no later one gets its number.
+    Cells without a table are left out, since other files with the same bytes are not replaced. A hard link
+    to each file is kept, so that its inode is not reused.
     """
 
     def __init__(self, folder: Path, cells: Sequence[Cell], kept: Path) -> None:
@@ -158,11 +158,11 @@ class ProductionCounter:
 
     @property
     def counts(self) -> Counter[Cell]:
-        """How often each cell was made so far."""
+        """Number of times each cell was made so far."""
         return Counter({cell: len(numbers) for cell, numbers in self._numbers.items()})
 
-    def of(self, *stages: str) -> int:
-        """How many cells of some stages were made so far."""
+    def made(self, *stages: str) -> int:
+        """Return the number of cells of some stages made so far."""
         return sum(1 for cell, count in self.counts.items() if count and cell.stage.name in stages)
 
     def _go_on_looking(self) -> None:
