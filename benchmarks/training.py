@@ -1,20 +1,24 @@
-"""How long a training step takes, beside the source documents' loops written out plainly: DESIGN's targets.
+"""Time of a training step, compared with the loops of the source documents in plain PyTorch.
 
     .venv/bin/python benchmarks/training.py --root FOLDER --cifar10 FOLDER [--only CASE ...] [--repeats 5] [--steps N]
     .venv/bin/python benchmarks/training.py --root FOLDER --cifar10 FOLDER --epochs 5 [--seeds 3]
     .venv/bin/python benchmarks/training.py --root FOLDER --cifar10 FOLDER --profile CASE
 
-`--root` holds MNIST and Fashion-MNIST as torchvision stores them, `--cifar10` the parquet tables of CIFAR-10 (JPEG).
-The plain loop is what the documents show, in PyTorch: a data set that gives one image at a time to ToTensor and
-Normalize, a DataLoader, `.item()` of loss and accuracy in every step; for source D deel-torchlip's own layers and loss.
-It runs without worker processes and with two, and the faster counts. Ours is `learning.training` as a stage uses it:
-images as uint8 on the device, batches and augmentation by address, an epoch's figures gathered without waiting. Both
-sides have the same network, the same initial weights, the same optimiser and the same threads of one process.
+`--root` is the folder of MNIST and Fashion-MNIST as torchvision stores them, `--cifar10` that of CIFAR-10's parquet
+tables (JPEG). The plain loop follows the documents, in PyTorch: a data set whose images pass ToTensor and Normalize one
+by one, a DataLoader, `.item()` of loss and accuracy in every step; for HKR the layers and loss of deel-torchlip. It
+runs without worker processes and with two, and the faster one counts. Gauntlet's side is `learning.training` as in the
+stage `train`: uint8 images on the device, seeded batches and augmentation, metrics read once per epoch. Both sides have
+the same network, initial weights, optimizer and number of threads, in one process.
 
-Sides run in turn, `repeats` times: each begins an epoch anew, makes a few steps that do not count, then `steps` that
-do, loading included. Medians of wall and of CPU seconds a step are printed; on a busy machine the second is the
-steadier. `--epochs` trains both sides on the whole training split instead, and prints the test accuracies after the
-last epoch, means over `--seeds` initialisations, and the seconds of an epoch with its test.
+The sides alternate, `repeats` times: each starts an epoch, runs a few warm-up steps, then `steps` measured ones,
+including data loading. The medians of wall and CPU time per step are printed; on a busy machine CPU time is more
+reliable. `--epochs` trains both sides on the whole training split instead, and prints the test accuracy after the last
+epoch, averaged over `--seeds` initializations, and the seconds per epoch including the test.
+
+Source documents: FastEstimator apphub, "Adversarial Robustness with Error Correcting Codes (and Hinge Loss)"
+(lenet_cifar10); Le 2019, journal of logic-inspired networks (mnist_cnn); deel-torchlip, "Example 4: HKR multiclass and
+fooling" (hkr_fashion_mnist).
 """
 
 from __future__ import annotations
@@ -48,10 +52,10 @@ WORKERS = (0, 2)
 
 @dataclass(frozen=True)
 class Case:
-    """One training of a source document: our names for its parts, and the plain ones.
+    """A training of a source document, by Gauntlet's components and in plain PyTorch.
 
-    `layers` are the plain network's; the weights of ours go into them in order. `transform` is what the plain loop does
-    to a PIL image before ToTensor, `after` between ToTensor and Normalize.
+    `layers` builds the plain network, into which Gauntlet's weights are copied in order. The plain loop applies
+    `transform` to a PIL image before ToTensor, and `after` between ToTensor and Normalize.
     """
 
     target: float
@@ -69,7 +73,7 @@ class Case:
 
 
 class Images(Dataset[tuple[Tensor, int]]):
-    """CIFAR-10 as torchvision's class gives it: an array of uint8, from which each access makes a PIL image."""
+    """CIFAR-10 as in torchvision: an array of uint8, of which each access makes a PIL image."""
 
     def __init__(self, images: Tensor, labels: Tensor, transform: Callable[[Any], Tensor]) -> None:
         self.images, self.labels = images.permute(0, 2, 3, 1).contiguous().numpy(), labels.tolist()
@@ -83,7 +87,7 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 class OneHotHkr(nn.Module):
-    """deel-torchlip's loss on one-hot targets, as source D calls it, in the package's present scale."""
+    """deel-torchlip's loss of one-hot targets, as in its example, with the scale of the current version."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +96,7 @@ class OneHotHkr(nn.Module):
         self.loss = torchlip.HKRMulticlassLoss(alpha=100 / 101, min_margin=0.5)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """Give the loss `()`; its KR term is read as well, since the document prints it in every step."""
+        """Compute the loss `()`; its KR term is computed as well, since the example prints it in every step."""
         from deel import torchlip
 
         one_hot = nn.functional.one_hot(target, num_classes=10)
@@ -102,7 +106,7 @@ class OneHotHkr(nn.Module):
 
 
 def lenet() -> nn.Module:
-    """Source A's network."""
+    """Build the LeNet of FastEstimator."""
     return nn.Sequential(
         *(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1024, 64), nn.ReLU(), nn.Linear(64, 10)),
@@ -110,7 +114,7 @@ def lenet() -> nn.Module:
 
 
 def mnist_cnn() -> nn.Module:
-    """Source C's network for MNIST."""
+    """Build the journal's network for MNIST."""
     return nn.Sequential(
         *(nn.Conv2d(1, 16, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(16, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
@@ -119,7 +123,7 @@ def mnist_cnn() -> nn.Module:
 
 
 def torchlip_cnn() -> nn.Module:
-    """Source D's network, of deel-torchlip's layers."""
+    """Build the network of the HKR example from deel-torchlip's layers."""
     from deel import torchlip
 
     network: nn.Module = torchlip.Sequential(
@@ -183,16 +187,16 @@ CASES = {
 
 
 def main() -> None:
-    """Time or train the sides of each case in turn, and print."""
+    """Time or train both sides of each case, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", required=True, help="the folder that holds MNIST and Fashion-MNIST")
-    parser.add_argument("--cifar10", help="the folder that holds CIFAR-10's parquet tables")
+    parser.add_argument("--root", required=True, help="folder of MNIST and Fashion-MNIST")
+    parser.add_argument("--cifar10", help="folder of CIFAR-10's parquet tables")
     parser.add_argument("--only", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--steps", type=int, help="steps that are timed; each case has its own number")
-    parser.add_argument("--epochs", type=int, help="train for so many epochs and print accuracies instead")
-    parser.add_argument("--seeds", type=int, default=1, help="initialisations of each side, with --epochs")
-    parser.add_argument("--profile", choices=list(CASES), help="where the time of our steps goes, instead of comparing")
+    parser.add_argument("--steps", type=int, help="number of measured steps; the default depends on the case")
+    parser.add_argument("--epochs", type=int, help="train for this number of epochs and print accuracies instead")
+    parser.add_argument("--seeds", type=int, default=1, help="number of initializations, with --epochs")
+    parser.add_argument("--profile", choices=list(CASES), help="profile Gauntlet's steps instead of comparing")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message="Sequential model contains a layer which is not a Lipschitz layer")
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
@@ -200,9 +204,9 @@ def main() -> None:
         case = CASES[name]
         missing = _unregistered(case) or ("--cifar10" if case.data == "cifar10" and not arguments.cifar10 else "")
         if missing:
-            print(f"{name}: skipped, there is no {missing}")
+            print(f"{name}: skipped, {missing} is missing")
         elif arguments.profile:
-            profile(Ours(case, load(case, arguments), seed=0), arguments.steps or case.steps)
+            profile(GauntletTraining(case, load(case, arguments), seed=0), arguments.steps or case.steps)
         elif arguments.epochs:
             train(name, case, load(case, arguments), arguments)
         else:
@@ -210,15 +214,15 @@ def main() -> None:
 
 
 def _unregistered(case: Case) -> str:
-    """Name the first of a case's components that does not exist, or nothing."""
-    wanted: list[tuple[Registry, Spec]] = [(MODELS, case.model)]
-    wanted += [(AUGMENTATIONS, spec) for spec in case.settings.augmentation]
-    absent = [f"{registry.kind} `{spec.name}`" for registry, spec in wanted if spec.name not in registry.names()]
-    return absent[0] if absent else ""
+    """Return the first of a case's components that is not registered, or an empty string."""
+    components: list[tuple[Registry, Spec]] = [(MODELS, case.model)]
+    components += [(AUGMENTATIONS, spec) for spec in case.settings.augmentation]
+    unknown = [f"{registry.kind} `{spec.name}`" for registry, spec in components if spec.name not in registry.names()]
+    return unknown[0] if unknown else ""
 
 
 def load(case: Case, arguments: argparse.Namespace) -> RawData:
-    """Read a case's training and test images."""
+    """Load a case's training and test images."""
     spec = Spec("torchvision", {"name": case.data, "root": arguments.root, "download": False})
     if case.data == "cifar10":
         spec = Spec("parquet", {"root": arguments.cifar10})
@@ -226,8 +230,8 @@ def load(case: Case, arguments: argparse.Namespace) -> RawData:
     return raw
 
 
-class Ours:
-    """Our training; the test split stands in the place of the validation split, as in source D."""
+class GauntletTraining:
+    """Training with Gauntlet; the test split is used for validation, as in the HKR example."""
 
     def __init__(self, case: Case, raw: RawData, *, seed: int) -> None:
         assert raw.test is not None
@@ -238,7 +242,7 @@ class Ours:
         self.start = self.run.state()
 
     def steps(self, count: int) -> Iterator[None]:
-        """Begin an epoch anew; the first `next` makes a few steps, the second `count` steps."""
+        """Start an epoch; the first `next` runs the warm-up steps, the second one `count` steps."""
         self.run.restore(self.start)
         self.run.run_steps(WARM_UP)
         yield
@@ -246,31 +250,33 @@ class Ours:
         yield
 
     def epoch(self) -> float:
-        """Train for an epoch; give the test accuracy."""
+        """Train for an epoch and return the test accuracy."""
         return self.run.run_epoch().validation_accuracy or 0.0
 
 
-class Plain:
-    """The documents' loop, beginning with the weights that ours has."""
+class PlainLoop:
+    """The documents' training loop, with the initial weights of Gauntlet's network."""
 
-    def __init__(self, case: Case, arguments: argparse.Namespace, raw: RawData, ours: Ours, *, workers: int) -> None:
-        statistics_ = channel_statistics(raw.train.images)
-        normalize = [transforms.Normalize(*statistics_)] if case.normalize else []
-        tested = transforms.Compose([transforms.ToTensor(), *normalize])
-        trained = transforms.Compose([*case.transform, transforms.ToTensor(), *case.after, *normalize])
+    def __init__(
+        self, case: Case, arguments: argparse.Namespace, raw: RawData, gauntlet: GauntletTraining, *, workers: int
+    ) -> None:
+        mean, std = channel_statistics(raw.train.images)
+        normalize = [transforms.Normalize(mean, std)] if case.normalize else []
+        test_transform = transforms.Compose([transforms.ToTensor(), *normalize])
+        train_transform = transforms.Compose([*case.transform, transforms.ToTensor(), *case.after, *normalize])
         self.train_set, self.test_set = (
             _data_set(case, arguments, raw, split, transform)
-            for split, transform in (("train", trained), ("test", tested))
+            for split, transform in (("train", train_transform), ("test", test_transform))
         )
         size = case.settings.batch_size
         self.train_loader = DataLoader(self.train_set, size, shuffle=True, num_workers=workers)
         self.test_loader = DataLoader(self.test_set, size, num_workers=workers)
         self.network, self.criterion = case.layers(), case.criterion()
-        _copy_parameters(ours.run.network, self.network)
+        _copy_parameters(gauntlet.run.network, self.network)
         self.optimizer = torch.optim.Adam(self.network.parameters(), **{"lr": 1e-3, **case.adam})
 
     def steps(self, count: int) -> Iterator[None]:
-        """Begin an epoch anew; the first `next` makes a few steps, the second `count` steps."""
+        """Start an epoch; the first `next` runs the warm-up steps, the second one `count` steps."""
         batches = iter(self.train_loader)
         self._train(islice(batches, WARM_UP))
         yield
@@ -278,7 +284,7 @@ class Plain:
         yield
 
     def epoch(self) -> float:
-        """Train for an epoch; give the test accuracy."""
+        """Train for an epoch and return the test accuracy."""
         self._train(iter(self.train_loader))
         self.network.eval()
         correct = 0
@@ -307,30 +313,30 @@ def _data_set(
         part = raw.train if split == "train" else raw.test
         assert part is not None
         return Images(part.images, part.labels, transform)
-    found: Dataset[Any] = getattr(datasets, case.data)(
+    data: Dataset[Any] = getattr(datasets, case.data)(
         str(Path(arguments.root)), train=split == "train", transform=transform
     )
-    return found
+    return data
 
 
 def _copy_parameters(source: nn.Module, target: nn.Module) -> None:
-    """Give a network the tensors of another whose layers are the same in the same order."""
-    given = [tensor for name, tensor in source.state_dict().items() if not name.startswith("normalization.")]
-    taken = list(target.state_dict().values())
-    if [tensor.shape for tensor in given] != [tensor.shape for tensor in taken]:
-        raise SystemExit("the two sides' networks differ")
+    """Copy the tensors of a network to another one with the same layers in the same order."""
+    sources = [tensor for name, tensor in source.state_dict().items() if not name.startswith("normalization.")]
+    targets = list(target.state_dict().values())
+    if [tensor.shape for tensor in sources] != [tensor.shape for tensor in targets]:
+        raise SystemExit("the networks of the two sides differ")
     with torch.no_grad():
-        for mine, theirs in zip(taken, given, strict=True):
-            mine.copy_(theirs)
+        for target_tensor, source_tensor in zip(targets, sources, strict=True):
+            target_tensor.copy_(source_tensor)
 
 
 def compare(name: str, case: Case, raw: RawData, arguments: argparse.Namespace) -> None:
-    """Time the sides in turn and print medians and ratios."""
-    ours = Ours(case, raw, seed=0)
-    sides: dict[str, Ours | Plain] = {"gauntlet": ours}
+    """Time both sides alternately, and print medians and ratios."""
+    gauntlet = GauntletTraining(case, raw, seed=0)
+    sides: dict[str, GauntletTraining | PlainLoop] = {"gauntlet": gauntlet}
     for workers in WORKERS:
-        sides[f"loop, {workers} workers"] = Plain(case, arguments, raw, ours, workers=workers)
-    count = min(arguments.steps or case.steps, ours.run.batches.steps - WARM_UP)
+        sides[f"loop, {workers} workers"] = PlainLoop(case, arguments, raw, gauntlet, workers=workers)
+    count = min(arguments.steps or case.steps, gauntlet.run.batches.steps - WARM_UP)
     wall: dict[str, list[float]] = {side: [] for side in sides}
     cpu: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(arguments.repeats):
@@ -341,7 +347,7 @@ def compare(name: str, case: Case, raw: RawData, arguments: argparse.Namespace) 
             start_s = time.perf_counter()
             next(steps)
             wall[side].append((time.perf_counter() - start_s) / count)
-            # Workers are counted when they have ended, and with them the steps that warm up.
+            # Workers are counted once they have ended, and with them the warm-up steps.
             del steps
             cpu[side].append((_cpu_s() - used_s) / (count + WARM_UP))
     print(
@@ -352,20 +358,20 @@ def compare(name: str, case: Case, raw: RawData, arguments: argparse.Namespace) 
         best = min(value for side, value in medians.items() if side != "gauntlet")
         for side, value in medians.items():
             rate = f", {1 / value:8.2f} steps/s" if kind == "wall" else ""
-            print(f"  {side:15s} {kind:4s} {1000 * value:8.2f} ms a step{rate}")
+            print(f"  {side:15s} {kind:4s} {1000 * value:8.2f} ms per step{rate}")
         print(f"  {'ratio':15s} {kind:4s} {best / medians['gauntlet']:8.2f}")
 
 
 def train(name: str, case: Case, raw: RawData, arguments: argparse.Namespace) -> None:
-    """Train both sides for the same epochs and print the test accuracies."""
+    """Train both sides for the same number of epochs, and print the test accuracies."""
     accuracies: dict[str, list[float]] = {"gauntlet": [], "loop": []}
     seconds: dict[str, list[float]] = {"gauntlet": [], "loop": []}
     for seed in range(arguments.seeds):
         torch.manual_seed(seed)
-        ours = Ours(case, raw, seed=seed)
-        sides: dict[str, Ours | Plain] = {
-            "gauntlet": ours,
-            "loop": Plain(case, arguments, raw, ours, workers=0),
+        gauntlet = GauntletTraining(case, raw, seed=seed)
+        sides: dict[str, GauntletTraining | PlainLoop] = {
+            "gauntlet": gauntlet,
+            "loop": PlainLoop(case, arguments, raw, gauntlet, workers=0),
         }
         last: dict[str, float] = {}
         for _ in range(arguments.epochs):
@@ -379,26 +385,26 @@ def train(name: str, case: Case, raw: RawData, arguments: argparse.Namespace) ->
     for side, values in accuracies.items():
         each = " ".join(f"{value:.4f}" for value in values)
         print(
-            f"  {side:15s} {statistics.mean(values):.4f}   {statistics.median(seconds[side]):7.1f} s an epoch   {each}"
+            f"  {side:15s} {statistics.mean(values):.4f}   {statistics.median(seconds[side]):7.1f} s per epoch   {each}"
         )
 
 
-def profile(ours: Ours, count: int) -> None:
-    """Print where the time of our steps goes."""
+def profile(gauntlet: GauntletTraining, count: int) -> None:
+    """Print a profile of Gauntlet's steps."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as record
 
-    steps = ours.steps(count)
+    steps = gauntlet.steps(count)
     next(steps)
-    with record(activities=[ProfilerActivity.CPU]) as found:
+    with record(activities=[ProfilerActivity.CPU]) as recorded:
         next(steps)
-    print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=50))
+    print(recorded.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=50))
 
 
 def _cpu_s() -> float:
-    """Give the CPU seconds of this process and of the children that have ended."""
-    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(use.ru_utime + use.ru_stime for use in uses)
+    """Return the CPU seconds of this process and of its children that have ended."""
+    usages = [resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 if __name__ == "__main__":
