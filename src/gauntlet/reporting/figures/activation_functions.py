@@ -58,7 +58,7 @@ def activation_functions(inputs: FigureInputs, *, style: Style, most_variants: P
     without = [plain(inputs.title(variant)) for variant, functions in inspected.arrays.items() if not functions]
     note_below(
         figure,
-        [f"no function of single numbers: {', '.join(without)}" if without else "", inspected.note],
+        [f"no scalar function: {', '.join(without)}" if without else "", inspected.note],
         style,
         wide=wide,
     )
