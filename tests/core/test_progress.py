@@ -17,7 +17,7 @@ from gauntlet.core.progress import progress, read_progress
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands still until it is moved."""
+    """A clock that advances only when moved."""
     now_s = [1000.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now_s[0])
 

@@ -25,12 +25,12 @@ needs_data = pytest.mark.skipif(not REAL_DATA, reason="GAUNTLET_TEST_DATA names 
 
 
 def picture(red: int, *, mode: str = "RGB", size: tuple[int, int] = (6, 6)) -> Image.Image:
-    """A one-colored image."""
+    """Return a one-colored image."""
     return Image.new(mode, size, red if mode == "L" else (red, 0, 0))
 
 
 def encoded(image: Image.Image) -> bytes:
-    """The image as the bytes of a PNG file."""
+    """Return the image as the bytes of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
@@ -139,7 +139,7 @@ class TestParquet:
 
     @staticmethod
     def table(labels: list[object], *, names: list[str] | None = None) -> pa.Table:
-        """A table with one image per label; the red of an image is its row."""
+        """Return a table with one image per label; the red of an image is its row."""
         images = [{"bytes": encoded(picture(row)), "path": f"{row}.png"} for row in range(len(labels))]
         table = pa.table({"img": images, "label": labels})
         if names is None:

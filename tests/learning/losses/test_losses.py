@@ -26,7 +26,7 @@ from gauntlet.registry import HEADS, LOSSES, MODELS, Spec
 
 
 def network(head: str = "softmax") -> Network:
-    """A small network with the given head."""
+    """Return a small network with the given head."""
     spec = Spec("cnn", {"widths": [4], "head": {"name": head, "hidden": 8}})
     return build(spec, image_shape=(1, 8, 8), num_classes=10, mean=(0.0,), std=(1.0,))
 
@@ -68,7 +68,7 @@ def test_hkr_corresponds_to_torchlip(alpha: float, margin: float) -> None:
 
 
 def gradient(value: Tensor, of: Tensor) -> Tensor:
-    """The gradient of a value."""
+    """Return the gradient of a value."""
     return torch.autograd.grad(value, of)[0]
 
 

@@ -17,7 +17,7 @@ LOG3 = math.log(3)  # its sigmoid is 0.75
 
 
 def network() -> Network:
-    """A small network with a sigmoid per class."""
+    """Return a small network with a sigmoid per class."""
     spec = Spec("mnist_cnn", {"widths": [2, 3], "head": {"name": "sigmoid"}})
     return build(spec, image_shape=(1, 8, 8), num_classes=3, mean=(0.0,), std=(1.0,))
 

@@ -24,7 +24,7 @@ LENGTHS = [2, 4, 8, 16, 32, 64]
 
 
 def built(name: str, *, num_classes: int = 10, **options: Any) -> Network:
-    """A small network with a head of code bits, in evaluation mode."""
+    """Return a small network with a head of code bits, in evaluation mode."""
     spec = Spec("cnn", {"widths": [4], "head": {"name": name, "hidden": 16, **options}})
     return build(spec, image_shape=(1, 8, 8), num_classes=num_classes, mean=(0.3,), std=(0.4,)).eval()
 

@@ -41,7 +41,7 @@ def few() -> PreparedData:
 
 
 def training(few: PreparedData, options: dict[str, Any], *, device: str = "cpu") -> TrainingRun:
-    """A run on a small network."""
+    """Return a run on a small network."""
     spec = Spec("lipschitz_cnn", {"widths": [4, 6], "hidden": 8, **options})
     network = build(spec, image_shape=(1, 8, 8), num_classes=10, mean=few.mean, std=few.std)
     settings = Training(epochs=3, batch_size=64, optimizer=Spec("adam", {"lr": 0.02}))

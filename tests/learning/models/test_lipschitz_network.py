@@ -36,7 +36,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 def trained(options: dict[str, Any], *, steps: int = 25) -> LipschitzNetwork:
-    """A network after some training steps on the digits, in training mode."""
+    """Return a network after some training steps on the digits, in training mode."""
     data = prepare(Spec("sklearn_digits"))
     train, validation = data.splits["train"], data.splits["validation"]
     spec = Spec("lipschitz_cnn", options)

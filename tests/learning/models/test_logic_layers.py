@@ -19,7 +19,7 @@ KINDS = ["dense", "conv"]
 
 
 def normal(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
-    """Standard normal values without ties."""
+    """Return standard normal values without ties."""
     return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
 
 

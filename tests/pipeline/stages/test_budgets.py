@@ -86,7 +86,7 @@ def _there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def std() -> float:
-    """The standard deviation of the stored training images, mean over channels."""
+    """Return the standard deviation of the stored training images, mean over channels."""
     dataset = Config.model_validate(CONFIG).experiments["units"].dataset
     return float(np.mean(load_data_manifest(paths.data_folder(paths.dataset_id(dataset))).std))
 

@@ -130,7 +130,7 @@ SEEDS = (0, 1, 2)
 
 
 def shares(problem: Problem, norm: str, epsilons: tuple[float, ...], options: dict[str, Any]) -> tuple[Any, Any]:
-    """The shares broken by this attack and by the authors' code at each epsilon, as means over seeds."""
+    """Return the shares broken by this attack and by the authors' code at each epsilon, as means over seeds."""
     ours, theirs = np.zeros((len(SEEDS), len(epsilons))), np.zeros((len(SEEDS), len(epsilons)))
     for place, epsilon in enumerate(epsilons):
         for row, seed in enumerate(SEEDS):

@@ -24,7 +24,7 @@ class Linear(nn.Module):
 
 
 def dominant_pairs(theta: float) -> Problem:
-    """A model in which pixels 1 and 4 (of six) decide for class 1, and 0 and 2 less so for class 2."""
+    """Return a model in which pixels 1 and 4 (of six) decide for class 1, and 0 and 2 less so for class 2."""
     weight = torch.tensor(
         [[0.0, -2.0, 0.0, -0.1, -2.0, 0.0], [0.0, 2.0, 0.0, 0.1, 2.0, 0.0], [1.6, 0.0, 1.6, 0.2, 0.0, 0.3]]
     )
