@@ -1,4 +1,4 @@
-"""Fingerprints of code: which modules a cell reaches by import, and a hash of what each of them does.
+"""Fingerprints of code: the modules that a cell reaches by import, with a hash of each.
 
 The hash of a module is taken over its syntax tree without docstrings, so that comments, docstrings and formatting do
 not matter, and it is the same under every supported Python. Modules that decide where and whether work is done, never
@@ -48,7 +48,7 @@ _STAGES = "gauntlet.pipeline.stages."
 
 
 def fingerprint(roots: Iterable[str]) -> Mapping[str, str]:
-    """Map every own module reached by import from `roots` to the hash of what it does."""
+    """Map every own module reached by import from `roots` to its hash."""
     return _fingerprint(frozenset(roots))
 
 
@@ -73,7 +73,7 @@ def imported(module: str) -> frozenset[str]:
     """
     file = module_file(module)
     nodes = list(ast.walk(syntax_tree(file))) if file else []
-    found: set[str] = set()
+    modules: set[str] = set()
     for node in nodes:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -83,7 +83,7 @@ def imported(module: str) -> frozenset[str]:
             names += _exporters(alias.name for alias in node.names) if base == "gauntlet" else []
         else:
             continue
-        found.update(parent for name in names for parent in _with_parents(name))
+        modules.update(parent for name in names for parent in _with_parents(name))
     package_names = {
         alias.asname or "gauntlet"
         for node in nodes
@@ -96,19 +96,19 @@ def imported(module: str) -> frozenset[str]:
         for node in nodes
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in package_names
     )
-    found.update(parent for name in _exporters(attributes) for parent in _with_parents(name))
-    return frozenset(name for name in found if _is_own(name))
+    modules.update(parent for name in _exporters(attributes) for parent in _with_parents(name))
+    return frozenset(name for name in modules if _is_own(name))
 
 
 def _exporters(names: Iterable[str]) -> list[str]:
     """List the modules that define the names which ``gauntlet`` re-exports; all of them for ``*``."""
-    wanted = [other for name in names for other in (exported("gauntlet") if name == "*" else [name])]
-    return [module for name in wanted if (module := imported_from("gauntlet", name))]
+    reexported = [other for name in names for other in (exported("gauntlet") if name == "*" else [name])]
+    return [module for name in reexported if (module := imported_from("gauntlet", name))]
 
 
 @cache
 def module_hash(module: str) -> str:
-    """Hash what a module does: its syntax tree without docstrings."""
+    """Return the hash of a module: of its syntax tree without docstrings."""
     file = module_file(module)
     digest = hashlib.sha256()
     for part in _canonical(syntax_tree(file)) if file else ():
@@ -117,7 +117,7 @@ def module_hash(module: str) -> str:
 
 
 def _canonical(node: Any) -> Iterator[str]:
-    """Spell a syntax tree; empty fields are left out, since newer Pythons add new ones."""
+    """Yield the text of a syntax tree; empty fields are left out, since newer Pythons add new ones."""
     if isinstance(node, ast.AST):
         yield f"({type(node).__name__}"
         for name, value in ast.iter_fields(node):
@@ -153,7 +153,7 @@ def _base(module: str, file: Path | None, node: ast.ImportFrom) -> str:
 
 @cache
 def _is_own(module: str) -> bool:
-    """Tell own code (ours, and a user's outside the installed packages) from the environment's."""
+    """Return whether a module is ours, or a user's outside the installed packages."""
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names:
         return False

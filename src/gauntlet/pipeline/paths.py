@@ -34,130 +34,130 @@ def dataset_id(dataset: Dataset) -> str:
 
 @cache
 def data_folder(dataset: str) -> Path:
-    """A stored data set: one safetensors file per split and a manifest."""
+    """Return the folder of a stored data set: one safetensors file per split and a manifest."""
     return DATA / dataset
 
 
 def data_file(dataset: str, split: str) -> Path:
-    """One split of a data set."""
+    """Return the file of one split of a data set."""
     return data_folder(dataset) / f"{split}.safetensors"
 
 
 @cache
 def data_manifest(dataset: str) -> Path:
-    """The manifest that represents a stored data set in the graph: small, and the same whenever the data are."""
+    """Return the manifest that represents a stored data set in the graph: small, and changed only with the data."""
     return data_folder(dataset) / "manifest.json"
 
 
 @cache
 def experiment_folder(experiment: str) -> Path:
-    """Everything made for one experiment."""
+    """Return the folder of everything made for one experiment."""
     return RESULTS / experiment
 
 
 @cache
 def model_folder(cell: Cell) -> Path:
-    """The trained network of a cell's variant and seed: weights, manifest, history."""
+    """Return the folder of the trained network of a cell's variant and seed: weights, manifest, history."""
     return experiment_folder(cell.experiment) / "models" / f"variant={cell.variant}" / f"seed={cell.seed}"
 
 
 @cache
 def model_weights(cell: Cell) -> Path:
-    """The weights of a trained network."""
+    """Return the file of the weights of a trained network."""
     return model_folder(cell) / "model.safetensors"
 
 
 @cache
 def model_manifest(cell: Cell) -> Path:
-    """The manifest that represents a trained network in the graph."""
+    """Return the manifest that represents a trained network in the graph."""
     return model_folder(cell) / "manifest.json"
 
 
 @cache
 def history(cell: Cell) -> Path:
-    """One row per epoch of a training."""
+    """Return the file with one row per epoch of a training."""
     return model_folder(cell) / "history.parquet"
 
 
 @cache
 def cell_file(cell: Cell, folder: str, name: str) -> Path:
-    """A file of a cell that belongs to one model: `folder` in the experiment's, then a folder for each id."""
+    """Return a file of a cell that belongs to one model: `folder` in the experiment's, then a folder for each id."""
     parts = [f"variant={cell.variant}", f"seed={cell.seed}", *([f"{cell.stage.key}={cell.name}"] if cell.name else [])]
     return experiment_folder(cell.experiment).joinpath(folder, *parts, name)
 
 
 def samples(cell: Cell) -> Path:
-    """One row per sample of an attack or a certificate on one model."""
+    """Return the file with one row per sample of an attack or a certificate on one model."""
     return cell.outputs[0]
 
 
 def examples(cell: Cell) -> Path:
-    """The adversarial images kept of one attack on one model."""
+    """Return the file of the adversarial images kept of one attack on one model."""
     return samples(cell).with_name("examples.safetensors")
 
 
 def probes(cell: Cell) -> Path:
-    """Measurements of the probes of one model."""
+    """Return the file of the measurements of the probes of one model."""
     return cell_file(cell, "diagnostics", "probes.parquet")
 
 
 def inspection(cell: Cell) -> Path:
-    """Arrays that the parts of one model compute, for figures."""
+    """Return the file of the arrays that the parts of one model compute, for figures."""
     return cell_file(cell, "inspections", "inspection.parquet")
 
 
 def evaluations(experiment: str) -> Path:
-    """Every sample of every attack of an experiment, in one file."""
+    """Return the file of every sample of every attack of an experiment."""
     return experiment_folder(experiment) / "evaluations.parquet"
 
 
 def summary(experiment: str) -> Path:
-    """Accuracies with intervals, per attack and ε."""
+    """Return the file of accuracies with intervals, per attack and ε."""
     return experiment_folder(experiment) / "summary.parquet"
 
 
 def certified(experiment: str) -> Path:
-    """Certified accuracies with intervals, per certificate and radius."""
+    """Return the file of certified accuracies with intervals, per certificate and radius."""
     return experiment_folder(experiment) / "certified.parquet"
 
 
 def attacks(experiment: str) -> Path:
-    """Success, cost and optimality of every attack on every model."""
+    """Return the file of success, cost and optimality of every attack on every model."""
     return experiment_folder(experiment) / "attacks.parquet"
 
 
 def comparisons(experiment: str) -> Path:
-    """Comparisons of all pairs of variants: differences with intervals and p-values."""
+    """Return the file of comparisons of all pairs of variants: differences with intervals and p-values."""
     return experiment_folder(experiment) / "comparisons.parquet"
 
 
 def origins(experiment: str) -> Path:
-    """Origins of every model, attack, certificate and probe of an experiment: recipe, inputs, commit, time."""
+    """Return the file of the origin of every model, attack, certificate and probe: recipe, inputs, commit, time."""
     return experiment_folder(experiment) / "origins.parquet"
 
 
 def table(experiment: str, suffix: str) -> Path:
-    """The whole summary, as `csv` or `md`."""
+    """Return the file of the whole summary, as `csv` or `md`."""
     return experiment_folder(experiment) / f"table.{suffix}"
 
 
 def certificates(experiment: str) -> Path:
-    """Every sample of every certificate of an experiment, in one file."""
+    """Return the file of every sample of every certificate of an experiment."""
     return experiment_folder(experiment) / "certificates.parquet"
 
 
 def diagnostics(experiment: str) -> Path:
-    """Every check of gradient masking on every model of an experiment, with its verdict."""
+    """Return the file of every check of gradient masking on every model, with its verdict."""
     return experiment_folder(experiment) / "diagnostics.parquet"
 
 
 def counterexamples(experiment: str) -> Path:
-    """Samples that an attack fools within their certified radius; the file exists only if there are any."""
+    """Return the file of samples fooled within their certified radius; it exists only if there are any."""
     return experiment_folder(experiment) / "counterexamples.parquet"
 
 
 def aggregates(experiment: str) -> list[Path]:
-    """Every file that aggregation makes; the summary records what made them all."""
+    """List every file that aggregation makes; the first records what made them all."""
     tables = [table(experiment, suffix) for suffix in ("csv", "md")]
     rows = [evaluations(experiment), certificates(experiment)]
     others = [attacks(experiment), certified(experiment), comparisons(experiment), diagnostics(experiment)]
@@ -165,37 +165,37 @@ def aggregates(experiment: str) -> list[Path]:
 
 
 def figure(experiment: str, name: str, suffix: str) -> Path:
-    """One figure in one format."""
+    """Return the file of one figure in one format."""
     return experiment_folder(experiment) / "figures" / f"{name}.{suffix}"
 
 
 def paper_table(experiment: str, name: str) -> Path:
-    """One file of the tables for a paper."""
+    """Return one file of the tables for a paper."""
     return experiment_folder(experiment) / "tables" / name
 
 
 def report(experiment: str) -> Path:
-    """The page."""
+    """Return the file of the page."""
     return experiment_folder(experiment) / "report.html"
 
 
 def partial(cell: Cell, recipe: str) -> Path:
-    """The folder of partial results of an unfinished cell, next to its files; of one recipe only."""
+    """Return the folder of partial results of an unfinished cell, next to its files; each recipe has its own."""
     return cell.outputs[0].parent / f".partial-{recipe.removeprefix('sha256:')[:16]}"
 
 
 def log(cell: Cell) -> Path:
-    """The log of a cell's last attempt."""
+    """Return the log of a cell's last attempt."""
     ids = [cell.stage.name, cell.variant, str(cell.seed) if cell.variant else "", cell.name]
     return LOGS / (cell.experiment or "data") / (".".join(part for part in ids if part) + ".log")
 
 
 def prediction(cell: Cell) -> Path:
-    """The predicted duration of a cell, measured on a few samples."""
+    """Return the file of the predicted duration of a cell, measured on a few samples."""
     return log(cell).with_suffix(".predicted.json")
 
 
 def progress_file(cell: Cell, shard: int = 1, shards: int = 1) -> Path:
-    """Progress of the process that runs a cell, or one shard of it; removed when the process ends."""
+    """Return the progress record of the process that runs a cell, or one shard of it; removed when it ends."""
     part = f".{shard}-of-{shards}" if shards > 1 else ""
     return log(cell).with_suffix(f"{part}.progress.json")

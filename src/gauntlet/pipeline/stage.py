@@ -20,7 +20,7 @@ from gauntlet.core.provenance.recipes import Recipe
 T = TypeVar("T")
 
 Slice = Mapping[str, Any]
-"""What of the configuration decides a cell, as plain values."""
+"""The part of the configuration that decides a cell, as plain values."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Scope:
 
 
 class Files(Protocol):
-    """What a declaration may know of the files that are present."""
+    """The knowledge about files that a declaration may use."""
 
     def gathered(self, cell: Cell) -> Mapping[Path, Cell]:
         """Map the files that a cell is made from to the cells that make them."""
@@ -115,7 +115,7 @@ class CellJob:
 
     @property
     def execution(self) -> Execution:
-        """How and where work is done; nothing here decides a result."""
+        """Device, precision and cluster settings, none of which decides a result."""
         return self.scope.config.execution
 
 
@@ -132,7 +132,7 @@ class FromResults:
     options: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def _one(_cell: Cell, _scope: Scope) -> int:
+def _single(_cell: Cell, _scope: Scope) -> int:
     return 1
 
 
@@ -183,8 +183,8 @@ class Stage:
     uses_model: bool = False
     resumable: bool = False
     shardable: bool = False
-    shards: Callable[[Cell, Scope], int] = _one
-    processes: Callable[[Cell, Scope], int] = _one
+    shards: Callable[[Cell, Scope], int] = _single
+    processes: Callable[[Cell, Scope], int] = _single
     shows_results: bool = False
     from_results: FromResults | None = None
     minutes: int | None = None

@@ -1,4 +1,4 @@
-"""Budgets as they are run: in pixel units, whatever units the configuration gives them in."""
+"""Budgets in pixel units, whatever units the configuration uses."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gauntlet.pipeline import paths
 
 
 def in_pixels(settings: Experiment) -> Experiment:
-    """Give an experiment with all budgets in pixel units of [0, 1]: rows, curves and figures know no others.
+    """Return an experiment with all budgets in pixel units of [0, 1], the only ones in rows, curves and figures.
 
-    What is in normalised units is multiplied by the stored training images' standard deviation, mean over channels.
+    Budgets in normalized units are multiplied by the training images' standard deviation, averaged over channels.
     Raises InputError where that leaves the pixel range, or where the data's manifest is needed and not there.
     """
     if all(attack.units == "pixels" for attack in settings.attacks.values()):

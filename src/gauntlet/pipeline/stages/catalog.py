@@ -18,6 +18,7 @@ def stages() -> tuple[Stage, ...]:
     return tuple(sorted(declared, key=lambda stage: stage.order))
 
 
+@cache
 def stage(name: str) -> Stage:
     """Return the stage of a name. Raises InputError that names the nearest one."""
     known = {declared.name: declared for declared in stages()}

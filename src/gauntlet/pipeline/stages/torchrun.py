@@ -1,4 +1,4 @@
-"""Several processes for one training on this machine, by torchrun; this one watches over them and loads no torch."""
+"""Several processes for one cell on this machine, started by torchrun; this module loads no torch."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from gauntlet.core.errors import GauntletError
 from gauntlet.core.signals import StopRequest
 
 PREFIX = "gauntlet: "
-"""What begins the message of a process that failed."""
+"""Prefix of the message of a failed process."""
 
 _SECONDARY = "another process of this training ended"
 _GRACE_S = 60.0
 
 
 def is_one_of_several(environ: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether this process was started beside others: by torchrun, or by srun as a step of several tasks."""
+    """Return whether this process is one of several: started by torchrun, or by srun in a step of several tasks."""
     return "WORLD_SIZE" in environ or int(environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
 
 
 def launch(arguments: Sequence[str], processes: int, *, where: str) -> None:
-    """Run the `gauntlet` command in so many processes until all have ended.
+    """Run the `gauntlet` command in several processes until all have ended.
 
-    A request to stop is handed on. Raises GauntletError with the message of the process that failed first, after
+    A request to stop is passed on. Raises GauntletError with the message of the process that failed first, after
     torchrun has ended the others; Interrupted at a request to stop.
     """
     runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
@@ -37,7 +37,7 @@ def launch(arguments: Sequence[str], processes: int, *, where: str) -> None:
         environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(max(1, int(threads) // processes)))
     messages: list[str] = []
     with StopRequest(where, grace_s=_GRACE_S) as stop:
-        # A session of its own: a terminal's Ctrl-C reaches this process alone, which hands it on once.
+        # A session of its own: Ctrl-C in a terminal reaches this process alone, which passes it on once.
         child = subprocess.Popen(
             [*runner, "-m", "gauntlet", *arguments], stderr=subprocess.PIPE, env=environ, start_new_session=True
         )
@@ -51,25 +51,25 @@ def launch(arguments: Sequence[str], processes: int, *, where: str) -> None:
         if child.returncode and stop.requested:
             raise stop.interruption("what its processes had finished is kept")
     if child.returncode:
-        told = [message for message in messages if _SECONDARY not in message] or messages
-        problem = told[0] if told else f"{where}: one of {processes} processes ended without a message"
+        primary = [message for message in messages if _SECONDARY not in message] or messages
+        problem = primary[0] if primary else f"{where}: one of {processes} processes ended without a message"
         raise GauntletError(problem)
 
 
 def _wait(child: subprocess.Popen[bytes], stop: StopRequest) -> None:
-    handed_on = False
+    is_passed_on = False
     while True:
         with suppress(subprocess.TimeoutExpired):
             child.wait(timeout=0.2)
             return
-        if stop.requested and not handed_on:
-            # Of the signals that may come, torchrun hands on this one.
+        if stop.requested and not is_passed_on:
+            # The signal that torchrun passes on to its processes.
             child.send_signal(signal.SIGTERM)
-            handed_on = True
+            is_passed_on = True
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Leave no process behind, whatever ends this one: torchrun ends its own when it is asked to, not when killed."""
+    """End the processes, whatever ends this one: torchrun ends its own on SIGTERM, not when killed."""
     if child.poll() is None:
         child.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -78,7 +78,7 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _listen(child: subprocess.Popen[bytes], messages: list[str]) -> None:
-    """Pass on what the processes write; their last words are told once, at the end."""
+    """Pass on what the processes write, except their final messages, which are reported once at the end."""
     assert child.stderr is not None
     with child.stderr as stream:
         for line in stream:

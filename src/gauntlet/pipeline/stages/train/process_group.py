@@ -1,4 +1,4 @@
-"""The device of a stage that may be one of several processes, and the group that these form."""
+"""The device of a process that may be one of several, and their process group."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from gauntlet.pipeline.stages.device import describe_device, open_device
 from gauntlet.pipeline.stages.torchrun import is_one_of_several
 
 _PATIENCE = datetime.timedelta(minutes=10)
-"""Nobody waits longer for another process: a checkpoint is written within that time, a dead machine is not."""
+"""Longest wait for another process: long enough to write a checkpoint."""
 
 
 @contextmanager
 def open_processes(execution: Execution, count: int) -> Iterator[tuple[torch.device, DataParallelGroup | None]]:
-    """Give the device to work on, and the group where this process is one of several.
+    """Yield the device to work on, and the process group if this process is one of several.
 
-    A training for one process is never shared, whatever started it; one for several is shared by as many as were
-    started. Raises InputError when there are fewer GPUs than processes.
+    A training for one process is never shared, whatever started it; one for several is shared by all that were started.
+    Raises InputError when there are fewer GPUs than processes.
     """
     if count == 1 or not is_one_of_several():
         yield open_device(execution), None
@@ -34,27 +34,27 @@ def open_processes(execution: Execution, count: int) -> Iterator[tuple[torch.dev
     if "WORLD_SIZE" not in os.environ:
         _export_environment()
     device = _own_device(execution)
-    # Flags and objects travel between the hosts' memories whatever the device: no step waits for the GPU to send them.
+    # Flags and objects are exchanged by gloo on the CPU, so that no step waits for the GPU to send them.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=_PATIENCE)
     processes = DataParallelGroup()
     if processes.rank:
         logging.getLogger("gauntlet").setLevel(logging.WARNING)
     yield device, processes
-    # After a failure the others may be gone, and an orderly end would wait for them.
+    # Not reached after a failure: the other processes may be gone, and this would wait for them.
     dist.destroy_process_group()
 
 
 def describe_processes(device: torch.device, processes: DataParallelGroup | None) -> str:
-    """Name the devices, as metadata records them."""
+    """Return the names of the devices, as metadata records them."""
     return describe_device(device) if processes is None else f"{processes.world_size} x {describe_device(device)}"
 
 
 def _export_environment() -> None:
-    """Tell torch, by variables, of the processes that srun started on one node or several."""
+    """Set the environment variables by which torch finds the processes that srun started."""
     from submitit.helpers import TorchDistributedEnvironment
 
-    # The helper works in submitit's own jobs; this variable is all that it tells them by.
+    # submitit's helper recognizes its own jobs by this variable alone.
     before = os.environ.get("SUBMITIT_EXECUTOR")
     os.environ["SUBMITIT_EXECUTOR"] = "slurm"
     try:
