@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from gauntlet.config.attacks import Attack
-from gauntlet.config.components import describe
+from gauntlet.config.components import error_text
 from gauntlet.core.errors import InputError, InputErrors, nearest
 from gauntlet.registry.option_types import MAX_SEED
 from gauntlet.robustness.attacks.base.model import Precision
@@ -100,7 +100,7 @@ def attack_of(attack: Mapping[str, Any] | str) -> Attack:
     try:
         return Attack.model_validate(attack)
     except ValidationError as error:
-        problems = [(".".join(map(str, details["loc"])), describe(dict(details))) for details in error.errors()]
+        problems = [(".".join(map(str, details["loc"])), error_text(dict(details))) for details in error.errors()]
         raise InputErrors(
             InputError(text, where=".".join(filter(None, ("attack", at)))) for at, text in problems
         ) from error

@@ -42,7 +42,7 @@ def test_the_number_of_processes_is_in_no_recipe(tmp_path, monkeypatch):
     [
         (
             {"variant": {"model": {"name": "vgg", "batch_norm": True}}},
-            r"variants\.softmax\.training\.gpus: batch_norm takes its statistics of a whole batch",
+            r"variants\.softmax\.training\.gpus: batch_norm computes statistics of a whole batch",
         ),
         ({"training": {"batch_size": 1}}, "2 processes cannot share 1 images"),
         ({"execution": {"device": "cuda:1"}}, r"execution\.device: cuda:1 is one device"),

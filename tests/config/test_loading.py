@@ -42,7 +42,7 @@ WRONG = [
     (
         (*D, "attacks", "dots"),
         {"name": "salt_and_pepper_noise", "epsilons": [2], "units": "normalized"},
-        "dots.units: in l0 a budget is a number of values, and has no units",
+        "dots.units: an l0 budget is a number of values, and has no units",
     ),
     ((*D, "variants", "ecc", "model", "head"), {"name": "ecc", "length": 12}, "head.length: should be a power of two"),
     ((*D, "variants", "ecc", "model", "head"), {"name": "ecc", "length": 1}, "head.length: should be a power of two"),
@@ -54,12 +54,12 @@ WRONG = [
     (
         (*D, "training", "optimizer"),
         {"name": "sgd", "momentum": 0, "nesterov": True},
-        "optimizer.nesterov: nesterov look",
+        "optimizer.nesterov: nesterov needs",
     ),
     (
         (*D, "variants", "softmax", "training"),
         {"epochs": 3, "schedule": {"name": "step", "milestones": [2, 3]}},
-        "training.schedule.milestones: epoch 3 ends no phase",
+        "training.schedule.milestones: milestone 3 has no effect",
     ),
     (
         (*D, "variants", "softmax"),
@@ -72,10 +72,10 @@ WRONG = [
     ),
     ((*D, "variants", "ecc", "model", "head"), "hadamard_code", "ecc.loss: hinge needs an output of codes"),
     ((*D, "attacks", "pgd", "transfer_from"), ["ecc", "ecc"], "pgd.transfer_from: a variant is given twice"),
-    ((*D, "attacks", "dots"), {"name": "salt_and_pepper_noise", "epsilons": [0.5]}, "dots.epsilons: in l0 a budget is"),
+    ((*D, "attacks", "dots"), {"name": "salt_and_pepper_noise", "epsilons": [0.5]}, "dots.epsilons: an l0 budget is"),
     ((*D, "attacks", "pgd", "transfer_from"), "ec", "attacks.pgd.transfer_from: no variant 'ec'; did you mean 'ecc'"),
     ((*D, "attacks", "pgd", "transfer_from"), [], "attacks.pgd.transfer_from: should have at least 1 item"),
-    ((*D, "attacks", "ddn", "transfer_from"), "ecc", "ddn.transfer_from: foolbox:DDNAttack stops at the border"),
+    ((*D, "attacks", "ddn", "transfer_from"), "ecc", "ddn.transfer_from: foolbox:DDNAttack stops at the decision b"),
     ((*D, "attacks", "pgd", "draws"), 0, "attacks.pgd.draws: should be greater than 0"),
     (("experimentz",), {}, "experimentz: unknown key; did you mean 'experiments'"),
     (("execution",), {"devise": "cpu"}, "execution.devise: unknown key; did you mean 'device'"),
@@ -146,14 +146,14 @@ WRONG = [
     (
         (*D, "training", "adversary"),
         {"name": "pgd", "epsilon": 8.0},
-        "experiments.digits.training.adversary.epsilon: pixels are in [0, 1], so a budget above 1 in linf is none",
+        "experiments.digits.training.adversary.epsilon: pixels are in [0, 1], so a linf budget is at most 1",
     ),
     ((*D, "training", "adversary"), "pgd", "training.adversary.epsilon: this key is required"),
     (
         (*D, "variants", "softmax", "training"),
         {"negatives": "overlay"},
-        "softmax.training.negatives: a negative is an image of no class, and only a loss of sigmoid outputs has none; "
-        "cross_entropy is one of logits",
+        "softmax.training.negatives: a negative is an image of no class, and only a loss of sigmoid outputs has a "
+        "target for it; cross_entropy is a loss of logits",
     ),
     (
         (*D, "variants", "hydra_ecc", "training"),
@@ -192,7 +192,7 @@ WRONG = [
     (
         (*D, "variants", "hydra-ecc"),
         {"model": "cnn"},
-        "digits.variants.hydra-ecc: the macros of tables call it as they call 'hydra_ecc'; names differ in more",
+        "digits.variants.hydra-ecc: it has the LaTeX macros of 'hydra_ecc'; names must differ in more",
     ),
     ((*D, "variants", "ecc", "title"), "two\nlines", "variants.ecc.title"),
     ((*D, "attacks", "pgd", "title"), "", "attacks.pgd.title"),
@@ -206,7 +206,7 @@ WRONG = [
     ((*D, "attacks", "pgd", "epsilons"), [0.2, 0.1], "attacks.pgd.epsilons: the budgets must ascend"),
     ((*D, "attacks", "pgd", "norm"), "l0", "attacks.pgd.norm: pgd does not work in 'l0'; it works in linf, l2"),
     ((*D, "attacks", "pgd", "norm"), "L2", "attacks.pgd.norm: pgd does not work in 'L2'; it works in linf, l2"),
-    ((*D, "attacks", "ddn", "epsilons"), [0.1], "attacks.ddn.epsilons: foolbox:DDNAttack looks for the smallest"),
+    ((*D, "attacks", "ddn", "epsilons"), [0.1], "attacks.ddn.epsilons: foolbox:DDNAttack finds the smallest"),
     ((*D, "attacks", "ddn", "name"), "foolbox:DDNAttak", "did you mean 'DDNAttack'"),
     ((*D, "attacks", "ddn", "init_epsilo"), 3.0, "attacks.ddn.init_epsilo: unknown key; did you mean 'init_epsilon'"),
     (
@@ -248,12 +248,12 @@ WRONG = [
     (
         (*D, "attacks", "auto"),
         {"name": "autoattack", "norm": "linf", "version": "rand", "epsilons": [0.1]},
-        "attacks.auto.draws: version rand is for models that are random, which one pass does not tell",
+        "attacks.auto.draws: version rand is for random models, whose noise one pass does not average",
     ),
     (
         (*D, "attacks", "pgd", "targets"),
         10,
-        "attacks.pgd.targets: 10 of 10 classes cannot be targets, since one is the image's own; 9 are all others",
+        "attacks.pgd.targets: 10 of 10 classes cannot be targets: one is the image's own, which leaves 9",
     ),
     (
         (*D, "certificates", "smooth"),
@@ -502,8 +502,8 @@ def test_titles_and_headline_are_in_no_slice(tmp_path):
     file.write_text(yaml.safe_dump(config, sort_keys=False))
     titled = load([file]).experiments["digits"]
     assert titled.as_dict() == plain.as_dict()
-    assert plain.shown() == {"headline": {"linf": [0.1], "l2": [0.25]}}
-    assert titled.shown() == {
+    assert plain.presentation() == {"headline": {"linf": [0.1], "l2": [0.25]}}
+    assert titled.presentation() == {
         "variants": {"ecc": "Error-correcting, 100 %"},
         "attacks": {"pgd": "PGD"},
         "certificates": {"lipschitz": "margin"},

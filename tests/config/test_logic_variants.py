@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from gauntlet.config.compatibility import misfits
+from gauntlet.config.compatibility import variant_problems
 from gauntlet.config.variants import Training, Variant
 from gauntlet.registry import ACTIVATIONS, FOLDINGS, UNITS, Spec
 
 
 def reasons(loss: str = "cross_entropy", **model: Any) -> list[tuple[tuple[str | int, ...], str]]:
     """Return why a variant of the MNIST CNN is refused."""
-    return list(misfits(Variant(model={"name": "mnist_cnn", **model}, loss=loss), Training()))
+    return list(variant_problems(Variant(model={"name": "mnist_cnn", **model}, loss=loss), Training()))
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_only_elliptical_units_with_minima_are_refused(activation: str, unit: st
     if (unit, folding) == ("elliptical", "minmaxout"):
         ((place, reason),) = found
         assert place == ("model", "folding")
-        assert reason.startswith("minmaxout takes minima: each elliptical unit answers inside an ellipsoid")
+        assert reason.startswith("minmaxout takes minima: each elliptical unit is active inside an ellipsoid")
     else:
         assert found == []
 

@@ -99,7 +99,7 @@ def test_a_quick_form_without_data_changes_shares_the_split(folder):
         ({"attacks": {"pgd": {"stepz": 1}}}, "small.quick.attacks.pgd.stepz: unknown key; did you mean 'steps'"),
         (
             {"attacks": {"pdg": None}},
-            "small.quick.attacks.pdg: null removes a key, and the full form gives no 'pdg'; did",
+            "small.quick.attacks.pdg: null removes a key, and the full form has no 'pdg'; did",
         ),
         ({"dataset": None}, "small.quick.dataset: this key is required"),
         ({"quick": {"seeds": [0]}}, "small.quick.quick: a quick form has no quick form of its own"),

@@ -1,36 +1,32 @@
-"""The part of a configuration that says what models are put through."""
+"""The schema of attacks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, model_validator
 
-from gauntlet.config.base import Closed, Name, Title, flattened
+from gauntlet.config.base import Closed, Name, Title, inline_component
 from gauntlet.config.compatibility import attack_problems
-from gauntlet.config.components import refuse
+from gauntlet.config.components import Problem, refuse
 from gauntlet.core.errors import InputError
 from gauntlet.core.norms import Norm
 from gauntlet.registry import ATTACKS, PositiveFloat, PositiveInt, Seed, Spec
 
-_NO_BUDGET = "pixels are in [0, 1], so a budget above 1 in linf is none"
+_LINF_ABOVE_1 = "pixels are in [0, 1], so a linf budget is at most 1"
 
 
-def _listed(value: Any) -> Any:
-    """Let one name stand for a list of one."""
+def _as_list(value: Any) -> Any:
+    """Accept one name in place of a list of one."""
     return [value] if isinstance(value, str) else value
 
 
 class Attack(Closed):
     """One attack: a column of the results."""
 
-    attack: Spec = Field(description="an attack, by `name`; its options stand beside this key")
-    norm: Norm = Field(description="the norm that measures the budget; may be left out where the attack has one only")
+    attack: Spec = Field(description="name of an attack; its options are further keys of this mapping")
+    norm: Norm = Field(description="norm of the budget; optional for an attack of one norm")
     epsilons: tuple[PositiveFloat, ...] | None = Field(
         None, strict=False, description="budgets in pixel units of [0, 1]; required for bounded attacks only"
     )
@@ -38,27 +34,27 @@ class Attack(Closed):
         "pixels",
         description="of `epsilons`; `normalized`: times the data's standard deviation, mean over channels",
     )
-    seed: Seed = Field(0, description="address of the attack's own draws, beside the model's seed")
+    seed: Seed = Field(0, description="seed of the attack's random draws, in addition to the model's seed")
     surrogate: str | None = Field(
         None, description="view of the model that gradients are taken through; `adaptive`: what fits its output"
     )
     draws: PositiveInt = Field(
-        1, description="passes that a random model's outputs and gradients are means over; 1 for all others"
+        1, description="passes over which a random model's outputs and gradients are averaged; 1 for all others"
     )
-    transfer_from: Annotated[tuple[Name, ...] | None, BeforeValidator(_listed)] = Field(
+    transfer_from: Annotated[tuple[Name, ...] | None, BeforeValidator(_as_list)] = Field(
         None,
         strict=False,
         min_length=1,
-        description="variants whose models the attack sees instead of the one it attacks, several as an ensemble; "
+        description="variants whose models the attack sees instead of the attacked one, several as an ensemble; "
         "`*` makes one attack NAME_from_VARIANT per variant",
     )
-    title: Title | None = Field(None, description="what it is called in print; without it, by its name")
-    shards: PositiveInt = Field(1, description="jobs that the samples are split into; decides no result")
+    title: Title | None = Field(None, description="name in tables and figures; default: the key")
+    shards: PositiveInt = Field(1, description="jobs that share the samples; changes no result")
 
     @model_validator(mode="before")
     @classmethod
-    def _only_norm(cls, value: Any) -> Any:
-        """Fill in the norm where the attack has one only, and refuse one that it does not have."""
+    def _check_norm(cls, value: Any) -> Any:
+        """Fill in the norm of an attack that has only one, and refuse a norm that the attack does not have."""
         if not isinstance(value, Mapping) or not isinstance(value.get("attack"), Spec):
             return value
         spec: Spec = value["attack"]
@@ -71,46 +67,63 @@ class Attack(Closed):
             refuse([(("norm",), f"{spec.name} does not work in {value['norm']!r}; it works in {', '.join(norms)}")])
         return value
 
-    # Validators of this mode run from the last to the first: this one runs before `_only_norm`.
-    _separate = flattened(ATTACKS, "attack")
+    # Validators of this mode run from the last to the first: this one runs before `_check_norm`.
+    _inline = inline_component(ATTACKS, "attack")
 
     @model_validator(mode="after")
-    def _epsilons_fit_kind(self) -> Self:
-        kind = ATTACKS.entry(self.attack.name).tags.get("kind")
-        if kind == "bounded" and not self.epsilons:
-            refuse([(("epsilons",), f"{self.attack.name} is a bounded attack and needs a list of budgets")])
-        if kind == "minimum_norm" and self.epsilons is not None:
-            refuse([(("epsilons",), f"{self.attack.name} looks for the smallest distance and takes no budgets")])
-        if kind == "minimum_norm" and self.units != "pixels":
-            refuse([(("units",), f"{self.attack.name} takes no budgets, so there is nothing to give units to")])
-        if self.norm == "l0" and self.units != "pixels":
-            refuse([(("units",), "in l0 a budget is a number of values, and has no units")])
-        if kind == "minimum_norm" and self.transfer_from is not None:
-            problem = f"{self.attack.name} stops at the border of the models it sees, which is no other model's"
-            refuse([(("transfer_from",), f"{problem}; transfer a bounded attack")])
-        if self.surrogate is not None and ATTACKS.entry(self.attack.name).tags.get("access") in ("scores", "none"):
-            refuse([(("surrogate",), f"{self.attack.name} takes no gradients, so there is nothing to take elsewhere")])
-        if len(set(self.transfer_from or ())) < len(self.transfer_from or ()):
-            refuse([(("transfer_from",), "a variant is given twice")])
-        if self.norm == "l0" and self.epsilons is not None and self.epsilons[0] < 1:
-            refuse([(("epsilons",), "in l0 a budget is a number of values, 1 or more")])
-        if self.units == "pixels" and self.norm == "linf" and self.epsilons is not None and self.epsilons[-1] > 1:
-            refuse([(("epsilons",), f"{_NO_BUDGET}; 8 of 255 is 0.0314")])
-        if self.epsilons is not None and list(self.epsilons) != sorted(set(self.epsilons)):
-            refuse([(("epsilons",), "the budgets must ascend, each once")])
-        refuse(attack_problems(self.attack, norm=self.norm, epsilons=self.epsilons, draws=self.draws))
+    def _check_keys(self) -> Self:
+        refuse(
+            [
+                *self._problems_of_kind(),
+                *self._problems_of_budgets(),
+                *attack_problems(self.attack, norm=self.norm, epsilons=self.epsilons, draws=self.draws),
+            ]
+        )
         return self
+
+    def _problems_of_kind(self) -> Iterable[Problem]:
+        """Yield keys that the attack's kind or access excludes, or requires."""
+        name, tags = self.attack.name, ATTACKS.entry(self.attack.name).tags
+        if tags.get("kind") == "bounded" and not self.epsilons:
+            yield ("epsilons",), f"{name} is a bounded attack and needs a list of budgets"
+        elif self.epsilons == ():
+            yield ("epsilons",), "the list of budgets is empty; leave it out"
+        if tags.get("kind") == "minimum_norm":
+            if self.epsilons is not None:
+                yield ("epsilons",), f"{name} finds the smallest distance and takes no budgets"
+            if self.units != "pixels":
+                yield ("units",), f"{name} takes no budgets, so `units` has no effect; leave it out"
+            if self.transfer_from is not None:
+                problem = f"{name} stops at the decision boundary of the models it sees, which no other model shares"
+                yield ("transfer_from",), f"{problem}; transfer a bounded attack"
+        if self.surrogate is not None and tags.get("access") in ("scores", "none"):
+            yield ("surrogate",), f"{name} takes no gradients, so a surrogate has no effect; leave it out"
+        if len(set(self.transfer_from or ())) < len(self.transfer_from or ()):
+            yield ("transfer_from",), "a variant is given twice"
+
+    def _problems_of_budgets(self) -> Iterable[Problem]:
+        """Yield budgets that the norm or their order excludes."""
+        if self.norm == "l0" and self.units != "pixels":
+            yield ("units",), "an l0 budget is a number of values, and has no units"
+        if not self.epsilons:
+            return
+        if self.norm == "l0" and self.epsilons[0] < 1:
+            yield ("epsilons",), "an l0 budget is a number of values, 1 or more"
+        if self.units == "pixels" and self.norm == "linf" and self.epsilons[-1] > 1:
+            yield ("epsilons",), f"{_LINF_ABOVE_1}; 8 of 255 is 0.0314"
+        if list(self.epsilons) != sorted(set(self.epsilons)):
+            yield ("epsilons",), "the budgets must ascend, each once"
 
     def sources(self, variant: str, variants: Iterable[str]) -> list[str]:
         """List the variants that the attack on `variant` sees instead of it, in the order of the configuration."""
-        return [one for one in variants if one in (self.transfer_from or ()) and one != variant]
+        return [source for source in variants if source in (self.transfer_from or ()) and source != variant]
 
     def applies_to(self, variant: str, variants: Iterable[str]) -> bool:
-        """Tell whether there is anything to run on a variant: no transfer comes from the attacked variant alone."""
+        """Return False for a transfer from the attacked variant alone."""
         return self.transfer_from is None or bool(self.sources(variant, variants))
 
     def in_pixels(self, std: float, *, where: str) -> Attack:
-        """Give the attack with budgets in pixels of data with the standard deviation `std`, one for all channels.
+        """Return the attack with budgets in pixel units, for data with the standard deviation `std` in all channels.
 
         Raises InputError that names `where` for budgets that leave the pixel range.
         """
@@ -119,12 +132,12 @@ class Attack(Closed):
         epsilons = tuple(epsilon * std for epsilon in self.epsilons)
         if self.norm == "linf" and epsilons[-1] > 1:
             remedy = f"the data's standard deviation is {std:.4g}, so choose {1 / std:.4g} or less"
-            raise InputError(_NO_BUDGET, where=f"{where}.epsilons", remedy=remedy)
+            raise InputError(_LINF_ABOVE_1, where=f"{where}.epsilons", remedy=remedy)
         return self.model_copy(update={"epsilons": epsilons, "units": "pixels"})
 
     def as_dict(self) -> dict[str, Any]:
-        """Give what decides the rows of this attack on a given model."""
-        # What stands in pixels says nothing of units, as it did before there were others.
+        """Return what decides the rows of this attack on a fixed model."""
+        # `units: pixels` is left out, so that cells from before the key existed stay fresh.
         plain = self.model_dump(exclude={"attack", "shards", "title", *(["units"] if self.units == "pixels" else [])})
         plain["epsilons"] = None if self.epsilons is None else list(self.epsilons)
         plain["transfer_from"] = (

@@ -12,35 +12,44 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from gauntlet.core.errors import InputError, nearest
 from gauntlet.registry import Entry, Registry, Spec
 
-Location = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
+"""Keys and list indices that lead to a value."""
+
+Problem = tuple[KeyPath, str]
+"""A key path and what is wrong there."""
 
 
-def problem(message: str) -> PydanticCustomError:
-    """Make one error whose message is shown as it is, braces included."""
-    return PydanticCustomError("input", "{message}", {"message": message})
-
-
-def refuse(problems: Iterable[tuple[Location, str]]) -> None:
-    """Raise all problems, each at its place below the value being validated; do nothing where there is none."""
-    details = [InitErrorDetails(type=problem(message), loc=location, input=None) for location, message in problems]
+def refuse(problems: Iterable[Problem]) -> None:
+    """Raise a ValidationError of all problems, below the value being validated; do nothing if there are none."""
+    details = [
+        InitErrorDetails(
+            # The message is a parameter, so that braces in it are kept.
+            type=PydanticCustomError("input", "{message}", {"message": message}),
+            loc=key_path,
+            input=None,
+        )
+        for key_path, message in problems
+    ]
     if details:
         raise ValidationError.from_exception_data("configuration", details)
 
 
-def under(place: str, validate: Callable[[Any], Spec], value: Any) -> Spec:
-    """Validate a part of a mapping by hand, its problems placed below the key `place`."""
+def validate_at(key: str, validate: Callable[[Any], Spec], value: Any) -> Spec:
+    """Validate a value by hand; its problems are raised below `key`."""
     try:
         return validate(value)
     except ValidationError as error:
-        refuse(((place, *details["loc"]), describe(dict(details))) for details in error.errors())
+        refuse(((key, *details["loc"]), error_text(dict(details))) for details in error.errors())
         raise
 
 
-def split(value: Any, registry: Registry, fields: Iterable[str], key: str = "name") -> tuple[dict[str, Any], Spec]:
-    """Separate a component's mapping into the harness's own `fields` and the component with its options.
+def split_component(
+    value: Any, registry: Registry, fields: Iterable[str], key: str = "name"
+) -> tuple[dict[str, Any], Spec]:
+    """Split a mapping into the values of `fields` and the component that `key` names, with all other keys as options.
 
-    Raises pydantic's ValidationError with every problem at its place: a missing or unknown name, unknown keys with the
-    nearest valid one, options of a wrong type or out of range.
+    Raises pydantic's ValidationError with every problem at its key path: a missing or unknown name, unknown keys with
+    the nearest valid one, options of a wrong type or out of range.
     """
     known = list(fields)
     if isinstance(value, str):
@@ -58,21 +67,21 @@ def split(value: Any, registry: Registry, fields: Iterable[str], key: str = "nam
         raise
     own = {field: value[field] for field in known if field in value}
     rest = {field: option for field, option in value.items() if field not in (*known, key)}
-    return own, Spec(str(name), options(entry, rest, also=[key, *known]))
+    return own, Spec(str(name), check_options(entry, rest, other_keys=[key, *known]))
 
 
-def options(entry: Entry, given: Mapping[Any, Any], also: Iterable[str] = ()) -> dict[str, Any]:
-    """Check options against a component's signature and fill in the defaults; `also` are keys valid beside them."""
+def check_options(entry: Entry, options: Mapping[Any, Any], other_keys: Iterable[str] = ()) -> dict[str, Any]:
+    """Check options against a component's signature and fill in the defaults; suggestions include `other_keys`."""
     names = [option.name for option in entry.options or ()]
-    unknown = [] if entry.options is None else [key for key in given if key not in names]
-    problems: list[tuple[Location, str]] = [
-        ((str(key),), f"unknown key; {nearest(str(key), [*names, *also])} ({entry.name}: {entry.describe_options()})")
-        for key in unknown
-    ]
+    unknown = [] if entry.options is None else [key for key in options if key not in names]
+    problems: list[Problem] = []
+    for key in unknown:
+        suggestion = nearest(str(key), [*names, *other_keys])
+        problems.append(((str(key),), f"unknown key; {suggestion} ({entry.name}: {entry.describe_options()})"))
     try:
-        checked = entry.options_model.model_validate({key: given[key] for key in given if key not in unknown})
+        checked = entry.options_model.model_validate({key: options[key] for key in options if key not in unknown})
     except ValidationError as error:
-        problems += [(details["loc"], describe(dict(details))) for details in error.errors()]
+        problems += [(details["loc"], error_text(dict(details))) for details in error.errors()]
         refuse(problems)
         raise
     plain: dict[str, Any] = _plain(checked.model_dump())
@@ -82,30 +91,30 @@ def options(entry: Entry, given: Mapping[Any, Any], also: Iterable[str] = ()) ->
     return plain
 
 
-def component(registry: Registry) -> Callable[[Any], Spec]:
-    """Make the validator of a field that holds one component of a registry and nothing else."""
+def component_validator(registry: Registry) -> Callable[[Any], Spec]:
+    """Return the validator of a field that holds one component of a registry and nothing else."""
 
     def validate(value: Any) -> Spec:
-        return value if isinstance(value, Spec) else split(value, registry, ())[1]
+        return value if isinstance(value, Spec) else split_component(value, registry, ())[1]
 
     return validate
 
 
-def field(registry: Registry) -> Any:
-    """Give the type of a field that holds one component of a registry."""
-    return Annotated[Spec, PlainValidator(component(registry))]
+def component_type(registry: Registry) -> Any:
+    """Return the type of a field that holds one component of a registry."""
+    return Annotated[Spec, PlainValidator(component_validator(registry))]
 
 
-def describe(details: Mapping[str, Any]) -> str:
-    """Say one pydantic error in plain words: what was expected, and what was found."""
+def error_text(details: Mapping[str, Any]) -> str:
+    """Describe one pydantic error in plain words: what was expected, and what was found."""
     if details["type"] == "missing":
         return "this key is required"
     if details["type"] == "input":
         return str(details["msg"])
-    told = str(details["msg"]).replace("Input should", "should")
-    for theirs, ours in _PLAIN_WORDS.items():
-        told = told.replace(theirs, ours)
-    return f"{told}, got {_kind(details.get('input'))}"
+    text = str(details["msg"]).replace("Input should", "should")
+    for pydantic_words, plain_words in _PLAIN_WORDS.items():
+        text = text.replace(pydantic_words, plain_words)
+    return f"{text}, got {_kind(details.get('input'))}"
 
 
 _PLAIN_WORDS = {
@@ -115,6 +124,7 @@ _PLAIN_WORDS = {
     "a valid dictionary or instance of": "a mapping for",
     "Tuple should have": "should have",
     "Dictionary should have": "should have",
+    "Keys should be strings": "a key should be a name",
     " after validation, not 0": "",
 }
 
@@ -138,7 +148,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Turn tuples into lists, so that a slice is the same whether its value was given or a default."""
+    """Turn tuples into lists, so that a slice is the same whether its value was set or a default."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -10,16 +10,19 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from gauntlet.config.components import describe
+from gauntlet.config.components import error_text
 from gauntlet.config.quick import KEY, Forms, expanded
 from gauntlet.config.schema import Config
-from gauntlet.config.yaml_file import Place, YamlFile, read_yaml
+from gauntlet.config.yaml_file import YamlFile, read_yaml
 from gauntlet.core.errors import InputError, InputErrors, nearest
 
-Problem = tuple[tuple[str, ...], str]
-"""A place in the configuration, and the message."""
+Keys = tuple[str, ...]
+"""A key path with list indices as text."""
 
-# Pydantic adds the alternatives of a type to a place; they are no keys of the file.
+Problem = tuple[Keys, str]
+"""A key path and what is wrong there."""
+
+# Pydantic adds the alternatives of a type to a key path; they are no keys of the file.
 _UNION_BRANCH = re.compile(r"(constrained-|function-|literal\[|nullable\[|tuple\[|list\[)")
 
 
@@ -36,27 +39,27 @@ def load(paths: Sequence[Path]) -> Config:
     if isinstance(merged.get("experiments"), Mapping):
         forms = expanded(merged["experiments"])
         merged["experiments"] = forms.experiments
-    problems = [(("experiments", *map(str, place)), message) for place, message in forms.problems]
+    problems = [(("experiments", *map(str, key_path)), message) for key_path, message in forms.problems]
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:
         problems = [*_once(_problems(error), forms.full_of), *problems]
     if problems:
-        lines = dict.fromkeys((_where(place, owners, files[0]), message) for place, message in problems)
+        lines = dict.fromkeys((_where(key_path, owners, files[0]), message) for key_path, message in problems)
         raise InputErrors(InputError(message, where=where) for where, message in lines)
     return config
 
 
-def _merged(files: Sequence[YamlFile]) -> tuple[dict[Any, Any], dict[tuple[str, ...], YamlFile]]:
+def _merged(files: Sequence[YamlFile]) -> tuple[dict[Any, Any], dict[Keys, YamlFile]]:
     """Merge files; also return the file that holds each key, and each experiment. Raises InputError for duplicates."""
     merged: dict[Any, Any] = {}
-    owners: dict[tuple[str, ...], YamlFile] = {}
+    owners: dict[Keys, YamlFile] = {}
 
-    def put(target: dict[Any, Any], place: tuple[str, ...], key: Any, value: Any, file: YamlFile) -> None:
-        if place in owners:
-            problem = f"this key is also at {owners[place].where(place)}"
-            raise InputError(problem, where=file.where(place), remedy="rename or remove one of them")
-        owners[place] = file
+    def put(target: dict[Any, Any], key_path: Keys, key: Any, value: Any, file: YamlFile) -> None:
+        if key_path in owners:
+            problem = f"this key is also at {owners[key_path].where(key_path)}"
+            raise InputError(problem, where=file.where(key_path), remedy="rename or remove one of them")
+        owners[key_path] = file
         target[key] = value
 
     for file in files:
@@ -70,59 +73,59 @@ def _merged(files: Sequence[YamlFile]) -> tuple[dict[Any, Any], dict[tuple[str, 
     return merged, owners
 
 
-def _where(place: tuple[str, ...], owners: Mapping[tuple[str, ...], YamlFile], first: YamlFile) -> str:
-    file = owners.get(place[:2]) or owners.get(place[:1]) or first
-    return file.where(_as_written(place, file))
+def _where(key_path: Keys, owners: Mapping[Keys, YamlFile], first: YamlFile) -> str:
+    file = owners.get(key_path[:2]) or owners.get(key_path[:1]) or first
+    return file.where(_as_written(key_path, file))
 
 
-def _as_written(place: Place, file: YamlFile) -> Place:
+def _as_written(key_path: Keys, file: YamlFile) -> Keys:
     """Replace the attack ``NAME_from_VARIANT`` by NAME where ``transfer_from: *`` has made it."""
-    if "attacks" not in place[:-1]:
-        return place
-    index = place.index("attacks") + 1
-    names = file.keys(place[:index])
-    name = next((name for name in names if place[index].startswith(f"{name}_from_")), None)
-    return place if name is None or place[index] in names else (*place[:index], name, *place[index + 1 :])
+    if "attacks" not in key_path[:-1]:
+        return key_path
+    index = key_path.index("attacks") + 1
+    names = file.keys(key_path[:index])
+    name = next((name for name in names if key_path[index].startswith(f"{name}_from_")), None)
+    return key_path if name is None or key_path[index] in names else (*key_path[:index], name, *key_path[index + 1 :])
 
 
 def _problems(error: ValidationError) -> Iterator[Problem]:
-    """Yield each problem in plain words, at its place."""
+    """Yield each problem in plain words, at its key path."""
     found: list[dict[str, Any]] = [dict(details) for details in error.errors()]
     # Pydantic also reports a list as too short when one of its items is refused.
     deeper = {details["loc"][:-1] for details in found}
     for details in found:
         if details["type"] == "too_short" and details["loc"] in deeper:
             continue
-        place = tuple(str(part) for part in details["loc"] if not _UNION_BRANCH.match(str(part)))
-        if place and place[-1] == "[key]" and details["type"] == "literal_error":
-            yield place[:-1], f"unknown key {details['input']!r}; there are {details['ctx']['expected']}"
-        elif place and place[-1] == "[key]":
+        key_path = tuple(str(part) for part in details["loc"] if not _UNION_BRANCH.match(str(part)))
+        if key_path and key_path[-1] == "[key]" and details["type"] == "literal_error":
+            yield key_path[:-1], f"unknown key {details['input']!r}; there are {details['ctx']['expected']}"
+        elif key_path and key_path[-1] == "[key]":
             yield (
-                place[:-1],
+                key_path[:-1],
                 f"the name {details['input']!r} is refused: names are folders and job names, so lower-case letters,"
                 " digits, '-' and '_' only, beginning with a letter or digit, at most 64",
             )
         elif details["type"] == "extra_forbidden":
-            yield place, f"unknown key; {nearest(place[-1], _keys_at(place[:-1]))}"
+            yield key_path, f"unknown key; {nearest(key_path[-1], _keys_at(key_path[:-1]))}"
         else:
-            yield place, describe(details)
+            yield key_path, error_text(details)
 
 
 def _once(problems: Iterable[Problem], full_of: Mapping[str, str]) -> Iterator[Problem]:
     """Move a quick form's problems below the key `quick`, without those that its full form has too."""
     found = list(problems)
-    for place, message in found:
-        _, *names = place or ("",)
+    for key_path, message in found:
+        _, *names = key_path or ("",)
         if not names or names[0] not in full_of:
-            yield place, message
+            yield key_path, message
         elif (("experiments", full_of[names[0]], *names[1:]), message) not in found:
             yield ("experiments", full_of[names[0]], KEY, *names[1:]), message
 
 
-def _keys_at(place: Place) -> list[str]:
-    """List the keys that are valid at a place."""
+def _keys_at(key_path: Keys) -> list[str]:
+    """List the keys that are valid at a key path."""
     model: Any = Config
-    for part in place:
+    for part in key_path:
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             break
         info = model.model_fields.get(part)

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gauntlet.config.components import Location
+from gauntlet.config.components import Problem
 from gauntlet.core.errors import nearest
 
 KEY = "quick"
 
 
 def quick_name(experiment: str) -> str:
-    """Name the quick form of an experiment."""
+    """Return the name of an experiment's quick form."""
     return f"{experiment}_{KEY}"
 
 
@@ -21,19 +21,19 @@ def quick_name(experiment: str) -> str:
 class Forms:
     """The experiments of a file as plain mappings, each followed by its quick form.
 
-    `full_of` maps the name of each quick form to that of its full form; `problems` are those of the expansion, each
-    with its place below `experiments`.
+    `full_of` maps the name of each quick form to that of its full form; `problems` are those of the expansion, with key
+    paths below `experiments`.
     """
 
     experiments: dict[Any, Any] = field(default_factory=dict)
     full_of: dict[str, str] = field(default_factory=dict)
-    problems: list[tuple[Location, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
 
 def expanded(experiments: Mapping[Any, Any]) -> Forms:
-    """Put the quick form `NAME_quick` behind each experiment that has the key `quick`; nothing given is changed.
+    """Add the quick form `NAME_quick` after each experiment that has the key `quick`; the input is not changed.
 
-    What is no mapping is left for the schema to refuse.
+    Values that are no mappings are left for the schema to refuse.
     """
     forms = Forms()
     for name, full in experiments.items():
@@ -41,18 +41,18 @@ def expanded(experiments: Mapping[Any, Any]) -> Forms:
         changes = full.get(KEY) if isinstance(full, Mapping) else None
         if not isinstance(changes, Mapping):
             continue
-        made = quick_name(str(name))
-        place = (str(name), KEY)
-        if made in experiments:
-            problem = f"the quick form would be called '{made}', as another experiment is; rename one"
-            forms.problems.append((place, problem))
+        quick = quick_name(str(name))
+        key_path = (str(name), KEY)
+        if quick in experiments:
+            problem = f"the quick form would be called '{quick}', as another experiment is; rename one"
+            forms.problems.append((key_path, problem))
             continue
         if KEY in changes:
-            forms.problems.append(((*place, KEY), "a quick form has no quick form of its own; leave this key out"))
-        own, given = ({key: one for key, one in form.items() if key != KEY} for form in (full, changes))
-        forms.problems += [((*place, *where), problem) for where, problem in _nothing_to_remove(own, given)]
-        forms.experiments[made] = merged(own, given)
-        forms.full_of[made] = str(name)
+            forms.problems.append(((*key_path, KEY), "a quick form has no quick form of its own; leave this key out"))
+        before, after = ({key: value for key, value in form.items() if key != KEY} for form in (full, changes))
+        forms.problems += [((*key_path, *below), problem) for below, problem in _nothing_to_remove(before, after)]
+        forms.experiments[quick] = merged(before, after)
+        forms.full_of[quick] = str(name)
     return forms
 
 
@@ -68,14 +68,12 @@ def merged(full: Mapping[Any, Any], changes: Mapping[Any, Any]) -> dict[Any, Any
     return result
 
 
-def _nothing_to_remove(full: Mapping[Any, Any], changes: Mapping[Any, Any]) -> Iterator[tuple[Location, str]]:
-    """Find each null for a key that the full form does not have: a misspelt one would change nothing, in silence."""
+def _nothing_to_remove(full: Mapping[Any, Any], changes: Mapping[Any, Any]) -> Iterator[Problem]:
+    """Yield each null for a key that the full form lacks: a misspelled key would silently change nothing."""
     for key, change in changes.items():
         before = full.get(key)
         if change is None and key not in full:
-            yield (
-                (str(key),),
-                f"null removes a key, and the full form gives no '{key}'; {nearest(str(key), map(str, full))}",
-            )
+            problem = f"null removes a key, and the full form has no '{key}'"
+            yield (str(key),), f"{problem}; {nearest(str(key), map(str, full))}"
         elif isinstance(change, Mapping) and isinstance(before, Mapping):
-            yield from (((str(key), *where), problem) for where, problem in _nothing_to_remove(before, change))
+            yield from (((str(key), *below), problem) for below, problem in _nothing_to_remove(before, change))

@@ -1,4 +1,4 @@
-"""The reference of the configuration, written from the schema and the catalogue of components."""
+"""The reference of the configuration (docs/configuration.md), written from the schema and the registries."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _OWN_KEY = {"attack": "name", "certificate": "name"}
 
 
 def reference() -> str:
-    """Write the page: every key with its default and meaning, every component with its options."""
+    """Return the page: every key with its default and meaning, every component with its options and source."""
     return "\n".join(_lines()) + "\n"
 
 
@@ -57,11 +57,11 @@ def _lines() -> Iterator[str]:
     yield "<!-- Written by `python -m gauntlet.config.reference > docs/configuration.md`; a test keeps it so. -->"
     yield ""
     yield "Unknown keys are refused. ε and distances are in pixel units of [0, 1]. Components by import path"
-    yield "(`package.module:Name`) may stand wherever a name may; every Foolbox attack with a norm is `foolbox:NAME`."
+    yield "(`package.module:Name`) are allowed wherever a name is; every Foolbox attack with a norm is `foolbox:NAME`."
     for title, model, registries in SECTIONS:
         yield from ("", f"## {title}", "", "| key | default | meaning |", "|---|---|---|")
         for name, info in model.model_fields.items():
-            default = _spelled(info.get_default(call_default_factory=True), required=info.is_required())
+            default = _default_text(info.get_default(call_default_factory=True), required=info.is_required())
             yield f"| `{_OWN_KEY.get(name, name)}` | {default} | {info.description or ''} |"
         for registry in registries:
             yield from _components(registry)
@@ -72,7 +72,7 @@ def _components(registry: Registry) -> Iterator[str]:
         "",
         f"### {_plural(registry.kind)}",
         "",
-        "| name | options | what it is | source |",
+        "| name | options | description | source |",
         "|---|---|---|---|",
     )
     for name in registry.names():
@@ -91,7 +91,7 @@ def _plural(kind: str) -> str:
     return f"{kind}es" if kind.endswith("s") else f"{kind}s"
 
 
-def _spelled(default: Any, *, required: bool) -> str:
+def _default_text(default: Any, *, required: bool) -> str:
     if required:
         return "required"
     if hasattr(default, "name") and hasattr(default, "options"):

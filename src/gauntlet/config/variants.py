@@ -1,20 +1,15 @@
-"""The part of a configuration that says what is trained, and how."""
+"""The schema of variants and their training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import (
-    Field,
-    PlainValidator,
-    create_model,
-    model_validator,
-)
+from pydantic import Field, PlainValidator, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from gauntlet.config.base import Closed, Title
-from gauntlet.config.components import component, field, refuse, split, under
+from gauntlet.config.components import component_type, component_validator, refuse, split_component, validate_at
 from gauntlet.core.errors import InputError
 from gauntlet.registry import (
     ADVERSARIES,
@@ -34,64 +29,70 @@ from gauntlet.registry import (
 )
 
 
-def _adversary(value: Any) -> Spec:
+def _validate_adversary(value: Any) -> Spec:
     """Check an adversary and its budget."""
-    spec = component(ADVERSARIES)(value)
+    spec = component_validator(ADVERSARIES)(value)
     if spec.options.get("norm") == "linf" and (spec.options.get("epsilon") or 0) > 1:
-        refuse([(("epsilon",), "pixels are in [0, 1], so a budget above 1 in linf is none; 8 of 255 is 0.0314")])
+        refuse([(("epsilon",), "pixels are in [0, 1], so a linf budget is at most 1; 8 of 255 is 0.0314")])
     return spec
 
 
 class Recovery(Closed):
-    """What is done about a training that collapses."""
+    """Recovery from a collapse of training."""
 
     threshold: Fraction = Field(
         0.5, description="collapsed: the training accuracy after an epoch is below this share of the last good epoch's"
     )
-    samples: PositiveInt = Field(1000, description="training images, drawn once, that it is measured on")
-    frozen_epochs: NonNegativeInt = Field(5, description="epochs after a collapse in which ramps stand still")
-    max_collapses: PositiveInt = Field(3, description="one collapse more ends the training as failed")
+    samples: PositiveInt = Field(1000, description="training images, drawn once, for this accuracy")
+    frozen_epochs: NonNegativeInt = Field(5, description="epochs after a collapse in which ramps do not advance")
+    max_collapses: PositiveInt = Field(3, description="one more collapse ends the training as failed")
 
 
 class Training(Closed):
-    """How a network is trained."""
+    """Training of a network."""
 
     epochs: PositiveInt = Field(30, description="passes over the training images, at most")
     batch_size: PositiveInt = Field(128, description="images per step")
-    optimizer: field(OPTIMIZERS) = Field(  # type: ignore[valid-type]
+    optimizer: component_type(OPTIMIZERS) = Field(  # type: ignore[valid-type]
         "adam", validate_default=True, description="adam or sgd, with their options"
     )
-    schedule: field(SCHEDULES) = Field(  # type: ignore[valid-type]
+    schedule: component_type(SCHEDULES) = Field(  # type: ignore[valid-type]
         "constant", validate_default=True, description="learning rate over the epochs"
     )
     warmup_epochs: NonNegativeInt = Field(0, description="first epochs, in which the learning rate rises linearly")
-    regularizers: list[field(REGULARIZERS)] = Field([], description="penalties that are added to each step's loss")  # type: ignore[valid-type]
-    patience: PositiveInt | None = Field(None, description="stop after so many epochs without a lower validation loss")
-    augmentation: list[field(AUGMENTATIONS)] = Field([], description="applied in order to each batch, on the device")  # type: ignore[valid-type]
-    negatives: Annotated[Spec, PlainValidator(component(NEGATIVES))] | None = Field(
-        None, description="images of no class, made of each batch and appended to it; for losses of sigmoid outputs"
+    regularizers: list[component_type(REGULARIZERS)] = Field(  # type: ignore[valid-type]
+        [], description="penalties added to each step's loss"
     )
-    adversary: Annotated[Spec, PlainValidator(_adversary)] | None = Field(
+    patience: PositiveInt | None = Field(None, description="stop after so many epochs without a lower validation loss")
+    augmentation: list[component_type(AUGMENTATIONS)] = Field(  # type: ignore[valid-type]
+        [], description="applied in order to each batch, on the device"
+    )
+    negatives: Annotated[Spec, PlainValidator(component_validator(NEGATIVES))] | None = Field(
+        None, description="images of no class, made from each batch and appended to it; for losses of sigmoid outputs"
+    )
+    adversary: Annotated[Spec, PlainValidator(_validate_adversary)] | None = Field(
         None, description="perturbs the images of each step after augmentation: adversarial training"
     )
-    validation_adversary: Annotated[Spec, PlainValidator(_adversary)] | None = Field(
-        None, description="the validation split is measured under it after every epoch; it decides nothing"
+    validation_adversary: Annotated[Spec, PlainValidator(_validate_adversary)] | None = Field(
+        None, description="perturbs the validation images after every epoch, for the history only"
     )
-    recovery: Recovery | None = Field(None, description="go back after a collapse; `{}` with the defaults below")
+    recovery: Recovery | None = Field(
+        None, description="returns to the last good epoch after a collapse; `{}`: all defaults"
+    )
     gpus: PositiveInt = Field(
-        1, description="processes that share each batch, each with a GPU where there is one; decides no result"
+        1, description="processes that share each batch, each with a GPU if there is one; changes no result"
     )
 
     @model_validator(mode="before")
     @classmethod
     def _fill_optimizer(cls, value: Any) -> Any:
-        """Check the default optimizer too, so that its options stand in every slice."""
+        """Fill in the default optimizer before validation, so that every slice holds its options."""
         return {"optimizer": "adam", **value} if isinstance(value, Mapping) else value
 
     def as_dict(self) -> dict[str, Any]:
-        """Give what decides the bytes of a trained network, defaults filled in."""
+        """Return what decides the bytes of a trained network, defaults filled in."""
         return {name: _plain(getattr(self, name)) for name in type(self).model_fields if name != "gpus"} | {
-            # Spelled as ever where it is a name alone: what was made before there were others stays fresh.
+            # A name alone where there are no options: cells from before schedules had options stay fresh.
             "schedule": self.schedule.as_dict() if self.schedule.options else self.schedule.name
         }
 
@@ -117,26 +118,27 @@ TrainingChanges: Any = create_model(
     __base__=Closed,
     **_CHANGES,
 )
-TrainingChanges.__doc__ = "What one variant trains differently; keys not given are the experiment's."
+TrainingChanges.__doc__ = "Keys of `training` that one variant sets; all others are the experiment's."
 
 
-def _network(value: Any) -> Spec:
-    """Check a network and its parts, as its head; they stand among its options as plain mappings."""
+def _validate_network(value: Any) -> Spec:
+    """Check a network and its parts, such as its head, which become plain mappings among its options."""
     if isinstance(value, Spec):
         return value
-    taken = _parts_taken(value)
-    if isinstance(value, Mapping) and "head" in value and "head" not in taken:
+    keys = _part_keys(value)
+    if isinstance(value, Mapping) and "head" in value and "head" not in keys:
         refuse([(("head",), f"{value.get('name')} has an output of its own and takes no head")])
-    own, network = split(value, MODELS, taken)
+    own, network = split_component(value, MODELS, keys)
     parts = {}
-    for key in taken:
+    for key in keys:
         registry, default = PARTS[key]
-        parts[key] = under(key, component(registry), complete_part(network.name, key, own.get(key, default))).as_dict()
+        part = complete_part(network.name, key, own.get(key, default))
+        parts[key] = validate_at(key, component_validator(registry), part).as_dict()
     return Spec(network.name, {**network.options, **parts})
 
 
-def _parts_taken(value: Any) -> tuple[str, ...]:
-    """List the keys of a network that name components of their own; none where the network is not known."""
+def _part_keys(value: Any) -> tuple[str, ...]:
+    """List the keys of a network that name components; none if the network is not known."""
     name = value.get("name") if isinstance(value, Mapping) else value
     try:
         return tuple(MODELS.entry(str(name)).tags.get("parts", ()))
@@ -145,11 +147,13 @@ def _parts_taken(value: Any) -> tuple[str, ...]:
 
 
 class Variant(Closed):
-    """One row of the ablation: a network, the loss it is trained with, and what it trains differently."""
+    """One row of the ablation: a network, its loss, and its changes to the experiment's training."""
 
-    model: Annotated[Spec, PlainValidator(_network)] = Field(
-        description="a network; its keys `head`, `activation`, `unit` and `folding` name its parts, where it takes them"
+    model: Annotated[Spec, PlainValidator(_validate_network)] = Field(
+        description="a network; its keys `head`, `activation`, `unit` and `folding` name its parts, if it has them"
     )
-    loss: field(LOSSES) = Field("cross_entropy", validate_default=True, description="the training loss")  # type: ignore[valid-type]
+    loss: component_type(LOSSES) = Field(  # type: ignore[valid-type]
+        "cross_entropy", validate_default=True, description="the training loss"
+    )
     training: TrainingChanges = Field(TrainingChanges(), description="keys of `training` that differ for this variant")
-    title: Title | None = Field(None, description="what it is called in print; without it, by its name")
+    title: Title | None = Field(None, description="name in tables and figures; default: the key")

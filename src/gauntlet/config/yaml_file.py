@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,13 +27,11 @@ from ruamel.yaml.events import (
     SequenceStartEvent,
 )
 
+from gauntlet.config.components import KeyPath
 from gauntlet.core.errors import InputError
 
 Position = tuple[int, int]
 """Line and column, counted from 1."""
-
-Place = Sequence[str]
-"""Keys and list indices that lead from the top of a file to a value."""
 
 Tree = Mapping[str, tuple[Position, "Tree"]]
 """Keys of a mapping, or indices of a list, to their position and what is below them."""
@@ -60,22 +58,22 @@ class YamlFile:
     start: Position
     tree: Tree
 
-    def where(self, place: Place) -> str:
+    def where(self, key_path: KeyPath) -> str:
         """Return ``file:line:column: key.path`` of a key; of the mapping or list above it where it is not written."""
-        position, _, _ = self._find(place)
-        return _where(self.path, position, place)
+        position, _, _ = self._find(key_path)
+        return _where(self.path, position, key_path)
 
-    def keys(self, place: Place) -> Collection[str]:
-        """Return the keys of the mapping, or the indices of the list, at a place; none where it is neither."""
-        _, tree, missing = self._find(place)
+    def keys(self, key_path: KeyPath) -> Collection[str]:
+        """Return the keys of the mapping, or the indices of the list, at a key path; none where it is neither."""
+        _, tree, missing = self._find(key_path)
         return () if missing else tree
 
-    def _find(self, place: Place) -> tuple[Position, Tree, Place]:
-        """Follow a place as far as it is written; the third value is what is not."""
+    def _find(self, key_path: KeyPath) -> tuple[Position, Tree, KeyPath]:
+        """Follow a key path as far as it is written; also return the rest of it."""
         position, tree = self.start, self.tree
-        for depth, part in enumerate(place):
+        for depth, part in enumerate(map(str, key_path)):
             if part not in tree:
-                return position, tree, place[depth:]
+                return position, tree, key_path[depth:]
             position, tree = tree[part]
         return position, tree, ()
 
@@ -92,9 +90,9 @@ def read_yaml(path: Path) -> YamlFile:
     return YamlFile(path, node.value, position, node.tree)
 
 
-def _where(path: Path, position: Position, place: Place = ()) -> str:
+def _where(path: Path, position: Position, key_path: KeyPath = ()) -> str:
     line, column = position
-    return f"{path}:{line}:{column}" + (f": {'.'.join(place)}" if place else "")
+    return f"{path}:{line}:{column}" + (f": {'.'.join(map(str, key_path))}" if key_path else "")
 
 
 def _text(path: Path) -> str:
@@ -167,38 +165,38 @@ class _Parser:
             reason = str(error).partition("\n")[0]
             raise self._error(f"is no plain YAML after this: {reason}", position) from error
 
-    def _node(self, event: Any, place: Place) -> _Node:
+    def _node(self, event: Any, key_path: KeyPath) -> _Node:
         if isinstance(event, AliasEvent):
             if event.anchor not in self._anchors:
                 problem = f"no anchor &{event.anchor} ends before this alias"
-                raise self._error(problem, _start(event), place)
+                raise self._error(problem, _start(event), key_path)
             return self._anchors[event.anchor]
         if event.tag is not None:
-            raise self._error("tags are not allowed; quote a value that is text", _start(event), place)
-        if len(place) > _MAX_DEPTH:
-            raise self._error(f"is nested more than {_MAX_DEPTH} levels deep", _start(event), place[:3])
+            raise self._error("tags are not allowed; quote a value that is text", _start(event), key_path)
+        if len(key_path) > _MAX_DEPTH:
+            raise self._error(f"is nested more than {_MAX_DEPTH} levels deep", _start(event), key_path[:3])
         if isinstance(event, ScalarEvent):
-            node = _Node(self._scalar(event, place), {}, 1)
+            node = _Node(self._scalar(event, key_path), {}, 1)
         elif isinstance(event, SequenceStartEvent):
-            node = self._sequence(place)
+            node = self._sequence(key_path)
         else:
-            node = self._mapping(place)
+            node = self._mapping(key_path)
         if node.size > _MAX_NODES:
-            raise self._error(f"its aliases expand to more than {_MAX_NODES} values", _start(event), place)
+            raise self._error(f"its aliases expand to more than {_MAX_NODES} values", _start(event), key_path)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         return node
 
-    def _sequence(self, place: Place) -> _Node:
+    def _sequence(self, key_path: KeyPath) -> _Node:
         items: list[_Node] = []
         tree: dict[str, tuple[Position, Tree]] = {}
         while not isinstance(event := next(self._events), SequenceEndEvent):
             index = str(len(items))
-            items.append(self._node(event, (*place, index)))
+            items.append(self._node(event, (*key_path, index)))
             tree[index] = _start(event), items[-1].tree
         return _Node([item.value for item in items], tree, 1 + sum(item.size for item in items))
 
-    def _mapping(self, place: Place) -> _Node:
+    def _mapping(self, key_path: KeyPath) -> _Node:
         own: dict[Any, Any] = {}
         tree: dict[str, tuple[Position, Tree]] = {}
         merged: _Node | None = None
@@ -207,40 +205,40 @@ class _Parser:
             position = _start(event)
             if _is_merge(event):
                 if merged is not None:
-                    raise self._error("the key '<<' is given twice; merge a list: <<: [*a, *b]", position, place)
-                merged = self._merged(place)
+                    raise self._error("the key '<<' is given twice; merge a list: <<: [*a, *b]", position, key_path)
+                merged = self._merged(key_path)
                 size += merged.size
                 continue
-            key = self._key(event, own, place)
+            key = self._key(event, own, key_path)
             own[key] = None
-            value = self._node(next(self._events), (*place, str(key)))
+            value = self._node(next(self._events), (*key_path, str(key)))
             own[key], tree[str(key)] = value.value, (position, value.tree)
             size += value.size
         if merged is None:
             return _Node(own, tree, size)
         return _Node({**merged.value, **own}, {**merged.tree, **tree}, size)
 
-    def _key(self, event: NodeEvent, siblings: Mapping[Any, Any], place: Place) -> str | int:
-        node = self._node(event, place)
+    def _key(self, event: NodeEvent, siblings: Mapping[Any, Any], key_path: KeyPath) -> str | int:
+        node = self._node(event, key_path)
         key = node.value
         if isinstance(key, bool) or not isinstance(key, str | int) or not str(key).isprintable():
-            raise self._error("a key is a name or an integer, in one line; quote other text", _start(event), place)
+            raise self._error("a key is a name or an integer, in one line; quote other text", _start(event), key_path)
         if key in siblings:
-            raise self._error(f"the key {key!r} is given twice", _start(event), place)
+            raise self._error(f"the key {key!r} is given twice", _start(event), key_path)
         if siblings and type(next(iter(siblings))) is not type(key):
             problem = "the keys of a mapping are all names or all integers; quote the integers"
-            raise self._error(problem, _start(event), place)
+            raise self._error(problem, _start(event), key_path)
         return key
 
-    def _merged(self, place: Place) -> _Node:
+    def _merged(self, key_path: KeyPath) -> _Node:
         """Return what ``<<`` merges: a mapping, or a list of mappings of which earlier ones take precedence."""
         event = next(self._events)
-        node = self._node(event, (*place, "<<"))
+        node = self._node(event, (*key_path, "<<"))
         if isinstance(node.value, dict):
             return node
         if not isinstance(node.value, list) or not all(isinstance(item, dict) for item in node.value):
             problem = "'<<' merges a mapping or a list of mappings"
-            raise self._error(problem, _start(event), place)
+            raise self._error(problem, _start(event), key_path)
         content: dict[Any, Any] = {}
         tree: dict[str, tuple[Position, Tree]] = {}
         for index in reversed(range(len(node.value))):
@@ -248,20 +246,20 @@ class _Parser:
             tree |= node.tree[str(index)][1]
         return _Node(content, tree, node.size)
 
-    def _scalar(self, event: ScalarEvent, place: Place) -> Any:
+    def _scalar(self, event: ScalarEvent, key_path: KeyPath) -> Any:
         text: str = event.value
         if refused := _REFUSED.search(text):
-            raise self._error(_character(refused[0]), _start(event), place)
+            raise self._error(_character(refused[0]), _start(event), key_path)
         plain, _ = event.implicit
         if not plain:
             return text
         try:
             return _plain_scalar(text)
         except ValueError as error:
-            raise self._error(str(error), _start(event), place) from error
+            raise self._error(str(error), _start(event), key_path) from error
 
-    def _error(self, problem: str, position: Position, place: Place = ()) -> InputError:
-        return InputError(problem, where=_where(self.path, position, place))
+    def _error(self, problem: str, position: Position, key_path: KeyPath = ()) -> InputError:
+        return InputError(problem, where=_where(self.path, position, key_path))
 
 
 def _start(event: Any) -> Position:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from gauntlet.config.compatibility import misfits
+from gauntlet.config.compatibility import variant_problems
 from gauntlet.config.variants import Training, Variant
 from gauntlet.learning.data.prepare import prepare
 from gauntlet.learning.models.build import build
@@ -55,7 +55,7 @@ def test_a_variant_is_refused_at_its_key_or_trains(
     drawn = None if negatives == "none" else {"name": negatives, **SMALL_BLOCKS.get(negatives, {})}
     regularizers = [] if regularizer == "none" else [regularizer]
     settings = Training(negatives=drawn, regularizers=regularizers)
-    refused = [str(place[0]) for place, _ in misfits(variant, settings)]
+    refused = [str(place[0]) for place, _ in variant_problems(variant, settings)]
     key = expected(activation, unit, folding, head, loss, negatives)
     assert (key in refused) if key else not refused
     if key:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gauntlet.config.base import spelt
+from gauntlet.config.base import letters_only
 from gauntlet.core.errors import InputError
 from gauntlet.reporting.aggregation import WORST_CASE, ExperimentDesign
 from gauntlet.reporting.aggregation.definitions import (
@@ -64,7 +64,7 @@ def macro_name(experiment: str, variant: str, column: Column) -> str:
     parts = [experiment, variant, name or column.measure]
     if column.norm is not None:
         parts.append(("at " if column.measure == "robust" else "radius ") + f"{column.epsilon:.6g}")
-    return "".join(map(spelt, parts))
+    return "".join(map(letters_only, parts))
 
 
 def macro_query(design: ExperimentDesign, variant: str, column: Column) -> str:

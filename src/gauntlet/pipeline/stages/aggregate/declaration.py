@@ -41,7 +41,7 @@ def _inputs(_cell: Cell, scope: Scope) -> Mapping[Path, Cell]:
 
 def _slice(cell: Cell, scope: Scope, files: Files) -> Slice:
     settings = scope.settings
-    shown = settings.shown()
+    shown = settings.presentation()
     return {
         "experiment": cell.experiment,
         "order": digest_json([str(path) for path in files.gathered(cell)]),

@@ -55,7 +55,7 @@ def _files_of(table: str, scope: Scope) -> dict[Path, Cell]:
 
 
 def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
-    titles = {kind: named for kind, named in scope.settings.shown().items() if kind != "headline"}
+    titles = {kind: named for kind, named in scope.settings.presentation().items() if kind != "headline"}
     shown = {"titles": digest_json(titles)} if titles else {}
     return {"experiment": cell.experiment, "variants": list(scope.settings.variants), **shown}
 
