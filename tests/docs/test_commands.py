@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from gauntlet import load_model
+import gauntlet
 from gauntlet.cli import app
 from gauntlet.registry.source_code import locate, module_file, syntax_tree
 from tests.support import ROOT
@@ -47,7 +47,8 @@ ELSEWHERE = {
     r"snakemake$": "tests/pipeline/planning/test_snakemake.py",
     r"srun --gpus=1 .*gauntlet predict": "tests/pipeline/status/test_predictions.py",
     r"srun --nodes=2 .*": "tests/pipeline/cluster/test_resources.py",
-    r"python -m gauntlet.config.reference .*": "tests/docs/test_docs.py",
+    r"python -m gauntlet\.config\.reference .*": "tests/docs/test_docs.py",
+    r"python -m gauntlet\.config\.attack_table .*": "tests/docs/test_readme.py",
     r"make (run|test|setup|check|bench|lock)\b.*": ".ci/run",
     r"make light": "tests/reporting/test_light.py",
 }
@@ -134,16 +135,15 @@ def test_commands_of_the_package_run(folder):
 
 
 @pytest.mark.slow
-def test_the_notebook_of_the_readme_runs(folder):
-    """The README's notebook runs with a model of the results and with a user's model."""
+def test_the_readme_loads_a_model_of_the_results(folder):
+    """The README's call of `load_model` returns a network that can be evaluated."""
     for stage in ("prepare", "train"):
         assert CliRunner().invoke(app, [stage]).exit_code == 0
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    notebook = {"model": load_model(folder / "results/digits/models/variant=softmax/seed=0")}
-    notebook |= {"images": torch.rand(4, 1, 8, 8), "labels": torch.arange(4)}
-    exec(next(block for block in blocks if "gauntlet.evaluate" in block), notebook)
-    assert notebook["rows"].num_rows == 4
-    assert notebook["network"](notebook["images"]).shape == (4, 10)
+    call = re.search(r"`gauntlet\.load_model\(\"(.*?)\"\)`", (ROOT / "README.md").read_text())[1]
+    network = gauntlet.load_model(call)
+    images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
+    assert network(images).shape == (4, 10)
+    assert gauntlet.evaluate(network, images, labels, {"name": "fgsm", "norm": "linf", "epsilons": [0.1]}).num_rows == 4
 
 
 @pytest.mark.slow

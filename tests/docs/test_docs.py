@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import shlex
 from typing import get_args
 
-import duckdb
 import pytest
 import yaml
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
 from gauntlet.cli import app
-from gauntlet.config.attacks import Attack
-from gauntlet.config.certificates import Certificate
-from gauntlet.config.quick import merged
 from gauntlet.config.reference import SECTIONS, reference
 from gauntlet.config.schema import Config, Experiment
-from gauntlet.config.variants import Variant
-from gauntlet.config.yaml_file import read_yaml
-from gauntlet.registry import ADVERSARIES, CERTIFICATES
+from gauntlet.registry import ADVERSARIES
 from gauntlet.registry import registries as registry
-from gauntlet.registry.source_code import locate, module_file
 from gauntlet.robustness.diagnostics.checks import CHECKS
 from tests.support import ROOT
-from tests.support.stub_outputs import CONFIG, finish_cells, write_config
 
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
-README = (ROOT / "README.md").read_text()
 TEXTS = [pytest.param(path.read_text(), id=path.name) for path in DOCUMENTS]
 
 
@@ -53,46 +43,12 @@ def test_commands_and_their_options_exist(text):
                 assert missing == [], command
 
 
-def test_the_readme_links_every_page():
-    """The README links every page, and each page has a title."""
-    named = set(re.findall(r"\]\(docs/(\w+\.md)\)", README))
-    assert named == {path.name for path in ROOT.glob("docs/*.md")}
-    assert [path.name for path in ROOT.glob("docs/*.md") if not path.read_text().startswith("# ")] == []
-
-
 def test_every_picture_is_used():
     """Each picture is in a document, and all together are small."""
     pictures = list(ROOT.glob("docs/pictures/*"))
     shown = "".join(path.read_text() for path in DOCUMENTS)
     assert [path.name for path in pictures if path.name not in shown] == []
     assert sum(path.stat().st_size for path in pictures) < 600_000
-
-
-def test_entries_of_the_readme_are_valid(tmp_path, monkeypatch):
-    """The README's variants, attacks and certificates are valid, including user-defined classes."""
-    (tmp_path / "my_nets.py").write_text("class WideNet:\n    def __init__(self, *, width: int): ...\n")
-    own = next(block for block in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL) if "def spiral" in block)
-    (tmp_path / "my_attacks.py").write_text(own)
-    monkeypatch.syspath_prepend(tmp_path)
-    # Sources are found once a process; another test may have had modules of these names.
-    module_file.cache_clear()
-    locate.cache_clear()
-    entries: dict[str, dict] = {}
-    for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL):
-        entries |= yaml.safe_load(block)
-    default = read_yaml(ROOT / "config.yaml").content["experiments"]["digits"]
-    assert Experiment.model_validate(merged(default, entries.pop("quick"))).training.epochs == 2
-    variants = [entry for entry in entries.values() if "model" in entry]
-    certificates = [entry for entry in entries.values() if entry.get("name") in CERTIFICATES.names()]
-    attacks = [entry for entry in entries.values() if "model" not in entry and entry not in certificates]
-    variants.append(yaml.safe_load(re.search(r"`(\{model: \{name: \"my_nets:WideNet\".*?\}\})`", README)[1]))
-    assert (len(variants), len(attacks), len(certificates)) == (2, 3, 1)
-    for entry in certificates:
-        Certificate.model_validate(entry)
-    for entry in variants:
-        Variant.model_validate(entry)
-    for entry in attacks:
-        Attack.model_validate(entry)
 
 
 def test_variants_of_the_page_on_adversarial_training_are_valid():
@@ -120,26 +76,6 @@ def test_entries_of_the_pages_are_valid(block):
     attacks = {norm: {"name": "fgsm", "norm": norm, "epsilons": [0.1, 0.3, 1.0]} for norm in ("linf", "l2")}
     base = {"dataset": {"source": "sklearn_digits"}, "variants": {"any": sigmoid}, "attacks": attacks}
     Experiment.model_validate(base | settings)
-
-
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
-def test_python_of_the_readme_compiles(block):
-    """The README's Python snippets are valid syntax."""
-    ast.parse(block)
-
-
-def test_the_query_of_the_readme_runs(tmp_path, monkeypatch):
-    """The README's query names existing columns and files."""
-    from gauntlet.core.parquet import write_table
-    from gauntlet.core.schemas import EVALUATION_SCHEMA
-    from gauntlet.pipeline import paths
-
-    monkeypatch.chdir(tmp_path)
-    write_config(tmp_path, CONFIG)
-    finish_cells(tmp_path)
-    write_table(paths.evaluations("digits"), EVALUATION_SCHEMA.empty_table(), {})
-    query = re.search(r'duckdb\.sql\("""(.*?)"""\)', README, flags=re.DOTALL)[1]
-    assert duckdb.sql(query).columns == ["variant", "attack", "robust_accuracy"]
 
 
 def test_every_check_is_documented_with_its_thresholds():
