@@ -197,7 +197,7 @@ def test_a_damaged_record_is_named_in_one_line(tmp_path, content):
     path.write_text(content)
     with pytest.raises(InputError) as caught:
         read_json(path, Pair, kind="pair", missing="make it", remedy="make it again")
-    assert str(caught.value) == f"{path}: is no pair; make it again"
+    assert str(caught.value) == f"{path}: is not a pair; make it again"
 
 
 def test_a_record_is_read_and_a_missing_one_is_named(tmp_path):

@@ -147,14 +147,14 @@ def read_json(path: Path, model: type[Model], *, kind: str, missing: str, remedy
     """Read a JSON file as a pydantic model.
 
     Raises InputError that names the file, with the remedy `missing` if it does not exist, and with `remedy` if it
-    is no `kind`.
+    is not a `kind`.
     """
     try:
         return model.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise InputError("the file is missing", where=str(path), remedy=missing) from error
     except (OSError, ValueError) as error:
-        raise InputError(f"is no {kind}", where=str(path), remedy=remedy) from error
+        raise InputError(f"is not a {kind}", where=str(path), remedy=remedy) from error
 
 
 def _umask() -> int:

@@ -57,10 +57,10 @@ def test_a_longer_code_than_needed_has_the_first_rows_of_its_matrix() -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "message"), [(12, "12 is no power of two"), (1, "no power of two"), (8, "too few words for 10")]
+    ("length", "message"), [(12, "12 is not a power of two"), (1, "not a power of two"), (8, "too few words for 10")]
 )
 def test_a_length_that_is_no_code_is_refused(length: int, message: str) -> None:
-    """A length that is no power of two, or too short for the classes, is refused."""
+    """A length that is not a power of two, or too short for the classes, is refused."""
     with pytest.raises(InputError, match=message):
         hadamard_code(10, length)
 
@@ -146,7 +146,7 @@ def test_heads_share_bits_and_hidden_units_as_in_the_source(name: str, bits: lis
     [
         ({"heads": 3}, "3 heads cannot share 1[56] code bits"),
         ({"heads": 8, "hidden": 12}, "8 heads cannot share"),
-        ({"length": 12}, "no power of two"),
+        ({"length": 12}, "not a power of two"),
         ({"length": 8}, "too few words"),
         ({"max_probability": 0.1}, "not above chance among 10 classes"),
     ],

@@ -132,8 +132,8 @@ class TestImportPath:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("tests.support.user_networks:NoModule", "no network class"),
-            ("tests.support.user_networks:function", "no network class"),
+            ("tests.support.user_networks:NoModule", "not a network class"),
+            ("tests.support.user_networks:function", "not a network class"),
             ("tests.support.user_networks:Failing", "cannot be constructed: RuntimeError: no such thing$"),
             ("tests.support.user_networks:WrongShape", r"returns \(2,\) for two images, expected \(2, 10\)"),
             ("tests.support.user_networks:NotFinite", "not finite"),

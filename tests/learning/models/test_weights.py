@@ -129,8 +129,8 @@ def test_missing_and_unexpected_tensors_are_named(folder: Path) -> None:
         ({"architecture": {"name": "mnist_cnn", "unit": {"name": "os:system"}}}, "os:system"),
         ({"architecture": {"name": "os:system"}}, "os:system"),
         ({"architecture": {"name": "subprocess:Popen", "args": "true"}}, "subprocess:Popen"),
-        ({"architecture": "cnn"}, "no manifest"),
-        ({"image_shape": [8, 8]}, "no manifest"),
+        ({"architecture": "cnn"}, "not a manifest"),
+        ({"image_shape": [8, 8]}, "not a manifest"),
         ({"format": 99}, "another version"),
     ],
 )

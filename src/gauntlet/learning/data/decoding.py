@@ -31,7 +31,7 @@ def decode(encoded: bytes | Path, *, where: str, size: int | None = None) -> Arr
     except FileNotFoundError as error:
         raise InputError("the file is missing", where=where) from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError("is damaged or no image", where=where, remedy="replace or remove it") from error
+        raise InputError("is damaged or not an image", where=where, remedy="replace or remove it") from error
 
 
 def to_array(image: Image.Image, *, where: str, size: int | None = None) -> Array:

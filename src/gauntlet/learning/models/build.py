@@ -48,7 +48,7 @@ def _construct(description: NetworkDescription) -> Network:
     factory = MODELS.load(name)
     if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):
         remedy = "name a class derived from torch.nn.Module"
-        raise InputError(f"{name} is no network class", where="model.name", remedy=remedy)
+        raise InputError(f"{name} is not a network class", where="model.name", remedy=remedy)
     supplied: dict[str, Any] = {
         "image_shape": description.image_shape,
         "num_classes": description.num_classes,

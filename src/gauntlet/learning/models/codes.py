@@ -20,13 +20,13 @@ from gauntlet.learning.models.network import Head, Surrogate
 def code_length(num_classes: int, length: int | None = None) -> int:
     """Return `length`, by default the smallest power of two that is at least the number of classes.
 
-    Raises InputError for a length that is no power of two, or smaller than the number of classes.
+    Raises InputError for a length that is not a power of two, or smaller than the number of classes.
     """
     smallest = 1 << max(1, (num_classes - 1).bit_length())
     if length is None:
         return smallest
     if length < 2 or length & (length - 1):
-        problem = f"a code length of {length} is no power of two"
+        problem = f"a code length of {length} is not a power of two"
         raise InputError(problem, where="head.length", remedy=f"choose {smallest} or a larger power of two")
     if length < smallest:
         problem = f"a code of length {length} has too few words for {num_classes} classes"

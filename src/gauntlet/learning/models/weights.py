@@ -106,7 +106,7 @@ def load_model_manifest(folder: Path) -> tuple[NetworkDescription, str]:
     except InputError as error:
         raise InputError(error.problem, where=str(path), remedy=error.remedy) from error
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError("is no manifest of a stored network", where=str(path), remedy=_REMEDY) from error
+        raise InputError("is not a manifest of a stored network", where=str(path), remedy=_REMEDY) from error
     description = NetworkDescription(
         architecture,
         manifest.image_shape,

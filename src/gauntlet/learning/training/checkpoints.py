@@ -67,7 +67,7 @@ class Checkpoints:
     def _read(self) -> TrainingState:
         magic, recipe, digest, payload = [*self.path.read_bytes().split(b"\n", 3), b"", b"", b""][:4]
         if magic != _MAGIC or digest.decode() != _digest(payload):
-            raise InputError("it is damaged or no checkpoint")
+            raise InputError("it is damaged or not a checkpoint")
         if recipe.decode() != self.recipe:
             raise InputError("it belongs to another training")
         return _from_plain(torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True))

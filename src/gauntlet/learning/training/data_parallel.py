@@ -31,7 +31,7 @@ class DataParallelGroup:
     """The processes of torch's default process group, from the view of process `rank` of `world_size`.
 
     The forward passes of an attached network, `average_gradients`, `any`, `broadcast` and `check_weights` are
-    collective operations: all processes make them, in the same order. They raise GauntletError if a process has ended.
+    collective operations: all processes run them, in the same order. They raise GauntletError if a process has ended.
     """
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ class DataParallelGroup:
 
 
 class _GatherOutputs(torch.autograd.Function):
-    """Concatenation of all processes' rows; the gradient is that of the own rows, times the number of processes.
+    """Concatenation of all processes' rows; its gradient is that of this process's rows, times the number of processes.
 
     With this factor the mean over the processes is correct both for gradients of a process's own rows and for
     gradients that all processes compute alike, such as those of penalties on the weights.
@@ -128,7 +128,7 @@ class _GatherOutputs(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """Return the gradient of the own rows."""
+        """Return the gradient of this process's rows."""
         (gradient,) = gradients
         own = gradient.new_zeros(ctx.shape)
         own[: ctx.rows.stop - ctx.rows.start] = gradient[ctx.rows] * ctx.factor

@@ -44,9 +44,9 @@ class EpochRecord:
     validation split, `train_kr` that of the training batches, null unless the loss has one. `train_loss` includes
     negatives but no penalty; `penalty` is the mean over the steps of the regularizers' sum, null before they start.
     `sampled_accuracy` is the accuracy that recovery measures on training images after the epoch, null if recovery is
-    off. Training returned to an earlier epoch after one that `collapsed`; its non-finite loss is null, and so is what
-    would have been measured afterwards. `ramps_frozen` is true if recovery froze the ramps. `seconds` covers training
-    and validation, `steps_per_second` training alone. `epoch` counts from 1, collapsed epochs included.
+    off. After an epoch that `collapsed` training returned to an earlier one; a non-finite loss is null, and so are the
+    metrics that would have been measured after it. `ramps_frozen` is true if recovery froze the ramps. `seconds` covers
+    training and validation, `steps_per_second` only training. `epoch` counts from 1, collapsed epochs included.
     """
 
     epoch: int

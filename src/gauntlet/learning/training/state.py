@@ -50,8 +50,8 @@ class Tally:
 class RecoveryState:
     """State that training returns to after a collapse, and the number of collapses so far.
 
-    `weights` and `optimizer` are those after the last good epoch `epoch` (from 1; 0: the initial ones), `accuracy` was
-    measured then. Ramps are frozen through epoch `frozen_until`.
+    `weights`, `optimizer` and `accuracy` are those after the last good epoch `epoch` (from 1; 0: before training).
+    Ramps are frozen through epoch `frozen_until`.
     """
 
     weights: Weights

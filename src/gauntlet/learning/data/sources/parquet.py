@@ -66,7 +66,7 @@ def _table(paths: list[Path]) -> pa.Table:
             tables.append(pq.read_table(path))
         except (pa.ArrowException, OSError) as error:
             remedy = "download it again"
-            raise InputError("is damaged or no parquet file", where=str(path), remedy=remedy) from error
+            raise InputError("is damaged or not a parquet file", where=str(path), remedy=remedy) from error
     try:
         return pa.concat_tables(tables)
     except pa.ArrowException as error:

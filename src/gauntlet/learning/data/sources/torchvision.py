@@ -156,7 +156,7 @@ def _read(data: Any, name: str, size: int | None) -> Split:
         try:
             labels.append(int(label))
         except (TypeError, ValueError) as error:
-            problem = f"{name} is not for classification: its targets are no class numbers"
+            problem = f"{name} is not for classification: its targets are not class numbers"
             raise InputError(problem, where="name") from error
         names.append(f"{name}, image {position}")
         arrays.append(to_array(image, where=names[-1], size=size))

@@ -28,7 +28,7 @@ class SecondOrder(nn.Module):
         nn.init.uniform_(self.curvature, -2 / linear.weight[0].numel(), 2 / linear.weight[0].numel())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map inputs of `linear` to outputs of the same shape as its own."""
+        """Map inputs of `linear` to outputs of the shape of `linear`'s outputs."""
         linear, strength = self.linear, self.ramp()
         weight = self.curvature.abs() if self.positive else self.curvature
         if isinstance(linear, nn.Linear):
