@@ -122,7 +122,7 @@ def test_other_files_are_refused(experiment, tmp_path):
     write_table(tmp_path / "none.parquet", CERTIFICATE_SCHEMA.empty_table(), {})
     with pytest.raises(InputError, match=r"none\.parquet"):
         certified_accuracies(tmp_path / "none.parquet")
-    with pytest.raises(InputError, match="no certificates file"):
+    with pytest.raises(InputError, match="not a certificates file"):
         certified_accuracies(experiment.evaluations)
 
 
@@ -130,7 +130,7 @@ def test_the_plan_marks_certificates_of_smoothed_classifiers(experiment):
     """The mark is in the file's metadata."""
     plan = design_from_metadata(read_metadata(experiment.certificates))
     assert plan == experiment.plan
-    assert plan.of_others == ("smooth",)
+    assert plan.derived_certificates == ("smooth",)
 
 
 def test_the_table_names_the_certified_classifier(experiment):

@@ -141,7 +141,7 @@ def test_missing_cells_are_counted_on_either_side(rows):
 
 def test_counting_in_parts_changes_nothing(experiment, certified, rows, monkeypatch):
     """The number of samples counted at a time does not change a number."""
-    monkeypatch.setattr(comparisons, "_ONE_HOT", 100)
+    monkeypatch.setattr(comparisons, "_ONE_HOT_VALUES", 100)
     assert compare_variants(experiment.evaluations, experiment.certificates, certified=certified).to_pylist() == rows
 
 

@@ -304,5 +304,5 @@ def test_an_experiment_without_rows_has_an_empty_summary(tmp_path):
 def test_another_table_is_refused(tmp_path):
     """A parquet file with other columns is refused by name."""
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
-    with pytest.raises(InputError, match=r"other\.parquet.*no evaluations file"):
+    with pytest.raises(InputError, match=r"other\.parquet.*not an evaluations file"):
         summarize(tmp_path / "other.parquet")

@@ -60,7 +60,7 @@ def test_histograms_of_confidence_count_every_sample_once(experiment, bins):
     for counts, column, status in (
         (found.clean, "clean_confidence", None),
         (found.fooled, "adversarial_confidence", "adversarial"),
-        (found.withstood, "adversarial_confidence", "robust"),
+        (found.robust, "adversarial_confidence", "robust"),
     ):
         values = [np.float32(one[column]) for one in rows if status in (None, one["status"])]
         np.testing.assert_array_equal(counts, np.histogram(values, bins=bins, range=(0, 1))[0])

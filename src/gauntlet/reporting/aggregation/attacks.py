@@ -1,4 +1,4 @@
-"""What each attack achieved on each model and what that cost: success, price per broken sample, optimality."""
+"""Success, cost and optimality of each attack on each model."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ ATTACKS_SCHEMA = pa.schema(
 )
 """One row per planned variant, seed and attack; a cell that is missing has zero samples and nulls.
 
-`attacked` counts the samples that are classified correctly as they are, `broken` those of them that the attack fooled
-at any budget; `success_rate` is their quotient. `forwards` and `backwards` are sums over samples, `seconds` the wall
-time of the job that published the cell (null where shards or nobody timed it; what earlier attempts had finished is not
-in it). `*_per_broken` divide by `broken` and are null where that is zero. `optimality` is that of `optimality`.
+`attacked` counts the correctly classified samples, `broken` those of them that the attack fooled at any budget;
+`success_rate` is `broken` / `attacked`. `forwards` and `backwards` are sums over samples. `seconds` is the wall time of
+the job that wrote the cell, without that of earlier, interrupted attempts; null for cells in shards. `*_per_broken`
+divide by `broken` and are null where that is zero. `optimality` is defined by `optimality`.
 """
 
 ATTACKS_VOLATILE = ("seconds", "seconds_per_broken", "version")
-"""Columns that tell the circumstances of a making, and so decide no digest."""
+"""Run metadata: columns that the digest leaves out."""
 
 _UNITS = 2**40
-"""Distances are added as integers, in these: sums of floats depend on the order in which DuckDB's threads finish."""
+"""Integers per unit of distance: float sums would depend on the order in which DuckDB's threads finish."""
 
-# The area under a step function that falls by 1/N at each sample's distance is the mean of the distances, cut off.
-# The rows without an attack are those of all attacks together.
+# The area under a step function that falls by 1/N at each sample's distance is the mean distance, clipped at the bound.
+# Rows without an attack are those of all attacks together.
 _AREAS = f"""
     WITH sized AS (
         SELECT seed, attack, index, correct, norm,
@@ -80,26 +80,26 @@ _COUNTS = """
 """
 
 Key = tuple[str, int, str]
-"""A cell: variant, seed, attack."""
+"""Variant, seed and attack of a cell."""
 
 
 @dataclass(frozen=True)
 class AttackRun:
-    """What is known of how a cell was made: wall time in seconds, the library that holds the attack, its version."""
+    """Wall time in seconds of a cell's run, and library and library version of the attack; None where unknown."""
 
     seconds: float | None = None
     library: str | None = None
     version: str | None = None
 
 
-def measure_attacks(path: Path, makings: Mapping[Key, AttackRun] | None = None) -> pa.Table:
-    """Tell success, cost and optimality of every planned attack on every model: rows of ATTACKS_SCHEMA, as planned.
+def measure_attacks(path: Path, runs: Mapping[Key, AttackRun] | None = None) -> pa.Table:
+    """Measure success, cost and optimality of every planned attack on every model: rows of ATTACKS_SCHEMA, as planned.
 
-    `path` is a combined evaluations file; `makings` says how its cells were made, as far as it is known.
+    `path` is a combined evaluations file; `runs` holds what is known of the cells' runs.
 
-    Raises InputError when the file is missing, damaged or no evaluations file.
+    Raises InputError when the file is missing, damaged or not an evaluations file.
     """
-    known = makings or {}
+    runs = runs or {}
     rows: list[dict[str, Any]] = []
     with open_evaluations(path) as evaluations:
         design = evaluations.design
@@ -107,55 +107,56 @@ def measure_attacks(path: Path, makings: Mapping[Key, AttackRun] | None = None) 
             counts = {
                 (row["seed"], row["attack"]): row for row in evaluations.query(_COUNTS, variant=variant).to_pylist()
             }
-            optimal = optimality(evaluations, variant)
+            optimalities = optimality(evaluations, variant)
             for seed in design.seeds:
                 for attack in design.attacks:
                     if variant in attack.without:
                         continue
-                    row = _row(attack, counts.get((seed, attack.name)), known.get((variant, seed, attack.name)))
+                    row = _row(attack, counts.get((seed, attack.name)), runs.get((variant, seed, attack.name)))
                     ids = {"experiment": design.experiment, "variant": variant, "seed": seed}
-                    rows.append(ids | row | {"optimality": optimal.get((seed, attack.name))})
+                    rows.append(ids | row | {"optimality": optimalities.get((seed, attack.name))})
     return pa.Table.from_pylist(rows, schema=ATTACKS_SCHEMA)
 
 
 def optimality(evaluations: Evaluations, variant: str) -> dict[tuple[int, str], float]:
-    """Say how near each attack on a variant's models comes to the best known one: (seed, attack) to at most 1.
+    """Compute the optimality of each attack on a variant's models, at most 1, by (seed, attack).
 
-    With d the distance, in the attack's norm, at which it fooled a sample (0 if the sample is misclassified as it is,
-    infinity if it was not fooled), d* the smallest that any attack on the model found, and A the area under the share
-    of samples with d > ε for ε from 0 to a bound, an attack has 1 - (A - A*) / (clean accuracy · bound - A*): 1 if it
-    is as good as all attacks together, 0 if it found nothing.
+    Let d be the distance, in the attack's norm, at which an attack fooled a sample (0 if the sample is misclassified,
+    infinity if it was not fooled), d* the smallest d of all attacks on the model, and A and A* the areas under the
+    shares of samples with d > ε and d* > ε, for ε from 0 to a bound. The optimality is
+    1 - (A - A*) / (clean accuracy · bound - A*): 1 for an attack as good as all attacks together, 0 for one that fools
+    nothing.
 
-    d is the distance that was measured, also for bounded attacks: the example at hand is a witness, nearer than the ε
-    of the grid. Every attack's examples count for d*, whatever norm it was meant for, since they have a size in every
-    norm. The bound is the largest distance at which the attacks of this norm together fooled a sample: an attack is
-    charged for what others of its norm reach beyond its own grid, not for what attacks of other norms do.
+    d is the measured distance, also for bounded attacks, whose examples may be nearer than the ε of the grid. Examples
+    of attacks in all norms count for d*, since each has a size in every norm. The bound is the largest distance at
+    which the attacks of this norm together fooled a sample, so an attack is compared beyond its own grid with other
+    attacks of its norm, but not with attacks of other norms.
 
-    Left out are models that no attack of the norm fooled, and those where all fooled samples are equally far: nothing
-    tells attacks apart there. A sample that went wrong was not fooled.
+    Left out are models that no attack of the norm fooled, and those whose fooled samples are all equally distant, where
+    attacks cannot be compared. A sample with an error was not fooled.
 
     Source: Cinà et al. 2024, arXiv:2404.19460; integrated exactly.
     """
-    found: dict[tuple[int, str], float] = {}
+    optimalities: dict[tuple[int, str], float] = {}
     for norm in evaluations.design.norms:
         rows = evaluations.query(_AREAS, variant=variant, norm=norm, units=float(_UNITS)).to_pylist()
-        best = {row["seed"]: row for row in rows if row["attack"] is None}
+        ensemble = {row["seed"]: row for row in rows if row["attack"] is None}
         for row in rows:
-            least, most = (int(best[row["seed"]][end]) for end in ("area", "most"))
+            least, most = (int(ensemble[row["seed"]][end]) for end in ("area", "most"))
             if row["attack"] is not None and most > least:
-                found[row["seed"], row["attack"]] = 1 - (int(row["area"]) - least) / (most - least)
-    return found
+                optimalities[row["seed"], row["attack"]] = 1 - (int(row["area"]) - least) / (most - least)
+    return optimalities
 
 
-def _row(attack: AttackDesign, counts: Mapping[str, Any] | None, making: AttackRun | None) -> dict[str, Any]:
-    made = making or AttackRun()
-    told = {"attack": attack.name, "norm": attack.norm, "library": made.library, "version": made.version}
+def _row(attack: AttackDesign, counts: Mapping[str, Any] | None, run: AttackRun | None) -> dict[str, Any]:
+    run = run or AttackRun()
+    ids = {"attack": attack.name, "norm": attack.norm, "library": run.library, "version": run.version}
     if counts is None:
-        return told | {"samples": 0, "attacked": 0, "broken": 0}
+        return ids | {"samples": 0, "attacked": 0, "broken": 0}
     broken = counts["broken"]
-    costs = {"forwards": counts["forwards"], "backwards": counts["backwards"], "seconds": made.seconds}
+    costs = {"forwards": counts["forwards"], "backwards": counts["backwards"], "seconds": run.seconds}
     return {
-        **told,
+        **ids,
         **{name: counts[name] for name in ("samples", "attacked", "broken")},
         "success_rate": broken / counts["attacked"] if counts["attacked"] else None,
         **costs,

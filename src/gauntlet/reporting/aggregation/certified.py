@@ -1,4 +1,4 @@
-"""Certified accuracies with intervals: the share of samples that provably keep their right class within a radius."""
+"""Certified accuracies with intervals: shares of samples whose correct class is certified within a radius."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ CERTIFIED_SCHEMA = pa.schema(
 )
 """One row per variant, certificate and radius.
 
-`certified_accuracy` is the mean over seeds of the share of all samples whose right class is certified with at least
-`radius`, in `norm`, in pixel units; at radius 0: that are certified at all. It is the accuracy of what `certifies`
-names: the model, or a classifier made from it ("smoothed"). `wilson_*` bound it over samples (pooled over seeds), `t_*`
-over seeds (null with fewer than two, and free to reach beyond 0 and 1), both at 95 %. `abstained` is the mean share of
-samples with that status, `median_radius` the median over the certified ones. `lipschitz_claimed` is the L2
-constant that the certificate rests on and `lipschitz_measured` the largest that test images show, each the largest over
-seeds; null for a certificate that rests on none.
-`seeds` and `samples` (pooled over seeds) count what went in, `missing` the cells that did not; shares are null where
-nothing did. The radii of a norm are multiples of one step, up to the largest radius of any of its certificates.
+`certified_accuracy` is the mean over seeds of the share of all samples whose correct class is certified with at least
+`radius`, in `norm` and pixel units; radius 0 counts all certified samples. `certifies` names the classifier: the model,
+or one made from it ("smoothed"). `wilson_*` bound the accuracy over samples (pooled over seeds), `t_*` over seeds (null
+with fewer than two, possibly beyond 0 and 1), both at 95 %. `abstained` is the mean share of samples with that status,
+`median_radius` the median over certified samples. `lipschitz_claimed` is the L2 constant assumed by the certificate,
+`lipschitz_measured` the largest one found between test images, each the largest over seeds; null for certificates
+without one. `seeds` and `samples` (pooled over seeds) count the cells that are present, `missing` those that are not;
+shares are null where all are missing. The radii of a norm are multiples of one step, up to the largest radius of any of
+its certificates.
 """
 
 _MOST_STEPS = 10
@@ -74,28 +74,30 @@ def certified_accuracies(
     constants: Mapping[tuple[str, str], tuple[float, float]] | None = None,
     radii: Mapping[str, Sequence[float]] | None = None,
 ) -> pa.Table:
-    """Summarise a combined certificates file into rows of CERTIFIED_SCHEMA, in the order of its plan.
+    """Summarize a combined certificates file: rows of CERTIFIED_SCHEMA, in the order of its design.
 
-    `constants` gives the claimed and measured Lipschitz constants of (variant, certificate), where there are any,
-    `radii` what is stated in a norm beside the radii of `radius_grid`.
+    `constants` maps (variant, certificate) to claimed and measured Lipschitz constants; `radii` maps norms to radii in
+    addition to those of `radius_grid`.
 
-    Raises InputError when the file is missing, damaged or no certificates file.
+    Raises InputError when the file is missing, damaged or not a certificates file.
     """
     design = design_from_metadata(read_metadata(path))
     if design is None:
-        raise InputError("the file does not say what was planned", where=str(path), remedy="aggregate again")
+        raise InputError(
+            "there is no design of an experiment in the file's metadata", where=str(path), remedy="aggregate again"
+        )
     with open_connection() as connection:
         try:
             connection.read_parquet(str(path), hive_partitioning=False).create_view("rows")
             largest = dict(connection.sql(_LARGEST).fetchall())
-            more = radii or {}
-            grids = {norm: sorted({*radius_grid(value), *more.get(norm, ())}) for norm, value in largest.items()}
+            additional = radii or {}
+            grids = {norm: sorted({*radius_grid(value), *additional.get(norm, ())}) for norm, value in largest.items()}
             parameters = {"norms": list(grids), "grids": list(grids.values())}
             counts = connection.sql(_COUNTS, params=parameters).to_arrow_table().to_pylist()
             medians = connection.sql(_MEDIANS).fetchall()
         except duckdb.Error as error:
             reason = str(error).partition("\n")[0]
-            raise InputError(f"this is no certificates file ({reason})", where=str(path)) from error
+            raise InputError(f"this is not a certificates file ({reason})", where=str(path)) from error
     median_of = {(variant, certificate): median for variant, certificate, median in medians}
     of_cell: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in counts:
@@ -112,14 +114,14 @@ def certified_accuracies(
 
 
 def radius_grid(largest: float) -> list[float]:
-    """Give the radii at which certified accuracy is stated: 0, and multiples of 1, 2.5 or 5 times a power of ten.
+    """Return the radii at which certified accuracy is stated: 0, and multiples of 1, 2.5 or 5 times a power of ten.
 
-    At most ten beyond 0, the last one at most `largest`: 0, 0.25, 0.5, … where radii reach up to 2.5.
+    At most ten beyond 0, none larger than `largest`: 0, 0.25, 0.5, … for radii up to 2.5.
     """
     if not largest > 0:
         return [0.0]
     power = math.floor(math.log10(largest)) - 1
-    steps = (float(f"{factor}e{power + more}") for more in range(3) for factor in (1, 2.5, 5))
+    steps = (float(f"{factor}e{power + offset}") for offset in range(3) for factor in (1, 2.5, 5))
     step = next(step for step in steps if largest / step < _MOST_STEPS + 1)
     return [float(f"{number * step:.12g}") for number in range(math.floor(largest / step) + 1)]
 

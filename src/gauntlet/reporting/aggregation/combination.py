@@ -1,4 +1,4 @@
-"""Every sample of every cell in one parquet file, streamed: at most one cell and one row group are in memory."""
+"""One parquet file with all samples of all cells, streamed: at most one cell and one row group are in memory."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ def combine(
     metadata: Mapping[str, str] | None = None,
     allow_missing: bool = False,
 ) -> list[C]:
-    """Write the rows of all cells into one file: cells as `files` orders them, samples by index. Returns missing cells.
+    """Write the rows of all cells into one file and return the missing cells.
 
-    The cells are all evaluations or all certificates of one experiment. Each file's digest is verified, and that it
-    holds the cell it is named for. The result carries the plan, `metadata`, and a digest over its row groups.
+    Cells are in the order of `files`, samples in the order of their index. The cells are all evaluations or all
+    certificates of one experiment. Each file's digest is verified, and that its rows belong to its cell. The metadata
+    of the result are the design, `metadata`, and a digest over its row groups.
 
     Raises GauntletError that names the missing cells unless `allow_missing`, InputError for a file that holds another
     cell, a sample twice, impossible values, or other samples than the cells before it.
@@ -48,18 +49,18 @@ def combine(
         raise GauntletError(
             f"{len(missing)} of {len(files)} cells are missing: {_listed(missing)}",
             where=design.experiment,
-            remedy="make them, or set `allow_missing: true`",
+            remedy="run `snakemake`, or set `allow_missing: true`",
         )
     keys = {cell.stage.key for cell in files}
     schema = CERTIFICATE_SCHEMA if keys == {"certificate"} else EVALUATION_SCHEMA
     if len(keys) > 1 or {cell.experiment for cell in files} - {design.experiment}:
         raise GauntletError("cells of several kinds or experiments cannot be combined", where=str(out))
-    noted = schema.with_metadata({**(metadata or {}), **design.metadata()})
+    described = schema.with_metadata({**(metadata or {}), **design.metadata()})
     present = {cell: path for cell, path in files.items() if path.is_file()}
-    with atomic_path(out) as temporary, pq.ParquetWriter(temporary, noted, compression="zstd") as writer:
+    with atomic_path(out) as temporary, pq.ParquetWriter(temporary, described, compression="zstd") as writer:
         digest = hashlib.sha256()
         for group in _row_groups(_checked_cells(present, schema), schema):
-            writer.write_table(group.cast(noted), row_group_size=ROW_GROUP_ROWS)
+            writer.write_table(group.cast(described), row_group_size=ROW_GROUP_ROWS)
             digest.update(table_digest(group).encode())
         writer.add_key_value_metadata({STREAM_DIGEST_KEY: digest_mark(digest.hexdigest())})
     return missing
@@ -85,7 +86,7 @@ def verify_combined(path: Path) -> None:
 
 
 def _checked_cells(files: Mapping[C, Path], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Read the cells one after the other, each verified on its own and against the samples of the first."""
+    """Yield the rows of each cell, verified against its digest and against the samples of the first cell."""
     reference: tuple[str, Path] | None = None
     for cell, path in files.items():
         table = read_table(path)
@@ -102,15 +103,15 @@ def _checked_cells(files: Mapping[C, Path], schema: pa.Schema) -> Iterator[pa.Ta
 
 
 def _row_groups(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Regroup rows into full row groups, so that many small cells do not make many small groups."""
-    waiting = schema.empty_table()
+    """Yield full row groups, so that many small cells do not make many small groups."""
+    pending = schema.empty_table()
     for table in tables:
-        waiting = pa.concat_tables([waiting, table])
-        while len(waiting) >= ROW_GROUP_ROWS:
-            yield waiting.slice(0, ROW_GROUP_ROWS).combine_chunks()
-            waiting = waiting.slice(ROW_GROUP_ROWS)
-    if len(waiting):
-        yield waiting.combine_chunks()
+        pending = pa.concat_tables([pending, table])
+        while len(pending) >= ROW_GROUP_ROWS:
+            yield pending.slice(0, ROW_GROUP_ROWS).combine_chunks()
+            pending = pending.slice(ROW_GROUP_ROWS)
+    if len(pending):
+        yield pending.combine_chunks()
 
 
 def _check_cell(table: pa.Table, schema: pa.Schema, cell: CellIds, path: Path) -> None:
@@ -119,28 +120,28 @@ def _check_cell(table: pa.Table, schema: pa.Schema, cell: CellIds, path: Path) -
         raise InputError("the columns are not those of this version", where=where, remedy=remedy)
     if not len(table):
         raise InputError("there are no rows", where=where, remedy=remedy)
-    probe = "certificate" if schema is CERTIFICATE_SCHEMA else "attack"
-    wanted = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, probe: cell.name}
-    for column, value in wanted.items():
-        found = table[column].unique().to_pylist()
-        if found != [value]:
-            shown = ", ".join(map(str, found[:3]))
-            raise InputError(f"{column} is {shown}, not {value}: this is another cell", where=where, remedy=remedy)
+    name_column = "certificate" if schema is CERTIFICATE_SCHEMA else "attack"
+    ids = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, name_column: cell.name}
+    for column, value in ids.items():
+        values = table[column].unique().to_pylist()
+        if values != [value]:
+            names = ", ".join(map(str, values[:3]))
+            raise InputError(f"{column} is {names}, not {value}: this is another cell", where=where, remedy=remedy)
     if len(table["norm"].unique()) != 1:
         raise InputError("the rows disagree on the norm", where=where, remedy=remedy)
     if pc.count_distinct(table["index"], mode="all").as_py() != len(table):
-        raise InputError("a sample is there twice", where=where, remedy=remedy)
-    unknown = sorted({str(value) for value in table["status"].unique().to_pylist()} - set(_STATUSES[probe]))
+        raise InputError("a sample appears twice", where=where, remedy=remedy)
+    unknown = sorted({str(value) for value in table["status"].unique().to_pylist()} - set(_STATUSES[name_column]))
     if unknown:
         raise InputError(f"unknown status '{unknown[0]}'", where=where, remedy=remedy)
-    if probe == "attack":
+    if name_column == "attack":
         _check_budgets(table, where, remedy)
     elif not _holds(pc.and_(pc.is_finite(table["radius"]), pc.greater_equal(table["radius"], 0.0))):
         raise InputError("a radius is negative, infinite or not a number", where=where, remedy=remedy)
 
 
 def _check_budgets(table: pa.Table, where: str, remedy: str) -> None:
-    """Refuse budgets that contradict the status: NaN compares as greater than every ε and would count as robust."""
+    """Raise for budgets that contradict the status: NaN compares as greater than every ε and would count as robust."""
     epsilon, status = table["epsilon"], table["status"]
     finite = pc.and_(pc.is_finite(epsilon), pc.greater_equal(epsilon, 0.0))
     fooled = pc.and_(pc.is_valid(epsilon), finite)
@@ -156,10 +157,10 @@ def _check_budgets(table: pa.Table, where: str, remedy: str) -> None:
 
 
 def _holds(condition: pa.ChunkedArray) -> bool:
-    """Tell whether a condition is true in every row; null is not true."""
+    """Return whether a condition is true in every row; null is not true."""
     return bool(pc.all(pc.fill_null(condition, False)).as_py())
 
 
 def _listed(cells: list[C], most: int = 8) -> str:
-    shown = "; ".join(str(cell) for cell in cells[:most])
-    return shown if len(cells) <= most else f"{shown}; and {len(cells) - most} more"
+    names = "; ".join(str(cell) for cell in cells[:most])
+    return names if len(cells) <= most else f"{names}; and {len(cells) - most} more"

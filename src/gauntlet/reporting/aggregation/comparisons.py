@@ -1,10 +1,11 @@
-"""Variants against each other on the same samples: differences with intervals, and whether they may be chance."""
+"""Comparisons of all pairs of variants on the same samples: differences with intervals and tests."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -48,18 +49,18 @@ COMPARISONS_SCHEMA = pa.schema(
 """One row per measure, budget and pair of variants, `variant` before `other` in the order of the configuration.
 
 `measure` is clean, robust or certified; `name` the attack, "worst:NORM", "seeds:ATTACK" (an attack and its repetitions
-with other seeds) or the certificate, empty for clean; `epsilon` the budget or radius. Compared are the same `samples`
-under the `seeds` training seeds (and, of these, `attack_seeds` attack seeds) that both variants have. `difference` is
+with other seeds) or the certificate, empty for clean; `epsilon` the budget or radius. The comparison is on the same
+`samples` and the `seeds` training seeds (and `attack_seeds` attack seeds each) that both variants have. `difference` is
 `accuracy` less `other_accuracy`; `low` and `high` bound it over samples, for these trained models; `t_low` and `t_high`
 over training seeds, paired (null with fewer than two); all at 95 %. `only_variant` and `only_other` count the (seed,
-sample) that one of the two alone has right, `odds_ratio` is their quotient (null where neither has any). `p` is
-McNemar's exact test, with several seeds its form in which the sample is the unit (`stats.sign_flip_test`);
-`p_holm` is adjusted for all pairs of the same measure, name and budget, and `significant` says that it is below 0.05.
-`missing` counts the planned cells of either variant that are not there.
+sample) that one of the two alone has right, `odds_ratio` is their quotient (null where neither has any). `p` is the
+p-value of McNemar's exact test, with several seeds of its form with the sample as unit (`stats.sign_flip_test`);
+`p_holm` is adjusted for all pairs of the same measure, name and budget, and `significant` means that it is below 0.05.
+`missing` counts the missing cells of both variants.
 """
 
-_ONE_HOT = 1 << 24
-"""Numbers of 4 bytes that counting may hold at a time."""
+_ONE_HOT_VALUES = 1 << 24
+"""Maximum number of float32 values of a one-hot matrix in memory."""
 
 
 def compare_variants(
@@ -70,81 +71,89 @@ def compare_variants(
     `evaluations` and `certificates` are combined files; certificates are compared at the radii of `certified`, the
     certified accuracies.
 
-    Raises InputError when a file is missing, damaged or another.
+    Raises InputError when a file is missing, damaged or of another kind.
     """
     tables = [COMPARISONS_SCHEMA.empty_table()]
     with open_evaluations(evaluations) as opened:
         design = opened.design
         if len(design.variants) > 1:
-            tables += [compared(one, design) for one in read_outcomes(opened)]
+            tables += [_compare_pairs(outcomes, design) for outcomes in read_outcomes(opened)]
     if certificates is not None and certified is not None and len(design.variants) > 1:
         radii: dict[str, list[float]] = {}
         for row in certified.to_pylist():
             radii.setdefault(row["norm"], []).append(row["radius"])
         grids = {norm: sorted(set(values)) for norm, values in radii.items()}
-        tables += [compared(one, design) for one in read_certified_outcomes(certificates, design, grids)]
+        certified_outcomes = read_certified_outcomes(certificates, design, grids)
+        tables += [_compare_pairs(outcomes, design) for outcomes in certified_outcomes]
     return pa.concat_tables(tables).combine_chunks()
 
 
-def compared(of: Outcomes, design: ExperimentDesign) -> pa.Table:
-    """Compare all pairs of variants under one measure, corrected for their number."""
-    first, second, both = _pairs_of(of)
-    columns: dict[str, list[NDArray]] = {}
-    for replicates in np.unique(both.reshape(len(both), -1), axis=0):
-        if not replicates.any() or not of.right.shape[-1]:
+def _compare_pairs(outcomes: Outcomes, design: ExperimentDesign) -> pa.Table:
+    """Compare all pairs of variants under one measure, with p-values adjusted for their number."""
+    first, second, shared = _pairs(outcomes)
+    flat_shared = shared.reshape(len(shared), -1)
+    parts: dict[str, list[NDArray]] = {}
+    for replicates in np.unique(flat_shared, axis=0):
+        if not replicates.any() or not outcomes.right.shape[-1]:
             continue
-        here = (both.reshape(len(both), -1) == replicates).all(1)
-        shared = replicates.reshape(both.shape[1:])
-        for name, values in _measured(of, shared, first[here], second[here]).items():
-            columns.setdefault(name, []).append(values)
-    if not columns:
+        pairs = (flat_shared == replicates).all(1)
+        measured = _measure(outcomes, replicates.reshape(shared.shape[1:]), first[pairs], second[pairs])
+        for name, array in measured.items():
+            parts.setdefault(name, []).append(array)
+    if not parts:
         return COMPARISONS_SCHEMA.empty_table()
-    found = {name: np.concatenate(parts) for name, parts in columns.items()}
-    order = np.lexsort((found["other"], found["variant"]))
-    found = {name: values[order] for name, values in found.items()}
-    adjusted = holm(found["p"])
+    columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    order = np.lexsort((columns["other"], columns["variant"]))
+    columns = {name: array[order] for name, array in columns.items()}
+    adjusted = holm(columns["p"])
     names = np.asarray(design.variants, dtype=object)
-    told = {"experiment": design.experiment, "measure": of.measure, "name": of.name, "norm": of.norm}
-    every = {
-        **{name: [value] * len(order) for name, value in {**told, "epsilon": of.epsilon}.items()},
-        **found,
-        "variant": names[found["variant"]],
-        "other": names[found["other"]],
+    ids = {
+        "experiment": design.experiment,
+        "measure": outcomes.measure,
+        "name": outcomes.name,
+        "norm": outcomes.norm,
+        "epsilon": outcomes.epsilon,
+    }
+    values: dict[str, Any] = {
+        **columns,
+        **{name: [value] * len(order) for name, value in ids.items()},
+        "missing": outcomes.missing[columns["variant"]] + outcomes.missing[columns["other"]],
+        "variant": names[columns["variant"]],
+        "other": names[columns["other"]],
         "p_holm": adjusted,
         "significant": adjusted < SIGNIFICANT,
-        "missing": of.missing[found["variant"]] + of.missing[found["other"]],
     }
-    arrays = [pa.array(every[field.name], field.type, from_pandas=True) for field in COMPARISONS_SCHEMA]
+    arrays = [pa.array(values[field.name], field.type, from_pandas=True) for field in COMPARISONS_SCHEMA]
     return pa.Table.from_arrays(arrays, schema=COMPARISONS_SCHEMA)
 
 
-def _pairs_of(of: Outcomes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """List the pairs of variants, and the replicates that both have."""
-    pairs = np.asarray(list(itertools.combinations(range(len(of.present)), 2)), np.int64).reshape(-1, 2)
+def _pairs(outcomes: Outcomes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the first and second variant of each pair, and the replicates that both have."""
+    pairs = np.asarray(list(itertools.combinations(range(len(outcomes.present)), 2)), np.int64).reshape(-1, 2)
     first, second = pairs.T
-    return first, second, of.present[first] & of.present[second]
+    return first, second, outcomes.present[first] & outcomes.present[second]
 
 
-def _measured(
-    of: Outcomes, shared: NDArray[np.bool_], first: NDArray[np.int64], second: NDArray[np.int64]
+def _measure(
+    outcomes: Outcomes, shared: NDArray[np.bool_], first: NDArray[np.int64], second: NDArray[np.int64]
 ) -> dict[str, NDArray]:
     """Compare pairs over the replicates that they share, bool (training seeds, attack seeds)."""
-    members = np.unique(np.concatenate([first, second]))
-    right = of.right[members][:, shared]
-    one, two = np.searchsorted(members, first), np.searchsorted(members, second)
-    joint, alone = _counted(right, one, two)
-    reach, samples = right.shape[1:]
-    difference = np.stack([np.trace(joint, -d, -2, -1) for d in range(-reach, reach + 1)], -1)
-    trained = np.flatnonzero(shared.any(1))
-    of_seed = np.stack([of.right[members][:, seed][:, shared[seed]].mean((1, 2)) for seed in trained], -1)
+    variants = np.unique(np.concatenate([first, second]))
+    right = outcomes.right[variants][:, shared]
+    one, two = np.searchsorted(variants, first), np.searchsorted(variants, second)
+    joint, alone = _count(right, one, two)
+    replicates, samples = right.shape[1:]
+    differences = np.stack([np.trace(joint, -d, -2, -1) for d in range(-replicates, replicates + 1)], -1)
+    seeds = np.flatnonzero(shared.any(1))
+    seed_means = np.stack([outcomes.right[variants][:, seed][:, shared[seed]].mean((1, 2)) for seed in seeds], -1)
     accuracy = right.mean((1, 2))
     low, high = paired_interval(joint)
-    t_low, t_high = t_interval(of_seed[one] - of_seed[two])
+    t_low, t_high = t_interval(seed_means[one] - seed_means[two])
     count = np.ones(len(first), np.int64)
     return {
         "variant": first,
         "other": second,
-        "seeds": count * len(trained),
+        "seeds": count * len(seeds),
         "attack_seeds": count * int(shared.sum(1).max()),
         "samples": count * samples,
         "accuracy": accuracy[one],
@@ -157,33 +166,35 @@ def _measured(
         "only_variant": alone[0],
         "only_other": alone[1],
         "odds_ratio": odds_ratio(*alone),
-        "p": sign_flip_test(difference),
+        "p": sign_flip_test(differences),
     }
 
 
-def _counted(
+def _count(
     right: NDArray[np.bool_], one: NDArray[np.int64], two: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Count samples by how many replicates either has right, (pairs, R + 1, R + 1), and who alone is right how often.
+    """Count samples by the replicates that each of a pair has right, and the outcomes that one alone has right.
 
-    All pairs at once are products of matrices, of samples by the share.
+    `right` is (variants, R, samples); the counts are (pairs, R + 1, R + 1) and twice (pairs,). All pairs are counted at
+    once by matrix products over blocks of samples.
     """
-    members, reach, _ = right.shape
-    levels = reach + 1
-    table = np.zeros((members * levels, members * levels))
-    both = np.zeros((members, members))
-    for part in _parts(right, members * levels):
-        hot = (part.sum(1)[:, None] == np.arange(levels)[:, None]).reshape(members * levels, -1).astype(np.float32)
-        table += hot @ hot.T
-        flat = part.reshape(members, -1).astype(np.float32)
+    variants, replicates, _ = right.shape
+    levels = replicates + 1
+    table = np.zeros((variants * levels, variants * levels))
+    both = np.zeros((variants, variants))
+    for block in _blocks(right, variants * levels):
+        one_hot = (block.sum(1)[:, None] == np.arange(levels)[:, None]).reshape(variants * levels, -1)
+        one_hot = one_hot.astype(np.float32)
+        table += one_hot @ one_hot.T
+        flat = block.reshape(variants, -1).astype(np.float32)
         both += flat @ flat.T
-    joint = table.reshape(members, levels, members, levels).transpose(0, 2, 1, 3)[one, two]
+    joint = table.reshape(variants, levels, variants, levels).transpose(0, 2, 1, 3)[one, two]
     alone = np.diag(both)[one] - both[one, two], np.diag(both)[two] - both[one, two]
-    first, second = (np.rint(values).astype(np.int64) for values in alone)
-    return np.rint(joint).astype(np.int64), (first, second)
+    only_first, only_second = (np.rint(values).astype(np.int64) for values in alone)
+    return np.rint(joint).astype(np.int64), (only_first, only_second)
 
 
-def _parts(right: NDArray[np.bool_], rows: int) -> Iterator[NDArray[np.bool_]]:
-    size = max(1, _ONE_HOT // rows)
+def _blocks(right: NDArray[np.bool_], rows: int) -> Iterator[NDArray[np.bool_]]:
+    size = max(1, _ONE_HOT_VALUES // rows)
     for start in range(0, right.shape[-1], size):
         yield right[..., start : start + size]

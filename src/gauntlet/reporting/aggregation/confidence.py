@@ -1,4 +1,4 @@
-"""How sure a model is of its answers: histograms of confidence in clean images, and in those that attacks made."""
+"""Histograms of the confidence in clean images and in the images of an attack."""
 
 from __future__ import annotations
 
@@ -9,42 +9,35 @@ from numpy.typing import NDArray
 
 from gauntlet.reporting.aggregation.queries import Evaluations
 
-# The last bin holds its upper edge, as that of any histogram over a closed range does.
+# The last bin includes its upper edge.
 _BINS = """
     SELECT least(floor({confidence} * $bins)::INT, $bins - 1) AS bin, count(*) AS samples FROM evaluations
-    WHERE variant = $variant AND attack = $attack AND {confidence} IS NOT NULL AND {chosen} GROUP BY bin
+    WHERE variant = $variant AND attack = $attack AND {confidence} IS NOT NULL AND {condition} GROUP BY bin
 """
 
 
 @dataclass(frozen=True)
 class ConfidenceCounts:
-    """Counts of samples by confidence, int64 `(bins,)` each, pooled over seeds; bins are of equal width over [0, 1].
+    """Counts of images by confidence, int64 `(bins,)` each, pooled over seeds, in equal bins over [0, 1].
 
-    `clean` are all images as they are, `fooled` the adversarial images that the attack found, `withstood` the images
-    that it returned without success.
+    `clean` counts all clean images, `fooled` the adversarial images that the attack found, `robust` the images that it
+    returned without success.
     """
 
     clean: NDArray[np.int64]
     fooled: NDArray[np.int64]
-    withstood: NDArray[np.int64]
+    robust: NDArray[np.int64]
 
 
 def count_confidences(evaluations: Evaluations, variant: str, attack: str, *, bins: int = 20) -> ConfidenceCounts:
-    """Count the samples of a variant's models by their confidence, before and after an attack.
+    """Count the images of a variant's models by confidence, before and after an attack.
 
-    Samples that went wrong are among the clean ones only. Counts are zero where there are no rows.
+    Samples with an error count among the clean images only. Counts are zero where there are no rows.
     """
-
-    def counted(column: str, chosen: str) -> NDArray[np.int64]:
-        sql = _BINS.format(confidence=column, chosen=chosen)
-        rows = evaluations.query(sql, bins=bins, variant=variant, attack=attack).to_pylist()
-        counts = np.zeros(bins, np.int64)
-        for row in rows:
-            counts[row["bin"]] = row["samples"]
-        return counts
-
-    return ConfidenceCounts(
-        counted("clean_confidence", "true"),
-        counted("adversarial_confidence", "fooled"),
-        counted("adversarial_confidence", "status = 'robust'"),
-    )
+    counts = np.zeros((3, bins), np.int64)
+    histograms = (("clean_confidence", "true"), ("adversarial_confidence", "fooled"))
+    for number, (column, condition) in enumerate((*histograms, ("adversarial_confidence", "status = 'robust'"))):
+        sql = _BINS.format(confidence=column, condition=condition)
+        for row in evaluations.query(sql, bins=bins, variant=variant, attack=attack).to_pylist():
+            counts[number, row["bin"]] = row["samples"]
+    return ConfidenceCounts(*counts)

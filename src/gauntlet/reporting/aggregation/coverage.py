@@ -1,4 +1,4 @@
-"""A classifier that may refuse: how often it errs under attack against how many clean images it answers."""
+"""Failures under attack against the share of clean images answered, for a classifier with a reject option."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _THRESHOLDS = """
     WHERE variant = $variant AND attack = $attack
 """
 
-# Signs are turned, since a bin of a histogram holds what is at most its edge.
+# Confidences are negated, since a bin of a histogram holds the values up to its edge.
 _COVERED = """
     SELECT count(*) AS samples, count(*) FILTER (error) AS errors,
         histogram(-clean_confidence, $edges::FLOAT[]) AS clean,
@@ -28,9 +28,9 @@ _COVERED = """
 
 @dataclass(frozen=True)
 class CoverageCurve:
-    """What each threshold on the confidence does, thresholds falling: shares of all samples, float64 `(T,)`.
+    """Coverage and failure rate by confidence threshold, thresholds descending; shares of all samples, float64 `(T,)`.
 
-    A sample is covered if the model's confidence is at least the threshold. `clean` is the share of clean images that
+    An image is covered if the model's confidence is at least the threshold. `clean` is the share of clean images that
     are covered, `failure` the share of attacked images that are covered and misclassified.
     """
 
@@ -40,12 +40,12 @@ class CoverageCurve:
 
 
 def measure_coverage(evaluations: Evaluations, variant: str, attack: str) -> CoverageCurve | None:
-    """Measure failure against coverage for one attack on a variant's models, pooled over seeds; None without rows.
+    """Compute the failure rate against coverage for one attack on a variant's models, pooled over seeds.
 
-    The thresholds are the percentiles of the confidences in clean images. The images under attack are those that the
-    rows tell of: the first that fooled the model, misclassified images as they are; so that the failure is the largest
-    possible only where the attack maximizes confidence in a wrong class and has one budget. A sample that went wrong
-    counts as failed at every threshold.
+    None without rows. The thresholds are the percentiles of the confidences in clean images. The attacked images are
+    those of the rows: the first image that fooled the model, and misclassified images unchanged. So the failure rate is
+    the largest possible only if the attack maximizes confidence in a wrong class and has one budget. A sample with an
+    error counts as a failure at every threshold.
 
     Source: Goodfellow, Qin and Berthelot 2019, OpenReview H1g0piA9tQ.
     """
@@ -61,6 +61,6 @@ def measure_coverage(evaluations: Evaluations, variant: str, attack: str) -> Cov
 
 
 def _counts(histogram: list[tuple[float, int]] | None, bins: int) -> NDArray[np.int64]:
-    """Give the counts of the bins, in their order; values beyond the last edge have a bin that is not asked for."""
+    """Return the counts of the bins in order, without the bin of values beyond the last edge."""
     ordered = sorted(histogram or [])[:bins]
     return np.asarray([count for _, count in ordered] or [0] * bins, dtype=np.int64)

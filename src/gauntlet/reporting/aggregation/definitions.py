@@ -10,6 +10,8 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from gauntlet.core.norms import NORMS
+
 WORST_CASE = "worst:"
 """Prefix of a norm: the name of the worst case over the attacks of that norm."""
 
@@ -61,7 +63,8 @@ def is_certified(radii: NDArray[np.float32], radius: float) -> NDArray[np.bool_]
 
 def size_in(norm: str) -> str:
     """Return the SQL value of a row's perturbation size in a norm, given as SQL."""
-    return f"CASE {norm} WHEN 'l0' THEN l0 WHEN 'l1' THEN l1 WHEN 'l2' THEN l2 WHEN 'linf' THEN linf END"
+    cases = " ".join(f"WHEN '{name}' THEN {name}" for name in NORMS)
+    return f"CASE {norm} {cases} END"
 
 
 DISTANCE = f"CASE WHEN {FOOLED} THEN {size_in('norm')} END"

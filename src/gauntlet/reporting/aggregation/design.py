@@ -1,17 +1,22 @@
-"""What an experiment set out to measure, carried inside its results: they are read without the configuration."""
+"""Design of an experiment: variants, seeds, attacks and certificates, stored in the metadata of its results.
+
+Results can be read without the configuration.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
 
 from gauntlet.core.errors import InputError
 from gauntlet.core.files import canonical_json
 from gauntlet.registry import ATTACKS
 
 if TYPE_CHECKING:
+    from gauntlet.config.attacks import Attack
     from gauntlet.config.schema import Experiment
 
 DESIGN_KEY = "gauntlet.plan"
@@ -19,14 +24,13 @@ DESIGN_KEY = "gauntlet.plan"
 
 @dataclass(frozen=True)
 class AttackDesign:
-    """A column of the results: `epsilons` is the grid of a bounded attack, None where distances are measured.
+    """An attack: `epsilons` is the grid of a bounded attack, None for one that measures distances.
 
-    `without` names the variants that it is not run on: a transfer has no cell on the variant that it comes from.
-    `maximizes` names what an attack maximizes beyond fooling the model, such as confidence in a wrong class. `counts`
-    is false where its images are no perturbations, so that it has no part in a worst case. `title` is what it is called
-    in print, if not by its name. `sources` are the variants whose models it sees in place of the one it attacks.
-    `repeats` names the first attack that it is the same as but for its seed: itself where there are others, None where
-    it stands alone. `noise` says that its images are drawn at random.
+    `without` names the variants that it is not run on, such as the only source of a transfer. `maximizes` names a
+    quantity that it maximizes after fooling the model, such as confidence in a wrong class. `counts` is false if its
+    images are not perturbations of the samples, which excludes it from worst cases. `title` is its printed name, if
+    not `name`. `sources` are the variants whose models a transfer attacks instead of the evaluated one. `repeats` names
+    the first of several attacks that differ only in their seed, None for all others. `noise` marks random images.
     """
 
     name: str
@@ -45,7 +49,7 @@ class AttackDesign:
 class CertificateDesign:
     """A certificate of some variants.
 
-    `certifies` is "model", or names the classifier made from the model that the radii are about.
+    `certifies` is "model", or the kind of classifier made from the model that the radii are about, such as "smoothed".
     """
 
     name: str
@@ -57,10 +61,10 @@ class CertificateDesign:
 
 @dataclass(frozen=True)
 class ExperimentDesign:
-    """The grid of one experiment, in the order in which tables and figures show it.
+    """The grid of an experiment, in the order of tables and figures.
 
-    `titles` says what variants are called in print, where not by their names; `headline` at which budgets, by norm, the
-    tables of a paper state accuracies, where that was asked for.
+    `titles` maps variants to their printed names, where these differ; `headline` maps norms to the budgets of the
+    paper's tables, where the configuration states them.
     """
 
     experiment: str
@@ -73,25 +77,25 @@ class ExperimentDesign:
 
     @property
     def norms(self) -> tuple[str, ...]:
-        """The norms in use, in order of first appearance."""
+        """Norms of the attacks, in order of first appearance."""
         return tuple(dict.fromkeys(attack.norm for attack in self.attacks))
 
     def attacks_in(self, norm: str) -> tuple[AttackDesign, ...]:
-        """The attacks that measure their budget in `norm`."""
+        """Return the attacks that measure their budget in `norm`."""
         return tuple(attack for attack in self.attacks if attack.norm == norm)
 
     @property
     def uncounted(self) -> tuple[str, ...]:
-        """The attacks that have no part in a worst case."""
+        """Attacks that have no part in a worst case."""
         return tuple(attack.name for attack in self.attacks if not attack.counts)
 
     @property
-    def of_others(self) -> tuple[str, ...]:
-        """The certificates of other classifiers than the attacked models: their radii bound no attack's distance."""
-        return tuple(one.name for one in self.certificates if one.certifies != "model")
+    def derived_certificates(self) -> tuple[str, ...]:
+        """Certificates of classifiers derived from the attacked models (e.g. smoothed): no attack can refute them."""
+        return tuple(certificate.name for certificate in self.certificates if certificate.certifies != "model")
 
     def cells(self) -> Iterator[tuple[str, int, str]]:
-        """List every planned (variant, seed, attack)."""
+        """Yield every planned (variant, seed, attack)."""
         for variant in self.variants:
             for seed in self.seeds:
                 for attack in self.attacks:
@@ -99,86 +103,72 @@ class ExperimentDesign:
                         yield variant, seed, attack.name
 
     def metadata(self) -> dict[str, str]:
-        """Give the entry that a results file carries."""
+        """Return the metadata entry of a results file."""
         return {DESIGN_KEY: canonical_json(asdict(self))}
 
 
+_DESIGN = TypeAdapter(ExperimentDesign)
+
+
 def design_from_config(name: str, experiment: Experiment) -> ExperimentDesign:
-    """Read the plan of an experiment from its configuration."""
-    variants = tuple(experiment.variants)
-    repeats = _repeats(experiment)
-    attacks = (
-        AttackDesign(
-            key,
-            attack.norm,
-            attack.epsilons,
-            tuple(one for one in variants if not attack.applies_to(one, variants)),
-            ATTACKS.entry(attack.attack.name).tags.get("maximizes"),
-            ATTACKS.entry(attack.attack.name).tags.get("access") != "none",
-            attack.title,
-            attack.transfer_from or (),
-            repeats.get(key),
-            ATTACKS.entry(attack.attack.name).tags.get("search") == "random",
-        )
-        for key, attack in experiment.attacks.items()
-    )
+    """Build the design of an experiment from its configuration."""
+    variants, repeats = tuple(experiment.variants), _repeats(experiment)
+    attacks = (_attack(key, attack, variants, repeats.get(key)) for key, attack in experiment.attacks.items())
     certificates = (
         CertificateDesign(
             key,
-            one.norm,
-            one.certifies,
-            tuple(variant for variant, settings in experiment.variants.items() if one.applies_to(settings)),
-            one.title,
+            certificate.norm,
+            certificate.certifies,
+            tuple(variant for variant, settings in experiment.variants.items() if certificate.applies_to(settings)),
+            certificate.title,
         )
-        for key, one in experiment.certificates.items()
+        for key, certificate in experiment.certificates.items()
     )
-    headline: dict[str, tuple[float, ...]] = dict(experiment.headline.items())
-    titles = {key: one.title for key, one in experiment.variants.items() if one.title}
     return ExperimentDesign(
-        name, variants, tuple(experiment.seeds), tuple(attacks), tuple(certificates), titles, headline
+        experiment=name,
+        variants=variants,
+        seeds=tuple(experiment.seeds),
+        attacks=tuple(attacks),
+        certificates=tuple(certificates),
+        titles={key: variant.title for key, variant in experiment.variants.items() if variant.title},
+        headline=dict(experiment.headline.items()),
+    )
+
+
+def _attack(key: str, attack: Attack, variants: tuple[str, ...], repeats: str | None) -> AttackDesign:
+    tags = ATTACKS.entry(attack.attack.name).tags
+    return AttackDesign(
+        name=key,
+        norm=attack.norm,
+        epsilons=attack.epsilons,
+        without=tuple(variant for variant in variants if not attack.applies_to(variant, variants)),
+        maximizes=tags.get("maximizes"),
+        counts=tags.get("access") != "none",
+        title=attack.title,
+        sources=attack.transfer_from or (),
+        repeats=repeats,
+        noise=tags.get("search") == "random",
     )
 
 
 def _repeats(experiment: Experiment) -> dict[str, str]:
-    """Map each attack of which there is another that differs in its seed only to the first of them."""
-    alike: dict[str, list[str]] = {}
+    """Map each attack that differs from another only in its seed to the first of these."""
+    groups: dict[str, list[str]] = {}
     for key, attack in experiment.attacks.items():
-        alike.setdefault(canonical_json({**attack.as_dict(), "seed": None}), []).append(key)
-    return {key: names[0] for names in alike.values() if len(names) > 1 for key in names}
+        groups.setdefault(canonical_json({**attack.as_dict(), "seed": None}), []).append(key)
+    return {key: names[0] for names in groups.values() if len(names) > 1 for key in names}
 
 
 def design_from_metadata(metadata: Mapping[str, str]) -> ExperimentDesign | None:
-    """Rebuild the plan that a file's metadata holds; None where it holds none.
+    """Read the design from a file's metadata; None where there is none.
 
-    Raises InputError when what it holds is no plan.
+    Raises InputError when the entry is not a design.
     """
     if DESIGN_KEY not in metadata:
         return None
     try:
-        plain: dict[str, Any] = json.loads(metadata[DESIGN_KEY])
-        attacks = tuple(
-            AttackDesign(
-                item["name"],
-                item["norm"],
-                item["epsilons"] and tuple(item["epsilons"]),
-                tuple(item.get("without", ())),
-                item.get("maximizes"),
-                item.get("counts", True),
-                item.get("title"),
-                tuple(item.get("sources", ())),
-                item.get("repeats"),
-                item.get("noise", False),
-            )
-            for item in plain["attacks"]
-        )
-        certificates = tuple(
-            CertificateDesign(item["name"], item["norm"], item["certifies"], tuple(item["variants"]), item.get("title"))
-            for item in plain["certificates"]
-        )
-        headline = {norm: tuple(values) for norm, values in plain.get("headline", {}).items()}
-        variants, seeds = tuple(plain["variants"]), tuple(plain["seeds"])
-        return ExperimentDesign(
-            plain["experiment"], variants, seeds, attacks, certificates, dict(plain.get("titles", {})), headline
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError("the file's plan cannot be read", remedy="aggregate again") from error
+        return _DESIGN.validate_json(metadata[DESIGN_KEY])
+    except ValueError as error:
+        raise InputError(
+            "the experiment's design in the file's metadata cannot be read", remedy="aggregate again"
+        ) from error

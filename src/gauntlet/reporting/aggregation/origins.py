@@ -1,4 +1,4 @@
-"""Where each cell of an experiment comes from, gathered from the files of the cells into one table."""
+"""Table of what made each cell of an experiment, read from the metadata of the cells' files."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ ORIGINS_SCHEMA = pa.schema(
         ("versions", pa.string()),
     ]
 )
-"""One row per model (`stage` is train), attack (evaluate), certificate (certify) and probe (diagnose) that is there.
+"""One row per model (`stage` is train), attack (evaluate), certificate (certify) and probe (diagnose) that exists.
 
-`name` names the attack or the certificate. `recipe` is the string that stands for everything that decides the cell,
-`digest` that of its rows (of a model: of its history), null where the file does not say. `slice` is what of the
-configuration decides it and `inputs` the digests of what it read, both JSON. `commit`, `dirty`, `finished` (UTC),
-`seconds` and `versions` are the circumstances.
+`name` is the attack or the certificate. `recipe` is the hash of everything that decides the cell, `digest` that of its
+rows (of a model: of its history), null where the file has none. `slice` is the part of the configuration that decides
+the cell and `inputs` are the digests of its inputs, both JSON. `commit`, `dirty`, `finished` (UTC), `seconds` and
+`versions` are run metadata.
 """
 
 ORIGINS_VOLATILE = ("commit", "dirty", "finished", "seconds", "versions")
-"""Columns that differ from making to making, and so decide no digest."""
+"""Run metadata: columns that the digest leaves out."""
 
 _IDS = ("experiment", "variant", "seed", "name")
 
@@ -52,27 +52,27 @@ def read_origins(files: Mapping[C, Path]) -> pa.Table:
     return pa.Table.from_pylist([_row(cell, read_metadata(path)) for cell, path in files.items()], ORIGINS_SCHEMA)
 
 
-def _row(cell: CellIds, made: Mapping[str, str]) -> dict[str, object]:
-    recipe = recipe_from(made)
-    # What names the cell stands in columns; without it, cells of one attack have one slice.
+def _row(cell: CellIds, metadata: Mapping[str, str]) -> dict[str, object]:
+    recipe = recipe_from(metadata)
+    # The ids are columns; without them, all cells of an attack have the same slice.
     slice_ = {key: value for key, value in recipe.slice.items() if key not in _IDS} if recipe else {}
-    seconds = made.get(SECONDS_KEY)
+    seconds = metadata.get(SECONDS_KEY)
     return {
         "experiment": cell.experiment,
         "stage": str(cell.stage),
         "variant": cell.variant,
         "seed": cell.seed,
         "name": cell.name,
-        "recipe": _unmarked(made.get(CELL_KEY)),
-        "digest": _unmarked(made.get(DIGEST_KEY)),
+        "recipe": _unmarked(metadata.get(CELL_KEY)),
+        "digest": _unmarked(metadata.get(DIGEST_KEY)),
         "slice": canonical_json(slice_),
         "inputs": canonical_json(dict(recipe.inputs) if recipe else {}),
         "seconds": float(seconds) if seconds else None,
-        "versions": made.get(VERSIONS_KEY),
-        **{name: made.get(f"gauntlet.{name}") for name in ("commit", "dirty", "finished")},
+        "versions": metadata.get(VERSIONS_KEY),
+        **{name: metadata.get(f"gauntlet.{name}") for name in ("commit", "dirty", "finished")},
     }
 
 
 def _unmarked(mark: str | None) -> str | None:
-    """Take the prefix from a mark: a table that lists those of many files must not be taken for one of them."""
+    """Return a mark without its prefix, so that a search for marks does not find those of other files in the table."""
     return mark.partition(":")[2] if mark else None

@@ -1,4 +1,4 @@
-"""Who is right on which sample: the rows of a results file as arrays, one attack or certificate at a time."""
+"""Rows of a results file as arrays of correct outcomes, one attack or certificate at a time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gauntlet.reporting.aggregation.queries import Evaluations, attack_grid, nor
 
 CLEAN = "clean"
 SEEDS = "seeds:"
-"""Before the name of an attack that is repeated with other seeds: all of them together, each a replicate."""
+"""Prefix of an attack's name: the attack and its repetitions with other seeds, as replicates."""
 
 _ROWS = """
     SELECT list_position($variants::VARCHAR[], variant) - 1 AS variant,
-        list_position($seeds::BIGINT[], seed) - 1 AS seed, index, {level}::FLOAT AS level, {clean} AS clean
+        list_position($seeds::BIGINT[], seed) - 1 AS seed, index, {level}::FLOAT AS level, {correct} AS correct
     FROM {table} WHERE {name} = $name
 """
 _RADIUS = f"CASE WHEN {CERTIFIED} THEN radius ELSE -1 END"
@@ -28,12 +28,11 @@ _RADIUS = f"CASE WHEN {CERTIFIED} THEN radius ELSE -1 END"
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Which samples each variant has right under one measure: `measure` is clean, robust or certified.
+    """Outcomes of each variant on each sample under one measure: clean, robust or certified.
 
     `name` is the attack, "worst:NORM", "seeds:ATTACK" or the certificate, empty for clean; `epsilon` the budget or
-    radius. `right` is bool (variants, training seeds, attack seeds, samples), and means nothing where `present`, bool
-    (variants, training seeds, attack seeds), is false. `missing` counts the planned cells of each variant that are not
-    there.
+    radius. `right` is bool (variants, training seeds, attack seeds, samples), valid where `present`, bool (variants,
+    training seeds, attack seeds), is true. `missing` counts the missing cells of each variant.
     """
 
     measure: str
@@ -46,70 +45,68 @@ class Outcomes:
 
 
 def read_outcomes(evaluations: Evaluations) -> Iterator[Outcomes]:
-    """Give the outcomes of every attack and worst case at each budget where the summary states it; clean comes last.
+    """Yield the outcomes of every attack and worst case at each budget of the summary, then those of clean images.
 
-    In memory are a few numbers of 4 bytes per row of one attack, and of attacks that are repeated with other seeds.
+    Memory holds a few 4-byte numbers per row of one attack, and of all attacks that are repeated with other seeds.
     """
     design, grids = evaluations.design, norm_grids(evaluations)
     samples = evaluations.query("SELECT DISTINCT index FROM evaluations ORDER BY index")["index"].to_numpy()
     shape = (len(design.variants), len(design.seeds), len(samples))
     clean = np.full(shape, -1, dtype=np.int8)
-    clean_missing = np.zeros(len(design.variants), np.int64)
     for norm in design.norms:
-        worst, kept = np.full(shape, np.nan, np.float32), dict[str, list[NDArray[np.float32]]]()
-        lacking = np.zeros(len(design.variants), np.int64)
+        worst, worst_missing = np.full(shape, np.nan, np.float32), np.zeros(len(design.variants), np.int64)
+        repetitions: dict[str, list[NDArray[np.float32]]] = {}
         for attack in design.attacks_in(norm):
-            levels, seen = _levels(evaluations.connection, design, samples, attack.name)
+            levels, correct = _levels(evaluations.connection, design, samples, attack.name)
             missing = _missing(design, attack, levels)
             yield from _robust(attack.name, norm, attack_grid(attack, grids), levels[:, :, None], missing)
-            np.minimum(clean, seen, out=clean, where=(seen >= 0) & (clean >= 0))
-            np.copyto(clean, seen, where=clean < 0)
+            np.minimum(clean, correct, out=clean, where=(correct >= 0) & (clean >= 0))
+            np.copyto(clean, correct, where=clean < 0)
             if attack.counts:
                 np.fmin(worst, levels, out=worst)
-                lacking += missing
+                worst_missing += missing
             if attack.repeats:
-                kept.setdefault(attack.repeats, []).append(levels)
-        yield from _robust(f"{WORST_CASE}{norm}", norm, grids[norm], worst[:, :, None], lacking)
-        for first, every in kept.items():
-            attack = next(one for one in design.attacks if one.name == first)
-            together = np.stack(every, axis=2)
-            absent = np.sum([_missing(design, attack, levels) for levels in every], axis=0)
-            yield from _robust(f"{SEEDS}{first}", norm, attack_grid(attack, grids), together, absent)
-    kept_samples = _common(np.where(clean < 0, np.nan, clean)[:, :, None])
+                repetitions.setdefault(attack.repeats, []).append(levels)
+        yield from _robust(f"{WORST_CASE}{norm}", norm, grids[norm], worst[:, :, None], worst_missing)
+        for first, every in repetitions.items():
+            attack = next(attack for attack in design.attacks if attack.name == first)
+            missing = np.sum([_missing(design, attack, levels) for levels in every], axis=0)
+            yield from _robust(f"{SEEDS}{first}", norm, attack_grid(attack, grids), np.stack(every, axis=2), missing)
+    common = _in_every_cell(np.where(clean < 0, np.nan, clean)[:, :, None])
     present = np.asarray((clean >= 0).any(-1))[:, :, None]
     if present.any():
-        clean_missing += (~present).sum((1, 2))
-        yield Outcomes(CLEAN, "", None, 0.0, clean[:, :, None, kept_samples] == 1, present, clean_missing)
+        missing = (~present).sum((1, 2))
+        yield Outcomes(CLEAN, "", None, 0.0, clean[:, :, None, common] == 1, present, missing)
 
 
 def read_certified_outcomes(
     path: Path, design: ExperimentDesign, radii: Mapping[str, Sequence[float]]
 ) -> Iterator[Outcomes]:
-    """Give who is certified right at each of its norm's `radii`, for every certificate of a combined file."""
+    """Yield the outcomes of every certificate of a combined file at each of its norm's `radii`."""
     with open_connection() as connection:
         connection.read_parquet(str(path), hive_partitioning=False).create_view("rows")
-        found = connection.sql("SELECT DISTINCT index FROM rows ORDER BY index").to_arrow_table()
-        samples = found["index"].to_numpy()
+        indices = connection.sql("SELECT DISTINCT index FROM rows ORDER BY index").to_arrow_table()
+        samples = indices["index"].to_numpy()
         for certificate in design.certificates:
             levels, _ = _levels(connection, design, samples, certificate.name, certificate=True)
             levels = levels[:, :, None]
-            planned = np.asarray([len(design.seeds) * (one in certificate.variants) for one in design.variants])
-            present, kept = _present(levels), _common(levels)
+            planned = np.asarray([len(design.seeds) * (name in certificate.variants) for name in design.variants])
+            present, common = _present(levels), _in_every_cell(levels)
+            missing = planned - present.sum((1, 2))
             for radius in radii.get(certificate.norm, ()):
-                right = is_certified(levels[..., kept], radius)
-                missing = planned - present.sum((1, 2))
+                right = is_certified(levels[..., common], radius)
                 yield Outcomes("certified", certificate.name, certificate.norm, radius, right, present, missing)
 
 
 def _robust(
     name: str, norm: str, grid: Iterable[float], levels: NDArray[np.float32], missing: NDArray[np.int64]
 ) -> Iterator[Outcomes]:
-    present, kept = _present(levels), _common(levels)
+    present, common = _present(levels), _in_every_cell(levels)
     if not present.any():
         return
-    chosen = levels[..., kept]
+    common_levels = levels[..., common]
     for epsilon in grid:
-        yield Outcomes("robust", name, norm, epsilon, is_robust(chosen, epsilon), present, missing)
+        yield Outcomes("robust", name, norm, epsilon, is_robust(common_levels, epsilon), present, missing)
 
 
 def _levels(
@@ -120,23 +117,23 @@ def _levels(
     *,
     certificate: bool = False,
 ) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    """Read the budget at which each sample falls, or its certified radius, and whether it is right as it is.
+    """Read the smallest budget that fools each sample, or its certified radius, and whether it is classified correctly.
 
     Both are (variants, seeds, samples); NaN and -1 where there is no row.
     """
     sql = (
-        _ROWS.format(level=_RADIUS, clean="true", table="rows", name="certificate")
+        _ROWS.format(level=_RADIUS, correct="true", table="rows", name="certificate")
         if certificate
-        else _ROWS.format(level="fooled_at", clean="correct", table="evaluations", name="attack")
+        else _ROWS.format(level="fooled_at", correct="correct", table="evaluations", name="attack")
     )
     shape = (len(design.variants), len(design.seeds), len(samples))
-    levels, clean = np.full(shape, np.nan, np.float32), np.full(shape, -1, np.int8)
-    given = {"variants": list(design.variants), "seeds": list(design.seeds), "name": name}
-    for batch in connection.sql(sql, params=given).to_arrow_reader(1 << 18):
+    levels, correct = np.full(shape, np.nan, np.float32), np.full(shape, -1, np.int8)
+    parameters = {"variants": list(design.variants), "seeds": list(design.seeds), "name": name}
+    for batch in connection.sql(sql, params=parameters).to_arrow_reader(1 << 18):
         variant, seed, index, level, right = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
-        place = variant, seed, np.searchsorted(samples, index)
-        levels[place], clean[place] = level, right
-    return levels, clean
+        position = variant, seed, np.searchsorted(samples, index)
+        levels[position], correct[position] = level, right
+    return levels, correct
 
 
 def _missing(design: ExperimentDesign, attack: AttackDesign, levels: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -148,7 +145,7 @@ def _present(levels: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray((~np.isnan(levels)).any(-1))
 
 
-def _common(levels: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Tell which samples every cell has that has any."""
+def _in_every_cell(levels: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Return which samples have a row in every cell that has rows."""
     known = ~np.isnan(levels)
     return np.asarray((known | ~known.any(-1, keepdims=True)).all((0, 1, 2)))

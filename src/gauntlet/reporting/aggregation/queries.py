@@ -1,4 +1,4 @@
-"""Queries over a combined evaluations file: DuckDB reads the columns it needs and spills to disk rather than grow."""
+"""DuckDB queries over a combined evaluations file, in limited memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gauntlet.reporting.aggregation.design import AttackDesign, ExperimentDesign
 
 MEMORY_LIMIT = "1GiB"
 
-_FEW = 32
+_MOST_GRID_BUDGETS = 32
 _DECILES = [number / 10 for number in range(1, 10)] + [0.99]
 
 _EVALUATIONS = f"""
@@ -53,7 +53,7 @@ _OUTCOMES = f"""
 
 @dataclass(frozen=True)
 class Evaluations:
-    """A combined evaluations file opened for queries, and the plan it belongs to.
+    """A combined evaluations file opened for queries, with the design of its experiment.
 
     The view `evaluations` has the rows of the file and the columns `correct`, `error`, `fooled`, `fooled_at` and
     `distance` (see `definitions`). The view `worst_cases` has a row per variant, norm, seed and sample, over the
@@ -65,7 +65,7 @@ class Evaluations:
     connection: duckdb.DuckDBPyConnection
 
     def query(self, sql: str, **parameters: object) -> pa.Table:
-        """Run a query; `$name` in it stands for the parameter `name`."""
+        """Run a query with the parameters `$name`."""
         return self.connection.sql(sql, params=parameters or None).to_arrow_table()
 
 
@@ -73,22 +73,20 @@ class Evaluations:
 def open_evaluations(path: Path) -> Iterator[Evaluations]:
     """Open a combined evaluations file.
 
-    The plan comes from the file's metadata; a file without one (made elsewhere) is planned after its rows.
+    The design is read from the file's metadata, or inferred from the rows of a file without one (made elsewhere).
 
-    Raises InputError when the file is missing or no evaluations file.
+    Raises InputError when the file is missing or not an evaluations file.
     """
-    metadata = read_metadata(path)
-    planned = design_from_metadata(metadata)
+    design = design_from_metadata(read_metadata(path))
     with open_connection() as connection:
-        _create_views(connection, path, planned)
-        undesigned = Evaluations(path, ExperimentDesign("", (), (), ()), connection)
-        design = planned or _plan_from_rows(undesigned)
-        yield replace(undesigned, design=design)
+        _create_views(connection, path, design)
+        evaluations = Evaluations(path, design or ExperimentDesign("", (), (), ()), connection)
+        yield evaluations if design else replace(evaluations, design=_infer_design(evaluations))
 
 
 @contextmanager
 def open_connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a database of its own: little memory, a folder to spill to that is removed, nothing installed by itself."""
+    """Open a private database with limited memory, a temporary folder to spill to, and no automatic extensions."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": MEMORY_LIMIT,
         "threads": min(4, os.cpu_count() or 1),
@@ -99,16 +97,16 @@ def open_connection() -> Iterator[duckdb.DuckDBPyConnection]:
     with tempfile.TemporaryDirectory(prefix="gauntlet-query-") as spill:
         settings["temp_directory"] = spill
         with duckdb.connect(config=settings) as connection:
-            # It draws a bar wherever it takes the process for an interactive one, as it does one that was spawned.
+            # DuckDB draws a progress bar in processes that it takes for interactive ones, such as spawned ones.
             connection.execute("SET enable_progress_bar = false")
             yield connection
 
 
 def norm_grids(evaluations: Evaluations) -> dict[str, tuple[float, ...]]:
-    """Give each norm the ascending budgets at which its worst case is stated.
+    """Return the ascending budgets at which each norm's worst case is stated.
 
     They are the union of the grids of its bounded attacks; without any, deciles of the measured distances, rounded to
-    two digits. Values compare with the rows' float32 budgets after rounding to float32.
+    two digits.
     """
     grids: dict[str, tuple[float, ...]] = {}
     for norm in evaluations.design.norms:
@@ -120,7 +118,7 @@ def norm_grids(evaluations: Evaluations) -> dict[str, tuple[float, ...]]:
 
 
 def attack_grid(attack: AttackDesign, grids: dict[str, tuple[float, ...]]) -> tuple[float, ...]:
-    """Give the budgets at which one attack's accuracy is stated: its own grid, or its norm's."""
+    """Return the budgets at which an attack's accuracy is stated: its own grid, or that of its norm."""
     return attack.epsilons or grids[attack.norm]
 
 
@@ -134,18 +132,18 @@ def _create_views(connection: duckdb.DuckDBPyConnection, path: Path, design: Exp
         connection.execute(_OUTCOMES)
     except duckdb.Error as error:
         reason = str(error).partition("\n")[0]
-        raise InputError(f"this is no evaluations file ({reason})", where=str(path)) from error
+        raise InputError(f"this is not an evaluations file ({reason})", where=str(path)) from error
 
 
-def _plan_from_rows(evaluations: Evaluations) -> ExperimentDesign:
-    """Plan after what is there: names in order of first appearance, a grid where an attack has few distinct budgets."""
+def _infer_design(evaluations: Evaluations) -> ExperimentDesign:
+    """Infer a design from the rows: names in order of appearance, a grid where an attack has few distinct budgets."""
     cells = evaluations.query(
         "SELECT experiment, variant, seed, attack, norm, min(file_row_number) AS position "
         "FROM evaluations GROUP BY ALL ORDER BY position"
     ).to_pydict()
     experiments = list(dict.fromkeys(cells["experiment"]))
     if len(experiments) != 1:
-        raise InputError(f"it holds {len(experiments)} experiments, not one", where=str(evaluations.path))
+        raise InputError(f"the file holds {len(experiments)} experiments, not one", where=str(evaluations.path))
     norms = dict(zip(cells["attack"], cells["norm"], strict=True))
     attacks = (AttackDesign(name, norm, _budgets(evaluations, name)) for name, norm in norms.items())
     variants, seeds = (tuple(dict.fromkeys(cells[column])) for column in ("variant", "seed"))
@@ -153,14 +151,14 @@ def _plan_from_rows(evaluations: Evaluations) -> ExperimentDesign:
 
 
 def _budgets(evaluations: Evaluations, attack: str) -> tuple[float, ...] | None:
-    """Give the distinct budgets of an attack that has few, as the decimal numbers they were written as."""
+    """Return the distinct budgets of an attack as short decimal numbers, None if there are many."""
     table = evaluations.query(
         "SELECT DISTINCT epsilon FROM evaluations WHERE attack = $attack AND epsilon > 0 LIMIT $most",
         attack=attack,
-        most=_FEW + 1,
+        most=_MOST_GRID_BUDGETS + 1,
     )
     values = table["epsilon"].to_numpy()
-    return tuple(sorted(float(str(value)) for value in values)) if 0 < len(values) <= _FEW else None
+    return tuple(sorted(float(str(value)) for value in values)) if 0 < len(values) <= _MOST_GRID_BUDGETS else None
 
 
 def _deciles(evaluations: Evaluations, norm: str) -> tuple[float, ...]:
@@ -170,5 +168,5 @@ def _deciles(evaluations: Evaluations, norm: str) -> tuple[float, ...]:
         norm=norm,
     )
     deciles = table["deciles"][0].as_py() or []
-    # Nothing was ever fooled: what remains to state is the accuracy without a budget.
+    # Without fooled samples only the accuracy at ε = 0 is stated.
     return tuple(sorted({float(f"{value:.2g}") for value in deciles if np.isfinite(value) and value > 0})) or (0.0,)

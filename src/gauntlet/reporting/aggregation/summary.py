@@ -1,4 +1,4 @@
-"""Accuracies with intervals: every attack and, as the headline, the worst case over all attacks of one norm."""
+"""Accuracies with intervals under every attack, and in the worst case over the attacks of each norm."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ SUMMARY_SCHEMA = pa.schema(
 )
 """One row per variant, attack and budget; `attack` is "worst:NORM" for the worst case over the attacks of a norm.
 
-`robust_accuracy` is the mean over seeds of the share of samples that no budget up to `epsilon` fooled; error rows
-count as fooled. `wilson_*` bound it over samples (pooled over seeds), `t_*` over seeds (null with fewer than two, and
-free to reach beyond 0 and 1), both at 95 %. `clean_accuracy` is the mean over seeds on the same samples.
-`median_distance` is the median size of the adversarial perturbation, in the norm, over the samples that were fooled
-at any budget; in the worst case over the smallest one of each sample. `attacks`, `seeds`, `samples` (rows pooled over
-seeds) and `errors` count what went in, `missing` the cells that did not; accuracies are null where nothing did.
-`flags` names the checks of gradient masking that a model of the variant fails in this norm, joined by commas: the
-accuracy may be too high. It is empty where none fails, and null where nothing is known of the models' gradients.
+`robust_accuracy` is the mean over seeds of the share of samples that no budget up to `epsilon` fooled; samples with an
+error count as fooled. `wilson_*` bound it over samples (pooled over seeds), `t_*` over seeds (null with fewer than two,
+possibly beyond 0 and 1), both at 95 %. `clean_accuracy` is the mean over seeds on the same samples. `median_distance`
+is the median size of the adversarial perturbation, in the norm, over samples fooled at any budget; in the worst case,
+of the smallest perturbation of each sample. `attacks`, `seeds`, `samples` (rows pooled over seeds) and `errors` count
+what is present, `missing` the missing cells; accuracies are null where all are missing. `flags` names the checks of
+gradient masking that a model of the variant fails in this norm, joined by commas: the accuracy may be too high. It is
+empty where none fails, and null where the models were not diagnosed.
 """
 
 # A row is in bucket k if it is robust at the k smallest budgets of its attack.
@@ -60,60 +60,59 @@ _MEDIANS = "SELECT name, median(distance) AS median FROM outcomes WHERE variant 
 
 
 def summarize(path: Path, *, flags: Flags | None = None) -> pa.Table:
-    """Summarise a combined evaluations file into rows of SUMMARY_SCHEMA, in the order of its plan, worst case first.
+    """Summarize a combined evaluations file: rows of SUMMARY_SCHEMA, in the order of its design, worst cases first.
 
-    `flags` is what diagnostics found, None where there are none.
+    `flags` are the failed checks of the diagnostics, None where there are no diagnostics.
 
-    Raises InputError when the file is missing, damaged or no evaluations file.
+    Raises InputError when the file is missing, damaged or not an evaluations file.
     """
     with open_evaluations(path) as evaluations:
         grids = norm_grids(evaluations)
         budgets = {f"{WORST_CASE}{norm}": grid for norm, grid in grids.items()}
         budgets |= {attack.name: attack_grid(attack, grids) for attack in evaluations.design.attacks}
-        rows: list[dict[str, Any]] = []
-        for variant in evaluations.design.variants:
-            found = _variant_rows(evaluations, variant, budgets)
-            for row in found:
-                told = None if flags is None else ", ".join(flags_for(flags, variant, row["norm"]))
-                rows.append(row | {"flags": told})
+        rows = [
+            row | {"flags": None if flags is None else ", ".join(flags_for(flags, variant, row["norm"]))}
+            for variant in evaluations.design.variants
+            for row in _variant_rows(evaluations, variant, budgets)
+        ]
     return pa.Table.from_pylist(rows, schema=SUMMARY_SCHEMA)
 
 
 def _variant_rows(
     evaluations: Evaluations, variant: str, budgets: dict[str, tuple[float, ...]]
 ) -> list[dict[str, Any]]:
-    """Summarise one variant, so that memory does not grow with their number."""
+    """Summarize one variant, so that memory does not grow with the number of variants."""
     design = evaluations.design
-    held = evaluations.query("SELECT DISTINCT seed, attack FROM evaluations WHERE variant = $variant", variant=variant)
-    present = set(zip(held["seed"].to_pylist(), held["attack"].to_pylist(), strict=True))
+    cells = evaluations.query("SELECT DISTINCT seed, attack FROM evaluations WHERE variant = $variant", variant=variant)
+    present = set(zip(cells["seed"].to_pylist(), cells["attack"].to_pylist(), strict=True))
     measured = _measure(evaluations, variant, budgets)
     rows: list[dict[str, Any]] = []
     for norm in design.norms:
-        here = [attack for attack in design.attacks_in(norm) if variant not in attack.without]
-        members, counting = [attack.name for attack in here], [attack.name for attack in here if attack.counts]
-        for name, over in [(f"{WORST_CASE}{norm}", counting), *((member, [member]) for member in members)]:
+        attacks = [attack for attack in design.attacks_in(norm) if variant not in attack.without]
+        groups = {f"{WORST_CASE}{norm}": [attack.name for attack in attacks if attack.counts]}
+        groups |= {attack.name: [attack.name] for attack in attacks}
+        for name, members in groups.items():
             counts = {
-                "attacks": sum(any((seed, member) in present for seed in design.seeds) for member in over),
-                "missing": sum((seed, member) not in present for seed in design.seeds for member in over),
+                "attacks": sum(any((seed, member) in present for seed in design.seeds) for member in members),
+                "missing": sum((seed, member) not in present for seed in design.seeds for member in members),
             }
-            head = {"experiment": design.experiment, "variant": variant, "attack": name, "norm": norm, **counts}
-            rows += [head | row for row in measured.get(name, _nothing(budgets[name]))]
+            ids = {"experiment": design.experiment, "variant": variant, "attack": name, "norm": norm, **counts}
+            rows += [ids | row for row in measured.get(name, _unmeasured(budgets[name]))]
     return rows
 
 
 def _measure(
     evaluations: Evaluations, variant: str, budgets: dict[str, tuple[float, ...]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Give the rows of every attack and worst case of one variant that was measured, by name."""
+    """Compute the rows of every attack and worst case of one variant that has results, by name."""
     grids = [list(grid) for grid in budgets.values()]
     counts = evaluations.query(_COUNTS, names=list(budgets), grids=grids, variant=variant)
     medians = evaluations.query(_MEDIANS, variant=variant).to_pydict()
-    median_of = dict(zip(medians["name"], medians["median"], strict=True))
     columns = {column: np.asarray(counts[column].to_pylist()) for column in counts.column_names}
     rows = {}
-    for name in median_of:
-        mine = {key: column[columns["name"] == name] for key, column in columns.items()}
-        rows[name] = _accuracies(mine, budgets[name], median_of[name])
+    for name, median in zip(medians["name"], medians["median"], strict=True):
+        of_name = {key: column[columns["name"] == name] for key, column in columns.items()}
+        rows[name] = _accuracies(of_name, budgets[name], median)
     return rows
 
 
@@ -122,8 +121,8 @@ def _accuracies(counts: dict[str, NDArray[Any]], grid: Sequence[float], median: 
     seeds = np.unique(counts["seed"])
     of_seed = counts["seed"][None] == seeds[:, None]  # (seeds, counts)
     samples = (of_seed * counts["samples"]).sum(1)
-    survive = counts["bucket"][None] > np.arange(len(grid))[:, None]  # (budgets, counts)
-    robust = (of_seed[:, None] * survive[None] * counts["samples"]).sum(2)  # (seeds, budgets)
+    is_robust = counts["bucket"][None] > np.arange(len(grid))[:, None]  # (budgets, counts)
+    robust = (of_seed[:, None] * is_robust[None] * counts["samples"]).sum(2)  # (seeds, budgets)
     accuracy = robust / samples[:, None]
     low, high = wilson_interval(robust.sum(0), samples.sum())
     t_low, t_high = t_interval(accuracy, axis=0)
@@ -137,8 +136,8 @@ def _accuracies(counts: dict[str, NDArray[Any]], grid: Sequence[float], median: 
             "robust_accuracy": float(accuracy[:, number].mean()),
             "wilson_low": float(low[number]),
             "wilson_high": float(high[number]),
-            "t_low": _known(t_low[number]),
-            "t_high": _known(t_high[number]),
+            "t_low": _none_for_nan(t_low[number]),
+            "t_high": _none_for_nan(t_high[number]),
             "median_distance": median,
             "errors": int(counts["errors"].sum()),
         }
@@ -146,10 +145,10 @@ def _accuracies(counts: dict[str, NDArray[Any]], grid: Sequence[float], median: 
     ]
 
 
-def _nothing(grid: Sequence[float]) -> list[dict[str, Any]]:
-    """The rows of an attack whose every cell is missing."""
+def _unmeasured(grid: Sequence[float]) -> list[dict[str, Any]]:
+    """Return the rows of an attack whose cells are all missing."""
     return [{"epsilon": float(epsilon), "seeds": 0, "samples": 0, "errors": 0} for epsilon in grid]
 
 
-def _known(value: float) -> float | None:
+def _none_for_nan(value: float) -> float | None:
     return None if np.isnan(value) else float(value)

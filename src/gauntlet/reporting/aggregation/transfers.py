@@ -1,4 +1,4 @@
-"""What attacks on one model do to another: the transfer matrix."""
+"""Robust accuracy under transferred attacks, by source and target."""
 
 from __future__ import annotations
 
@@ -24,24 +24,26 @@ TRANSFERS_SCHEMA = pa.schema(
         ("flags", pa.string()),
     ]
 )
-"""One row per transferred attack, attacked variant and budget: `robust_accuracy` of `target` under `attack`, which saw
-the model of `source` of the same training seed; of an ensemble, the names joined by +. See SUMMARY_SCHEMA.
+"""One row per transferred attack, target variant and budget: `robust_accuracy` of `target` under `attack`.
+
+The attack was computed on the model of `source` of the same training seed; of an ensemble, `source` is the names joined
+by +. The other columns are those of SUMMARY_SCHEMA.
 """
 
 
 def list_transfers(summary: pa.Table, design: ExperimentDesign) -> pa.Table:
-    """List how every variant withstands attacks on others: rows of TRANSFERS_SCHEMA, sources and targets as planned.
+    """List the accuracies under transferred attacks: rows of TRANSFERS_SCHEMA, sources and targets as in the design.
 
-    An attack on an ensemble leaves out the attacked variant, and then has the others as its source.
+    An attack on an ensemble excludes the target, so that its source is the other variants.
     """
     rows: list[dict[str, Any]] = []
-    seen = {attack.name: attack.sources for attack in design.attacks if attack.sources}
+    sources_of = {attack.name: attack.sources for attack in design.attacks if attack.sources}
     for row in summary.to_pylist():
-        if row["attack"] in seen:
-            # Ensembles see their models in the order of the configuration.
-            others = (one for one in design.variants if one in seen[row["attack"]] and one != row["variant"])
-            told = {name: row[name] for name in TRANSFERS_SCHEMA.names if name in row}
-            rows.append({**told, "source": "+".join(others), "target": row["variant"]})
-    place = {name: number for number, name in enumerate(design.variants)}
-    rows.sort(key=lambda row: place.get(row["source"], len(place)))
+        if row["attack"] in sources_of:
+            # Ensembles are in the order of the configuration.
+            sources = (name for name in design.variants if name in sources_of[row["attack"]] and name != row["variant"])
+            shared = {name: row[name] for name in TRANSFERS_SCHEMA.names if name in row}
+            rows.append({**shared, "source": "+".join(sources), "target": row["variant"]})
+    order = {name: number for number, name in enumerate(design.variants)}
+    rows.sort(key=lambda row: order.get(row["source"], len(order)))
     return pa.Table.from_pylist(rows, schema=TRANSFERS_SCHEMA)

@@ -172,7 +172,10 @@ def _load(inputs: FigureInputs, item: ExamplesFile, most: int) -> list[_Example]
         norm = next(iter(rows.values()))["norm"] if rows else ""
         radii: dict[int, float] = {}
         if inputs.has("certificates"):
-            files = {"certificates": str(inputs.path("certificates")), "of_others": list(evaluations.design.of_others)}
+            files = {
+                "certificates": str(inputs.path("certificates")),
+                "of_others": list(evaluations.design.derived_certificates),
+            }
             table = evaluations.query(_RADII, **key, norm=norm, **files)
             radii = dict(zip(table["index"].to_pylist(), table["radius"].to_pylist(), strict=True))
     examples = [

@@ -43,7 +43,7 @@ def certificate_distance(inputs: FigureInputs, *, style: Style) -> Figure:
     without points states why.
     """
     with open_evaluations(inputs.path("evaluations")) as evaluations:
-        of_others = list(evaluations.design.of_others)
+        of_others = list(evaluations.design.derived_certificates)
         parameters = {"certificates": str(inputs.path("certificates")), "of_others": of_others}
         table = evaluations.query(_PAIRS, **parameters).to_pydict()
     variant_of, norm_of = np.asarray(table["variant"]), np.asarray(table["norm"])

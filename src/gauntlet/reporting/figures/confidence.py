@@ -117,7 +117,7 @@ def _histograms(
             counts = count_confidences(evaluations, variant, drawn.name, bins=_BINS)
             histograms.setdefault("clean", counts.clean)
             # All images of noise count, but of an attack only those that fool: the others are nearly clean.
-            histograms[kind] = counts.fooled if kind == "adversarial" else counts.fooled + counts.withstood
+            histograms[kind] = counts.fooled if kind == "adversarial" else counts.fooled + counts.robust
     return {kind: histograms[kind] for kind in _LINES if kind in histograms and histograms[kind].any()}
 
 

@@ -1,4 +1,4 @@
-"""The statistics behind the numbers that tables and figures show; plain numpy, vectorised, pure functions."""
+"""Statistics of tables and figures: intervals, tests and effects of seeds, as pure vectorized NumPy functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intervals of proportions and of means."""
+"""Confidence intervals of proportions and of means."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ CONFIDENCE = 0.95
 def wilson_interval(successes: ArrayLike, trials: ArrayLike, *, confidence: float = CONFIDENCE) -> Interval:
     """Bound a proportion by Wilson's score interval, elementwise.
 
-    Holds with about the stated probability for independent trials, also near 0 and 1, where the normal interval
-    fails. Arguments broadcast; the result is (low, high) in [0, 1], NaN where there are no trials.
+    Covers the proportion with about probability `confidence` for independent trials, also near 0 and 1, where the
+    normal interval fails. Arguments broadcast; the result is (low, high) in [0, 1], NaN where there are no trials.
 
-    Raises ValueError for counts that are no counts, or a confidence outside (0, 1).
+    Raises ValueError for impossible counts or a confidence outside (0, 1).
     Source: Wilson 1927, JASA 22, 209-212; Brown, Cai and DasGupta 2001, Statistical Science 16, eq. (4).
     """
     k, n = _counts(successes, trials)
-    z = special.ndtri(0.5 + checked(confidence) / 2)
+    z = special.ndtri(0.5 + check_confidence(confidence) / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = k / n
         scale = 1 / (1 + z**2 / n)
-        centre = scale * (share + z**2 / (2 * n))
+        center = scale * (share + z**2 / (2 * n))
         half = scale * z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    low = np.where(k == 0, 0.0, centre - half)
-    high = np.where(k == n, 1.0, centre + half)
+    low = np.where(k == 0, 0.0, center - half)
+    high = np.where(k == n, 1.0, center + half)
     return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
 
 
 def clopper_pearson_interval(successes: ArrayLike, trials: ArrayLike, *, confidence: float = CONFIDENCE) -> Interval:
     """Bound a proportion by the exact interval of Clopper and Pearson, elementwise.
 
-    Holds with at least the stated probability for independent trials. Arguments broadcast; the result is (low, high)
-    in [0, 1], NaN where there are no trials.
+    Covers the proportion with at least probability `confidence` for independent trials. Arguments broadcast; the
+    result is (low, high) in [0, 1], NaN where there are no trials.
 
-    Raises ValueError for counts that are no counts, or a confidence outside (0, 1).
+    Raises ValueError for impossible counts or a confidence outside (0, 1).
     Source: Clopper and Pearson 1934, Biometrika 26, 404-413.
     """
     k, n = _counts(successes, trials)
-    tail = (1 - checked(confidence)) / 2
+    tail = (1 - check_confidence(confidence)) / 2
     low = np.where(k == 0, 0.0, special.betaincinv(np.maximum(k, 1), n - k + 1, tail))
     high = np.where(k == n, 1.0, special.betaincinv(k + 1, np.maximum(n - k, 1), 1 - tail))
     return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
@@ -53,14 +53,14 @@ def clopper_pearson_interval(successes: ArrayLike, trials: ArrayLike, *, confide
 def t_interval(values: ArrayLike, *, confidence: float = CONFIDENCE, axis: int = -1) -> Interval:
     """Bound the mean of normally distributed values, such as one accuracy per training seed, along `axis`.
 
-    Holds with the stated probability for independent normal values. NaN where there are fewer than two values. The
-    interval of an accuracy may reach beyond 0 and 1.
+    Covers the mean with probability `confidence` for independent normal values; NaN with fewer than two values. The
+    interval of an accuracy may extend beyond 0 and 1.
 
     Raises ValueError for a confidence outside (0, 1).
     Source: Student 1908, Biometrika 6, 1-25.
     """
     data = np.asarray(values, dtype=np.float64)
-    probability = 0.5 + checked(confidence) / 2
+    probability = 0.5 + check_confidence(confidence) / 2
     n = data.shape[axis]
     if n < 2:
         empty = np.full(np.delete(np.array(data.shape), axis), np.nan)
@@ -73,12 +73,12 @@ def t_interval(values: ArrayLike, *, confidence: float = CONFIDENCE, axis: int =
 def _counts(successes: ArrayLike, trials: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     k, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64))
     if not (np.all(k >= 0) and np.all(k <= n)):
-        raise ValueError("successes must lie between 0 and the number of trials")
+        raise ValueError("successes must be between 0 and the number of trials")
     return k, n
 
 
-def checked(confidence: float) -> float:
-    """Give a confidence back. Raises ValueError for one outside (0, 1)."""
+def check_confidence(confidence: float) -> float:
+    """Return a confidence. Raises ValueError if it is outside (0, 1)."""
     if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie strictly between 0 and 1, not {confidence}")
+        raise ValueError(f"confidence must be strictly between 0 and 1, not {confidence}")
     return confidence

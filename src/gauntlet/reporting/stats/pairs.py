@@ -1,7 +1,7 @@
-"""Two classifiers on the same samples: is the difference chance, and how large is it?
+"""Test and interval for the difference of two classifiers' accuracies on the same samples.
 
-Where each has several replicates (training seeds), a sample is right or wrong several times. Those outcomes hang
-together, so the sample is the unit: with one replicate all below is what is known for paired proportions.
+Each classifier may have several replicates (training seeds), whose outcomes on a sample are dependent, so the unit is
+the sample. With one replicate these are the usual methods for paired proportions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from gauntlet.reporting.stats.intervals import CONFIDENCE, Interval, checked, wilson_interval
+from gauntlet.reporting.stats.intervals import CONFIDENCE, Interval, check_confidence, wilson_interval
 
 _CERTAIN = 1e-12
 _REACH = 9.0
@@ -20,15 +20,15 @@ _REACH = 9.0
 
 
 def sign_flip_test(differences: ArrayLike) -> NDArray[np.float64]:
-    """Test exactly that neither of two classifiers is right more often, two-sided: p-values `(...)`.
+    """Test exactly, two-sided, whether two classifiers are equally often right: p-values `(...)`.
 
-    `differences` are counts `(..., 2 R + 1)`: how many samples have difference -R, ..., R, where a sample's difference
-    is the number of the R replicates of the first classifier that are right, less that of the second. If the two were
-    exchangeable on every sample, each difference would be as probable as its negative, whatever the others: the p-value
-    is the probability, over all flips of signs, of a sum at least as far from 0 as the one found. With one replicate it
-    is McNemar's exact test. It speaks of these trained classifiers and of new samples, not of new trainings.
+    `differences` counts samples `(..., 2 R + 1)` by their difference from -R to R: the number of the R replicates of
+    the first classifier that are right, less that of the second. If the classifiers are exchangeable on every sample,
+    each difference is as probable as its negative, so the p-value is the probability, over all flips of signs, of a sum
+    at least as far from 0 as the observed one. With one replicate this is McNemar's exact test. It is about these
+    trained classifiers and new samples, not about new trainings.
 
-    Where Hoeffding's bound on that probability is below 1e-12, the bound is given instead, which is never smaller.
+    Where Hoeffding's bound on that probability is below 1e-12, the result is the bound, which is never smaller.
 
     Raises ValueError for an even number of counts.
     Source: Fisher 1935, The Design of Experiments, section 21; McNemar 1947, Psychometrika 12, 153-157; Hoeffding 1963,
@@ -36,31 +36,31 @@ def sign_flip_test(differences: ArrayLike) -> NDArray[np.float64]:
     """
     counts = np.asarray(differences)
     if counts.shape[-1] % 2 == 0:
-        raise ValueError("the counts must be those of the differences -R to R")
+        raise ValueError("there must be one count for each difference from -R to R")
     reach = counts.shape[-1] // 2
     positive = counts[..., reach + 1 :].astype(np.int64)
     sizes = positive + counts[..., :reach][..., ::-1].astype(np.int64)
     steps = np.arange(1, reach + 1)
-    found = np.abs(((2 * positive - sizes) * steps).sum(-1))
-    flat = zip(sizes.reshape(-1, reach), found.reshape(-1), strict=True)
+    observed = np.abs(((2 * positive - sizes) * steps).sum(-1))
+    flat = zip(sizes.reshape(-1, reach), observed.reshape(-1), strict=True)
     p = [_tail(tuple(map(int, size)), int(least)) for size, least in flat]
-    return np.asarray(p, dtype=np.float64).reshape(found.shape)
+    return np.asarray(p, dtype=np.float64).reshape(observed.shape)
 
 
 def paired_interval(joint: ArrayLike, *, confidence: float = CONFIDENCE) -> Interval:
     """Bound the difference of two accuracies on the same samples: (low, high), each `(...)`, in [-1, 1].
 
-    `joint` are counts `(..., R + 1, R + 1)` of samples, by how many of its R replicates each classifier has right. The
-    Wilson intervals of the two accuracies are put together by their distances to the estimates and the correlation of
-    the two classifiers over samples. The number of trials in them is the effective one: samples if replicates say all
-    the same, samples times R if they are independent. Holds with about the stated probability for independent samples
-    and these trained classifiers. NaN where there are no samples.
+    `joint` counts samples `(..., R + 1, R + 1)` by how many of its R replicates each classifier has right. The Wilson
+    intervals of the two accuracies are combined by their distances to the estimates and by the correlation of the two
+    classifiers over samples. Their number of trials is the effective one: the number of samples if replicates agree,
+    R times as many if they are independent. Covers the difference with about probability `confidence` for independent
+    samples and these trained classifiers. NaN where there are no samples.
 
     Raises ValueError for a confidence outside (0, 1).
-    Source: Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 8, which it is with one replicate; Zou and
+    Source: Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 8, for one replicate; Zou and
     Donner 2008, Statistics in Medicine 27, 1693-1702; effective numbers: Rao and Scott 1992, Biometrics 48, 577-585.
     """
-    checked(confidence)
+    check_confidence(confidence)
     table = np.asarray(joint, dtype=np.float64)
     reach = table.shape[-1] - 1
     share = np.arange(reach + 1) / max(reach, 1)
@@ -82,9 +82,9 @@ def paired_interval(joint: ArrayLike, *, confidence: float = CONFIDENCE) -> Inte
 
 
 def odds_ratio(only_first: ArrayLike, only_second: ArrayLike) -> NDArray[np.float64]:
-    """Give the odds that, where one of two classifiers alone is right, it is the first; NaN where neither ever is.
+    """Compute the conditional odds ratio of paired outcomes: samples right only for the first over only the second.
 
-    It is the conditional estimate of the odds ratio of paired outcomes: infinite where the second is never right alone.
+    Infinite where the second is never right alone; NaN where neither is.
     """
     first, second = np.broadcast_arrays(np.asarray(only_first, np.float64), np.asarray(only_second, np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -94,7 +94,7 @@ def odds_ratio(only_first: ArrayLike, only_second: ArrayLike) -> NDArray[np.floa
 def _distances(
     mean: NDArray[np.float64], variance: NDArray[np.float64], n: NDArray[np.float64], reach: int, confidence: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give how far Wilson's limits lie below and above a mean of shares, with the effective number of trials."""
+    """Return the distances of Wilson's limits below and above a mean, for the effective number of trials."""
     binomial = mean * (1 - mean)
     gain = np.where(variance > 1e-15, binomial / np.maximum(variance, 1e-15), 1.0)
     trials = n * np.clip(gain, 1.0, max(reach, 1))
@@ -110,7 +110,7 @@ def _combined(
 
 @lru_cache(1 << 16)
 def _tail(sizes: tuple[int, ...], least: int) -> float:
-    """Give the probability that a sum of ±k, `sizes[k - 1]` of each k, is at least `least` away from 0."""
+    """Compute the probability that a sum of ±k, `sizes[k - 1]` times each k, is at least `least` away from 0."""
     if least == 0:
         return 1.0
     if len(sizes) == 1:
@@ -120,8 +120,8 @@ def _tail(sizes: tuple[int, ...], least: int) -> float:
     bound = 2 * float(np.exp(-(least**2) / (2 * squares)))
     if bound < _CERTAIN:
         return bound
-    # The sum is 2 * (weighted sum of binomials) - total; each binomial is cut off where nothing is left of it.
-    first, chances = 0, np.ones(1)
+    # The sum is 2 * (weighted sum of binomials) - total; each binomial is cut off where its tail is below 1e-18.
+    first, probabilities = 0, np.ones(1)
     for step, size in enumerate(sizes, start=1):
         if not size:
             continue
@@ -131,7 +131,7 @@ def _tail(sizes: tuple[int, ...], least: int) -> float:
         logs = special.gammaln(size + 1) - special.gammaln(successes + 1) - special.gammaln(size - successes + 1)
         spaced = np.zeros((len(successes) - 1) * step + 1)
         spaced[::step] = np.exp(logs - size * np.log(2.0))
-        first, chances = first + step * int(successes[0]), np.convolve(chances, spaced)
+        first, probabilities = first + step * int(successes[0]), np.convolve(probabilities, spaced)
     total = sum(size * step for step, size in enumerate(sizes, start=1))
-    sums = 2 * (first + np.arange(len(chances))) - total
-    return min(1.0, float(chances[np.abs(sums) >= least].sum()))
+    sums = 2 * (first + np.arange(len(probabilities))) - total
+    return min(1.0, float(probabilities[np.abs(sums) >= least].sum()))

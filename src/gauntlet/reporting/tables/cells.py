@@ -51,7 +51,7 @@ class Column:
 
     @property
     def is_worst_case(self) -> bool:
-        """Whether the column is the worst case over the attacks of a norm."""
+        """True for the worst case over the attacks of a norm."""
         return self.name.startswith(WORST_CASE)
 
 
