@@ -175,7 +175,9 @@ def test_claimed_and_measured_constants_are_in_the_tables(tmp_path, monkeypatch,
     assert staleness_in(tmp_path).is_current(make_cell("aggregate", "tiny"))
 
 
-@pytest.mark.parametrize(("network", "problem"), [("Boastful", "false claim"), ("Unproven", "BatchNorm2d")])
+@pytest.mark.parametrize(
+    ("network", "problem"), [("OverclaimingNetwork", "false claim"), ("UnprovenNetwork", "BatchNorm2d")]
+)
 def test_a_network_whose_claim_is_false_or_unproven_is_not_certified(tmp_path, monkeypatch, network, problem):
     """The error is one line, and neither rows nor parts are written."""
     monkeypatch.chdir(tmp_path)
