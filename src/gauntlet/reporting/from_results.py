@@ -1,4 +1,4 @@
-"""Figures, tables and page again, from one results file and what lies beside it: no model, data, config or torch."""
+"""Figures, tables and page from the folder of a results file, without configuration, data, models or torch."""
 
 from __future__ import annotations
 
@@ -34,31 +34,31 @@ from gauntlet.robustness.diagnostics.checks import collect_flags
 log = logging.getLogger("gauntlet")
 
 
-def draw_from_results(evaluations: Path, folder: Path, name: str | None, style: str = "paper") -> list[Path]:
-    """Draw the figure `name`, or all for which the files suffice, into a folder; returns what was written.
+def figures_from_results(evaluations: Path, folder: Path, name: str | None, style: str = "paper") -> list[Path]:
+    """Draw the figure `name`, or all whose files exist, into a folder; return the files written.
 
-    Raises InputError when the file is missing or no evaluations file, and for a style that there is not.
+    Raises InputError when the evaluations are missing or damaged, and for an unknown figure or style.
     """
-    look = find_style(style)
+    figure_style = find_style(style)
     _require_folder(folder)
     with _inputs(evaluations) as inputs:
         names = [name] if name else available_figures(inputs)
-        return [path for figure in names for path in write_figure(figure, inputs, folder, style=look)]
+        return [path for figure in names for path in write_figure(figure, inputs, folder, style=figure_style)]
 
 
 def tables_from_results(evaluations: Path, folder: Path) -> list[Path]:
-    """Write the tables of a paper, into a folder; returns what was written.
+    """Write the tables for a paper into a folder; return the files written.
 
-    Certificates and verdicts of diagnostics are taken from `certificates.parquet` and `diagnostics.parquet`, if there.
-    Raises as `draw_from_results` does.
+    Certificates and diagnostics are read from `certificates.parquet` and `diagnostics.parquet`, if these exist.
+    Raises InputError when the evaluations are missing or damaged.
     """
     _require_folder(folder)
     with _inputs(evaluations) as inputs:
         with open_evaluations(evaluations) as opened:
             radii = headline_budgets(opened.design, norm_grids(opened))
-        there = inputs.certificates
-        certified = certified_accuracies(there, radii=radii) if there else CERTIFIED_SCHEMA.empty_table()
-        compared = compare_variants(evaluations, there, certified=certified)
+        certificates = inputs.certificates
+        certified = certified_accuracies(certificates, radii=radii) if certificates else CERTIFIED_SCHEMA.empty_table()
+        compared = compare_variants(evaluations, certificates, certified=certified)
         summary = read_table(inputs.path("summary"))
     texts = render_tables(TableInputs(evaluations, summary, compared, certified))
     for name, text in texts.items():
@@ -67,9 +67,9 @@ def tables_from_results(evaluations: Path, folder: Path) -> list[Path]:
 
 
 def report_from_results(evaluations: Path, out: Path) -> list[Path]:
-    """Write the page, with all figures for which the files suffice; returns its path.
+    """Write the page, with all figures whose files exist; return its path.
 
-    Raises as `draw_from_results` does.
+    Raises InputError when the evaluations are missing or damaged.
     """
     if out.is_dir():
         raise InputError("is a folder", where=str(out), remedy="name a file, such as report.html")
@@ -90,14 +90,16 @@ def _require_folder(folder: Path) -> None:
 
 @contextmanager
 def _inputs(evaluations: Path) -> Iterator[FigureInputs]:
-    """Collect what lies beside a combined evaluations file, and summarise it anew."""
+    """Yield the inputs from the folder of the evaluations, with a new summary."""
     with tempfile.TemporaryDirectory() as scratch:
         summary = Path(scratch) / "summary.parquet"
-        beside = find_inputs(evaluations)
+        inputs = find_inputs(evaluations)
         if design_from_metadata(read_metadata(evaluations)) is None:
-            log.warning("%s: its plan is lost; titles and headline are too, and missing cells are guessed", evaluations)
-        if not beside.has("diagnostics"):
-            log.warning("%s: no diagnostics.parquet beside it; numbers in doubt cannot be marked", evaluations)
-        flags = collect_flags(read_table(beside.path("diagnostics"))) if beside.has("diagnostics") else None
+            log.warning(
+                "%s has no experiment design: no titles, no headline, and missing cells cannot be counted", evaluations
+            )
+        if not inputs.has("diagnostics"):
+            log.warning("no diagnostics.parquet next to %s: masked gradients cannot be marked", evaluations)
+        flags = collect_flags(read_table(inputs.path("diagnostics"))) if inputs.has("diagnostics") else None
         write_table(summary, summarize(evaluations, flags=flags), {})
-        yield replace(beside, summary=summary)
+        yield replace(inputs, summary=summary)

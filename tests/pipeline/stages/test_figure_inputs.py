@@ -43,7 +43,7 @@ def planned(tmp_path, monkeypatch):
 
 def test_losses_and_adversaries_are_labeled_with_what_distinguishes_them(planned):
     """Options that are not the default, norm and budget; a validation adversary before the training's own."""
-    inputs = find_inputs(paths.evaluations(SMALL), plan=design_from_config(SMALL, planned.graph.experiment(SMALL)))
+    inputs = find_inputs(paths.evaluations(SMALL), design=design_from_config(SMALL, planned.graph.experiment(SMALL)))
     assert {item.variant: item.adversary for item in inputs.histories} == {
         "plain": "",
         "smooth": "",
@@ -62,7 +62,7 @@ def test_only_planned_models_are_read_in_the_order_of_the_plan(planned):
     """Files of a seed or variant that left the configuration stay in the folder, but are in no figure."""
     for left_over in (make_cell("train", SMALL, "plain", 7), make_cell("train", SMALL, "removed", 0)):
         write_table(paths.history(left_over), synthetic.history(left_over), {})
-    inputs = find_inputs(paths.evaluations(SMALL), plan=design_from_config(SMALL, planned.graph.experiment(SMALL)))
+    inputs = find_inputs(paths.evaluations(SMALL), design=design_from_config(SMALL, planned.graph.experiment(SMALL)))
     variants = ("plain", "smooth", "noisy", "both", "lipschitz")
     assert [(item.variant, item.seed) for item in inputs.histories] == [
         (name, seed) for name in variants for seed in (0, 1)
@@ -76,7 +76,7 @@ def test_only_current_files_are_read(planned):
         paths.history(make_cell("train", SMALL, "absent", 1)),
     ]
     design = design_from_config(SMALL, planned.graph.experiment(SMALL))
-    inputs = find_inputs(paths.evaluations(SMALL), plan=design, current=current)
+    inputs = find_inputs(paths.evaluations(SMALL), design=design, current=current)
     assert [item.path for item in inputs.histories] == current[:1]
 
 

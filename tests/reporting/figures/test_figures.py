@@ -375,9 +375,9 @@ def test_diagnostics_are_read_from_the_folder_of_the_results_file(inputs, tmp_pa
     monkeypatch.setattr(
         stage, "write_figure", lambda name, given, folder, **_: seen.append(read_table(given.summary)["flags"]) or []
     )
-    stage.draw_from_results(alone, tmp_path / "figures", "heat_map")
+    stage.figures_from_results(alone, tmp_path / "figures", "heat_map")
     write_table(tmp_path / "diagnostics.parquet", DIAGNOSTICS_SCHEMA.empty_table(), {})
-    stage.draw_from_results(alone, tmp_path / "figures", "heat_map")
+    stage.figures_from_results(alone, tmp_path / "figures", "heat_map")
     alone, with_diagnostics = ({*flags.to_pylist()} for flags in seen)
     assert (alone, with_diagnostics) == ({None}, {""})
 

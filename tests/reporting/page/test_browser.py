@@ -155,7 +155,7 @@ def test_cells_are_filtered_by_words_and_by_choice(page):
     choose(page, "#cells-filter", "norm", "l2")
     assert {line.split()[3] for line in shown(page)} == {"L2"}
     choose(page, "#cells-filter", "norm", "")
-    choose(page, "#cells-filter", "show", "absent")
+    choose(page, "#cells-filter", "show", "missing")
     assert [line.split()[-1] for line in shown(page)] == ["missing"]
     choose(page, "#cells-filter", "show", "")
     assert shown(page) == whole
@@ -200,12 +200,12 @@ def test_pointing_at_a_mark_shows_its_number(page, written):
     """The tip has the summary's number, and so has the text for screen readers."""
     page.run_script("document.querySelector('#curves').scrollIntoView()")
     page.run_script(
-        "const mark = document.querySelectorAll('#curves-chart .mark')[3].getBoundingClientRect();"
+        "const mark = document.querySelectorAll('#curves-chart .marker')[3].getBoundingClientRect();"
         "document.querySelector('#curves-chart svg').dispatchEvent(new PointerEvent('pointermove',"
         "{clientX: mark.x + mark.width / 2, clientY: mark.y + mark.height / 2}))"
     )
     text = page.find("#curves-chart .tip").text
-    assert text == page.find("#curves-told").text
+    assert text == page.find("#curves-status").text
     row = next(
         row
         for row in read_table(written[1].summary).to_pylist()
@@ -217,16 +217,16 @@ def test_pointing_at_a_mark_shows_its_number(page, written):
 def test_curves_are_navigated_with_the_keyboard(page):
     """Arrow keys move between marks and lines, Enter opens the origin, Escape returns."""
     page.run_script("document.querySelector('#curves-chart svg').focus()")
-    texts = [page.find("#curves-told").text]
+    texts = [page.find("#curves-status").text]
     for key in (RIGHT, RIGHT, DOWN, UP):
         page.press(key)
-        texts.append(page.find("#curves-told").text)
+        texts.append(page.find("#curves-status").text)
     assert ", clean: " in texts[0]
     assert "ε = 0.03:" in texts[2]
     assert all(one != other for one, other in pairwise(texts))
     page.press(ENTER)
     assert page.find("#origin").is_displayed()
-    assert page.find("#origin .shown").text == texts[-1]
+    assert page.find("#origin .number").text == texts[-1]
     page.press(ESCAPE)
     assert not page.find("#origin").is_displayed()
 
@@ -238,7 +238,7 @@ def test_a_click_on_a_number_opens_its_origin(page, written):
     click(page, cell)
     text = page.find("#origin").text
     row = read_table(written[1].origins).to_pylist()[0]
-    assert page.find("#origin .shown").text == number
+    assert page.find("#origin .number").text == number
     assert "gauntlet evaluate --experiment digits --variant softmax --seed 0 --attack fgsm --force" in text
     for expected in (COMMIT, row["recipe"], row["digest"], '"steps": 40'):
         assert expected in text
@@ -249,8 +249,8 @@ def test_a_click_on_a_number_opens_its_origin(page, written):
 def test_the_keyboard_opens_a_numbers_origin(page):
     """A table is one Tab stop, arrow keys move in it, and focus returns afterwards."""
     focused = "return document.activeElement.innerText.trim()"
-    assert page.run_script("return document.querySelectorAll('table[data-kind=worst] td[tabindex]').length") == 2
-    page.run_script("document.querySelector('table[data-kind=worst] td[tabindex]').focus()")
+    assert page.run_script("return document.querySelectorAll('table[data-table=worst] td[tabindex]').length") == 2
+    page.run_script("document.querySelector('table[data-table=worst] td[tabindex]').focus()")
     first = page.run_script(focused)
     page.press(RIGHT, DOWN)
     assert page.run_script(focused) != first
@@ -273,12 +273,12 @@ def test_clean_accuracy_names_no_attack_and_has_no_flag(page, kind):
     """The robust accuracy next to it has both."""
     texts = []
     for column in ("clean", "robust"):
-        place = f"table[data-kind={kind}] th[data-q={column}]"
+        place = f"table[data-table={kind}] th[data-column={column}]"
         number = page.run_script(
             "const place = document.querySelector(arguments[0]).cellIndex;"
             "return document.querySelector(arguments[1]).cells[place]",
             place,
-            f"table[data-kind={kind}] tbody tr[data-variant=ecc]",
+            f"table[data-table={kind}] tbody tr[data-variant=ecc]",
         )
         page.run_script("arguments[0].click()", number)
         texts.append((page.find("#origin-title").text, "gradients look masked" in page.find("#origin").text))
@@ -291,13 +291,13 @@ def test_clean_accuracy_names_no_attack_and_has_no_flag(page, kind):
 @pytest.mark.parametrize("kind", ["worst", "single", "cell", "certified", "cost", "check"])
 def test_the_shown_query_returns_the_shown_number(page, written, kind):
     """The query runs in the results folder as copied, for some numbers of every table."""
-    cells = page.all(f"table[data-kind={kind}] tbody td:not(.name)")
+    cells = page.all(f"table[data-table={kind}] tbody td:not(.name)")
     tried = 0
     for cell in cells[:: max(1, len(cells) // 7)]:
         page.run_script("arguments[0].click()", cell)
         if not page.find("#origin").is_displayed():
             continue
-        query, number = page.find("#origin-query").text, page.find("#origin .shown").text
+        query, number = page.find("#origin-query").text, page.find("#origin .number").text
         page.press(ESCAPE)
         if not query.startswith("SELECT"):
             continue
@@ -314,7 +314,7 @@ def test_a_phone_scrolls_down_only(chromium, written):
     """At 390 pixels nothing exceeds the width, in the page or an open origin; tables scroll themselves."""
     chromium.open(written[0] / "report.html", width=390, height=844)
     assert chromium.run_script("return document.documentElement.scrollWidth") == 390
-    chromium.run_script("document.querySelector('table[data-kind=worst] td[tabindex]').click()")
+    chromium.run_script("document.querySelector('table[data-table=worst] td[tabindex]').click()")
     box = chromium.run_script(
         "const box = document.querySelector('#origin').getBoundingClientRect(); return [box.left, box.right]"
     )
@@ -359,7 +359,7 @@ def test_contrast_is_enough_in_the_light_and_in_the_dark(chromium, written, dark
     chromium.open(written[0] / "report.html", dark=dark)
     ground = chromium.run_script("return getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", ground))) < 200) == dark
-    chromium.run_script("document.querySelector('table[data-kind=worst] td[tabindex]').click()")
+    chromium.run_script("document.querySelector('table[data-table=worst] td[tabindex]').click()")
     found = chromium.run_script(CONTRAST)
     assert {kind for kind, _, _ in found} == {"text", "line"}
     least = {"text": 4.5, "line": 3.0 if dark else 2.0}
@@ -405,7 +405,7 @@ def test_the_printed_chart_fits_the_paper_and_names_its_lines(chromium, written,
     assert inner == 700  # whatever the window: letters have one size
     legend = [one.text for one in chromium.all("#curves-legend > *")]
     assert legend == ["softmax", "lipschitz", "L∞. 2 of 3 variants. Bold: worst case. Thin: fgsm."]
-    assert len(chromium.all("#curves-legend .swatch .mark")) == 2
+    assert len(chromium.all("#curves-legend .swatch .marker")) == 2
     chromium.media()
     chromium.run_script("document.documentElement.style.width = ''; window.dispatchEvent(new Event('afterprint'))")
     assert chromium.run_script(f"{drawn} return chart.outerHTML") == before
@@ -452,7 +452,7 @@ def test_a_name_with_markup_stays_a_name(chromium, tmp_path):
     write_report(tmp_path / "page.html", replace(inputs, origins=tmp_path / "origins.parquet"), figures={})
     chromium.console_messages()
     chromium.open(tmp_path / "page.html")
-    chromium.run_script("document.querySelector('table[data-kind=cell] td[tabindex]').click()")
+    chromium.run_script("document.querySelector('table[data-table=cell] td[tabindex]').click()")
     assert hostile in chromium.find("#origin-title").text
     query = chromium.find("#origin-query").text
     (count,) = duckdb.sql(query.replace("'evaluations.parquet'", f"'{tmp_path}/evaluations.parquet'")).fetchall()

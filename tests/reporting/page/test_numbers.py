@@ -40,7 +40,7 @@ class Tables(HTMLParser):
             if tag == "th" and not self._line:
                 self._columns.append(data)
             column = self._columns[self._place] if tag == "td" and self._place < len(self._columns) else {}
-            wanted = "q" in column and "colspan" not in dict(attrs)
+            wanted = "column" in column and "colspan" not in dict(attrs)
             self._cell = ({**self._table, **self._line, **column}, []) if wanted else None
 
     def handle_data(self, data):
@@ -65,7 +65,7 @@ def literal(value):
 
 def query_result(folder, ids):
     """Fill the query of a number and return its result."""
-    query = page_queries(())[f"{ids['kind']}.{ids['q']}"]
+    query = page_queries(())[f"{ids['table']}.{ids['column']}"]
     files = {"rows": folder / "evaluations.parquet", "radii": folder / "certificates.parquet"}
     values = {name: literal(value) for name, value in {**ids, **files}.items()}
     query = re.sub(
@@ -97,14 +97,14 @@ def experiment(tmp_path_factory):
 def test_random_numbers_equal_their_queries(experiment, kind, draw):
     """The printed number equals the query's to the printed digits."""
     folder, _, numbers = experiment
-    mine = [one for one in numbers if one[0]["kind"] == kind]
-    assert {f"{kind}.{ids['q']}" for ids, _ in mine} == {
+    mine = [one for one in numbers if one[0]["table"] == kind]
+    assert {f"{kind}.{ids['column']}" for ids, _ in mine} == {
         name for name in page_queries(()) if name.startswith(f"{kind}.") and name != "worst.distance"
     }
     for ids, shown in random.Random(f"{kind} {draw}").sample(mine, min(25, len(mine))):
         value = float(query_result(folder, ids))
         digits = len(shown.partition(".")[2])
-        if ids["q"] in ("distance", "median") or (kind == "cost" and ids["q"].endswith("wards")):
+        if ids["column"] in ("distance", "median") or (kind == "cost" and ids["column"].endswith("wards")):
             assert shown == (f"{value:.0f}" if value >= 1000 else f"{value:.3g}"), ids
         else:
             assert shown == f"{value:.{digits}f}", ids
@@ -151,7 +151,7 @@ def test_a_lone_results_file_has_a_page(experiment, tmp_path):
     shutil.copy(folder / "evaluations.parquet", tmp_path)
     report_from_results(tmp_path / "evaluations.parquet", tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
-    alone = [one for one in Tables(text).numbers if one[0]["kind"] in ("worst", "single", "cell")]
-    assert alone == [one for one in numbers if one[0]["kind"] in ("worst", "single", "cell")]
+    alone = [one for one in Tables(text).numbers if one[0]["table"] in ("worst", "single", "cell")]
+    assert alone == [one for one in numbers if one[0]["table"] in ("worst", "single", "cell")]
     assert 'id="figure-robust_accuracy"' in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluations.parquet", "page.html"]

@@ -130,8 +130,8 @@ def _choose(inputs: FigureInputs, attack: str | None) -> list[ExamplesFile]:
         raise InputError(f"no examples were saved for the attack '{attack}'", remedy=f"known: {', '.join(names)}")
     if attack is None and names:
         with open_evaluations(inputs.path("evaluations")) as evaluations:
-            planned = {item.name: item for item in evaluations.design.attacks}
-        attack = min(names, key=lambda name: _preference(name, planned, files))
+            attacks = {item.name: item for item in evaluations.design.attacks}
+        attack = min(names, key=lambda name: _preference(name, attacks, files))
     first_files: dict[str, ExamplesFile] = {}
     for variant in inputs.variants:
         candidates = [item for item in files if item.variant == variant and item.attack == attack]
@@ -151,9 +151,9 @@ def _has_examples(path: Path) -> bool:
         return True  # damaged, which reading it reports
 
 
-def _preference(name: str, planned: dict[str, Any], files: list[ExamplesFile]) -> tuple[int, bool, bool]:
+def _preference(name: str, attacks: dict[str, Any], files: list[ExamplesFile]) -> tuple[int, bool, bool]:
     """Return a sort key of attacks: most variants first, then distances before grids, then L2 before other norms."""
-    attack = planned.get(name)
+    attack = attacks.get(name)
     variants = len({item.variant for item in files if item.attack == name})
     return -variants, attack is None or attack.epsilons is not None, attack is None or attack.norm != "l2"
 

@@ -11,19 +11,19 @@ from gauntlet.robustness.inspection.arrays import read_arrays
 
 def available_figures(inputs: FigureInputs) -> list[str]:
     """Return the figures that can be drawn from the files in `inputs`, in the order of the tour."""
-    plan = None
+    design = None
     if inputs.has("evaluations"):
         with open_evaluations(inputs.path("evaluations")) as evaluations:
-            plan = evaluations.design
-    return figure_names(tables={name for name in TABLES if inputs.has(name)}, features=_features(inputs, plan))
+            design = evaluations.design
+    return figure_names(tables={name for name in TABLES if inputs.has(name)}, features=_features(inputs, design))
 
 
-def _features(inputs: FigureInputs, plan: ExperimentDesign | None) -> set[str]:
+def _features(inputs: FigureInputs, design: ExperimentDesign | None) -> set[str]:
     """Return the features of the experiment, see `catalog.FEATURES`; the graph derives them from the configuration."""
-    attacks = plan.attacks if plan else ()
+    attacks = design.attacks if design else ()
     features = {
         "attacks": bool(attacks),
-        "certificates": bool(plan and plan.certificates) or _has_certificates(inputs),
+        "certificates": bool(design and design.certificates) or _has_certificates(inputs),
         "negatives": any(read_arrays(item.path, "negative") for item in inputs.inspections),
         "several_variants": len(inputs.variants) > 1,
         "transfers": any(attack.sources for attack in attacks),
@@ -32,5 +32,5 @@ def _features(inputs: FigureInputs, plan: ExperimentDesign | None) -> set[str]:
 
 
 def _has_certificates(inputs: FigureInputs) -> bool:
-    """Check the table itself, for evaluations that carry no plan."""
+    """Check the table itself, for evaluations without a design."""
     return inputs.has("certificates") and len(read_columns(inputs.path("certificates"), ["seed"])) > 0

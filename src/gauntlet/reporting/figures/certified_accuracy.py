@@ -80,9 +80,9 @@ def certified_accuracy(inputs: FigureInputs, *, style: Style) -> Figure:
     A smoothed classifier is not the attacked model, so its panels have no curves of attacks.
     """
     with open_evaluations(inputs.path("evaluations")) as evaluations:
-        plan = evaluations.design
+        design = evaluations.design
         path = str(inputs.path("certificates"))
-        panels = [_panel(evaluations, certificate, path) for certificate in plan.certificates]
+        panels = [_panel(evaluations, certificate, path) for certificate in design.certificates]
     names = [name for name in inputs.variants if any(name in panel.certified for panel in panels)]
     columns = 2 if len(panels) in (2, 4) else min(3, max(1, len(panels)))
     rows, wide = max(1, -(-len(panels) // columns)), columns > 1
@@ -98,7 +98,7 @@ def certified_accuracy(inputs: FigureInputs, *, style: Style) -> Figure:
     grid[0][0].set_ylim(-2, 102)
     hide_unused(grid.flat[len(panels) :])
     legend_above(figure, {inputs.title(name): handles[name] for name in names}, style, wide=wide)
-    note_below(figure, _notes(plan, panels), style, wide=wide)
+    note_below(figure, _notes(design, panels), style, wide=wide)
     return figure
 
 
@@ -143,12 +143,12 @@ def _label(axes: Axes, panel: _Panel) -> None:
     axes.set_xlim(0, panel.radius[-1])
 
 
-def _notes(plan: ExperimentDesign, panels: list[_Panel]) -> list[str]:
+def _notes(design: ExperimentDesign, panels: list[_Panel]) -> list[str]:
     """Return the notes on bands and thin lines, if there are any, and on missing cells."""
-    band = "band: lowest to highest seed" if len(plan.seeds) > 1 else ""
+    band = "band: lowest to highest seed" if len(design.seeds) > 1 else ""
     thin = "thin: no attack fooled the model within the radius" if any(panel.unfooled for panel in panels) else ""
     missing = sum(
-        len(plan.seeds) - len(panel.certified.get(variant, ()))
+        len(design.seeds) - len(panel.certified.get(variant, ()))
         for panel in panels
         for variant in panel.certificate.variants
     )

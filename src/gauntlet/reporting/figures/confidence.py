@@ -96,13 +96,13 @@ _LINES: dict[str, dict[str, Any]] = {
 
 
 def _attack_and_noise(
-    plan: ExperimentDesign, summary: Sequence[dict[str, Any]]
+    design: ExperimentDesign, summary: Sequence[dict[str, Any]]
 ) -> tuple[AttackDesign | None, AttackDesign | None]:
     """Choose the attack and the noise to draw, None if there is none."""
     noises = sorted(
-        (attack for attack in plan.attacks if attack.noise or not attack.counts), key=lambda attack: attack.counts
+        (attack for attack in design.attacks if attack.noise or not attack.counts), key=lambda attack: attack.counts
     )
-    searching = [attack for attack in plan.attacks if attack not in noises]
+    searching = [attack for attack in design.attacks if attack not in noises]
     confident = next((attack for attack in searching if attack.maximizes == "confidence"), None)
     return confident or strongest_attack(searching, summary), next(iter(noises), None)
 

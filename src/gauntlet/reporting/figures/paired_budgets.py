@@ -43,8 +43,8 @@ def paired_budgets(inputs: FigureInputs, *, style: Style, most_variants: int = 8
     """
     variants = list(inputs.variants[:most_variants])
     with open_evaluations(inputs.path("evaluations")) as evaluations:
-        plan = evaluations.design
-        norms = [norm for norm in plan.norms if any(attack.counts for attack in plan.attacks_in(norm))]
+        design = evaluations.design
+        norms = [norm for norm in design.norms if any(attack.counts for attack in design.attacks_in(norm))]
         pairs = {norm: [_pairs(evaluations, norm, *two) for two in itertools.pairwise(variants)] for norm in norms}
     wide = len(norms) > 1 or len(variants) > 4
     columns = max(1, min(len(norms), 2 if len(variants) <= 5 else 1)) if wide else 1

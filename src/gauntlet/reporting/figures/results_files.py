@@ -16,54 +16,54 @@ _TABLES = ("summary", "certificates", "attacks", "diagnostics", "origins")
 def find_inputs(
     evaluations: Path,
     *,
-    plan: ExperimentDesign | None = None,
+    design: ExperimentDesign | None = None,
     classes: tuple[str, ...] = (),
     current: Collection[Path] | None = None,
 ) -> FigureInputs:
-    """Collect the result files of the planned models and attacks, in the order of the plan; files may be missing.
+    """Collect the result files of the planned models and attacks, in the order of the design; files may be missing.
 
-    `plan` is that of the evaluations unless it is passed, for figures that are drawn before aggregation. `classes`
+    `design` is that of the evaluations unless it is passed, for figures that are drawn before aggregation. `classes`
     names the labels. `current` lists the files of single models and attacks that may be used, all by default.
 
-    Raises InputError when no plan is passed and the evaluations are missing or damaged.
+    Raises InputError when no design is passed and the evaluations are missing or damaged.
     """
-    if plan is None:
+    if design is None:
         with open_evaluations(evaluations) as opened:
-            plan = opened.design
+            design = opened.design
     folder = evaluations.parent
     tables: dict[str, Any] = {name: folder / f"{name}.parquet" for name in _TABLES}
     return FigureInputs(
-        plan.variants,
+        design.variants,
         evaluations=evaluations,
         **{name: path for name, path in tables.items() if path.is_file()},
-        histories=tuple(_histories(folder, plan, current)),
-        examples=tuple(_examples(folder, plan, current)),
-        inspections=tuple(_inspections(folder, plan, current)),
+        histories=tuple(_histories(folder, design, current)),
+        examples=tuple(_examples(folder, design, current)),
+        inspections=tuple(_inspections(folder, design, current)),
         classes=classes,
-        titles=plan.titles,
-        attack_titles={attack.name: attack.title for attack in plan.attacks if attack.title},
+        titles=design.titles,
+        attack_titles={attack.name: attack.title for attack in design.attacks if attack.title},
     )
 
 
-def _histories(folder: Path, plan: ExperimentDesign, current: Collection[Path] | None) -> Iterator[HistoryFile]:
-    for variant in plan.variants:
-        for seed in plan.seeds:
+def _histories(folder: Path, design: ExperimentDesign, current: Collection[Path] | None) -> Iterator[HistoryFile]:
+    for variant in design.variants:
+        for seed in design.seeds:
             path = folder / "models" / _model(variant, seed) / "history.parquet"
             if _usable(path, current):
                 yield labeled_history(variant, seed, path)
 
 
-def _examples(folder: Path, plan: ExperimentDesign, current: Collection[Path] | None) -> Iterator[ExamplesFile]:
-    for variant, seed, attack in plan.cells():
+def _examples(folder: Path, design: ExperimentDesign, current: Collection[Path] | None) -> Iterator[ExamplesFile]:
+    for variant, seed, attack in design.cells():
         path = folder / "evaluations" / _model(variant, seed) / f"attack={attack}" / "examples.safetensors"
         if _usable(path, current):
             yield ExamplesFile(variant, seed, attack, path)
 
 
-def _inspections(folder: Path, plan: ExperimentDesign, current: Collection[Path] | None) -> Iterator[InspectionFile]:
+def _inspections(folder: Path, design: ExperimentDesign, current: Collection[Path] | None) -> Iterator[InspectionFile]:
     """Yield one file per variant, of the first planned seed that was inspected."""
-    for variant in plan.variants:
-        for seed in plan.seeds:
+    for variant in design.variants:
+        for seed in design.seeds:
             path = folder / "inspections" / _model(variant, seed) / "inspection.parquet"
             if _usable(path, current):
                 yield InspectionFile(variant, seed, path)

@@ -69,9 +69,9 @@ def transfer_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
     """
     rows = read_table(inputs.path("summary"))
     with open_evaluations(inputs.path("evaluations")) as evaluations:
-        plan = evaluations.design
-        budgets = headline_budgets(plan, norm_grids(evaluations))
-    matrices = _matrices(list_transfers(rows, plan).to_pylist(), rows.to_pylist(), plan, budgets, inputs)
+        design = evaluations.design
+        budgets = headline_budgets(design, norm_grids(evaluations))
+    matrices = _matrices(list_transfers(rows, design).to_pylist(), rows.to_pylist(), design, budgets, inputs)
     most = max((len(matrix.rows) for matrix in matrices), default=1)
     titles = inputs.titles_of()
     cell_in = _CELL_EM * style.small_pt / 72
@@ -94,11 +94,11 @@ def transfer_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
 def _matrices(
     transferred: Sequence[Row],
     summary: Sequence[Row],
-    plan: ExperimentDesign,
+    design: ExperimentDesign,
     budgets: dict[str, tuple[float, ...]],
     inputs: FigureInputs,
 ) -> list[_Matrix]:
-    attacks = {attack.name: attack for attack in plan.attacks}
+    attacks = {attack.name: attack for attack in design.attacks}
     matrices = []
     for norm in dict.fromkeys(row["norm"] for row in transferred):
         norm_rows = [row for row in transferred if row["norm"] == norm]

@@ -1,4 +1,4 @@
-"""The report: one HTML file with the numbers, figures and provenance of an experiment."""
+"""The page: one HTML file with the numbers, figures and provenance of an experiment."""
 
 from __future__ import annotations
 

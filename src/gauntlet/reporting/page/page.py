@@ -1,4 +1,4 @@
-"""From numbers and figures to one HTML file that needs nothing else: no network, no other file."""
+"""The page as one HTML file with numbers, figures and script, which loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from gauntlet.reporting.figures.catalog import tour_order
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style
 from gauntlet.reporting.page.content import read_content
-from gauntlet.reporting.page.embedding import as_json
 from gauntlet.reporting.page.gallery import MOST_BYTES
+from gauntlet.reporting.page.script_data import as_json
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 _PICTURES = 14 << 20
-"""What figures and images may take together; the numbers of 5000 cells take the rest of 20 MB."""
+"""Limit of the size of figures and images together; the numbers of 5000 cells take the rest of 20 MB."""
 _LEAST_IMAGES = 1 << 20
-_SCRIPTS = ("page", "provenance", "tables", "curves", "gallery", "start")
+_SCRIPTS = ("page", "origins", "tables", "curves", "gallery", "start")
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
 @dataclass(frozen=True)
-class _Picture:
-    """A figure as the page embeds it."""
+class _EmbeddedFigure:
+    """A figure as the page embeds it; `size` is width and height in points, if known."""
 
     name: str
     title: str
@@ -50,7 +50,7 @@ def write_report(
     mark: str = "",
     failures: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the report of an experiment to `out`, atomically; see `render_report`."""
+    """Write the page of an experiment to `out`, atomically; see `render_report`."""
     write_text(out, render_report(inputs, figures=figures, mark=mark, failures=failures))
 
 
@@ -78,20 +78,21 @@ def render_report(
     )
     environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.1f}"
     environment.filters["number"] = _number
-    pictures = [_picture(name, figures[name]) for name in tour_order(figures)]
+    embedded = [_embed(name, figures[name]) for name in tour_order(figures)]
     template = environment.get_template("page.html.j2")
     script = _script()
-    drawn = sum(len(picture.source) for picture in pictures)
-    content = read_content(inputs, most_image_bytes=min(MOST_BYTES, max(_LEAST_IMAGES, _PICTURES - drawn)))
+    figure_bytes = sum(len(figure.source) for figure in embedded)
+    image_bytes = min(MOST_BYTES, max(_LEAST_IMAGES, _PICTURES - figure_bytes))
+    content = read_content(inputs, most_image_bytes=image_bytes)
     return (
         template.render(
             content=content,
-            pictures=pictures,
+            figures=embedded,
             mark=mark,
             failures=dict(failures or {}),
-            data=as_json(content.embedded),
+            data=as_json(content.script_data),
             script=script,
-            # The policy of the page names the one script that may run.
+            # The page's policy allows no other script to run.
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
         + "\n"
@@ -99,21 +100,23 @@ def render_report(
 
 
 def _number(value: float | None) -> str:
-    """Write a number with three digits, large ones without an exponent."""
+    """Return a number with three digits, without an exponent."""
     if value is None:
         return "–"
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _script() -> str:
-    """Join the parts of the page's script into one function, so that nothing of it is global."""
+    """Return the page's script, its parts joined into one function, so that it defines nothing global."""
     parts = [(TEMPLATES / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS]
     return "\n".join(['(() => {\n"use strict";', *parts, "})();\n"])
 
 
-def _picture(name: str, path: Path) -> _Picture:
+def _embed(name: str, path: Path) -> _EmbeddedFigure:
     if path.suffix not in _TYPES:
-        raise InputError(f"a {path.suffix} file cannot be shown in a page", where=str(path), remedy="give SVG or PNG")
+        raise InputError(
+            f"a {path.suffix} file cannot be shown in a page", where=str(path), remedy="name an SVG or PNG file"
+        )
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -121,12 +124,12 @@ def _picture(name: str, path: Path) -> _Picture:
     tags = FIGURES.entry(name).tags
     source = f"data:{_TYPES[path.suffix]};base64,{base64.b64encode(content).decode()}"
     size = _size(content)
-    # Of two columns rather than one.
+    # As wide as two columns of a paper, not one.
     wide = size is None or size[0] / 72 > 1.2 * Style().one_column_in
-    return _Picture(name, str(tags.get("title", name)), str(tags.get("caption", "")), source, wide, size)
+    return _EmbeddedFigure(name, str(tags.get("title", name)), str(tags.get("caption", "")), source, wide, size)
 
 
 def _size(content: bytes) -> tuple[float, float] | None:
-    """Give width and height in points, which an SVG file states first; None for other files."""
-    found = re.search(rb'<svg[^>]* width="([0-9.]+)pt" height="([0-9.]+)pt"', content[:4096], re.DOTALL)
-    return (float(found[1]), float(found[2])) if found else None
+    """Return width and height in points from the head of an SVG file; None for other files."""
+    match = re.search(rb'<svg[^>]* width="([0-9.]+)pt" height="([0-9.]+)pt"', content[:4096], re.DOTALL)
+    return (float(match[1]), float(match[2])) if match else None

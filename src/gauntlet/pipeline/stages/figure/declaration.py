@@ -75,7 +75,7 @@ STAGE: Stage = Stage(
     tolerates_missing=True,
     shows_results=True,
     from_results=FromResults(
-        "gauntlet.reporting.from_results:draw_from_results", out="figures", options={"name": None, "style": "paper"}
+        "gauntlet.reporting.from_results:figures_from_results", out="figures", options={"name": None, "style": "paper"}
     ),
     minutes=15,
     group="figures",

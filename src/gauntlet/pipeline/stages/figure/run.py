@@ -21,7 +21,7 @@ def run(job: CellJob) -> None:
     cell, settings = job.cell, job.experiment
     inputs = find_inputs(
         paths.evaluations(cell.experiment),
-        plan=design_from_config(cell.experiment, settings),
+        design=design_from_config(cell.experiment, settings),
         classes=load_data_manifest(paths.data_folder(paths.dataset_id(settings.dataset))).classes,
         current=job.inputs,
     )

@@ -1,32 +1,36 @@
-// Adversarial images of one variant under one attack, or of all variants.
+// The gallery: adversarial images of one attack on one variant, or on all variants.
 
-function triple(one) {
-  const image = (name, alternative) =>
-    make("img", { src: `data:image/png;base64,${one[name]}`, alt: alternative, width: 96, height: 96 });
-  const told = `${one.label} → ${one.prediction}`;
+function triple(image) {
+  const picture = (name, alternative) =>
+    make("img", { src: `data:image/png;base64,${image[name]}`, alt: alternative, width: 96, height: 96 });
+  const classes = `${image.label} → ${image.prediction}`;
+  const distance = Number(image.distance.toPrecision(3));
   return make("figure", { class: "triple" },
-    make("div", {}, image("original", `sample ${one.index}, ${one.label}`),
-      image("adversarial", `taken for ${one.prediction}`), image("difference", "what was changed")),
-    make("figcaption", {}, make("strong", {}, told), ` ${one.norm} ${Number(one.distance.toPrecision(3))}, sample ${one.index}`));
+    make("div", {}, picture("original", `sample ${image.index}, ${image.label}`),
+      picture("adversarial", `classified as ${image.prediction}`), picture("difference", "difference of the two images")),
+    make("figcaption", {}, make("strong", {}, classes), ` ${image.norm} ${distance}, sample ${image.index}`));
 }
 
-/** How many blocks are printed at the most, whichever is chosen; with more, those that are. */
+// Number of entries up to which all are printed; of more, only the selected ones are.
 const MOST_PRINTED = 60;
+// Number of images per entry where all variants are shown.
+const FEW_IMAGES = 3;
 
 function startGallery() {
   const form = find("#gallery-controls");
   if (!form) return;
-  const names = (key) => [...new Set(DATA.gallery.map((one) => one[key]))];
+  const names = (key) => [...new Set(DATA.gallery.map((entry) => entry[key]))];
   const variant = select([["", "all"], ...names("variant").map((name) => [name, name])], "");
   const attack = select(names("attack").map((name) => [name, name]), DATA.gallery[0].attack);
-  form.append(labelled("variant", variant), labelled("attack", attack));
-  const isChosen = (one) => one.attack === attack.value && (!variant.value || one.variant === variant.value);
-  const draw = (shown = DATA.gallery.filter(isChosen)) => {
-    const blocks = shown.map((one) => make("section", {},
-      make("h3", {}, `${one.variant}, ${one.attack}, seed ${one.seed}`),
-      // Where all variants stand below each other, a few of each will do.
-      make("div", { class: "triples" }, ...(variant.value ? one.images : one.images.slice(0, 3)).map(triple))));
-    find("#gallery-images").replaceChildren(...(blocks.length ? blocks : [make("p", {}, "No image was kept of this attack on this variant.")]));
+  form.append(withLabel("variant", variant), withLabel("attack", attack));
+  const isSelected = (entry) => entry.attack === attack.value && (!variant.value || entry.variant === variant.value);
+  const draw = (entries = DATA.gallery.filter(isSelected)) => {
+    const sections = entries.map((entry) => make("section", {},
+      make("h3", {}, `${entry.variant}, ${entry.attack}, seed ${entry.seed}`),
+      make("div", { class: "triples" },
+        ...(variant.value ? entry.images : entry.images.slice(0, FEW_IMAGES)).map(triple))));
+    const empty = make("p", {}, "No images of this attack on this variant were saved.");
+    find("#gallery-images").replaceChildren(...(sections.length ? sections : [empty]));
   };
   form.addEventListener("input", () => draw());
   if (DATA.gallery.length <= MOST_PRINTED) {

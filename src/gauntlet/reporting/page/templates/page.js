@@ -3,7 +3,7 @@ const DATA = JSON.parse(document.getElementById("data").textContent);
 const find = (selector, root = document) => root.querySelector(selector);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-// Makes an element; texts become text nodes, so that no name is ever read as markup.
+// Creates an element. Texts become text nodes, so that no name is ever read as markup.
 function make(tag, attributes = {}, ...children) {
   const element = tag.startsWith("svg:")
     ? document.createElementNS("http://www.w3.org/2000/svg", tag.slice(4))
@@ -16,19 +16,19 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
-function labelled(text, control) {
+function withLabel(text, control) {
   return make("label", { class: "field" }, make("span", {}, text), control);
 }
 
-function select(options, chosen) {
+function select(options, selected) {
   const control = make("select");
-  for (const [value, text] of options) control.append(make("option", { value, selected: value === chosen }, text));
+  for (const [value, text] of options) control.append(make("option", { value, selected: value === selected }, text));
   return control;
 }
 
 const percent = (share) => (100 * share).toFixed(1);
 
-// The attacks of a norm that a worst case is taken over: those run on the variant, whose images are perturbations.
+// The attacks that count for the worst case of a variant in a norm.
 function attacksOn(variant, norm) {
-  return DATA.attacks.filter((one) => one.norm === norm && one.counts && !one.without.includes(variant));
+  return DATA.attacks.filter((attack) => attack.norm === norm && attack.counts && !attack.without.includes(variant));
 }

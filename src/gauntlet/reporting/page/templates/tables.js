@@ -1,14 +1,15 @@
-// Tables: sorting by any column, walking through numbers by arrow keys, filtering the cells.
+// Tables: sorting by any column, moving between numbers with the arrow keys, filtering the cells.
 
 const headers = (table) => [...table.tHead.rows[0].cells];
 
+// The ids of a number, from the data attributes of its table, row and column; null for a cell without a number.
 function idsOf(cell) {
   const table = cell.closest("table");
   const header = headers(table)[cell.cellIndex];
-  const known = header && header.dataset.q && cell.tagName === "TD" && cell.colSpan === 1;
-  if (!known || ["", "–"].includes(cell.textContent.trim())) return null;
+  const isNumber = header && header.dataset.column && cell.tagName === "TD" && cell.colSpan === 1;
+  if (!isNumber || ["", "–"].includes(cell.textContent.trim())) return null;
   const ids = { ...table.dataset, ...cell.parentElement.dataset, ...header.dataset };
-  if (ids.budget !== undefined) ids.shownBudget = header.textContent.replace(/^\s*ε = /, "").trim();
+  if (ids.budget !== undefined) ids.budgetText = header.textContent.replace(/^\s*ε = /, "").trim();
   return ids;
 }
 
@@ -18,19 +19,20 @@ function openNumber(cell) {
   if (ids) showOrigin(ids, parts.map((part) => part.textContent.replace(/\s+/g, " ").trim()).join(" "));
 }
 
-// The number next to one in a direction, over blanks and hidden rows; none at the edge.
-function neighbour(cell, down, right) {
+// The next number in a direction, skipping blanks and hidden rows; null at the edge.
+function neighbor(cell, down, right) {
   let row = cell.parentElement;
-  let place = cell.cellIndex;
+  let column = cell.cellIndex;
   do {
     if (down) row = down > 0 ? row.nextElementSibling : row.previousElementSibling;
-    place += right;
-    const next = row?.cells[place];
+    column += right;
+    const next = row?.cells[column];
     if (!row || (right && !next)) return null;
     if (!row.hidden && next && idsOf(next)) return next;
   } while (true);
 }
 
+// Steps down and right of the arrow keys.
 const STEPS = { ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1] };
 
 function firstNumber(table) {
@@ -42,21 +44,24 @@ function firstNumber(table) {
   return null;
 }
 
-function walkable(table) {
+// Lets the Tab key stop once in a table, at the current number.
+function makeNavigable(table) {
   let current = null;
-  const hold = (cell) => {
+  const setCurrent = (cell) => {
     if (current) current.removeAttribute("tabindex");
     current = cell;
     if (cell) cell.tabIndex = 0;
   };
-  hold(firstNumber(table));
+  setCurrent(firstNumber(table));
   table.classList.add("numbers");
   table.setAttribute("role", "grid");
-  table.addEventListener("renew", () => { if (!current || current.parentElement.hidden) hold(firstNumber(table)); });
+  table.addEventListener("filtered", () => {
+    if (!current || current.parentElement.hidden) setCurrent(firstNumber(table));
+  });
   table.addEventListener("click", (event) => {
     const cell = event.target.closest("td");
     if (!cell || !idsOf(cell)) return;
-    hold(cell);
+    setCurrent(cell);
     cell.focus({ preventScroll: true });
     openNumber(cell);
   });
@@ -65,9 +70,9 @@ function walkable(table) {
     if (cell.tagName !== "TD" || event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.key === "Enter" || event.key === " ") openNumber(cell);
     else if (STEPS[event.key]) {
-      const next = neighbour(cell, ...STEPS[event.key]);
+      const next = neighbor(cell, ...STEPS[event.key]);
       if (next) {
-        hold(next);
+        setCurrent(next);
         next.focus();
       }
     } else return;
@@ -75,33 +80,33 @@ function walkable(table) {
   });
 }
 
-function sortKey(row, place) {
-  const cell = row.cells[place];
+function sortKey(row, column) {
+  const cell = row.cells[column];
   if (!cell || (cell.colSpan > 1)) return null;
-  const shown = (find(".mean", cell) ?? cell).textContent.trim();
-  if (shown === "" || shown === "–") return null;
-  const number = Number(shown);
-  return Number.isNaN(number) ? shown.toLowerCase() : number;
+  const text = (find(".mean", cell) ?? cell).textContent.trim();
+  if (text === "" || text === "–") return null;
+  const number = Number(text);
+  return Number.isNaN(number) ? text.toLowerCase() : number;
 }
 
 const compare = (a, b) => (typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1);
 
-function sortable(table) {
+function makeSortable(table) {
   const body = table.tBodies[0];
   const original = [...body.rows];
-  headers(table).forEach((header, place) => {
+  headers(table).forEach((header, column) => {
     const button = make("button", { type: "button", class: "sort" }, ...header.childNodes);
     header.append(button);
     button.addEventListener("click", () => {
-      const next = { none: "ascending", ascending: "descending", descending: "none" }[header.ariaSort ?? "none"];
+      const order = { none: "ascending", ascending: "descending", descending: "none" }[header.ariaSort ?? "none"];
       for (const other of headers(table)) other.removeAttribute("aria-sort");
       let rows = original;
-      if (next !== "none") {
-        header.setAttribute("aria-sort", next);
-        const sign = next === "ascending" ? 1 : -1;
-        const keyed = original.map((row) => [sortKey(row, place), row]);
+      if (order !== "none") {
+        header.setAttribute("aria-sort", order);
+        const sign = order === "ascending" ? 1 : -1;
+        const keyed = original.map((row) => [sortKey(row, column), row]);
         const known = keyed.filter(([key]) => key !== null).sort(([a], [b]) => sign * compare(a, b));
-        // What has no value stays last in either direction.
+        // Rows without a value stay last in either order.
         rows = [...known, ...keyed.filter(([key]) => key === null)].map(([, row]) => row);
       }
       body.replaceChildren(...rows);
@@ -109,40 +114,39 @@ function sortable(table) {
   });
 }
 
-function filterable(table, form) {
-  const rows = [...table.tBodies[0].rows].map((row) => ({ row, words: row.textContent.replace(/\s+/g, " ").toLowerCase() }));
+function makeFilterable(table, form) {
+  const rows = [...table.tBodies[0].rows].map((row) => ({ row, text: row.textContent.replace(/\s+/g, " ").toLowerCase() }));
   const seeds = [...new Set(rows.map(({ row }) => row.dataset.seed))];
-  const norms = Object.entries(DATA.norms);
-  const normOf = Object.fromEntries(DATA.attacks.map((one) => [one.name, one.norm]));
-  const named = (list) => [["", "all"], ...list.map((name) => [name, name])];
-  const words = make("input", { type: "search", placeholder: "words in the line" });
-  const variant = select(named(DATA.variants.map((one) => one.name)), "");
-  const attack = select(named(DATA.attacks.map((one) => one.name)), "");
-  const norm = select([["", "all"], ...norms], "");
-  const seed = select(named(seeds), "");
-  const kind = select([["", "all"], ["absent", "missing"], ["errors", "with errors"]], "");
-  const told = make("output", { class: "told faint" });
-  form.append(labelled("search", words), labelled("variant", variant), labelled("attack", attack),
-    labelled("norm", norm), labelled("seed", seed), labelled("show", kind), told);
-  const errors = headers(table).findIndex((header) => header.dataset.q === "errors");
-  const kinds = { "": () => true, absent: (row) => row.classList.contains("absent"),
+  const normOf = Object.fromEntries(DATA.attacks.map((attack) => [attack.name, attack.norm]));
+  const options = (names) => [["", "all"], ...names.map((name) => [name, name])];
+  const search = make("input", { type: "search", placeholder: "words in the row" });
+  const variant = select(options(DATA.variants.map((item) => item.name)), "");
+  const attack = select(options(DATA.attacks.map((item) => item.name)), "");
+  const norm = select([["", "all"], ...Object.entries(DATA.norms)], "");
+  const seed = select(options(seeds), "");
+  const state = select([["", "all"], ["missing", "missing"], ["errors", "with errors"]], "");
+  const count = make("output", { class: "status muted" });
+  form.append(withLabel("search", search), withLabel("variant", variant), withLabel("attack", attack),
+    withLabel("norm", norm), withLabel("seed", seed), withLabel("show", state), count);
+  const errors = headers(table).findIndex((header) => header.dataset.column === "errors");
+  const hasState = { "": () => true, missing: (row) => row.classList.contains("missing"),
     errors: (row) => row.cells[errors] && Number(row.cells[errors].textContent) > 0 };
   const apply = () => {
-    const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let shown = 0;
-    for (const one of rows) {
-      const { variant: v, attack: a, seed: s } = one.row.dataset;
-      const fits = (!variant.value || v === variant.value) && (!attack.value || a === attack.value) &&
-        (!norm.value || normOf[a] === norm.value) && (!seed.value || s === seed.value) &&
-        kinds[kind.value](one.row) && wanted.every((each) => one.words.includes(each));
-      if (one.row.hidden === fits) one.row.hidden = !fits;
-      shown += fits;
+    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let visible = 0;
+    for (const { row, text } of rows) {
+      const ids = row.dataset;
+      const fits = (!variant.value || ids.variant === variant.value) && (!attack.value || ids.attack === attack.value) &&
+        (!norm.value || normOf[ids.attack] === norm.value) && (!seed.value || ids.seed === seed.value) &&
+        hasState[state.value](row) && words.every((word) => text.includes(word));
+      if (row.hidden === fits) row.hidden = !fits;
+      visible += fits;
     }
-    told.textContent = `${shown} of ${rows.length} cells`;
-    table.dispatchEvent(new Event("renew"));
+    count.textContent = `${visible} of ${rows.length} cells`;
+    table.dispatchEvent(new Event("filtered"));
   };
-  let waiting = 0;
-  form.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(apply, 80); });
+  let timer = 0;
+  form.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(apply, 80); });
   form.addEventListener("submit", (event) => event.preventDefault());
   apply();
   form.hidden = false;
