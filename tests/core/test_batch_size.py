@@ -65,5 +65,5 @@ def test_queries_of_a_failed_batch_are_not_counted() -> None:
         if part.stop - part.start > 2:
             raise MemoryError
 
-    list(batches.parts(6, run, ledger=counts))
+    list(batches.parts(6, run, counter=counts))
     assert counts.totals["forwards"].tolist() == [1] * 6

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gauntlet.core.provenance.recipes import Recipe, digest_mark, mark, read_marks, recipe_from
+from gauntlet.core.provenance.recipes import Recipe, digest_mark, read_marks, recipe_from, recipe_mark
 from gauntlet.pipeline import fingerprint as fingerprints
 from gauntlet.registry.source_code import module_file, syntax_tree
 
@@ -89,11 +89,11 @@ def test_a_string_that_is_no_docstring_counts():
     ],
     ids=["values swapped", "key renamed", "type changed", "module changed", "input changed", "stage changed"],
 )
-def test_every_part_of_a_recipe_decides_its_string(other):
+def test_every_part_of_a_recipe_decides_its_digest(other):
     """Swapped values, a renamed key, or a changed type, module or input give another string."""
     recipe = Recipe("train", {"a": 1, "b": 2}, {"m": "1"}, {"i": "1"})
-    assert recipe.string != other.string
-    assert recipe.string == Recipe("train", {"b": 2, "a": 1}, {"m": "1"}, {"i": "1"}).string
+    assert recipe.digest != other.digest
+    assert recipe.digest == Recipe("train", {"b": 2, "a": 1}, {"m": "1"}, {"i": "1"}).digest
 
 
 def test_a_recipe_survives_metadata():
@@ -108,7 +108,7 @@ def test_a_recipe_survives_metadata():
 def test_marks_are_found_at_either_end_of_a_file_of_any_size(tmp_path, size, at_end):
     """Marks in the first or last 64 KiB are found, whatever the file format."""
     recipe, content = Recipe("train", {}, {}), b"\0" * size
-    marks = f"x{mark(recipe.string)}y{digest_mark('0' * 64)}z".encode()
+    marks = f"x{recipe_mark(recipe.digest)}y{digest_mark('0' * 64)}z".encode()
     (tmp_path / "file").write_bytes(content + marks if at_end else marks + content)
-    assert read_marks(tmp_path / "file") == (recipe.string, f"sha256:{'0' * 64}")
-    assert read_marks(tmp_path / "absent") == (None, None)
+    assert read_marks(tmp_path / "file")[:2] == (recipe.digest, f"sha256:{'0' * 64}")
+    assert read_marks(tmp_path / "absent")[:2] == (None, None)

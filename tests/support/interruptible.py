@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gauntlet.core.parquet import read_table
-from gauntlet.core.tensors import read_header
 from gauntlet.learning.models.weights import load_model_manifest
 from gauntlet.learning.training.history import VOLATILE
 from gauntlet.pipeline import paths
+from gauntlet.pipeline.status.metadata import file_metadata
 from gauntlet.registry import LOSSES
 from tests.support.cells import make_cell
 from tests.support.stub_outputs import write_config
@@ -92,7 +92,7 @@ def model_outcome() -> tuple[object, ...]:
 
 def attack_outcome() -> tuple[object, ...]:
     """Return everything that an evaluation decides: its rows and its examples' digest."""
-    return read_table(paths.samples(ATTACK)), read_header(paths.examples(ATTACK))["gauntlet.digest"]
+    return read_table(paths.samples(ATTACK)), file_metadata(paths.examples(ATTACK))["gauntlet.digest"]
 
 
 def temporary_files(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ import yaml
 
 from gauntlet.config import load
 from gauntlet.core.files import write_json, write_text
-from gauntlet.core.provenance.recipes import digest_mark, mark
+from gauntlet.core.provenance.recipes import digest_mark, recipe_mark
 from gauntlet.pipeline.stage import Cell
 from gauntlet.pipeline.staleness import Staleness
 
@@ -71,4 +71,4 @@ def finish_cell(staleness: Staleness, cell: Cell, content: str = "") -> None:
         if path.suffix == ".json":
             write_json(path, {"digest": f"sha256:{digest}"})
         else:
-            write_text(path, f"{mark(recipe.string)} {digest_mark(digest)}")
+            write_text(path, f"{recipe_mark(recipe.digest)} {digest_mark(digest)}")

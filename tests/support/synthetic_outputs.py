@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from gauntlet.core.files import write_bytes, write_json, write_text
 from gauntlet.core.parquet import write_table
 from gauntlet.core.provenance.digests import digest_json
-from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark, mark
+from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark, recipe_mark
 from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.pipeline.stage import Cell
 from gauntlet.pipeline.staleness import Staleness
@@ -66,7 +66,7 @@ def finish_cell(staleness: Staleness, cell: Cell, content: str = "") -> None:
             header = {**made, DIGEST_KEY: digest_mark(digest)}
             write_bytes(path, empty_safetensors(header))
         else:
-            write_text(path, f"{mark(recipe.string)} {digest_mark(digest)}")
+            write_text(path, f"{recipe_mark(recipe.digest)} {digest_mark(digest)}")
 
 
 def empty_safetensors(metadata: dict[str, str]) -> bytes:

@@ -1,1 +1,1 @@
-"""Foundations that know no configuration, model or cluster: errors, files, parquet, tensors, random draws."""
+"""Foundations without configuration, model or cluster: errors, files, parquet, tensors, random draws, norm balls."""

@@ -1,4 +1,4 @@
-"""Batches that fit into memory: halved when it runs out, and grown back when it lasts."""
+"""Adaptive batch size that halves when memory runs out, and doubles again after enough batches that fit."""
 
 from __future__ import annotations
 
@@ -13,61 +13,61 @@ from gauntlet.core.errors import GauntletError
 T = TypeVar("T")
 
 _PATIENCE = 32
-"""Batches in a row that must fit before a larger one is tried again; doubled each time that this fails."""
+"""Number of batches in a row that must fit before a larger one is tried; doubled each time the larger one fails."""
 
 
-class Ledger(Protocol):
-    """Books that can take back what work that failed has booked."""
+class Counter(Protocol):
+    """Counts that can be rolled back when the counted work fails."""
 
-    def entry(self) -> AbstractContextManager[None]:
-        """Keep what is booked inside, unless an exception leaves it."""
+    def transaction(self) -> AbstractContextManager[None]:
+        """Keep the counts made inside, unless an exception leaves the context."""
 
 
 class BatchSize:
-    """How many samples go through a model at once: at most `size`, fewer while memory is short."""
+    """Number of samples that go through a model at once: at most `size`, fewer while memory is short."""
 
     def __init__(self, size: int, device: torch.device) -> None:
         self.size = self.current = size
         self.device = device
-        self._fitted, self._patience, self._probing = 0, _PATIENCE, False
+        self._fitted, self._patience, self._growing = 0, _PATIENCE, False
 
     def halve(self) -> None:
-        """Halve after memory ran out. Raises GauntletError when a single sample does not fit."""
+        """Halve the batch size after memory ran out. Raises GauntletError when a single sample does not fit."""
         if self.current == 1:
             raise GauntletError("out of memory with a batch of one image", remedy="use a device with more memory")
-        if self._probing:
+        if self._growing:
             self._patience *= 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.current //= 2
-        self._fitted, self._probing = 0, False
+        self._fitted, self._growing = 0, False
 
-    def fitted(self) -> None:
-        """Take note of a batch that fitted; after enough of them a reduced size is doubled."""
+    def _count_fit(self) -> None:
+        """Count a batch that fitted; after enough of them, double a reduced size."""
         if self.current == self.size:
             return
         self._fitted += 1
         if self._fitted >= self._patience:
             self.current = min(2 * self.current, self.size)
-            self._fitted, self._probing = 0, True
+            self._fitted, self._growing = 0, True
 
-    def parts(self, samples: int, run: Callable[[slice], T], *, ledger: Ledger | None = None) -> Iterator[T]:
-        """Call `run` on consecutive slices of so many samples (one empty slice for none), and again where memory ends.
+    def parts(self, samples: int, run: Callable[[slice], T], *, counter: Counter | None = None) -> Iterator[T]:
+        """Call `run` on consecutive slices of the samples, halved when memory runs out; for 0 samples on an empty one.
 
-        `ledger` takes back what `run` booked before memory ended.
+        `counter` is rolled back when memory runs out.
         """
         done = 0
         while True:
             part = slice(done, min(done + self.current, samples))
             try:
-                with ledger.entry() if ledger is not None else nullcontext():
+                with counter.transaction() if counter is not None else nullcontext():
                     result = run(part)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 self.halve()
                 continue
-            self.fitted()
+            self._count_fit()
             yield result
             done = part.stop
             if done >= samples:
@@ -75,7 +75,7 @@ class BatchSize:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory, of the accelerator or the host, ran out."""
+    """Return whether an error means that memory, of the accelerator or the host, ran out."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     message = str(error).lower()

@@ -1,4 +1,4 @@
-"""The errors a user sees: one line that says what is wrong, where, and what would be right."""
+"""Errors that a user sees: one line with the problem, its place and a remedy."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from difflib import get_close_matches
 
 
 class GauntletError(Exception):
-    """A foreseeable failure, told in one line; the command that meets it exits with `exit_code`.
+    """A foreseeable failure, reported in one line; the command ends with `exit_code`.
 
-    `problem` says what is wrong, `where` names the file, key or cell, `remedy` says what would be right.
+    `problem` is what is wrong, `where` the file, key or cell, `remedy` what would be right.
     """
 
     exit_code = 1
@@ -21,7 +21,7 @@ class GauntletError(Exception):
 
 
 class InputError(GauntletError):
-    """What the user gave (configuration, data, checkpoint, option) cannot be used; nothing was written."""
+    """A configuration, data set, checkpoint or option that cannot be used; nothing was written."""
 
     exit_code = 2
 
@@ -35,17 +35,17 @@ class InputErrors(InputError):
 
 
 class AttackError(GauntletError):
-    """An attack raised, or broke its contract; the cell fails and nothing is recorded."""
+    """An attack that raised, or broke its contract; the cell fails and nothing is recorded."""
 
 
 class Interrupted(GauntletError):
-    """A signal asked the process to stop; what was finished is on disk and the next attempt goes on from there."""
+    """A stop on a signal; finished work is on disk, and the next attempt continues from it."""
 
     exit_code = 75  # EX_TEMPFAIL: "try again", which every workflow manager treats as a failed attempt
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known name is nearest to `name`, or list them all when none is near."""
+    """Suggest the known name that is nearest to `name`, or list them all when none is near."""
     names = sorted(known)
     matches = get_close_matches(name, names, n=1, cutoff=0.6)
     if matches:

@@ -23,72 +23,72 @@ if TYPE_CHECKING:  # some commands read files in a process of their own, and mus
 PARTIAL_SUFFIX = ".partial"
 
 SCRATCH = "GAUNTLET_SCRATCH"
-"""The variable that holds `execution: scratch:` of the configuration, for this process and those it starts."""
+"""Environment variable with `execution: scratch:` of the configuration, for this process and those it starts."""
 
-_LEAST_FREE = 1 << 30
+_MIN_FREE_BYTES = 1 << 30
 
 Model = TypeVar("Model", bound="BaseModel")
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; on success sync it and rename it to `path`, on failure remove it.
+    """Yield a temporary path; on success sync the file and rename it to `path`, on failure remove it.
 
-    The temporary name is unique to the call, so two processes that make the same file cannot tear it:
-    the last rename wins, and both were whole. Where there is a scratch disk, the name given stands there, and what was
-    written is copied to one beside `path`, synced and compared before it is renamed.
+    The temporary name is unique to the call, so two processes that write the same file cannot tear it: the last rename
+    wins, and both files were whole. With a scratch disk, the yielded path is there; the file is then copied to the
+    folder of `path`, synced and compared before it is renamed.
 
-    Raises GauntletError when a disk is full or the copy is not what was written.
+    Raises GauntletError when a disk is full or the copy differs.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path, path.parent)
-    place = scratch(path.parent)
-    drafted, filling = temporary, path
+    scratch_folder = scratch(path.parent)
+    draft, target = temporary, path
     try:
-        if place:
-            filling = place
-            drafted = _temporary(path, place)
-        yield drafted
-        filling = path
-        if place:
-            shutil.copyfile(drafted, temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        if place and not filecmp.cmp(drafted, temporary, shallow=False):
-            raise GauntletError("the copy is not what was written", where=str(path), remedy="run again")
+        if scratch_folder:
+            target = scratch_folder
+            draft = _temporary(path, scratch_folder)
+        yield draft
+        target = path
+        if scratch_folder:
+            shutil.copyfile(draft, temporary)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        if scratch_folder and not filecmp.cmp(draft, temporary, shallow=False):
+            raise GauntletError("the copy from the scratch disk differs", where=str(path), remedy="run again")
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "free space and run again" if filling == path else "free space, or set `execution: {scratch: off}`"
-            raise GauntletError("the disk is full", where=str(filling), remedy=remedy) from error
+            remedy = "free space and run again" if target == path else "free space, or set `execution: {scratch: off}`"
+            raise GauntletError("the disk is full", where=str(target), remedy=remedy) from error
         raise
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     finally:
-        if drafted != temporary:
-            drafted.unlink(missing_ok=True)
+        if draft != temporary:
+            draft.unlink(missing_ok=True)
 
 
 def scratch(folder: Path, environment: Mapping[str, str] = os.environ) -> Path | None:
-    """Find a disk of this node's own on which a file for `folder` is written first; None where there is none.
+    """Find a folder on a node's local disk in which a file for `folder` is written first; None if there is none.
 
     It must be another file system than that of `folder`, be writable, and have a gigabyte left.
     """
-    asked = environment.get(SCRATCH, "off")
-    places = [os.path.expandvars(asked)]
-    if asked in ("auto", "off"):
-        # TMPDIR is a node's own disk in jobs; elsewhere it may be anything.
-        own = environment.get("TMPDIR", "") if "SLURM_JOB_ID" in environment else ""
-        places = [environment.get("SLURM_TMPDIR", ""), own] if asked == "auto" else []
-    for place in filter(None, places):
+    setting = environment.get(SCRATCH, "off")
+    candidates = [os.path.expandvars(setting)]
+    if setting in ("auto", "off"):
+        # TMPDIR is a node's local disk in jobs; elsewhere it may be anything.
+        job_folder = environment.get("TMPDIR", "") if "SLURM_JOB_ID" in environment else ""
+        candidates = [environment.get("SLURM_TMPDIR", ""), job_folder] if setting == "auto" else []
+    for candidate in filter(None, candidates):
         with suppress(OSError):
-            elsewhere = Path(place).stat().st_dev != folder.stat().st_dev
-            if elsewhere and os.access(place, os.W_OK) and shutil.disk_usage(place).free >= _LEAST_FREE:
-                return Path(place)
+            is_other_disk = Path(candidate).stat().st_dev != folder.stat().st_dev
+            if is_other_disk and os.access(candidate, os.W_OK) and shutil.disk_usage(candidate).free >= _MIN_FREE_BYTES:
+                return Path(candidate)
     return None
 
 
@@ -100,12 +100,12 @@ def _temporary(path: Path, folder: Path) -> Path:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove temporary files of `path` whose writers are no more: processes of this host that have ended."""
+    """Remove temporary files of `path` whose writers were processes of this host that have ended."""
     for folder in filter(None, (path.parent, scratch(path.parent))):
         for leftover in folder.glob(f".{path.name}.*{PARTIAL_SUFFIX}"):
             writer = re.search(rf"\.(\d+)@(.+)\.[^.]+{re.escape(PARTIAL_SUFFIX)}$", leftover.name)
             if writer and writer[2] == socket.gethostname() and not _is_alive(int(writer[1])):
-                # On a scratch disk it may be another user's.
+                # On a scratch disk it may belong to another user.
                 with suppress(PermissionError):
                     leftover.unlink(missing_ok=True)
 
@@ -134,7 +134,7 @@ def write_text(path: Path, content: str) -> None:
 
 
 def canonical_json(value: Any) -> str:
-    """Render `value` as the one JSON text it has: sorted keys, no spaces, no NaN."""
+    """Return `value` as JSON in its only canonical form: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -164,7 +164,7 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the file system lets a folder be synced."""
+    """Make the rename durable, if the file system can sync a folder."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

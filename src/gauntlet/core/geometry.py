@@ -1,4 +1,4 @@
-"""Distances, and the balls that bound a perturbation: projection and random points, always inside the box [0, 1]."""
+"""Distances in a norm, steepest directions, and norm balls cut with the box [0, 1]: projection and random points."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from gauntlet.core.randomness import normal, uniform
 
 SPARSE_SHARE = 0.05
-"""Of the entries of a gradient, the share that a step in L1 moves."""
+"""Share of the entries of a gradient that a step in L1 moves."""
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
 
 
 def distances(perturbation: Tensor) -> dict[str, Tensor]:
-    """Measure each perturbation `(B, ...)` in the four norms, in pixel units: name to float64 `(B,)`."""
+    """Return the size of each perturbation `(B, ...)` in the four norms, in pixel units: name to float64 `(B,)`."""
     flat = perturbation.detach().flatten(1).to(torch.float64)
     size = flat.abs()
     return {
@@ -31,10 +31,10 @@ def distances(perturbation: Tensor) -> dict[str, Tensor]:
 
 
 def direction(gradient: Tensor, norm: str) -> Tensor:
-    """Turn a gradient `(B, ...)` into a unit step of ascent; where it is zero, the step is zero.
+    """Return the unit step of ascent for a gradient `(B, ...)`; zero where the gradient is zero.
 
-    L-infinity and L2: the steepest. L1: the steepest would move one entry only, and is slow; the step is spread over
-    the largest entries, SPARSE_SHARE of them (Tramer and Boneh 2019, arXiv:1904.13000).
+    L-infinity and L2: the steepest step. L1: the steepest would move one entry only, which is slow, so the step is
+    spread over the share SPARSE_SHARE of largest entries (Tramer and Boneh 2019, arXiv:1904.13000).
     """
     if norm == "linf":
         return gradient.sign()
@@ -50,9 +50,9 @@ def direction(gradient: Tensor, norm: str) -> Tensor:
 
 
 def sparse_direction(gradient: Tensor, counts: Tensor) -> Tensor:
-    """Spread a step of size one in L1 evenly over the `counts` (int64 `(B,)`, one or more) largest entries, by sign.
+    """Return a step of L1 size 1, spread evenly over the `counts` (int64 `(B,)`, 1 or more) largest entries, by sign.
 
-    All entries as large as the last of these move too, so that no order decides among equals.
+    All entries as large as the last of these move too, so ties do not depend on their order.
     """
     flat = gradient.flatten(1)
     size = flat.abs()
@@ -70,15 +70,15 @@ class Ball:
             self.low, self.high = (origin - epsilon).clamp_(min=0.0), (origin + epsilon).clamp_(max=1.0)
 
     def select(self, rows: Tensor) -> Ball:
-        """Keep the balls of some samples: `rows` is int64 `(A,)`."""
-        kept = Ball.__new__(Ball)
-        kept.origin, kept.epsilon, kept.norm = self.origin[rows], self.epsilon, self.norm
+        """Return the balls of some samples: `rows` is int64 `(A,)`."""
+        ball = Ball.__new__(Ball)
+        ball.origin, ball.epsilon, ball.norm = self.origin[rows], self.epsilon, self.norm
         if self.norm == "linf":
-            kept.low, kept.high = self.low[rows], self.high[rows]
-        return kept
+            ball.low, ball.high = self.low[rows], self.high[rows]
+        return ball
 
     def project(self, x: Tensor) -> Tensor:
-        """Move points `(B, ...)` into ball and box.
+        """Project points `(B, ...)` into ball and box.
 
         L-infinity and L1: to the nearest such point. L2: to the ball first, then to the box: clipping moves no pixel
         away from its origin, which lies in the box, so the point stays in the ball.
@@ -94,7 +94,7 @@ class Ball:
         return (self.origin + change * per_sample(factor, x)).clamp_(0.0, 1.0)
 
     def direction(self, x: Tensor, gradient: Tensor) -> Tensor:
-        """Give the unit step of ascent at points x; in L1 among the entries that the box lets move."""
+        """Return the unit step of ascent at points x; in L1 it moves only entries that the box lets move."""
         if self.norm == "l1":
             gradient = torch.where(((gradient > 0) & (x < 1)) | ((gradient < 0) & (x > 0)), gradient, 0.0)
         return direction(gradient, self.norm)
@@ -109,14 +109,14 @@ class Ball:
             return self.project(self.origin + self.epsilon * direction(gradient, self.norm))
         flat, room = gradient.flatten(1), self._room(gradient).flatten(1)
         order = flat.abs().argsort(dim=1, descending=True, stable=True)
-        wanted = room.gather(1, order)
-        spent_before = wanted.cumsum(1) - wanted
-        taken = torch.minimum((self.epsilon - spent_before).clamp_(min=0.0), wanted)
-        step = torch.zeros_like(flat).scatter_(1, order, taken).reshape(gradient.shape) * gradient.sign()
+        available = room.gather(1, order)
+        used_before = available.cumsum(1) - available
+        used = torch.minimum((self.epsilon - used_before).clamp_(min=0.0), available)
+        step = torch.zeros_like(flat).scatter_(1, order, used).reshape(gradient.shape) * gradient.sign()
         return self.project(self.origin + step)
 
     def random_point(self, keys: Tensor, *, stream: str) -> Tensor:
-        """Draw one point per ball `(B, ...)`, sample b from `keys[b]` alone.
+        """Sample one point per ball `(B, ...)`, point b from `keys[b]` alone.
 
         L-infinity: uniform in ball and box. L1 and L2: uniform in the ball, then clipped to the box.
         """
@@ -126,37 +126,38 @@ class Ball:
         if self.norm == "l1":
             step = _uniform_in_l1(keys, math.prod(shape), stream=f"{stream}:direction").to(dtype)
             return (self.origin + self.epsilon * step.reshape(-1, *shape)).clamp_(0.0, 1.0)
-        way = direction(normal(keys, shape, stream=f"{stream}:direction", dtype=dtype), "l2")
+        unit = direction(normal(keys, shape, stream=f"{stream}:direction", dtype=dtype), "l2")
         radius = uniform(keys, (1,), stream=f"{stream}:radius", dtype=dtype)[:, 0] ** (1 / math.prod(shape))
-        return (self.origin + way * per_sample(self.epsilon * radius, way)).clamp_(0.0, 1.0)
+        return (self.origin + unit * per_sample(self.epsilon * radius, unit)).clamp_(0.0, 1.0)
 
-    def _room(self, way: Tensor) -> Tensor:
-        """How far each entry of the origin can go up (where `way` is positive) or down before the box ends."""
-        return torch.where(way > 0, 1 - self.origin, self.origin)
+    def _room(self, step: Tensor) -> Tensor:
+        """Return each origin entry's distance to the edge of the box that a step, by its sign, moves towards."""
+        return torch.where(step > 0, 1 - self.origin, self.origin)
 
 
 def _shrunk(size: Tensor, room: Tensor, epsilon: float) -> Tensor:
     """Project sizes onto {0 <= s <= room, sum(s) <= epsilon}, sample by sample: all `(B, ...)`, none negative.
 
     The nearest point is clamp(size - t, 0, room) for the smallest t >= 0 that meets the budget. Its sum is piecewise
-    linear and falls in t: an entry begins to count below t = size and is full below t = size - room. With these
-    2 D places sorted, running sums find the piece that meets the budget. The problem: Croce and Hein 2021,
-    arXiv:2103.01208.
+    linear and decreasing in t: an entry is positive below t = size and equals its room below t = size - room. With
+    these 2 D breakpoints sorted, cumulative sums find the piece that meets the budget. The problem: Croce and Hein
+    2021, arXiv:2103.01208.
     """
     size, room, shape = size.flatten(1), room.flatten(1), size.shape
-    places, order = torch.cat([size, size - room], 1).sort(dim=1, descending=True)
+    breakpoints, order = torch.cat([size, size - room], 1).sort(dim=1, descending=True)
     rising = torch.where(order < size.shape[1], 1, -1).cumsum(1)[:, :-1]
-    sums = ((places[:, :-1] - places[:, 1:]) * rising).cumsum(1)  # the sum at t = places[:, 1:]
+    sums = ((breakpoints[:, :-1] - breakpoints[:, 1:]) * rising).cumsum(1)  # the sum at t = breakpoints[:, 1:]
     piece = (sums <= epsilon).sum(1, keepdim=True).clamp_(max=sums.shape[1] - 1)
     slope = rising.gather(1, piece).clamp_(min=1)
-    shift = (places.gather(1, piece + 1) + (sums.gather(1, piece) - epsilon) / slope).clamp_(min=0.0)
+    shift = (breakpoints.gather(1, piece + 1) + (sums.gather(1, piece) - epsilon) / slope).clamp_(min=0.0)
     return torch.minimum((size - shift).clamp_(min=0.0), room).reshape(shape)
 
 
 def _uniform_in_l1(keys: Tensor, entries: int, *, stream: str) -> Tensor:
-    """Draw `(B, entries)` float64 uniform in the unit ball of L1.
+    """Sample `(B, entries)` float64 uniform in the unit ball of L1.
 
-    Laplace variables over the sum of their sizes and of one more (Barthe et al. 2005, arXiv:math/0503650).
+    Laplace variables, divided by the sum of their absolute values and one more (Barthe et al. 2005,
+    arXiv:math/0503650).
     """
     half = 2.0**-24
     even = uniform(keys, (entries + 1,), stream=stream, low=half - 1, high=half + 1, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Parquet files that record what made them and whether they were edited."""
+"""Parquet files with the recipe that made them and a digest that reveals edits."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def table_digest(table: pa.Table) -> str:
 
 
 def write_table(path: Path, table: pa.Table, metadata: Mapping[str, str], *, volatile: Sequence[str] = ()) -> None:
-    """Write a table as parquet, atomically, with what made it and its own digest in the file's metadata.
+    """Write a table as parquet, atomically, with `metadata` and the digest of its content in the file's metadata.
 
-    `volatile` columns (such as seconds) are measured anew at every making, so the digest leaves them out.
+    `volatile` columns (such as seconds) differ between identical runs, so the digest leaves them out.
     """
     digest = digest_mark(table_digest(table.drop_columns(list(volatile))))
     entries = {**metadata, DIGEST_KEY: digest, VOLATILE_KEY: ",".join(volatile)}
@@ -44,16 +44,16 @@ def write_table(path: Path, table: pa.Table, metadata: Mapping[str, str], *, vol
 
 
 def read_table(path: Path) -> pa.Table:
-    """Read a parquet file that `write_table` made, without its metadata.
+    """Read a parquet file that `write_table` has written, without its metadata.
 
-    Raises InputError when it is missing, damaged, or its values are not those that were written.
+    Raises InputError when it is missing, damaged, or edited: its values do not match its digest.
     """
     table = _parquet(path, lambda: pq.ParquetFile(path).read())
     metadata = table.schema.metadata or {}
     volatile = [name for name in metadata.get(VOLATILE_KEY.encode(), b"").decode().split(",") if name]
     plain = table.replace_schema_metadata(None)
-    kept = plain.drop_columns([name for name in volatile if name in plain.column_names])
-    if metadata.get(DIGEST_KEY.encode(), b"").decode() != digest_mark(table_digest(kept)):
+    stable = plain.drop_columns([name for name in volatile if name in plain.column_names])
+    if metadata.get(DIGEST_KEY.encode(), b"").decode() != digest_mark(table_digest(stable)):
         raise InputError(
             "the values are not those that were written", where=str(path), remedy="delete the file and run again"
         )
@@ -61,7 +61,7 @@ def read_table(path: Path) -> pa.Table:
 
 
 def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
-    """Read some columns of a parquet file, those it has, without holding its values against its digest.
+    """Read those of some columns that a parquet file has, without checking its digest.
 
     Raises InputError when the file is missing or damaged.
     """
@@ -74,7 +74,7 @@ def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Read what made a parquet file. Raises InputError when the file is missing or damaged."""
+    """Read the metadata of a parquet file. Raises InputError when the file is missing or damaged."""
     entries = _parquet(path, lambda: pq.read_schema(path).metadata) or {}
     return {key.decode(): value.decode() for key, value in entries.items() if not key.startswith(b"ARROW:")}
 

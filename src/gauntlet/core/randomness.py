@@ -1,8 +1,8 @@
-"""Randomness by address: every draw is a pure function of what it is for, never of global state or of its neighbours.
+"""Random draws by address: each is a pure function of its purpose, independent of global state and of other draws.
 
 Training draws from generators seeded by an address such as ``("train", seed, "order", epoch)``. Attacks draw per
-sample: sample i gets a 64-bit key from its own content, and the draws are a hash of (key, stream, counter), so they
-do not depend on batch size, order, device or shard.
+sample: the content of sample i gives it a 64-bit key, and its draws are a hash of (key, stream, counter), so they do
+not depend on batch size, order, device or shard.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ def derive_seed(*address: str | int) -> int:
 
 
 def generator(*address: str | int, device: str | torch.device = "cpu") -> torch.Generator:
-    """Make a generator whose stream is decided by `address` alone."""
+    """Return a generator whose stream depends on `address` alone."""
     return torch.Generator(device=device).manual_seed(derive_seed(*address))
 
 
 def sample_keys(seed: int, stage: str, hashes: Sequence[str], *, device: str | torch.device = "cpu") -> Tensor:
-    """Give each sample, known by its content hash, its own key: int64 `(N,)`."""
+    """Return a key per sample, from the hash of its content: int64 `(N,)`."""
     return torch.tensor([derive_seed(stage, seed, name) for name in hashes], dtype=torch.int64, device=device)
 
 
 def subkeys(keys: Tensor, count: int, *, stream: str | int) -> Tensor:
-    """Give each of the keys, int64 `(B,)`, `count` keys of its own, one per draw of a sample: int64 `(B, count)`.
+    """Derive `count` keys from each key, int64 `(B,)`, one per draw of a sample: int64 `(B, count)`.
 
-    The first ones are the same for any larger `count`.
+    The first keys are the same for any larger `count`.
     """
     return _bits(keys, (count,), stream)
 
@@ -53,14 +53,14 @@ def uniform(
     high: float = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Draw `(B, *shape)` numbers uniform in [low, high), row b from `keys[b]` (int64 `(B,)`) and `stream` alone."""
+    """Sample `(B, *shape)` numbers uniform in [low, high), row b from `keys[b]` (int64 `(B,)`) and `stream` alone."""
     # 24 bits fill a float32 mantissa exactly, so that float32 and float64 draws are the same numbers.
     unit = (_bits(keys, shape, stream) >> 40 & 0xFFFFFF).to(torch.float64) / float(1 << 24)
     return (low + (high - low) * unit).to(dtype)
 
 
 def normal(keys: Tensor, shape: Sequence[int], *, stream: str | int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Draw `(B, *shape)` standard normal numbers by Box and Muller's transform, row b from `keys[b]` and `stream`."""
+    """Sample `(B, *shape)` standard normal numbers by the Box-Muller transform, row b from `keys[b]` and `stream`."""
     bits = _bits(keys, shape, stream)
     first = ((bits >> 32 & 0xFFFFFFFF).to(torch.float64) + 0.5) / float(1 << 32)
     second = (bits & 0xFFFFFFFF).to(torch.float64) / float(1 << 32)
@@ -68,7 +68,7 @@ def normal(keys: Tensor, shape: Sequence[int], *, stream: str | int, dtype: torc
 
 
 def integers(keys: Tensor, shape: Sequence[int], high: int, *, stream: str | int) -> Tensor:
-    """Draw `(B, *shape)` int64 numbers uniform in [0, high), for high up to 2^24."""
+    """Sample `(B, *shape)` int64 numbers uniform in [0, high), for high up to 2^24."""
     return (uniform(keys, shape, stream=stream, dtype=torch.float64) * high).to(torch.int64)
 
 

@@ -36,9 +36,9 @@ EVALUATION_SCHEMA = pa.schema(
 """One row per sample of one (variant, seed, attack).
 
 `epsilon` is the smallest budget, in the attack's norm, at which the sample is known to be fooled: 0 if it is
-misclassified as it is, the measured distance for minimum-norm attacks, the smallest grid value for bounded ones, null
-if never. `forwards` and `backwards` are passes of the networks that the attack saw; `zero_gradients` and
-`nonfinite_gradients` say how many of its gradients at this sample were zero throughout or not finite. `status` is
+misclassified without perturbation, the measured distance for minimum-norm attacks, the smallest grid value for bounded
+ones, null if never. `forwards` and `backwards` count passes of the networks that the attack saw; `zero_gradients` and
+`nonfinite_gradients` count its gradients at this sample that were zero in all entries, or not finite. `status` is
 adversarial, robust, already_wrong or error; an error never counts as robust.
 """
 
@@ -60,9 +60,8 @@ CERTIFICATE_SCHEMA = pa.schema(
 )
 """One row per sample of one (variant, seed, certificate); `radius` is rounded down, 0 unless `status` is certified.
 
-`status` is certified, abstained or already_wrong. `clean_prediction` and `clean_confidence` (the largest probability:
-of softmax, or of the sigmoids of a network that has those) are the model's; for a certificate of a classifier of its
-own, such as `smoothing`, they are that classifier's, with prediction -1 where it abstains, and the confidence is what
-the certificate documents: for `smoothing` the lower bound of the class's probability under noise. Status goes by that
-prediction.
+`status` is certified, abstained or already_wrong. `clean_prediction` and `clean_confidence` (the largest probability,
+of softmax or of sigmoids) are the model's. For a certificate of another classifier, such as `smoothing`, they are that
+classifier's, with prediction -1 where it abstains, and the confidence is what the certificate documents: for
+`smoothing` the lower bound of the class's probability under noise. `status` follows this prediction.
 """

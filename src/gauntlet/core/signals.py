@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop: an orderly exit, or, where work can be kept, a note to stop soon."""
+"""Signals that stop a process: an orderly exit or, where work can be saved, a request that the work polls."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any, Self
 from gauntlet.core.errors import Interrupted
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
-"""The signals that ask for a stop: of a workload manager, of a person, of a job near its time limit."""
+"""Signals that request a stop: from a workload manager, from a person, from a job near its time limit."""
 
-GOES_ON = "the same command goes on from there"
+_REMEDY = "the same command continues from there"
 
 
 class StopRequest:
-    """Notes a signal instead of dying of it, so that the step or part at hand can be finished and kept.
+    """A stop that a signal requests and the work carries out, so that the current step or part is finished and saved.
 
-    Work under this context looks at `requested` between its steps, writes what it has, and raises `interruption`. Work
-    that does not come round within `grace_s` seconds of the signal gets Interrupted raised in its midst. A second
-    SIGINT kills at once. A signal that came too late to be acted on is sent again when the context is left. Outside the
-    main thread, where signals cannot be caught, nothing is ever requested.
+    Work in this context polls `requested` between its steps, saves what it has, and raises `interruption`. If it has
+    not done so `grace_s` seconds after the signal, Interrupted is raised wherever it is. A second SIGINT kills at once.
+    A signal that the work did not see is sent again when the context is left. Outside the main thread, where signals
+    cannot be caught, nothing is ever requested.
     """
 
     def __init__(self, where: str = "", *, grace_s: float = 20.0) -> None:
@@ -35,13 +35,13 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether a signal has asked for a stop."""
+        """True after a signal has requested a stop."""
         return self.received is not None
 
-    def interruption(self, kept: str) -> Interrupted:
-        """Make the error to raise; `kept` says what is on disk."""
+    def interruption(self, saved: str) -> Interrupted:
+        """Return the error to raise; `saved` describes what is on disk."""
         name = self.received.name if self.received else "a request"
-        return Interrupted(f"stopped by {name}; {kept}", where=self.where, remedy=GOES_ON)
+        return Interrupted(f"stopped by {name}; {saved}", where=self.where, remedy=_REMEDY)
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -68,18 +68,18 @@ class StopRequest:
             signal.setitimer(signal.ITIMER_REAL, self.grace_s)
 
     def _overdue(self, number: int, frame: FrameType | None) -> None:
-        raise self.interruption("the work at hand was left, what was finished before it is kept")
+        raise self.interruption("the current step was abandoned, all steps before it are saved")
 
 
 @contextmanager
 def orderly_exit() -> Iterator[None]:
-    """Let a request to stop end the process with the exit code of Interrupted; files in the making are removed."""
+    """End the process on a signal with the exit code of Interrupted; files being written are removed."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        # Neither print nor logging may be entered twice, and this may run inside of either.
-        os.write(2, f"gauntlet: stopped by {signal.Signals(number).name}; {GOES_ON}\n".encode())
-        # No Exception: code that catches whatever an import or an attack raises must not swallow this.
+        # Neither print nor logging is reentrant, and the signal may arrive inside of either.
+        os.write(2, f"gauntlet: stopped by {signal.Signals(number).name}; {_REMEDY}\n".encode())
+        # Not an Exception: code that catches all errors of an import or an attack must not swallow this.
         raise SystemExit(Interrupted.exit_code)
 
     if threading.current_thread() is not threading.main_thread():

@@ -1,15 +1,14 @@
-"""Named tensors on disk: safetensors files, written whole, known by a digest of their content."""
+"""Named tensors in safetensors files, identified by a digest of their content."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from gauntlet.core.errors import InputError
@@ -40,8 +39,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 def read_tensors(path: Path, *, expected_digest: str, remedy: str) -> dict[str, Tensor]:
     """Read a safetensors file onto the CPU.
 
-    Raises InputError that names the file and `remedy` when it is missing, cut short, no safetensors file (a pickle is
-    never opened), or its content has not the expected digest.
+    Raises InputError with the file and `remedy` when it is missing, truncated, no safetensors file (a pickle is never
+    opened), or its content does not have the expected digest.
     """
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
@@ -51,15 +50,6 @@ def read_tensors(path: Path, *, expected_digest: str, remedy: str) -> dict[str, 
         problem = "is damaged or no safetensors file (pickles are refused)"
         raise InputError(problem, where=str(path), remedy=remedy) from error
     if tensor_digest(tensors) != expected_digest:
-        problem = "the content is not what its manifest says"
+        problem = "the content does not match its manifest"
         raise InputError(problem, where=str(path), remedy=remedy)
     return tensors
-
-
-def read_header(path: Path) -> dict[str, str]:
-    """Read the metadata that `write_tensors` was given. Raises InputError when the file cannot be read."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return dict(json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}")))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError("is missing, damaged or no safetensors file", where=str(path)) from error

@@ -105,7 +105,7 @@ def predict(job: CellJob, *, batch: int, start_seconds: float, clock: Clock = ti
     shards = job.experiment.attacks[cell.name].shards
     wanted = part_ranges(len(images), part_size=default_batch_size(device.type), shards=shards)
     return Prediction(
-        recipe=job.recipe.string,
+        recipe=job.recipe.digest,
         seconds=round(extrapolate(tried, ends_s, wanted), 3),
         start_seconds=round(start_seconds, 3),
         samples=len(images),

@@ -16,7 +16,7 @@ from gauntlet.config.schema import Config
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.provenance.digests import digest_json
 from gauntlet.core.provenance.environment import environment
-from gauntlet.core.provenance.recipes import Marks, Recipe, scan
+from gauntlet.core.provenance.recipes import FileMarks, Recipe, read_marks
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.fingerprint import fingerprint
 from gauntlet.pipeline.graph import Graph
@@ -47,7 +47,7 @@ class Staleness:
         self._current: dict[Cell, bool] = {}
         self._fingerprints: dict[tuple[str, ...], Mapping[str, str]] = {}
         self._digests: dict[Path, str | None] = {}
-        self._marks: dict[Path, Marks] = {}
+        self._marks: dict[Path, FileMarks] = {}
 
     @classmethod
     def of(cls, config: Config) -> Staleness:
@@ -114,14 +114,14 @@ class Staleness:
     def mismatched(self, cell: Cell) -> list[Path]:
         """List a cell's files that another recipe than the present one made, or that do not belong together."""
         recipe = self.recipe(cell)
-        string = recipe.string if recipe else None
-        others = [path for path in cell.outputs if path.suffix not in UNMARKED and self.marks(path).cell != string]
+        string = recipe.digest if recipe else None
+        others = [path for path in cell.outputs if path.suffix not in UNMARKED and self.marks(path).recipe != string]
         return others or cell.stage.unmatched(cell, self)
 
-    def marks(self, path: Path) -> Marks:
+    def marks(self, path: Path) -> FileMarks:
         """Return what a file's metadata says of how it was made."""
         if path not in self._marks:
-            self._marks[path] = scan(path)
+            self._marks[path] = read_marks(path)
         return self._marks[path]
 
     def digest(self, path: Path) -> str | None:
@@ -157,7 +157,7 @@ class Staleness:
 
     def _own_digest(self, path: Path) -> str | None:
         marks = self.marks(path)
-        return marks.digest or marks.cell
+        return marks.content or marks.recipe
 
     def _input_digests(self, cell: Cell) -> dict[str, str]:
         digests = {str(path): self.digest(path) for path in self.gathered(cell)}

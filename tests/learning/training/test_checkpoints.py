@@ -145,7 +145,7 @@ def test_a_run_stopped_at_any_steps_ends_with_the_same_bytes(tmp_path, monkeypat
 def test_a_stop_is_reported_with_the_kept_step(tmp_path, monkeypatch):
     """The message names cell, signal, epoch and step; the exit code is 75."""
     at_step(monkeypatch, stopped_by(signal.SIGUSR2), 7)
-    said = "train cell: stopped by SIGUSR2; epoch 2, step 2 of 5 is kept; the same command goes on from there"
+    said = "train cell: stopped by SIGUSR2; epoch 2, step 2 of 5 is kept; the same command continues from there"
     with pytest.raises(Interrupted, match=f"^{said}$") as caught, StopRequest("train cell") as stop:
         train("softmax with adam", checkpoints=Checkpoints(tmp_path / "c", recipe="r"), stop=stop)
     assert caught.value.exit_code == 75

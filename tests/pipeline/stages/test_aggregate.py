@@ -278,7 +278,7 @@ def test_every_cell_has_a_row_of_origins(folder):
     assert set(found) == kept | {model_of(cell) for cell in kept}
     assert CERTIFICATE not in found
     assert {cell: row["recipe"] for cell, row in found.items()} == {
-        cell: staleness.recipe(cell).string for cell in found
+        cell: staleness.recipe(cell).digest for cell in found
     }
 
 

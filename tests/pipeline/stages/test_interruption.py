@@ -80,7 +80,7 @@ def test_a_command_stopped_repeatedly_ends_with_the_same_bytes(unbroken, tmp_pat
         ended.append(process.returncode)
         assert "Traceback" not in said, said
         if process.returncode == 75:
-            assert re.search(rf"stopped by {number.name}; .*the same command goes on from there", said), said
+            assert re.search(rf"stopped by {number.name}; .*the same command continues from there", said), said
     # A signal before the command's first line ends the process in the system's own way.
     assert set(ended) <= {0, 75, -number}, ended
     run_command(tmp_path, stage)
@@ -110,7 +110,7 @@ def test_a_stopped_training_names_its_step_and_resumes_there(unbroken, tmp_path,
     line = said.splitlines()[-1]
     assert re.fullmatch(
         r"gauntlet: train tiny variant=softmax seed=0: stopped by SIGTERM; epoch \d+, step \d+ of \d+ is kept; "
-        r"the same command goes on from there",
+        r"the same command continues from there",
         line,
     ), line
     assert not any(path.exists() for path in MODEL.outputs)

@@ -109,7 +109,7 @@ def test_a_trial_reads_the_clock_at_the_ends_of_its_parts(folder):
     prediction = predict.predict(staleness.job(PGD), batch=32, start_seconds=1.5, clock=lambda: next(clock))
     assert prediction.seconds == pytest.approx(3 + 2 * 1 + 300 / 32, abs=1e-3)
     assert (prediction.samples, prediction.tried, prediction.start_seconds) == (300, 128, 1.5)
-    assert prediction.recipe == staleness.recipe(PGD).string
+    assert prediction.recipe == staleness.recipe(PGD).digest
     assert prediction.device.startswith("cpu")
 
 
@@ -130,7 +130,7 @@ def test_the_command_writes_predictions_only(folder):
 
 
 def _foretell(folder, cell, seconds):
-    recipe = staleness_in(folder).recipe(cell).string
+    recipe = staleness_in(folder).recipe(cell).digest
     Prediction(
         recipe=recipe, seconds=seconds, start_seconds=1.0, samples=300, tried=128, device="cpu, 1 threads", threads=1
     ).write(cell)

@@ -9,7 +9,7 @@ import pytest
 
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_metadata, write_table
-from gauntlet.core.provenance.recipes import Recipe, scan
+from gauntlet.core.provenance.recipes import Recipe, read_marks
 from gauntlet.reporting.aggregation import read_origins
 from gauntlet.reporting.aggregation.origins import ORIGINS_SCHEMA
 from tests.support.cells import make_cell
@@ -27,7 +27,7 @@ def test_a_row_holds_recipe_configuration_inputs_and_commit(tmp_path):
     assert table.schema == ORIGINS_SCHEMA
     (row,) = table.to_pylist()
     assert (row["stage"], row["variant"], row["seed"], row["name"]) == ("evaluate", "softmax", 1, "pgd")
-    assert row["recipe"] == recipe.string
+    assert row["recipe"] == recipe.digest
     assert f"gauntlet-digest:{row['digest']}" == read_metadata(tmp_path / "samples.parquet")["gauntlet.digest"]
     assert json.loads(row["slice"]) == {"attack": {"steps": 40}}
     assert json.loads(row["inputs"]) == {"data/manifest.json": "sha256:34"}
@@ -39,7 +39,7 @@ def test_the_table_is_not_taken_for_one_of_its_cells(tmp_path):
     write_table(tmp_path / "samples.parquet", pa.table({"index": [1]}), Recipe("evaluate", {}, {}).metadata())
     own = Recipe("aggregate", {}, {})
     write_table(tmp_path / "origins.parquet", read_origins({CELL: tmp_path / "samples.parquet"}), own.metadata())
-    assert scan(tmp_path / "origins.parquet").cell == own.string
+    assert read_marks(tmp_path / "origins.parquet").recipe == own.digest
 
 
 def test_a_file_without_a_recipe_has_a_row_and_a_missing_one_is_refused(tmp_path):

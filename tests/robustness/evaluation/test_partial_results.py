@@ -166,7 +166,7 @@ def test_slow_work_is_abandoned_after_the_grace_period():
             assert stop.requested
             time.sleep(10)
 
-    with pytest.raises(Interrupted, match="cell: stopped by SIGUSR2; the work at hand was left"):
+    with pytest.raises(Interrupted, match="cell: stopped by SIGUSR2; the current step was abandoned"):
         work()
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 

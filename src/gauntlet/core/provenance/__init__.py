@@ -1,1 +1,1 @@
-"""What made a file: digests, fingerprints of code, recipes, and the marks that files carry."""
+"""Provenance of files: digests, recipes, the environment, and the marks that files carry."""

@@ -1,4 +1,4 @@
-"""The environment that code runs in: the lock and the installed versions that decide results besides our own code."""
+"""The environment that code runs in: Python, the versions of packages that decide results, and the lock."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 
 def versions() -> dict[str, str]:
     """Map each recorded package that is installed to its version."""
-    return {name: found for name in RECORDED if (found := _version(name))}
+    return {name: installed for name in RECORDED if (installed := _version(name))}
 
 
 @cache
 def environment() -> Mapping[str, str]:
-    """Describe the environment: Python, the recorded packages, and a hash of the lock's pins where a lock is found.
+    """Return the versions of Python and of the recorded packages, and a hash of the lock's pins if there is a lock.
 
-    Our own version is left out: fingerprints tell what our code does. The lock is the one of the checkout that the
-    code runs from, else the one below the working folder; comments and hashes in it do not matter.
+    Our own version is left out, since fingerprints identify our code. The lock is that of the checkout that the code
+    runs from, else that below the working folder; comments and hashes in it do not matter.
     """
-    own = {name: found for name, found in versions().items() if name != "gauntlet"}
+    packages = {name: installed for name, installed in versions().items() if name != "gauntlet"}
     lock = next((path for path in _locks() if path.is_file()), None)
     pins = dict(_PIN.findall(lock.read_text(encoding="utf-8"))) if lock else None
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"python": python, **own, **({"lock": digest_json(pins)[:16]} if pins is not None else {})}
+    return {"python": python, **packages, **({"lock": digest_json(pins)[:16]} if pins is not None else {})}
 
 
 def environment_digest() -> str:

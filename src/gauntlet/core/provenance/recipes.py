@@ -1,19 +1,20 @@
-"""Recipes: everything that decides a file's bytes, and the one string that stands for it.
+"""Recipes: everything that decides a file's bytes, and the digest of it.
 
-The string is what a cell depends on and what is written into the file it makes, with the recipe beside it, so that any
-file can be asked later what made it and what has changed since.
+A cell depends on the digest of its recipe. The digest and the recipe are written into the files that the cell makes, so
+any file states what made it, and what has changed since can be found.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from gauntlet.core.files import canonical_json
 from gauntlet.core.provenance.digests import digest_json
@@ -27,15 +28,17 @@ SECONDS_KEY = "gauntlet.seconds"
 VERSIONS_KEY = "gauntlet.versions"
 PACKAGES_KEY = f"gauntlet.{PACKAGES_NAME}"
 
-_MARK = re.compile(rb"gauntlet-cell:(sha256:[0-9a-f]{64})")
-_DIGEST = re.compile(rb"gauntlet-digest:(sha256:[0-9a-f]{64})")
-_ENVIRONMENT = re.compile(rb"gauntlet-environment:(sha256:[0-9a-f]{64})")
+_RECIPE_MARK = re.compile(rb"gauntlet-cell:(sha256:[0-9a-f]{64})")
+_CONTENT_MARK = re.compile(rb"gauntlet-digest:(sha256:[0-9a-f]{64})")
+_ENVIRONMENT_MARK = re.compile(rb"gauntlet-environment:(sha256:[0-9a-f]{64})")
 _WINDOW_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides a file's bytes: a slice of the configuration, the code it uses, the digests of its inputs."""
+    """All that decides a file's bytes: stage, slice of the configuration, code by module, digests of the inputs."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
     stage: str
     slice: Mapping[str, Any]
@@ -43,20 +46,23 @@ class Recipe:
     inputs: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
-    def string(self) -> str:
-        """The one string that stands for the recipe."""
-        # Thousands of cells use the same code: its mapping is hashed once, and by its digest from then on.
+    def digest(self) -> str:
+        """The digest of the recipe."""
+        # Thousands of cells use the same code, so the mapping of modules is hashed once and replaced by its digest.
         code = _digest_modules(tuple(self.modules.items()))
         return f"sha256:{digest_json({**self.as_dict(), 'modules': code})}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the plain mapping that is hashed."""
+        """Return the plain mapping that is hashed."""
         parts = {"slice": self.slice, "modules": self.modules, "inputs": self.inputs}
         return {"stage": self.stage, **{name: dict(part) for name, part in parts.items()}}
 
     def metadata(self) -> dict[str, str]:
-        """Give the entries that go into the metadata of the file that is made."""
-        return {CELL_KEY: mark(self.string), RECIPE_KEY: canonical_json(self.as_dict())}
+        """Return the entries for the metadata of the file."""
+        return {CELL_KEY: recipe_mark(self.digest), RECIPE_KEY: canonical_json(self.as_dict())}
+
+
+_RECIPES = TypeAdapter(Recipe)
 
 
 @cache
@@ -64,61 +70,53 @@ def _digest_modules(modules: tuple[tuple[str, str], ...]) -> str:
     return digest_json(dict(modules))
 
 
-def mark(string: str) -> str:
-    """Spell a recipe's string as files carry it, in whatever format, findable without parsing them."""
-    return f"gauntlet-cell:{string}"
+def recipe_from(metadata: Mapping[str, str]) -> Recipe | None:
+    """Return the recipe in a file's metadata; None if it holds none."""
+    try:
+        return _RECIPES.validate_json(metadata[RECIPE_KEY])
+    except (KeyError, ValidationError):
+        return None
+
+
+def recipe_mark(digest: str) -> str:
+    """Return the mark of a recipe's digest, which is found in files of any format without parsing them."""
+    return f"gauntlet-cell:{digest}"
 
 
 def digest_mark(digest: str) -> str:
-    """Spell a content digest as files carry it."""
+    """Return the mark of a content digest."""
     return f"gauntlet-digest:sha256:{digest}"
 
 
 def environment_mark(digest: str) -> str:
-    """Spell the digest of the environment as files carry it."""
+    """Return the mark of an environment's digest."""
     return f"gauntlet-environment:{digest}"
 
 
-class Marks(NamedTuple):
-    """What a file says of itself, findable without parsing it; None for what it does not say."""
+class FileMarks(NamedTuple):
+    """Digests that a file carries: of its recipe, its content, and the environment it was made in; None if absent."""
 
-    cell: str | None = None
-    digest: str | None = None
+    recipe: str | None = None
+    content: str | None = None
     environment: str | None = None
 
 
-def read_marks(path: Path) -> tuple[str | None, str | None]:
-    """Find the recipe string and the content digest that a file carries; see `scan`."""
-    return scan(path)[:2]
-
-
-def scan(path: Path) -> Marks:
-    """Find the marks that a file carries near its beginning or its end.
-
-    Works on every format the project writes, in two short reads; None for what is not there.
-    """
+def read_marks(path: Path) -> FileMarks:
+    """Find the marks near a file's beginning or end, by two short reads; all None for a file that cannot be read."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:
-        return Marks()
+        return FileMarks()
     try:
         size = os.fstat(handle).st_size
         head = os.pread(handle, min(size, _WINDOW_BYTES), 0)
         rest = min(size - len(head), _WINDOW_BYTES)
         tail = os.pread(handle, rest, size - rest) if rest else b""
     except OSError:
-        return Marks()
+        return FileMarks()
     finally:
         os.close(handle)
-    return Marks(*(_last(pattern, head, tail) for pattern in (_MARK, _DIGEST, _ENVIRONMENT)))
-
-
-def recipe_from(metadata: Mapping[str, str]) -> Recipe | None:
-    """Rebuild the recipe that a file's metadata holds; None where it holds none."""
-    try:
-        return Recipe(**json.loads(metadata[RECIPE_KEY]))
-    except (KeyError, ValueError, TypeError):
-        return None
+    return FileMarks(*(_last(pattern, head, tail) for pattern in (_RECIPE_MARK, _CONTENT_MARK, _ENVIRONMENT_MARK)))
 
 
 def _last(pattern: re.Pattern[bytes], head: bytes, tail: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""The circumstances of a file's making: versions, machine state, time. They are recorded and decide nothing."""
+"""Run metadata: versions, machine and durations, recorded in the files of a run; they decide no result."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from gauntlet.core.provenance.recipes import ENVIRONMENT_NAME, PACKAGES_NAME, en
 
 
 class Stopwatch:
-    """Measures the wall time of the work that makes a file."""
+    """The wall time of the work that makes a file."""
 
     def __init__(self) -> None:
         self._start_s = time.monotonic()
 
     def run_metadata(self, **more: str) -> dict[str, str]:
-        """Describe how the work was done: seconds, peak memory, versions, commit, and whatever the stage adds."""
+        """Return seconds, peak memory, versions, commit and the entries that the stage adds, as metadata of a file."""
         entries = {
             "seconds": f"{time.monotonic() - self._start_s:.3f}",
             "peak_memory_bytes": str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "platform": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            "versions": ", ".join(f"{name} {found}" for name, found in versions().items()),
+            "versions": ", ".join(f"{name} {installed}" for name, installed in versions().items()),
             ENVIRONMENT_NAME: environment_mark(environment_digest()),
             PACKAGES_NAME: canonical_json(dict(environment())),
             **_commit(),
@@ -37,7 +37,7 @@ class Stopwatch:
 
 
 def _commit() -> dict[str, str]:
-    """Name the commit of the checkout the code runs from, and whether files differ from it."""
+    """Return the commit of the checkout that the code runs from, and whether files differ from it."""
     folder = Path(__file__).parent
     try:
         head = _git(folder, "rev-parse", "HEAD")
@@ -51,10 +51,10 @@ def _commit() -> dict[str, str]:
 
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()
+    finished = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    return finished.stdout.strip()
 
 
 def command_line() -> str:
-    """The command that is running, as it was typed."""
+    """Return the running command, as it was typed."""
     return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -62,7 +62,7 @@ class Costs:
 
     def _predicted(self, cell: Cell) -> float | None:
         recipe = self._staleness.recipe(cell) if paths.prediction(cell).is_file() else None
-        return predicted_seconds(cell, recipe.string) if recipe else None
+        return predicted_seconds(cell, recipe.digest) if recipe else None
 
     def _median(self, key: Any) -> float | None:
         if key not in self._medians:

@@ -39,7 +39,7 @@ def explain(staleness: Staleness, cell: Cell) -> list[Change]:
 
 
 def _without_recipe(staleness: Staleness, path: Path) -> Change:
-    if staleness.marks(path).cell is None:
+    if staleness.marks(path).recipe is None:
         return Change("unknown", f"{path} does not name its recipe")
     if path.suffix in (".parquet", ".safetensors"):
         return Change("unknown", f"{path} was made by another recipe, which it does not contain")

@@ -60,7 +60,7 @@ def _certify(job: CellJob, device: torch.device, stop: StopRequest) -> tuple[pa.
 
     Finished rows are kept on disk from time to time. The constant is measured before anything is certified.
     """
-    cell, settings, recipe = job.cell, job.experiment, job.recipe.string
+    cell, settings, recipe = job.cell, job.experiment, job.recipe.digest
     certificate = settings.certificates[cell.name]
     split = load_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
     images, labels = to_unit(split.images[: settings.samples]), split.labels[: settings.samples]

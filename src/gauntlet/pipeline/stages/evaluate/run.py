@@ -106,7 +106,7 @@ def _attack(
     job: CellJob, device: torch.device, stop: StopRequest, *, shard: Shard | None = None
 ) -> list[EvaluationPart]:
     """Return every part of a cell, or those that one shard still had to do, keeping each as it is finished."""
-    cell, settings, execution, recipe = job.cell, job.experiment, job.execution, job.recipe.string
+    cell, settings, execution, recipe = job.cell, job.experiment, job.execution, job.recipe.digest
     shards = settings.attacks[cell.name].shards
     images, labels = attacked_images(job)
     kept = PartialResults(paths.partial(cell, recipe), recipe=recipe)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from gauntlet.core.provenance.recipes import mark
+from gauntlet.core.provenance.recipes import recipe_mark
 from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob
@@ -26,5 +26,5 @@ def run(job: CellJob) -> None:
         current=job.inputs,
     )
     withdraw(cell)
-    files = write_figure(cell.name, inputs, cell.outputs[0].parent, mark=mark(job.recipe.string))
+    files = write_figure(cell.name, inputs, cell.outputs[0].parent, mark=recipe_mark(job.recipe.digest))
     log.info("%s: %s", cell, ", ".join(map(str, files)))

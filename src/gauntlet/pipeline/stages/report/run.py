@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from gauntlet.core.provenance.recipes import mark
+from gauntlet.core.provenance.recipes import recipe_mark
 from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob
@@ -27,5 +27,5 @@ def run(job: CellJob) -> None:
     )
     withdraw(cell)
     left_out = {str(other): "missing or stale, and left out (allow_missing)" for other in job.left_out}
-    write_report(page, inputs, figures=figures, mark=mark(job.recipe.string), failures=left_out)
+    write_report(page, inputs, figures=figures, mark=recipe_mark(job.recipe.digest), failures=left_out)
     log.info("%s: %s", cell, page)

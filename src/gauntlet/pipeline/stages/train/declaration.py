@@ -81,7 +81,7 @@ def training_path(cell: Cell, path: tuple[str, ...], settings: Experiment | None
 def _unmatched(cell: Cell, staleness: Any) -> list[Path]:
     """List the manifest if it does not belong to the weights, whose metadata hold the manifest's digest."""
     manifest = paths.model_manifest(cell)
-    digest = staleness.marks(paths.model_weights(cell)).digest
+    digest = staleness.marks(paths.model_weights(cell)).content
     return [] if digest in (None, staleness.digest(manifest)) else [manifest]
 
 

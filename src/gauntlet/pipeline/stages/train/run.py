@@ -54,7 +54,7 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
         std=data.std,
         seed=cell.seed,
     )
-    checkpoints = Checkpoints(paths.partial(cell, recipe.string) / "training.checkpoint", recipe=recipe.string)
+    checkpoints = Checkpoints(paths.partial(cell, recipe.digest) / "training.checkpoint", recipe=recipe.digest)
     with StopRequest(str(cell)) as stop:
         file = paths.progress_file(cell)
         reported = progress(str(cell), training.epochs, "epochs", file=file) if writes else nullcontext(NullProgress())

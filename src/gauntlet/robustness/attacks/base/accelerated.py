@@ -77,7 +77,7 @@ class AcceleratedModel:
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the network's (in a transfer: the sources') logits `(B, K)`, without gradient, in batches."""
-        return torch.cat(list(self.memory.parts(len(x), lambda part: self._logits_of(x, part), ledger=self.counts)))
+        return torch.cat(list(self.memory.parts(len(x), lambda part: self._logits_of(x, part), counter=self.counts)))
 
     def gradients(self, x: Tensor, y: Tensor, loss: AttackLoss, *, targets: Tensor | None = None) -> Gradients:
         """Return outputs, logits and the gradient of the loss with respect to x `(B, C, H, W)`.
@@ -101,7 +101,7 @@ class AcceleratedModel:
             logits = outputs if self.surrogate is None else self._logits_of(x, part)
             return Gradients(outputs, logits, gradient)
 
-        parts = list(self.memory.parts(len(x), run, ledger=self.counts))
+        parts = list(self.memory.parts(len(x), run, counter=self.counts))
         if len(parts) == 1:
             return parts[0]
         outputs, logits, gradient = zip(*parts, strict=True)

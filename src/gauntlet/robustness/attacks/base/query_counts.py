@@ -14,7 +14,7 @@ COUNTERS = ("forwards", "backwards", "zero_gradients", "nonfinite_gradients")
 class QueryCounts:
     """Counters of the samples of one batch: `totals` maps each of COUNTERS to int64 `(B,)`.
 
-    Queries inside ``subset(rows)`` count for these samples only. Queries inside ``entry()`` that an exception
+    Queries inside ``subset(rows)`` count for these samples only. Queries inside ``transaction()`` that an exception
     interrupts do not count.
     """
 
@@ -30,7 +30,7 @@ class QueryCounts:
         self._entry: list[tuple[str, Tensor, Tensor]] | None = None
 
     @contextmanager
-    def entry(self) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """Undo what was counted inside when an exception leaves it."""
         outer, self._entry = self._entry, []
         try:
