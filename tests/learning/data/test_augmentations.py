@@ -11,10 +11,10 @@ from torchvision.transforms import functional as reference
 
 from gauntlet.core.randomness import generator
 from gauntlet.learning.data.augmentations import build_augmentation
+from gauntlet.learning.data.augmentations.affine import affine_sample
 from gauntlet.learning.data.augmentations.random_erasing import random_erasing
 from gauntlet.learning.data.augmentations.random_resized_crop import random_resized_crop
 from gauntlet.learning.data.augmentations.rotation import rotate, rotation
-from gauntlet.learning.data.augmentations.sampling import affine_sample
 from gauntlet.registry import Spec
 
 NOTHING = [

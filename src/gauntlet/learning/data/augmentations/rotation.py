@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from gauntlet.learning.data.augmentations.sampling import affine_sample
+from gauntlet.learning.data.augmentations.affine import affine_sample
 from gauntlet.registry import AUGMENTATIONS, NonNegativeFloat
 
 
