@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from gauntlet.cli import app, main
 from tests.support import ROOT
-from tests.support.stub_outputs import CONFIG, finish_cells, staleness_in, write_config
+from tests.support.stub_outputs import CONFIG, staleness_in, write_config
 
 STAGES = ("prepare", "train", "evaluate", "certify", "diagnose", "inspect", "aggregate", "figures", "tables", "report")
 
@@ -82,27 +82,21 @@ def test_a_missing_input_is_named_with_the_command_that_makes_it(monkeypatch, ca
     assert re.search(r"needs data/sklearn_digits-\w+/manifest\.json; run `gauntlet prepare`", err)
 
 
-def test_a_current_cell_is_left_alone(monkeypatch, capsys, tmp_path, caplog):
+def test_a_current_cell_is_left_alone(monkeypatch, capsys, stub_folder, caplog):
     """A stage does nothing if no cell is stale."""
-    monkeypatch.chdir(tmp_path)
-    write_config(tmp_path, CONFIG)
-    finish_cells(tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in stub_folder.rglob("*") if path.is_file()}
     with caplog.at_level("INFO"):
         for stage in STAGES:
             assert run(monkeypatch, capsys, stage)[0] in (0, None)
-    assert len(re.findall("up to date", caplog.text)) == len(list(staleness_in(tmp_path).graph.cells()))
-    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(re.findall("up to date", caplog.text)) == len(list(staleness_in(stub_folder).graph.cells()))
+    assert before == {path: path.stat().st_mtime_ns for path in stub_folder.rglob("*") if path.is_file()}
 
 
-def test_aggregation_refuses_cells_of_another_configuration(monkeypatch, capsys, tmp_path):
+def test_aggregation_refuses_cells_of_another_configuration(monkeypatch, capsys, stub_folder):
     """Stale cells are named and the exit code is 1."""
-    monkeypatch.chdir(tmp_path)
-    write_config(tmp_path, CONFIG)
-    finish_cells(tmp_path)
     changed = yaml.safe_load(yaml.safe_dump(CONFIG))
     changed["experiments"]["small"]["attacks"]["pgd"]["steps"] = 4
-    write_config(tmp_path, changed)
+    write_config(stub_folder, changed)
     code, _, err = run(monkeypatch, capsys, "aggregate")
     assert code == 1
     assert "6 cells were made by another configuration" in err
@@ -110,16 +104,13 @@ def test_aggregation_refuses_cells_of_another_configuration(monkeypatch, capsys,
 
 
 @pytest.mark.parametrize("stage", ["figures", "tables"])
-def test_results_of_an_older_configuration_are_reported(monkeypatch, capsys, tmp_path, caplog, stage):
+def test_results_of_an_older_configuration_are_reported(monkeypatch, capsys, stub_folder, caplog, stage):
     """Commands that show results warn if the configuration has changed since."""
-    monkeypatch.chdir(tmp_path)
-    write_config(tmp_path, CONFIG)
-    finish_cells(tmp_path)
     run(monkeypatch, capsys, stage)
     assert "stale" not in caplog.text
     changed = yaml.safe_load(yaml.safe_dump(CONFIG))
     changed["experiments"]["small"]["attacks"]["pgd"]["steps"] = 4
-    write_config(tmp_path, changed)
+    write_config(stub_folder, changed)
     run(monkeypatch, capsys, stage)
     assert "made from stale results: " in caplog.text
     assert "`snakemake` makes them anew" in caplog.text

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from contextlib import chdir
 
 import pytest
 
@@ -15,11 +14,7 @@ from tests.support.synthetic_outputs import SMALL, finish_cells
 def finished(tmp_path_factory):
     """A finished run with synthetic results, made once."""
     folder = tmp_path_factory.mktemp("finished")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with chdir(folder):
         write_config(folder, SMALL)
         finish_cells(folder)
-    finally:
-        os.chdir(before)
     return folder

@@ -21,12 +21,9 @@ OF_MODELS = ("train", "evaluate", "certify", "diagnose", "inspect")
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(stub_folder):
     """A folder with a finished run, which is the current one."""
-    monkeypatch.chdir(tmp_path)
-    write_config(tmp_path, CONFIG)
-    finish_cells(tmp_path)
-    return tmp_path
+    return stub_folder
 
 
 def unfinished(folder):

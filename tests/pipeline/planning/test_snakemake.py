@@ -20,18 +20,15 @@ from gauntlet.learning.data.store import load_split
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages.train.declaration import model_of
 from tests.support.cells import make_cell
-from tests.support.stub_outputs import CONFIG, finish_cells, staleness_in, write_config
+from tests.support.stub_outputs import CONFIG, staleness_in, write_config
 from tests.support.workflow import TINY, link_workflow, planned_jobs, run_snakemake
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(stub_folder):
     """A clone with a finished run of stub files."""
-    monkeypatch.chdir(tmp_path)
-    write_config(tmp_path, CONFIG)
-    link_workflow(tmp_path)
-    finish_cells(tmp_path)
-    return tmp_path
+    link_workflow(stub_folder)
+    return stub_folder
 
 
 def test_nothing_is_planned_over_a_finished_run(folder):

@@ -12,7 +12,7 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.staleness import State
 from tests.support.cells import make_cell
 from tests.support.interruptible import temporary_files
-from tests.support.stub_outputs import CONFIG, finish_cells, staleness_in, write_config
+from tests.support.stub_outputs import CONFIG, staleness_in, write_config
 from tests.support.workflow import TINY, link_workflow, planned_jobs, run_snakemake
 
 
@@ -23,30 +23,25 @@ def sharded(config, count):
     return changed
 
 
-def test_another_number_of_shards_makes_nothing_stale(tmp_path, monkeypatch):
+def test_another_number_of_shards_makes_nothing_stale(stub_folder):
     """The number of shards is in no recipe."""
-    monkeypatch.chdir(tmp_path)
-    write_config(tmp_path, CONFIG)
-    finish_cells(tmp_path)
     for count in (1, 2, 7):
-        write_config(tmp_path, sharded(CONFIG, count))
-        assert staleness_in(tmp_path).unfinished() == []
-        assert {staleness_in(tmp_path).state(cell) for cell in staleness_in(tmp_path).graph.cells()} == {State.CURRENT}
+        write_config(stub_folder, sharded(CONFIG, count))
+        staleness = staleness_in(stub_folder)
+        assert staleness.unfinished() == []
+        assert {staleness.state(cell) for cell in staleness.graph.cells()} == {State.CURRENT}
 
 
-def test_shards_are_planned_for_unfinished_cells_only(tmp_path, monkeypatch):
+def test_shards_are_planned_for_unfinished_cells_only(stub_folder):
     """A finished run plans no job, and a cell without a file plans its own shards."""
-    monkeypatch.chdir(tmp_path)
-    write_config(tmp_path, CONFIG)
-    link_workflow(tmp_path)
-    finish_cells(tmp_path)
-    write_config(tmp_path, sharded(CONFIG, 4))
-    assert planned_jobs(tmp_path) == {}
+    link_workflow(stub_folder)
+    write_config(stub_folder, sharded(CONFIG, 4))
+    assert planned_jobs(stub_folder) == {}
     cell = make_cell("evaluate", "small", "ecc", 1, "pgd")
     paths.examples(cell).unlink()
     # Marks of a killed run do not count as finished work.
     (paths.samples(cell).parent / ".shard-2-of-4").touch()
-    jobs = planned_jobs(tmp_path)
+    jobs = planned_jobs(stub_folder)
     assert (jobs["shard"], jobs["evaluate"]) == (4, 1)
 
 

@@ -33,8 +33,8 @@ LABELS = NETWORK(IMAGES).argmax(1)
     ("name", "problem"),
     [
         ("negative", "radii that are negative or not finite"),
-        ("endless", "radii that are negative or not finite"),
-        ("wide", "no radii of shape"),
+        ("infinite", "radii that are negative or not finite"),
+        ("misshapen", "no radii of shape"),
         ("own_negative", "radii that are negative or not finite"),
         ("own_abstains", "radii above 0 where it abstains"),
         ("own_short", "no CertifiedPredictions on"),

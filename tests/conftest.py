@@ -1,0 +1,29 @@
+"""Finished runs that tests of several folders copy."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+
+from tests.support.stub_outputs import CONFIG, finish_cells, write_config
+
+
+@pytest.fixture(scope="session")
+def stub_run(tmp_path_factory) -> Path:
+    """A finished run of stub files, which no test changes."""
+    folder = tmp_path_factory.mktemp("stub_run")
+    with chdir(folder):
+        write_config(folder, CONFIG)
+        finish_cells(folder)
+    return folder
+
+
+@pytest.fixture
+def stub_folder(stub_run, tmp_path, monkeypatch) -> Path:
+    """A copy of the finished run of stub files, which is the current folder."""
+    shutil.copytree(stub_run, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
