@@ -68,7 +68,7 @@ def test_an_attack_is_validated_as_in_a_configuration(change: dict[str, Any], co
 
 def test_other_wrong_input_is_refused() -> None:
     """Objects that are no model or array, and images of other integer types, are refused."""
-    with pytest.raises(InputError, match="the model is a function; give a torch"):
+    with pytest.raises(InputError, match="the model is a function; pass a torch"):
         evaluate(lambda x: x, IMAGES, LABELS, PGD)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"images are torch\.int64"):
         evaluate(NETWORK, BYTES.long(), LABELS, PGD)

@@ -1,4 +1,4 @@
-"""The evaluation engine for notebooks: any torch model, any images, the rows that the pipeline would write."""
+"""`gauntlet.evaluate` for notebooks: any torch model, any images, the rows that the pipeline would write."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ def evaluate(
     batch_size: int | Literal["auto"] = "auto",
     sources: nn.Module | Sequence[nn.Module] = (),
 ) -> pa.Table:
-    """Attack a model and give one row per image: EVALUATION_SCHEMA, in the order of the images.
+    """Attack a model and return one row per image: EVALUATION_SCHEMA, in the order of the images.
 
     `model` maps images `(B, C, H, W)` in [0, 1] to logits `(B, K)` and is in eval mode; it is not changed. `images` are
     `(N, C, H, W)`, floats in [0, 1] or uint8 in [0, 255], `labels` integers `(N,)`. `attack` is an entry of `attacks:`
     as in a configuration file, for example ``{"name": "pgd", "norm": "linf", "epsilons": [0.03, 0.1], "steps": 40}``.
-    With `sources`, one model or several, the attack sees these instead of `model`, which then only judges what they
-    bring forth (transfer). The rows are those of the pipeline's cell with the same seed. Robust accuracy at a budget is
-    the share of rows whose `epsilon` (a float32, as 0.1 then is) is null or above it.
+    With `sources`, one model or several, the attack sees these instead of `model`, which only classifies the resulting
+    images (transfer). The rows are those of the pipeline's cell with the same seed. Robust accuracy at a budget is the
+    share of rows whose `epsilon` is null or above the budget as a float32.
 
-    Raises InputError when model, images, labels or attack cannot be used, AttackError when the attack fails; warns when
-    it broke its promise for single images, whose status is then error.
+    Raises InputError when model, images, labels or attack cannot be used, AttackError when the attack fails. Warns when
+    the attack leaves the ball or the box for single images, whose status is then error.
     """
-    checked = attack_of(attack)
+    checked = _validated(attack)
     if not isinstance(model, nn.Module):
-        raise InputError(f"the model is a {type(model).__name__}", remedy="give a torch.nn.Module")
+        raise InputError(f"the model is a {type(model).__name__}", remedy="pass a torch.nn.Module")
     if checked.transfer_from is not None:
-        raise InputError("variants have no names here", where="attack.transfer_from", remedy="give models as `sources`")
+        raise InputError("variants are not known here", where="attack.transfer_from", remedy="pass models as `sources`")
     if checked.units != "pixels":
         remedy = "multiply the budgets by the data's standard deviation and leave `units` out"
         raise InputError("the data's standard deviation is not known here", where="attack.units", remedy=remedy)
     _check_settings(seed, batch_size, precision)
-    plan = AttackSettings(
+    settings = AttackSettings(
         name=name or checked.attack.name,
         spec=checked.attack,
         norm=checked.norm,
@@ -69,9 +69,9 @@ def evaluate(
     )
     result = run(
         model,
-        images_of(images),
-        labels_of(labels),
-        plan,
+        _images(images),
+        _tensor(labels, "labels"),
+        settings,
         identity=CellIdentity(experiment, variant, seed),
         keep_examples=0,
         device=device,
@@ -88,55 +88,50 @@ def evaluate(
 
 def _check_settings(seed: int, batch_size: int | Literal["auto"], precision: str) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
-        raise InputError(f"the seed is {seed!r}", remedy=f"give an integer from 0 to {MAX_SEED}")
+        raise InputError(f"the seed is {seed!r}", remedy=f"choose an integer from 0 to {MAX_SEED}")
     if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
-        raise InputError(f"the batch size is {batch_size!r}", remedy="give a positive integer, or 'auto'")
+        raise InputError(f"the batch size is {batch_size!r}", remedy="choose a positive integer, or 'auto'")
     if precision not in get_args(Precision):
         raise InputError(f"unknown precision {precision!r}", remedy=nearest(str(precision), get_args(Precision)))
 
 
-def attack_of(attack: Mapping[str, Any] | str) -> Attack:
-    """Validate an attack as a configuration file would. Raises InputErrors, one line per problem."""
+def _validated(attack: Mapping[str, Any] | str) -> Attack:
+    """Validate an attack as in a configuration file. Raises InputErrors, one line per problem."""
     try:
         return Attack.model_validate(attack)
     except ValidationError as error:
-        problems = [(".".join(map(str, details["loc"])), error_text(dict(details))) for details in error.errors()]
         raise InputErrors(
-            InputError(text, where=".".join(filter(None, ("attack", at)))) for at, text in problems
+            InputError(error_text(dict(details)), where=".".join(map(str, ("attack", *details["loc"]))))
+            for details in error.errors()
         ) from error
 
 
-def images_of(images: Tensor | np.ndarray) -> Tensor:
-    """Give images as float32 in [0, 1]: uint8 divided by 255, floats as they are.
+def _images(images: Tensor | np.ndarray) -> Tensor:
+    """Return images as float32 in [0, 1]: uint8 divided by 255, floats as they are.
 
-    Floats a rounding error outside [0, 1] are clipped, with a warning; farther out they are left for the engine to
-    refuse. Raises InputError.
+    Floats that are outside [0, 1] by a rounding error are clipped, with a warning; the evaluator refuses those farther
+    outside. Raises InputError.
     """
     tensor = _tensor(images, "images")
     if tensor.dtype == torch.uint8:
         return tensor.to(torch.float32) / 255
     if not tensor.is_floating_point():
-        raise InputError(f"images are {tensor.dtype}", remedy="give floats in [0, 1] or uint8 in [0, 255]")
-    exact = tensor.to(torch.float32)
-    boxed = exact.clamp(0.0, 1.0)
-    beyond = float((exact - boxed).abs().max()) if exact.numel() else 0.0
-    if not 0 < beyond <= BOX_TOLERANCE:
-        return exact
-    warnings.warn(f"images lie up to {beyond:.1g} outside [0, 1] and are clipped", UserWarning, stacklevel=3)
-    return boxed
+        raise InputError(f"images are {tensor.dtype}", remedy="pass floats in [0, 1] or uint8 in [0, 255]")
+    floats = tensor.to(torch.float32)
+    clipped = floats.clamp(0.0, 1.0)
+    excess = float((floats - clipped).abs().max()) if floats.numel() else 0.0
+    if not 0 < excess <= BOX_TOLERANCE:
+        return floats
+    warnings.warn(f"images lie up to {excess:.1g} outside [0, 1] and are clipped", UserWarning, stacklevel=3)
+    return clipped
 
 
-def labels_of(labels: Tensor | np.ndarray) -> Tensor:
-    """Give labels as a tensor. Raises InputError."""
-    return _tensor(labels, "labels")
-
-
-def _tensor(values: Any, what: str) -> Tensor:
+def _tensor(values: Any, name: str) -> Tensor:
+    """Return a tensor or array as a tensor without gradient. Raises InputError."""
     if isinstance(values, Tensor):
         return values.detach()
     try:
         return torch.as_tensor(np.asarray(values))
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"{what} are a {type(values).__name__}: {error}", remedy="give a tensor or an array"
-        ) from error
+        problem = f"{name} are a {type(values).__name__}: {error}"
+        raise InputError(problem, remedy="pass a tensor or an array") from error
