@@ -73,7 +73,7 @@ function definitionList(pairs) {
 }
 
 function cellDetails(row, open) {
-  const title = row.stage === "evaluate" || row.stage === "certify" ? row.name : { train: "the model", diagnose: "probes" }[row.stage];
+  const title = row.stage === "evaluate" || row.stage === "certify" ? row.name : { train: "model", diagnose: "probes" }[row.stage];
   const details = make("details", { open }, make("summary", {}, `${row.variant}, seed ${row.seed}: ${title}`));
   const fill = () => {
     if (details.childElementCount > 1) return;
@@ -112,7 +112,7 @@ function facts(ids) {
   const share = isClean ? curve.clean : point ? point[2] : null;
   const doubts = isClean ? [] : [
     ["†", curve.errors ? `${curve.errors} samples ended in an error and count as fooled` : null],
-    ["‡", curve.flags ? `gradients look masked: ${curve.flags.replaceAll("_", " ")}; it may be too high` : null],
+    ["‡", curve.flags ? `gradients look masked: ${curve.flags.replaceAll("_", " ")}; the number may be too high` : null],
     ["diagnostics", curve.flags === null ? "not diagnosed: gradients may be masked" : null],
   ];
   return [
@@ -120,7 +120,7 @@ function facts(ids) {
     ["95 % interval over samples", point ? range(point[3], point[4]) : null],
     ["95 % interval over seeds", point ? range(point[5], point[6]) : null],
     ["computed from", `${curve.samples} rows of ${curve.seeds} ${curve.seeds === 1 ? "seed" : "seeds"}`],
-    ["*", curve.missing ? `${curve.missing} cells are missing${isClean ? "" : "; it may be too high"}` : null],
+    ["*", curve.missing ? `${curve.missing} cells are missing${isClean ? "" : "; the number may be too high"}` : null],
     ...doubts,
   ];
 }
