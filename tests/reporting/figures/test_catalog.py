@@ -39,10 +39,10 @@ CASES = {
 }
 
 
-def write_results(scratch, staleness, negatives):
+def write_results(scratch, design, negatives):
     """Write the tables of an experiment to the paths of the stages; those of aggregation always exist."""
-    if staleness.attacks:
-        made = synthetic.write_experiment(scratch, staleness, samples=20)
+    if design.attacks:
+        made = synthetic.write_experiment(scratch, design, samples=20)
         moved = {made.evaluations: paths.evaluations("small"), made.summary: paths.summary("small")}
         for key, path in made.examples.items():
             moved[path] = paths.examples(make_cell("evaluate", "small", *key))
@@ -50,16 +50,14 @@ def write_results(scratch, staleness, negatives):
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
     else:
-        write_table(paths.evaluations("small"), EVALUATION_SCHEMA.empty_table(), staleness.metadata())
-        write_table(paths.summary("small"), SUMMARY_SCHEMA.empty_table(), staleness.metadata())
-    cells = [
-        make_cell("certify", "small", one, 0, item.name) for item in staleness.certificates for one in item.variants
-    ]
+        write_table(paths.evaluations("small"), EVALUATION_SCHEMA.empty_table(), design.metadata())
+        write_table(paths.summary("small"), SUMMARY_SCHEMA.empty_table(), design.metadata())
+    cells = [make_cell("certify", "small", one, 0, item.name) for item in design.certificates for one in item.variants]
     certified = [synthetic.certificate(cell, samples=20) for cell in cells]
     write_table(paths.certificates("small"), pa.concat_tables([CERTIFICATE_SCHEMA.empty_table(), *certified]), {})
     write_table(paths.diagnostics("small"), DIAGNOSTICS_SCHEMA.empty_table(), {})
-    for variant in staleness.variants:
-        model = make_cell("train", "small", variant, staleness.seeds[0])
+    for variant in design.variants:
+        model = make_cell("train", "small", variant, design.seeds[0])
         write_table(paths.history(model), synthetic.history(model), {})
         arrays = [item for item in synthetic.arrays(variant) if item.kind != "negative" or variant in negatives]
         table = array_table(arrays, experiment="small", variant=variant, seed=model.seed)
@@ -73,11 +71,11 @@ def test_results_have_the_figures_of_their_configuration(case, tmp_path, monkeyp
     CASES[case](config["experiments"]["small"])
     write_config(tmp_path, config)
     monkeypatch.chdir(tmp_path)
-    graph = staleness_in(tmp_path)
+    graph = staleness_in(tmp_path).graph
     settings = graph.experiment("small")
     negatives = [name for name in settings.variants if settings.training_of(name).negatives]
     write_results(tmp_path / "made", design_from_config("small", settings), negatives)
-    names = graph.figures("small")
+    names = [cell.name for cell in graph.cells() if cell.stage.name == "figure"]
     assert available_figures(find_inputs(paths.evaluations("small"))) == names
     assert names == tour_order(names)
 
