@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import subprocess
 import sys
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from gauntlet.cli import app, main
@@ -94,7 +94,7 @@ def test_a_current_cell_is_left_alone(monkeypatch, capsys, stub_folder, caplog):
 
 def test_aggregation_refuses_cells_of_another_configuration(monkeypatch, capsys, stub_folder):
     """Stale cells are named and the exit code is 1."""
-    changed = yaml.safe_load(yaml.safe_dump(CONFIG))
+    changed = copy.deepcopy(CONFIG)
     changed["experiments"]["small"]["attacks"]["pgd"]["steps"] = 4
     write_config(stub_folder, changed)
     code, _, err = run(monkeypatch, capsys, "aggregate")
@@ -108,7 +108,7 @@ def test_results_of_an_older_configuration_are_reported(monkeypatch, capsys, stu
     """Commands that show results warn if the configuration has changed since."""
     run(monkeypatch, capsys, stage)
     assert "stale" not in caplog.text
-    changed = yaml.safe_load(yaml.safe_dump(CONFIG))
+    changed = copy.deepcopy(CONFIG)
     changed["experiments"]["small"]["attacks"]["pgd"]["steps"] = 4
     write_config(stub_folder, changed)
     run(monkeypatch, capsys, stage)

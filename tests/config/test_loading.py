@@ -6,7 +6,6 @@ import copy
 from dataclasses import replace
 
 import pytest
-import yaml
 
 from gauntlet.config.loading import load
 from gauntlet.config.yaml_file import read_yaml
@@ -14,6 +13,7 @@ from gauntlet.core.errors import InputError
 from gauntlet.pipeline.graph import Graph
 from gauntlet.registry import SOURCES
 from tests.support import ROOT
+from tests.support.yaml_text import dump_yaml
 
 DEFAULT = ROOT / "config.yaml"
 
@@ -30,7 +30,7 @@ def edited(tmp_path, path, value, *, remove=False):
     else:
         place[last] = value
     file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    file.write_text(dump_yaml(config))
     return file
 
 
@@ -311,7 +311,7 @@ def test_the_number_of_targets_is_checked_against_the_number_of_classes(tmp_path
 
     def with_targets(number):
         config["experiments"]["digits"]["attacks"]["pgd"]["targets"] = number
-        file.write_text(yaml.safe_dump(config, sort_keys=False))
+        file.write_text(dump_yaml(config))
         return load([file])
 
     assert with_targets(accepted)
@@ -339,7 +339,7 @@ def test_surrogates_of_a_user_network_are_checked_if_declared(tmp_path, monkeypa
         (tmp_path / f"{module}_surrogates.py").write_text(text.format(decorator))
         own = {"dataset": {"source": "sklearn_digits"}, "variants": {"v": {"model": f"{module}_surrogates:Mine"}}}
         file = tmp_path / "config.yaml"
-        file.write_text(yaml.safe_dump({"experiments": {"e": {**own, "attacks": attacks}}}))
+        file.write_text(dump_yaml({"experiments": {"e": {**own, "attacks": attacks}}}))
         if module == "mute":
             load([file])
         else:
@@ -366,7 +366,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path):
     experiment["variants"]["ecc"]["model"]["head"] = "eccc"
     experiment["training"]["epochs"] = -1
     file = tmp_path / "c.yaml"
-    file.write_text(yaml.safe_dump(config))
+    file.write_text(dump_yaml(config))
     with pytest.raises(InputError) as caught:
         load([file])
     message = str(caught.value)
@@ -406,7 +406,7 @@ def test_a_variant_can_turn_the_experiments_adversary_off(tmp_path):
     config = read_yaml(edited(tmp_path, (*D, "training", "adversary"), {"name": "pgd", "epsilon": 0.1})).content
     config["experiments"]["digits"]["variants"]["ecc"]["training"] = {"adversary": None}
     file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    file.write_text(dump_yaml(config))
     experiment = load([file]).experiments["digits"]
     assert experiment.training_of("ecc").as_dict()["adversary"] is None
     filled = {"name": "pgd", "epsilon": 0.1, "norm": "linf", "steps": 10, "step_size": None, "warmup_epochs": 0}
@@ -431,7 +431,7 @@ def test_the_slice_holds_all_training_settings(tmp_path):
         "training": {"negatives": {"name": "overlay", "start_epoch": 20}},
     }
     file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    file.write_text(dump_yaml(config))
     experiment = load([file]).experiments["digits"]
     plain = experiment.training_of("lipschitz").as_dict()
     assert plain["schedule"] == {"name": "step", "milestones": [10, 15], "factor": 0.1}
@@ -499,7 +499,7 @@ def test_titles_and_headline_are_in_no_slice(tmp_path):
     experiment["attacks"]["pgd"]["title"] = "PGD"
     experiment["certificates"]["lipschitz"]["title"] = "margin"
     experiment["headline"] = {"linf": [0.1], "l2": [0.5]}
-    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    file.write_text(dump_yaml(config))
     titled = load([file]).experiments["digits"]
     assert titled.as_dict() == plain.as_dict()
     assert plain.presentation() == {"headline": {"linf": [0.1], "l2": [0.25]}}
@@ -510,5 +510,5 @@ def test_titles_and_headline_are_in_no_slice(tmp_path):
         "headline": {"linf": [0.1], "l2": [0.5]},
     }
     experiment["attacks"]["transfer"] |= {"transfer_from": "*", "title": "transferred"}
-    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    file.write_text(dump_yaml(config))
     assert load([file]).experiments["digits"].attacks["transfer_from_ecc"].title == "transferred from ecc"

@@ -6,7 +6,6 @@ import copy
 import re
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from gauntlet.cli import app
@@ -17,6 +16,7 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.graph import Graph
 from gauntlet.pipeline.status import collect_status
 from tests.support.stub_outputs import CONFIG, finish_cells, staleness_in, write_config
+from tests.support.yaml_text import dump_yaml
 
 QUICK = {
     "seeds": [0],
@@ -134,7 +134,7 @@ def test_a_quick_form_with_a_taken_name_is_refused(tmp_path):
     """Two experiments of one name are refused, also in different files."""
     file = write_config(tmp_path, configuration())
     other = tmp_path / "other.yaml"
-    other.write_text(yaml.safe_dump({"experiments": {"small_quick": CONFIG["experiments"]["small"]}}))
+    other.write_text(dump_yaml({"experiments": {"small_quick": CONFIG["experiments"]["small"]}}))
     for files in ([file, other], [other, file]):
         with pytest.raises(InputError, match=r"config\.yaml:\d+:5: experiments\.small\.quick: .* called 'small_quick'"):
             load(files)

@@ -7,7 +7,6 @@ import shlex
 from typing import get_args
 
 import pytest
-import yaml
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
@@ -18,6 +17,7 @@ from gauntlet.registry import ADVERSARIES
 from gauntlet.registry import registries as registry
 from gauntlet.robustness.diagnostics.checks import CHECKS
 from tests.support import ROOT
+from tests.support.yaml_text import parse_yaml
 
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 TEXTS = [pytest.param(path.read_text(), id=path.name) for path in DOCUMENTS]
@@ -54,7 +54,7 @@ def test_every_picture_is_used():
 def test_variants_of_the_page_on_adversarial_training_are_valid():
     """The page has a valid variant for each registered adversary."""
     page = (ROOT / "docs" / "adversarial_training.md").read_text()
-    variants = yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, flags=re.DOTALL)[1])
+    variants = parse_yaml(re.search(r"```yaml\n(.*?)```", page, flags=re.DOTALL)[1])
     experiment = Experiment.model_validate({"dataset": {"source": "sklearn_digits"}, "variants": variants})
     assert sorted(experiment.training_of(name).adversary.name for name in variants) == ADVERSARIES.names()
 
@@ -70,7 +70,7 @@ FRAGMENTS = [
 @pytest.mark.parametrize("block", FRAGMENTS)
 def test_entries_of_the_pages_are_valid(block):
     """Fragments of configuration in the pages are valid."""
-    entries = yaml.safe_load(block)
+    entries = parse_yaml(block)
     sigmoid = {"model": {"name": "mnist_cnn", "head": "sigmoid"}, "loss": "sigmoid_bce"}
     settings = entries if set(entries) <= set(Experiment.model_fields) else {"variants": entries}
     attacks = {norm: {"name": "fgsm", "norm": norm, "epsilons": [0.1, 0.3, 1.0]} for norm in ("linf", "l2")}

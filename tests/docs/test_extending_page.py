@@ -6,7 +6,6 @@ import re
 import sys
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from gauntlet.cli import app
@@ -17,6 +16,7 @@ from gauntlet.registry import registries as registry
 from gauntlet.registry.source_code import locate, module_file, syntax_tree
 from tests.support import ROOT
 from tests.support.cells import make_cell
+from tests.support.yaml_text import dump_yaml, parse_yaml
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 REGISTRIES = {name: value for name, value in vars(registry).items() if isinstance(value, Registry)}
@@ -77,9 +77,9 @@ def test_every_example_is_in_the_configuration(own):
 
 def test_options_of_the_examples_are_checked(own):
     """A wrong option of an example is refused before anything runs."""
-    wrong = yaml.safe_load((own / "config.yaml").read_text())
+    wrong = parse_yaml((own / "config.yaml").read_text())
     wrong["experiments"]["own"]["attacks"]["signs"]["share"] = 2.0
-    (own / "wrong.yaml").write_text(yaml.safe_dump(wrong))
+    (own / "wrong.yaml").write_text(dump_yaml(wrong))
     done = CliRunner().invoke(app, ["check", "wrong.yaml"])
     assert "attacks.signs.share" in f"{done.output} {done.exception}"
     assert done.exit_code != 0

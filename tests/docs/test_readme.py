@@ -8,7 +8,6 @@ import sys
 
 import duckdb
 import pytest
-import yaml
 
 from gauntlet.config.attack_table import attack_table, renew_table
 from gauntlet.config.attacks import Attack
@@ -21,6 +20,7 @@ from gauntlet.registry import ATTACKS, CERTIFICATES
 from gauntlet.registry.source_code import locate, module_file
 from tests.support import ROOT
 from tests.support.stub_outputs import CONFIG, finish_cells, write_config
+from tests.support.yaml_text import parse_yaml
 
 README = (ROOT / "README.md").read_text()
 
@@ -82,7 +82,7 @@ def test_entries_of_the_readme_are_valid(tmp_path, monkeypatch):
     locate.cache_clear()
     entries: dict[str, dict] = {}
     for block in blocks("yaml"):
-        entries |= yaml.safe_load(block)
+        entries |= parse_yaml(block)
     default = read_yaml(ROOT / "config.yaml").content["experiments"]["digits"]
     assert Experiment.model_validate(merged(default, entries.pop("quick"))).training.epochs == 2
     variants = [entry for entry in entries.values() if "model" in entry]

@@ -6,13 +6,12 @@ import hashlib
 import itertools
 from pathlib import Path
 
-import yaml
-
 from gauntlet.config import load
 from gauntlet.core.files import write_json, write_text
 from gauntlet.core.provenance.recipes import digest_mark, recipe_mark
 from gauntlet.pipeline.stage import Cell
 from gauntlet.pipeline.staleness import Staleness
+from tests.support.yaml_text import dump_yaml
 
 CONFIG = {
     "experiments": {
@@ -40,7 +39,7 @@ CONFIG = {
 def write_config(folder: Path, config: dict) -> Path:
     """Write a configuration where Snakemake looks for it."""
     file = folder / "config.yaml"
-    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    file.write_text(dump_yaml(config))
     return file
 
 

@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster.controller.record import last_submission, read_record
 from tests.support.slurm.run import collect_logs, wait_for
 from tests.support.stub_outputs import write_config
 from tests.support.workflow import TINY, link_workflow
+from tests.support.yaml_text import parse_yaml
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
@@ -140,7 +140,7 @@ def test_canceling_ends_the_controller_and_the_jobs_of_its_cells(slurm, folder):
 
 def test_an_unknown_partition_is_reported_in_one_line(slurm, folder):
     """The message is SLURM's, passed on by submitit."""
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config = parse_yaml((folder / "config.yaml").read_text())
     config["execution"]["cluster"]["controller_partition"] = "none"
     write_config(folder, config)
     done = gauntlet("submit")

@@ -10,16 +10,16 @@ import time
 from contextlib import chdir
 
 import pytest
-import yaml
 
 from tests.support.output_digests import digests
 from tests.support.slurm.run import ProductionCounter, Run
 from tests.support.stub_outputs import staleness_in, write_config
 from tests.support.workflow import ROOT, TINY, link_workflow
+from tests.support.yaml_text import parse_yaml
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
-DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+DEFAULT = parse_yaml((ROOT / "config.yaml").read_text())
 
 ON_MODELS = ("rule_train", "rule_cells", "rule_evaluate", "rule_certify", "rule_diagnose", "rule_inspect")
 PROBES = ("evaluate", "certify", "diagnose", "inspect")
@@ -177,7 +177,7 @@ def test_a_job_that_always_fails_is_retried_and_named(slurm, tmp_path, monkeypat
         run.start()
         assert run.wait() == 1, run.logs()
     limits = [job.minutes for job in run.jobs("cells")]
-    retries = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())["retries"]
+    retries = parse_yaml((ROOT / "profiles/slurm/config.yaml").read_text())["retries"]
     assert limits == [limits[0] * 2**attempt for attempt in range(retries + 1)]
     unmade = {(cell.stage.name, cell.name) for cell, count in counter.counts.items() if not count}
     assert unmade == {("evaluate", "broken"), ("aggregate", "")}

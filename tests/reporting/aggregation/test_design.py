@@ -6,12 +6,11 @@ import copy
 import subprocess
 import sys
 
-import yaml
-
 from gauntlet.config.loading import load
 from gauntlet.config.yaml_file import read_yaml
 from gauntlet.reporting.aggregation import design_from_config, design_from_metadata
 from tests.support import ROOT
+from tests.support.yaml_text import dump_yaml
 
 DEFAULT = ROOT / "config.yaml"
 
@@ -21,7 +20,7 @@ def planned(tmp_path, edit):
     config = copy.deepcopy(read_yaml(DEFAULT).content)
     edit(config["experiments"]["digits"])
     file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    file.write_text(dump_yaml(config))
     return design_from_config("digits", load([file]).experiments["digits"])
 
 
