@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -9,8 +11,14 @@ import pytest
 
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.parquet import read_metadata, read_table, write_table
+from gauntlet.reporting.aggregation import (
+    certified_accuracies,
+    combine,
+    compare_variants,
+    design_from_metadata,
+    summarize,
+)
 from gauntlet.reporting.aggregation import combination as combined
-from gauntlet.reporting.aggregation import combine, design_from_metadata
 from gauntlet.reporting.aggregation.combination import verify_combined
 from tests.support import synthetic
 from tests.support.cells import make_cell
@@ -81,8 +89,36 @@ def test_an_edited_file_is_detected(files, tmp_path):
     status[5] = "error"
     edited = table.set_column(table.schema.get_field_index("status"), "status", pa.array(status))
     pq.write_table(edited.replace_schema_metadata(metadata), out)
+    for read in (verify_combined, summarize, compare_variants):
+        with pytest.raises(InputError, match="not those that were written"):
+            read(out)
+
+
+def test_an_edited_byte_is_detected_after_the_file_was_read(files, tmp_path):
+    """A file is checked once per version: an edit that leaves the size is a new version."""
+    out = tmp_path / "out.parquet"
+    combine(files, out, design=PLAN)
+    os.utime(out, (0, 0))
+    verify_combined(out)
+    content = bytearray(out.read_bytes())
+    content[len(content) // 3] ^= 1
+    out.write_bytes(content)
     with pytest.raises(InputError, match="not those that were written"):
         verify_combined(out)
+
+
+def test_edited_certificates_are_detected(tmp_path):
+    """Certified accuracies and comparisons refuse an edited file."""
+    made = synthetic.write_experiment(tmp_path, synthetic.plan(seeds=(0,)), samples=20)
+    certified = certified_accuracies(made.certificates)
+    table, metadata = pq.ParquetFile(made.certificates).read(), pq.read_metadata(made.certificates).metadata
+    radius = pc.add(table["radius"], pa.scalar(0.1, pa.float32()))
+    edited = table.set_column(table.schema.get_field_index("radius"), "radius", radius)
+    pq.write_table(edited.replace_schema_metadata(metadata), made.certificates)
+    with pytest.raises(InputError, match="not those that were written"):
+        certified_accuracies(made.certificates)
+    with pytest.raises(InputError, match="not those that were written"):
+        compare_variants(made.evaluations, made.certificates, certified=certified)
 
 
 def test_a_truncated_file_is_detected(files, tmp_path):

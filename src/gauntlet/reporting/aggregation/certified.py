@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_metadata
+from gauntlet.reporting.aggregation.combination import verify_combined
 from gauntlet.reporting.aggregation.definitions import CERTIFIED, certified_at
 from gauntlet.reporting.aggregation.design import CertificateDesign, ExperimentDesign, design_from_metadata
 from gauntlet.reporting.aggregation.queries import open_connection
@@ -81,6 +82,7 @@ def certified_accuracies(
 
     Raises InputError when the file is missing, damaged or not a certificates file.
     """
+    verify_combined(path)
     design = design_from_metadata(read_metadata(path))
     if design is None:
         raise InputError(

@@ -10,6 +10,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from gauntlet.reporting.aggregation.combination import verify_combined
 from gauntlet.reporting.aggregation.definitions import CERTIFIED, WORST_CASE, is_certified, is_robust
 from gauntlet.reporting.aggregation.design import AttackDesign, ExperimentDesign
 from gauntlet.reporting.aggregation.queries import Evaluations, attack_grid, norm_grids, open_connection
@@ -83,6 +84,7 @@ def read_certified_outcomes(
     path: Path, design: ExperimentDesign, radii: Mapping[str, Sequence[float]]
 ) -> Iterator[Outcomes]:
     """Yield the outcomes of every certificate of a combined file at each of its norm's `radii`."""
+    verify_combined(path)
     with open_connection() as connection:
         connection.read_parquet(str(path), hive_partitioning=False).create_view("rows")
         indices = connection.sql("SELECT DISTINCT index FROM rows ORDER BY index").to_arrow_table()

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_metadata
+from gauntlet.reporting.aggregation.combination import verify_combined
 from gauntlet.reporting.aggregation.definitions import (
     CORRECT,
     DISTANCE,
@@ -75,8 +76,9 @@ def open_evaluations(path: Path) -> Iterator[Evaluations]:
 
     The design is read from the file's metadata, or inferred from the rows of a file without one (made elsewhere).
 
-    Raises InputError when the file is missing or not an evaluations file.
+    Raises InputError when the file is missing, was changed after it was written, or is not an evaluations file.
     """
+    verify_combined(path)
     design = design_from_metadata(read_metadata(path))
     with open_connection() as connection:
         _create_views(connection, path, design)
