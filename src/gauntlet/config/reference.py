@@ -46,18 +46,26 @@ SECTIONS = (
 _OWN_KEY = {"attack": "name", "certificate": "name"}
 
 
+_INTRODUCTION = """\
+# Configuration
+
+<!-- Written by `python -m gauntlet.config.reference > docs/configuration.md`; a test keeps it so. -->
+
+A file is YAML 1.2: `1e-3` and `010` are numbers, `no` and `on` are text. Anchors and merges keep an ablation short:
+`wide: {<<: *base, training: {epochs: 40}}` has the keys of `base`, with `training` replaced as a whole. Tags are
+refused. Several files are one configuration: all their experiments, and each other key from the file that has it.
+
+Unknown keys are refused. ε and distances are in pixel units of [0, 1]. Components by import path
+(`package.module:Name`) are allowed wherever a name is; every Foolbox attack with a norm is `foolbox:NAME`."""
+
+
 def reference() -> str:
     """Return the page: every key with its default and meaning, every component with its options and source."""
     return "\n".join(_lines()) + "\n"
 
 
 def _lines() -> Iterator[str]:
-    yield "# Configuration"
-    yield ""
-    yield "<!-- Written by `python -m gauntlet.config.reference > docs/configuration.md`; a test keeps it so. -->"
-    yield ""
-    yield "Unknown keys are refused. ε and distances are in pixel units of [0, 1]. Components by import path"
-    yield "(`package.module:Name`) are allowed wherever a name is; every Foolbox attack with a norm is `foolbox:NAME`."
+    yield _INTRODUCTION
     for title, model, registries in SECTIONS:
         yield from ("", f"## {title}", "", "| key | default | meaning |", "|---|---|---|")
         for name, info in model.model_fields.items():

@@ -1,13 +1,11 @@
 """YAML 1.2 files as plain values, with the line and column of every key.
 
-Scalars follow the core schema (https://yaml.org/spec/1.2.2/#103-core-schema): ``010`` is 10, ``0o10`` is 8, ``1e3`` is
-a float, ``no`` is a string. Tags are refused, so nothing in a file chooses what is constructed.
+ruamel.yaml parses; values are built here from its events. Tags are refused, so no file chooses what is constructed.
 """
 
 from __future__ import annotations
 
 import codecs
-import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from ruamel.yaml.events import (
 )
 
 from gauntlet.config.components import KeyPath
+from gauntlet.config.yaml_scalars import REFUSED_CHARACTERS, plain_scalar
 from gauntlet.core.errors import InputError
 
 Position = tuple[int, int]
@@ -38,15 +37,6 @@ Tree = Mapping[str, tuple[Position, "Tree"]]
 
 _MAX_DEPTH = 100
 _MAX_NODES = 1_000_000
-_MAX_INTEGER_BITS = 64
-
-_NULL = re.compile(r"~|null|Null|NULL|")
-_BOOL = re.compile(r"(true|True|TRUE)|false|False|FALSE")
-_INTEGER = re.compile(r"[-+]?[0-9]+|0o(?P<octal>[0-7]+)|0x(?P<hexadecimal>[0-9a-fA-F]+)")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_REFUSED = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-"""Control characters, byte order marks and halves of surrogate pairs, written or escaped."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +96,7 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         position = _position(content[: error.start].decode("utf-8"))
         raise InputError("is no UTF-8 text", where=_where(path, position), remedy="save it as UTF-8") from error
-    if refused := _REFUSED.search(text):
+    if refused := REFUSED_CHARACTERS.search(text):
         raise InputError(_character(refused[0]), where=_where(path, _position(text[: refused.start()])))
     return text
 
@@ -248,13 +238,13 @@ class _Parser:
 
     def _scalar(self, event: ScalarEvent, key_path: KeyPath) -> Any:
         text: str = event.value
-        if refused := _REFUSED.search(text):
+        if refused := REFUSED_CHARACTERS.search(text):
             raise self._error(_character(refused[0]), _start(event), key_path)
         plain, _ = event.implicit
         if not plain:
             return text
         try:
-            return _plain_scalar(text)
+            return plain_scalar(text)
         except ValueError as error:
             raise self._error(str(error), _start(event), key_path) from error
 
@@ -268,26 +258,3 @@ def _start(event: Any) -> Position:
 
 def _is_merge(event: Any) -> bool:
     return isinstance(event, ScalarEvent) and event.value == "<<" and bool(event.implicit[0])
-
-
-def _plain_scalar(text: str) -> Any:
-    """Return the value of a plain scalar in the core schema. Raises ValueError for a number that is too large."""
-    if _NULL.fullmatch(text):
-        return None
-    if match := _BOOL.fullmatch(text):
-        return match[1] is not None
-    if match := _INTEGER.fullmatch(text):
-        digits, base = next(
-            ((match[name], base) for name, base in (("octal", 8), ("hexadecimal", 16)) if match[name]), (text, 10)
-        )
-        # Python refuses to convert thousands of decimal digits, to and from text.
-        if len(digits) > 1000 or int(digits, base).bit_length() > _MAX_INTEGER_BITS:
-            raise ValueError(f"an integer has at most {_MAX_INTEGER_BITS} bits")
-        return int(digits, base)
-    if _FLOAT.fullmatch(text):
-        if math.isinf(number := float(text)):
-            raise ValueError(f"the number {text[:20]} is larger than any float")
-        return number
-    if _INFINITE.fullmatch(text):
-        return float(text.replace(".", ""))
-    return text
