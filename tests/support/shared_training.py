@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,24 @@ def main(folder: Path) -> None:
     os._exit(0)
 
 
+def fork(rank: int, folder: Path) -> int:
+    """Run all cases in a fork of this process, which has loaded the libraries; return its process id."""
+    process = os.fork()
+    if process:
+        return process
+    os.environ["RANK"] = str(rank)
+    try:
+        main(folder)
+    finally:
+        traceback.print_exc()
+        os._exit(1)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]))
+    folder = Path(sys.argv[1])
+    checkpoints(folder, "one").save(run_half_way(new_run(RESUMED)).live_state())
+    os.environ["WORLD_SIZE"] = str(PROCESSES)
+    forks = [fork(rank, folder) for rank in range(PROCESSES)]
+    first, *_ = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in forks]
+    sys.exit(first)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 from tests.support import ROOT
+from tests.support.snakemake_fork import run_fork
 from tests.support.stub_outputs import CONFIG
 
 TINY = copy.deepcopy(CONFIG)
@@ -25,10 +26,17 @@ def link_workflow(folder):
 
 
 def run_snakemake(folder, *arguments, check=True):
-    """Run Snakemake in a folder and return the finished process. The virtual environment is not activated."""
-    command = [sys.executable, "-m", "snakemake", "--profile", "local", *arguments]
+    """Run Snakemake in a folder and return the finished process; a dry run is a fork.
+
+    The virtual environment is not activated.
+    """
+    command = ["--profile", "local", *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=500)
+    if "-n" in arguments:
+        done = run_fork(command, folder, environment)
+    else:
+        command = [sys.executable, "-m", "snakemake", *command]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=500)
     if check and done.returncode:
         logs = "\n".join(path.read_text() for path in folder.glob("logs/**/*.log"))
         raise AssertionError(done.stdout + done.stderr + logs)
