@@ -18,7 +18,7 @@ RENAMED = {"origins.parquet": {"probe": "name"}}
 """Columns that have another name in newer results."""
 
 VOLATILE = {
-    "attacks.parquet": ["seconds", "seconds_per_success", "library_version"],
+    "attacks.parquet": ["seconds", "seconds_per_broken", "library_version"],
     "origins.parquet": ["recipe", "digest", "slice", "inputs", "commit", "dirty", "finished", "seconds", "versions"],
     "diagnostics.parquet": ["evidence"],
     "probes.parquet": ["evidence"],
