@@ -26,7 +26,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.cells import make_cell
+from gauntlet.pipeline.stage import Cell
+from gauntlet.pipeline.stages import catalog
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -156,7 +157,9 @@ def measure(folder: Path, mode: str, count: int, group: int) -> None:
         Path(log).unlink(missing_ok=True)
     models = [(f"v{variant}", seed) for variant in (0, 1) for seed in (0, 1)]
     cells = [
-        make_cell("evaluate", "many", *model, f"a{attack}") for attack in range(-(-count // 4)) for model in models
+        Cell(catalog.stage("evaluate"), "many", *model, f"a{attack}")
+        for attack in range(-(-count // 4))
+        for model in models
     ]
     targets = [paths.samples(cell) for cell in cells[:count]]
     environment = {

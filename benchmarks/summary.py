@@ -25,6 +25,7 @@ from gauntlet.core.parquet import read_columns, read_table, write_table
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell
+from gauntlet.pipeline.stages import catalog
 from gauntlet.reporting.aggregation import (
     AttackDesign,
     AttackRun,
@@ -45,7 +46,6 @@ from gauntlet.robustness.diagnostics.attack_comparisons import (
 )
 from gauntlet.robustness.diagnostics.checks import add_verdicts, collect_flags
 from gauntlet.robustness.diagnostics.measurements import measurement_table
-from tests.support.cells import make_cell
 
 NAME = "large"
 GRIDS = {"linf": (0.01, 0.03, 0.1, 0.2, 0.3), "l2": (0.25, 0.5, 1.0, 2.0, 3.0)}
@@ -63,12 +63,12 @@ DESIGN = ExperimentDesign(NAME, NAMES, tuple(range(SEEDS)), ATTACKS, CERTIFICATE
 
 def models() -> Iterator[Cell]:
     """List the models of the plan."""
-    return (make_cell("train", NAME, variant, seed) for variant in DESIGN.variants for seed in DESIGN.seeds)
+    return (Cell(catalog.stage("train"), NAME, variant, seed) for variant in DESIGN.variants for seed in DESIGN.seeds)
 
 
 def probed(model: Cell, stage: str, names: Iterator[str]) -> list[Cell]:
     """List the cells of one model."""
-    return [make_cell(stage, NAME, model.variant, model.seed, name) for name in names]
+    return [Cell(catalog.stage(stage), NAME, model.variant, model.seed, name) for name in names]
 
 
 def evaluated(model: Cell) -> list[Cell]:
