@@ -141,7 +141,7 @@ def _choose(inputs: FigureInputs, attack: str | None) -> list[ExamplesFile]:
 
 
 def _has_examples(path: Path) -> bool:
-    """Return whether a file has images: that of an attack that fooled nothing has no tensors."""
+    """Return whether a file has images: an attack that fooled no sample leaves none."""
     try:
         with safe_open(path, framework="numpy") as file:
             return bool(file.keys())

@@ -17,11 +17,11 @@ from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_style, norm_label, note_below, plain
 
 _PAIRS = """
-    SELECT c.variant, c.norm, c.certificate, c.radius, found.distance
+    SELECT c.variant, c.norm, c.certificate, c.radius, nearest.distance
     FROM read_parquet($certificates, hive_partitioning = false) AS c
     LEFT JOIN (
         SELECT variant, seed, norm, index, sample_hash, min(distance) AS distance FROM evaluations GROUP BY ALL
-    ) AS found USING (variant, seed, norm, index, sample_hash)
+    ) AS nearest USING (variant, seed, norm, index, sample_hash)
     WHERE c.status = 'certified' AND NOT list_contains($of_others::VARCHAR[], c.certificate)
     ORDER BY c.variant, c.norm, c.certificate, c.seed, c.index
 """

@@ -39,9 +39,9 @@ def inspected_variants(
     arrays: dict[str, list[InspectedArray]] = {}
     files = {item.variant: item for item in sorted(inputs.inspections, key=lambda item: -item.seed)}
     for variant in (name for name in inputs.variants if name in files):
-        found = read_arrays(files[variant].path, *kinds)
-        if found or not skip_empty:
-            arrays[variant] = found
+        of_kinds = read_arrays(files[variant].path, *kinds)
+        if of_kinds or not skip_empty:
+            arrays[variant] = of_kinds
     drawn = dict(list(arrays.items())[:most_variants])
     missing = [plain(inputs.title(name)) for name in inputs.variants if name not in files]
     notes = (

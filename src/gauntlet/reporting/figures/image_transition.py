@@ -62,7 +62,7 @@ def image_transition(inputs: FigureInputs, *, style: Style, most_variants: Posit
         if number % columns == 0:
             below.set_ylabel("Probability")
         else:
-            below.tick_params(labelleft=False)
+            below.set_yticks(below.get_yticks(), [""] * len(below.get_yticks()))
     hide_unused([*image_panels[count:], *curve_panels[count:]])
     if inspected.note:
         note_below(figure, [inspected.note], style, wide=wide)
@@ -72,8 +72,8 @@ def image_transition(inputs: FigureInputs, *, style: Style, most_variants: Posit
 def _draw(axes: Axes, transition: InspectedArray, ends: Sequence[int], inputs: FigureInputs, style: Style) -> None:
     share = np.linspace(0, 1, transition.values.shape[1])
     # The classes of the two ends come first, so that they have the same two colors in every panel.
-    others = (label for label in range(len(transition.values)) if label not in ends)
-    order = [str(label) for label in (*ends, *others)]
+    middle = (label for label in range(len(transition.values)) if label not in ends)
+    order = [str(label) for label in (*ends, *middle)]
     for label, values in enumerate(transition.values):
         if label not in ends and values.max() < _LEAST_NAMED:
             axes.plot(share, values, color="#bbbbbb", linewidth=0.5 * style.line_pt, zorder=1)

@@ -26,7 +26,7 @@ class HistoryFile:
 
 @dataclass(frozen=True)
 class ExamplesFile:
-    """Adversarial images kept of one attack on one model.
+    """Saved adversarial images of one attack on one model.
 
     The file holds `original` and `adversarial`, float32 (n, C, H, W) in [0, 1], and `index`, int64 (n,): their samples'
     rows in the evaluations.

@@ -139,6 +139,6 @@ def _describe(axes: Axes, base: float, pair: PairedSamples, style: Style) -> Non
     statistics = f"+{pair.larger:.0f} % −{pair.smaller:.0f} %\nmedian {pair.median:+.2g}".replace("-", "−")
     not_drawn = {"never fooled": pair.never_fooled, "equal": pair.equal}
     words = "\n".join(f"{count} {name}" for name, count in not_drawn.items() if count)
-    place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "size": style.small_pt}
-    axes.text(1.02, base + _ROW_FILL / 2, statistics, ha="left", **place)
-    axes.text(0.01, base + _ROW_FILL / 2, words, ha="left", color="#444444", **place)
+    options: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "size": style.small_pt}
+    axes.text(1.02, base + _ROW_FILL / 2, statistics, ha="left", **options)
+    axes.text(0.01, base + _ROW_FILL / 2, words, ha="left", color="#444444", **options)

@@ -86,8 +86,8 @@ def transfer_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
         _draw(axes, matrix, inputs, style, size_pt=min(style.font_pt, style.font_pt * style.two_columns_in / needed_in))
     hide_unused(list(panels.flat)[len(matrices) :])
     fields = ((matrix, source, target) for matrix in matrices for source in matrix.rows for target in inputs.variants)
-    shown = [row for matrix, source, target in fields if (row := matrix.row(source, target))]
-    note_below(figure, ["framed: the worst case on the variant itself", *footnotes(shown)], style, wide=wide)
+    drawn = [row for matrix, source, target in fields if (row := matrix.row(source, target))]
+    note_below(figure, ["framed: the worst case on the variant itself", *footnotes(drawn)], style, wide=wide)
     return figure
 
 

@@ -154,6 +154,7 @@ function showOrigin(ids, numberText) {
     ]),
     make("p", { class: "muted" }, "Commands read config.yaml unless another configuration file is named; --force repeats cells that are up to date."),
   );
+  dialog.setAttribute("aria-label", titleOf(ids));
   dialog.showModal();
   dialog.scrollTop = 0;
 }
