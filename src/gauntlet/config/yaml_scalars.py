@@ -13,7 +13,8 @@ _MAX_INTEGER_BITS = 64
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"(true|True|TRUE)|false|False|FALSE")
-_INTEGER = re.compile(r"[-+]?[0-9]+|0o(?P<octal>[0-7]+)|0x(?P<hexadecimal>[0-9a-fA-F]+)")
+_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_BASES = {"0o": 8, "0x": 16}
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 REFUSED_CHARACTERS = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
@@ -26,14 +27,12 @@ def plain_scalar(text: str) -> Any:
         return None
     if match := _BOOL.fullmatch(text):
         return match[1] is not None
-    if match := _INTEGER.fullmatch(text):
-        digits, base = next(
-            ((match[name], base) for name, base in (("octal", 8), ("hexadecimal", 16)) if match[name]), (text, 10)
-        )
+    if _INTEGER.fullmatch(text):
+        base = _BASES.get(text[:2], 10)
         # Python refuses to convert thousands of decimal digits, to and from text.
-        if len(digits) > 1000 or int(digits, base).bit_length() > _MAX_INTEGER_BITS:
+        if len(text) > 1000 or int(text, base).bit_length() > _MAX_INTEGER_BITS:
             raise ValueError(f"an integer has at most {_MAX_INTEGER_BITS} bits")
-        return int(digits, base)
+        return int(text, base)
     if _FLOAT.fullmatch(text):
         if math.isinf(number := float(text)):
             raise ValueError(f"the number {text[:20]} is larger than any float")
