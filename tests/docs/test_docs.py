@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from typing import get_args
@@ -10,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
+import gauntlet
 from gauntlet.cli import app
 from gauntlet.config.reference import SECTIONS, reference
 from gauntlet.config.schema import Config, Experiment
@@ -17,6 +19,7 @@ from gauntlet.registry import ADVERSARIES
 from gauntlet.registry import registries as registry
 from gauntlet.robustness.diagnostics.checks import CHECKS
 from tests.support import ROOT
+from tests.support.contributions import files_of
 from tests.support.yaml_text import parse_yaml
 
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
@@ -113,3 +116,50 @@ def _models(annotation):
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models(part)]
+
+
+METADATA_KEYS = {"gauntlet.plan"}
+"""Names in documents that look like modules and are keys of files' metadata."""
+
+
+def names_of_code(path):
+    """List the files (with a folder) and the dotted names of the package in a document, without blocks of code."""
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    files = re.findall(r"(?<![\w/.])([\w.-]+/[\w./-]*\.(?:py|smk|js|sh|toml))\b", text)
+    files += re.findall(r"`((?:tests|src|rules|workflow|profiles|docs)/[\w./-]*)`", text)
+    names = re.findall(r"(?<![\w/])gauntlet(?:\.\w+)+", text)
+    return sorted(set(files)), sorted(set(names) - METADATA_KEYS)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in DOCUMENTS if path.name != "CHANGELOG.md"], ids=lambda path: path.name
+)
+def test_files_and_modules_in_the_documents_exist(path):
+    """Every file is found from the root or in the package; every dotted name is a module or a name in one."""
+    files, names = names_of_code(path)
+    added = {name for title in ("Add an attack", "Add a figure", "Add a stage") for name in files_of(title)}
+    folders = (ROOT, ROOT / "src" / "gauntlet", path.parent)
+    assert [
+        name for name in files if name not in added and not any((folder / name).exists() for folder in folders)
+    ] == []
+    assert [name for name in names if not is_defined(name)] == []
+
+
+def is_defined(name):
+    """Return whether a dotted name is a module, or an attribute of its longest prefix that is one."""
+    module, _, attribute = name.rpartition(".")
+    if attribute in gauntlet.__all__ and module == "gauntlet":
+        return True
+    file = ROOT / "src" / name.replace(".", "/")
+    if file.is_dir() or file.with_suffix(".py").is_file():
+        return True
+    return hasattr(importlib.import_module(module), attribute)
+
+
+def test_a_file_that_is_missing_is_found(tmp_path):
+    """Files, modules and attributes that do not exist are noticed."""
+    page = tmp_path / "page.md"
+    page.write_text("`core/randomness.py`, `core/nothing.py`, `gauntlet.evaluate` and `gauntlet.core.nothing`")
+    files, names = names_of_code(page)
+    assert files == ["core/nothing.py", "core/randomness.py"]
+    assert [name for name in names if not is_defined(name)] == ["gauntlet.core.nothing"]
