@@ -37,6 +37,7 @@ Tree = Mapping[str, tuple[Position, "Tree"]]
 
 _MAX_DEPTH = 100
 _MAX_NODES = 1_000_000
+_MIXED_KEYS = "the keys of a mapping are all names or all integers; quote the integers"
 
 
 @dataclass(frozen=True)
@@ -190,13 +191,14 @@ class _Parser:
         own: dict[Any, Any] = {}
         tree: dict[str, tuple[Position, Tree]] = {}
         merged: _Node | None = None
+        merge_position = (1, 1)
         size = 1
         while not isinstance(event := next(self._events), MappingEndEvent):
             position = _start(event)
             if _is_merge(event):
                 if merged is not None:
                     raise self._error("the key '<<' is given twice; merge a list: <<: [*a, *b]", position, key_path)
-                merged = self._merged(key_path)
+                merged, merge_position = self._merged(key_path), position
                 size += merged.size
                 continue
             key = self._key(event, own, key_path)
@@ -206,18 +208,20 @@ class _Parser:
             size += value.size
         if merged is None:
             return _Node(own, tree, size)
-        return _Node({**merged.value, **own}, {**merged.tree, **tree}, size)
+        content = {**merged.value, **own}
+        if len({type(key) for key in content}) > 1:
+            raise self._error(_MIXED_KEYS, merge_position, key_path)
+        return _Node(content, {**merged.tree, **tree}, size)
 
     def _key(self, event: NodeEvent, siblings: Mapping[Any, Any], key_path: KeyPath) -> str | int:
-        node = self._node(event, key_path)
-        key = node.value
+        # A mapping or list is no key, and is not followed: keys of keys would nest without limit.
+        key = self._node(event, key_path).value if isinstance(event, ScalarEvent | AliasEvent) else None
         if isinstance(key, bool) or not isinstance(key, str | int) or not str(key).isprintable():
             raise self._error("a key is a name or an integer, in one line; quote other text", _start(event), key_path)
         if key in siblings:
             raise self._error(f"the key {key!r} is given twice", _start(event), key_path)
         if siblings and type(next(iter(siblings))) is not type(key):
-            problem = "the keys of a mapping are all names or all integers; quote the integers"
-            raise self._error(problem, _start(event), key_path)
+            raise self._error(_MIXED_KEYS, _start(event), key_path)
         return key
 
     def _merged(self, key_path: KeyPath) -> _Node:
