@@ -109,7 +109,7 @@ def edit_docstrings(folder):
 
 
 def switch_away_and_back(folder):
-    edit_module(folder, "attacks/noise.py")
+    edit_module(folder, "robustness/attacks/noise.py")
     assert planned(folder)["evaluate"] == 6
     file = folder / "src/gauntlet/robustness/attacks/noise.py"
     file.write_text((ROOT / "src/gauntlet/robustness/attacks/noise.py").read_text())
@@ -234,14 +234,22 @@ ROWS = [
         lambda folder: configure(folder, lambda one, _: one["attacks"]["ddn"].update(steps=4)),
         {"evaluate": 6, **AFTER_ATTACKS},
     ),
-    ("one attack's module", lambda folder: edit_module(folder, "attacks/noise.py"), {"evaluate": 6, **AFTER_ATTACKS}),
+    (
+        "one attack's module",
+        lambda folder: edit_module(folder, "robustness/attacks/noise.py"),
+        {"evaluate": 6, **AFTER_ATTACKS},
+    ),
     (
         "the module of a layer",
-        lambda folder: edit_module(folder, "models/lipschitz_cnn.py"),
+        lambda folder: edit_module(folder, "learning/models/lipschitz_cnn.py"),
         {"train": 2, "evaluate": 8, "certify": 2, "diagnose": 2, "inspect": 1, **AFTER_TRAINING},
     ),
-    ("one figure's module", lambda folder: edit_module(folder, "figures/heat_map.py"), {"figure": 1, "page": 1}),
-    ("the tables' module", lambda folder: edit_module(folder, "tables/latex.py"), {"table": 1}),
+    (
+        "one figure's module",
+        lambda folder: edit_module(folder, "reporting/figures/heat_map.py"),
+        {"figure": 1, "page": 1},
+    ),
+    ("the tables' module", lambda folder: edit_module(folder, "reporting/tables/latex.py"), {"table": 1}),
     (
         "a title",
         lambda folder: configure(folder, lambda one, _: one["variants"]["ecc"].update(title="ECC")),
