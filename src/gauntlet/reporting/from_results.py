@@ -28,7 +28,8 @@ from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.figures.style import find_style
 from gauntlet.reporting.page import write_report
-from gauntlet.reporting.tables import TableInputs, render_tables
+from gauntlet.reporting.tables.cells import TableInputs
+from gauntlet.reporting.tables.files import render_tables
 from gauntlet.robustness.diagnostics.checks import collect_flags
 
 log = logging.getLogger("gauntlet")

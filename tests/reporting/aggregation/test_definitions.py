@@ -17,8 +17,8 @@ from gauntlet.reporting.aggregation.definitions import is_certified, is_robust
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.page.content import read_content as read_page
 from gauntlet.reporting.page.queries import page_queries
-from gauntlet.reporting.tables import TableInputs, render_tables
-from gauntlet.reporting.tables.cells import read_table_content
+from gauntlet.reporting.tables.cells import TableInputs, read_table_content
+from gauntlet.reporting.tables.files import render_tables
 from tests.support import synthetic
 from tests.support.cells import make_cell
 

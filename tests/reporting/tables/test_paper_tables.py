@@ -32,9 +32,8 @@ from gauntlet.reporting.aggregation import (
 from gauntlet.reporting.aggregation.certified import CERTIFIED_SCHEMA
 from gauntlet.reporting.aggregation.headline import headline_budgets
 from gauntlet.reporting.from_results import tables_from_results
-from gauntlet.reporting.tables import TableInputs, render_tables
-from gauntlet.reporting.tables.cells import Column, read_table_content
-from gauntlet.reporting.tables.files import FILES
+from gauntlet.reporting.tables.cells import Column, TableInputs, read_table_content
+from gauntlet.reporting.tables.files import FILES, render_tables
 from gauntlet.reporting.tables.latex import escape_latex
 from gauntlet.reporting.tables.macros import macro_name
 from tests.support import synthetic

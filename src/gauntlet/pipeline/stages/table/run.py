@@ -10,7 +10,8 @@ from gauntlet.core.provenance.recipes import recipe_mark
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob
 from gauntlet.pipeline.stages.outputs import withdraw
-from gauntlet.reporting.tables import TableInputs, render_tables
+from gauntlet.reporting.tables.cells import TableInputs
+from gauntlet.reporting.tables.files import render_tables
 
 log = logging.getLogger("gauntlet")
 
