@@ -1,7 +1,7 @@
-"""How long aggregation takes over so many rows, and how much memory: 50 variants, 20 attacks, 5 seeds, a certificate.
+"""Time and memory of aggregation: 50 variants, 20 attacks, 5 seeds, a certificate.
 
-Every cell gets a file of its own, made up, where a run leaves it; each step is one that `gauntlet aggregate` takes, in
-a process of its own. 100 million rows need 9 GB of disk.
+Writes a synthetic file for every cell, then runs each step of `gauntlet aggregate` in a process of its own. 100 million
+rows need 9 GB of disk.
 
     python benchmarks/summary.py [--rows 100_000_000] [--together] [--folder FOLDER]
 """
@@ -61,51 +61,49 @@ CERTIFICATES = (CertificateDesign("smooth", "l2", "smoothed", NAMES),)
 DESIGN = ExperimentDesign(NAME, NAMES, tuple(range(SEEDS)), ATTACKS, CERTIFICATES)
 
 
-def models() -> Iterator[Cell]:
-    """List the models of the plan."""
+def model_cells() -> Iterator[Cell]:
+    """Yield the cells of all models."""
     return (Cell(catalog.stage("train"), NAME, variant, seed) for variant in DESIGN.variants for seed in DESIGN.seeds)
 
 
-def probed(model: Cell, stage: str, names: Iterator[str]) -> list[Cell]:
-    """List the cells of one model."""
-    return [Cell(catalog.stage(stage), NAME, model.variant, model.seed, name) for name in names]
+def attack_cells(model: Cell) -> list[Cell]:
+    """Return the cells of the attacks on a model."""
+    return [Cell(catalog.stage("evaluate"), NAME, model.variant, model.seed, attack.name) for attack in ATTACKS]
 
 
-def evaluated(model: Cell) -> list[Cell]:
-    """List the attacks on a model."""
-    return probed(model, "evaluate", (attack.name for attack in ATTACKS))
+def certificate_cells(model: Cell) -> list[Cell]:
+    """Return the cells of the certificates of a model."""
+    return [
+        Cell(catalog.stage("certify"), NAME, model.variant, model.seed, certificate.name)
+        for certificate in CERTIFICATES
+    ]
 
 
-def certified(model: Cell) -> list[Cell]:
-    """List the certificates of a model."""
-    return probed(model, "certify", (one.name for one in DESIGN.certificates))
-
-
-def make_up(samples: int) -> None:
-    """Write the file of every cell; distances, confidences and hashes are as hard to compress as real ones."""
+def write_cells(samples: int) -> None:
+    """Write a file for every cell; distances, confidences and hashes compress as badly as real ones."""
     draw = np.random.default_rng(0)
     label = draw.integers(0, 10, samples)
     hashes = pa.array([f"{number:016x}" for number in draw.integers(0, 2**63, samples)])
-    same = {"index": np.arange(samples), "label": label, "sample_hash": hashes}
-    for model in models():
+    shared = {"index": np.arange(samples), "label": label, "sample_hash": hashes}
+    for model in model_cells():
         wrong = draw.random(samples) < 0.05
-        same |= {"clean_prediction": (label + wrong) % 10, "clean_confidence": draw.random(samples, np.float32)}
-        hard = draw.lognormal(0, 0.7, samples)
-        for cell, attack in zip(evaluated(model), ATTACKS, strict=True):
-            columns = same | attacked_columns(draw, hard * draw.lognormal(0, 0.15, samples), wrong, attack)
-            write_table(paths.samples(cell), rows_of(cell, attack.norm, columns, EVALUATION_SCHEMA), {})
-        for cell in certified(model):
-            columns = same | {
-                "radius": np.where(wrong, 0, 0.01 * hard),
-                "status": named(wrong, "certified", "already_wrong"),
+        shared |= {"clean_prediction": (label + wrong) % 10, "clean_confidence": draw.random(samples, np.float32)}
+        hardness = draw.lognormal(0, 0.7, samples)
+        for cell, attack in zip(attack_cells(model), ATTACKS, strict=True):
+            columns = shared | attack_columns(draw, hardness * draw.lognormal(0, 0.15, samples), wrong, attack)
+            write_table(paths.samples(cell), cell_table(cell, attack.norm, columns, EVALUATION_SCHEMA), {})
+        for cell in certificate_cells(model):
+            columns = shared | {
+                "radius": np.where(wrong, 0, 0.01 * hardness),
+                "status": take_names(wrong, "certified", "already_wrong"),
             }
-            write_table(paths.samples(cell), rows_of(cell, "l2", columns, CERTIFICATE_SCHEMA), {})
+            write_table(paths.samples(cell), cell_table(cell, "l2", columns, CERTIFICATE_SCHEMA), {})
 
 
-def attacked_columns(draw: np.random.Generator, least: np.ndarray, wrong: np.ndarray, attack: AttackDesign) -> dict:
-    """Let samples fall at a distance, or at the next budget of a grid."""
-    samples = len(least)
-    distance = least * (0.08 if attack.norm == "linf" else 0.5)
+def attack_columns(draw: np.random.Generator, hardness: np.ndarray, wrong: np.ndarray, attack: AttackDesign) -> dict:
+    """Return the columns of an attack whose distances are proportional to `hardness`, rounded up to its grid."""
+    samples = len(hardness)
+    distance = hardness * (0.08 if attack.norm == "linf" else 0.5)
     if attack.epsilons:
         levels = np.asarray([*attack.epsilons, np.inf])
         distance = levels[np.searchsorted(levels, distance)]
@@ -114,51 +112,47 @@ def attacked_columns(draw: np.random.Generator, least: np.ndarray, wrong: np.nda
     status[draw.integers(0, samples, samples // 10_000)] = 3
     epsilon = np.where(status == 2, 0, np.where(status == 0, distance, np.nan))
     size = np.where(status == 0, distance, 0)
-    counts = {name: draw.integers(0, 80, samples) for name in ("forwards", "backwards", "l0")}
-    none = dict.fromkeys(("zero_gradients", "nonfinite_gradients"), np.zeros(samples, np.int64))
     return {
-        **none,
-        **counts,
+        **dict.fromkeys(("zero_gradients", "nonfinite_gradients"), np.zeros(samples, np.int64)),
+        **{name: draw.integers(0, 80, samples) for name in ("forwards", "backwards", "l0")},
         **{norm: size * draw.uniform(0.8, 1.0, samples) for norm in ("l1", "l2", "linf")},
         attack.norm: size,
         "adversarial_prediction": draw.integers(0, 10, samples),
         "epsilon": pa.array(epsilon, pa.float32(), from_pandas=True),
         "adversarial_confidence": draw.random(samples, np.float32),
-        "status": named(status, "adversarial", "robust", "already_wrong", "error"),
+        "status": take_names(status, "adversarial", "robust", "already_wrong", "error"),
     }
 
 
-def named(numbers: np.ndarray, *names: str) -> pa.Array:
-    """Put names in place of their numbers."""
+def take_names(numbers: np.ndarray, *names: str) -> pa.Array:
+    """Return the names of numbers or booleans."""
     return pa.array(names).take(pa.array(numbers, pa.int32()) if numbers.dtype != bool else pa.array(numbers + 0))
 
 
-def rows_of(cell: Cell, norm: str, columns: dict, schema: pa.Schema) -> pa.Table:
-    """Build a cell's table."""
+def cell_table(cell: Cell, norm: str, columns: dict, schema: pa.Schema) -> pa.Table:
+    """Build the table of a cell."""
+    ids = {"experiment": NAME, "variant": cell.variant, "seed": cell.seed, "norm": norm, cell.stage.key: cell.name}
     samples = len(columns["label"])
-    ids = {"experiment": NAME, "variant": cell.variant, "seed": cell.seed, "norm": norm}
-    probe = "certificate" if cell.stage.name == "certify" else "attack"
-    same = {name: pa.repeat(value, samples) for name, value in {**ids, probe: cell.name}.items()}
-    every = columns | same
+    every = columns | {name: pa.repeat(value, samples) for name, value in ids.items()}
     return pa.table([pa.array(every[field.name]).cast(field.type, safe=False) for field in schema], schema=schema)
 
 
 def combine_all() -> None:
-    """Gather the cells into one file of attacks, and one of certificates."""
-    for cells, out in ((evaluated, paths.evaluations(NAME)), (certified, paths.certificates(NAME))):
-        combine({cell: paths.samples(cell) for model in models() for cell in cells(model)}, out, design=DESIGN)
+    """Combine the cells into a file of evaluations and one of certificates."""
+    for cells, out in ((attack_cells, paths.evaluations(NAME)), (certificate_cells, paths.certificates(NAME))):
+        combine({cell: paths.samples(cell) for model in model_cells() for cell in cells(model)}, out, design=DESIGN)
 
 
-def refute() -> None:
-    """Hold every certificate against the attacks on its model; those of another classifier bound nothing."""
-    for model in models():
-        attacked = pa.concat_tables([read_table(paths.samples(cell)) for cell in evaluated(model)])
-        for cell in certified(model):
-            find_counterexamples(read_table(paths.samples(cell)), attacked, exclude=[])
+def check_certificates() -> None:
+    """Check every certificate against the attacks on its model."""
+    for model in model_cells():
+        attacked = pa.concat_tables([read_table(paths.samples(cell)) for cell in attack_cells(model)])
+        for cell in certificate_cells(model):
+            find_counterexamples(read_table(paths.samples(cell)), attacked)
 
 
 def measure() -> None:
-    """Tell what each attack achieved and cost."""
+    """Measure success, cost and optimality of the attacks."""
     runs = {key: AttackRun(12.3, "gauntlet", "0.1") for key in DESIGN.cells()}
     measured = measure_attacks(paths.evaluations(NAME), runs)
     write_table(paths.attacks(NAME), measured, {})
@@ -167,34 +161,37 @@ def measure() -> None:
 def diagnose() -> None:
     """Compare the attacks on each model."""
     tables = []
-    facts = {one.name: ComparedAttack(one.name, one.norm, steps=10, epsilons=one.epsilons) for one in ATTACKS}
-    for model in models():
+    compared = {
+        attack.name: ComparedAttack(attack.name, attack.norm, steps=10, epsilons=attack.epsilons) for attack in ATTACKS
+    }
+    for model in model_cells():
         columns = (*COLUMNS, *GRADIENT_COLUMNS.values())
-        rows = [(facts[cell.name], read_columns(paths.samples(cell), columns)) for cell in evaluated(model)]
-        tables.append(measurement_table(compare_attacks(rows), experiment=NAME, variant=model.variant, seed=model.seed))
+        rows = [(compared[cell.name], read_columns(paths.samples(cell), columns)) for cell in attack_cells(model)]
+        measurements = compare_attacks(rows)
+        tables.append(measurement_table(measurements, experiment=NAME, variant=model.variant, seed=model.seed))
     write_table(paths.diagnostics(NAME), add_verdicts(pa.concat_tables(tables)), {})
 
 
-def summarise_all() -> None:
-    """Give every accuracy with its intervals."""
+def summarize_all() -> None:
+    """Compute every accuracy with its intervals."""
     flags = collect_flags(read_table(paths.diagnostics(NAME)))
     write_table(paths.summary(NAME), summarize(paths.evaluations(NAME), flags=flags), {})
 
 
 def certify() -> None:
-    """Give every certified accuracy with its intervals."""
+    """Compute every certified accuracy with its intervals."""
     write_table(paths.certified(NAME), certified_accuracies(paths.certificates(NAME)), {})
 
 
 def compare_all() -> None:
     """Compare all pairs of variants."""
-    told = read_table(paths.certified(NAME))
-    compared = compare_variants(paths.evaluations(NAME), paths.certificates(NAME), certified=told)
+    certified = read_table(paths.certified(NAME))
+    compared = compare_variants(paths.evaluations(NAME), paths.certificates(NAME), certified=certified)
     write_table(paths.comparisons(NAME), compared, {})
 
 
-def together() -> None:
-    """Take all steps in one process."""
+def run_together() -> None:
+    """Run all steps in one process."""
     for step in STEPS.values():
         step()
 
@@ -203,50 +200,48 @@ STEPS = {
     "combined": combine_all,
     "attacks measured": measure,
     "diagnostics": diagnose,
-    "summary": summarise_all,
+    "summary": summarize_all,
     "certified accuracies": certify,
     "comparisons": compare_all,
-    "certificates held against attacks": refute,
+    "certificates checked against attacks": check_certificates,
 }
 
 
-def alone(what: str, work: Callable[..., None], *given: object) -> None:
-    """Do something in a fresh process, and say how long it took and its peak memory."""
-    process = multiprocessing.get_context("spawn").Process(target=reported, args=(what, work, *given))
+def run_alone(label: str, step: Callable[..., None], *arguments: object) -> None:
+    """Run a step in a new process and print its time and peak memory."""
+    process = multiprocessing.get_context("spawn").Process(target=run_timed, args=(label, step, *arguments))
     process.start()
     process.join()
     if process.exitcode:
-        sys.exit(f"{what}: exit code {process.exitcode}")
+        sys.exit(f"{label}: exit code {process.exitcode}")
 
 
-def reported(what: str, work: Callable[..., None], *given: object) -> None:
-    """Do something and print what it took; the interpreter and its libraries are in the memory."""
+def run_timed(label: str, step: Callable[..., None], *arguments: object) -> None:
+    """Run a step and print its time and peak memory, which includes the interpreter and its libraries."""
     start = time.monotonic()
-    work(*given)
-    wall, used = time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF)
-    print(
-        f"{what:<36} {wall:7.1f} s  CPU {used.ru_utime + used.ru_stime:7.1f} s  {used.ru_maxrss / 2**20:5.2f} GiB",
-        flush=True,
-    )
+    step(*arguments)
+    wall, usage = time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF)
+    cpu = usage.ru_utime + usage.ru_stime
+    print(f"{label:<36} {wall:7.1f} s  CPU {cpu:7.1f} s  {usage.ru_maxrss / 2**20:5.2f} GiB", flush=True)
 
 
 def main() -> None:
-    """Make up the cells, then take one step after the other."""
+    """Write the cells, then run one step after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=100_000_000, help="of all attacks together")
-    parser.add_argument("--together", action="store_true", help="all steps in one process, as the stage takes them")
-    parser.add_argument("--folder", type=Path, help="keep the files there, and use them again")
-    asked = parser.parse_args()
+    parser.add_argument("--rows", type=int, default=100_000_000, help="number of rows of all attacks together")
+    parser.add_argument("--together", action="store_true", help="run all steps in one process, as the stage does")
+    parser.add_argument("--folder", type=Path, help="folder in which the files are kept and reused")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = asked.folder or Path(scratch)
+        folder = options.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         os.chdir(folder)
-        samples = asked.rows // (VARIANTS * len(ATTACKS) * SEEDS)
+        samples = options.rows // (VARIANTS * len(ATTACKS) * SEEDS)
         print(f"{samples} samples, {samples * VARIANTS * len(ATTACKS) * SEEDS} rows", flush=True)
         if not paths.experiment_folder(NAME).is_dir():
-            alone("made up", make_up, samples)
-        for what, step in {"together": together}.items() if asked.together else STEPS.items():
-            alone(what, step)
+            run_alone("cells written", write_cells, samples)
+        for label, step in {"together": run_together}.items() if options.together else STEPS.items():
+            run_alone(label, step)
         print(f"evaluations.parquet {paths.evaluations(NAME).stat().st_size / 1e9:.2f} GB")
 
 
