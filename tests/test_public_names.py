@@ -20,8 +20,8 @@ REGISTRIES = {name for name, value in vars(registry).items() if isinstance(value
 
 
 @pytest.mark.parametrize("name", gauntlet.__all__)
+def test_every_name_is_the_object_of_its_module(name):
     """Type checkers and fingerprints see the imported object."""
-    """What type checkers and fingerprints see is what is imported."""
     assert getattr(gauntlet, name) is getattr(sys.modules[gauntlet.MODULE_OF[name]], name)
     assert imported_from("gauntlet", name) == gauntlet.MODULE_OF[name]
     assert name in dir(gauntlet)
@@ -129,8 +129,8 @@ def test_a_fingerprint_follows_what_a_module_uses_and_no_more(own):
     assert not reached & {"gauntlet", "gauntlet.api"}
 
 
+def test_a_star_import_reaches_every_exported_module(tmp_path, monkeypatch):
     """The names that the module uses cannot be read from its text."""
-    """What it uses cannot be read from its text."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own_star.py").write_text("from gauntlet import *\n")
     reached = set(fingerprint(["own_star"]))
