@@ -1,9 +1,9 @@
-# Python that makes the virtual environment, 3.11 to 3.13.
+# Python for the virtual environment, 3.11 to 3.13.
 PYTHON ?= python3
 BIN := .venv/bin
-# What `gauntlet figures`, `tables` and `report` import when they are given a results file.
+# Packages that `gauntlet figures`, `tables` and `report` import when they read a results file.
 LIGHT := duckdb jinja2 matplotlib numpy pillow pyarrow pydantic ruamel.yaml safetensors scipy typer
-# Modules are compiled once and kept: importing torch is twice as fast then.
+# Compiled modules are kept, so that importing torch is twice as fast.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test check bench lock setup light clean
@@ -17,13 +17,13 @@ setup: .venv/installed ## a virtual environment from the hash-pinned lock
 # uv itself comes from the lock too, by pip; uv then installs everything, many times faster.
 .venv/installed: envs/requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	awk '/^[^ #]/ {wanted = /^uv==/} wanted' envs/requirements.lock > .venv/uv.lock
+	awk '/^[^ #]/ {selected = /^uv==/} selected' envs/requirements.lock > .venv/uv.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes envs/requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .
 	touch $@
 
-light: .light/installed ## what draws from results alone: .light/bin/gauntlet figures, tables, report FILE; no torch
+light: .light/installed ## an environment without torch for results alone: .light/bin/gauntlet figures, tables, report FILE
 
 # The versions are those of the lock.
 .light/installed: envs/requirements.lock pyproject.toml
@@ -52,5 +52,5 @@ lock: ## renew envs/requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev \
 	  --custom-compile-command "make lock" pyproject.toml -o envs/requirements.lock
 
-clean: ## what runs have made, and the virtual environments
+clean: ## remove the results of runs and the virtual environments
 	rm -rf .venv .light data results logs .snakemake

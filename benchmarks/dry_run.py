@@ -1,10 +1,10 @@
-"""How long a dry run over 10 000 finished cells takes, beside Snakemake alone on the same graph with plain rules.
+"""Time of a dry run over 10 000 finished cells, compared with Snakemake alone on the same graph with plain rules.
 
     .venv/bin/python benchmarks/dry_run.py [--cells 10000] [--repeats 5]
 
-The finished run is pretended: files that carry the marks of what would have made them. Both sides have the same number
-of cells and outputs, and rules with the same directives (log, benchmark, resources, params); the plain side has
-constant inputs and no staleness of its own. Neither has Snakemake's records. Runs alternate; medians are compared.
+The finished run is synthetic: files with the hashes of their recipes. Both sides have the same number of cells and
+outputs, and rules with the same directives (log, benchmark, resources, params); the plain side has constant inputs and
+no check of staleness. Neither has Snakemake's records. Runs alternate; medians are compared.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ rule aggregate:
 
 
 def main() -> None:
-    """Build both graphs, time them in turn, print the medians and their ratio."""
+    """Build both graphs, time them alternately, print the medians and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=5)
@@ -134,7 +134,7 @@ def _plain(folder: Path, variants: int, seeds: int, attacks: int) -> None:
 
 
 def _dry_run(folder: Path, arguments: list[str]) -> tuple[float, float]:
-    """Give wall and CPU seconds of a dry run; on a shared machine the second is the steadier."""
+    """Return wall and CPU seconds of a dry run; on a shared machine CPU seconds vary less."""
     start_s, used_s = time.monotonic(), _cpu_s()
     output = _snakemake(folder, ["-n", *arguments])
     elapsed = time.monotonic() - start_s, _cpu_s() - used_s

@@ -55,7 +55,7 @@ def test_the_table_of_attacks_is_current():
 
 
 def test_a_table_is_renewed_between_its_markers_only():
-    """What was between the markers is replaced, the rest of the page stays; a page without markers is refused."""
+    """The text between the markers is replaced, the rest of the page stays; a page without markers is refused."""
     before, _, rest = README.partition("| name | norms |")
     page = before + "old\n<!-- end" + rest.partition("<!-- end")[2]
     assert renew_table(page) == README
