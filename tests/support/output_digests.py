@@ -28,3 +28,19 @@ def digests(folder):
         else:
             found[name] = path.read_bytes()
     return found
+
+
+def rounded_tables(folder):
+    """Return every table of a run with its floats rounded to 5 decimals, without volatile columns and origins.
+
+    A batch that was halved gives the same results up to rounding.
+    """
+    tables = {}
+    for path in sorted(folder.glob("results/**/*.parquet")):
+        if path.name == "origins.parquet":
+            continue
+        frame = pq.ParquetFile(path).read().to_pandas()
+        volatile = read_metadata(path).get(VOLATILE_KEY, "").split(",")
+        frame = frame.drop(columns=[name for name in volatile if name in frame.columns])
+        tables[str(path.relative_to(folder))] = frame.round(5).to_csv(float_format="%.5f")
+    return tables
