@@ -16,7 +16,7 @@ OPENINGS += ["Give", "Gives", "Say", "Says", "Tell", "Tells"]
 
 WORDS = re.compile(
     r"(?<![a-z])(?:told|tells?|telling|stands?|stood|standing|besides?|whoever|witness(?:es)?|company|exhibits?|foreign|"
-    r"circumstances?|mend(?:s|ed|ing)?|subjects?|betters?|makings?|hang(?:s)? on|took the place|one of ours|speaks?)"
+    r"circumstances?|mend(?:s|ed|ing)?|subjects?|betters|makings?|hang(?:s)? on|took the place|one of ours|speaks?)"
     r"(?![a-z])",
     re.IGNORECASE,
 )
