@@ -135,7 +135,7 @@ def test_canceling_ends_the_controller_and_the_jobs_of_its_cells(slurm, folder):
     assert done.stdout.startswith(f"cancelled: {job}, ")
     wait_for(lambda: not slurm.run("squeue", "--noheader"), folder, seconds=60)
     assert f"job {job}, ended" in gauntlet("submit", "--status").stdout
-    assert gauntlet("submit", "--cancel").stdout == "cancelled: nothing, no job was there\n"
+    assert gauntlet("submit", "--cancel").stdout == "cancelled: nothing, there was no job\n"
 
 
 def test_an_unknown_partition_is_reported_in_one_line(slurm, folder):

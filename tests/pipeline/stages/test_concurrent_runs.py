@@ -17,6 +17,8 @@ TWO_TRAININGS = """
 import os, sys
 from gauntlet import cli
 
+ids = sys.argv[1:]
+
 def run(*arguments):
     sys.argv = ["gauntlet", "--quiet", *arguments]
     try:
@@ -32,7 +34,7 @@ def fork(*arguments):
     return process
 
 assert run("prepare") == 0
-processes = [fork("train", "config.yaml", *sys.argv[1:]) for _ in range(2)]
+processes = [fork("train", "config.yaml", *ids) for _ in range(2)]
 codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
 sys.exit(max(map(abs, codes)))
 """
