@@ -6,15 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gauntlet.reporting.aggregation.definitions import WORST_CASE
 from gauntlet.reporting.footnotes import footnote_marks
 
 Row = Mapping[str, Any]
-
-
-def is_worst_case(row: Row) -> bool:
-    """Return whether a summary row is the worst case over the attacks of a norm."""
-    return str(row["attack"]).startswith(WORST_CASE)
 
 
 def sample_count_text(row: Row) -> str:

@@ -15,6 +15,12 @@ from gauntlet.core.norms import NORMS
 WORST_CASE = "worst:"
 """Prefix of a norm: the name of the worst case over the attacks of that norm."""
 
+
+def is_worst_case(name: str) -> bool:
+    """Return whether a name in the column `attack` is a worst case over the attacks of a norm."""
+    return name.startswith(WORST_CASE)
+
+
 CORRECT = "clean_prediction = label"
 """The model classifies the unperturbed image correctly; otherwise the sample is already wrong."""
 

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 from gauntlet.core.errors import InputError
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.aggregation import open_evaluations
+from gauntlet.reporting.aggregation.definitions import CERTIFIED
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
 from gauntlet.reporting.figures.style import Style, norm_label, plain
 
@@ -32,11 +33,11 @@ _MARGIN_IN = 0.28
 
 _ROWS = """
     SELECT index, label, adversarial_prediction, norm, distance FROM evaluations
-    WHERE variant = $variant AND seed = $seed AND attack = $attack AND status = 'adversarial'
+    WHERE variant = $variant AND seed = $seed AND attack = $attack AND fooled
 """
-_RADII = """
+_RADII = f"""
     SELECT index, max(radius) AS radius FROM read_parquet($certificates, hive_partitioning = false)
-    WHERE variant = $variant AND seed = $seed AND norm = $norm AND status = 'certified'
+    WHERE variant = $variant AND seed = $seed AND norm = $norm AND {CERTIFIED}
         AND NOT list_contains($of_others::VARCHAR[], certificate)
     GROUP BY index
 """

@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import open_evaluations
+from gauntlet.reporting.aggregation.definitions import CERTIFIED
 from gauntlet.reporting.figures.image_grids import write_instead
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_style, norm_label, note_below, plain
 
-_PAIRS = """
+_PAIRS = f"""
     SELECT c.variant, c.norm, c.certificate, c.radius, nearest.distance
     FROM read_parquet($certificates, hive_partitioning = false) AS c
     LEFT JOIN (
         SELECT variant, seed, norm, index, sample_hash, min(distance) AS distance FROM evaluations GROUP BY ALL
     ) AS nearest USING (variant, seed, norm, index, sample_hash)
-    WHERE c.status = 'certified' AND NOT list_contains($of_others::VARCHAR[], c.certificate)
+    WHERE {CERTIFIED} AND NOT list_contains($of_others::VARCHAR[], c.certificate)
     ORDER BY c.variant, c.norm, c.certificate, c.seed, c.index
 """
 

@@ -18,6 +18,7 @@ from gauntlet.reporting.aggregation import (
     ExperimentDesign,
     open_evaluations,
 )
+from gauntlet.reporting.aggregation.definitions import CERTIFIED
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import (
     Style,
@@ -34,9 +35,9 @@ _STEPS = 200
 
 # A row is in bucket k if its value reaches the first k steps above 0, in bucket -1 if not even 0; the last bucket
 # also holds all larger values.
-_CERTIFIED = """
+_CERTIFIED = f"""
     SELECT variant, seed, count(*) AS samples,
-        CASE WHEN status = 'certified' THEN least(floor(radius / $step), $steps)::INT ELSE -1 END AS bucket
+        CASE WHEN {CERTIFIED} THEN least(floor(radius / $step), $steps)::INT ELSE -1 END AS bucket
     FROM read_parquet($certificates, hive_partitioning = false) WHERE certificate = $name GROUP BY ALL
 """
 _UNFOOLED = """

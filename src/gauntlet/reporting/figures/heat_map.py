@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.aggregation import WORST_CASE, open_evaluations
+from gauntlet.reporting.aggregation import open_evaluations
+from gauntlet.reporting.aggregation.definitions import is_worst_case
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, norm_label, note_below, plain
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
@@ -90,7 +91,7 @@ def heat_map(inputs: FigureInputs, *, style: Style, epsilon: float | None = None
 def common_budget(rows: list[Row], norm: str) -> float:
     """Return the budget of a norm at which variants are compared by default; 0 if nothing was measured."""
     measured = [row for row in rows if row["norm"] == norm and row["robust_accuracy"] is not None]
-    worst = [row for row in measured if row["attack"].startswith(WORST_CASE)]
+    worst = [row for row in measured if is_worst_case(row["attack"])]
     if not worst:
         return 0.0
     half = float(np.mean([row["clean_accuracy"] for row in worst])) / 2
@@ -118,14 +119,14 @@ def _columns(
         norm_rows = [row for row in rows if row["norm"] == norm]
         begin = position
         for attack in sorted(
-            dict.fromkeys(row["attack"] for row in norm_rows), key=lambda name: not name.startswith(WORST_CASE)
+            dict.fromkeys(row["attack"] for row in norm_rows), key=lambda name: not is_worst_case(name)
         ):
             at_budget = {
                 row["variant"]: row
                 for row in norm_rows
                 if row["attack"] == attack and np.isclose(row["epsilon"], budget)
             }
-            worst = attack.startswith(WORST_CASE)
+            worst = is_worst_case(attack)
             name = "worst case" if worst else inputs.attack_title(attack)
             columns.append(_Column(position, name, at_budget, bold=worst))
             position += 1

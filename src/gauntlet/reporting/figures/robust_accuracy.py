@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.aggregation import WORST_CASE
+from gauntlet.reporting.aggregation.definitions import WORST_CASE, is_worst_case
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_style, norm_label, note_below
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
@@ -84,7 +84,7 @@ def _draw_worst(axes: Axes, inputs: FigureInputs, variant: str, rows: list[Row])
 def _draw_attacks(axes: Axes, inputs: FigureInputs, variant: str, rows: list[Row], style: Style) -> None:
     line = line_style(inputs.variants, variant) | {"marker": "", "linewidth": 0.5 * style.line_pt, "alpha": 0.45}
     budgets = sorted({row["epsilon"] for row in rows})
-    for attack in dict.fromkeys(row["attack"] for row in rows if not row["attack"].startswith(WORST_CASE)):
+    for attack in dict.fromkeys(row["attack"] for row in rows if not is_worst_case(row["attack"])):
         measured = {row["epsilon"]: 100 * row["robust_accuracy"] for row in rows if row["attack"] == attack}
         clean = next(100 * row["clean_accuracy"] for row in rows if row["attack"] == attack)
         # Across a budget that the attack was not run at, a straight line could pass below the worst case there.

@@ -12,12 +12,11 @@ from typing import Any
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.reporting.aggregation import Evaluations, norm_grids, open_evaluations
-from gauntlet.reporting.aggregation.definitions import CERTIFIED, certified_at
+from gauntlet.reporting.aggregation.definitions import CERTIFIED, certified_at, is_worst_case
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.formatting import (
     Percent,
     budget_text,
-    is_worst_case,
     masked_variants,
     percent,
     sample_count_text,
@@ -102,7 +101,7 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
         grids = norm_grids(evaluations)
         certified = {norm: _certified(evaluations, inputs, norm, grids[norm]) for norm in design.norms}
     gallery = read_gallery(inputs, most_bytes=most_image_bytes)
-    measured = [row for row in rows if is_worst_case(row) and row["seeds"]]
+    measured = [row for row in rows if is_worst_case(row["attack"]) and row["seeds"]]
     return PageContent(
         experiment=design.experiment,
         counts="; ".join(dict.fromkeys(sample_count_text(row) for row in measured)) or "nothing was measured",
@@ -142,7 +141,7 @@ def _budgets(rows: Sequence[Mapping[str, Any]], norm: str) -> list[float]:
 def _accuracy_rows(summary: Sequence[Mapping[str, Any]], norm: str, *, worst_case: bool) -> Iterator[AccuracyRow]:
     """Yield the rows of the worst case or of single attacks, with a number or None for each budget of the norm."""
     budgets = _budgets(summary, norm)
-    rows = [row for row in summary if row["norm"] == norm and is_worst_case(row) == worst_case]
+    rows = [row for row in summary if row["norm"] == norm and is_worst_case(row["attack"]) == worst_case]
     for variant, attack in dict.fromkeys((row["variant"], row["attack"]) for row in rows):
         by_budget = {row["epsilon"]: row for row in rows if (row["variant"], row["attack"]) == (variant, attack)}
         first = next(iter(by_budget.values()))

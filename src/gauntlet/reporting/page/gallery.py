@@ -32,7 +32,7 @@ _MOST_PIXELS = 224
 
 _ROWS = """
     SELECT variant, seed, attack, index, label, adversarial_prediction AS prediction, norm, distance
-    FROM evaluations SEMI JOIN images USING (variant, seed, attack, index) WHERE status = 'adversarial'
+    FROM evaluations SEMI JOIN images USING (variant, seed, attack, index) WHERE fooled
 """
 
 

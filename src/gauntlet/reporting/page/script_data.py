@@ -11,9 +11,10 @@ from typing import Any
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.reporting.aggregation import ExperimentDesign
+from gauntlet.reporting.aggregation.definitions import is_worst_case
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import PALETTE, line_style
-from gauntlet.reporting.formatting import budget_text, is_worst_case
+from gauntlet.reporting.formatting import budget_text
 from gauntlet.reporting.page.gallery import Gallery
 from gauntlet.reporting.page.queries import page_queries
 
@@ -75,7 +76,7 @@ def _curves(summary: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         yield {
             "norm": norm,
             "variant": variant,
-            "attack": "" if is_worst_case(first) else attack,
+            "attack": "" if is_worst_case(first["attack"]) else attack,
             "clean": first["clean_accuracy"],
             **{name: first[name] for name in _COUNTS},
             "points": [

@@ -18,6 +18,7 @@ from gauntlet.reporting.aggregation import (
     norm_grids,
     open_evaluations,
 )
+from gauntlet.reporting.aggregation.definitions import is_worst_case
 from gauntlet.reporting.aggregation.headline import headline_radii
 from gauntlet.reporting.aggregation.outcomes import CLEAN, SEEDS
 from gauntlet.reporting.tables.numbers import clean_numbers, is_repeated, repeated_numbers
@@ -52,7 +53,7 @@ class Column:
     @property
     def is_worst_case(self) -> bool:
         """True for the worst case over the attacks of a norm."""
-        return self.name.startswith(WORST_CASE)
+        return is_worst_case(self.name)
 
 
 @dataclass(frozen=True)

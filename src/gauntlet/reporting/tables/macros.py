@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gauntlet.config.base import letters_only
 from gauntlet.core.errors import InputError
-from gauntlet.reporting.aggregation import WORST_CASE, ExperimentDesign
+from gauntlet.reporting.aggregation import ExperimentDesign
 from gauntlet.reporting.aggregation.definitions import (
     CORRECT,
     FOOLED_AT,
@@ -57,7 +57,7 @@ def macros(content: TableContent, *, mark: str = "") -> str:
 def macro_name(experiment: str, variant: str, column: Column) -> str:
     """Return the name of a number's macro: letters only, as LaTeX requires, with digits spelled out."""
     name, norm = column.name.removeprefix(SEEDS), column.norm or ""
-    if column.name.startswith(WORST_CASE):
+    if column.is_worst_case:
         name = f"worst_{norm}"
     elif column.measure == "certified":
         name = f"certified_{name}"

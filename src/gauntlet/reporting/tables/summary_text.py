@@ -9,11 +9,11 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 import pyarrow as pa
 
 from gauntlet.core.norms import NORM_TEXT
+from gauntlet.reporting.aggregation.definitions import is_worst_case
 from gauntlet.reporting.formatting import (
     Row,
     budget_text,
     escape_markdown,
-    is_worst_case,
     masked_variants,
     percent,
     sample_count_text,
@@ -27,7 +27,7 @@ def csv_table(summary: pa.Table) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, summary.column_names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(sorted(summary.to_pylist(), key=lambda row: not is_worst_case(row)))
+    writer.writerows(sorted(summary.to_pylist(), key=lambda row: not is_worst_case(row["attack"])))
     return out.getvalue()
 
 
@@ -50,7 +50,7 @@ def markdown_table(
 
 
 def _accuracies(rows: list[Row], uncounted: Container[str]) -> Iterator[str]:
-    measured = [row for row in rows if is_worst_case(row) and row["seeds"]]
+    measured = [row for row in rows if is_worst_case(row["attack"]) and row["seeds"]]
     counts = "; ".join(dict.fromkeys(map(sample_count_text, measured))) or "nothing was measured"
     yield (
         "Robust accuracy in percent: the share of test samples that no attack fooled within ε "
@@ -60,11 +60,11 @@ def _accuracies(rows: list[Row], uncounted: Container[str]) -> Iterator[str]:
     for norm in dict.fromkeys(row["norm"] for row in rows):
         title = escape_markdown(NORM_TEXT.get(norm, norm))
         rows_in_norm = [row for row in rows if row["norm"] == norm]
-        single = [row for row in rows_in_norm if not is_worst_case(row)]
+        single = [row for row in rows_in_norm if not is_worst_case(row["attack"])]
         attacks = dict.fromkeys(row["attack"] for row in single if row["attack"] not in uncounted)
         yield from ("", f"## {title}: worst case per sample over all attacks")
         yield from ("", f"Attacks: {', '.join(map(escape_markdown, attacks))}.", "")
-        yield from _grid([row for row in rows_in_norm if is_worst_case(row)], ("variant",), intervals=True)
+        yield from _grid([row for row in rows_in_norm if is_worst_case(row["attack"])], ("variant",), intervals=True)
         yield from ("", f"### {title}: single attacks", "")
         yield from _grid(single, ("variant", "attack"), intervals=False)
 
@@ -121,7 +121,7 @@ def _grid(rows: list[Row], keys: tuple[str, ...], *, intervals: bool) -> Iterato
 
 
 def _notes(rows: list[Row], missing: Sequence[object]) -> Iterator[str]:
-    single = {f"{row['variant']}, {row['attack']}": row for row in rows if not is_worst_case(row)}
+    single = {f"{row['variant']}, {row['attack']}": row for row in rows if not is_worst_case(row["attack"])}
     absent = [
         f"{name}: {row['missing']} of {row['missing'] + row['seeds']} seeds"
         for name, row in single.items()
