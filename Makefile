@@ -35,7 +35,7 @@ light: .light/installed ## an environment without torch for results alone: .ligh
 
 # The fast tests run in two processes of one thread each; the slow ones start processes of their own.
 test: setup ## the fast tests; `make test ARGS=-m\ slow` for the others
-	$(if $(ARGS),,OMP_NUM_THREADS=1) $(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadscope -m "not slow")
+	$(if $(ARGS),,OMP_NUM_THREADS=1) $(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist worksteal -m "not slow")
 
 check: setup ## style, types, import contracts, workflow
 	$(BIN)/ruff check .
