@@ -118,7 +118,7 @@ def attack_columns(draw: np.random.Generator, hardness: np.ndarray, wrong: np.nd
         **{norm: size * draw.uniform(0.8, 1.0, samples) for norm in ("l1", "l2", "linf")},
         attack.norm: size,
         "adversarial_prediction": draw.integers(0, 10, samples),
-        "epsilon": pa.array(epsilon, pa.float32(), from_pandas=True),
+        "epsilon": pa.array(epsilon, pa.float64(), from_pandas=True),
         "adversarial_confidence": draw.random(samples, np.float32),
         "status": take_names(status, "adversarial", "robust", "already_wrong", "error"),
     }

@@ -44,7 +44,7 @@ def evaluate(
     as in a configuration file, for example ``{"name": "pgd", "norm": "linf", "epsilons": [0.03, 0.1], "steps": 40}``.
     With `sources`, one model or several, the attack sees these instead of `model`, which only classifies the resulting
     images (transfer). The rows are those of the pipeline's cell with the same seed. Robust accuracy at a budget is the
-    share of rows whose `epsilon` is null or above the budget as a float32.
+    share of rows whose `status` is not error and whose `epsilon` is null or above the budget.
 
     Raises InputError when model, images, labels or attack cannot be used, AttackError when the attack fails. Warns when
     the attack leaves the ball or the box for single images, whose status is then error.

@@ -86,7 +86,7 @@ def evaluation(
         "label": label,
         "clean_prediction": clean_prediction,
         "adversarial_prediction": np.where(status == "adversarial", wrong, clean_prediction),
-        "epsilon": pa.array(epsilon, pa.float32(), from_pandas=True),
+        "epsilon": pa.array(epsilon, pa.float64(), from_pandas=True),
         **{norm: distance * (0.97 if attack.epsilons and norm != "linf" else 1.0) for norm in NORMS},
         "clean_confidence": model.uniform(0.5, 1, samples),
         "adversarial_confidence": own.uniform(0.3, 1, samples),

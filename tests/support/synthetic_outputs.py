@@ -83,7 +83,7 @@ def stage_table(staleness: Staleness, cell: Cell, path: Path) -> pa.Table:
         return synthetic.evaluation(cell, planned, samples=20)
     if cell.stage.name == "certify":
         drawn = synthetic.certificate(cell, samples=20)
-        small = pc.multiply(drawn["radius"], pa.scalar(0.01, pa.float32()))
+        small = pc.multiply(drawn["radius"], pa.scalar(0.01))
         return drawn.set_column(drawn.schema.get_field_index("radius"), drawn.schema.field("radius"), small)
     if cell.stage.name == "diagnose":
         found = [

@@ -1,7 +1,8 @@
 """Schemas of the tables that stages exchange.
 
 A row describes one sample of one cell; `index` is the position in the split, `sample_hash` the content of the image,
-so that runs join by content. Distances are in pixel units of [0, 1].
+so that runs join by position and content. Distances are in pixel units of [0, 1]. Budgets, distances and radii are
+float64, so that a number compares alike as a literal, a parameter and a column, in every tool.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ EVALUATION_SCHEMA = pa.schema(
         ("label", pa.int32()),
         ("clean_prediction", pa.int32()),
         ("adversarial_prediction", pa.int32()),
-        ("epsilon", pa.float32()),
-        *((norm, pa.float32()) for norm in NORMS),
+        ("epsilon", pa.float64()),
+        *((norm, pa.float64()) for norm in NORMS),
         ("clean_confidence", pa.float32()),
         ("adversarial_confidence", pa.float32()),
         ("forwards", pa.int64()),
@@ -36,10 +37,11 @@ EVALUATION_SCHEMA = pa.schema(
 """One row per sample of one (variant, seed, attack).
 
 `epsilon` is the smallest budget, in the attack's norm, at which the sample is known to be fooled: 0 if it is
-misclassified without perturbation, the measured distance for minimum-norm attacks, the smallest grid value for bounded
-ones, null if never. `forwards` and `backwards` count passes of the networks that the attack saw; `zero_gradients` and
-`nonfinite_gradients` count its gradients at this sample that were zero in all entries, or not finite. `status` is
-adversarial, robust, already_wrong or error; an error never counts as robust.
+misclassified without perturbation, the measured distance (the column of that norm) for minimum-norm attacks, the
+smallest value of the grid, as configured, for bounded ones, null if never. `forwards` and `backwards` count passes of
+the networks that the attack saw; `zero_gradients` and `nonfinite_gradients` count its gradients at this sample that
+were zero in all entries, or not finite. `status` is adversarial, robust, already_wrong or error; an error never counts
+as robust.
 """
 
 CERTIFICATE_SCHEMA = pa.schema(
@@ -53,12 +55,13 @@ CERTIFICATE_SCHEMA = pa.schema(
         ("label", pa.int32()),
         ("clean_prediction", pa.int32()),
         ("clean_confidence", pa.float32()),
-        ("radius", pa.float32()),
+        ("radius", pa.float64()),
         ("status", pa.string()),
         ("sample_hash", pa.string()),
     ]
 )
-"""One row per sample of one (variant, seed, certificate); `radius` is rounded down, 0 unless `status` is certified.
+"""One row per sample of one (variant, seed, certificate); `radius` is rounded down, to a number that float32
+can hold, and 0 unless `status` is certified.
 
 `status` is certified, abstained or already_wrong. `clean_prediction` and `clean_confidence` (the largest probability,
 of softmax or of sigmoids) are the model's. For a certificate of another classifier, such as `smoothing`, they are that

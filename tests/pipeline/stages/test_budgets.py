@@ -95,7 +95,7 @@ def test_rows_hold_pixels() -> None:
     """A sample's budget is one of the two in pixels, and no image exceeds it."""
     rows = read_table(paths.samples(make_cell("evaluate", "units", "softmax", 0, "normal")))
     fooled = rows.filter(np.asarray(rows["status"].to_pylist()) == "adversarial")
-    pixels = {np.float32(epsilon * std()) for epsilon in EPSILONS}
+    pixels = {epsilon * std() for epsilon in EPSILONS}
     assert 0.2 < std() < 0.5
     assert set(fooled["epsilon"].to_numpy()) == pixels
     assert (fooled["linf"].to_numpy() <= fooled["epsilon"].to_numpy() + 1e-6).all()
@@ -110,7 +110,7 @@ def test_curves_are_stated_at_pixels() -> None:
     rows = read_table(paths.samples(make_cell("evaluate", "units", "softmax", 0, "normal")))["epsilon"].to_pylist()
     summary = [row for row in read_table(paths.summary("units")).to_pylist() if row["attack"] == "normal"]
     for row in summary:
-        held = [epsilon is None or epsilon > np.float32(row["epsilon"]) for epsilon in rows]
+        held = [epsilon is None or epsilon > row["epsilon"] for epsilon in rows]
         assert row["robust_accuracy"] == pytest.approx(np.mean(held))
     assert {row["epsilon"] for row in summary if row["epsilon"]} == set(grids["normal"] or ())
 

@@ -32,7 +32,7 @@ def _cell(plan, variant, seed, attack, distances, uses=None):
         "adversarial_prediction": [0 if bad or yes else 1 for bad, yes in zip(wrong, fooled, strict=True)],
         "epsilon": pa.array(
             [0.0 if bad else size[norm] if yes else None for bad, yes, size in zip(wrong, fooled, sizes, strict=True)],
-            pa.float32(),
+            pa.float64(),
         ),
         **{
             key: [size[key] if yes else 0.0 for yes, size in zip(fooled, sizes, strict=True)] for key in synthetic.NORMS
@@ -125,7 +125,7 @@ def test_bounded_attacks_are_measured_by_their_examples(tmp_path):
 
     def gridded(plan, *key):
         table = _cell(plan, *key, [0.3, 0.8, INF])
-        epsilon = pa.array([0.5, 1.0, None], pa.float32())
+        epsilon = pa.array([0.5, 1.0, None], pa.float64())
         return table.set_column(table.schema.get_field_index("epsilon"), table.schema.field("epsilon"), epsilon)
 
     found = _measure(tmp_path, attacks, {("v", 0, "a"): gridded, ("v", 0, "b"): _given([0.3, 0.8, INF])})

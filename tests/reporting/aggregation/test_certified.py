@@ -56,7 +56,7 @@ def test_every_number_is_a_count_over_all_samples(experiment):
 def test_a_radius_of_exactly_the_stated_one_counts(experiment, tmp_path):
     """A sample certified up to 0.5 is certified at 0.5."""
     rows = pq.read_table(experiment.certificates)
-    radius = np.where(np.array(rows["status"].to_pylist()) == "certified", 0.5, 0.0).astype(np.float32)
+    radius = np.where(np.array(rows["status"].to_pylist()) == "certified", 0.5, 0.0)
     equal = rows.set_column(rows.schema.get_field_index("radius"), "radius", [radius])
     write_table(tmp_path / "certificates.parquet", equal, experiment.plan.metadata())
     found = certified_accuracies(tmp_path / "certificates.parquet").to_pylist()

@@ -112,7 +112,7 @@ def test_edited_certificates_are_detected(tmp_path):
     made = synthetic.write_experiment(tmp_path, synthetic.plan(seeds=(0,)), samples=20)
     certified = certified_accuracies(made.certificates)
     table, metadata = pq.ParquetFile(made.certificates).read(), pq.read_metadata(made.certificates).metadata
-    radius = pc.add(table["radius"], pa.scalar(0.1, pa.float32()))
+    radius = pc.add(table["radius"], pa.scalar(0.1))
     edited = table.set_column(table.schema.get_field_index("radius"), "radius", radius)
     pq.write_table(edited.replace_schema_metadata(metadata), made.certificates)
     with pytest.raises(InputError, match="not those that were written"):

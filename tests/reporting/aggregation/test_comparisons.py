@@ -53,7 +53,7 @@ def outcomes_by_hand(experiment, row):
                 found.setdefault((one["variant"], (one["seed"], 0)), {})[one["index"]] = right
         return found
     for one in read_table_rows(experiment.evaluations):
-        survives = one["status"] != "error" and (one["epsilon"] is None or one["epsilon"] > np.float32(row["epsilon"]))
+        survives = one["status"] != "error" and (one["epsilon"] is None or one["epsilon"] > row["epsilon"])
         replicate = one["seed"], 0
         if row["measure"] == "clean":
             survives = one["label"] == one["clean_prediction"]

@@ -45,7 +45,7 @@ def _cell(plan, variant, seed, attack, outcomes):
         "label": [1] * len(outcomes),
         "clean_prediction": [0 if status == "already_wrong" else 1 for status, _ in outcomes],
         "adversarial_prediction": [1 if status == "robust" else 0 for status, _ in outcomes],
-        "epsilon": pa.array([budget for _, budget in outcomes], pa.float32()),
+        "epsilon": pa.array([budget for _, budget in outcomes], pa.float64()),
         **{norm: [(budget or 0.0) / 2 for _, budget in outcomes] for norm in synthetic.NORMS},
         "clean_confidence": [1.0] * len(outcomes),
         "adversarial_confidence": [1.0] * len(outcomes),
@@ -105,7 +105,7 @@ def _random_experiment(seed):
             for attack in attacks:
                 outcomes = []
                 for already in wrong:
-                    budget = draw.choice(attack.epsilons) if attack.epsilons else np.float32(draw.exponential(0.2))
+                    budget = draw.choice(attack.epsilons) if attack.epsilons else draw.exponential(0.2)
                     kind = draw.choice(["adversarial", "robust", "error"], p=[0.6, 0.3, 0.1])
                     outcomes.append(
                         ("already_wrong", 0.0) if already else (kind, budget if kind == "adversarial" else None)
@@ -123,8 +123,7 @@ def _by_hand(plan, tables, variant, attacks, epsilon):
         alive = clean = 0
         for outcomes in zip(*rows, strict=True):
             alive += all(
-                row["status"] != "error" and (row["epsilon"] is None or row["epsilon"] > np.float32(epsilon))
-                for row in outcomes
+                row["status"] != "error" and (row["epsilon"] is None or row["epsilon"] > epsilon) for row in outcomes
             )
             clean += outcomes[0]["clean_prediction"] == outcomes[0]["label"]
             errors += any(row["status"] == "error" for row in outcomes)
@@ -207,9 +206,9 @@ def test_an_error_never_counts_as_robust(tmp_path):
 
 @pytest.mark.parametrize("epsilon", [0.1, 0.3, 0.7, 8 / 255])
 def test_a_sample_fooled_at_a_budget_is_not_robust_there(tmp_path, epsilon):
-    """Budgets are compared as float32: 0.1 as float32 is larger than 0.1."""
+    """Robust at a budget means fooled above it only, whatever the number's float32."""
     plan = synthetic.plan(("x",), (0,), (AttackDesign("a", "linf", (epsilon,)),))
-    table = _cell(plan, "x", 0, "a", [("adversarial", np.float32(epsilon)), ("robust", None)])
+    table = _cell(plan, "x", 0, "a", [("adversarial", epsilon), ("robust", None)])
     rows = summarize(_write(tmp_path, plan, {("x", 0, "a"): table})).to_pylist()
     assert {row["robust_accuracy"] for row in rows} == {0.5}
     assert {row["epsilon"] for row in rows} == {epsilon}

@@ -96,7 +96,7 @@ def test_lines_lead_from_budget_to_budget(experiment):
     before, after = (_smallest(experiment, variant, "linf") for variant in VARIANTS[:2])
     heights = dict(zip((label.get_text() for label in axes.get_yticklabels()), axes.get_yticks(), strict=True))
     place = {0.0: heights["wrong"], np.inf: heights["never fooled"]}
-    place |= {float(np.float32(value)): heights[f"{value:g}"] for value in PGD.epsilons if f"{value:g}" in heights}
+    place |= {value: heights[f"{value:g}"] for value in PGD.epsilons if f"{value:g}" in heights}
     expected = {(round(place[before[key]], 6), round(place[after[key]], 6)) for key in before}
     drawn = {
         (round(float(left), 6), round(float(right), 6))

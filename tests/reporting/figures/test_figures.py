@@ -320,7 +320,7 @@ def test_refuted_certificates_are_counted(inputs, tmp_path):
     """The figure states the number of radii above the distance."""
     table = pq.read_table(inputs.certificates)
     assert any("0 refuted" in text for text in _texts(draw("certificate_distance", inputs)))
-    radius = np.where(np.array(table["status"].to_pylist()) == "certified", 1e3, 0.0).astype(np.float32)
+    radius = np.where(np.array(table["status"].to_pylist()) == "certified", 1e3, 0.0)
     write_table(
         tmp_path / "c.parquet", table.set_column(table.schema.get_field_index("radius"), "radius", [radius]), {}
     )

@@ -76,7 +76,7 @@ def query_result(folder, ids):
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    """An experiment with a missing cell, errors and float32 rounding; its page and inputs."""
+    """An experiment with a missing cell, errors and budgets that are no short decimals; its page and inputs."""
     folder = tmp_path_factory.mktemp("numbers")
     attacks = (
         *synthetic.ATTACKS,

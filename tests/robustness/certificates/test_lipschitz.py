@@ -176,6 +176,6 @@ def test_no_attack_comes_nearer_than_a_certificate(name: str) -> None:
         found = evaluate(network, IMAGES, labels, plan, identity=IDENTITY).rows
         assert find_counterexamples(certified, found).num_rows == 0
         if attack == "foolbox:DDNAttack":
-            larger = pa.array(certified["radius"].to_numpy() * np.float32(1.05))
+            larger = pa.array(certified["radius"].to_numpy() * 1.05)
             wider = certified.set_column(certified.schema.get_field_index("radius"), "radius", larger)
             assert find_counterexamples(wider, found).num_rows > 20

@@ -57,7 +57,7 @@ def outcome(fooled, *, at=0.1, wrong=(), errors=(), order=None, **columns):
             }
         )
     table = pa.Table.from_pylist(rows)
-    return table.set_column(table.schema.get_field_index("epsilon"), "epsilon", table["epsilon"].cast(pa.float32()))
+    return table.set_column(table.schema.get_field_index("epsilon"), "epsilon", table["epsilon"].cast(pa.float64()))
 
 
 def verdicts(*tables):
@@ -84,7 +84,7 @@ def test_wins_of_the_weaker_attack_are_counted(check, extra, verdict):
 
 @pytest.mark.parametrize("check", PAIRS)
 def test_a_tie_is_no_win(check):
-    """Equal float32 budgets are no win for the weaker attack, and neither is a stronger gradient attack."""
+    """Equal budgets are no win for the weaker attack, and neither is a stronger gradient attack."""
     both = outcome(range(50))
     assert verdicts((PAIRS[check], both), (PGD, both))[check, "linf"]["value"] == 0
     assert verdicts((PAIRS[check], outcome(range(30))), (PGD, both))[check, "linf"]["verdict"] == "pass"

@@ -33,7 +33,7 @@ FOOLED = "status = 'adversarial'"
 CERTIFIED = "status = 'certified'"
 """The certificate holds for the correct class."""
 
-FOOLED_AT = "CASE WHEN status = 'error' THEN 0 WHEN epsilon IS NULL THEN 'inf' ELSE epsilon END::FLOAT"
+FOOLED_AT = "CASE WHEN status = 'error' THEN 0 WHEN epsilon IS NULL THEN 'inf' ELSE epsilon END"
 """Smallest budget at which a sample counts as fooled: 0 if it is already wrong or met an error, infinity if never.
 
 An attack that raised an error may have missed an adversarial example, so an error never counts as robust.
@@ -43,28 +43,27 @@ An attack that raised an error may have missed an adversarial example, so an err
 def robust_at(epsilon: str, fooled_at: str = "fooled_at") -> str:
     """Return the SQL condition that a sample is robust at a budget, given as SQL.
 
-    `fooled_at` is the column of a view, or FOOLED_AT for the rows of a file. Rows hold budgets as float32: as a double,
-    0.1 is smaller than the 0.1 of a row.
+    `fooled_at` is the column of a view, or FOOLED_AT for the rows of a file.
     """
-    return f"{fooled_at} > {epsilon}::FLOAT"
+    return f"{fooled_at} > {epsilon}"
 
 
-def is_robust(fooled_at: NDArray[np.float32], epsilon: float) -> NDArray[np.bool_]:
+def is_robust(fooled_at: NDArray[np.float64], epsilon: float) -> NDArray[np.bool_]:
     """Return which samples are robust at a budget: `robust_at` for arrays."""
-    return np.asarray(fooled_at > np.float32(epsilon))
+    return np.asarray(fooled_at > epsilon)
 
 
 def certified_at(radius: str) -> str:
     """Return the SQL condition that a sample is certified at a radius, given as SQL.
 
-    A row's radius is rounded down to float32, so it is compared with the unrounded radius.
+    A row's radius is rounded down, and is compared with the radius as it is stated, both as float64.
     """
     return f"{CERTIFIED} AND radius >= {radius}::DOUBLE"
 
 
-def is_certified(radii: NDArray[np.float32], radius: float) -> NDArray[np.bool_]:
+def is_certified(radii: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
     """Return which samples are certified at a radius: `certified_at` for arrays; negative where not certified."""
-    return np.asarray(radii.astype(np.float64) >= radius)
+    return np.asarray(radii >= radius)
 
 
 def size_in(norm: str) -> str:

@@ -21,7 +21,7 @@ SEEDS = "seeds:"
 
 _ROWS = """
     SELECT list_position($variants::VARCHAR[], variant) - 1 AS variant,
-        list_position($seeds::BIGINT[], seed) - 1 AS seed, index, {level}::FLOAT AS level, {correct} AS correct
+        list_position($seeds::BIGINT[], seed) - 1 AS seed, index, {level}::DOUBLE AS level, {correct} AS correct
     FROM {table} WHERE {name} = $name
 """
 _RADIUS = f"CASE WHEN {CERTIFIED} THEN radius ELSE -1 END"
@@ -48,15 +48,15 @@ class Outcomes:
 def read_outcomes(evaluations: Evaluations) -> Iterator[Outcomes]:
     """Yield the outcomes of every attack and worst case at each budget of the summary, then those of clean images.
 
-    Memory holds a few 4-byte numbers per row of one attack, and of all attacks that are repeated with other seeds.
+    Memory holds a few 8-byte numbers per row of one attack, and of all attacks that are repeated with other seeds.
     """
     design, grids = evaluations.design, norm_grids(evaluations)
     samples = evaluations.query("SELECT DISTINCT index FROM evaluations ORDER BY index")["index"].to_numpy()
     shape = (len(design.variants), len(design.seeds), len(samples))
     clean = np.full(shape, -1, dtype=np.int8)
     for norm in design.norms:
-        worst, worst_missing = np.full(shape, np.nan, np.float32), np.zeros(len(design.variants), np.int64)
-        repetitions: dict[str, list[NDArray[np.float32]]] = {}
+        worst, worst_missing = np.full(shape, np.nan, np.float64), np.zeros(len(design.variants), np.int64)
+        repetitions: dict[str, list[NDArray[np.float64]]] = {}
         for attack in design.attacks_in(norm):
             levels, correct = _levels(evaluations.connection, design, samples, attack.name)
             missing = _missing(design, attack, levels)
@@ -101,7 +101,7 @@ def read_certified_outcomes(
 
 
 def _robust(
-    name: str, norm: str, grid: Iterable[float], levels: NDArray[np.float32], missing: NDArray[np.int64]
+    name: str, norm: str, grid: Iterable[float], levels: NDArray[np.float64], missing: NDArray[np.int64]
 ) -> Iterator[Outcomes]:
     present, common = _present(levels), _in_every_cell(levels)
     if not present.any():
@@ -118,7 +118,7 @@ def _levels(
     name: str,
     *,
     certificate: bool = False,
-) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
     """Read the smallest budget that fools each sample, or its certified radius, and whether it is classified correctly.
 
     Both are (variants, seeds, samples); NaN and -1 where there is no row.
@@ -129,7 +129,7 @@ def _levels(
         else _ROWS.format(level="fooled_at", correct="correct", table="evaluations", name="attack")
     )
     shape = (len(design.variants), len(design.seeds), len(samples))
-    levels, correct = np.full(shape, np.nan, np.float32), np.full(shape, -1, np.int8)
+    levels, correct = np.full(shape, np.nan, np.float64), np.full(shape, -1, np.int8)
     parameters = {"variants": list(design.variants), "seeds": list(design.seeds), "name": name}
     for batch in connection.sql(sql, params=parameters).to_arrow_reader(1 << 18):
         variant, seed, index, level, right = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
@@ -138,12 +138,12 @@ def _levels(
     return levels, correct
 
 
-def _missing(design: ExperimentDesign, attack: AttackDesign, levels: NDArray[np.float32]) -> NDArray[np.int64]:
+def _missing(design: ExperimentDesign, attack: AttackDesign, levels: NDArray[np.float64]) -> NDArray[np.int64]:
     planned = np.asarray([len(design.seeds) * (variant not in attack.without) for variant in design.variants])
     return np.asarray(np.maximum(planned - (~np.isnan(levels)).any(-1).sum(-1), 0))
 
 
-def _present(levels: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _present(levels: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray((~np.isnan(levels)).any(-1))
 
 

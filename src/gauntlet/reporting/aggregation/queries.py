@@ -38,6 +38,13 @@ _EVALUATIONS = f"""
         {DISTANCE} AS distance
     FROM rows
 """
+# The budgets of a file that holds them as float32, as earlier versions wrote it: the value of the grid that the float32
+# stands for. Else 0.1 would be above 0.1.
+_BUDGETS_OF_FLOAT32 = """
+    CREATE VIEW rows AS SELECT * REPLACE (
+        coalesce(list_filter({grid}::DOUBLE[], lambda value: value::FLOAT = epsilon)[1], {other}) AS epsilon
+    ) FROM stored_rows
+"""
 _WORST_CASES = """
     CREATE VIEW worst_cases AS
     SELECT variant, norm, seed, index, bool_and(correct) AS correct, bool_or(error) AS error,
@@ -128,7 +135,14 @@ def _create_views(connection: duckdb.DuckDBPyConnection, path: Path, design: Exp
     uncounted = design.uncounted if design else ()
     try:
         rows = connection.read_parquet(str(path), hive_partitioning=False, file_row_number=True)
-        rows.create_view("rows")
+        if dict(zip(rows.columns, rows.types, strict=True)).get("epsilon") == "FLOAT":
+            rows.create_view("stored_rows")
+            grid = sorted({value for attack in design.attacks for value in attack.epsilons or ()}) if design else []
+            # Without a design the grid is unknown, and the shortest decimal number is what was most likely configured.
+            other = "epsilon::DOUBLE" if design else "epsilon::VARCHAR::DOUBLE"
+            connection.execute(_BUDGETS_OF_FLOAT32.format(grid=grid, other=other))
+        else:
+            rows.create_view("rows")
         connection.execute(_EVALUATIONS)
         connection.execute(_WORST_CASES.format(counts=counts_in(uncounted)))
         connection.execute(_OUTCOMES)
@@ -153,14 +167,14 @@ def _infer_design(evaluations: Evaluations) -> ExperimentDesign:
 
 
 def _budgets(evaluations: Evaluations, attack: str) -> tuple[float, ...] | None:
-    """Return the distinct budgets of an attack as short decimal numbers, None if there are many."""
+    """Return the distinct budgets of an attack, None if there are many."""
     table = evaluations.query(
         "SELECT DISTINCT epsilon FROM evaluations WHERE attack = $attack AND epsilon > 0 LIMIT $most",
         attack=attack,
         most=_MOST_GRID_BUDGETS + 1,
     )
-    values = table["epsilon"].to_numpy()
-    return tuple(sorted(float(str(value)) for value in values)) if 0 < len(values) <= _MOST_GRID_BUDGETS else None
+    values = sorted(table["epsilon"].to_pylist())
+    return tuple(values) if 0 < len(values) <= _MOST_GRID_BUDGETS else None
 
 
 def _deciles(evaluations: Evaluations, norm: str) -> tuple[float, ...]:

@@ -53,7 +53,7 @@ empty where none fails, and null where the models were not diagnosed.
 _COUNTS = f"""
     SELECT name, seed, len(list_filter(grid, lambda budget: {robust_at("budget")})) AS bucket,
         count(*) AS samples, count_if(correct) AS clean, count_if(error) AS errors
-    FROM outcomes JOIN (SELECT unnest($names::VARCHAR[]) AS name, unnest($grids::FLOAT[][]) AS grid) USING (name)
+    FROM outcomes JOIN (SELECT unnest($names::VARCHAR[]) AS name, unnest($grids::DOUBLE[][]) AS grid) USING (name)
     WHERE variant = $variant GROUP BY ALL ORDER BY ALL
 """
 _MEDIANS = "SELECT name, median(distance) AS median FROM outcomes WHERE variant = $variant GROUP BY name"

@@ -19,7 +19,7 @@ _MOST_LEVELS = 20
 
 # A sample that either variant lacks, such as one of a missing cell, is not in a pair.
 _PAIRS = """
-    SELECT a.fooled_at::DOUBLE AS first_epsilon, b.fooled_at::DOUBLE AS second_epsilon, count(*) AS samples
+    SELECT a.fooled_at AS first_epsilon, b.fooled_at AS second_epsilon, count(*) AS samples
     FROM worst_cases AS a JOIN worst_cases AS b USING (norm, seed, index)
     WHERE norm = $norm AND a.variant = $first AND b.variant = $second GROUP BY ALL ORDER BY ALL
 """

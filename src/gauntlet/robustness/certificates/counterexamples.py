@@ -19,8 +19,8 @@ COUNTEREXAMPLE_SCHEMA = pa.schema(
         ("norm", pa.string()),
         ("index", pa.int64()),
         ("sample_hash", pa.string()),
-        ("radius", pa.float32()),
-        ("distance", pa.float32()),
+        ("radius", pa.float64()),
+        ("distance", pa.float64()),
     ]
 )
 """One row per certified sample and attack that refutes the certificate; `index` is the sample's in the evaluation."""

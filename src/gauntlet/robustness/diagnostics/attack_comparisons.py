@@ -196,8 +196,7 @@ def _comparable_budget(budgets: NDArray[np.float64], rival: ComparedAttack) -> N
     known = np.where(np.isnan(budgets), np.inf, budgets)
     if rival.epsilons is None:
         return known
-    # Rounded to float32 as in the rows: a double 0.1 is smaller than the 0.1 that a row holds in float32.
-    grid = np.append(np.sort(np.asarray(rival.epsilons, dtype=np.float32)).astype(np.float64), np.inf)
+    grid = np.append(np.sort(np.asarray(rival.epsilons, dtype=np.float64)), np.inf)
     return np.asarray(grid[np.searchsorted(grid, known, side="left").clip(max=len(grid) - 1)])
 
 

@@ -73,6 +73,10 @@ class SampleResults:
         """Return rows of EVALUATION_SCHEMA, whose indices begin at `start`, and all fooled samples as examples."""
         sizes = {name: size.cpu().numpy() for name, size in distances(self.points - self.x).items()}
         count = len(hashes)
+        epsilon = self.epsilon.cpu().numpy()
+        if self.attack.epsilons is None:
+            # Measured once more on the stored points, so that epsilon is the distance in the same row, to the last bit.
+            epsilon = np.where(self.status == "adversarial", sizes[self.attack.norm], epsilon)
         columns: dict[str, Any] = {
             "experiment": [identity.experiment] * count,
             "variant": [identity.variant] * count,
@@ -83,7 +87,7 @@ class SampleResults:
             "label": self.y.cpu().numpy(),
             "clean_prediction": self.clean_prediction.cpu().numpy(),
             "adversarial_prediction": self.prediction.cpu().numpy(),
-            "epsilon": self.epsilon.cpu().numpy(),
+            "epsilon": epsilon,
             **sizes,
             "clean_confidence": self.clean_confidence.cpu().numpy(),
             "adversarial_confidence": self.confidence.cpu().numpy(),
@@ -109,7 +113,7 @@ class SampleResults:
             "label": columns["label"][fooled].astype(np.int32),
             "clean_prediction": columns["clean_prediction"][fooled].astype(np.int32),
             "adversarial_prediction": columns["adversarial_prediction"][fooled].astype(np.int32),
-            "epsilon": columns["epsilon"][fooled].astype(np.float32),
-            "distance": distance.astype(np.float32),
+            "epsilon": columns["epsilon"][fooled],
+            "distance": distance,
             "ratio": (self.margin.cpu().numpy()[fooled] / np.maximum(distance, 1e-12)).astype(np.float32),
         }

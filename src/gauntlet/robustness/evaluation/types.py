@@ -46,8 +46,8 @@ class Evaluation:
 
     `precision` is the precision of the attack's passes; if parts differ (shards on different devices), it lists each.
     `examples` maps original and adversarial (float32 `(n, C, H, W)`), index (int64), label, clean_prediction,
-    adversarial_prediction (int32), epsilon, distance and ratio (float32) to one entry per example, by index. `errors`
-    has one line per sample with status error, at most ten; unless it is empty, nothing may be published.
+    adversarial_prediction (int32), epsilon, distance (float64) and ratio (float32) to one entry per example, by index.
+    `errors` has one line per sample with status error, at most ten; unless it is empty, nothing may be published.
     """
 
     rows: pa.Table
