@@ -38,8 +38,8 @@ _EVALUATIONS = f"""
         {DISTANCE} AS distance
     FROM rows
 """
-# Earlier versions wrote budgets as float32, where 0.1 is above the 0.1 of the grid. Each is replaced by the value of the
-# grid that rounds to it.
+# Earlier versions wrote budgets as float32, where 0.1 is above the 0.1 of the grid. Each is replaced by the value of
+# the grid that rounds to it.
 _BUDGETS_OF_FLOAT32 = """
     CREATE VIEW rows AS SELECT * REPLACE (
         coalesce(list_filter({grid}::DOUBLE[], lambda value: value::FLOAT = epsilon)[1], {other}) AS epsilon
