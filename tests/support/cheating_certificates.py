@@ -85,7 +85,7 @@ class OverclaimingNetwork(LipschitzCnn):
         mean: tuple[float, ...],
         std: tuple[float, ...],
     ) -> None:
-        super().__init__(image_shape=image_shape, num_classes=num_classes, mean=mean, std=std, normalize=True)
+        super().__init__(image_shape=image_shape, num_classes=num_classes, mean=mean, std=std)
 
     @property
     def lipschitz(self) -> LipschitzClaim:

@@ -167,11 +167,7 @@ class Experiment(Closed):
             "examples": self.examples,
             "diagnostics": self.diagnostics.model_dump(),
             "variants": {
-                name: {
-                    "model": variant.model.as_dict(),
-                    "loss": variant.loss.as_dict(),
-                    "training": self.training_of(name).as_dict(),
-                }
+                name: {**variant.as_dict(), "training": self.training_of(name).as_dict()}
                 for name, variant in self.variants.items()
             },
             "attacks": {name: attack.as_dict() for name, attack in self.attacks.items()},

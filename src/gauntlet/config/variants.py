@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, create_model, model_validator
 from pydantic.fields import FieldInfo
@@ -23,9 +23,11 @@ from gauntlet.registry import (
     SCHEDULES,
     Fraction,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     Spec,
     complete_part,
+    default_normalization,
 )
 
 
@@ -128,6 +130,8 @@ def _validate_network(value: Any) -> Spec:
     keys = _part_keys(value)
     if isinstance(value, Mapping) and "head" in value and "head" not in keys:
         refuse([(("head",), f"{value.get('name')} has an output of its own and takes no head")])
+    if isinstance(value, Mapping) and "normalize" in value and "normalize" not in _options_of(value):
+        refuse([(("normalize",), "is a key of the variant, next to `model`: data, none, or {mean: [...], std: [...]}")])
     own, network = split_component(value, MODELS, keys)
     parts = {}
     for key in keys:
@@ -146,6 +150,41 @@ def _part_keys(value: Any) -> tuple[str, ...]:
         return ()
 
 
+def _options_of(value: Mapping[Any, Any]) -> tuple[str, ...]:
+    """List the options of a network; none if the network is not known."""
+    try:
+        return tuple(option.name for option in MODELS.entry(str(value.get("name"))).options or ())
+    except InputError:
+        return ()
+
+
+class Statistics(Closed):
+    """Mean and standard deviation per channel of pixels in [0, 1]; one value holds for all channels."""
+
+    mean: tuple[float, ...] = Field(strict=False, min_length=1, description="subtracted from each channel")
+    std: tuple[PositiveFloat, ...] = Field(strict=False, min_length=1, description="each channel is divided by it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_lists(cls, value: Any) -> Any:
+        """Accept one number in place of a list."""
+        if not isinstance(value, Mapping):
+            return value
+        return {key: [item] if isinstance(item, int | float) else item for key, item in value.items()}
+
+
+def _validate_normalization(value: Any) -> Any:
+    """Check a normalization: ``data``, ``none``, or statistics."""
+    if value in ("data", "none") or isinstance(value, Statistics):
+        return value
+    if not isinstance(value, Mapping):
+        refuse([((), f"expected data, none or a mapping with mean and std, got {value!r}")])
+    return Statistics.model_validate(dict(value))
+
+
+Normalization = Annotated[Literal["data", "none"] | Statistics, PlainValidator(_validate_normalization)]
+
+
 class Variant(Closed):
     """One row of the ablation: a network, its loss, and its changes to the experiment's training."""
 
@@ -155,5 +194,23 @@ class Variant(Closed):
     loss: component_type(LOSSES) = Field(  # type: ignore[valid-type]
         "cross_entropy", validate_default=True, description="the training loss"
     )
+    normalize: Normalization | None = Field(
+        None,
+        description="first layer of the network: `data` subtracts the training images' mean and divides by their "
+        "standard deviation, `none` leaves pixels in [0, 1], `{mean: [...], std: [...]}` names other statistics; "
+        "default: `none` for `lipschitz_cnn`, else `data`",
+    )
     training: TrainingChanges = Field(TrainingChanges(), description="keys of `training` that differ for this variant")
     title: Title | None = Field(None, description="name in tables and figures; default: the key")
+
+    @property
+    def normalization(self) -> Any:
+        """Normalization of the first layer as an argument of `build`: None by default, or a pair of mean and std."""
+        chosen = self.normalize
+        return (chosen.mean, chosen.std) if isinstance(chosen, Statistics) else chosen
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what decides the bytes of a trained network, except for its training, defaults filled in."""
+        chosen = default_normalization(self.model.name) if self.normalize is None else self.normalize
+        normalize = chosen.model_dump(mode="json") if isinstance(chosen, Statistics) else chosen
+        return {"model": self.model.as_dict(), "loss": self.loss.as_dict(), "normalize": normalize}

@@ -22,6 +22,7 @@ from gauntlet.registry.registries import (
     SOURCES,
     UNITS,
     complete_part,
+    default_normalization,
     parts_of,
 )
 from gauntlet.registry.registry import Entry, Registry, Spec
@@ -57,5 +58,6 @@ __all__ = [
     "Seed",
     "Spec",
     "complete_part",
+    "default_normalization",
     "parts_of",
 ]

@@ -57,6 +57,11 @@ PARTS: Mapping[str, tuple[Registry, str]] = MappingProxyType(
 """Options of a model that name a component: its registry and default, for models whose tag `parts` lists the option."""
 
 
+def default_normalization(model: str) -> str:
+    """Return what the first layer of a network does unless it is configured: ``data``, or the network's tag."""
+    return str(MODELS.entry(model).tags.get("normalize", "data"))
+
+
 def complete_part(model: str, key: str, part: Any) -> Any:
     """Fill the options of a model's part for which the model has a default other than the part's own.
 

@@ -25,7 +25,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"output": "disjoint"},
     {"activation": "full_sort"},
     {"pooling": "average"},
-    {"normalize": True},
+    {"normalize": "data"},
     {"widths": [4, 6], "hidden": 10},
     {"constraint": "projection"},
     {"constraint": "projection", "output": "disjoint"},
@@ -39,8 +39,11 @@ def trained(options: dict[str, Any], *, steps: int = 25) -> LipschitzNetwork:
     """Return a network after some training steps on the digits, in training mode."""
     data = prepare(Spec("sklearn_digits"))
     train, validation = data.splits["train"], data.splits["validation"]
-    spec = Spec("lipschitz_cnn", options)
-    network = build(spec, image_shape=train.image_shape, num_classes=10, mean=data.mean, std=data.std)
+    normalize = options.get("normalize")
+    spec = Spec("lipschitz_cnn", {key: value for key, value in options.items() if key != "normalize"})
+    network = build(
+        spec, image_shape=train.image_shape, num_classes=10, mean=data.mean, std=data.std, normalize=normalize
+    )
     settings = Training(epochs=10, batch_size=64, optimizer=Spec("adam", {"lr": 0.02}))
     run = TrainingRun(network, Spec("hkr"), train, validation, settings=settings, seed=0)
     while steps > 0:

@@ -120,15 +120,6 @@ def test_batch_norm_is_the_journals_and_ties_samples_together() -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_normalization_can_be_left_out(name: str) -> None:
-    """With `normalize: false` the first layer sees pixels in [0, 1], as relog needs."""
-    x = images(2)
-    network = built(name, normalize=False, **SMALL[name])
-    assert torch.equal(network.normalization(x), x)
-    assert built(name, **SMALL[name]).normalization(x).min() < 0
-
-
-@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("head", ["softmax", "sigmoid", "ecc"])
 def test_the_output_is_one_dense_layer_unless_hidden_is_given(name: str, head: str) -> None:
     """This holds for configurations and for direct calls."""

@@ -21,7 +21,7 @@ SPECS = [
     Spec("cnn", {"widths": [4, 8], "head": {"name": "softmax", "hidden": 8}}),
     Spec("cnn", {"widths": [4], "head": {"name": "ecc", "heads": 4, "hidden": 16}}),
     Spec("lipschitz_cnn", {"widths": [4, 6], "hidden": 8}),
-    Spec("lipschitz_cnn", {"output": "disjoint", "normalize": True}),
+    Spec("lipschitz_cnn", {"output": "disjoint"}),
     Spec("tests.support.user_networks:Plain", {"width": 3}),
     Spec("mnist_cnn", {"widths": [2, 3], "unit": {"name": "elliptical"}, "folding": {"name": "maxout"}}),
     Spec("vgg", {"depth": 3, "capacity": 0.05, "batch_norm": True, "activation": {"name": "relog", "beta": 2.0}}),

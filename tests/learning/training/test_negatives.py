@@ -37,8 +37,8 @@ def batch() -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("name", NEGATIVES.names())
-def test_a_steps_loss_is_that_of_images_and_negatives_together(name: str) -> None:
-    """The loss is the mean over both, computed here with the same draws; outputs are of the images only."""
+def test_a_steps_loss_is_the_sum_of_the_means_over_images_and_negatives(name: str) -> None:
+    """Both means and the gradient of their sum, in a plain loop with the same draws; outputs are of the images only."""
     options = {"blocks": [3]} if name == "scrambling" else {}
     spec, network, (images, labels) = Spec(name, {"share": 0.5, **options}), built(), batch()
     loss = build_loss(SQUARES)
@@ -47,9 +47,13 @@ def test_a_steps_loss_is_that_of_images_and_negatives_together(name: str) -> Non
     )
     negatives = build_negatives(spec).make(images, labels, generator("train", 7, "negatives", 3, 2))
     assert len(negatives) == 10
-    image_loss = loss(network, network.outputs(images), labels).sum()
-    negative_loss = network.outputs(negatives).sigmoid().square().mean(dim=1).sum()
-    assert terms.loss.item() == pytest.approx(((image_loss + negative_loss) / 30).item())
+    image_loss = loss(network, network.outputs(images), labels).mean()
+    total = image_loss + network.outputs(negatives).sigmoid().square().mean()
+    assert terms.loss.item() == pytest.approx(total.item())
+    parameters = list(network.parameters())
+    found, expected = (torch.autograd.grad(value, parameters) for value in (terms.total, total))
+    for gradient, expected_gradient in zip(found, expected, strict=True):
+        torch.testing.assert_close(gradient, expected_gradient)
     assert terms.outputs.shape == (20, 10)
     torch.testing.assert_close(terms.outputs, network.outputs(images))
 
@@ -98,14 +102,32 @@ class RecordingAdversary(Adversary):
 
 def test_the_adversary_leaves_the_negatives_alone() -> None:
     """The adversary perturbs the images only, and negatives are made of the clean images."""
-    adversary, (images, labels) = RecordingAdversary(), batch()
-    settings = replace(STILL, negatives=Spec("overlay", {"share": 0.2}))
-    terms = TrainingObjective(built(), build_loss(SQUARES), adversary, settings, seed=0, steps=5).step_loss(
+    adversary, network, loss, (images, labels) = RecordingAdversary(), built(), build_loss(SQUARES), batch()
+    spec = Spec("overlay", {"share": 0.2})
+    settings = replace(STILL, negatives=spec)
+    terms = TrainingObjective(network, loss, adversary, settings, seed=0, steps=5).step_loss(
         images, labels, epoch=0, step=0
     )
     assert adversary.seen == [(20, int(labels.min()))]
     [(perturbed, targets)] = adversary.objective_inputs
-    assert perturbed[:20].min() == 1
-    assert perturbed[20:].std() > 0
-    assert targets.tolist() == [*labels.tolist(), -1, -1, -1, -1]
+    assert perturbed.min() == 1
+    assert targets.tolist() == labels.tolist()
+    negatives = build_negatives(spec).make(images, labels, generator("train", 0, "negatives", 0, 0))
+    white = loss(network, network.outputs(torch.ones_like(images)), labels).mean()
+    expected = white + network.outputs(negatives).sigmoid().square().mean()
+    assert terms.loss.item() == pytest.approx(expected.item())
     assert len(terms.outputs) == 20
+
+
+def test_images_and_negatives_have_batch_statistics_of_their_own() -> None:
+    """With batch normalization, negatives change neither the outputs of the images nor their gradients."""
+    spec = Spec("vgg", {"depth": 3, "capacity": 0.05, "batch_norm": True, "head": {"name": "sigmoid", "hidden": 0}})
+    network = build(spec, image_shape=(1, 8, 8), num_classes=10, mean=DATA.mean, std=DATA.std)
+    images, labels = batch()
+    plain, with_negatives = (
+        TrainingObjective(
+            network, build_loss(SQUARES), None, replace(STILL, negatives=negatives), seed=0, steps=5
+        ).step_loss(images, labels, epoch=0, step=0)
+        for negatives in (None, Spec("overlay"))
+    )
+    torch.testing.assert_close(with_negatives.outputs, plain.outputs)

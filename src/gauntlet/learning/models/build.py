@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.randomness import derive_seed
-from gauntlet.learning.models.layers.normalization import Normalization
+from gauntlet.learning.models.layers.normalization import Normalization, Statistics, input_statistics
 from gauntlet.learning.models.network import Head, Network, NetworkDescription
-from gauntlet.registry import MODELS, PARTS, Spec, complete_part
+from gauntlet.registry import MODELS, PARTS, Spec, complete_part, default_normalization
 
 
 def build(
@@ -23,21 +23,29 @@ def build(
     num_classes: int,
     mean: Sequence[float],
     std: Sequence[float],
+    normalize: str | Statistics | None = None,
     seed: int = 0,
 ) -> Network:
     """Build a network for images of shape (C, H, W), in training mode, on the CPU; `seed` decides its initial weights.
 
-    `mean` and `std` are those of the data per channel, in [0, 1]. The global random state does not change. A class by
-    import path is called with its options, and with those of `image_shape`, `num_classes`, `in_channels`, `mean` and
-    `std` that its constructor accepts. It maps normalized images to logits `(B, K)`, unless it is a `Network` itself.
+    `mean` and `std` are those of the data per channel, in [0, 1]. The network's first layer subtracts and divides by
+    them (`normalize`: ``data``), by others (a pair), or does nothing (``none``); the default is the network's own. The
+    global random state does not change. A class by import path is called with its options, and with those of
+    `image_shape`, `num_classes`, `in_channels`, `mean` and `std` (of the first layer) that its constructor accepts. It
+    maps normalized images to logits `(B, K)`, unless it is a `Network` itself.
 
     Raises InputError if the name is no module class, the constructor fails, or the outputs have another shape.
     """
     channels, height, width = image_shape
-    description = NetworkDescription(model, (channels, height, width), num_classes, tuple(mean), tuple(std))
+    chosen = default_normalization(model.name) if normalize is None else normalize
+    layer_mean, layer_std = input_statistics((mean, std), chosen)
+    description = NetworkDescription(model, (channels, height, width), num_classes, layer_mean, layer_std)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed("train", seed, "weights"))
         network = _construct(description)
+    if normalize not in (None, "data") and not _takes_statistics(network):
+        problem = f"{model.name} takes no mean and std, so this has no effect"
+        raise InputError(problem, where="normalize", remedy="leave it out, or let its constructor take them")
     network.description = description
     _check_forward(network, model.name)
     return network
@@ -84,6 +92,11 @@ class ImportedNetwork(Network):
     def samples_are_independent(self) -> bool:
         """False: nothing is known about a user's module."""
         return False
+
+
+def _takes_statistics(network: Network) -> bool:
+    accepted = inspect.signature(type(network)).parameters
+    return isinstance(network, ImportedNetwork) or {"mean", "std"} <= accepted.keys()
 
 
 def _check_forward(network: Network, name: str) -> None:

@@ -26,6 +26,7 @@ _POOLINGS = {"l2_norm": L2NormPool2d, "average": ScaledAvgPool2d}
     "lipschitz_cnn",
     outputs=("logits",),
     lipschitz=True,
+    normalize="none",
     source="Serrurier et al. 2021, arXiv:2006.06520; deel-torchlip",
 )
 class LipschitzCnn(LipschitzNetwork):
@@ -35,8 +36,8 @@ class LipschitzCnn(LipschitzNetwork):
     Björck's iteration), ``frobenius`` (division by the Frobenius norm) or ``projection`` (plain layers, orthonormalized
     after every step); see `learning.models.constraints`. The output is ``joint`` (the vector of logits is 1-Lipschitz)
     or ``disjoint`` (rows of norm 1: each logit is 1-Lipschitz). By default pixels are not normalized, and the network
-    is 1-Lipschitz in pixels of [0, 1]; with `normalize` its constant is 1 over the smallest standard deviation. Widths
-    and `hidden` must be even for ``group_sort``.
+    is 1-Lipschitz in pixels of [0, 1]; else its constant is 1 over the smallest standard deviation of `normalize`.
+    Widths and `hidden` must be even for ``group_sort``.
     """
 
     def __init__(
@@ -51,7 +52,6 @@ class LipschitzCnn(LipschitzNetwork):
         activation: Literal["group_sort", "full_sort"] = "group_sort",
         pooling: Literal["l2_norm", "average"] = "l2_norm",
         output: Literal["joint", "disjoint"] = "joint",
-        normalize: bool = False,
         constraint: Literal["spectral", "frobenius", "projection"] = "spectral",
         bjorck_iterations: NonNegativeInt = 15,
         eps_bjorck: PositiveFloat = 1e-3,
@@ -77,12 +77,11 @@ class LipschitzCnn(LipschitzNetwork):
             layers.dense(second * (height // 4) * (width // 4), hidden),
             sort(),
         )
-        normalization = Normalization(mean, std) if normalize else Normalization([0.0] * channels, [1.0] * channels)
         if output == "joint":
             last = layers.dense(hidden, num_classes, bias=False)
         else:
             last = layers.disjoint(hidden, num_classes)
-        super().__init__(normalization=normalization, body=body, last=last, output=output)
+        super().__init__(normalization=Normalization(mean, std), body=body, last=last, output=output)
 
     def train(self, mode: bool = True) -> LipschitzCnn:
         """Switch between training and evaluation.

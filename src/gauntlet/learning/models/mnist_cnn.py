@@ -11,7 +11,7 @@ from torch import nn
 from gauntlet.core.errors import InputError
 from gauntlet.learning.models.heads import build_head
 from gauntlet.learning.models.layer_factory import LayerFactory
-from gauntlet.learning.models.layers.normalization import input_layer
+from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.network import Network
 from gauntlet.registry import MODELS, PositiveInt
 
@@ -28,7 +28,7 @@ class MnistCnn(Network):
     """Twice conv5x5 with padding, maxpool2, activation; flatten, and a head without hidden layer: dense(K).
 
     `unit` and `folding` apply to all three layers, `activation` to the convolutions. Pooling before the activation is
-    the same function for a monotone activation, with a quarter of its work. `normalize: false` leaves pixels in [0, 1].
+    the same function for a monotone activation, with a quarter of its work.
     """
 
     def __init__(
@@ -43,7 +43,6 @@ class MnistCnn(Network):
         unit: Mapping[str, Any] | None = None,
         folding: Mapping[str, Any] | None = None,
         widths: tuple[PositiveInt, PositiveInt] = (16, 32),
-        normalize: bool = True,
     ) -> None:
         channels, height, width = image_shape
         if min(height, width) < SMALLEST_SIDE:
@@ -57,6 +56,4 @@ class MnistCnn(Network):
         in_features = widths[-1] * (height // 4) * (width // 4)
         built = build_head(head, in_features=in_features, num_classes=num_classes, layer=factory.dense)
         factory.initialize(built, factory.moment)
-        super().__init__(
-            normalization=input_layer(mean, std, normalize=normalize), body=nn.Sequential(*layers), head=built
-        )
+        super().__init__(normalization=Normalization(mean, std), body=nn.Sequential(*layers), head=built)

@@ -20,8 +20,8 @@ Surrogate = Callable[[Tensor], Tensor]
 class NetworkDescription:
     """Everything needed to rebuild a network for its stored weights.
 
-    `mean` and `std` are those of the data, per channel in [0, 1]; `exported` networks have plain layers in place of
-    constrained ones.
+    `mean` and `std` are those of the first layer, per channel in [0, 1]; `exported` networks have plain layers in place
+    of constrained ones.
     """
 
     architecture: Spec

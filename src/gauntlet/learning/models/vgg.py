@@ -11,7 +11,7 @@ from torch import nn
 from gauntlet.core.errors import InputError
 from gauntlet.learning.models.heads import build_head
 from gauntlet.learning.models.layer_factory import LayerFactory
-from gauntlet.learning.models.layers.normalization import input_layer
+from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.network import Network
 from gauntlet.registry import MODELS, NonNegativeInt, PositiveFloat
 
@@ -44,7 +44,7 @@ class Vgg(Network):
     numbered from 0, the convolutions in order and then the head. `activation`, `unit` and `folding` apply to the layers
     from `first_modified` to `last_modified` (default: the head); the others are linear with relu. `capacity` multiplies
     the widths of the convolutions. With `batch_norm` each activation is followed by batch normalization. Maps of one
-    row or column are not pooled further, so that images may have any size. `normalize: false` leaves pixels in [0, 1].
+    row or column are not pooled further, so that images may have any size.
     """
 
     def __init__(
@@ -63,7 +63,6 @@ class Vgg(Network):
         capacity: PositiveFloat = 1.0,
         first_modified: NonNegativeInt = 0,
         last_modified: NonNegativeInt | None = None,
-        normalize: bool = True,
     ) -> None:
         in_channels, height, width = image_shape
         output = sum(map(len, WIDTHS[depth]))
@@ -95,6 +94,4 @@ class Vgg(Network):
         in_features = in_channels * height * width
         built = build_head(head, in_features=in_features, num_classes=num_classes, layer=factories[-1].dense)
         factories[-1].initialize(built, moment)
-        super().__init__(
-            normalization=input_layer(mean, std, normalize=normalize), body=nn.Sequential(*layers), head=built
-        )
+        super().__init__(normalization=Normalization(mean, std), body=nn.Sequential(*layers), head=built)

@@ -80,6 +80,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Networ
         num_classes=description.num_classes,
         mean=description.mean,
         std=description.std,
+        normalize="data",
     ).eval()
     if description.exported:
         network = network.export()

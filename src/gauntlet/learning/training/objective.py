@@ -41,7 +41,8 @@ class StepLoss:
 class TrainingObjective:
     """Objective of the training steps: adversary, negatives, loss and penalties.
 
-    Negatives are made from the images before the adversary perturbs them, and are not perturbed themselves.
+    Negatives are made from the images before the adversary perturbs them, and are not perturbed themselves. The mean
+    loss of the negatives is added to the mean loss of the images, as in the author's code (Le 2019).
     """
 
     def __init__(
@@ -68,13 +69,10 @@ class TrainingObjective:
 
         Epoch and step are counted from 0.
         """
-        perturbed, count = self._perturbed(images, labels, epoch, step), len(labels)
-        if self.negatives is not None and epoch + 1 >= self.negatives.start_epoch:
-            random = generator("train", self.seed, "negatives", epoch, step, device=images.device)
-            negatives = self.negatives.make(images, labels, random)
-            images = torch.cat([images, negatives])
-            labels = torch.cat([labels, labels.new_full((len(negatives),), NO_CLASS)])
-            perturbed = None if perturbed is None else torch.cat([perturbed, negatives])
+        perturbed, negatives = (
+            self._perturbed(images, labels, epoch, step),
+            self._negatives(images, labels, epoch, step),
+        )
         active = [regularizer for regularizer in self.regularizers if epoch + 1 >= regularizer.start_epoch]
         # The penalty then applies to the very weights that parametrized layers compute with, computed once.
         with parametrize.cached() if active else nullcontext():
@@ -83,8 +81,25 @@ class TrainingObjective:
                 loss = self.loss(self.network, outputs, labels).mean()
             else:
                 loss, outputs = self.adversary.objective(self.network, self.loss, images, perturbed, labels)
+            if negatives is not None:
+                loss = loss + self._loss_of_negatives(negatives, labels)
             penalties = [regularizer.penalty(self.network) for regularizer in active]
-        return StepLoss(loss, torch.stack(penalties).sum() if penalties else None, outputs[:count])
+        return StepLoss(loss, torch.stack(penalties).sum() if penalties else None, outputs)
+
+    def _negatives(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> Tensor | None:
+        """Make negatives from the images of a step; None before they start, or if there are none."""
+        if self.negatives is None or epoch + 1 < self.negatives.start_epoch:
+            return None
+        random = generator("train", self.seed, "negatives", epoch, step, device=images.device)
+        negatives = self.negatives.make(images, labels, random)
+        return negatives if len(negatives) else None
+
+    def _loss_of_negatives(self, negatives: Tensor, labels: Tensor) -> Tensor:
+        """Compute the mean loss `()` of images of no class, in a forward pass of their own."""
+        # One pass over both would mix the statistics of batch normalization, which the source computes separately.
+        outputs = outputs_in_chunks(self.network, negatives)
+        no_class = labels.new_full((len(negatives),), NO_CLASS)
+        return self.loss(self.network, outputs, no_class).mean()
 
     def _perturbed(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> Tensor | None:
         if self.adversary is None:

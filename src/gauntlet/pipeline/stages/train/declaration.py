@@ -51,7 +51,7 @@ def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
 
 def _variant(cell: Cell, scope: Scope) -> dict[str, Any]:
     variant, training = scope.settings.variants[cell.variant], scope.settings.training_of(cell.variant)
-    return {"model": variant.model.as_dict(), "loss": variant.loss.as_dict(), "training": training.as_dict()}
+    return {**variant.as_dict(), "training": training.as_dict()}
 
 
 def _modules(cell: Cell, scope: Scope) -> list[str]:
@@ -75,7 +75,7 @@ def training_path(cell: Cell, path: tuple[str, ...], settings: Experiment | None
     if path[0] == "training":
         is_own = variant is not None and len(path) > 1 and path[1] in variant.training.model_fields_set
         return ("variants", cell.variant, *path) if is_own else path
-    return ("variants", cell.variant, *path) if path[0] in ("model", "loss") else path
+    return ("variants", cell.variant, *path) if path[0] in ("model", "loss", "normalize") else path
 
 
 def _unmatched(cell: Cell, staleness: Any) -> list[Path]:

@@ -52,6 +52,7 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
         num_classes=data.num_classes,
         mean=data.mean,
         std=data.std,
+        normalize=variant.normalization,
         seed=cell.seed,
     )
     checkpoints = Checkpoints(paths.partial(cell, recipe.digest) / "training.checkpoint", recipe=recipe.digest)
