@@ -11,7 +11,7 @@ from gauntlet.config.certificates import Certificate
 from gauntlet.config.cluster import Cluster
 from gauntlet.config.datasets import Dataset, Limit
 from gauntlet.config.schema import Config, Diagnostics, Execution, Experiment
-from gauntlet.config.variants import Recovery, Statistics, Training, Variant
+from gauntlet.config.variants import GradientClipping, Recovery, Statistics, Training, Variant
 from gauntlet.registry import (
     ADVERSARIES,
     ATTACKS,
@@ -36,6 +36,7 @@ SECTIONS = (
     ("`dataset.limit`", Limit, ()),
     ("`training`", Training, (OPTIMIZERS, SCHEDULES, REGULARIZERS, AUGMENTATIONS, NEGATIVES, ADVERSARIES)),
     ("`training.recovery`", Recovery, ()),
+    ("`training.gradient_clipping`", GradientClipping, ()),
     ("`variants.NAME`", Variant, (MODELS, *(registry for registry, _ in PARTS.values()), LOSSES)),
     ("`variants.NAME.normalize`", Statistics, ()),
     ("`attacks.NAME`", Attack, (ATTACKS,)),

@@ -50,6 +50,13 @@ class Recovery(Closed):
     max_collapses: PositiveInt = Field(3, description="one more collapse ends the training as failed")
 
 
+class GradientClipping(Closed):
+    """Clipping of the gradient of each step: one factor for all parameters, so that its direction is kept."""
+
+    limit: PositiveFloat = Field(5.0, description="largest norm of the gradient; a larger one is scaled to it")
+    norm: Literal["linf", "l2"] = Field("linf", description="norm of the gradient over all parameters together")
+
+
 class Training(Closed):
     """Training of a network."""
 
@@ -64,6 +71,12 @@ class Training(Closed):
     warmup_epochs: NonNegativeInt = Field(0, description="first epochs, in which the learning rate rises linearly")
     regularizers: list[component_type(REGULARIZERS)] = Field(  # type: ignore[valid-type]
         [], description="penalties added to each step's loss"
+    )
+    gradient_clipping: GradientClipping | None = Field(
+        None, description="scales larger gradients down before each step; `{}`: all defaults"
+    )
+    keep: Literal["best", "last"] = Field(
+        "best", description="epoch whose weights are kept: the one of the lowest validation loss, or the last one"
     )
     patience: PositiveInt | None = Field(None, description="stop after so many epochs without a lower validation loss")
     augmentation: list[component_type(AUGMENTATIONS)] = Field(  # type: ignore[valid-type]
@@ -102,7 +115,7 @@ class Training(Closed):
 def _plain(value: Any) -> Any:
     if isinstance(value, Spec):
         return value.as_dict()
-    if isinstance(value, Recovery):
+    if isinstance(value, Closed):
         return value.model_dump()
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 

@@ -2,7 +2,7 @@
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from gauntlet.registry.option_types import Fraction, NonZeroFloat, OpenFraction, PowerOfTwo, Seed
+from gauntlet.registry.option_types import AboveOne, Fraction, NonZeroFloat, OpenFraction, PowerOfTwo, Seed
 from gauntlet.registry.registries import (
     ACTIVATIONS,
     ADVERSARIES,
@@ -45,6 +45,7 @@ __all__ = [
     "SCHEDULES",
     "SOURCES",
     "UNITS",
+    "AboveOne",
     "Entry",
     "Fraction",
     "NonNegativeFloat",

@@ -16,6 +16,7 @@ Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+AboveOne = Annotated[float, Field(gt=1)]
 
 
 def _power_of_two(value: int) -> int:
@@ -48,6 +49,7 @@ _TYPES: Mapping[str, Any] = MappingProxyType(
         "NonNegativeFloat": NonNegativeFloat,
         "Fraction": Fraction,
         "OpenFraction": OpenFraction,
+        "AboveOne": AboveOne,
         "PowerOfTwo": PowerOfTwo,
         "NonZeroFloat": NonZeroFloat,
     }

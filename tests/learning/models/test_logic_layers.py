@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -53,6 +54,31 @@ class TestActivations:
         expected = [0.0, 0.0, *(math.log(1 + effective * value) / effective for value in values[2:])]
         assert relog(torch.tensor(values)).tolist() == pytest.approx(expected, rel=1e-5)
 
+    @pytest.mark.parametrize(
+        ("options", "formula"),
+        [
+            ({"beta": 1.0, "base": 10.0}, lambda x: torch.log10(x.relu() + 1)),
+            ({"beta": 100.0, "base": 10.0}, lambda x: torch.log10(x.relu() + 0.01) + 2),
+            ({"beta": 100.0, "base": 100.0}, lambda x: torch.log10(x.relu() + 0.01) / 2 + 1),
+            ({"beta": 10.0, "base": 10.0}, lambda x: (x.relu() + 1 / 10).log() / math.log(10) + 1),
+            ({"beta": 2.0, "shift": -0.5}, lambda x: (1 + 2 * x.relu()).log() / 2 - 0.5),
+            ({"beta": 10.0, "base": 10.0, "shift": -0.5}, lambda x: torch.log10(x.relu() + 0.1) + 0.5),
+        ],
+        ids=str,
+    )
+    def test_relog_has_the_forms_of_the_journal(self, options: dict[str, float], formula: Any) -> None:
+        """The entries of 5, 9 and 25 October and the author's ReLog(n), at full strength: values and gradients."""
+        relog = build_activation({"name": "relog", "start": 1.0, **options})
+        x = torch.tensor([-3.0, -0.1, 0.2, 1.0, 30.0], dtype=torch.float64, requires_grad=True)
+        assert torch.allclose(relog(x), formula(x), atol=1e-6)
+        found, expected = (torch.autograd.grad(y.sum(), x)[0] for y in (relog(x), formula(x)))
+        assert torch.allclose(found, expected, rtol=1e-5)
+
+    def test_elu_is_an_exponential_below_zero(self) -> None:
+        """It is x above zero and alpha (exp(x) - 1) below."""
+        found = build_activation({"name": "elu", "alpha": 2.0})(torch.tensor([-1.0, 0.0, 3.0])).tolist()
+        assert found == pytest.approx([2 * (math.exp(-1) - 1), 0.0, 3.0])
+
     def test_relu_cuts_at_zero(self) -> None:
         """The default activation is max(0, x)."""
         assert build_activation(None)(torch.tensor([-1.0, 0.0, 2.0])).tolist() == [0.0, 0.0, 2.0]
@@ -102,6 +128,16 @@ class TestUnits:
         dense.curvature = nn.Parameter(conv.curvature.detach().flatten(1))
         x = inputs("conv")
         assert torch.allclose(conv(x)[:, :, 2, 3], dense(x[:, :, 1:4, 2:5].flatten(1)), atol=1e-5)
+
+    def test_a_spherical_unit_is_an_elliptical_unit_of_half_the_strength(self) -> None:
+        """With all |V| equal to 1 / fan-in; its convolution is the dense unit on each patch, also at the border."""
+        for kind, fan_in in (("dense", 4), ("conv", 36)):
+            spherical, elliptical = unit_layer("spherical", kind, step=500), unit_layer("elliptical", kind, step=250)
+            assert isinstance(elliptical, SecondOrder)
+            elliptical.linear.load_state_dict(spherical.linear.state_dict())  # type: ignore[union-attr, operator]
+            with torch.no_grad():
+                elliptical.curvature.fill_(-1 / fan_in)
+            assert torch.allclose(spherical(inputs(kind)), elliptical(inputs(kind)), atol=1e-5)
 
     def test_an_elliptical_unit_is_positive_inside_an_ellipsoid_only(self) -> None:
         """Far out it is negative in every direction; a quadratic unit need not be."""

@@ -256,7 +256,7 @@ def test_a_validation_adversary_measures_and_changes_nothing(few: PreparedData, 
     images, labels = to_unit(splits[1].images), splits[1].labels
     keys = draw_keys(len(labels), "test", device="cpu")
     perturbed = build_adversary(measured).perturb(found.network, CROSS_ENTROPY, images, labels, keys=keys)
-    row = found.history.to_pylist()[found.best_epoch - 1]
+    row = found.history.to_pylist()[found.kept_epoch - 1]
     logits = found.network(perturbed)
     assert row[robust[0]] == pytest.approx(CROSS_ENTROPY(found.network, logits, labels).mean().item(), rel=1e-4)
     assert row[robust[1]] == pytest.approx((logits.argmax(1) == labels).double().mean().item(), abs=0.02)
@@ -284,8 +284,8 @@ def test_the_best_epoch_is_the_best_under_attack(few: PreparedData) -> None:
     splits = few.splits["train"], few.splits["validation"]
     fitted = fit(built(few), Spec("cross_entropy"), *splits, settings=settings, seed=0)
     robust, clean = (fitted.history[name].to_pylist() for name in ("robust_validation_loss", "validation_loss"))
-    assert fitted.best_epoch == robust.index(min(robust)) + 1
-    assert fitted.best_epoch != clean.index(min(clean)) + 1, "the two would keep the same epoch: choose other settings"
+    assert fitted.kept_epoch == robust.index(min(robust)) + 1
+    assert fitted.kept_epoch != clean.index(min(clean)) + 1, "the two would keep the same epoch: choose other settings"
     images, labels = to_unit(splits[1].images), splits[1].labels
     keys = draw_keys(len(labels), "train", 0, "adversary", "validation", device="cpu")
     perturbed = build_adversary(adversary).perturb(fitted.network, CROSS_ENTROPY, images, labels, keys=keys)

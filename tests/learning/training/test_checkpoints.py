@@ -103,7 +103,7 @@ def outcome(fitted):
     """Return everything that a run decides."""
     return (
         tensor_digest(fitted.network.state_dict()),
-        fitted.best_epoch,
+        fitted.kept_epoch,
         fitted.history.drop_columns(list(VOLATILE)).to_pylist(),
     )
 

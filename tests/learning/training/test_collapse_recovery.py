@@ -67,7 +67,7 @@ def trained(settings: Training = SETTINGS, **how: Any) -> TrainingResult:
 def outcome(fitted: TrainingResult) -> tuple[object, ...]:
     """Return everything that a run decides."""
     history = fitted.history.drop_columns(list(VOLATILE)).to_pylist()
-    return tensor_digest(fitted.network.state_dict()), fitted.best_epoch, history
+    return tensor_digest(fitted.network.state_dict()), fitted.kept_epoch, history
 
 
 @pytest.mark.parametrize("value", [0.0, float("nan")])

@@ -96,9 +96,9 @@ def test_validation_metrics_are_those_of_the_returned_network(few: PreparedData)
         built(few), Spec("cross_entropy"), few.splits["train"], few.splits["validation"], settings=settings, seed=1
     )
     losses = fitted.history["validation_loss"].to_pylist()
-    assert fitted.best_epoch == losses.index(min(losses)) + 1
-    assert fitted.best_epoch < len(losses)
-    row = fitted.history.to_pylist()[fitted.best_epoch - 1]
+    assert fitted.kept_epoch == losses.index(min(losses)) + 1
+    assert fitted.kept_epoch < len(losses)
+    row = fitted.history.to_pylist()[fitted.kept_epoch - 1]
     validation = few.splits["validation"]
     assert accuracy(fitted.network, validation) == pytest.approx(row["validation_accuracy"])
     logits = fitted.network(to_unit(validation.images))
@@ -112,7 +112,7 @@ def test_patience_ends_a_run_that_no_longer_improves(few: PreparedData) -> None:
     settings = Training(epochs=40, batch_size=32, optimizer=Spec("adam", {"lr": 0.03}), patience=3)
     splits = few.splits["train"], few.splits["validation"]
     fitted = fit(built(few), Spec("cross_entropy"), *splits, settings=settings, seed=1)
-    assert len(fitted.history) == fitted.best_epoch + 3 < 40
+    assert len(fitted.history) == fitted.kept_epoch + 3 < 40
 
 
 @pytest.mark.parametrize("name", ["softmax", "hydra_ecc", "lipschitz"])
@@ -241,7 +241,7 @@ def test_augmentation_reaches_the_training_images_only(few: PreparedData) -> Non
     noisy = replace(QUICK, augmentation=[Spec("gaussian_noise", {"std": 0.3})])
     augmented = fit(built(few), Spec("cross_entropy"), *splits, settings=noisy, seed=0)
     assert tensor_digest(plain.network.state_dict()) != tensor_digest(augmented.network.state_dict())
-    row = augmented.history.to_pylist()[augmented.best_epoch - 1]
+    row = augmented.history.to_pylist()[augmented.kept_epoch - 1]
     assert accuracy(augmented.network, few.splits["validation"]) == pytest.approx(row["validation_accuracy"])
 
 

@@ -14,6 +14,7 @@ from gauntlet.learning.data.prepare import prepare
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.network import LayerHead, Network
+from gauntlet.learning.models.units.second_order import SecondOrder
 from gauntlet.learning.training.loop import fit
 from gauntlet.learning.training.regularizers import build_regularizer, weights_and_biases
 from gauntlet.learning.training.run import TrainingRun
@@ -83,6 +84,27 @@ def test_gradients_are_right_in_float64(name: str) -> None:
         return functional_call(penalty, dict(zip(names, values, strict=True)), ())
 
     assert torch.autograd.gradcheck(of, tuple(value.detach().requires_grad_() for value in penalty.parameters()))
+
+
+@pytest.mark.parametrize("unit", ["elliptical", "quadratic"])
+def test_the_curvature_counts_as_one_more_weight(unit: str) -> None:
+    """Per layer, mean |W| + mean |V| and mean W² + mean V² of second-order units, in values and gradients."""
+    network = built(Spec("mnist_cnn", {"widths": [2, 3], "unit": {"name": unit}}))
+    units = [module for module in network.modules() if isinstance(module, SecondOrder)]
+    assert len(units) == 3
+    expected = torch.zeros(())
+    for module in units:
+        for weight in (module.linear.weight, module.curvature):
+            expected = expected + 2 * weight.abs().sum() / weight.numel() + 3 * weight.square().sum() / weight.numel()
+        assert module.linear.bias is not None
+        expected = expected + 0.5 * module.linear.bias.sum() / len(module.linear.bias)
+    penalty = build_regularizer(Spec("max_fit", {"l1": 2.0, "l2": 3.0, "bias": 0.5})).penalty(network)
+    assert penalty.item() == pytest.approx(expected.item(), rel=1e-6)
+    curvatures = [module.curvature for module in units]
+    for found, wanted in zip(
+        torch.autograd.grad(penalty, curvatures), torch.autograd.grad(expected, curvatures), strict=True
+    ):
+        torch.testing.assert_close(found, wanted)
 
 
 def test_layers_of_a_users_network_are_found() -> None:

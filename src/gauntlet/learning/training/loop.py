@@ -37,7 +37,7 @@ def fit(
     stop: StopRequest | None = None,
     processes: DataParallelGroup | None = None,
 ) -> TrainingResult:
-    """Train `network` and return it with the weights of its best epoch.
+    """Train `network` and return it with the weights of the epoch to keep.
 
     Equal arguments on the same machine with the same number of threads give equal bytes. `resume` is a state from
     `TrainingRun.state`; one that does not fit the network is logged and ignored. `on_epoch` is called after each epoch,

@@ -1,6 +1,6 @@
-"""Training run: steps, validation, and the weights of the epoch with the lowest validation loss.
+"""Training run: steps, validation, and the weights to keep: of the epoch with the lowest validation loss, or the last.
 
-With an adversary this is the loss under the adversary: the clean validation loss would select an epoch after robust
+With an adversary it is the loss under the adversary: the clean validation loss would select an epoch after robust
 overfitting, or one before the network became robust (Rice, Wong, Kolter 2020, arXiv:2002.11569).
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.randomness import derive_seed, generator
@@ -41,10 +41,10 @@ log = logging.getLogger("gauntlet")
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Trained network in evaluation mode with the weights of its best epoch (counted from 1), and the run's history."""
+    """Trained network in evaluation mode with the weights of epoch `kept_epoch` (counted from 1), and its history."""
 
     network: Network
-    best_epoch: int
+    kept_epoch: int
     history: pa.Table
 
 
@@ -159,9 +159,8 @@ class TrainingRun:
         collapse = (
             None if self.recovery is None or accuracy is None else self.recovery.collapse_reason(accuracy, non_finite)
         )
-        lowest_loss = None if self.best is None else self.best.validation_loss
-        if not collapse and selection_loss is not None and (lowest_loss is None or selection_loss < lowest_loss):
-            self.best = BestEpoch(number, selection_loss, snapshot(self.network))
+        if not collapse and selection_loss is not None:
+            self._select(number, selection_loss)
         training_s = self.tally.seconds
         epoch = EpochRecord(
             epoch=number,
@@ -191,6 +190,14 @@ class TrainingRun:
                 self.recovery.restore_good_epoch(number, collapse)
         return epoch
 
+    def _select(self, number: int, selection_loss: float) -> None:
+        """Keep the weights of an epoch (from 1) that has not collapsed, if it is the best or the last one counts."""
+        best = self.best
+        is_best = best is None or selection_loss < best.validation_loss
+        if is_best or self.settings.keep == "last":
+            epoch, loss = (number, selection_loss) if best is None or is_best else (best.epoch, best.validation_loss)
+            self.best = BestEpoch(epoch, loss, snapshot(self.network), number)
+
     def run_steps(self, count: int | None = None, *, pause: Callable[[], bool] | None = None) -> None:
         """Run the remaining steps of the current epoch, at most `count`, until `pause` returns True after a step."""
         start_s = time.perf_counter()
@@ -216,14 +223,14 @@ class TrainingRun:
         self.tally.seconds += time.perf_counter() - start_s
 
     def result(self) -> TrainingResult:
-        """Return the network with the weights of its best epoch, in evaluation mode."""
+        """Return the network with the weights of the epoch to keep, in evaluation mode."""
         if self.best is None and self.history:
             raise GauntletError("training collapsed in every epoch", remedy="lower `training.optimizer.lr`")
         if self.best is None:
             raise ValueError("no epoch has been run")
         self.network.eval()
         self.network.load_state_dict(self.best.weights)
-        return TrainingResult(self.network, self.best.epoch, history_table(self.history))
+        return TrainingResult(self.network, self.best.kept, history_table(self.history))
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         step_loss = self.objective.step_loss(images, labels, epoch=self.epochs, step=self.step)
@@ -231,6 +238,9 @@ class TrainingRun:
         step_loss.total.backward()
         if self.processes is not None:
             self.processes.average_gradients(self.network.parameters())
+        if (clipping := self.settings.gradient_clipping) is not None:
+            norm = math.inf if clipping.norm == "linf" else 2.0
+            nn.utils.clip_grad_norm_(self.network.parameters(), clipping.limit, norm_type=norm)
         self.optimizer.step()
         self.network.after_step()
         # Nothing here waits for the device: metrics are collected as tensors and read once per epoch.

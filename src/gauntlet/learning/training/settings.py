@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from gauntlet.registry import Spec
 
@@ -26,6 +26,18 @@ class RecoverySettings(Protocol):
     @property
     def max_collapses(self) -> int:
         """Number of collapses after which one more fails the training."""
+
+
+class ClippingSettings(Protocol):
+    """Settings of gradient clipping."""
+
+    @property
+    def limit(self) -> float:
+        """Largest norm of the gradient."""
+
+    @property
+    def norm(self) -> Literal["linf", "l2"]:
+        """Norm over all parameters together."""
 
 
 class TrainingSettings(Protocol):
@@ -54,6 +66,14 @@ class TrainingSettings(Protocol):
     @property
     def regularizers(self) -> Sequence[Spec]:
         """Penalties on the weights, added to the loss of each step."""
+
+    @property
+    def gradient_clipping(self) -> ClippingSettings | None:
+        """Clipping of the gradient before each step; None: never."""
+
+    @property
+    def keep(self) -> Literal["best", "last"]:
+        """Epoch whose weights are kept; a collapsed epoch is never kept."""
 
     @property
     def patience(self) -> int | None:

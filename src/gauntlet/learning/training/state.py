@@ -21,11 +21,15 @@ def snapshot(module: nn.Module) -> Weights:
 
 @dataclass
 class BestEpoch:
-    """The epoch (from 1) with the lowest validation loss so far (under the adversary, if any), and its weights."""
+    """The epoch (from 1) with the lowest validation loss so far (under the adversary, if any), and the kept weights.
+
+    The kept weights are those of epoch `kept`: of the best epoch, or of the last one that has not collapsed.
+    """
 
     epoch: int
     validation_loss: float
     weights: Weights
+    kept: int
 
 
 @dataclass

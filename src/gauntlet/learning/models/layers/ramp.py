@@ -11,7 +11,7 @@ FLOOR = 1e-4
 class Ramp(nn.Module):
     """Strength that rises from `start` by `increment` per training step to `stop`; a negative `start` is a delay.
 
-    The number of steps is stored with the weights: a network is evaluated with the strength of its best epoch, and a
+    The number of steps is stored with the weights: a network is evaluated with the strength of its kept epoch, and a
     resumed training continues with exactly the same strength.
     """
 

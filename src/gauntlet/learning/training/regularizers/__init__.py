@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.learning.models.network import Network
+from gauntlet.learning.models.units.second_order import SecondOrder
 from gauntlet.registry import REGULARIZERS, Spec
 
 
@@ -32,12 +33,15 @@ def weights_and_biases(network: nn.Module) -> Iterator[tuple[Tensor, Tensor | No
 
     These are the modules, including a user's own, with a trainable tensor `weight` of two or more dimensions: dense
     and convolutional layers, and the linear parts of elliptical and quadratic ones. The bias is the module's tensor
-    `bias`. Of parametrized layers both are the tensors that the layer computes with. Normalization layers are
-    excluded, and so are other parameters, such as the curvature of an elliptical unit.
+    `bias`. Of parametrized layers both are the tensors that the layer computes with. The curvature V of elliptical and
+    quadratic units is one more weight, without bias, as in the author's code. Normalization layers are excluded, and so
+    are other parameters.
     """
     for module in network.modules():
         if isinstance(module, nn.LayerNorm):
             continue
+        if isinstance(module, SecondOrder) and module.curvature.requires_grad:
+            yield module.curvature, None
         weight = _trainable(module, "weight")
         if weight is not None and weight.ndim >= 2:
             yield weight, _trainable(module, "bias")

@@ -86,7 +86,7 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
         write_table(paths.history(cell), fitted.history, made, volatile=VOLATILE)
         save_model(fitted.network, paths.model_folder(cell), made)
         sweep(cell)
-    log.info("%s: best epoch %d of %d", cell, fitted.best_epoch, len(fitted.history))
+    log.info("%s: kept epoch %d of %d", cell, fitted.kept_epoch, len(fitted.history))
 
 
 def _describe(epoch: EpochRecord) -> str:

@@ -1,0 +1,135 @@
+"""Keeping the last epoch, and gradient clipping, against plain loops."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gauntlet.config.variants import GradientClipping, Training
+from gauntlet.core.tensors import tensor_digest
+from gauntlet.learning.data.batches import Batches
+from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.training.history import VOLATILE
+from gauntlet.learning.training.loop import fit
+from gauntlet.learning.training.run import TrainingResult, TrainingRun
+from gauntlet.registry import Spec
+from tests.support.settings import replace
+
+DATA = prepare(Spec("sklearn_digits"), limit={"train": 400, "test": 100})
+SPLITS = DATA.splits["train"], DATA.splits["validation"]
+LOSS = Spec("cross_entropy")
+SETTINGS = Training(epochs=12, batch_size=32, optimizer=Spec("adam", {"lr": 0.03}), keep="last")
+
+
+def built(spec: Spec | None = None) -> Network:
+    """Return a small network for the digits."""
+    spec = spec or Spec("cnn", {"widths": [4, 4], "head": {"name": "softmax", "hidden": 8}})
+    return build(spec, image_shape=(1, 8, 8), num_classes=10, mean=DATA.mean, std=DATA.std)
+
+
+def trained(settings: Training = SETTINGS, spec: Spec | None = None, loss: Spec = LOSS, **how: Any) -> TrainingResult:
+    """Train on the digits."""
+    return fit(built(spec), loss, *SPLITS, settings=settings, seed=1, **how)
+
+
+def outcome(fitted: TrainingResult) -> tuple[object, ...]:
+    """Return everything that a run decides."""
+    history = fitted.history.drop_columns(list(VOLATILE)).to_pylist()
+    return tensor_digest(fitted.network.state_dict()), fitted.kept_epoch, history
+
+
+def test_the_last_epoch_is_kept_and_trained_alike() -> None:
+    """Both runs have the same history, whose best epoch is another one; the network is that of its last row."""
+    last, best = trained(), trained(replace(SETTINGS, keep="best"))
+    assert outcome(last)[2] == outcome(best)[2]
+    assert best.kept_epoch < last.kept_epoch == 12
+    rows = last.history.to_pylist()
+    images, labels = SPLITS[1].images.float() / 255, SPLITS[1].labels
+    for fitted, row in ((last, rows[-1]), (best, rows[best.kept_epoch - 1])):
+        loss = nn.functional.cross_entropy(fitted.network(images), labels).item()
+        assert loss == pytest.approx(row["validation_loss"], rel=1e-5)
+
+
+def test_patience_still_counts_from_the_best_epoch() -> None:
+    """The run ends `patience` epochs after its best one, and keeps its last."""
+    settings = replace(SETTINGS, epochs=40, patience=3)
+    last, best = trained(settings), trained(replace(settings, keep="best"))
+    assert len(last.history) == len(best.history) == best.kept_epoch + 3 == last.kept_epoch < 40
+
+
+@pytest.mark.parametrize("network", ["cnn", "lipschitz_cnn"])
+@pytest.mark.parametrize("steps", [1, 10, 29, 36])
+def test_a_resumed_run_keeps_the_same_weights(network: str, steps: int) -> None:
+    """It ends with the same bytes after a stop within an epoch, between two, and after the last one."""
+    spec, loss = (None, LOSS) if network == "cnn" else (Spec(network, {"widths": [4, 4], "hidden": 8}), Spec("hkr"))
+    settings = replace(SETTINGS, epochs=3, batch_size=32)
+    run = TrainingRun(built(spec), loss, *SPLITS, settings=settings, seed=1)
+    per_epoch = run.batches.steps
+    for _ in range(min(steps // per_epoch, 3)):
+        run.run_epoch()
+    if not run.finished:
+        run.run_steps(steps % per_epoch)
+    assert outcome(trained(settings, spec, loss, resume=run.state())) == outcome(trained(settings, spec, loss))
+
+
+def test_a_collapsed_last_epoch_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The epoch before it is, with its weights."""
+    real = TrainingRun._step
+
+    def step(self: TrainingRun, images: Tensor, labels: Tensor) -> None:
+        real(self, images, labels)
+        if self.epochs == 3:
+            with torch.no_grad():
+                for parameter in self.network.parameters():
+                    parameter.zero_()
+
+    settings = replace(SETTINGS, epochs=3, recovery={})
+    plain = trained(settings)
+    monkeypatch.setattr(TrainingRun, "_step", step)
+    collapsed = trained(replace(settings, epochs=4))
+    assert collapsed.history["collapsed"].to_pylist() == [False, False, False, True]
+    assert outcome(collapsed)[:2] == outcome(plain)[:2]
+    assert collapsed.kept_epoch == 3
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_clipped_steps_equal_those_of_a_plain_loop(norm: Literal["linf", "l2"]) -> None:
+    """The gradient is scaled to the limit as a whole; weights and losses after an epoch equal a loop written here."""
+    limit = 0.02
+    settings = Training(
+        epochs=1,
+        batch_size=64,
+        optimizer=Spec("sgd", {"lr": 0.5, "momentum": 0.0}),
+        gradient_clipping=GradientClipping(limit=limit, norm=norm),
+    )
+    run = TrainingRun(built(), LOSS, *SPLITS, settings=settings, seed=1)
+    run.run_steps()
+    network, sizes, losses = built(), [], []
+    for images, labels in Batches(SPLITS[0], batch_size=64, seed=1, device="cpu", augmentations=[]).epoch(0, start=0):
+        loss = nn.functional.cross_entropy(network(images), labels)
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        size = float(flat.abs().max() if norm == "linf" else flat.square().sum().sqrt())
+        sizes.append(size)
+        losses.append(loss.item())
+        with torch.no_grad():
+            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+                parameter -= 0.5 * min(1.0, limit / size) * gradient
+    assert max(sizes) > limit
+    assert [value.item() for value in run.tally.losses] == pytest.approx(losses, rel=1e-4)
+    for found, expected in zip(run.network.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_gradient_within_the_limit_is_not_changed() -> None:
+    """With a limit that is never reached, the run has the same bytes as one without clipping."""
+    plain, clipped = (
+        outcome(trained(replace(SETTINGS, epochs=2, gradient_clipping=clipping)))
+        for clipping in (None, GradientClipping(limit=1e9))
+    )
+    assert plain == clipped
