@@ -33,13 +33,13 @@ def composed() -> Iterator[tuple[str, ...]]:
 
 def expected(activation: str, unit: str, folding: str, head: str, loss: str, negatives: str) -> str | None:
     """Return the key at which a combination is refused, or None, without the code under test."""
-    logits = {"cross_entropy", "hkr", "hkr_torchlip"}
+    logits = {"cross_entropy", "hkr", "hkr_torchlip", "lse_hkr", "soft_hkr"}
     losses = {"softmax": logits, "hadamard_code": logits, "ecc": {"hinge"}, "sigmoid": {"sigmoid_mse", "sigmoid_bce"}}
     if loss not in losses[head]:
         return "loss"
     if negatives != "none" and head != "sigmoid":
         return "training"
-    return "model" if (unit, folding) == ("elliptical", "minmaxout") else None
+    return "model" if unit in ("elliptical", "spherical") and folding == "minmaxout" else None
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,19 @@
 """Training losses: functions of a network, its raw outputs and the labels; one per file.
 
-A loss returns one value per sample, `(B,)`, or a single value `()` if it is a statistic of the whole batch.
+A loss returns one value per sample, `(B,)`, or a single value `()` if it is a statistic of the whole batch. A class is
+a loss with a state: a module in evaluation mode, whose buffers change in training mode only (`updating`) and are part
+of the training's state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from gauntlet.learning.models.network import Network
 from gauntlet.registry import LOSSES, Spec
@@ -17,5 +22,34 @@ Loss = Callable[[Network, Tensor, Tensor], Tensor]
 
 
 def build_loss(spec: Spec) -> Loss:
-    """Build a loss from its name and options."""
-    return partial(LOSSES.load(spec.name), **spec.options)
+    """Build a loss from its name and options; a module is in evaluation mode."""
+    loaded = LOSSES.load(spec.name)
+    if not inspect.isclass(loaded):
+        return partial(loaded, **spec.options)
+    loss: Any = loaded(**spec.options)
+    built: Loss = loss.eval() if isinstance(loss, nn.Module) else loss
+    return built
+
+
+@contextmanager
+def updating(loss: Loss) -> Iterator[None]:
+    """Let a loss with a state update it inside the block."""
+    if not isinstance(loss, nn.Module):
+        yield
+        return
+    loss.train()
+    try:
+        yield
+    finally:
+        loss.eval()
+
+
+def loss_state(loss: Loss) -> dict[str, Tensor]:
+    """Return the state of a loss, without copying it; empty for a function."""
+    return {name: tensor.detach() for name, tensor in loss.state_dict().items()} if isinstance(loss, nn.Module) else {}
+
+
+def load_loss_state(loss: Loss, state: dict[str, Tensor]) -> None:
+    """Load a state returned by `loss_state`."""
+    if isinstance(loss, nn.Module):
+        loss.load_state_dict(state)

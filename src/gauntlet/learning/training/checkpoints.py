@@ -96,6 +96,7 @@ def _to_plain(state: TrainingState) -> dict[str, Any]:
             "labels": torch.cat(tally.labels) if tally.labels else None,
             "seconds": tally.seconds,
         },
+        "loss": state.loss,
         "recovery": None if state.recovery is None else dict(vars(state.recovery)),
     }
 
@@ -120,6 +121,7 @@ def _from_plain(plain: dict[str, Any]) -> TrainingState:
             seconds=tally["seconds"],
         ),
         None if plain["recovery"] is None else RecoveryState(**plain["recovery"]),
+        plain["loss"],
     )
 
 

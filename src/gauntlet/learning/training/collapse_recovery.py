@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from gauntlet.core.errors import GauntletError
 from gauntlet.learning.data.splits import Split
-from gauntlet.learning.losses import Loss
+from gauntlet.learning.losses import Loss, load_loss_state, loss_state
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.settings import RecoverySettings
 from gauntlet.learning.training.state import RecoveryState, snapshot
@@ -48,6 +48,7 @@ class CollapseRecovery:
         self.settings, self.network, self.optimizer, self.loss = settings, network, optimizer, loss
         self.sample, self.regularized_from = sample, regularized_from
         self.state = RecoveryState(snapshot(network), copy.deepcopy(optimizer.state_dict()))
+        self.state.loss = copy.deepcopy(loss_state(loss))
 
     def ramps_frozen(self, epoch: int) -> bool:
         """Return whether the network's ramps are frozen in an epoch, counted from 1."""
@@ -69,6 +70,7 @@ class CollapseRecovery:
     def record_good_epoch(self, epoch: int, accuracy: float) -> None:
         """Store weights and optimizer state of a good epoch, counted from 1."""
         self.state.weights, self.state.optimizer = snapshot(self.network), copy.deepcopy(self.optimizer.state_dict())
+        self.state.loss = copy.deepcopy(loss_state(self.loss))
         self.state.epoch, self.state.accuracy = epoch, accuracy
 
     def restore_good_epoch(self, epoch: int, reason: str) -> None:
@@ -90,6 +92,7 @@ class CollapseRecovery:
                 remedy="lower `training.optimizer.lr`, slow the ramps, or raise `training.recovery.max_collapses`",
             )
         self.network.load_state_dict(state.weights)
+        load_loss_state(self.loss, state.loss)
         # The optimizer would otherwise update the stored tensors in place.
         self.optimizer.load_state_dict(copy.deepcopy(state.optimizer))
         state.frozen_until = epoch + settings.frozen_epochs

@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 
 from gauntlet.core.randomness import generator
 from gauntlet.learning.data.negatives import NO_CLASS, build_negatives
-from gauntlet.learning.losses import Loss
+from gauntlet.learning.losses import Loss, updating
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.adversary import Adversary, draw_keys
 from gauntlet.learning.training.regularizers import build_regularizer
@@ -76,11 +76,13 @@ class TrainingObjective:
         active = [regularizer for regularizer in self.regularizers if epoch + 1 >= regularizer.start_epoch]
         # The penalty then applies to the very weights that parametrized layers compute with, computed once.
         with parametrize.cached() if active else nullcontext():
-            if self.adversary is None or perturbed is None:
-                outputs = outputs_in_chunks(self.network, images)
-                loss = self.loss(self.network, outputs, labels).mean()
-            else:
-                loss, outputs = self.adversary.objective(self.network, self.loss, images, perturbed, labels)
+            # A loss with a state is updated by the step's own loss, not by the adversary's ascent.
+            with updating(self.loss):
+                if self.adversary is None or perturbed is None:
+                    outputs = outputs_in_chunks(self.network, images)
+                    loss = self.loss(self.network, outputs, labels).mean()
+                else:
+                    loss, outputs = self.adversary.objective(self.network, self.loss, images, perturbed, labels)
             if negatives is not None:
                 loss = loss + self._loss_of_negatives(negatives, labels)
             penalties = [regularizer.penalty(self.network) for regularizer in active]

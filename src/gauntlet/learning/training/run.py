@@ -21,7 +21,7 @@ from gauntlet.core.randomness import derive_seed, generator
 from gauntlet.learning.data.augmentations import build_augmentation
 from gauntlet.learning.data.batches import Batches
 from gauntlet.learning.data.splits import Split
-from gauntlet.learning.losses import build_loss
+from gauntlet.learning.losses import build_loss, load_loss_state, loss_state
 from gauntlet.learning.losses.kantorovich import kantorovich_rubinstein
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.adversary import Adversary, build_adversary, draw_keys
@@ -69,6 +69,8 @@ class TrainingRun:
         if processes is not None:
             processes.attach(self.network)
         self.loss, self.has_kr = build_loss(loss), bool(LOSSES.entry(loss.name).tags.get("kr"))
+        if isinstance(self.loss, nn.Module):
+            self.loss.to(device)
         self.adversary = None if settings.adversary is None else build_adversary(settings.adversary)
         validation_adversary = settings.validation_adversary
         self.validation_adversary = None if validation_adversary is None else build_adversary(validation_adversary)
@@ -107,7 +109,8 @@ class TrainingRun:
         weights = {name: tensor.detach() for name, tensor in self.network.state_dict().items()}
         optimizer = self.optimizer.state_dict()
         recovery = None if self.recovery is None else self.recovery.state
-        return TrainingState(self.epochs, self.step, weights, optimizer, self.best, self.history, self.tally, recovery)
+        progress = self.best, self.history, self.tally
+        return TrainingState(self.epochs, self.step, weights, optimizer, *progress, recovery, loss_state(self.loss))
 
     def fits(self, state: TrainingState) -> bool:
         """Return whether a state can belong to this run; log a warning if not."""
@@ -116,6 +119,7 @@ class TrainingRun:
         group_sizes = [len(group["params"]) for group in self.optimizer.param_groups]
         fits = (
             all(_shapes(weights) == own_shapes for weights in stored)
+            and _shapes(state.loss) == _shapes(loss_state(self.loss))
             and [len(group["params"]) for group in state.optimizer["param_groups"]] == group_sizes
             and len(state.history) == state.epochs
             and len(state.tally.losses) == state.step <= self.batches.steps
@@ -130,6 +134,7 @@ class TrainingRun:
         state = state.to(self.device)
         self.network.load_state_dict(state.weights)
         self.optimizer.load_state_dict(state.optimizer)
+        load_loss_state(self.loss, state.loss)
         self.epochs, self.step = state.epochs, state.step
         self.best, self.history, self.tally = state.best, state.history, state.tally
         if self.recovery is not None and state.recovery is not None:

@@ -54,8 +54,8 @@ class Tally:
 class RecoveryState:
     """State that training returns to after a collapse, and the number of collapses so far.
 
-    `weights`, `optimizer` and `accuracy` are those after the last good epoch `epoch` (from 1; 0: before training).
-    Ramps are frozen through epoch `frozen_until`.
+    `weights`, `optimizer`, `accuracy` and the state of the `loss` are those after the last good epoch `epoch` (from 1;
+    0: before training). Ramps are frozen through epoch `frozen_until`.
     """
 
     weights: Weights
@@ -64,6 +64,7 @@ class RecoveryState:
     accuracy: float | None = None
     collapses: int = 0
     frozen_until: int = 0
+    loss: Weights = field(default_factory=dict)
 
 
 @dataclass
@@ -82,6 +83,7 @@ class TrainingState:
     history: list[EpochRecord]
     tally: Tally
     recovery: RecoveryState | None = None
+    loss: Weights = field(default_factory=dict)
 
     def copy(self) -> TrainingState:
         """Return a deep copy, which further training does not change."""
