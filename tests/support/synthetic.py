@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from gauntlet.core.parquet import write_table
@@ -198,7 +200,12 @@ class Experiment:
 
 
 def write_experiment(
-    folder: Path, of: ExperimentDesign, *, samples: int = 200, absent: Sequence[Cell] = ()
+    folder: Path,
+    of: ExperimentDesign,
+    *,
+    samples: int = 200,
+    absent: Sequence[Cell] = (),
+    image_shape: tuple[int, int, int] = (1, 8, 8),
 ) -> Experiment:
     """Write all inputs of figures and page; `absent` cells are planned but not made."""
     files = write_evaluations(folder / "cells", of, samples=samples)
@@ -223,7 +230,8 @@ def write_experiment(
             for attack in of.attacks:
                 path = folder / "examples" / variant / str(seed) / f"{attack.name}.safetensors"
                 examples[variant, seed, attack.name] = path
-                _write_examples(path, make_cell("evaluate", of.experiment, variant, seed, attack.name), attack, samples)
+                cell = make_cell("evaluate", of.experiment, variant, seed, attack.name)
+                _write_examples(path, cell, attack, samples, image_shape)
     if certified:
         combine(certified, folder / "certificates.parquet", design=of)
     return Experiment(
@@ -237,21 +245,24 @@ def write_experiment(
     )
 
 
-def arrays(variant: str, *, filters: int = 8, side: int = 8) -> list[InspectedArray]:
+def arrays(
+    variant: str, *, filters: int = 8, image_shape: tuple[int, int, int] = (1, 8, 8), classes: int = 10
+) -> list[InspectedArray]:
     """Return inspected arrays: a relu, filters, exciting images, negatives except for softmax, and a transition."""
     draw = np.random.default_rng([_number(variant), 11])
-    image = partial(draw.uniform, 0, 1, (1, side, side))
+    image = partial(draw.uniform, 0, 1, image_shape)
+    window = (image_shape[0], 3, 3)
     x = np.linspace(-4, 4, 161)
     shares = np.linspace(0, 1, 33)
-    ends = np.stack([1 - shares, shares, *[0 * shares] * 8])
+    ends = np.stack([1 - shares, shares, *[0 * shares] * (classes - 2)])
     shown = [
         InspectedArray("activation", "relu", np.stack([x, np.maximum(x, 0), x > 0])),
-        *(InspectedArray("filter", "body.0", draw.normal(0, 1, (1, 3, 3)), number) for number in range(filters)),
+        *(InspectedArray("filter", "body.0", draw.normal(0, 1, window), number) for number in range(filters)),
         *(
-            InspectedArray("unit", "body.0", draw.uniform(0, 1, (1, 3, 3)), number, None, 0, 1)
+            InspectedArray("unit", "body.0", draw.uniform(0, 1, window), number, None, 0, 1)
             for number in range(filters)
         ),
-        *(InspectedArray("class", "logits", image(), number, number, 0, 1) for number in range(10)),
+        *(InspectedArray("class", "logits", image(), number, number, 0, 1) for number in range(min(10, classes))),
         *(InspectedArray("negative", "overlay", image(), number) for number in range(4) if variant != "softmax"),
         InspectedArray("transition", "probabilities", ends),
         *(
@@ -262,37 +273,49 @@ def arrays(variant: str, *, filters: int = 8, side: int = 8) -> list[InspectedAr
     return [replace(one, values=one.values.astype(np.float32)) for one in shown]
 
 
-def write_inspections(folder: Path, variants: Sequence[str]) -> tuple[InspectionFile, ...]:
-    """Write the inspection of the first seed of some variants."""
+def write_inspections(folder: Path, variants: Sequence[str], **options: Any) -> tuple[InspectionFile, ...]:
+    """Write the inspection of the first seed of some variants; `options` are those of `arrays`."""
     found = tuple(InspectionFile(variant, 0, folder / variant / "inspection.parquet") for variant in variants)
     for one in found:
         whose = {"experiment": "digits", "variant": one.variant, "seed": one.seed}
-        write_table(one.path, array_table(arrays(one.variant), **whose), {})
+        write_table(one.path, array_table(arrays(one.variant, **options), **whose), {})
     return found
 
 
-def _write_examples(path: Path, cell: Cell, attack: AttackDesign, samples: int) -> None:
+def _write_examples(
+    path: Path, cell: Cell, attack: AttackDesign, samples: int, image_shape: tuple[int, int, int]
+) -> None:
     """Write the images of the first fooled samples: blobs placed by their labels."""
     rows = evaluation(cell, attack, samples=samples)
     fooled = np.flatnonzero(np.asarray(rows["status"].to_pylist()) == "adversarial")[:12]
-    grid = np.linspace(-1, 1, 8)
-    x, y = np.meshgrid(grid, grid)
+    channels, height, width = image_shape
+    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
     draw = np.random.default_rng(3)
     original, adversarial = [], []
     for row in fooled:
         angle = rows["label"][int(row)].as_py() / 10 * 2 * np.pi
-        image = np.exp(-((x - 0.5 * np.cos(angle)) ** 2 + (y - 0.5 * np.sin(angle)) ** 2) * 4)
-        original.append(image[None])
-        adversarial.append(np.clip(image + draw.normal(0, 0.1, image.shape), 0, 1)[None])
+        blob = np.exp(-((x - 0.5 * np.cos(angle)) ** 2 + (y - 0.5 * np.sin(angle)) ** 2) * 4)
+        image = np.stack([blob] * channels)
+        original.append(image)
+        adversarial.append(np.clip(image + draw.normal(0, 0.1, image.shape), 0, 1))
+    labels, predictions = (rows[name].to_numpy()[fooled] for name in ("label", "adversarial_prediction"))
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(
         {
-            "original": np.asarray(original, np.float32).reshape(-1, 1, 8, 8),
-            "adversarial": np.asarray(adversarial, np.float32).reshape(-1, 1, 8, 8),
+            "original": np.asarray(original, np.float32).reshape(-1, *image_shape),
+            "adversarial": np.asarray(adversarial, np.float32).reshape(-1, *image_shape),
             "index": fooled.astype(np.int64),
+            "clean_probabilities": _probabilities(labels),
+            "adversarial_probabilities": _probabilities(predictions),
         },
         path,
     )
+
+
+def _probabilities(predictions: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return probabilities of ten classes with these predictions."""
+    scores = np.eye(10)[predictions] * 3 + np.random.default_rng(5).uniform(0, 1, (len(predictions), 10))
+    return np.asarray(np.exp(scores) / np.exp(scores).sum(1, keepdims=True), np.float32)
 
 
 def _identity(cell: Cell, probe: str, norm: str, samples: int) -> dict[str, object]:

@@ -46,7 +46,8 @@ def downstream(cells, *, all_figures=False):
 
     Training curves depend on models only, and figures of inspected models on inspections.
     """
-    figures = ["adversarial_examples", "certificate_distance", "certified_accuracy", "confidence", "coverage"]
+    figures = ["adversarial_examples", "certificate_distance", "certified_accuracy", "class_examples"]
+    figures += ["confidence", "coverage"]
     figures += ["diagnostics_matrix", "heat_map", "paired_budgets", "robust_accuracy"]
     if all_figures or any(cell[0] == "train" for cell in cells):
         figures.append("training_curves")

@@ -13,6 +13,7 @@ from gauntlet.reporting.figures.catalog import tour_order
 from gauntlet.reporting.figures.drawing import draw
 from gauntlet.reporting.figures.inputs import FigureInputs, InspectionFile
 from gauntlet.reporting.figures.style import STYLES, line_style
+from gauntlet.reporting.pictures import picture
 from gauntlet.robustness.inspection.arrays import array_table
 from tests.support import synthetic
 
@@ -100,13 +101,15 @@ def test_exciting_images_are_below_the_weights(inputs):
 
 
 def test_images_of_classes_are_in_color(tmp_path):
-    """Three channels are shown in color, and otherwise their mean."""
+    """Three channels are shown in color; of two, each is a gray image."""
     pixels = np.random.default_rng(0).uniform(0, 1, (3, 4, 4)).astype(np.float32)
     shown = next(one for one in synthetic.arrays("ecc") if one.kind == "class")
     colored, mixed = replace(shown, values=pixels), replace(shown, values=pixels[:2])
-    drawn = images(draw("unit_patterns", only(tmp_path, colored, mixed)).axes[0])
+    figure = draw("unit_patterns", only(tmp_path, colored, mixed))
+    drawn = images(figure.axes[0])
     assert np.array_equal(drawn[0], pixels.transpose(1, 2, 0))
-    assert np.allclose(drawn[1], pixels[:2].mean(0))
+    assert np.array_equal(drawn[1], picture(pixels[:2]))
+    assert "images have 2 channels" in figure.get_supxlabel()
 
 
 def test_variants_with_the_same_negatives_share_a_panel(inputs, tmp_path):

@@ -22,6 +22,7 @@ TOUR = (
     "confidence",
     "coverage",
     "adversarial_examples",
+    "class_examples",
     "activation_functions",
     "first_layer_filters",
     "unit_patterns",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import plain
+from gauntlet.reporting.pictures import channels_note, picture
 from gauntlet.robustness.inspection.arrays import ArrayKind, InspectedArray, read_arrays
 
 GAP = 0.12
@@ -23,7 +25,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class InspectedVariants:
-    """The arrays of the variants to draw, by variant; `note` names the variants that are left out."""
+    """The arrays of the variants to draw, by variant; `note` names the variants that are left out.
+
+    It also states how images that are not gray or RGB are shown.
+    """
 
     arrays: Mapping[str, list[InspectedArray]]
     note: str
@@ -47,6 +52,7 @@ def inspected_variants(
     notes = (
         f"the first {len(drawn)} of {len(arrays)} variants" if len(drawn) < len(arrays) else "",
         f"not inspected: {', '.join(missing)}" if missing else "",
+        *dict.fromkeys(channels_note(len(array.values)) for array in chain(*drawn.values()) if array.values.ndim == 3),
     )
     return InspectedVariants(drawn, "; ".join(filter(None, notes)))
 
@@ -57,16 +63,17 @@ def tile_width_in(width_in: float, columns: int) -> float:
 
 
 def draw_tiles(axes: Axes, rows: Sequence[Sequence[Array]], columns: int) -> None:
-    """Draw rows of images (C, H, W) in a grid of so many columns, without a frame.
+    """Draw rows of images (C, H, W) in a grid of so many columns, without a frame; see `pictures.picture`.
 
     Image n of row m has its center at (n, m); rows go downwards. The longer side of an image is as long as a tile.
     Values are clipped to [0, 1].
     """
     for y, row in enumerate(rows):
         for x, image in enumerate(row):
-            height, width = np.array(image.shape[1:]) / max(image.shape[1:]) / 2 / (1 + GAP)
+            pixels = picture(image)
+            height, width = np.array(pixels.shape[:2]) / max(pixels.shape[:2]) / 2 / (1 + GAP)
             extent = (x - width, x + width, y + height, y - height)
-            axes.imshow(_pixels(image), extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            axes.imshow(pixels, extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     edge = 0.5 / (1 + GAP)
     axes.set_xlim(-edge, columns - 1 + edge)
     axes.set_ylim(max(1, len(rows)) - 1 + edge, -edge)
@@ -93,9 +100,3 @@ def write_instead(axes: Axes, text: str, *, size_pt: float) -> None:
     """Write a text into a panel that has nothing to draw, in place of its axes."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", size=size_pt, color="#444444")
-
-
-def _pixels(image: Array) -> Array:
-    """Return (H, W, 3) for three channels, else the mean over channels, (H, W)."""
-    pixels = image.transpose(1, 2, 0) if len(image) == 3 else image.mean(0)
-    return np.clip(pixels, 0, 1)

@@ -14,10 +14,12 @@ from matplotlib.figure import Figure
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.image_grids import draw_tiles, inspected_variants, write_instead
 from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.figures.labels import class_label
 from gauntlet.reporting.figures.style import Style, hide_unused, line_style, note_below, plain
 from gauntlet.robustness.inspection.arrays import InspectedArray
 
 _COLUMNS = 4
+_NAME_IN = 0.8
 _LEAST_NAMED = 0.2
 """The probability from which on a class is named."""
 
@@ -83,7 +85,7 @@ def _draw(axes: Axes, transition: InspectedArray, ends: Sequence[int], inputs: F
         peak = int(values.argmax())
         side = "left" if share[peak] < 0.1 else "right" if share[peak] > 0.9 else "center"
         axes.annotate(
-            plain(inputs.class_name(label)),
+            class_label(inputs, label, width_in=_NAME_IN * style.scale, size_pt=style.small_pt),
             (share[peak], values[peak]),
             xytext=(0, 1.5),
             textcoords="offset points",

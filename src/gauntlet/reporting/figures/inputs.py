@@ -81,8 +81,9 @@ class FigureInputs:
         return value
 
     def class_name(self, label: int) -> str:
-        """Return the name of a class, or its number if it has no name."""
-        return self.classes[label] if label < len(self.classes) else str(label)
+        """Return the name of a class in one line, without control characters; its number if it has no name."""
+        name = self.classes[label] if label < len(self.classes) else ""
+        return " ".join("".join(letter if letter.isprintable() else " " for letter in name).split()) or str(label)
 
     def title(self, variant: str) -> str:
         """Return the printed name of a variant: its title, or its name if another variant has the same title."""

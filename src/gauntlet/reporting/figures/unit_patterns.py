@@ -5,7 +5,7 @@ Figure of: Le 2019, journal of logic-inspired networks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,11 +13,13 @@ from matplotlib.figure import Figure
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.image_grids import as_gray, draw_tiles, inspected_variants, tile_width_in
 from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.figures.labels import class_label, text_width_in
 from gauntlet.reporting.figures.style import Style, hide_unused, note_below, plain
 from gauntlet.robustness.inspection.arrays import InspectedArray
 
 _IMAGES_PER_ROW = 10
 _LABEL_IN = 0.5
+_NAME_IN = 1.0
 
 
 @FIGURES.register(
@@ -35,18 +37,18 @@ def unit_patterns(inputs: FigureInputs, *, style: Style, most_variants: Positive
     wide = columns > 1
     rows = -(-len(inspected.arrays) // columns) or 1
     tile_in = tile_width_in(0.97 * style.one_column_in / style.scale - _LABEL_IN, _IMAGES_PER_ROW)
-    names = [
-        inputs.class_name(array.number)
+    names = {
+        array.number: class_label(inputs, array.number, width_in=_NAME_IN * style.scale, size_pt=style.small_pt)
         for arrays in inspected.arrays.values()
         for array in arrays
         if array.kind == "class"
-    ]
-    longest_in = max(map(len, names), default=1) * style.letter_em * style.small_pt / 72 / style.scale
-    upright = longest_in > tile_in
+    }
+    longest_in = max((text_width_in(name, style.small_pt) for name in names.values()), default=0.1) / style.scale
+    upright = longest_in > 0.9 * tile_in
     height = 0.2 + rows * (0.25 + 3 * tile_in + (longest_in if upright else 0.15))
     figure, panels = style.figure(rows, columns, height_in=height, wide=wide)
     for (variant, arrays), axes in zip(inspected.arrays.items(), panels.flat, strict=False):
-        _draw(axes, arrays, inputs, upright=upright)
+        _draw(axes, arrays, names, upright=upright)
         axes.set_title(plain(inputs.title(variant)), loc="left")
     hide_unused(list(panels.flat)[len(inspected.arrays) :])
     if inspected.note:
@@ -54,7 +56,7 @@ def unit_patterns(inputs: FigureInputs, *, style: Style, most_variants: Positive
     return figure
 
 
-def _draw(axes: Axes, arrays: Sequence[InspectedArray], inputs: FigureInputs, *, upright: bool) -> None:
+def _draw(axes: Axes, arrays: Sequence[InspectedArray], names: Mapping[int, str], *, upright: bool) -> None:
     units, classes = ([array for array in arrays if array.kind == kind] for kind in ("unit", "class"))
     weights = as_gray([array.values for array in arrays if array.kind == "filter"])[: len(units)]
     rows = {
@@ -67,6 +69,6 @@ def _draw(axes: Axes, arrays: Sequence[InspectedArray], inputs: FigureInputs, *,
     axes.set_yticks(range(len(rows)), list(rows))
     axes.set_xticks(
         range(len(classes)),
-        [plain(inputs.class_name(array.number)) for array in classes],
+        [names[array.number] for array in classes],
         rotation=90 if upright else 0,
     )

@@ -21,6 +21,7 @@ from gauntlet.core.errors import InputError
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.reporting.aggregation import open_evaluations
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
+from gauntlet.reporting.pictures import change_picture, picture
 
 MOST_BYTES = 6 << 20
 """Limit of the size of all images; the rest of a large page needs what is left of 20 MB."""
@@ -29,6 +30,7 @@ MOST_EACH = 8
 """Limit of the number of images of one attack on one model."""
 
 _MOST_PIXELS = 224
+_SIGNED_COLORS = colormaps["RdBu_r"].with_extremes(bad="white")
 
 _ROWS = """
     SELECT variant, seed, attack, index, label, adversarial_prediction AS prediction, norm, distance
@@ -151,25 +153,24 @@ def _encode(
         "prediction": inputs.class_name(row["prediction"]),
         "norm": NORM_TEXT.get(row["norm"], row["norm"]),
         "distance": row["distance"],
-        "original": _png(original),
-        "adversarial": _png(adversarial),
+        "original": _png(picture(original)),
+        "adversarial": _png(picture(adversarial)),
         "difference": _png(_difference(adversarial - original)),
     }
 
 
 def _difference(change: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Color a signed change (C, H, W), averaged over channels, as in the figure of adversarial examples."""
-    mean = change.mean(0)
-    scaled = mean / (float(np.abs(mean).max()) or 1.0)
-    colors: NDArray[np.float32] = colormaps["RdBu_r"]((scaled + 1) / 2)[..., :3].transpose(2, 0, 1)
+    """Color a signed change (C, H, W), as in the figure of adversarial examples: (h, w, 3)."""
+    signed = change_picture(change)
+    scaled = signed / (float(np.nanmax(np.abs(signed))) or 1.0)
+    colors: NDArray[np.float32] = _SIGNED_COLORS((scaled + 1) / 2)[..., :3]
     return colors
 
 
-def _png(image: NDArray[np.float32]) -> str:
-    """Encode an image (C, H, W) in [0, 1] as PNG in base64, reduced if it is large."""
-    pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels[:3].transpose(1, 2, 0))
-    picture.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
+def _png(pixels: NDArray[np.float32]) -> str:
+    """Encode gray values (h, w) or colors (h, w, 3) in [0, 1] as PNG in base64, reduced if the image is large."""
+    encoded = Image.fromarray(np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8))
+    encoded.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
     content = io.BytesIO()
-    picture.save(content, format="PNG", optimize=True)
+    encoded.save(content, format="PNG", optimize=True)
     return base64.b64encode(content.getvalue()).decode()

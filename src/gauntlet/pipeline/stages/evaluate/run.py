@@ -35,6 +35,7 @@ from gauntlet.robustness.evaluation import (
     merge_parts,
 )
 from gauntlet.robustness.evaluation.partial_results import PartialResults
+from gauntlet.robustness.evaluation.probabilities import example_probabilities
 from gauntlet.robustness.evaluation.shards import Shard, default_batch_size, part_ranges, remaining
 
 log = logging.getLogger("gauntlet")
@@ -54,7 +55,11 @@ def run(job: CellJob) -> None:
             **job.recipe.metadata(),
             **watch.run_metadata(device=describe_device(device), precision=evaluation.precision),
         }
-        examples = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in evaluation.examples.items()}
+        network = load_model(paths.model_folder(cell), device=device)
+        draws = job.experiment.attacks[cell.name].draws
+        added = example_probabilities(network, evaluation.examples, device=device, draws=draws)
+        arrays = {**evaluation.examples, **added}
+        examples = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         withdraw(cell)
         write_tensors(paths.examples(cell), examples, {**made, DIGEST_KEY: digest_mark(tensor_digest(examples))})
         write_table(paths.samples(cell), evaluation.rows, made)
