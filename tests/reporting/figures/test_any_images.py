@@ -97,7 +97,7 @@ def test_any_number_of_classes_is_drawn(number, tmp_path):
     assert len(figure.axes[1].lines) == number
 
 
-def test_labels_fit_and_can_be_told_apart():
+def test_labels_fit_and_differ():
     """The number replaces a name that is empty or has letters that the font lacks."""
     inputs = FigureInputs(("a",), classes=STRANGE)
     labels = [class_label(inputs, number, width_in=1.0, size_pt=7) for number in range(11)]
