@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_MOST_CHARACTERS = 2000
+"""Length to which each part of a message is cut."""
+
 
 class GauntletError(Exception):
     """A foreseeable failure, reported in one line; the command ends with `exit_code`.
@@ -15,6 +18,7 @@ class GauntletError(Exception):
     exit_code = 1
 
     def __init__(self, problem: str, *, where: str = "", remedy: str = "") -> None:
+        problem, where, remedy = _cut(problem), _cut(_one_line(where)), _cut(remedy)
         self.problem, self.where, self.remedy = problem, where, remedy
         head = f"{where}: {problem}" if where else problem
         super().__init__(f"{head}; {remedy}" if remedy else head)
@@ -31,7 +35,9 @@ class InputErrors(InputError):
 
     def __init__(self, errors: Iterable[InputError]) -> None:
         self.errors = tuple(errors)
-        super().__init__("\n".join(str(error) for error in self.errors))
+        super().__init__("")
+        self.problem = "\n".join(str(error) for error in self.errors)
+        self.args = (self.problem,)
 
 
 class AttackError(GauntletError):
@@ -51,3 +57,21 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if matches:
         return f"did you mean '{matches[0]}'?"
     return f"known: {', '.join(names)}" if names else "none is known"
+
+
+def shortened(names: Iterable[object], *, most: int = 6) -> str:
+    """Join names for a message: the first `most` of them, each of at most 60 characters, and the number of the rest."""
+    texts = [_cut(_one_line(str(name)), 60) for name in names]
+    rest = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _one_line(text: str) -> str:
+    """Escape characters that end a line or cannot be printed, as in a file name with a line break."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\u200d" else repr(c)[1:-1] for c in text)
+
+
+def _cut(text: str, most: int = _MOST_CHARACTERS) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from gauntlet.core.errors import InputError
+from gauntlet.learning.data.duplicates import count_duplicates
 from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.learning.data.prepare import PreparedData, channel_statistics, prepare
-from gauntlet.learning.data.splits import sample_hashes, to_unit
+from gauntlet.learning.data.splits import RawData, Split, sample_hashes, to_unit
 from gauntlet.learning.data.store import load_split, write_splits
-from gauntlet.registry import Spec
+from gauntlet.registry import SOURCES, Spec
 
 DIGITS = Spec("sklearn_digits")
 
@@ -164,3 +168,134 @@ def test_a_missing_data_folder_is_refused_with_the_command(tmp_path: Path) -> No
     """The error names the command that prepares the data."""
     with pytest.raises(InputError, match="gauntlet prepare"):
         load_split(tmp_path / "absent", "test")
+
+
+def split_of(labels: Sequence[int], *, start: int = 0, channels: int = 1) -> Split:
+    """Return a split with the given labels, whose images have the values from `start` on."""
+    values = torch.arange(start, start + len(labels), dtype=torch.uint8)
+    return Split(
+        values[:, None, None, None].expand(-1, channels, 4, 5).contiguous(), torch.tensor(labels, dtype=torch.int64)
+    )
+
+
+@pytest.fixture
+def own_source(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Spec]:
+    """Register a source that returns the given data."""
+
+    def register(raw: Any) -> Spec:
+        monkeypatch.setattr(SOURCES, "load", lambda _name: lambda: raw)
+        return Spec("own")
+
+    return register
+
+
+class TestSourcesOfAnyKind:
+    """Checks of what a source returns."""
+
+    @pytest.mark.parametrize(
+        ("raw", "message"),
+        [
+            ((None, None), "returned tuple; a data source returns RawData"),
+            (RawData(split_of([0] * 9), None, None, ("a",)), "all 9 training images have the class 'a'; a classifier"),
+            (RawData(split_of([1] * 9), None, None, ("a", "b")), "all 9 training images have the class 'b'"),
+            (RawData(split_of([]), None, None, ("a", "b")), "the source has no training images"),
+            (RawData(split_of([0, 1] * 4), split_of([]), None, ("a", "b")), "the source has no test images"),
+            (
+                RawData(split_of([1, 2] * 4), None, None, ("a", "b")),
+                "the training labels run from 1 to 2 but there are 2",
+            ),
+            (RawData(split_of([0, 1]), split_of([0, 2]), None, ("a", "b")), "the test labels run from 0 to 2"),
+            (RawData(split_of([0, 1]), split_of([2]), None, tuple("abc")), "the test images have classes without.*: c"),
+            (RawData(split_of([0, 1]), None, split_of([2]), tuple("abc")), "the validation images have classes.*: c"),
+            (
+                RawData(split_of([0, 1]), split_of([0], channels=2), None, ("a", "b")),
+                "different numbers of channels: training 1, test 2",
+            ),
+            (RawData(split_of([0, 1] * 4), None, None, ("a", "b\n")), "rename these classes"),
+        ],
+    )
+    def test_data_that_cannot_be_used_are_refused(self, own_source: Any, raw: Any, message: str) -> None:
+        """One class, labels that are no class, and splits that do not fit each other are refused in one line."""
+        with pytest.raises(InputError, match=message) as caught:
+            prepare(own_source(raw))
+        assert "\n" not in str(caught.value)
+
+    def test_a_source_that_raises_is_named_with_the_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Wrong types in a source of one's own give one line, not a traceback."""
+
+        def wrong() -> RawData:
+            return RawData(Split(torch.zeros(4, 1, 2, 2), torch.zeros(4)), None, None, ("a", "b"))
+
+        monkeypatch.setattr(SOURCES, "load", lambda _name: wrong)
+        with pytest.raises(
+            InputError, match=r"own: raised ValueError: expected images uint8.* \(test_prepare\.py, line \d+\)"
+        ):
+            prepare(Spec("own"))
+
+    def test_classes_without_images_are_left_out(self, own_source: Any, caplog: pytest.LogCaptureFixture) -> None:
+        """The other classes are numbered anew in the same order, in every split."""
+        raw = RawData(split_of([1, 3] * 8), split_of([3, 1, 1], start=100), None, ("a", "b", "c", "d"))
+        with caplog.at_level(logging.WARNING):
+            prepared = prepare(own_source(raw))
+        assert prepared.classes == ("b", "d")
+        test = prepared.splits["test"]
+        assert dict(zip(test.images[:, 0, 0, 0].tolist(), test.labels.tolist(), strict=True)) == {
+            100: 1,
+            101: 0,
+            102: 0,
+        }
+        assert "classes without images are left out: a, c" in caplog.text
+
+    def test_gray_splits_become_color_next_to_color(self, own_source: Any) -> None:
+        """All splits have the channels of the one with color."""
+        prepared = prepare(own_source(RawData(split_of([0, 1] * 8, channels=3), split_of([0, 1]), None, ("a", "b"))))
+        assert all(split.image_shape == (3, 4, 5) for split in prepared.splits.values())
+
+    def test_a_class_without_test_images_is_reported(self, own_source: Any, caplog: pytest.LogCaptureFixture) -> None:
+        """Accuracy then covers fewer classes than the data set has."""
+        raw = RawData(split_of([0, 1, 2] * 8), split_of([0, 2], start=100), None, ("a", "b", "c"))
+        with caplog.at_level(logging.WARNING):
+            prepare(own_source(raw))
+        assert "no test image of class b" in caplog.text
+
+    def test_settings_without_effect_are_reported(self, own_source: Any, caplog: pytest.LogCaptureFixture) -> None:
+        """A limit above the number of images, and a validation split that is not used."""
+        raw = RawData(split_of([0, 1] * 8), split_of([0, 1] * 4, start=50), split_of([0, 1], start=90), ("a", "b"))
+        with caplog.at_level(logging.WARNING):
+            prepare(own_source(raw), limit={"train": 99, "test": 5}, validation="half_of_test")
+        assert "`limit: {train: 99}` has no effect on 16 images" in caplog.text
+        assert "half_of_test` leaves out the 2 validation images" in caplog.text
+        assert "limit: {test" not in caplog.text
+
+
+class TestDuplicates:
+    """Images that occur in two splits."""
+
+    def test_images_of_two_splits_are_counted_and_reported(
+        self, own_source: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The count is in the log and in the manifest, whatever the labels of the images."""
+        train = split_of([0, 1] * 10)
+        test = Split(
+            torch.cat([train.images[:7], train.images[:1], split_of([0, 1], start=90).images]), torch.ones(10).long()
+        )
+        validation = Split(test.images[7:], torch.tensor([0, 1, 1]))
+        with caplog.at_level(logging.WARNING):
+            prepared = prepare(own_source(RawData(train, test, validation, ("a", "b"))))
+        expected = {"train/validation": 1, "train/test": 8, "validation/test": 4}
+        assert prepared.duplicates == expected
+        assert "own: 8 of 10 test images are training images too" in caplog.text
+        assert "own: 4 of 10 test images are validation images too" in caplog.text
+        assert write_splits(tmp_path, prepared).duplicates == expected
+        assert load_data_manifest(tmp_path).duplicates == expected
+
+    def test_images_of_the_same_bytes_in_another_shape_differ(self) -> None:
+        """Only images with the same pixels are duplicates: one pixel makes a difference."""
+        first, second = split_of([0, 1]), split_of([0, 1])
+        second.images[0, 0, 3, 4] += 1
+        assert count_duplicates({"train": first, "test": second}) == {"train/test": 1}
+
+    def test_the_manifest_of_data_without_duplicates_has_no_such_key(self, stored: Path) -> None:
+        """Its digest is that of earlier versions, so that nothing is redone."""
+        assert "duplicates" not in (stored / "manifest.json").read_text()
+        assert load_data_manifest(stored).digest.startswith("sha256:eda3fcf1cb1a8")

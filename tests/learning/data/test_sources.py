@@ -19,29 +19,10 @@ from gauntlet.learning.data.sources.imagefolder import imagefolder
 from gauntlet.learning.data.sources.parquet import parquet
 from gauntlet.learning.data.sources.torchvision import torchvision
 from gauntlet.registry import SOURCES, Spec
+from tests.support.pictures import encoded, folder_of, picture
 
 REAL_DATA = os.environ.get("GAUNTLET_TEST_DATA")
 needs_data = pytest.mark.skipif(not REAL_DATA, reason="GAUNTLET_TEST_DATA names no folder with MNIST and others")
-
-
-def picture(red: int, *, mode: str = "RGB", size: tuple[int, int] = (6, 6)) -> Image.Image:
-    """Return a one-colored image."""
-    return Image.new(mode, size, red if mode == "L" else (red, 0, 0))
-
-
-def encoded(image: Image.Image) -> bytes:
-    """Return the image as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def folder_of(root: Path, counts: dict[str, int], *, mode: str = "RGB", size: tuple[int, int] = (6, 6)) -> None:
-    """Write `counts` images of each class; the red of an image is its number."""
-    for name, count in counts.items():
-        (root / name).mkdir(parents=True)
-        for number in range(count):
-            picture(number, mode=mode, size=size).save(root / name / f"{number}.png")
 
 
 def test_every_source_is_cited_and_described() -> None:
@@ -247,6 +228,18 @@ class TestTorchvision:
         assert raw.classes == ("Forest", "River")
         assert raw.train.images.shape == (5, 3, 4, 4)
         assert raw.test is None
+
+    def test_splits_with_folders_of_classes_are_numbered_alike(self, tmp_path: Path) -> None:
+        """Country211 numbers the classes of each split by its folders: one without a class shifts the others."""
+        for split, names in (("train", "abc"), ("valid", "bc"), ("test", "abc")):
+            folder_of(tmp_path / "country211" / split, dict.fromkeys(names, 2))
+        raw = torchvision(name="Country211", root=str(tmp_path))
+        assert raw.classes == ("a", "b", "c")
+        assert raw.validation is not None
+        assert raw.validation.labels.tolist() == [1, 1, 2, 2]
+        folder_of(tmp_path / "country211" / "test", {"d": 1})
+        with pytest.raises(InputError, match="the test split has classes that training lacks: d"):
+            torchvision(name="Country211", root=str(tmp_path))
 
     @needs_data
     @pytest.mark.parametrize(("name", "mean"), [("MNIST", 0.1307), ("FashionMNIST", 0.2860)])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from gauntlet.core.errors import InputError
@@ -19,19 +21,58 @@ Array = np.ndarray[Any, np.dtype[np.uint8]]
 _GRAY_MODES = ("1", "L", "LA")
 
 
-def decode(encoded: bytes | Path, *, where: str, size: int | None = None) -> Array:
+def decode(
+    encoded: bytes | Path,
+    *,
+    where: str,
+    size: int | None = None,
+    upright: bool = False,
+    orientations: Counter[int] | None = None,
+) -> Array:
     """Decode one image file to uint8 `(C, H, W)`; C is 1 for grayscale images, else 3.
 
-    Transparency is dropped. With `size` the shorter side is scaled to it and the center square is cropped. Raises
+    Transparency is dropped. With `size` the shorter side is scaled to it and the center square is cropped. With
+    `upright` the image is turned as its EXIF orientation says; `orientations` counts the orientations seen. Raises
     InputError that names `where`.
     """
+    if not (encoded if isinstance(encoded, bytes) else _size_of(encoded, where)):
+        raise InputError("is empty", where=where, remedy="replace or remove it")
     try:
-        with Image.open(encoded if isinstance(encoded, Path) else io.BytesIO(encoded)) as image:
-            return to_array(image, where=where, size=size)
-    except FileNotFoundError as error:
-        raise InputError("the file is missing", where=where) from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            # Pillow warns of large images; beyond twice the size of which it warns, it refuses them.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(encoded if isinstance(encoded, Path) else io.BytesIO(encoded)) as image:
+                _check_one_frame(image, where)
+                orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+                if orientations is not None:
+                    orientations[orientation] += 1
+                turned = ImageOps.exif_transpose(image) if upright and orientation != 1 else image
+                return to_array(turned, where=where, size=size)
+    except (InputError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        problem = f"has more pixels than Pillow reads ({2 * (Image.MAX_IMAGE_PIXELS or 0)})"
+        raise InputError(problem, where=where, remedy="make it smaller") from error
+    except Exception as error:  # damaged files make Pillow raise errors of many types
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InputError(f"cannot be read ({error.strerror})", where=where) from error
         raise InputError("is damaged or not an image", where=where, remedy="replace or remove it") from error
+
+
+def _size_of(path: Path, where: str) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise InputError("the file is missing", where=where) from error
+
+
+def _check_one_frame(image: Image.Image, where: str) -> None:
+    """Raise InputError for an animation or several pages; the further pictures in a photo (MPO) are previews."""
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise InputError(
+            f"contains {frames} images", where=where, remedy="store each in a file of its own, or remove it"
+        )
 
 
 def to_array(image: Image.Image, *, where: str, size: int | None = None) -> Array:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from gauntlet.core.errors import InputError
 from gauntlet.core.files import canonical_json, read_json
@@ -41,6 +41,8 @@ class DataManifest(_Record):
     """Content of ``manifest.json``; `mean` and `std` are per channel of the training images in [0, 1].
 
     `digest` identifies everything else in the manifest, and through the digests of the splits the pixels as well.
+    `duplicates` has, for each pair of splits such as ``train/test``, the number of images of the second that are images
+    of the first too; the manifest of a data set without duplicates does not have the key.
     """
 
     format: int
@@ -51,6 +53,7 @@ class DataManifest(_Record):
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    duplicates: dict[str, int] = Field(default_factory=dict)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -69,7 +72,9 @@ def load_data_manifest(folder: Path) -> DataManifest:
     manifest = read_json(
         path, DataManifest, kind="manifest of a stored split", missing="run `gauntlet prepare`", remedy=REMEDY
     )
-    if manifest.format != FORMAT or manifest.digest != manifest_digest(manifest.model_dump(exclude={"digest"})):
+    if manifest.format != FORMAT or manifest.digest != manifest_digest(
+        manifest.model_dump(exclude={"digest"}, exclude_unset=True)
+    ):
         raise InputError("was edited, or written by another version", where=str(path), remedy=REMEDY)
     return manifest
 

@@ -33,6 +33,8 @@ def write_splits(folder: Path, prepared: PreparedData, metadata: Mapping[str, st
         "mean": list(prepared.mean),
         "std": list(prepared.std),
     }
+    if prepared.duplicates:
+        content["duplicates"] = dict(prepared.duplicates)
     write_json(folder / "manifest.json", {**content, "digest": manifest_digest(content)})
     return load_data_manifest(folder)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import logging
+from collections import Counter
 
 import torch
 
-from gauntlet.core.errors import InputError
+from gauntlet.core.errors import InputError, shortened
 from gauntlet.learning.data.decoding import decode, stack
+from gauntlet.learning.data.folders import SUFFIXES, ClassFolders, class_folders, class_key, split_folders
 from gauntlet.learning.data.splits import RawData, Split
+from gauntlet.learning.data.visible import expand
 from gauntlet.registry import SOURCES, PositiveInt
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-_SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
+log = logging.getLogger("gauntlet")
 
 
-@SOURCES.register("imagefolder", source="torchvision's ImageFolder layout")
+@SOURCES.register("imagefolder", folder="root", source="torchvision's ImageFolder layout")
 def imagefolder(*, root: str, size: PositiveInt | None = None) -> RawData:
     """Read ``root/train/CLASS/*.png`` (``test``, ``validation`` likewise), or ``root/CLASS/*.png`` without splits.
 
@@ -23,53 +25,55 @@ def imagefolder(*, root: str, size: PositiveInt | None = None) -> RawData:
     center square is cropped; without it all images must have the same size. Raises InputError that names the folder or
     file.
     """
-    base = Path(root)
+    base = expand(root)
     if not base.is_dir():
         remedy = "set `root:` to the folder that contains train/CLASS/IMAGE or CLASS/IMAGE"
         raise InputError("there is no such folder", where=root, remedy=remedy)
-    folders = {split: _first_folder(base, names) for split, names in _SPLIT_FOLDERS.items()}
-    train = folders["train"] or base
-    classes = tuple(sorted(folder.name for folder in _folders(train)))
-    if folders["train"] is None:
-        folders = dict.fromkeys(folders)
+    found = {split: class_folders(folder) for split, folder in split_folders(base).items()}
+    classes = _classes(found["train"])
+    splits = {split: _read(folders, classes, size) for split, folders in found.items()}
+    return RawData(splits["train"], splits.get("test"), splits.get("validation"), classes)
+
+
+def _classes(train: ClassFolders) -> tuple[str, ...]:
+    classes = tuple(sorted(train.images))
+    where = str(train.where)
     if len(classes) < 2:
-        remedy = "expected one folder of images per class"
-        raise InputError(f"contains {len(classes)} class folders", where=str(train), remedy=remedy)
-    test, validation = folders["test"], folders["validation"]
-    return RawData(
-        _read(train, classes, size),
-        None if test is None else _read(test, classes, size),
-        None if validation is None else _read(validation, classes, size),
-        classes,
-    )
+        problem = f"contains {len(classes)} class folders" + (f" ({shortened(classes)})" if classes else "")
+        raise InputError(problem, where=where, remedy="expected one folder of images per class")
+    empty = [name for name in classes if not train.images[name]]
+    if empty:
+        remedy = f"remove these folders, or add images; known suffixes: {shortened(sorted(SUFFIXES), most=20)}"
+        raise InputError(f"contains class folders with no image: {shortened(empty)}", where=where, remedy=remedy)
+    return classes
 
 
-def _read(folder: Path, classes: tuple[str, ...], size: int | None) -> Split:
-    folders = {child.name: child for child in _folders(folder)}
-    unknown = sorted(set(folders) - set(classes))
-    if unknown:
-        problem = f"has classes without training images: {', '.join(unknown)}"
-        raise InputError(problem, where=str(folder), remedy=f"the training classes are {', '.join(classes)}")
-    files = [(file, label) for label, name in enumerate(classes) if name in folders for file in _images(folders[name])]
+def _read(folders: ClassFolders, classes: tuple[str, ...], size: int | None) -> Split:
+    numbers = {class_key(name): number for number, name in enumerate(classes)}
+    where = str(folders.where)
+    unknown = sorted(name for name, images in folders.images.items() if images and class_key(name) not in numbers)
+    if unknown or len(numbers) < len(classes):
+        problem = f"has classes without training images: {shortened(unknown)}"
+        remedy = f"the training classes are {shortened(classes)}"
+        if not unknown:
+            problem, remedy = "contains two folders whose names look the same", "rename one of them"
+        raise InputError(problem, where=where, remedy=remedy)
+    files = [(file, numbers[class_key(name)]) for name in sorted(folders.images) for file in folders.images[name]]
+    files.sort(key=lambda pair: pair[1])  # stable: the order in a class stays
     if not files:
-        suffixes = ", ".join(sorted(SUFFIXES))
-        raise InputError("contains no image", where=str(folder), remedy=f"known suffixes: {suffixes}")
+        suffixes = shortened(sorted(SUFFIXES), most=20)
+        raise InputError("contains no image", where=where, remedy=f"known suffixes: {suffixes}")
+    if folders.others:
+        counts = shortened([f"{suffix} ({count})" for suffix, count in sorted(folders.others.items())])
+        log.warning("%s: files that are not read as images: %s", where, counts)
     names = [str(file) for file, _ in files]
-    images = stack([decode(file, where=str(file), size=size) for file, _ in files], names)
+    orientations: Counter[int] = Counter()
+    arrays = [decode(file, where=str(file), size=size, orientations=orientations) for file, _ in files]
+    turned = orientations.total() - orientations[1]
+    if turned:
+        # As torchvision's ImageFolder reads them.
+        log.warning(
+            "%s: %d images have an EXIF orientation, which is not applied; turn them if it should be", where, turned
+        )
+    images = stack(arrays, names)
     return Split(images, torch.tensor([label for _, label in files], dtype=torch.int64))
-
-
-def _images(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and not _hidden(file))
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [child for child in folder.iterdir() if child.is_dir() and not _hidden(child)]
-
-
-def _first_folder(base: Path, names: tuple[str, ...]) -> Path | None:
-    return next((base / name for name in names if (base / name).is_dir()), None)
-
-
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,142 +11,155 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from gauntlet.core.errors import InputError
-from gauntlet.learning.data.decoding import decode, stack
+from gauntlet.core.errors import InputError, shortened
+from gauntlet.learning.data.decoding import Array, decode, stack
+from gauntlet.learning.data.labels import Labels, class_names, is_bytes, is_text, number_labels, read_labels, value_type
 from gauntlet.learning.data.splits import RawData, Split
+from gauntlet.learning.data.table_files import table_files
+from gauntlet.learning.data.visible import expand
 from gauntlet.registry import SOURCES, PositiveInt
 
-_SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
+_IMAGES_AT_ONCE = 16
+"""Images per read: a column with 32-bit offsets has at most 2 GiB, so that images of up to 128 MiB can be read."""
+_LABELS_AT_ONCE = 65_536
 
 
-@SOURCES.register("parquet", source="the layout of image sets in the Hugging Face datasets library")
+@SOURCES.register("parquet", folder="root", source="the layout of image sets in the Hugging Face datasets library")
 def parquet(
     *, root: str, image_column: str | None = None, label_column: str | None = None, size: PositiveInt | None = None
 ) -> RawData:
     """Read ``train*.parquet`` and, if they exist, ``validation*`` and ``test*`` in the folder `root` or below.
 
-    Columns are recognized by their types unless named. Class names are read from the tables' metadata; without it
-    string labels are numbered in sorted order, and integer labels serve as names. With `size` the shorter side is
-    scaled to that many pixels and the center square is cropped. Raises InputError that names the folder, file, column
-    or row.
+    Columns are recognized by their types unless named. Class names are read from the tables' metadata, and the tables
+    may number them differently; without metadata the labels that occur in training are the classes, in sorted order.
+    With `size` the shorter side is scaled to that many pixels and the center square is cropped. Raises InputError that
+    names the folder, file, column or row.
     """
-    base = Path(root)
-    files = {split: _files(base, names) for split, names in _SPLIT_NAMES.items()}
-    if not files["train"]:
+    base = expand(root)
+    if not base.is_dir():
         remedy = "set `root:` to the folder that contains train.parquet or train-00000-of-….parquet"
         raise InputError("there is no training table", where=str(base / "train*.parquet"), remedy=remedy)
-    tables = {split: _table(paths) for split, paths in files.items() if paths}
-    schema = tables["train"].schema
-    image = image_column or _image_column(schema, root)
-    label = label_column or _label_column(schema, root)
-    classes = _classes(tables, label, root)
-    splits = {
-        split: _split(table, str(files[split][0]), image, label, classes, size) for split, table in tables.items()
-    }
+    tables = {split: [_open(path) for path in paths] for split, paths in table_files(base).items()}
+    schema = tables["train"][0].schema
+    label = label_column or _label_column(schema, str(base))
+    image = image_column or _image_column(schema, label, str(base))
+    labels = {split: _labels(several, label) for split, several in tables.items()}
+    classes, numbers = number_labels(labels, label)
+    splits = {split: _split(several, image, numbers[split], size) for split, several in tables.items()}
     return RawData(splits["train"], splits.get("test"), splits.get("validation"), classes)
 
 
-def _files(base: Path, names: tuple[str, ...]) -> list[Path]:
-    """Return the files of the first name that has any: ``train.parquet``, ``train-00000-of-00002.parquet``."""
-    for name in names:
-        files = sorted(
-            file
-            for file in base.rglob("*.parquet")
-            if file.stem == name or file.stem.startswith((f"{name}-", f"{name}_"))
-        )
-        if files:
-            return files
-    return []
+@dataclass(frozen=True)
+class _Table:
+    """A parquet file with its schema and number of rows."""
 
+    path: Path
+    schema: pa.Schema
+    rows: int
 
-def _table(paths: list[Path]) -> pa.Table:
-    tables = []
-    for path in paths:
+    def type_of(self, column: str) -> pa.DataType:
+        """Return the type of a column. Raises InputError if there is no such column, or two."""
+        names = self.schema.names
+        if names.count(column) != 1:
+            problem = f"there is {'no' if column not in names else 'more than one'} column '{column}'"
+            remedy = f"the columns are {shortened(names, most=20)}"
+            raise InputError(problem, where=str(self.path), remedy=remedy)
+        return self.schema.field(column).type
+
+    def read(self, column: str, rows_at_once: int) -> Iterator[pa.Array]:
+        """Yield a column, some rows at a time. Raises InputError if the file is damaged."""
         try:
-            tables.append(pq.read_table(path))
+            with pq.ParquetFile(self.path) as opened:
+                for batch in opened.iter_batches(rows_at_once, columns=[column]):
+                    yield batch.column(column)
         except (pa.ArrowException, OSError) as error:
-            remedy = "download it again"
-            raise InputError("is damaged or not a parquet file", where=str(path), remedy=remedy) from error
+            raise _damaged(self.path, error) from error
+
+
+def _open(path: Path) -> _Table:
     try:
-        return pa.concat_tables(tables)
-    except pa.ArrowException as error:
-        problem = "its columns differ from those of the files before it"
-        raise InputError(problem, where=str(paths[-1])) from error
+        with pq.ParquetFile(path) as opened:
+            return _Table(path, opened.schema_arrow, opened.metadata.num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
 
 
-def _image_column(schema: pa.Schema, where: str) -> str:
-    candidates = [
-        field.name
-        for field in schema
-        if pa.types.is_binary(field.type)
-        or (pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
-    ]
+def _damaged(path: Path, error: BaseException) -> InputError:
+    problem = f"is damaged or not a parquet file ({shortened([str(error).partition(chr(10))[0]])})"
+    return InputError(problem, where=str(path), remedy="download it again")
+
+
+def _columns(schema: pa.Schema) -> str:
+    return shortened([f"{field.name}: {field.type}" for field in schema], most=20)
+
+
+def _image_column(schema: pa.Schema, label: str, where: str) -> str:
+    candidates = [field.name for field in schema if field.name != label and _holds_images(field.type)]
     return _only(candidates, "image", schema, where)
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    kind = value_type(kind)
+    if pa.types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and is_bytes(value_type(kind.field(index).type))
+    return is_bytes(kind)
 
 
 def _label_column(schema: pa.Schema, where: str) -> str:
     well_known = [name for name in _LABEL_COLUMNS if name in schema.names]
     if well_known:
         return well_known[0]
-    candidates = [field.name for field in schema if pa.types.is_integer(field.type) or pa.types.is_string(field.type)]
+    kinds = {field.name: value_type(field.type) for field in schema}
+    candidates = [name for name, kind in kinds.items() if pa.types.is_integer(kind) or is_text(kind)]
+    if not candidates:
+        candidates = [name for name, kind in kinds.items() if pa.types.is_boolean(kind) or pa.types.is_floating(kind)]
     return _only(candidates, "label", schema, where)
 
 
 def _only(candidates: list[str], kind: str, schema: pa.Schema, where: str) -> str:
     if len(candidates) != 1:
-        columns = ", ".join(f"{field.name}: {field.type}" for field in schema)
-        problem = f"{len(candidates)} columns could be the {kind} ({columns})"
+        problem = f"{len(candidates)} columns could be the {kind} ({_columns(schema)})"
         raise InputError(problem, where=where, remedy=f"set `{kind}_column:` to one of them")
     return candidates[0]
 
 
-def _classes(tables: dict[str, pa.Table], label: str, where: str) -> tuple[str, ...]:
-    for table in tables.values():
-        if label not in table.column_names:
-            columns = ", ".join(table.column_names)
-            raise InputError(f"there is no column '{label}'", where=where, remedy=f"the columns are {columns}")
-    names = _class_names(tables["train"].schema, label)
-    if names:
-        return names
-    values: list[Any] = sorted(
-        {value for table in tables.values() for value in table[label].unique().to_pylist()}, key=str
-    )
-    if all(isinstance(value, str) for value in values):
-        return tuple(values)
-    if not all(isinstance(value, int) and value >= 0 for value in values):
-        examples = ", ".join(map(repr, values[:5]))
-        remedy = "labels must be class names or numbers from 0"
-        raise InputError(f"column '{label}' contains {examples}, …", where=where, remedy=remedy)
-    return tuple(str(value) for value in range(max(values) + 1))
+def _labels(tables: Sequence[_Table], column: str) -> list[Labels]:
+    """Read the labels of a split's tables, without tables that have no rows."""
+    read = []
+    for table in tables:
+        where, kind = str(table.path), table.type_of(column)
+        if table.rows:
+            values = pa.chunked_array(table.read(column, _LABELS_AT_ONCE), type=kind)
+            names = class_names(table.schema.metadata, column, where)
+            read.append(read_labels(values, names, column=column, where=where))
+    if not read:
+        raise InputError("is empty", where=str(tables[0].path), remedy="download it again, or remove the split")
+    return read
 
 
-def _class_names(schema: pa.Schema, label: str) -> tuple[str, ...]:
-    """Read the class names from the metadata that the `datasets` library writes."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return tuple(str(name) for name in features[label]["names"])
-    except (KeyError, TypeError, ValueError):
-        return ()
-
-
-def _split(table: pa.Table, where: str, image: str, label: str, classes: tuple[str, ...], size: int | None) -> Split:
-    if image not in table.column_names:
-        columns = ", ".join(table.column_names)
-        raise InputError(f"there is no column '{image}'", where=where, remedy=f"the columns are {columns}")
-    column = table[image].combine_chunks()
-    encoded = column.field("bytes") if pa.types.is_struct(column.type) else column
-    names = [f"{where}: row {row}" for row in range(len(table))]
-    arrays = []
-    for value, name in zip(encoded, names, strict=True):
-        content = value.as_py()
-        if content is None:
-            remedy = "the table must contain the encoded images, not their paths"
-            raise InputError("has no image bytes", where=name, remedy=remedy)
-        arrays.append(decode(content, where=name, size=size))
-    numbers = {name: number for number, name in enumerate(classes)}
-    values = table[label].to_pylist()
-    labels = [numbers.get(value, -1) if isinstance(value, str) else value for value in values]
-    if not arrays or None in labels:
-        raise InputError("is empty" if not arrays else f"column '{label}' lacks values", where=where)
+def _split(tables: Sequence[_Table], column: str, labels: list[int], size: int | None) -> Split:
+    arrays: list[Array] = []
+    names: list[str] = []
+    for table in tables:
+        kind = table.type_of(column)
+        if not _holds_images(kind):
+            problem = f"column '{column}' ({kind}) has no encoded images"
+            remedy = "the column must contain the bytes of image files"
+            raise InputError(problem, where=str(table.path), remedy=remedy)
+        contents = (content for chunk in table.read(column, _IMAGES_AT_ONCE) for content in _contents(chunk))
+        for row, content in enumerate(contents):
+            where = f"{table.path}: row {row}"
+            if content is None:
+                remedy = "the table must contain the encoded images, not their paths"
+                raise InputError("has no image bytes", where=where, remedy=remedy)
+            arrays.append(decode(content, where=where, size=size, upright=True))
+            names.append(where)
     return Split(stack(arrays, names), torch.tensor(labels, dtype=torch.int64))
+
+
+def _contents(chunk: pa.Array) -> Iterator[Any]:
+    """Yield the encoded image of each row, None where there is none."""
+    for value in chunk.to_pylist():
+        yield value["bytes"] if isinstance(value, dict) else value

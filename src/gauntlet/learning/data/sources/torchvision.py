@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from gauntlet.core.errors import InputError, nearest
+from gauntlet.core.errors import InputError, nearest, shortened
 from gauntlet.learning.data.decoding import stack, to_array
 from gauntlet.learning.data.splits import RawData, Split
+from gauntlet.learning.data.visible import expand
 from gauntlet.registry import SOURCES, PositiveInt
 
 _SPLIT_NAMES = {"train": ("train",), "validation": ("val", "valid"), "test": ("test",)}
@@ -49,6 +50,7 @@ def torchvision(
     """
     from torchvision import datasets
 
+    root = str(expand(root))
     known = [known_name for known_name in datasets.__all__ if "root" in _parameters(getattr(datasets, known_name))]
     if name not in known:
         raise InputError(f"torchvision has no image data set '{name}'", where="name", remedy=nearest(name, known))
@@ -58,11 +60,8 @@ def torchvision(
         data = _open_split(factory, root, download, arguments, optional=split == "validation")
         if data is not None:
             opened[split] = data
-    classes = _classes(opened)
     splits = {split: _read(data, name, size) for split, data in opened.items()}
-    if not classes:
-        highest = max(int(split.labels.max()) for split in splits.values())
-        classes = tuple(str(label) for label in range(highest + 1))
+    classes, splits = _numbered_alike(splits, {split: _class_names(data) for split, data in opened.items()}, name)
     return RawData(splits["train"], splits.get("test"), splits.get("validation"), classes)
 
 
@@ -135,10 +134,39 @@ def _expected_path(factory: Any, root: str) -> str:
     return str(Path(root, str(getattr(factory, "base_folder", ""))))
 
 
-def _classes(opened: dict[str, Any]) -> tuple[str, ...]:
-    names = getattr(opened["train"], "classes", None)
-    # ImageNet lists several synonyms per class.
-    return tuple(name if isinstance(name, str) else str(name[0]) for name in names) if names else ()
+def _class_names(data: Any) -> tuple[tuple[str, ...], ...]:
+    """Return the names of each class of a split: one, or several synonyms (ImageNet); empty if there are none."""
+    names = getattr(data, "classes", None) or ()
+    return tuple((name,) if isinstance(name, str) else tuple(map(str, name)) for name in names)
+
+
+def _numbered_alike(
+    splits: dict[str, Split], names: dict[str, tuple[tuple[str, ...], ...]], where: str
+) -> tuple[tuple[str, ...], dict[str, Split]]:
+    """Return the class names, and the splits with the labels of the training split.
+
+    Some data sets number the classes of each split by its folders. Without names the labels that occur are the classes.
+    Raises InputError if another split has a class that training lacks.
+    """
+    train = names["train"]
+    if not train:
+        values = torch.cat([split.labels for split in splits.values()]).unique()
+        numbered = {
+            name: Split(split.images, torch.searchsorted(values, split.labels)) for name, split in splits.items()
+        }
+        return tuple(str(value) for value in values.tolist()), numbered
+    numbers = {name: number for number, name in enumerate(train)}
+    for split, own in names.items():
+        if not own or own == train:
+            continue
+        unknown = sorted(set(own) - set(train))
+        if unknown or len(numbers) < len(train):
+            problem = f"the {split} split has classes that training lacks: {shortened(name[0] for name in unknown)}"
+            remedy = f"the training classes are {shortened(name[0] for name in train)}"
+            raise InputError(problem, where=where, remedy=remedy)
+        labels = torch.tensor([numbers[name] for name in own])[splits[split].labels]
+        splits = {**splits, split: Split(splits[split].images, labels)}
+    return tuple(name[0] for name in train), splits
 
 
 def _read(data: Any, name: str, size: int | None) -> Split:
