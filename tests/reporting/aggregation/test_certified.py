@@ -12,9 +12,10 @@ from gauntlet.core.schemas import CERTIFICATE_SCHEMA
 from gauntlet.reporting.aggregation import CERTIFIED_SCHEMA, certified_accuracies, summarize
 from gauntlet.reporting.aggregation.certified import radius_grid
 from gauntlet.reporting.aggregation.design import design_from_metadata
-from gauntlet.reporting.stats import t_interval, wilson_interval
+from gauntlet.reporting.stats import t_interval
 from gauntlet.reporting.tables.summary_text import markdown_table
 from tests.support import synthetic
+from tests.support.shared_wilson import shared_wilson
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +32,15 @@ def test_every_number_is_a_count_over_all_samples(experiment):
     samples = pq.read_table(experiment.certificates).to_pylist()
     for row in table.to_pylist():
         mine = [one for one in samples if (one["variant"], one["certificate"]) == (row["variant"], row["certificate"])]
-        shares, hits = [], 0
+        shares, survivals = [], []
         for seed in (0, 1, 2):
             of_seed = [one for one in mine if one["seed"] == seed]
-            good = sum(one["status"] == "certified" and one["radius"] >= row["radius"] for one in of_seed)
-            shares.append(good / len(of_seed))
-            hits += good
+            survivals.append([one["status"] == "certified" and one["radius"] >= row["radius"] for one in of_seed])
+            shares.append(sum(survivals[-1]) / len(of_seed))
         assert row["certified_accuracy"] == pytest.approx(np.mean(shares))
         assert (row["t_low"], row["t_high"]) == pytest.approx(tuple(map(float, t_interval(shares))))
-        interval = wilson_interval(hits, len(mine))
-        assert (row["wilson_low"], row["wilson_high"]) == pytest.approx(tuple(map(float, interval)))
+        assert (row["wilson_low"], row["wilson_high"]) == pytest.approx(shared_wilson(survivals))
+        assert row["training_std"] == pytest.approx(np.std(shares, ddof=1))
         assert row["abstained"] == pytest.approx(np.mean([one["status"] == "abstained" for one in mine]))
         radii = [one["radius"] for one in mine if one["status"] == "certified"]
         assert row["median_radius"] == pytest.approx(np.median(radii), rel=1e-6)

@@ -16,6 +16,7 @@ from gauntlet.core.schemas import EVALUATION_SCHEMA
 from gauntlet.reporting.aggregation import AttackDesign, combine, summarize
 from tests.support import synthetic
 from tests.support.cells import make_cell
+from tests.support.shared_wilson import shared_wilson
 
 GRID = (0.1, 0.2, 0.3)
 
@@ -116,23 +117,27 @@ def _random_experiment(seed):
 
 def _by_hand(plan, tables, variant, attacks, epsilon):
     """Return the columns of a row counted sample by sample in plain Python, seed by seed."""
-    shares, cleans, distances, errors = [], [], [], 0
-    survivors = samples = 0
+    shares, cleans, distances, errors, samples = [], [], [], 0, 0
+    survivals = []
     for seed in plan.seeds:
         rows = [tables[variant, seed, name].to_pylist() for name in attacks]
-        alive = clean = 0
+        clean, survived = 0, []
         for outcomes in zip(*rows, strict=True):
-            alive += all(
-                row["status"] != "error" and (row["epsilon"] is None or row["epsilon"] > epsilon) for row in outcomes
+            survived.append(
+                all(
+                    row["status"] != "error" and (row["epsilon"] is None or row["epsilon"] > epsilon)
+                    for row in outcomes
+                )
             )
             clean += outcomes[0]["clean_prediction"] == outcomes[0]["label"]
             errors += any(row["status"] == "error" for row in outcomes)
             found = [row[row["norm"]] for row in outcomes if row["status"] == "adversarial"]
             distances += [min(found)] if found else []
-        survivors, samples = survivors + alive, samples + len(rows[0])
-        shares.append(alive / len(rows[0]))
+        samples += len(rows[0])
+        survivals.append(survived)
+        shares.append(sum(survived) / len(survived))
         cleans.append(clean / len(rows[0]))
-    wilson = reference.binomtest(survivors, samples).proportion_ci(0.95, method="wilson")
+    wilson = shared_wilson(survivals)
     mean, count = np.mean(shares), len(shares)
     spread = reference.t.ppf(0.975, count - 1) * np.std(shares, ddof=1) / np.sqrt(count) if count > 1 else None
     return {
@@ -142,10 +147,11 @@ def _by_hand(plan, tables, variant, attacks, epsilon):
         "errors": errors,
         "clean_accuracy": np.mean(cleans),
         "robust_accuracy": mean,
-        "wilson_low": wilson.low,
-        "wilson_high": wilson.high,
+        "wilson_low": wilson[0],
+        "wilson_high": wilson[1],
         "t_low": None if spread is None else mean - spread,
         "t_high": None if spread is None else mean + spread,
+        "training_std": np.std(shares, ddof=1) if count > 1 else None,
         "median_distance": np.median(distances),
         "missing": 0,
     }

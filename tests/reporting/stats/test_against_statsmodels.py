@@ -55,7 +55,7 @@ def test_mcnemars_exact_test(both, first, second, neither):
 @given(*[st.integers(1, 12)] * 4, CONFIDENCE)
 @PATIENT
 def test_newcombes_interval_without_correlation(one, not_one, other, not_other, confidence):
-    """For independent classifiers it is Newcombe's method 10."""
+    """Without correlation it is Newcombe's interval for two samples (Statistics in Medicine 17, 873-890, method 10)."""
     # The products of two margins are a table without correlation.
     joint = np.outer([not_one, one], [not_other, other])
     n, right = joint.sum(), (joint[1].sum(), joint[:, 1].sum())

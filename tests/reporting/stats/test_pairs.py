@@ -102,7 +102,9 @@ def test_the_paired_interval_is_newcombes_with_one_replicate(both, first, second
         wilson = reference.binomtest(count, n).proportion_ci(method="wilson")
         ends.append((count / n - wilson.low, wilson.high - count / n))
     product = (both + first) * (second + neither) * (both + second) * (first + neither)
-    phi = (both * neither - first * second) / np.sqrt(product) if product else 0.0
+    agreement = both * neither - first * second
+    corrected = max(agreement - n / 2, 0) if agreement > 0 else agreement
+    phi = corrected / np.sqrt(product) if product else 0.0
     difference = (first - second) / n
 
     def reach(one, other):
@@ -110,6 +112,33 @@ def test_the_paired_interval_is_newcombes_with_one_replicate(both, first, second
 
     assert low == pytest.approx(difference - reach(ends[0][0], ends[1][1]), abs=1e-9)
     assert high == pytest.approx(difference + reach(ends[0][1], ends[1][0]), abs=1e-9)
+
+
+def test_newcombes_examples():
+    """Newcombe 1998, Statistics in Medicine 17, 2635-2650: method 10 for 36 + 12 + 2 + 0 pairs."""
+    np.testing.assert_allclose(paired_interval([[0, 2], [12, 36]]), (0.0569, 0.3404), atol=5e-5)
+
+
+@pytest.mark.parametrize("right", [1, 25, 49])
+@pytest.mark.parametrize("replicates", [1, 3])
+def test_classifiers_that_agree_have_an_interval(right, replicates):
+    """Equal outcomes on n samples bound the difference, but do not prove that there is none."""
+    joint = np.zeros((replicates + 1, replicates + 1))
+    joint[0, 0], joint[-1, -1] = 50 - right, right
+    low, high = paired_interval(joint)
+    assert 0.01 < high < 0.1
+    assert -0.1 < low < -0.01
+    np.testing.assert_allclose(paired_interval([[1, 0], [0, 1]]), (-0.5734, 0.5734), atol=1e-4)
+
+
+@pytest.mark.parametrize(("samples", "first", "second"), [(50, 0.02, 0.005), (50, 0.1, 0.05), (360, 0.02, 0.005)])
+def test_coverage_with_few_discordant_samples(samples, first, second):
+    """The interval of two classifiers that nearly agree holds the difference in at least 94 % of experiments."""
+    draw = np.random.default_rng(6)
+    for both in (0.5, 0.85):
+        counts = draw.multinomial(samples, [1 - both - first - second, second, first, both], 10_000)
+        low, high = paired_interval(counts.reshape(-1, 2, 2))
+        assert np.mean((low <= first - second) & (first - second <= high)) >= 0.94
 
 
 @pytest.mark.parametrize("replicates", [1, 3])

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import duckdb
 import numpy as np
@@ -136,6 +137,26 @@ def test_one_seed_has_the_interval_over_samples(tmp_path):
     assert re.search(r"\d \\\[\d+\.\d, \d+\.\d\\\]", text)
     assert "Wilson interval over samples, of one training seed" in text
     assert "t-interval" not in text
+
+
+def test_means_and_standard_deviations_can_be_read_off(whole, texts, tmp_path, monkeypatch):
+    """The query of docs/tables.md gives "mean (std)" of every variant and column, over training seeds."""
+    page = (Path(__file__).parents[3] / "docs" / "tables.md").read_text(encoding="utf-8")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "table.csv").write_text(texts["table.csv"], encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    pivoted = duckdb.sql(page.split("```sql")[1].split("```")[0]).to_df()
+    found = {row["variant"]: row for row in pivoted.to_dict("records")}
+    rows = pq.read_table(whole.evaluations).to_pylist()
+    for variant in synthetic.VARIANTS:
+        shares = []
+        for seed in (0, 1, 2):
+            of_seed = [row for row in rows if (row["variant"], row["attack"], row["seed"]) == (variant, "cw", seed)]
+            shares.append(np.mean([row["epsilon"] is None or row["epsilon"] > 0.3 for row in of_seed]))
+        text = f"{100 * np.mean(shares):.1f} ({100 * np.std(shares, ddof=1):.1f})"
+        assert found[variant]["cw l2 0.3"] == text
+    with_accuracy = [row for row in csv.DictReader(io.StringIO(texts["table.csv"])) if row["accuracy"]]
+    assert all(float(row["training_std"]) >= 0 for row in with_accuracy)
 
 
 def test_attack_seeds_are_one_column(whole, texts):

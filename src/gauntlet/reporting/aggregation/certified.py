@@ -11,15 +11,14 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_metadata
 from gauntlet.reporting.aggregation.combination import verify_combined
 from gauntlet.reporting.aggregation.definitions import CERTIFIED, certified_at
 from gauntlet.reporting.aggregation.design import CertificateDesign, ExperimentDesign, design_from_metadata
+from gauntlet.reporting.aggregation.patterns import Patterns, read_patterns
 from gauntlet.reporting.aggregation.queries import open_connection
-from gauntlet.reporting.stats import t_interval, wilson_interval
 
 CERTIFIED_SCHEMA = pa.schema(
     [
@@ -36,6 +35,7 @@ CERTIFIED_SCHEMA = pa.schema(
         ("wilson_high", pa.float64()),
         ("t_low", pa.float64()),
         ("t_high", pa.float64()),
+        ("training_std", pa.float64()),
         ("abstained", pa.float64()),
         ("median_radius", pa.float64()),
         ("lipschitz_claimed", pa.float64()),
@@ -47,23 +47,25 @@ CERTIFIED_SCHEMA = pa.schema(
 
 `certified_accuracy` is the mean over seeds of the share of all samples whose correct class is certified with at least
 `radius`, in `norm` and pixel units; radius 0 counts all certified samples. `certifies` names the classifier: the model,
-or one made from it ("smoothed"). `wilson_*` bound the accuracy over samples (pooled over seeds), `t_*` over seeds (null
-with fewer than two, possibly beyond 0 and 1), both at 95 %. `abstained` is the mean share of samples with that status,
-`median_radius` the median over certified samples. `lipschitz_claimed` is the L2 constant assumed by the certificate,
-`lipschitz_measured` the largest one found between test images, each the largest over seeds; null for certificates
-without one. `seeds` and `samples` (pooled over seeds) count the cells that are present, `missing` those that are not;
-shares are null where all are missing. The radii of a norm are multiples of one step, up to the largest radius of any of
-its certificates.
+or one made from it ("smoothed"). `wilson_*`, `t_*` and `training_std` are as in SUMMARY_SCHEMA. `abstained` is the mean
+share of samples with that status, `median_radius` the median over certified samples. `lipschitz_claimed` is the L2
+constant assumed by the certificate, `lipschitz_measured` the largest one found between test images, each the largest
+over seeds; null for certificates without one. `seeds` and `samples` (pooled over seeds) count the cells that are
+present, `missing` those that are not; shares are null where all are missing. The radii of a norm are multiples of one
+step, up to the largest radius of any of its certificates.
 """
 
 _MOST_STEPS = 10
 
-# A row is in bucket k if it is certified at the k smallest radii of its norm.
-_COUNTS = f"""
-    SELECT variant, certificate, seed, len(list_filter(grid, lambda step: {certified_at("step")})) AS bucket,
-        status, count(*) AS samples
+# A row is at level k if it is certified at the k smallest radii of its norm.
+_LEVELS = f"""
+    SELECT variant, certificate, index, list_position($seeds::BIGINT[], seed) - 1 AS replicate,
+        len(list_filter(grid, lambda step: {certified_at("step")})) AS level
     FROM rows JOIN (SELECT unnest($norms::VARCHAR[]) AS norm, unnest($grids::DOUBLE[][]) AS grid) USING (norm)
-    GROUP BY ALL ORDER BY ALL
+"""
+_COUNTS = """
+    SELECT variant, certificate, seed, count(*) AS samples, count_if(status = 'abstained') AS abstained
+    FROM rows GROUP BY variant, certificate, seed ORDER BY variant, certificate, seed
 """
 _MEDIANS = f"SELECT variant, certificate, median(radius) AS median FROM rows WHERE {CERTIFIED} GROUP BY ALL"
 _LARGEST = "SELECT norm, max(radius) AS largest FROM rows GROUP BY norm"
@@ -94,8 +96,15 @@ def certified_accuracies(
             largest = dict(connection.sql(_LARGEST).fetchall())
             additional = radii or {}
             grids = {norm: sorted({*radius_grid(value), *additional.get(norm, ())}) for norm, value in largest.items()}
-            parameters = {"norms": list(grids), "grids": list(grids.values())}
-            counts = connection.sql(_COUNTS, params=parameters).to_arrow_table().to_pylist()
+            parameters = {"norms": list(grids), "grids": list(grids.values()), "seeds": sorted(design.seeds)}
+            patterns = read_patterns(
+                lambda sql: connection.sql(sql, params=parameters).to_arrow_table(),
+                _LEVELS,
+                keys=("variant", "certificate"),
+                replicates=len(design.seeds),
+                levels=1 + max(map(len, grids.values()), default=0),
+            )
+            counts = connection.sql(_COUNTS).to_arrow_table().to_pylist()
             medians = connection.sql(_MEDIANS).fetchall()
         except duckdb.Error as error:
             reason = str(error).partition("\n")[0]
@@ -111,7 +120,8 @@ def certified_accuracies(
             claimed, measured = (constants or {}).get(key, (None, None))
             head = _head(design, certificate, variant) | {"median_radius": median_of.get(key)}
             head |= {"lipschitz_claimed": claimed, "lipschitz_measured": measured}
-            rows += [head | row for row in _accuracies(of_cell.get(key, []), grid, len(design.seeds))]
+            accuracies = _accuracies(patterns.get(key), of_cell.get(key, []), grid, len(design.seeds))
+            rows += [head | row for row in accuracies]
     return pa.Table.from_pylist(rows, schema=CERTIFIED_SCHEMA)
 
 
@@ -138,32 +148,19 @@ def _head(design: ExperimentDesign, certificate: CertificateDesign, variant: str
     }
 
 
-def _accuracies(counts: list[dict[str, Any]], grid: Sequence[float], planned: int) -> list[dict[str, Any]]:
-    """Turn counts per (seed, bucket, status) into one row per radius."""
-    if not counts:
+def _accuracies(
+    patterns: Patterns | None, counts: list[dict[str, Any]], grid: Sequence[float], planned: int
+) -> list[dict[str, Any]]:
+    """Return one row per radius; `counts` are those of each seed."""
+    if patterns is None:
         return [{"radius": radius, "seeds": 0, "samples": 0, "missing": planned} for radius in grid]
-    seed, bucket, samples = (np.array([row[key] for row in counts]) for key in ("seed", "bucket", "samples"))
-    status = np.array([row["status"] for row in counts])
-    of_seed = seed[None] == np.unique(seed)[:, None]  # (seeds, counts)
-    total: NDArray[Any] = (of_seed * samples).sum(1)
-    reach = bucket[None] > np.arange(len(grid))[:, None]  # (radii, counts)
-    certified = (of_seed[:, None] * reach[None] * samples).sum(2)  # (seeds, radii)
-    accuracy = certified / total[:, None]
-    low, high = wilson_interval(certified.sum(0), total.sum())
-    t_low, t_high = t_interval(accuracy, axis=0)
-    abstained = float(((of_seed * (status == "abstained") * samples).sum(1) / total).mean())
+    shared = {
+        "seeds": len(counts),
+        "samples": sum(row["samples"] for row in counts),
+        "abstained": float(np.mean([row["abstained"] / row["samples"] for row in counts])),
+        "missing": planned - len(counts),
+    }
     return [
-        {
-            "radius": radius,
-            "seeds": len(total),
-            "samples": int(total.sum()),
-            "certified_accuracy": float(accuracy[:, number].mean()),
-            "wilson_low": float(low[number]),
-            "wilson_high": float(high[number]),
-            "t_low": None if np.isnan(t_low[number]) else float(t_low[number]),
-            "t_high": None if np.isnan(t_high[number]) else float(t_high[number]),
-            "abstained": abstained,
-            "missing": planned - len(total),
-        }
+        {"radius": radius, **shared, **patterns.accuracy(number).as_row("certified_accuracy")}
         for number, radius in enumerate(grid)
     ]

@@ -53,9 +53,9 @@ _WORST_CASES = """
 """
 _OUTCOMES = f"""
     CREATE VIEW outcomes AS
-    SELECT variant, attack AS name, seed, correct, error, fooled_at, distance FROM evaluations
+    SELECT variant, attack AS name, seed, index, correct, error, fooled_at, distance FROM evaluations
     UNION ALL
-    SELECT variant, '{WORST_CASE}' || norm AS name, seed, correct, error, fooled_at, distance FROM worst_cases
+    SELECT variant, '{WORST_CASE}' || norm AS name, seed, index, correct, error, fooled_at, distance FROM worst_cases
 """
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from gauntlet.reporting.aggregation.definitions import WORST_CASE, robust_at
+from gauntlet.reporting.aggregation.patterns import Patterns, read_patterns
 from gauntlet.reporting.aggregation.queries import Evaluations, attack_grid, norm_grids, open_evaluations
-from gauntlet.reporting.stats import t_interval, wilson_interval
 from gauntlet.robustness.diagnostics.checks import Flags, flags_for
 
 SUMMARY_SCHEMA = pa.schema(
@@ -31,6 +30,7 @@ SUMMARY_SCHEMA = pa.schema(
         ("wilson_high", pa.float64()),
         ("t_low", pa.float64()),
         ("t_high", pa.float64()),
+        ("training_std", pa.float64()),
         ("median_distance", pa.float64()),
         ("errors", pa.int64()),
         ("missing", pa.int64()),
@@ -40,21 +40,26 @@ SUMMARY_SCHEMA = pa.schema(
 """One row per variant, attack and budget; `attack` is "worst:NORM" for the worst case over the attacks of a norm.
 
 `robust_accuracy` is the mean over seeds of the share of samples that no budget up to `epsilon` fooled; samples with an
-error count as fooled. `wilson_*` bound it over samples (pooled over seeds), `t_*` over seeds (null with fewer than two,
-possibly beyond 0 and 1), both at 95 %. `clean_accuracy` is the mean over seeds on the same samples. `median_distance`
-is the median size of the adversarial perturbation, in the norm, over samples fooled at any budget; in the worst case,
-of the smallest perturbation of each sample. `attacks`, `seeds`, `samples` (rows pooled over seeds) and `errors` count
-what is present, `missing` the missing cells; accuracies are null where all are missing. `flags` names the checks of
-gradient masking that a model of the variant fails in this norm, joined by commas: the accuracy may be too high. It is
-empty where none fails, and null where the models were not diagnosed.
+error count as fooled. `wilson_*` bound it over samples, with the effective number of samples where seeds share them
+(`stats.shared_samples_interval`), `t_*` over seeds (null with fewer than two, possibly beyond 0 and 1), both at 95 %.
+`training_std` is the standard deviation over seeds (null with fewer than two). `clean_accuracy` is the mean over seeds
+on the same samples. `median_distance` is the median size of the adversarial perturbation, in the norm, over samples
+fooled at any budget; in the worst case, of the smallest perturbation of each sample. `attacks`, `seeds`, `samples`
+(rows pooled over seeds) and `errors` count what is present, `missing` the missing cells; accuracies are null where all
+are missing. `flags` names the checks of gradient masking that a model of the variant fails in this norm, joined by
+commas: the accuracy may be too high. It is empty where none fails, and null where the models were not diagnosed.
 """
 
-# A row is in bucket k if it is robust at the k smallest budgets of its attack.
-_COUNTS = f"""
-    SELECT name, seed, len(list_filter(grid, lambda budget: {robust_at("budget")})) AS bucket,
-        count(*) AS samples, count_if(correct) AS clean, count_if(error) AS errors
+# A row is at level k if it is robust at the k smallest budgets of its attack.
+_LEVELS = f"""
+    SELECT name, index, list_position($seeds::BIGINT[], seed) - 1 AS replicate,
+        len(list_filter(grid, lambda budget: {robust_at("budget")})) AS level
     FROM outcomes JOIN (SELECT unnest($names::VARCHAR[]) AS name, unnest($grids::DOUBLE[][]) AS grid) USING (name)
-    WHERE variant = $variant GROUP BY ALL ORDER BY ALL
+    WHERE variant = $variant
+"""
+_COUNTS = """
+    SELECT name, seed, count(*) AS samples, count_if(correct) AS clean, count_if(error) AS errors
+    FROM outcomes WHERE variant = $variant GROUP BY name, seed ORDER BY name, seed
 """
 _MEDIANS = "SELECT name, median(distance) AS median FROM outcomes WHERE variant = $variant GROUP BY name"
 
@@ -105,42 +110,35 @@ def _measure(
     evaluations: Evaluations, variant: str, budgets: dict[str, tuple[float, ...]]
 ) -> dict[str, list[dict[str, Any]]]:
     """Compute the rows of every attack and worst case of one variant that has results, by name."""
-    grids = [list(grid) for grid in budgets.values()]
-    counts = evaluations.query(_COUNTS, names=list(budgets), grids=grids, variant=variant)
+    seeds, grids = sorted(evaluations.design.seeds), [list(grid) for grid in budgets.values()]
+    counts = evaluations.query(_COUNTS, variant=variant).to_pylist()
     medians = evaluations.query(_MEDIANS, variant=variant).to_pydict()
-    columns = {column: np.asarray(counts[column].to_pylist()) for column in counts.column_names}
-    rows = {}
-    for name, median in zip(medians["name"], medians["median"], strict=True):
-        of_name = {key: column[columns["name"] == name] for key, column in columns.items()}
-        rows[name] = _accuracies(of_name, budgets[name], median)
-    return rows
+    patterns = read_patterns(
+        lambda sql: evaluations.query(sql, names=list(budgets), grids=grids, variant=variant, seeds=seeds),
+        _LEVELS,
+        keys=("name",),
+        replicates=len(seeds),
+        levels=1 + max(map(len, grids), default=0),
+    )
+    return {
+        name: _accuracies(patterns[name,], [row for row in counts if row["name"] == name], budgets[name], median)
+        for name, median in zip(medians["name"], medians["median"], strict=True)
+    }
 
 
-def _accuracies(counts: dict[str, NDArray[Any]], grid: Sequence[float], median: float | None) -> list[dict[str, Any]]:
-    """Turn counts per (seed, bucket) into one row per budget."""
-    seeds = np.unique(counts["seed"])
-    of_seed = counts["seed"][None] == seeds[:, None]  # (seeds, counts)
-    samples = (of_seed * counts["samples"]).sum(1)
-    is_robust = counts["bucket"][None] > np.arange(len(grid))[:, None]  # (budgets, counts)
-    robust = (of_seed[:, None] * is_robust[None] * counts["samples"]).sum(2)  # (seeds, budgets)
-    accuracy = robust / samples[:, None]
-    low, high = wilson_interval(robust.sum(0), samples.sum())
-    t_low, t_high = t_interval(accuracy, axis=0)
-    clean = float(((of_seed * counts["clean"]).sum(1) / samples).mean())
+def _accuracies(
+    patterns: Patterns, counts: Sequence[Mapping[str, Any]], grid: Sequence[float], median: float | None
+) -> list[dict[str, Any]]:
+    """Return one row per budget; `counts` are those of each seed."""
+    shared = {
+        "seeds": len(counts),
+        "samples": sum(row["samples"] for row in counts),
+        "clean_accuracy": float(np.mean([row["clean"] / row["samples"] for row in counts])),
+        "median_distance": median,
+        "errors": sum(row["errors"] for row in counts),
+    }
     return [
-        {
-            "epsilon": float(epsilon),
-            "seeds": len(seeds),
-            "samples": int(samples.sum()),
-            "clean_accuracy": clean,
-            "robust_accuracy": float(accuracy[:, number].mean()),
-            "wilson_low": float(low[number]),
-            "wilson_high": float(high[number]),
-            "t_low": _none_for_nan(t_low[number]),
-            "t_high": _none_for_nan(t_high[number]),
-            "median_distance": median,
-            "errors": int(counts["errors"].sum()),
-        }
+        {"epsilon": float(epsilon), **shared, **patterns.accuracy(number).as_row("robust_accuracy")}
         for number, epsilon in enumerate(grid)
     ]
 
@@ -148,7 +146,3 @@ def _accuracies(counts: dict[str, NDArray[Any]], grid: Sequence[float], median: 
 def _unmeasured(grid: Sequence[float]) -> list[dict[str, Any]]:
     """Return the rows of an attack whose cells are all missing."""
     return [{"epsilon": float(epsilon), "seeds": 0, "samples": 0, "errors": 0} for epsilon in grid]
-
-
-def _none_for_nan(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

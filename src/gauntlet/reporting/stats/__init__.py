@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gauntlet.reporting.stats.clusters import effective_trials, shared_samples_interval
 from gauntlet.reporting.stats.intervals import (
     CONFIDENCE,
     Interval,
@@ -18,10 +19,12 @@ __all__ = [
     "Interval",
     "SeedEffects",
     "clopper_pearson_interval",
+    "effective_trials",
     "holm",
     "odds_ratio",
     "paired_interval",
     "seed_effects",
+    "shared_samples_interval",
     "sign_flip_test",
     "t_interval",
     "wilson_interval",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from gauntlet.reporting.stats.clusters import effective_trials
 from gauntlet.reporting.stats.intervals import CONFIDENCE, Interval, check_confidence, wilson_interval
 
 _CERTAIN = 1e-12
@@ -52,13 +53,14 @@ def paired_interval(joint: ArrayLike, *, confidence: float = CONFIDENCE) -> Inte
 
     `joint` counts samples `(..., R + 1, R + 1)` by how many of its R replicates each classifier has right. The Wilson
     intervals of the two accuracies are combined by their distances to the estimates and by the correlation of the two
-    classifiers over samples. Their number of trials is the effective one: the number of samples if replicates agree,
-    R times as many if they are independent. Covers the difference with about probability `confidence` for independent
-    samples and these trained classifiers. NaN where there are no samples.
+    classifiers over samples, which is reduced by a continuity correction: without it, classifiers that agree on every
+    sample would have an interval of width zero. The number of trials is the effective one: the number of samples if
+    replicates agree, R times as many if they are independent. Covers the difference with about probability
+    `confidence` for independent samples and these trained classifiers. NaN where there are no samples.
 
     Raises ValueError for a confidence outside (0, 1).
-    Source: Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 8, for one replicate; Zou and
-    Donner 2008, Statistics in Medicine 27, 1693-1702; effective numbers: Rao and Scott 1992, Biometrics 48, 577-585.
+    Source: Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10, for one replicate; Zou and Donner 2008,
+    Statistics in Medicine 27, 1693-1702; effective numbers as in `effective_trials`.
     """
     check_confidence(confidence)
     table = np.asarray(joint, dtype=np.float64)
@@ -71,6 +73,7 @@ def paired_interval(joint: ArrayLike, *, confidence: float = CONFIDENCE) -> Inte
         variances = [(margin * share**2).sum(-1) - mean**2 for margin, mean in zip(margins, means, strict=True)]
         product = np.einsum("...kl,k,l->...", table, share, share) / n - means[0] * means[1]
         spread = np.sqrt(np.maximum(variances[0] * variances[1], 0.0))
+        product = np.where(product > 0, np.maximum(product - 0.5 / n, 0.0), product)
         correlation = np.where(spread > 1e-15, np.clip(product / np.maximum(spread, 1e-15), -1, 1), 0.0)
         (below, above), (other_below, other_above) = (
             _distances(mean, variance, n, reach, confidence) for mean, variance in zip(means, variances, strict=True)
@@ -95,9 +98,7 @@ def _distances(
     mean: NDArray[np.float64], variance: NDArray[np.float64], n: NDArray[np.float64], reach: int, confidence: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the distances of Wilson's limits below and above a mean, for the effective number of trials."""
-    binomial = mean * (1 - mean)
-    gain = np.where(variance > 1e-15, binomial / np.maximum(variance, 1e-15), 1.0)
-    trials = n * np.clip(gain, 1.0, max(reach, 1))
+    trials = effective_trials(mean, n * variance, n, n * max(reach, 1))
     low, high = wilson_interval(np.clip(np.nan_to_num(mean), 0, 1) * trials, trials, confidence=confidence)
     return mean - low, high - mean
 

@@ -23,7 +23,8 @@ from gauntlet.reporting.aggregation.headline import headline_radii
 from gauntlet.reporting.aggregation.outcomes import CLEAN, SEEDS
 from gauntlet.reporting.tables.numbers import clean_numbers, is_repeated, repeated_numbers
 
-SHARED = ("accuracy", "wilson_low", "wilson_high", "t_low", "t_high", "seeds", "samples", "missing", "errors", "flags")
+INTERVALS = ("wilson_low", "wilson_high", "t_low", "t_high", "training_std")
+SHARED = ("accuracy", *INTERVALS, "seeds", "samples", "missing", "errors", "flags")
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _repeated(evaluations: Evaluations, inputs: TableInputs, column: Column, var
 def _cell(row: Mapping[str, Any]) -> TableCell:
     defaults = {"errors": 0, "flags": ""}
     shared = {name: row.get(name, defaults.get(name)) for name in SHARED}
-    over_attack_seeds = {name: row[name] for name in ("attack_seeds", "training_std", "attack_std") if name in row}
+    over_attack_seeds = {name: row[name] for name in ("attack_seeds", "attack_std") if name in row}
     return TableCell(**shared, **over_attack_seeds)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,28 +9,41 @@ import numpy as np
 from gauntlet.reporting.aggregation import Evaluations
 from gauntlet.reporting.aggregation.definitions import robust_at
 from gauntlet.reporting.aggregation.outcomes import SEEDS
-from gauntlet.reporting.stats import seed_effects, wilson_interval
+from gauntlet.reporting.aggregation.patterns import Patterns, read_patterns
+from gauntlet.reporting.stats import seed_effects
 
+# A sample's replicate is its training seed, or its pair of training seed and attack seed; level 1 is right.
 _CLEAN = """
-    SELECT seed, count(*) AS samples, count_if(correct) AS right
-    FROM (SELECT seed, index, bool_and(correct) AS correct FROM evaluations WHERE variant = $variant GROUP BY ALL)
-    GROUP BY seed ORDER BY seed
+    SELECT 'clean' AS name, index, list_position($seeds::BIGINT[], seed) - 1 AS replicate,
+        bool_and(correct)::INT AS level
+    FROM evaluations WHERE variant = $variant GROUP BY seed, index
 """
 _REPEATED = f"""
-    SELECT seed, attack, count(*) AS samples, count_if({robust_at("$epsilon")}) AS right, count_if(error) AS errors
+    SELECT 'repeated' AS name, index, ({robust_at("$epsilon")})::INT AS level,
+        (list_position($seeds::BIGINT[], seed) - 1) * len($attacks) + list_position($attacks::VARCHAR[], attack) - 1
+        AS replicate
     FROM evaluations WHERE variant = $variant AND list_contains($attacks::VARCHAR[], attack)
-    GROUP BY ALL ORDER BY ALL
 """
-
-Row = Mapping[str, Any]
+_CELLS = """
+    SELECT seed, attack, count_if(error) AS errors
+    FROM evaluations WHERE variant = $variant AND list_contains($attacks::VARCHAR[], attack) GROUP BY ALL
+"""
 
 
 def clean_numbers(evaluations: Evaluations, variant: str) -> dict[str, Any]:
     """Compute the clean accuracy of a variant over samples that are correct in the rows of every attack."""
-    rows = evaluations.query(_CLEAN, variant=variant).to_pylist()
+    seeds = sorted(evaluations.design.seeds)
+    patterns = read_patterns(
+        lambda sql: evaluations.query(sql, variant=variant, seeds=seeds),
+        _CLEAN,
+        keys=("name",),
+        replicates=len(seeds),
+        levels=2,
+    ).get(("clean",))
     is_planned = any(cell[0] == variant for cell in evaluations.design.cells())
-    planned = len(evaluations.design.seeds) if is_planned else 0
-    return {**_accuracy(rows, 1), "missing": max(planned - len(rows), 0), "errors": 0, "flags": ""}
+    present = 0 if patterns is None else len(patterns.counts())
+    missing = max((len(seeds) if is_planned else 0) - present, 0)
+    return {**_accuracy(patterns, 1), "missing": missing, "errors": 0, "flags": ""}
 
 
 def repeated_numbers(evaluations: Evaluations, variant: str, first: str, epsilon: float) -> dict[str, Any]:
@@ -41,11 +53,20 @@ def repeated_numbers(evaluations: Evaluations, variant: str, first: str, epsilon
     repetitions, which is part of the worst case of the norm.
     """
     attacks = [attack.name for attack in evaluations.design.attacks if attack.repeats == first]
-    rows = evaluations.query(_REPEATED, variant=variant, attacks=attacks, epsilon=epsilon).to_pylist()
-    complete = [row for row in rows if sum(row["seed"] == other["seed"] for other in rows) == len(attacks)]
-    missing = len(evaluations.design.seeds) * len(attacks) - len(rows)
-    errors = sum(row["errors"] for row in complete)
-    return {**_accuracy(complete, len(attacks)), "missing": missing, "errors": errors}
+    cells = evaluations.query(_CELLS, variant=variant, attacks=attacks).to_pylist()
+    complete = [
+        seed for seed in sorted(evaluations.design.seeds) if sum(row["seed"] == seed for row in cells) == len(attacks)
+    ]
+    patterns = read_patterns(
+        lambda sql: evaluations.query(sql, variant=variant, attacks=attacks, epsilon=epsilon, seeds=complete),
+        _REPEATED,
+        keys=("name",),
+        replicates=len(complete) * len(attacks),
+        levels=2,
+    ).get(("repeated",))
+    missing = len(evaluations.design.seeds) * len(attacks) - len(cells)
+    errors = sum(row["errors"] for row in cells if row["seed"] in complete)
+    return {**_accuracy(patterns, len(attacks)), "missing": missing, "errors": errors}
 
 
 def is_repeated(name: str) -> bool:
@@ -53,22 +74,22 @@ def is_repeated(name: str) -> bool:
     return name.startswith(SEEDS)
 
 
-def _accuracy(rows: Sequence[Row], attack_seeds: int) -> dict[str, Any]:
-    """Turn counts, ordered by training seed and then by attack, into an accuracy with its intervals."""
-    if not rows:
+def _accuracy(patterns: Patterns | None, attack_seeds: int) -> dict[str, Any]:
+    """Return an accuracy with its intervals; replicates are ordered by training seed and then by attack seed."""
+    if patterns is None:
         return {"accuracy": None, "seeds": 0, "samples": 0}
-    samples, right = (np.asarray([row[key] for row in rows], np.float64) for key in ("samples", "right"))
-    effects = seed_effects((right / samples).reshape(-1, attack_seeds))
-    low, high = wilson_interval(right.sum(), samples.sum())
-    values = {
-        "accuracy": effects.mean,
+    counts = patterns.counts()
+    effects = seed_effects(patterns.shares(0).reshape(-1, attack_seeds))
+    over_seeds = {
         "t_low": effects.low,
         "t_high": effects.high,
-        "wilson_low": low,
-        "wilson_high": high,
         "training_std": effects.training_std,
         "attack_std": effects.attack_std,
     }
-    numbers = {key: None if np.isnan(value) else float(value) for key, value in values.items()}
-    counts = {"seeds": len(rows) // attack_seeds, "attack_seeds": attack_seeds, "samples": int(samples.sum())}
-    return {**numbers, **counts}
+    return {
+        **patterns.accuracy(0).as_row("accuracy"),
+        **{key: None if np.isnan(value) else float(value) for key, value in over_seeds.items()},
+        "seeds": len(counts) // attack_seeds,
+        "attack_seeds": attack_seeds,
+        "samples": int(counts.sum()),
+    }
