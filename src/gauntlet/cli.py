@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.core.errors import GauntletError, InputError, InputErrors
 from gauntlet.core.signals import orderly_exit
 from gauntlet.pipeline.stage import FromResults, Stage
 from gauntlet.pipeline.stages.catalog import stages
@@ -74,8 +74,13 @@ def check(configs: Configs = None) -> None:
     """Check configuration files: every error with its path in the file, exit 2; nothing is written."""
     from gauntlet.config import load
     from gauntlet.pipeline.graph import Graph
+    from gauntlet.pipeline.stage import Scope
+    from gauntlet.pipeline.stages.prepare.declaration import missing_folder
 
     graph = Graph(load(_paths(configs)))
+    missing = (missing_folder(Scope(name, graph.config)) for name in graph.config.experiments)
+    if absent := [error for error in missing if error]:
+        raise InputErrors(absent)
     for name in graph.config.experiments:
         names = [cell.stage.name for cell in graph.cells_of(name)]
         on_models = [stage.name for stage in stages() if stage.uses_model]

@@ -17,6 +17,7 @@ import pytest
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_table, write_table
 from gauntlet.core.schemas import EVALUATION_SCHEMA
+from gauntlet.learning.data.manifest import duplicate_notes
 from gauntlet.reporting.aggregation import (
     ATTACKS_VOLATILE,
     AttackDesign,
@@ -206,6 +207,14 @@ def test_ids_are_unique(text):
     """No two elements share an anchor."""
     ids = Page(text).ids
     assert len(ids) == len(set(ids))
+
+
+def test_notes_about_the_data_are_in_the_head(experiment):
+    """A reader sees before the numbers that test images are training images too."""
+    _, inputs, figures = experiment
+    notes = duplicate_notes({"train/test": 7}, {"train": 80, "validation": 20, "test": 50})
+    head = render_report(inputs, figures=figures, notes=notes).partition("<main>")[0]
+    assert "7 of 50 test images are training images too" in head
 
 
 def test_the_same_files_give_the_same_bytes(experiment, text, tmp_path):

@@ -13,6 +13,7 @@ from gauntlet.core.errors import InputError
 from gauntlet.core.files import canonical_json, read_json
 
 SPLITS = ("train", "validation", "test")
+_ADJECTIVES = {"train": "training", "validation": "validation", "test": "test"}
 FORMAT = 1
 REMEDY = "delete the folder and run `gauntlet prepare` again"
 
@@ -65,6 +66,11 @@ class DataManifest(_Record):
         """Number of images of each split."""
         return {name: getattr(self.splits, name).n for name in SPLITS}
 
+    @property
+    def duplicate_notes(self) -> list[str]:
+        """A sentence for each pair of splits that share images."""
+        return duplicate_notes(self.duplicates, self.sizes)
+
 
 def load_data_manifest(folder: Path) -> DataManifest:
     """Load the manifest of a stored data set. Raises InputError if it is missing, damaged or was edited."""
@@ -77,6 +83,16 @@ def load_data_manifest(folder: Path) -> DataManifest:
     ):
         raise InputError("was edited, or written by another version", where=str(path), remedy=REMEDY)
     return manifest
+
+
+def duplicate_notes(duplicates: Mapping[str, int], sizes: Mapping[str, int]) -> list[str]:
+    """Return a sentence for each pair of splits that share images, such as ``train/test``, with their number."""
+    notes = []
+    for pair, count in duplicates.items():
+        first, second = pair.split("/")
+        images = f"{count} of {sizes[second]} {_ADJECTIVES[second]} images"
+        notes.append(f"{images} are {_ADJECTIVES[first]} images too: results on them do not show generalization.")
+    return notes
 
 
 def manifest_digest(content: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from gauntlet.core.errors import GauntletError, InputError, shortened
 from gauntlet.learning.data.checks import checked
 from gauntlet.learning.data.duplicates import count_duplicates
-from gauntlet.learning.data.manifest import SPLITS
+from gauntlet.learning.data.manifest import SPLITS, duplicate_notes
 from gauntlet.learning.data.splits import Split
 from gauntlet.learning.data.strata import random_permutation, stratified_split
 from gauntlet.registry import SOURCES, Spec
@@ -82,10 +82,8 @@ def prepare(
     splits = {name: split.select(random_permutation(len(split), seed, "order", name)) for name, split in splits.items()}
     _check_splits(splits, raw.classes, source.name, limited=limits.get("train") is not None)
     duplicates = count_duplicates(splits)
-    for pair, count in duplicates.items():
-        first, second = (name.replace("train", "training") for name in pair.split("/"))
-        total = len(splits[pair.rpartition("/")[2]])
-        log.warning("%s: %d of %d %s images are %s images too", source.name, count, total, second, first)
+    for note in duplicate_notes(duplicates, {name: len(split) for name, split in splits.items()}):
+        log.warning("%s: %s", source.name, note)
     mean, std = channel_statistics(splits["train"].images)
     return PreparedData(splits, raw.classes, mean, std, duplicates)
 

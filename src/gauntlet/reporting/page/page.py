@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,9 +49,10 @@ def write_report(
     figures: Mapping[str, Path],
     mark: str = "",
     failures: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write the page of an experiment to `out`, atomically; see `render_report`."""
-    write_text(out, render_report(inputs, figures=figures, mark=mark, failures=failures))
+    write_text(out, render_report(inputs, figures=figures, mark=mark, failures=failures, notes=notes))
 
 
 def render_report(
@@ -60,12 +61,14 @@ def render_report(
     figures: Mapping[str, Path],
     mark: str = "",
     failures: Mapping[str, str] | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """Render the page of an experiment; the text depends on the files alone.
 
     `inputs` needs `evaluations` and `summary`. `figures` maps names to SVG or PNG files, embedded in the order of the
-    tour. `mark` is written into the head. `failures` maps failed cells to the last lines of their logs. Without its
-    script the page still has all tables and figures; the script sorts, filters, draws curves and shows origins.
+    tour. `mark` is written into the head. `failures` maps failed cells to the last lines of their logs. `notes` are
+    sentences about the data set for the head of the page. Without its script the page still has all tables and figures;
+    the script sorts, filters, draws curves and shows origins.
 
     Raises InputError when a file is missing, damaged or of another type.
     """
@@ -90,6 +93,7 @@ def render_report(
             figures=embedded,
             mark=mark,
             failures=dict(failures or {}),
+            notes=notes,
             data=as_json(content.script_data),
             script=script,
             # The page's policy allows no other script to run.

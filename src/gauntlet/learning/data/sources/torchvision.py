@@ -20,6 +20,7 @@ _SPLIT_NAMES = {"train": ("train",), "validation": ("val", "valid"), "test": ("t
 
 @SOURCES.register(
     "torchvision",
+    folder="root",
     classes={
         "CIFAR10": 10,
         "CIFAR100": 100,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gauntlet.config.schema import Experiment
+from gauntlet.core.errors import InputError
+from gauntlet.learning.data.visible import expand
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
 from gauntlet.pipeline.stages.components import modules_of
@@ -21,6 +23,22 @@ def data_inputs(scope: Scope) -> dict[Path, Cell]:
     """Map the manifest of an experiment's data set to the cell that makes it."""
     cell = data_cell(scope)
     return {paths.data_manifest(cell.name): cell}
+
+
+def missing_folder(scope: Scope) -> InputError | None:
+    """Return the error for a data set that is not stored, and whose folder of raw files does not exist.
+
+    The folder is the option that the source's tag `folder` names; a source that downloads its files needs none.
+    """
+    source, cell = scope.settings.dataset.source, data_cell(scope)
+    key = SOURCES.entry(source.name).tags.get("folder")
+    if key is None or source.options.get("download") or paths.data_manifest(cell.name).exists():
+        return None
+    folder = source.options.get(key)
+    if not isinstance(folder, str) or expand(folder).is_dir():
+        return None
+    remedy = "put the files there, or set the key to the folder that contains them"
+    return InputError(f"there is no folder '{folder}'", where=f"experiments.{scope.name}.dataset.{key}", remedy=remedy)
 
 
 def _inputs(_cell: Cell, _scope: Scope) -> Mapping[Path, Cell]:

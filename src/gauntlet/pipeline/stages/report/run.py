@@ -20,12 +20,14 @@ def run(job: CellJob) -> None:
     """Write the page of one experiment."""
     cell, page = job.cell, paths.report(job.cell.experiment)
     figures = {maker.name: path for path, maker in job.inputs.items() if path.suffix == ".svg"}
+    data = load_data_manifest(paths.data_folder(paths.dataset_id(job.experiment.dataset)))
     inputs = find_inputs(
         paths.evaluations(cell.experiment),
-        classes=load_data_manifest(paths.data_folder(paths.dataset_id(job.experiment.dataset))).classes,
+        classes=data.classes,
         current={paths.examples(other) for other in evaluations(job.scope) if other not in job.left_out},
     )
     withdraw(cell)
     left_out = {str(other): "missing or stale, and left out (allow_missing)" for other in job.left_out}
-    write_report(page, inputs, figures=figures, mark=recipe_mark(job.recipe.digest), failures=left_out)
+    mark = recipe_mark(job.recipe.digest)
+    write_report(page, inputs, figures=figures, mark=mark, failures=left_out, notes=data.duplicate_notes)
     log.info("%s: %s", cell, page)
