@@ -120,10 +120,11 @@ def _options_without_effect(training: Training) -> Iterator[Problem]:
 
 def _shared_batches(variant: Variant, training: Training) -> Iterator[Problem]:
     key_path = ("training", "gpus")
-    if training.gpus > 1 and variant.model.options.get("batch_norm"):
+    norms = [name for name in ("batch_norm", "batch_lip_norm") if variant.model.options.get(name)]
+    if training.gpus > 1 and norms:
         yield (
             key_path,
-            "batch_norm computes statistics of a whole batch, and each process sees only its share of the batch; set "
+            f"{norms[0]} computes statistics of a whole batch, and each process sees only its share of the batch; set "
             "gpus to 1 for this variant",
         )
     if training.gpus > training.batch_size:

@@ -22,6 +22,7 @@ SPECS = [
     Spec("cnn", {"widths": [4], "head": {"name": "ecc", "heads": 4, "hidden": 16}}),
     Spec("lipschitz_cnn", {"widths": [4, 6], "hidden": 8}),
     Spec("lipschitz_cnn", {"output": "disjoint"}),
+    Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8, "batch_lip_norm": True, "residual_blocks": 1}),
     Spec("tests.support.user_networks:Plain", {"width": 3}),
     Spec("mnist_cnn", {"widths": [2, 3], "unit": {"name": "elliptical"}, "folding": {"name": "maxout"}}),
     Spec("vgg", {"depth": 3, "capacity": 0.05, "batch_norm": True, "activation": {"name": "relog", "beta": 2.0}}),

@@ -62,11 +62,14 @@ def test_patience_still_counts_from_the_best_epoch() -> None:
     assert len(last.history) == len(best.history) == best.kept_epoch + 3 == last.kept_epoch < 40
 
 
-@pytest.mark.parametrize("network", ["cnn", "lipschitz_cnn"])
+@pytest.mark.parametrize(
+    "options", [None, {}, {"batch_lip_norm": True, "residual_blocks": 1, "k_coef_lip": 2.0}], ids=str
+)
 @pytest.mark.parametrize("steps", [1, 10, 29, 36])
-def test_a_resumed_run_keeps_the_same_weights(network: str, steps: int) -> None:
+def test_a_resumed_run_keeps_the_same_weights(options: dict[str, Any] | None, steps: int) -> None:
     """It ends with the same bytes after a stop within an epoch, between two, and after the last one."""
-    spec, loss = (None, LOSS) if network == "cnn" else (Spec(network, {"widths": [4, 4], "hidden": 8}), Spec("hkr"))
+    spec = None if options is None else Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8, **options})
+    loss = LOSS if options is None else Spec("hkr")
     settings = replace(SETTINGS, epochs=3, batch_size=32)
     run = TrainingRun(built(spec), loss, *SPLITS, settings=settings, seed=1)
     per_epoch = run.batches.steps

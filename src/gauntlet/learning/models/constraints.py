@@ -28,46 +28,57 @@ class ConstrainedLayers:
     ``frobenius``: likewise, but divided by the Frobenius norm, which bounds the largest singular value; this is cheap,
     but shrinks most directions. ``projection``: the weight itself is the parameter, and is orthonormalized as in
     ``spectral`` after every step, with a separate power iteration that stops at a change below `eps_spectral`.
+
+    Each layer is 1-Lipschitz, times `factor`.
     """
 
     kind: Literal["spectral", "frobenius", "projection"] = "spectral"
     bjorck_iterations: int = BJORCK_ITERATIONS
     eps_bjorck: float = EPS
     eps_spectral: float = EPS
+    factor: float = 1.0
 
     def convolution(self, in_channels: int, out_channels: int, kernel_size: int = 3) -> nn.Conv2d:
-        """Build a 1-Lipschitz convolution with bias and zero padding that preserves the image size."""
+        """Build a convolution with bias and zero padding that preserves the image size."""
         from deel.torchlip import FrobeniusConv2d, SpectralConv2d
 
         layer: nn.Conv2d
         if self.kind == "projection":
-            return ProjectedConv2d(in_channels, out_channels, kernel_size, orthonormal=self._orthonormal())
+            return ProjectedConv2d(
+                in_channels, out_channels, kernel_size, orthonormal=self._orthonormal(), factor=self.factor
+            )
+        shape = {"kernel_size": kernel_size, "padding": "same", "k_coef_lip": self.factor}
         if self.kind == "frobenius":
-            layer = FrobeniusConv2d(in_channels, out_channels, kernel_size, padding="same")
+            layer = FrobeniusConv2d(in_channels, out_channels, **shape)
             return layer
-        layer = SpectralConv2d(in_channels, out_channels, kernel_size, padding="same", **self._stops())
+        layer = SpectralConv2d(in_channels, out_channels, **shape, **self._stops())
         return self._with_iterations(layer)
 
     def dense(self, in_features: int, out_features: int, *, bias: bool = True) -> nn.Linear:
-        """Build a 1-Lipschitz dense layer."""
+        """Build a dense layer."""
         from deel.torchlip import FrobeniusLinear, SpectralLinear
 
         layer: nn.Linear
         if self.kind == "projection":
-            return ProjectedLinear(in_features, out_features, bias=bias, orthonormal=self._orthonormal())
+            return ProjectedLinear(
+                in_features, out_features, bias=bias, orthonormal=self._orthonormal(), factor=self.factor
+            )
+        options = {"bias": bias, "k_coef_lip": self.factor}
         if self.kind == "frobenius":
-            layer = FrobeniusLinear(in_features, out_features, bias=bias, disjoint_neurons=False)
+            layer = FrobeniusLinear(in_features, out_features, disjoint_neurons=False, **options)
             return layer
-        layer = SpectralLinear(in_features, out_features, bias=bias, **self._stops())
+        layer = SpectralLinear(in_features, out_features, **options, **self._stops())
         return self._with_iterations(layer)
 
     def disjoint(self, in_features: int, out_features: int) -> nn.Linear:
-        """Build a dense layer without bias in which each output is 1-Lipschitz, but not the vector of outputs."""
+        """Build a dense layer without bias in which each output is constrained, but not the vector of outputs."""
         from deel.torchlip import FrobeniusLinear
 
         if self.kind == "projection":
-            return ProjectedLinear(in_features, out_features, bias=False, orthonormal=None)
-        layer: nn.Linear = FrobeniusLinear(in_features, out_features, bias=False, disjoint_neurons=True)
+            return ProjectedLinear(in_features, out_features, bias=False, orthonormal=None, factor=self.factor)
+        layer: nn.Linear = FrobeniusLinear(
+            in_features, out_features, bias=False, disjoint_neurons=True, k_coef_lip=self.factor
+        )
         return layer
 
     def _orthonormal(self) -> Orthonormal:

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.core.errors import GauntletError
+from gauntlet.learning.models.layers.batch_lip_norm import CenteredScale, is_batch_lip_norm, settle
 from gauntlet.learning.models.layers.full_sort import FullSort
 from gauntlet.learning.models.layers.group_sort import GroupSort2
 from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.layers.pooling import L2NormPool2d, ScaledAvgPool2d
+from gauntlet.learning.models.layers.residual import ResidualBlock
 from gauntlet.learning.models.network import LayerHead, LipschitzClaim, Network
 
 # The bound is computed in float64 from singular values with a relative error of about 1e-14.
@@ -23,7 +25,10 @@ _NON_EXPANSIVE = (GroupSort2, FullSort, L2NormPool2d, ScaledAvgPool2d, nn.Flatte
 
 
 class LipschitzNetwork(Network):
-    """Network of plain layers with known Lipschitz bounds; `lipschitz` is computed from its current weights."""
+    """Network of plain layers with known Lipschitz bounds; `lipschitz` is computed from its current weights.
+
+    `constrained_to` is the constant that training keeps the layers to, without the normalization; 0 if there is none.
+    """
 
     normalization: Normalization
     body: nn.Sequential
@@ -36,9 +41,11 @@ class LipschitzNetwork(Network):
         body: nn.Sequential,
         last: nn.Module,
         output: Literal["joint", "disjoint"],
+        constrained_to: float = 1.0,
     ) -> None:
         super().__init__(normalization=normalization, body=body, head=LayerHead(last))
         self.output: Literal["joint", "disjoint"] = output
+        self.constrained_to = constrained_to
 
     @property
     def lipschitz(self) -> LipschitzClaim:
@@ -46,13 +53,14 @@ class LipschitzNetwork(Network):
 
         The constant is the product of the layers' bounds, computed in float64 and rounded up; for a ``disjoint``
         output the last layer's bound is its largest row norm. It is at least the constant that the layers are
-        constrained to, 1 over the smallest standard deviation of the normalization, so that certificates equal the
+        `constrained_to` over the smallest standard deviation of the normalization, so that certificates equal the
         published formula. It bounds the exact function, not the rounding errors of its float32 evaluation.
         """
         scale = layer_bound(self.normalization)
         last = effective_weight(self.head.layer).double()
         last_bound = float(last.norm(dim=1).max()) if self.output == "disjoint" else _spectral_norm(last)
-        return LipschitzClaim(max(scale, scale * bound(self.body) * last_bound * _ROUNDING), "l2", self.output)
+        constant = max(self.constrained_to, bound(self.body) * last_bound * _ROUNDING)
+        return LipschitzClaim(scale * constant, "l2", self.output)
 
 
 def bound(layers: Iterable[nn.Module]) -> float:
@@ -76,6 +84,12 @@ def layer_bound(layer: nn.Module) -> float:
         return math.sqrt(height * width) * _spectral_norm(effective_weight(layer).double().flatten(1))
     if isinstance(layer, _NON_EXPANSIVE):
         return 1.0
+    if isinstance(layer, CenteredScale):
+        return abs(float(layer.scale.double()))
+    if is_batch_lip_norm(layer):
+        return layer_bound(settle(layer))
+    if isinstance(layer, ResidualBlock):
+        return layer.share + (1 - layer.share) * bound(layer.layers)
     raise GauntletError(f"no Lipschitz bound is known for {type(layer).__name__}")
 
 

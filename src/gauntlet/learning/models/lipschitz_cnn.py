@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -10,16 +11,20 @@ from torch import nn
 
 from gauntlet.core.errors import InputError
 from gauntlet.learning.models.constraints import ConstrainedLayers
+from gauntlet.learning.models.layers.batch_lip_norm import batch_lip_norm as build_batch_lip_norm
+from gauntlet.learning.models.layers.batch_lip_norm import is_batch_lip_norm, settle
 from gauntlet.learning.models.layers.full_sort import FullSort
 from gauntlet.learning.models.layers.group_sort import GroupSort2
 from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.layers.pooling import L2NormPool2d, ScaledAvgPool2d
 from gauntlet.learning.models.layers.projected import ProjectedConv2d, ProjectedLinear
+from gauntlet.learning.models.layers.residual import Mixture, ResidualBlock, build_residual
 from gauntlet.learning.models.lipschitz import LipschitzNetwork, effective_weight
 from gauntlet.registry import MODELS, NonNegativeInt, PositiveFloat, PositiveInt
 
 _ACTIVATIONS = {"group_sort": GroupSort2, "full_sort": FullSort}
 _POOLINGS = {"l2_norm": L2NormPool2d, "average": ScaledAvgPool2d}
+_LAYERS_WITH_WEIGHTS = 4
 
 
 @MODELS.register(
@@ -35,9 +40,15 @@ class LipschitzCnn(LipschitzNetwork):
     The `constraint` is ``spectral`` (singular values close to 1, by power iteration and at most `bjorck_iterations` of
     Björck's iteration), ``frobenius`` (division by the Frobenius norm) or ``projection`` (plain layers, orthonormalized
     after every step); see `learning.models.constraints`. The output is ``joint`` (the vector of logits is 1-Lipschitz)
-    or ``disjoint`` (rows of norm 1: each logit is 1-Lipschitz). By default pixels are not normalized, and the network
-    is 1-Lipschitz in pixels of [0, 1]; else its constant is 1 over the smallest standard deviation of `normalize`.
-    Widths and `hidden` must be even for ``group_sort``.
+    or ``disjoint`` (rows of norm 1: each logit is 1-Lipschitz). With `k_coef_lip` k each of the four layers with
+    weights is multiplied by the fourth root of k, and the network is k-Lipschitz. By default pixels are not normalized;
+    else the constant is divided by the smallest standard deviation of `normalize`. Widths and `hidden` must be even for
+    ``group_sort``.
+
+    After each pooling there are `residual_blocks` weighted means of their input and of conv3x3, activation
+    (deel-torchlip's LipResidual), which keep the constant. With `batch_lip_norm` each convolution is followed by
+    deel-torchlip's BatchLipNorm, whose scale is measured on the data: the constant is then computed from the weights
+    alone, and may be above or below `k_coef_lip`.
     """
 
     def __init__(
@@ -56,6 +67,9 @@ class LipschitzCnn(LipschitzNetwork):
         bjorck_iterations: NonNegativeInt = 15,
         eps_bjorck: PositiveFloat = 1e-3,
         eps_spectral: PositiveFloat = 1e-3,
+        k_coef_lip: PositiveFloat = 1.0,
+        residual_blocks: NonNegativeInt = 0,
+        batch_lip_norm: bool = False,
     ) -> None:
         channels, height, width = image_shape
         if min(height, width) < 4:
@@ -64,36 +78,54 @@ class LipschitzCnn(LipschitzNetwork):
             problem = f"group_sort sorts pairs of channels, so {[*widths, hidden]} must be even"
             raise InputError(problem, where="model.widths", remedy="use even numbers")
         sort, pool = _ACTIVATIONS[activation], _POOLINGS[pooling]
-        first, second = widths
-        layers = ConstrainedLayers(constraint, bjorck_iterations, eps_bjorck, eps_spectral)
-        body = nn.Sequential(
-            layers.convolution(channels, first),
-            sort(),
-            pool(),
-            layers.convolution(first, second),
-            sort(),
-            pool(),
-            nn.Flatten(),
-            layers.dense(second * (height // 4) * (width // 4), hidden),
-            sort(),
-        )
+        stops = bjorck_iterations, eps_bjorck, eps_spectral
+        layers = ConstrainedLayers(constraint, *stops, factor=k_coef_lip ** (1 / _LAYERS_WITH_WEIGHTS))
+        # The mean of a block is 1-Lipschitz, and k times a mean is not the mean with k times the layer.
+        unscaled = ConstrainedLayers(constraint, *stops)
+
+        def convolution(factory: ConstrainedLayers, in_channels: int, out_channels: int) -> list[nn.Module]:
+            norm = [build_batch_lip_norm(out_channels)] if batch_lip_norm else []
+            return [factory.convolution(in_channels, out_channels), *norm, sort()]
+
+        stages: list[nn.Module] = []
+        for in_channels, out_channels in pairwise((channels, *widths)):
+            stages += [*convolution(layers, in_channels, out_channels), pool()]
+            for _ in range(residual_blocks):
+                block = nn.Sequential(*convolution(unscaled, out_channels, out_channels))
+                stages.append(ResidualBlock(block, build_residual()))
+        in_features = widths[-1] * (height // 4) * (width // 4)
+        body = nn.Sequential(*stages, nn.Flatten(), layers.dense(in_features, hidden), sort())
         if output == "joint":
             last = layers.dense(hidden, num_classes, bias=False)
         else:
             last = layers.disjoint(hidden, num_classes)
-        super().__init__(normalization=Normalization(mean, std), body=body, last=last, output=output)
+        super().__init__(
+            normalization=Normalization(mean, std),
+            body=body,
+            last=last,
+            output=output,
+            constrained_to=0.0 if batch_lip_norm else k_coef_lip,
+        )
+
+    @property
+    def samples_are_independent(self) -> bool:
+        """False with batch statistics."""
+        return not any(map(is_batch_lip_norm, self.modules()))
 
     def train(self, mode: bool = True) -> LipschitzCnn:
         """Switch between training and evaluation.
 
-        On leaving training mode spectral layers are orthonormalized once more. In evaluation they use the matrices of
-        the last forward pass, which would be those before the last optimizer step.
+        On leaving training mode spectral layers are orthonormalized once more, since in evaluation they use the
+        matrices of the last forward pass, which would be those before the last optimizer step; and batch statistics are
+        averaged over the epoch.
         """
         if self.training and not mode:
             with torch.no_grad():
                 for layer in self.modules():
                     if isinstance(layer, nn.Conv2d | nn.Linear):
                         _ = layer.weight
+                    elif is_batch_lip_norm(layer):
+                        settle(layer)
         super().train(mode)
         return self
 
@@ -110,7 +142,11 @@ class LipschitzCnn(LipschitzNetwork):
             self.normalization.mean.flatten().tolist(), self.normalization.std.flatten().tolist()
         )
         exported = LipschitzNetwork(
-            normalization=normalization, body=body, last=_plain(self.head.layer), output=self.output
+            normalization=normalization,
+            body=body,
+            last=_plain(self.head.layer),
+            output=self.output,
+            constrained_to=self.constrained_to,
         )
         exported.to(self.normalization.mean.device)
         exported._describe_export_of(self)
@@ -120,6 +156,12 @@ class LipschitzCnn(LipschitzNetwork):
 def _plain(layer: nn.Module) -> nn.Module:
     """Return a plain layer equal to a constrained one in evaluation; other layers have no state and are rebuilt."""
     plain: nn.Conv2d | nn.Linear
+    if is_batch_lip_norm(layer):
+        return settle(layer)
+    if isinstance(layer, ResidualBlock):
+        mixture = Mixture().to(layer.mixture.alpha.device)  # type: ignore[arg-type]
+        mixture.alpha.copy_(layer.mixture.alpha.detach())  # type: ignore[operator]
+        return ResidualBlock(nn.Sequential(*map(_plain, layer.layers)), mixture)
     if isinstance(layer, nn.Conv2d):
         bias = layer.bias is not None
         plain = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, padding=layer.padding, bias=bias)  # type: ignore[arg-type]

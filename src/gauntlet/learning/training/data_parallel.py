@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from gauntlet.core.errors import GauntletError
+from gauntlet.learning.models.layers.batch_lip_norm import is_batch_lip_norm
 from gauntlet.learning.models.network import Network
 
 PROCESS_LOST = "another process of this training ended"
@@ -44,7 +45,7 @@ class DataParallelGroup:
         `world_size`. Raises GauntletError for a network whose outputs depend on how a batch is distributed.
         """
         for module in network.modules():
-            if isinstance(module, _BatchNorm):
+            if isinstance(module, _BatchNorm) or is_batch_lip_norm(module):
                 _refuse(f"{type(module).__name__} computes its statistics over the whole batch")
             if isinstance(module, _DropoutNd):
                 _refuse(f"{type(module).__name__} draws its mask for the whole batch")

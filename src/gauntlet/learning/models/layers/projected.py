@@ -17,15 +17,23 @@ Orthonormal = tuple[int, float, float]
 
 
 class ProjectedConv2d(nn.Conv2d):
-    """Convolution with zero padding that preserves the image size; 1-Lipschitz in L2 initially and after `project`.
+    """Convolution with zero padding that preserves the image size; `factor`-Lipschitz in L2 from the start.
 
     The kernel k x k as a matrix `(out, in k k)` is orthonormalized and divided by k, since each pixel is in at most k²
     patches (Serrurier et al. 2021, arXiv:2006.06520, appendix).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, orthonormal: Orthonormal) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        orthonormal: Orthonormal,
+        factor: float = 1.0,
+    ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, padding="same")
-        self.orthonormal = orthonormal
+        self.orthonormal, self.factor = orthonormal, factor
         _initialize(self)
         self.project()
 
@@ -33,18 +41,26 @@ class ProjectedConv2d(nn.Conv2d):
     def project(self) -> None:
         """Project the kernel onto the constraint."""
         matrix = orthonormalize(self.weight.flatten(1), *self.orthonormal)
-        self.weight.copy_(matrix.reshape_as(self.weight) / math.sqrt(math.prod(self.kernel_size)))
+        self.weight.copy_(self.factor * matrix.reshape_as(self.weight) / math.sqrt(math.prod(self.kernel_size)))
 
 
 class ProjectedLinear(nn.Linear):
-    """Dense layer that is 1-Lipschitz in L2 initially and after `project`.
+    """Dense layer that is `factor`-Lipschitz in L2 initially and after `project`.
 
-    If `orthonormal` is None, each output is 1-Lipschitz separately: the rows have norm 1.
+    If `orthonormal` is None, each output is `factor`-Lipschitz separately: the rows have this norm.
     """
 
-    def __init__(self, in_features: int, out_features: int, *, bias: bool, orthonormal: Orthonormal | None) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool,
+        orthonormal: Orthonormal | None,
+        factor: float = 1.0,
+    ) -> None:
         super().__init__(in_features, out_features, bias=bias)
-        self.orthonormal = orthonormal
+        self.orthonormal, self.factor = orthonormal, factor
         _initialize(self)
         self.project()
 
@@ -52,9 +68,9 @@ class ProjectedLinear(nn.Linear):
     def project(self) -> None:
         """Project the weight onto the constraint."""
         if self.orthonormal is None:
-            self.weight.div_(self.weight.norm(dim=1, keepdim=True))
+            self.weight.div_(self.weight.norm(dim=1, keepdim=True)).mul_(self.factor)
         else:
-            self.weight.copy_(orthonormalize(self.weight, *self.orthonormal))
+            self.weight.copy_(self.factor * orthonormalize(self.weight, *self.orthonormal))
 
 
 def orthonormalize(matrix: Tensor, iterations: int, eps_bjorck: float, eps_spectral: float) -> Tensor:
