@@ -18,7 +18,7 @@ from gauntlet.reporting.aggregation.combination import verify_combined
 from gauntlet.reporting.aggregation.definitions import CERTIFIED, certified_at
 from gauntlet.reporting.aggregation.design import CertificateDesign, ExperimentDesign, design_from_metadata
 from gauntlet.reporting.aggregation.patterns import Patterns, read_patterns
-from gauntlet.reporting.aggregation.queries import open_connection
+from gauntlet.reporting.aggregation.queries import check_samples, open_connection
 
 CERTIFIED_SCHEMA = pa.schema(
     [
@@ -84,7 +84,7 @@ def certified_accuracies(
 
     Raises InputError when the file is missing, damaged or not a certificates file.
     """
-    verify_combined(path)
+    verified = verify_combined(path)
     design = design_from_metadata(read_metadata(path))
     if design is None:
         raise InputError(
@@ -93,6 +93,8 @@ def certified_accuracies(
     with open_connection() as connection:
         try:
             connection.read_parquet(str(path), hive_partitioning=False).create_view("rows")
+            if not verified:
+                check_samples(connection, path, name="certificate")
             largest = dict(connection.sql(_LARGEST).fetchall())
             additional = radii or {}
             grids = {norm: sorted({*radius_grid(value), *additional.get(norm, ())}) for norm, value in largest.items()}

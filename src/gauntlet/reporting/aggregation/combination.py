@@ -80,11 +80,11 @@ def combine(
     return missing
 
 
-def verify_combined(path: Path) -> None:
+def verify_combined(path: Path) -> bool:
     """Check that the rows of a combined file are those that were written, once per process and version of the file.
 
-    Hashes the bytes of the data pages, about 1 s per GB, which is far cheaper than decoding them. A file without a
-    digest of its bytes (made elsewhere, or empty) is not checked.
+    Hashes the bytes of the data pages, about 1 s per GB, which is far cheaper than decoding them. Returns False for a
+    file without a digest of its bytes (made elsewhere, or empty), which cannot be checked so.
 
     Raises InputError when the file is missing, damaged, or was changed.
     """
@@ -94,6 +94,7 @@ def verify_combined(path: Path) -> None:
     if recorded is not None:
         status = path.stat()
         _verify_bytes(path, recorded.decode(), (status.st_ino, status.st_mtime_ns, status.st_size))
+    return recorded is not None
 
 
 @lru_cache

@@ -32,6 +32,13 @@ MEMORY_LIMIT = "1GiB"
 _MOST_GRID_BUDGETS = 32
 _DECILES = [number / 10 for number in range(1, 10)] + [0.99]
 
+_TWICE = """
+    SELECT variant, seed, {name}, index, count(*) AS rows FROM rows
+    GROUP BY variant, seed, {name}, index HAVING rows > 1 ORDER BY ALL LIMIT 1
+"""
+_TWO_IMAGES = """
+    SELECT index FROM rows GROUP BY index HAVING count(DISTINCT (label, {hash})) > 1 ORDER BY index LIMIT 1
+"""
 _EVALUATIONS = f"""
     CREATE VIEW evaluations AS
     SELECT *, {CORRECT} AS correct, {ERROR} AS error, {FOOLED} AS fooled, {FOOLED_AT} AS fooled_at,
@@ -85,10 +92,12 @@ def open_evaluations(path: Path) -> Iterator[Evaluations]:
 
     Raises InputError when the file is missing, was changed after it was written, or is not an evaluations file.
     """
-    verify_combined(path)
+    verified = verify_combined(path)
     design = design_from_metadata(read_metadata(path))
     with open_connection() as connection:
         _create_views(connection, path, design)
+        if not verified:
+            check_samples(connection, path, name="attack")
         evaluations = Evaluations(path, design or ExperimentDesign("", (), (), ()), connection)
         yield evaluations if design else replace(evaluations, design=_infer_design(evaluations))
 
@@ -109,6 +118,23 @@ def open_connection() -> Iterator[duckdb.DuckDBPyConnection]:
             # DuckDB draws a progress bar in processes that it takes for interactive ones, such as spawned ones.
             connection.execute("SET enable_progress_bar = false")
             yield connection
+
+
+def check_samples(connection: duckdb.DuckDBPyConnection, path: Path, *, name: str) -> None:
+    """Check the rows of the view `rows`, of a file that was not combined here: each sample once per model and `name`.
+
+    Raises InputError for a sample that appears twice, or an index that has two images or labels.
+    """
+    for variant, seed, cell, index, count in connection.sql(_TWICE.format(name=name)).fetchall():
+        where = f"variant {variant}, seed {seed}, {name} {cell}"
+        raise InputError(
+            f"sample {index} appears {count} times ({where})", where=str(path), remedy="keep each row once"
+        )
+    sample_hash = "sample_hash" if "sample_hash" in connection.table("rows").columns else "NULL"
+    for (index,) in connection.sql(_TWO_IMAGES.format(hash=sample_hash)).fetchall():
+        raise InputError(
+            f"index {index} has several images or labels", where=str(path), remedy="keep the rows of one test split"
+        )
 
 
 def norm_grids(evaluations: Evaluations) -> dict[str, tuple[float, ...]]:

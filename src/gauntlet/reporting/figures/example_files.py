@@ -18,18 +18,19 @@ from gauntlet.reporting.aggregation.definitions import CERTIFIED
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
 
 Array = NDArray[np.float32]
+_Radii = dict[tuple[int, str], float]
 
 _PROBABILITIES = ("clean_probabilities", "adversarial_probabilities")
 
 _ROWS = """
-    SELECT index, label, adversarial_prediction, norm, distance FROM evaluations
+    SELECT index, sample_hash, label, adversarial_prediction, norm, distance FROM evaluations
     WHERE variant = $variant AND seed = $seed AND attack = $attack AND fooled
 """
 _RADII = f"""
-    SELECT index, max(radius) AS radius FROM read_parquet($certificates, hive_partitioning = false)
+    SELECT index, sample_hash, max(radius) AS radius FROM read_parquet($certificates, hive_partitioning = false)
     WHERE variant = $variant AND seed = $seed AND norm = $norm AND {CERTIFIED}
         AND NOT list_contains($of_others::VARCHAR[], certificate)
-    GROUP BY index
+    GROUP BY index, sample_hash
 """
 
 
@@ -95,7 +96,7 @@ def load_examples(inputs: FigureInputs, item: ExamplesFile) -> list[Example]:
             rows[index]["adversarial_prediction"],
             rows[index]["distance"],
             norm,
-            radii.get(index),
+            radii.get((index, rows[index]["sample_hash"])),
             _probabilities(arrays, position),
         )
         for position, index in enumerate(indices.tolist())
@@ -122,8 +123,8 @@ def _preference(name: str, attacks: Mapping[str, Any], files: Sequence[ExamplesF
     return -variants, attack is None or attack.epsilons is not None, attack is None or attack.norm != "l2"
 
 
-def _results(inputs: FigureInputs, item: ExamplesFile) -> tuple[dict[int, dict[str, Any]], str, dict[int, float]]:
-    """Return the rows of the fooled samples by index, their norm, and the certified radii in this norm by index."""
+def _results(inputs: FigureInputs, item: ExamplesFile) -> tuple[dict[int, dict[str, Any]], str, _Radii]:
+    """Return the rows of the fooled samples by index, their norm, and the certified radii in this norm by sample."""
     key = {"variant": item.variant, "seed": item.seed}
     with open_evaluations(inputs.path("evaluations")) as evaluations:
         rows = {row["index"]: row for row in evaluations.query(_ROWS, **key, attack=item.attack).to_pylist()}
@@ -135,7 +136,7 @@ def _results(inputs: FigureInputs, item: ExamplesFile) -> tuple[dict[int, dict[s
             "of_others": list(evaluations.design.derived_certificates),
         }
         table = evaluations.query(_RADII, **key, norm=norm, **files)
-    return rows, norm, dict(zip(table["index"].to_pylist(), table["radius"].to_pylist(), strict=True))
+    return rows, norm, {(row["index"], row["sample_hash"]): row["radius"] for row in table.to_pylist()}
 
 
 def _probabilities(arrays: Mapping[str, Array], position: int) -> tuple[Array, Array] | None:

@@ -127,22 +127,22 @@ class _Outcomes:
 
     @classmethod
     def from_tables(cls, tables: Sequence[tuple[ComparedAttack, pa.Table]]) -> _Outcomes:
-        positions: dict[str, int] = {}
+        positions: dict[tuple[int, str], int] = {}
         index: list[int] = []
         budgets: dict[ComparedAttack, NDArray[np.float64]] = {}
         for attack, table in tables:
-            hashes, numbers = table["sample_hash"].to_pylist(), table["index"].to_pylist()
+            samples = list(zip(table["index"].to_pylist(), table["sample_hash"].to_pylist(), strict=True))
             correct = (_column(table, "label") == _column(table, "clean_prediction")).tolist()
             # Null reads as NaN.
             epsilon = _column(table, "epsilon").astype(np.float64)
             failed = np.asarray(table["status"].to_pylist()) == "error"
             epsilon = np.where(failed, np.nan, np.where(np.isnan(epsilon), np.inf, epsilon))
             rows = []
-            for sample_hash, number, is_correct in zip(hashes, numbers, correct, strict=True):
-                if is_correct and sample_hash not in positions:
-                    positions[sample_hash] = len(index)
-                    index.append(number)
-                rows.append(positions[sample_hash] if is_correct else -1)
+            for sample, is_correct in zip(samples, correct, strict=True):
+                if is_correct and sample not in positions:
+                    positions[sample] = len(index)
+                    index.append(sample[0])
+                rows.append(positions[sample] if is_correct else -1)
             targets = np.asarray(rows, dtype=np.int64)
             values = np.full(len(index), np.nan)
             values[targets[targets >= 0]] = epsilon[targets >= 0]
