@@ -20,13 +20,13 @@ def reasons(loss: str = "cross_entropy", **model: Any) -> list[tuple[tuple[str |
 @pytest.mark.parametrize(
     ("activation", "unit", "folding"), list(itertools.product(ACTIVATIONS.names(), UNITS.names(), FOLDINGS.names()))
 )
-def test_only_elliptical_units_with_minima_are_refused(activation: str, unit: str, folding: str) -> None:
+def test_only_closed_units_with_minima_are_refused(activation: str, unit: str, folding: str) -> None:
     """Every other combination of activation, unit and folding is accepted."""
     found = reasons(activation=activation, unit=unit, folding=folding)
-    if (unit, folding) == ("elliptical", "minmaxout"):
+    if unit in ("elliptical", "spherical") and folding == "minmaxout":
         ((place, reason),) = found
         assert place == ("model", "folding")
-        assert reason.startswith("minmaxout takes minima: each elliptical unit is active inside an ellipsoid")
+        assert reason.startswith(f"minmaxout takes minima: each {unit} unit is active inside an ellipsoid")
     else:
         assert found == []
 
@@ -53,6 +53,8 @@ def test_options_of_parts_are_checked_and_filled_in() -> None:
     assert model.options["activation"] == {
         "name": "relog",
         "beta": 2.0,
+        "base": None,
+        "shift": 0.0,
         "start": -0.5,
         "increment": 0.001,
         "stop": 1.0,

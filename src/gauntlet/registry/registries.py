@@ -18,7 +18,9 @@ NEGATIVES = Registry("negative", "NEGATIVES", "gauntlet.learning.data.negatives"
 MODELS = Registry(
     "model", "MODELS", "gauntlet.learning.models", reserved={"image_shape", "num_classes", "in_channels", "mean", "std"}
 )
-HEADS = Registry("head", "HEADS", "gauntlet.learning.models", reserved={"in_features", "num_classes", "layer"})
+HEADS = Registry(
+    "head", "HEADS", "gauntlet.learning.models", reserved={"in_features", "num_classes", "layer", "activation"}
+)
 ACTIVATIONS = Registry("activation", "ACTIVATIONS", "gauntlet.learning.models", reserved=set())
 UNITS = Registry("unit", "UNITS", "gauntlet.learning.models", reserved=set())
 FOLDINGS = Registry("folding", "FOLDINGS", "gauntlet.learning.models", reserved=set())

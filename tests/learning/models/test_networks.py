@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from gauntlet.config.compatibility import offered_surrogates
 from gauntlet.config.variants import Variant
@@ -92,6 +93,21 @@ def test_lenet_has_the_layers_of_the_source() -> None:
     """The LeNet of FastEstimator's apphub has 122 570 parameters on CIFAR-10 images."""
     network = built(Spec("lenet"), (3, 32, 32))
     assert sum(parameter.numel() for parameter in network.parameters()) == 122_570
+
+
+def test_the_activation_of_lenet_is_that_of_its_head_too() -> None:
+    """With elu and four heads the network is that of FastEstimator's PyTorch script, written out here."""
+    network = built(Spec("lenet", {"activation": {"name": "elu"}, "head": {"name": "ecc", "heads": 4}}), (3, 32, 32))
+    convolutions = [layer for layer in network.body if isinstance(layer, nn.Conv2d)]
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    y = (x - 0.3) / 0.4
+    for convolution in convolutions[:2]:
+        y = nn.functional.max_pool2d(nn.functional.elu(convolution(y)), 2)
+    y = nn.functional.elu(convolutions[2](y)).flatten(1)
+    bits = [second(nn.functional.elu(first(y))) for first, _, second in network.head.branches]  # type: ignore[union-attr]
+    assert [tuple(layer.shape) for layer in bits] == [(2, 4)] * 4
+    torch.testing.assert_close(network.outputs(x), torch.tanh(torch.cat(bits, dim=1)))
+    assert not any(isinstance(module, nn.ReLU) for module in network.modules())
 
 
 @pytest.mark.parametrize("spec", architectures(), ids=str)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.core.errors import InputError
-from gauntlet.learning.models.heads.dense import dense
+from gauntlet.learning.models.heads.dense import BuildActivation, dense
 from gauntlet.learning.models.network import Head, Surrogate
 
 
@@ -79,7 +79,15 @@ class CodeHead(Head):
     code: Tensor
 
     def __init__(
-        self, code: Tensor, *, in_features: int, hidden: int, heads: int, power: float, max_probability: float
+        self,
+        code: Tensor,
+        *,
+        in_features: int,
+        hidden: int,
+        heads: int,
+        power: float,
+        max_probability: float,
+        activation: BuildActivation | None = None,
     ) -> None:
         super().__init__()
         num_classes, bits = code.shape
@@ -94,7 +102,9 @@ class CodeHead(Head):
         self.register_buffer("code", code)
         shares = [length // heads] * heads
         shares[0] -= length - bits
-        self.branches = nn.ModuleList([dense(in_features, hidden // heads, share) for share in shares])
+        self.branches = nn.ModuleList(
+            dense(in_features, hidden // heads, share, activation=activation) for share in shares
+        )
 
     def bits(self, features: Tensor) -> Tensor:
         """Map features `(B, F)` to the code bits before tanh: `(B, bits)`."""

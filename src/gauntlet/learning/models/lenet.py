@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gauntlet.core.errors import InputError
+from gauntlet.learning.models.activations import build_activation
 from gauntlet.learning.models.heads import build_head
 from gauntlet.learning.models.initialization import glorot
 from gauntlet.learning.models.layers.normalization import Normalization
@@ -17,9 +18,12 @@ from gauntlet.registry import MODELS, PositiveInt
 SMALLEST_SIDE = 18
 
 
-@MODELS.register("lenet", parts=("head",), source="LeCun et al. 1998, as in FastEstimator")
+@MODELS.register("lenet", parts=("head", "activation"), source="LeCun et al. 1998, as in FastEstimator")
 class LeNet(Network):
-    """Conv3x3, relu, maxpool2, conv3x3, relu, maxpool2, conv3x3, relu, flatten, head; for images from 18x18."""
+    """Conv3x3, relu, maxpool2, conv3x3, relu, maxpool2, conv3x3, relu, flatten, head; for images from 18x18.
+
+    `activation` replaces relu, in the head too (elu in FastEstimator's PyTorch script).
+    """
 
     def __init__(
         self,
@@ -29,6 +33,7 @@ class LeNet(Network):
         mean: Sequence[float],
         std: Sequence[float],
         head: Mapping[str, Any] | None = None,
+        activation: Mapping[str, Any] | None = None,
         widths: tuple[PositiveInt, PositiveInt, PositiveInt] = (32, 64, 64),
     ) -> None:
         channels, height, width = image_shape
@@ -37,22 +42,27 @@ class LeNet(Network):
             problem = f"lenet has no padding and needs images of {smallest} pixels or more, these are {height}x{width}"
             raise InputError(problem, where="model.name", remedy="use `cnn`")
         first, second, third = widths
-        # Pooling before relu is the same function, since relu is monotone, with a quarter of relu's work.
+        # Pooling before a monotone activation is the same function, with a quarter of the activation's work.
         body = nn.Sequential(
             nn.Conv2d(channels, first, 3),
             nn.MaxPool2d(2),
-            nn.ReLU(),
+            build_activation(activation),
             nn.Conv2d(first, second, 3),
             nn.MaxPool2d(2),
-            nn.ReLU(),
+            build_activation(activation),
             nn.Conv2d(second, third, 3),
-            nn.ReLU(),
+            build_activation(activation),
         )
         in_features = third * _side(height) * _side(width)
         super().__init__(
             normalization=Normalization(mean, std),
             body=body,
-            head=build_head(head, in_features=in_features, num_classes=num_classes),
+            head=build_head(
+                head,
+                in_features=in_features,
+                num_classes=num_classes,
+                activation=lambda: build_activation(activation),
+            ),
         )
         glorot(self)
         self._used = (_used(height), _used(width))

@@ -10,9 +10,22 @@ Layer = Callable[[int, int], nn.Module]
 """Builds a layer from features `(B, F)` to features `(B, G)`, given F and G."""
 
 
-def dense(in_features: int, hidden: int, out_features: int, layer: Layer | None = None) -> nn.Sequential:
-    """Build a dense layer after one hidden layer with relu, or after none if `hidden` is 0; plain ones by default."""
-    build = nn.Linear if layer is None else layer
+BuildActivation = Callable[[], nn.Module]
+"""Builds an activation function."""
+
+
+def dense(
+    in_features: int,
+    hidden: int,
+    out_features: int,
+    layer: Layer | None = None,
+    activation: BuildActivation | None = None,
+) -> nn.Sequential:
+    """Build a dense layer after one hidden layer with an activation, or after none if `hidden` is 0.
+
+    Layers are plain ones and the activation is relu by default.
+    """
+    build, build_activation = layer or nn.Linear, activation or nn.ReLU
     if hidden == 0:
         return nn.Sequential(build(in_features, out_features))
-    return nn.Sequential(build(in_features, hidden), nn.ReLU(), build(hidden, out_features))
+    return nn.Sequential(build(in_features, hidden), build_activation(), build(hidden, out_features))

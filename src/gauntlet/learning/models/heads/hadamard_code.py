@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gauntlet.learning.models.codes import CodeHead, hadamard_code
+from gauntlet.learning.models.heads.dense import BuildActivation
 from gauntlet.registry import HEADS, NonNegativeInt, OpenFraction, PositiveFloat, PositiveInt, PowerOfTwo
 
 
@@ -33,10 +34,17 @@ class HadamardCodeHead(CodeHead):
         length: PowerOfTwo | None = None,
         power: PositiveFloat = 1.0,
         max_probability: OpenFraction = 0.95,
+        activation: BuildActivation | None = None,
     ) -> None:
         code = hadamard_code(num_classes, length, first_column="cut")
         super().__init__(
-            code, in_features=in_features, hidden=hidden, heads=heads, power=power, max_probability=max_probability
+            code,
+            in_features=in_features,
+            hidden=hidden,
+            heads=heads,
+            power=power,
+            max_probability=max_probability,
+            activation=activation,
         )
 
     def forward(self, features: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gauntlet.learning.models.heads.dense import Layer, dense
+from gauntlet.learning.models.heads.dense import BuildActivation, Layer, dense
 from gauntlet.learning.models.network import Head
 from gauntlet.registry import HEADS, NonNegativeInt
 
@@ -18,10 +18,16 @@ class SigmoidHead(Head):
     """
 
     def __init__(
-        self, *, in_features: int, num_classes: int, hidden: NonNegativeInt = 0, layer: Layer | None = None
+        self,
+        *,
+        in_features: int,
+        num_classes: int,
+        hidden: NonNegativeInt = 0,
+        layer: Layer | None = None,
+        activation: BuildActivation | None = None,
     ) -> None:
         super().__init__()
-        self.layers = dense(in_features, hidden, num_classes, layer)
+        self.layers = dense(in_features, hidden, num_classes, layer, activation)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features `(B, F)` to logits `(B, K)`."""
