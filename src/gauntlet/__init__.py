@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from gauntlet.registry import PositiveInt as PositiveInt
     from gauntlet.registry import PowerOfTwo as PowerOfTwo
     from gauntlet.registry import Seed as Seed
+    from gauntlet.reporting.accuracy import robust_accuracy as robust_accuracy
     from gauntlet.reporting.figures.inputs import FigureInputs as FigureInputs
     from gauntlet.reporting.figures.style import Style as Style
     from gauntlet.robustness.attacks.base.model import AttackModel as AttackModel
@@ -85,6 +86,7 @@ _MODULES = {
     "gauntlet.registry": "ACTIVATIONS ADVERSARIES ATTACKS AUGMENTATIONS CERTIFICATES FIGURES FOLDINGS HEADS LOSSES "
     "MODELS NEGATIVES OPTIMIZERS REGULARIZERS SCHEDULES SOURCES UNITS "
     "Fraction NonNegativeFloat NonNegativeInt NonZeroFloat OpenFraction PositiveFloat PositiveInt PowerOfTwo Seed",
+    "gauntlet.reporting.accuracy": "robust_accuracy",
     "gauntlet.reporting.figures.inputs": "FigureInputs",
     "gauntlet.reporting.figures.style": "Style",
     "gauntlet.robustness.attacks.base.model": "AttackModel",

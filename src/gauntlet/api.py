@@ -44,10 +44,12 @@ def evaluate(
     as in a configuration file, for example ``{"name": "pgd", "norm": "linf", "epsilons": [0.03, 0.1], "steps": 40}``.
     With `sources`, one model or several, the attack sees these instead of `model`, which only classifies the resulting
     images (transfer). The rows are those of the pipeline's cell with the same seed. Robust accuracy at a budget is the
-    share of rows whose `status` is not error and whose `epsilon` is null or above the budget.
+    share of rows whose `status` is not error and whose `epsilon` is null or above the budget
+    (`gauntlet.robust_accuracy`).
 
     Raises InputError when model, images, labels or attack cannot be used, AttackError when the attack fails. Warns when
-    the attack leaves the ball or the box for single images, whose status is then error.
+    the attack's images are invalid (outside the ball or the box, not finite): these rows have status error and a null
+    `epsilon`, and count as not robust.
     """
     checked = _validated(attack)
     if not isinstance(model, nn.Module):
@@ -80,8 +82,11 @@ def evaluate(
         sources=(sources,) if isinstance(sources, nn.Module) else sources,
     )
     if result.errors:
+        count = result.rows["status"].to_pylist().count("error")
         warnings.warn(
-            f"{len(result.errors)} or more rows have status error; {result.errors[0]}", UserWarning, stacklevel=2
+            f"{count} of {len(result.rows)} rows have status error and count as not robust: {result.errors[0]}",
+            UserWarning,
+            stacklevel=2,
         )
     return result.rows
 

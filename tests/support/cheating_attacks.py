@@ -27,6 +27,11 @@ def not_finite(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float
     return result
 
 
+def not_finite_on_bright(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) -> Tensor:
+    """Return NaN for the images whose first pixel is above 0.5, and the others unchanged."""
+    return torch.where(x[:, :1, :1, :1] > 0.5, torch.nan, x)
+
+
 def in_place(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) -> Tensor:
     """Change the given image, which success is measured against."""
     return x.add_(10 * epsilon).clamp_(0, 1)

@@ -1,0 +1,79 @@
+"""`gauntlet.robust_accuracy`, and the formula of every page, count errors as not robust."""
+
+from __future__ import annotations
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import gauntlet
+from gauntlet.core.errors import InputError
+from gauntlet.reporting.aggregation import AttackDesign, summarize
+from tests.support import synthetic
+
+ATTACKS = (AttackDesign("pgd", "linf", (0.03, 0.1)), AttackDesign("fgsm", "linf", (0.03, 0.1, 0.3)))
+
+
+class First(torch.nn.Module):
+    """Network that always predicts class 0."""
+
+    def forward(self, x):
+        """Map images to logits."""
+        return torch.stack([3 + 0 * x.flatten(1).sum(1), 0 * x.flatten(1).sum(1)], dim=1)
+
+
+def test_half_of_the_images_not_finite_is_half_robust():
+    """An attack returns NaN for half of the images: 0.5 by every documented formula, and a warning."""
+    images = torch.full((64, 1, 2, 2), 0.2)
+    images[::2] = 0.8
+    attack = {"name": "tests.support.cheating_attacks:not_finite_on_bright", "norm": "linf", "epsilons": [0.1]}
+    with pytest.warns(UserWarning, match="32 of 64 rows have status error and count as not robust: sample 0"):
+        rows = gauntlet.evaluate(First().eval(), images, torch.zeros(64, dtype=torch.int64), attack)
+    frame, polars = rows.to_pandas(), pl.from_arrow(rows)
+    held = pc.and_(pc.not_equal(rows["status"], "error"), pc.fill_null(pc.greater(rows["epsilon"], 0.1), True))
+    sql = "SELECT avg((status <> 'error' AND (epsilon IS NULL OR epsilon > 0.1))::INT) FROM rows"
+    not_error, above = pl.col("status") != "error", pl.col("epsilon").is_null() | (pl.col("epsilon") > 0.1)
+    shares = {
+        "helper": gauntlet.robust_accuracy(rows, 0.1),
+        "helper, pandas": gauntlet.robust_accuracy(frame, 0.1),
+        "helper, Polars": gauntlet.robust_accuracy(polars, 0.1),
+        "SQL": duckdb.sql(sql).fetchall()[0][0],
+        "pandas": ((frame["status"] != "error") & (frame["epsilon"].isna() | (frame["epsilon"] > 0.1))).mean(),
+        "pyarrow": pc.mean(held.cast(pa.int32())).as_py(),
+        "Polars": polars.select((not_error & above).mean()).item(),
+    }
+    assert shares == dict.fromkeys(shares, 0.5)
+
+
+def test_it_is_the_number_of_the_summary(tmp_path):
+    """For one attack, and for the worst case over attacks, it equals the summary: mean over seeds, errors as fooled."""
+    design = synthetic.plan(("softmax", "ecc"), (0, 1, 2), ATTACKS)
+    files = synthetic.write_evaluations(tmp_path / "cells", design, samples=80, errors={"pgd": 5})
+    synthetic.combine(files, tmp_path / "evaluations.parquet", design=design)
+    table = pq.read_table(tmp_path / "evaluations.parquet")
+    for row in summarize(tmp_path / "evaluations.parquet").to_pylist():
+        chosen = table.filter(pc.equal(table["variant"], row["variant"]))
+        if not row["attack"].startswith("worst:"):
+            chosen = chosen.filter(pc.equal(chosen["attack"], row["attack"]))
+        assert gauntlet.robust_accuracy(chosen, row["epsilon"]) == pytest.approx(row["robust_accuracy"]), row["attack"]
+    assert len(table) == 2 * 3 * 2 * 80
+
+
+def test_rows_that_are_no_rows_of_one_model_are_refused():
+    """Several variants or norms, no rows, and other objects."""
+    rows = synthetic.evaluation(synthetic.cells(synthetic.plan(("softmax",), (0,), ATTACKS))[0], ATTACKS[0], samples=5)
+    other = rows.set_column(rows.schema.get_field_index("norm"), "norm", pa.array(["l2"] * 5))
+    with pytest.raises(InputError, match="of several norms: linf, l2"):
+        gauntlet.robust_accuracy(pa.concat_tables([rows, other]), 0.1)
+    with pytest.raises(InputError, match="there are no rows"):
+        gauntlet.robust_accuracy(rows.slice(0, 0), 0.1)
+    with pytest.raises(InputError, match="no column status"):
+        gauntlet.robust_accuracy(rows.drop_columns(["status"]), 0.1)
+    with pytest.raises(InputError, match="the rows are a float"):
+        gauntlet.robust_accuracy(0.3, 0.1)
+    assert gauntlet.robust_accuracy(pd.DataFrame(rows.to_pandas()), 0.1) == gauntlet.robust_accuracy(rows, 0.1)
