@@ -60,6 +60,43 @@ def _cell(plan, variant, seed, attack, outcomes):
     return synthetic.table(columns, EVALUATION_SCHEMA)
 
 
+def _calibration_error(rows):
+    """Return the expected calibration error of one cell's clean predictions, counted bin by bin."""
+    total = 0.0
+    for number in range(15):
+        low, high = number / 15, (number + 1) / 15
+        members = [
+            row for row in rows if low < row["clean_confidence"] <= high or number == row["clean_confidence"] == 0
+        ]
+        correct = sum(row["clean_prediction"] == row["label"] for row in members)
+        total += abs(correct - sum(row["clean_confidence"] for row in members)) / len(rows)
+    return total
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_the_calibration_error_is_that_of_each_seed_averaged(tmp_path, seeds):
+    """It is computed from clean predictions and confidences, also in the worst case; perfect calibration gives 0."""
+    plan = synthetic.plan(("x", "y"), seeds, (AttackDesign("a", "linf", GRID), AttackDesign("b", "linf", GRID)))
+    tables = {}
+    for variant, seed, attack in plan.cells():
+        cell = np.random.default_rng(seed)
+        outcomes = [("already_wrong", 0.0) if wrong else ("robust", None) for wrong in cell.random(60) < 0.4]
+        confidence = cell.choice([0.0, 1 / 15, 0.2, 0.61, 0.97, 1.0], 60) if variant == "x" else None
+        if variant == "y":
+            outcomes, confidence = [("robust", None)] * 45 + [("already_wrong", 0.0)] * 15, np.full(60, 0.75)
+        table = _cell(plan, variant, seed, attack, outcomes)
+        column = table.schema.get_field_index("clean_confidence")
+        values = pa.array(np.asarray(confidence, np.float32))
+        tables[variant, seed, attack] = table.set_column(column, table.schema.field(column), values)
+    rows = summarize(_write(tmp_path, plan, tables)).to_pylist()
+    for row in rows:
+        cells = [tables[row["variant"], seed, "a"].to_pylist() for seed in seeds]
+        assert row["calibration_error"] == pytest.approx(
+            np.mean([_calibration_error(cell) for cell in cells]), abs=1e-7
+        )
+        assert (row["calibration_error"] == 0) == (row["variant"] == "y")
+
+
 def test_a_transfer_has_no_missing_cell_for_its_source(tmp_path):
     """The source variant has no row, and its worst case is over the other attacks."""
     attacks = (AttackDesign("a", "linf", GRID), AttackDesign("t", "linf", GRID, without=("x",)))

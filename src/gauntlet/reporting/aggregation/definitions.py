@@ -24,6 +24,22 @@ def is_worst_case(name: str) -> bool:
 CORRECT = "clean_prediction = label"
 """The model classifies the unperturbed image correctly; otherwise the sample is already wrong."""
 
+CALIBRATION_BINS = 15
+
+CALIBRATION_ERROR = f"""
+    SELECT {{groups}}, sum(abs(hits - confidence)) / sum(samples)::DOUBLE AS calibration_error FROM (
+        SELECT {{groups}}, count(*) AS samples, count_if(correct) AS hits,
+            sum((clean_confidence::DOUBLE * {2**30})::BIGINT)::DOUBLE / {2**30} AS confidence
+        FROM {{rows}} WHERE clean_confidence IS NOT NULL
+        GROUP BY {{groups}}, greatest(ceil(clean_confidence::DOUBLE * {CALIBRATION_BINS})::INT, 1)
+    ) GROUP BY {{groups}} ORDER BY {{groups}}
+"""
+"""Expected calibration error of the clean predictions by group, as SQL: the mean over samples of |share correct - mean
+confidence| in 15 bins of equal width, each without its lower end (Guo et al. 2017, arXiv:1706.04599, equation 3).
+
+Confidences are added as multiples of 2^-30, so that the sum does not depend on the order of the rows.
+"""
+
 ERROR = "status = 'error'"
 """The attack raised an error on the sample."""
 

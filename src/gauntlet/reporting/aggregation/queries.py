@@ -55,14 +55,16 @@ _BUDGETS_OF_FLOAT32 = """
 _WORST_CASES = """
     CREATE VIEW worst_cases AS
     SELECT variant, norm, seed, index, bool_and(correct) AS correct, bool_or(error) AS error,
-        min(fooled_at) AS fooled_at, min(distance) AS distance
+        min(fooled_at) AS fooled_at, min(distance) AS distance, min({confidence}) AS clean_confidence
     FROM evaluations WHERE {counts} GROUP BY variant, norm, seed, index
 """
 _OUTCOMES = f"""
     CREATE VIEW outcomes AS
-    SELECT variant, attack AS name, seed, index, correct, error, fooled_at, distance FROM evaluations
+    SELECT variant, attack AS name, seed, index, correct, error, fooled_at, distance,
+        {{confidence}} AS clean_confidence FROM evaluations
     UNION ALL
-    SELECT variant, '{WORST_CASE}' || norm AS name, seed, index, correct, error, fooled_at, distance FROM worst_cases
+    SELECT variant, '{WORST_CASE}' || norm AS name, seed, index, correct, error, fooled_at, distance,
+        clean_confidence FROM worst_cases
 """
 
 
@@ -170,8 +172,10 @@ def _create_views(connection: duckdb.DuckDBPyConnection, path: Path, design: Exp
         else:
             rows.create_view("rows")
         connection.execute(_EVALUATIONS)
-        connection.execute(_WORST_CASES.format(counts=counts_in(uncounted)))
-        connection.execute(_OUTCOMES)
+        # A file that was made elsewhere may have no confidences.
+        confidence = "clean_confidence" if "clean_confidence" in rows.columns else "NULL::FLOAT"
+        connection.execute(_WORST_CASES.format(counts=counts_in(uncounted), confidence=confidence))
+        connection.execute(_OUTCOMES.format(confidence=confidence))
     except duckdb.Error as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"this is not an evaluations file ({reason})", where=str(path)) from error

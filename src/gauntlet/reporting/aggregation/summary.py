@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from gauntlet.reporting.aggregation.definitions import WORST_CASE, robust_at
+from gauntlet.reporting.aggregation.definitions import CALIBRATION_ERROR, WORST_CASE, robust_at
 from gauntlet.reporting.aggregation.patterns import Patterns, read_patterns
 from gauntlet.reporting.aggregation.queries import Evaluations, attack_grid, norm_grids, open_evaluations
 from gauntlet.robustness.diagnostics.checks import Flags, flags_for
@@ -25,6 +25,7 @@ SUMMARY_SCHEMA = pa.schema(
         ("seeds", pa.int64()),
         ("samples", pa.int64()),
         ("clean_accuracy", pa.float64()),
+        ("calibration_error", pa.float64()),
         ("robust_accuracy", pa.float64()),
         ("wilson_low", pa.float64()),
         ("wilson_high", pa.float64()),
@@ -43,7 +44,8 @@ SUMMARY_SCHEMA = pa.schema(
 error count as fooled. `wilson_*` bound it over samples, with the effective number of samples where seeds share them
 (`stats.shared_samples_interval`), `t_*` over seeds (null with fewer than two, possibly beyond 0 and 1), both at 95 %.
 `training_std` is the standard deviation over seeds (null with fewer than two). `clean_accuracy` is the mean over seeds
-on the same samples. `median_distance` is the median size of the adversarial perturbation, in the norm, over samples
+on the same samples, and so is `calibration_error` (`definitions.CALIBRATION_ERROR`, null without confidences).
+`median_distance` is the median size of the adversarial perturbation, in the norm, over samples
 fooled at any budget; in the worst case, of the smallest perturbation of each sample. `attacks`, `seeds`, `samples`
 (rows pooled over seeds) and `errors` count what is present, `missing` the missing cells; accuracies are null where all
 are missing. `flags` names the checks of gradient masking that a model of the variant fails in this norm, joined by
@@ -61,6 +63,7 @@ _COUNTS = """
     SELECT name, seed, count(*) AS samples, count_if(correct) AS clean, count_if(error) AS errors
     FROM outcomes WHERE variant = $variant GROUP BY name, seed ORDER BY name, seed
 """
+_CALIBRATION = CALIBRATION_ERROR.format(groups="name, seed", rows="(FROM outcomes WHERE variant = $variant)")
 _MEDIANS = "SELECT name, median(distance) AS median FROM outcomes WHERE variant = $variant GROUP BY name"
 
 
@@ -113,6 +116,7 @@ def _measure(
     seeds, grids = sorted(evaluations.design.seeds), [list(grid) for grid in budgets.values()]
     counts = evaluations.query(_COUNTS, variant=variant).to_pylist()
     medians = evaluations.query(_MEDIANS, variant=variant).to_pydict()
+    calibration = evaluations.query(_CALIBRATION, variant=variant).to_pylist()
     patterns = read_patterns(
         lambda sql: evaluations.query(sql, names=list(budgets), grids=grids, variant=variant, seeds=seeds),
         _LEVELS,
@@ -121,9 +125,20 @@ def _measure(
         levels=1 + max(map(len, grids), default=0),
     )
     return {
-        name: _accuracies(patterns[name,], [row for row in counts if row["name"] == name], budgets[name], median)
+        name: [
+            {"calibration_error": _mean(row["calibration_error"] for row in calibration if row["name"] == name), **row}
+            for row in _accuracies(
+                patterns[name,], [row for row in counts if row["name"] == name], budgets[name], median
+            )
+        ]
         for name, median in zip(medians["name"], medians["median"], strict=True)
     }
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    """Return the mean over seeds; None without confidences."""
+    found = list(values)
+    return float(np.mean(found)) if found else None
 
 
 def _accuracies(
