@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from gauntlet.core.errors import GauntletError
-from gauntlet.pipeline.cluster.fork_server import run_in_fork
+from gauntlet.core.user_modules import find_user_modules_last
+
+# `python -m gauntlet` begins with the working folder first on the path, where nothing more may be imported from.
+find_user_modules_last()
+
+from gauntlet.core.errors import GauntletError  # noqa: E402
+from gauntlet.pipeline.cluster.fork_server import run_in_fork  # noqa: E402
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import typer
 
 from gauntlet.core.errors import GauntletError, InputError, InputErrors
 from gauntlet.core.signals import orderly_exit
+from gauntlet.core.user_modules import find_user_modules_last
 from gauntlet.pipeline.stage import FromResults, Stage
 from gauntlet.pipeline.stages.catalog import stages
 
@@ -251,7 +252,7 @@ for _stage in stages():
 def main() -> None:
     """Run the command; what a user can fix is one line on standard error, never a traceback."""
     # A user's own classes are named by import path, relative to the folder where the command is run.
-    sys.path.insert(0, str(Path.cwd()))
+    find_user_modules_last()
     try:
         with orderly_exit():
             app()

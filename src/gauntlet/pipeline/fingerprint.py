@@ -27,6 +27,7 @@ INFRASTRUCTURE = (
     "gauntlet.core.progress",
     "gauntlet.core.provenance",
     "gauntlet.core.signals",
+    "gauntlet.core.user_modules",
     "gauntlet.learning.training.checkpoints",
     "gauntlet.pipeline.cluster",
     "gauntlet.pipeline.graph",

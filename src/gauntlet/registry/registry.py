@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +25,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, create_model
 
 from gauntlet.core.errors import InputError, nearest
+from gauntlet.core.user_modules import shadowed_file
 from gauntlet.registry.adapters import Adapter
 from gauntlet.registry.option_types import type_of
 from gauntlet.registry.source_code import (
@@ -205,6 +207,10 @@ class Registry:
         return self._entry(name, definition, tags, adapter)
 
     def _imported(self, name: str, module: str, attribute: str) -> Entry:
+        if own := shadowed_file(module, module_file(module)):
+            taken = f"{own.relative_to(Path.cwd())} is not found: '{module.partition('.')[0]}' is a module of"
+            owner = "Python" if module.partition(".")[0] in sys.stdlib_module_names else "an installed package"
+            raise InputError(f"{self.kind} '{name}': {taken} {owner}", remedy="rename it")
         if module_file(module) is None:
             remedy = "run from the folder that holds it, or install it"
             raise InputError(f"{self.kind} '{name}': no module '{module}' with source is on the path", remedy=remedy)

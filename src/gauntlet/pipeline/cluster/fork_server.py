@@ -31,6 +31,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.signals import STOPPING
+from gauntlet.core.user_modules import SAFE_PATH
 
 SERVER_VARIABLE = "GAUNTLET_FORK_SERVER"
 """Holds the folder of the server's socket; the socket is named by the server's number of threads."""
@@ -69,7 +70,7 @@ def start(threads: int) -> None:
     Commands run on their own where the server cannot be started, so nothing here makes a job fail.
     """
     count = str(threads)
-    environment = {**os.environ, **_WITHOUT_THREADS, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+    environment = {**os.environ, **_WITHOUT_THREADS, **SAFE_PATH, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
     # The disk may be full, or the path longer than a socket's may be.
     with suppress(OSError), socket.socket(socket.AF_UNIX) as listener:
         folder = tempfile.mkdtemp(prefix="gauntlet-")

@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.signals import StopRequest
+from gauntlet.core.user_modules import SAFE_PATH
 
 PREFIX = "gauntlet: "
 """Prefix of the message of a failed process."""
@@ -32,7 +33,7 @@ def launch(arguments: Sequence[str], processes: int, *, where: str) -> None:
     torchrun has ended the others; Interrupted at a request to stop.
     """
     runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environ = dict(os.environ)
+    environ = {**os.environ, **SAFE_PATH}
     if threads := environ.get("OMP_NUM_THREADS"):
         environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(max(1, int(threads) // processes)))
     messages: list[str] = []

@@ -19,6 +19,7 @@ from datetime import datetime
 from typing import NoReturn
 
 from gauntlet.core.signals import StopRequest
+from gauntlet.core.user_modules import SAFE_PATH
 from gauntlet.pipeline.cluster.commands import run_command
 from gauntlet.pipeline.cluster.controller.record import ControllerRecord, read_record
 from gauntlet.pipeline.cluster.lock import JOB_VARIABLE
@@ -109,7 +110,7 @@ def child_environment(job: str, environ: Mapping[str, str] = os.environ) -> dict
     inherited = {
         name: value for name, value in environ.items() if name == "SLURM_CONF" or not name.startswith(_JOB_PREFIXES)
     }
-    return inherited | {JOB_VARIABLE: job}
+    return inherited | SAFE_PATH | {JOB_VARIABLE: job}
 
 
 def _stop(snakemake: subprocess.Popen[bytes], seconds: float) -> None:

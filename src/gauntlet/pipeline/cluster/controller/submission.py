@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shlex
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from gauntlet.config import load
 from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.core.user_modules import SAFE_PATH
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster import lock
 from gauntlet.pipeline.cluster.commands import find_command, run_command
@@ -113,6 +115,8 @@ def _submit_job(arguments: Sequence[str], resources: Resources) -> str:
         additional_parameters={"signal": f"B:{WARNING_SIGNAL.name.removeprefix('SIG')}@{warning_s}", "requeue": True},
     )
     try:
+        # The job inherits this process's environment.
+        os.environ.update(SAFE_PATH)
         with contextlib.redirect_stderr(io.StringIO()):
             return str(executor.submit(Controller(tuple(arguments), float(warning_s), _MAX_WAIT_S)).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
@@ -147,7 +151,8 @@ def _require_commands(*commands: str, alternative: str = "") -> None:
 def _dry_run(arguments: Sequence[str]) -> None:
     """Plan the run with Snakemake, so that its errors are reported now and not hours later by the job."""
     command = [sys.executable, "-m", "snakemake", *arguments, "--dry-run", "--quiet", "all"]
-    result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    environ = {**os.environ, **SAFE_PATH}
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environ, check=False)
     if result.returncode:
         lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
         raise InputError(
