@@ -25,6 +25,6 @@ rule aggregate:
         **job_resources("aggregate", rule="aggregate"),
         slot=1,
     params:
-        configs=CONFIGS,
+        configs=config_files,
     shell:
-        "gauntlet aggregate {params.configs} --experiment {wildcards.experiment} > {log} 2>&1"
+        "gauntlet aggregate --experiment {wildcards.experiment} -- {params.configs:q} > {log:q} 2>&1"

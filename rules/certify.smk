@@ -19,6 +19,6 @@ rule certify:
         **job_resources("certify", rule="certify"),
         slot=1,
     params:
-        configs=CONFIGS,
+        configs=config_files,
     shell:
-        "gauntlet certify {params.configs} --experiment {wildcards.experiment} --variant {wildcards.variant} --seed {wildcards.seed} --certificate {wildcards.certificate} --threads {threads} > {log} 2>&1"
+        "gauntlet certify --experiment {wildcards.experiment} --variant {wildcards.variant} --seed {wildcards.seed} --certificate {wildcards.certificate} --threads {threads} -- {params.configs:q} > {log:q} 2>&1"

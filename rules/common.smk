@@ -1,10 +1,13 @@
 # Helpers of the rules: inputs, resources and groups of jobs, from the graph that the Snakefile made.
 from functools import cache
 
+from gauntlet.core.errors import GauntletError
+from gauntlet.pipeline import snakemake_options
 from gauntlet.pipeline.cluster import fork_server
 from gauntlet.pipeline.cluster.partitions import list_partitions
 from gauntlet.pipeline.cluster.queue import snakemake_jobs
 from gauntlet.pipeline.cluster.resources import RESOURCE_NAMES, JobResources
+from gauntlet.pipeline.forcing import Forced
 from gauntlet.pipeline.stages.catalog import stage, stages
 from gauntlet.pipeline.staleness import State
 from gauntlet.pipeline.status.costs import Costs
@@ -34,11 +37,9 @@ def quick_outputs(wildcards):
     return outputs_of(*STAGES, experiments=GRAPH.config.quick_forms)
 
 
-STAGES = [declared.name for declared in stages()]
-
-
 def cell_of(name, wildcards):
     """Return the cell of a stage that a job's wildcards name."""
+    begin_run()
     cell = stage(name).cell(wildcards)
     if workflow.is_main_process and cell not in all_cells():
         refuse(
@@ -57,6 +58,52 @@ def refuse(problem):
     """End with one line; Snakemake would show an exception in a rule's function with a traceback."""
     print(f"gauntlet: {problem}", file=sys.stderr)
     sys.exit(2)
+
+
+@cache
+def begin_run():
+    """Check the options of a run, and return the cells that it makes again though they are current.
+
+    Snakemake's main process passes these on to the jobs.
+    """
+    if not workflow.is_main_process:
+        return Forced.from_environment()
+    settings = workflow.dag_settings
+    try:
+        snakemake_options.check_run(
+            touch=workflow.touch,
+            shadow_prefix=workflow.execution_settings.shadow_prefix,
+            omit_from=settings.omit_from,
+            rules=RULES,
+        )
+    except GauntletError as error:
+        refuse(error)
+    names = set(settings.forcerun)
+    if settings.forcetargets:
+        names |= set(settings.targets) or {"all"}
+    if settings.forceall:
+        names.add("all")
+    combined = {other for name in names & set(COMBINED) for other in COMBINED[name]}
+    forced = Forced.begun_now(
+        rules={rule for name in combined for rule in stage(name).rules} | names & set(RULES) - set(COMBINED),
+        files=names - set(RULES),
+    )
+    forced.to_environment()
+    return forced
+
+
+@cache
+def is_begun_anew(cell):
+    """Return whether a current cell is forced, or a cell that it depends on is; its job then looks what is stale."""
+    forced = begin_run()
+    return bool(forced) and (
+        forced.includes(cell) or any(map(is_begun_anew, GRAPH.upstream(cell)))
+    )
+
+
+def is_left_alone(cell):
+    """Return whether nothing starts the job of a cell."""
+    return STALENESS.state(cell) is State.CURRENT and not is_begun_anew(cell)
 
 
 def cell_inputs(name, shards=False):
@@ -79,12 +126,21 @@ def cell_inputs(name, shards=False):
             files = [
                 str(path) for other in GRAPH.upstream(cell) for path in other.outputs
             ]
-        if not workflow.is_main_process or STALENESS.state(cell) is State.CURRENT:
+        if not workflow.is_main_process or is_left_alone(cell):
             return ancient(files)
         workflow.dag.forcefiles.add(str(cell.outputs[0]))
         return [*files, *(shard_marks(cell) if shards else [])]
 
     return inputs
+
+
+def config_files(wildcards, input):
+    """Return the configuration files for a command.
+
+    The value of a function may have braces, which a text may not. A function that takes inputs is no trigger of
+    Snakemake's: a file may be renamed.
+    """
+    return CONFIGS
 
 
 def begin_job(cell):
@@ -120,7 +176,12 @@ def requests():
     """Decide what jobs request, once a run; jobs see the same partitions and need no durations."""
     available = list_partitions()
     if not available or not workflow.is_main_process:
-        return JobResources(GRAPH.config.execution, available, gpus=GRAPH.processes)
+        return JobResources(
+            GRAPH.config.execution,
+            available,
+            gpus=GRAPH.processes,
+            defaults=snakemake_options.plain_defaults(DEFAULT_RESOURCES),
+        )
     return JobResources(
         GRAPH.config.execution,
         available,
@@ -129,7 +190,20 @@ def requests():
         gpus=GRAPH.processes,
         group_sizes=workflow.group_settings.group_components,
         earlier_jobs=snakemake_jobs(),
+        defaults=snakemake_options.plain_defaults(DEFAULT_RESOURCES),
     )
+
+
+def prepare_submission():
+    """Check that jobs can be submitted, before the first one is."""
+    require_sbatch()
+    cluster = GRAPH.config.execution.cluster
+    for name in unlisted_partitions(cluster.partition, cluster.gpu_partition):
+        print(f"gauntlet: sinfo lists no partition '{name}'; sbatch decides", file=sys.stderr)
+    names = [os.getcwd(), workflow.main_snakefile]
+    snakemake_options.check_paths(names)
+    if snakemake_options.need_script([*names, *CONFIGS]):
+        workflow.executor_settings.pass_command_as_script = True
 
 
 @cache
@@ -151,7 +225,12 @@ def job_resources(name, rule):
 
         return value
 
-    return {resource: function(resource) for resource in RESOURCE_NAMES}
+    functions = {resource: function(resource) for resource in RESOURCE_NAMES}
+    if GRAPH.config.execution.cluster.memory_mb is None:
+        # `mem_mb` takes numbers only; without either name Snakemake would set a default.
+        functions |= {"mem": None}
+        del functions["mem_mb"]
+    return functions
 
 
 def job_group(name):
@@ -161,8 +240,6 @@ def job_group(name):
 
     def group(wildcards):
         cell = cell_of(name, wildcards)
-        return (
-            None if STALENESS.state(cell) is State.CURRENT else requests().group(cell)
-        )
+        return None if is_left_alone(cell) else requests().group(cell)
 
     return group

@@ -18,6 +18,6 @@ rule prepare:
         **job_resources("prepare", rule="prepare"),
         slot=1,
     params:
-        configs=CONFIGS,
+        configs=config_files,
     shell:
-        "gauntlet prepare {params.configs} --dataset {wildcards.dataset} > {log} 2>&1"
+        "gauntlet prepare --dataset {wildcards.dataset} -- {params.configs:q} > {log:q} 2>&1"

@@ -19,6 +19,6 @@ rule diagnose:
         **job_resources("diagnose", rule="diagnose"),
         slot=1,
     params:
-        configs=CONFIGS,
+        configs=config_files,
     shell:
-        "gauntlet diagnose {params.configs} --experiment {wildcards.experiment} --variant {wildcards.variant} --seed {wildcards.seed} --threads {threads} > {log} 2>&1"
+        "gauntlet diagnose --experiment {wildcards.experiment} --variant {wildcards.variant} --seed {wildcards.seed} --threads {threads} -- {params.configs:q} > {log:q} 2>&1"

@@ -22,9 +22,9 @@ rule evaluate:
         **job_resources("evaluate", rule="evaluate"),
         slot=1,
     params:
-        configs=CONFIGS,
+        configs=config_files,
     shell:
-        "gauntlet evaluate {params.configs} --experiment {wildcards.experiment} --variant {wildcards.variant} --seed {wildcards.seed} --attack {wildcards.attack} --threads {threads} > {log} 2>&1"
+        "gauntlet evaluate --experiment {wildcards.experiment} --variant {wildcards.variant} --seed {wildcards.seed} --attack {wildcards.attack} --threads {threads} -- {params.configs:q} > {log:q} 2>&1"
 
 
 # Run one attack on a share of the samples. Finished parts are kept next to the marks, by their recipe.
@@ -53,6 +53,6 @@ rule shard:
         **job_resources("evaluate", rule="shard"),
         slot=1,
     params:
-        configs=CONFIGS,
+        configs=config_files,
     shell:
-        "gauntlet evaluate {params.configs} --experiment {wildcards.experiment} --variant {wildcards.variant} --seed {wildcards.seed} --attack {wildcards.attack} --shard {wildcards.shard}/{wildcards.shards} --threads {threads} > {log} 2>&1"
+        "gauntlet evaluate --experiment {wildcards.experiment} --variant {wildcards.variant} --seed {wildcards.seed} --attack {wildcards.attack} --shard {wildcards.shard}/{wildcards.shards} --threads {threads} -- {params.configs:q} > {log:q} 2>&1"

@@ -19,6 +19,6 @@ rule figure:
         **job_resources("figure", rule="figure"),
         slot=1,
     params:
-        configs=CONFIGS,
+        configs=config_files,
     shell:
-        "gauntlet figures {params.configs} --experiment {wildcards.experiment} --name {wildcards.name} > {log} 2>&1"
+        "gauntlet figures --experiment {wildcards.experiment} --name {wildcards.name} -- {params.configs:q} > {log:q} 2>&1"

@@ -19,6 +19,6 @@ rule inspect:
         **job_resources("inspect", rule="inspect"),
         slot=1,
     params:
-        configs=CONFIGS,
+        configs=config_files,
     shell:
-        "gauntlet inspect {params.configs} --experiment {wildcards.experiment} --variant {wildcards.variant} --seed {wildcards.seed} --threads {threads} > {log} 2>&1"
+        "gauntlet inspect --experiment {wildcards.experiment} --variant {wildcards.variant} --seed {wildcards.seed} --threads {threads} -- {params.configs:q} > {log:q} 2>&1"

@@ -17,6 +17,6 @@ rule page:
         **job_resources("report", rule="page"),
         slot=1,
     params:
-        configs=CONFIGS,
+        configs=config_files,
     shell:
-        "gauntlet report {params.configs} --experiment {wildcards.experiment} > {log} 2>&1"
+        "gauntlet report --experiment {wildcards.experiment} -- {params.configs:q} > {log:q} 2>&1"

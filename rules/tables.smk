@@ -20,6 +20,6 @@ rule table:
         **job_resources("table", rule="table"),
         slot=1,
     params:
-        configs=CONFIGS,
+        configs=config_files,
     shell:
-        "gauntlet tables {params.configs} --experiment {wildcards.experiment} > {log} 2>&1"
+        "gauntlet tables --experiment {wildcards.experiment} -- {params.configs:q} > {log:q} 2>&1"

@@ -71,6 +71,7 @@ class YamlFile:
 
 def read_yaml(path: Path) -> YamlFile:
     """Read a YAML file that holds one mapping. Raises InputError that names file, line, column and key path."""
+    check_name(path)
     parser = _Parser(path, _text(path))
     position, node = parser.document()
     remedy = "expected a mapping with the key 'experiments'"
@@ -79,6 +80,14 @@ def read_yaml(path: Path) -> YamlFile:
     if not isinstance(node.value, dict):
         raise InputError(f"holds a {type(node.value).__name__}", where=_where(path, position), remedy=remedy)
     return YamlFile(path, node.value, position, node.tree)
+
+
+def check_name(path: Path) -> None:
+    """Raise InputError for a path with a line break, or another character that no line of a log can hold."""
+    if re.search("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", str(path)):
+        raise InputError(
+            "this name has a line break or a control character", where=ascii(str(path)), remedy="rename it"
+        )
 
 
 def _where(path: Path, position: Position, key_path: KeyPath = ()) -> str:

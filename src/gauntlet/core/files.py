@@ -92,6 +92,22 @@ def scratch(folder: Path, environment: Mapping[str, str] = os.environ) -> Path |
     return None
 
 
+def require_writable(folder: Path) -> None:
+    """Check that files can be made in a folder, or in the nearest one above it that exists, by making one.
+
+    Raises InputError if the user may not write there, GauntletError if the disk is full.
+    """
+    existing = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path())
+    try:
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise GauntletError("the disk is full", where=str(existing), remedy="free space and run again") from error
+        problem = f"this folder cannot be written to ({error.strerror})"
+        remedy = "ask its owner for permission, or work in a folder of your own"
+        raise InputError(problem, where=str(existing.absolute()), remedy=remedy) from error
+
+
 def _temporary(path: Path, folder: Path) -> Path:
     prefix = f".{path.name}.{os.getpid()}@{socket.gethostname()}."
     handle, name = tempfile.mkstemp(prefix=prefix, suffix=PARTIAL_SUFFIX, dir=folder)

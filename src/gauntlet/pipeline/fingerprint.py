@@ -30,6 +30,7 @@ INFRASTRUCTURE = (
     "gauntlet.core.user_modules",
     "gauntlet.learning.training.checkpoints",
     "gauntlet.pipeline.cluster",
+    "gauntlet.pipeline.forcing",
     "gauntlet.pipeline.graph",
     "gauntlet.pipeline.paths",
     "gauntlet.pipeline.predict",

@@ -11,7 +11,8 @@ from pathlib import Path
 from gauntlet.config import load
 from gauntlet.config.schema import Config
 from gauntlet.core.errors import InputError
-from gauntlet.core.files import SCRATCH
+from gauntlet.core.files import SCRATCH, require_writable
+from gauntlet.pipeline.forcing import Forced
 from gauntlet.pipeline.graph import Graph
 from gauntlet.pipeline.stage import Cell, Stage
 from gauntlet.pipeline.stages import torchrun
@@ -71,7 +72,9 @@ def run_stage(
     """Make the selected cells of one stage, or a shard I/N of each; returns the cells.
 
     `configs` are configuration files (default: config.yaml). Cells whose files match their recipe are left alone unless
-    `force`. Raises GauntletError when a cell fails, InputError when nothing is selected.
+    `force`, or the run of Snakemake forces them.
+
+    Raises GauntletError when a cell fails, InputError when nothing is selected.
     """
     files = list(configs) or [DEFAULT_CONFIG]
     config = load(files)
@@ -80,14 +83,17 @@ def run_stage(
     cells = selection.cells(Graph(config), stage)
     if stage.shows_results and selection.name is None:
         _warn_of_stale_inputs(Staleness.of(config), cells)
+    forced = Forced.from_environment()
     for cell in cells:
         # A cell made just now changes what the next one sees.
         staleness = Staleness.of(config)
-        if not force and staleness.is_current(cell):
+        if not (force or forced.includes(cell)) and staleness.is_current(cell):
             log.info("%s: up to date", cell)
             sweep(cell)
             continue
         job = staleness.job(cell)
+        for folder in dict.fromkeys(path.parent for path in cell.outputs):
+            require_writable(folder)
         processes = staleness.graph.processes(cell)
         if processes == 1 or not _launch_processes(cell, processes, files, force=force):
             stage.run(job, shard)
@@ -100,7 +106,7 @@ def _launch_processes(cell: Cell, processes: int, configs: Sequence[Path], *, fo
         return False
     ids = [word for name, value in cell.ids.items() for word in (f"--{name}", value)]
     again = ["--force"] if force else []
-    torchrun.launch([cell.stage.command, *map(str, configs), *ids, *again], processes, where=str(cell))
+    torchrun.launch([cell.stage.command, *ids, *again, "--", *map(str, configs)], processes, where=str(cell))
     return True
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from pydantic import ValidationError
 
 from gauntlet.config.schema import Execution
-from gauntlet.core.errors import InputError
 from gauntlet.pipeline.cluster import partitions
 from gauntlet.pipeline.cluster.partitions import PARTITIONS_VARIABLE, Partition, list_partitions, parse_minutes
 from gauntlet.pipeline.cluster.queue import Job, dependency_option
 from gauntlet.pipeline.cluster.resources import JobResources
 from tests.support.cells import make_cell
+from tests.support.paper_cluster import paper_cluster
 
 TRAIN = make_cell("train", "small", "softmax", 0)
 ATTACK = make_cell("evaluate", "small", "softmax", 0, "pgd")
@@ -24,23 +27,108 @@ def allocation(execution=None, *, there=None, **known):
 
 
 def test_partitions_are_read_from_sinfo():
-    """A partition on several lines counts once, and one that is down is left out."""
-    assert list_partitions({PARTITIONS_VARIABLE: SINFO}) == (
+    """A partition on several lines counts once; one that is down or hidden is marked."""
+    assert list_partitions({PARTITIONS_VARIABLE: SINFO + "\nbeta|up|1|infinite|(null)|hidden"}) == (
         Partition("cpu", 90, is_default=True, max_minutes=2880),
         Partition("few", 2, has_gpus=True, max_minutes=60),
         Partition("many", 14, has_gpus=True, max_minutes=30),
+        Partition("old", 9, has_gpus=True, is_up=False),
+        Partition("beta", 1, is_hidden=True),
     )
 
 
-def test_an_unknown_partition_is_refused_before_any_job(monkeypatch):
-    """The error suggests the right name; without known partitions any name passes."""
-    monkeypatch.setattr(partitions, "find_command", lambda name: name)
+def test_hidden_partitions_are_queried_too(tmp_path, monkeypatch):
+    """`sinfo --all` lists more than `sinfo`; the rest is hidden from users whose configuration does not name it."""
+    cluster = paper_cluster(tmp_path / "bin", hidden="secret|up|2|1:00:00|gpu:h100:8\n")
+    monkeypatch.setenv("PATH", cluster.environment()["PATH"])
+    hidden = Partition("secret", 2, has_gpus=True, max_minutes=60, is_hidden=True)
+    assert list_partitions({})[2:] == (hidden,)
+    assert allocation(there=(hidden,)).of(TRAIN, 1).gpu == 0
+    named = allocation({"cluster": {"gpu_partition": "secret", "minutes": 500}}, there=(hidden,)).of(TRAIN, 1)
+    assert (named.gpu, named.slurm_partition, named.runtime) == (1, "secret", 60)
+
+
+def test_a_partition_that_is_down_is_used_last(monkeypatch):
+    """Jobs may wait there, so that it still decides that models get GPUs."""
+    down = Partition("a", 9, has_gpus=True, is_up=False)
+    assert allocation(there=(down, Partition("b", 1, has_gpus=True))).of(TRAIN, 1).slurm_partition == "b"
+    assert allocation(there=(down, Partition("c", 9))).of(TRAIN, 1).slurm_partition == "a"
+
+
+def test_unlisted_partitions_are_left_to_sbatch(monkeypatch):
+    """They are named for a warning, unless nothing is known of the cluster."""
     monkeypatch.setenv(PARTITIONS_VARIABLE, SINFO)
-    partitions.require_partitions(None, "cpu", "few,many")
-    with pytest.raises(InputError, match="no partition 'mny' accepts jobs here; did you mean 'many'"):
-        partitions.require_partitions("few,mny")
+    assert partitions.unlisted_partitions(None, "cpu", "few,old") == []
+    assert partitions.unlisted_partitions("few,mny", "mny") == ["mny"]
     monkeypatch.setenv(PARTITIONS_VARIABLE, "")
-    partitions.require_partitions("anything")
+    assert partitions.unlisted_partitions("anything") == []
+
+
+def test_no_job_requests_memory_where_the_key_is_null():
+    """Neither those on models, nor light ones, nor the controller."""
+    without = allocation({"cluster": {"memory_mb": None}})
+    assert [without.of(cell, 2).mem_mb for cell in (TRAIN, TABLE)] == [None, None]
+    assert without.of_controller().mem_mb is None
+    assert allocation({"cluster": {"controller_memory_mb": None}}).of_controller().mem_mb is None
+
+
+def test_options_of_sbatch_are_passed_on():
+    """Each is quoted for the shell; constraint and quality of service are resources of the plugin."""
+    options = ["--mail-type=END", "--exclude=n[1-2],$x", "--exclusive", "--constraint=a&b", "--qos=long"]
+    asked = allocation({"cluster": {"sbatch": options}})
+    assert asked.of(TRAIN, 1).slurm_extra == "'--mail-type=END' '--exclude=n[1-2],$x' '--exclusive'"
+    assert (asked.of(TABLE, 1).constraint, asked.of(TABLE, 1).qos) == ("a&b", "long")
+    assert asked.options == {
+        "mail-type": "END",
+        "exclude": "n[1-2],$x",
+        "exclusive": "",
+        "constraint": "a&b",
+        "qos": "long",
+    }
+    old = [Job("7", "RUNNING", "", "rule_evaluate_wildcards_x")]
+    extra = allocation({"cluster": {"sbatch": options[:1]}}, earlier_jobs=old).of(ATTACK, 1, old[0].comment).slurm_extra
+    assert extra == "--dependency=afterany:7 '--mail-type=END'"
+
+
+def test_defaults_of_the_command_line_hold_where_the_configuration_sets_none():
+    """The configuration is more specific than `--default-resources`."""
+    defaults = {"slurm_account": "d", "slurm_partition": "p", "slurm_extra": "--nice", "constraint": "c", "qos": "q"}
+    asked = allocation(defaults=defaults).of(TRAIN, 1)
+    assert (asked.slurm_account, asked.slurm_partition, asked.slurm_extra) == ("d", "p", "--nice")
+    assert (asked.constraint, asked.qos) == ("c", "q")
+    execution = {
+        "cluster": {"account": "A", "gpu_partition": "P", "sbatch": ["--constraint=C", "--qos=Q", "--begin=now"]}
+    }
+    asked = allocation(execution, defaults=defaults).of(TRAIN, 1)
+    assert (asked.slurm_account, asked.slurm_partition, asked.slurm_extra) == ("A", "P", "'--begin=now' --nice")
+    assert (asked.constraint, asked.qos) == ("C", "Q")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--mem=5", "has a key of its own: set `memory_mb`"),
+        ("--acc=me", "has a key of its own: set `account`"),
+        ("--time=1:00", "set `minutes` or `max_minutes`"),
+        ("--gres=gpu:1", "set `gpu_model`"),
+        ("--job-name=x", "is set by the run itself"),
+        ("--wrap=id", "is set by the run itself"),
+        ("-A", "is no long option of sbatch in one word"),
+        ("--mail-type END", "is no long option"),
+        ("--comment=a\nb", "is no long option"),
+        ("mail", "is no long option"),
+    ],
+)
+def test_an_option_with_a_key_or_owned_by_the_run_is_refused(option, message):
+    """The message names the key."""
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        allocation({"cluster": {"sbatch": ["--nice", option]}})
+
+
+def test_an_option_given_twice_is_refused():
+    """The last one would win without a word."""
+    with pytest.raises(ValidationError, match="--nice is given twice"):
+        allocation({"cluster": {"sbatch": ["--nice", "--nice=5"]}})
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,8 @@ def test_sigterm_is_followed_by_another_start_only_when_slurm_preempts(start, pr
 def test_snakemake_does_not_inherit_the_controllers_resources():
     """Jobs would otherwise request the controller's memory and time."""
     inherited = {"SLURM_JOB_ID": "7", "SBATCH_MEM": "1", "SUBMITIT_EXECUTOR": "slurm", "SLURM_CONF": "a", "HOME": "b"}
-    assert child_environment("7", inherited) == {"SLURM_CONF": "a", "HOME": "b", lock.JOB_VARIABLE: "7"}
+    kept = {"SLURM_CONF": "a", "HOME": "b", "PYTHONSAFEPATH": "1"}
+    assert child_environment("7", inherited) == {**kept, lock.JOB_VARIABLE: "7"}
 
 
 @pytest.mark.parametrize(

@@ -7,61 +7,80 @@ import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 
-from gauntlet.core.errors import InputError, nearest
-from gauntlet.pipeline.cluster.commands import find_command, run_command
+from gauntlet.core.errors import InputError
+from gauntlet.pipeline.cluster.commands import find_command, query_rows
 
 PARTITIONS_VARIABLE = "GAUNTLET_PARTITIONS"
 """Holds the output of `sinfo` for the jobs of a run: they must decide as the controller does, and do not query it."""
 
+_HIDDEN = "hidden"
+_COLUMNS = 5
+
 
 @dataclass(frozen=True)
 class Partition:
-    """A partition; `max_minutes` is its time limit, None without one."""
+    """A partition; `max_minutes` is its time limit, None without one.
+
+    `is_up` is False while it accepts no jobs, or keeps them waiting. One that `is_hidden` is not for every user, and is
+    used only where the configuration names it.
+    """
 
     name: str
     nodes: int
     is_default: bool = False
     has_gpus: bool = False
     max_minutes: int | None = None
+    is_up: bool = True
+    is_hidden: bool = False
 
 
 def list_partitions(environment: MutableMapping[str, str] = os.environ) -> tuple[Partition, ...]:
-    """List the partitions that accept jobs; empty if SLURM is not installed or does not answer."""
+    """List all partitions, hidden ones last; empty if SLURM is not installed or does not answer."""
     if PARTITIONS_VARIABLE not in environment:
-        result = run_command("sinfo", "--noheader", "--format=%P|%a|%D|%l|%G")
-        environment[PARTITIONS_VARIABLE] = result.stdout.strip() if result and result.returncode == 0 else ""
+        shown, every = _rows(), _rows("--all")
+        names = {name for name, *_ in shown}
+        hidden = [[*row, _HIDDEN] for row in every if row[0] not in names]
+        environment[PARTITIONS_VARIABLE] = "\n".join("|".join(row) for row in [*shown, *hidden])
     return _merge([line.split("|") for line in environment[PARTITIONS_VARIABLE].splitlines()])
 
 
-def require_partitions(*names: str | None) -> None:
-    """Check that jobs can be submitted, to each of the named partitions (several separated by commas).
+def _rows(*options: str) -> list[list[str]]:
+    rows = query_rows("sinfo", "--noheader", *options, "--format=%P|%a|%D|%l|%G") or []
+    return [row for row in rows if len(row) == _COLUMNS]
 
-    Raises InputError otherwise: Snakemake would retry the submission of every job.
-    """
+
+def require_sbatch() -> None:
+    """Raise InputError if jobs cannot be submitted here: Snakemake would retry the submission of every job."""
     if find_command("sbatch") is None:
         remedy = "run this on a host with SLURM installed, or use `--profile local`"
         raise InputError("SLURM is not installed on this host", where="sbatch", remedy=remedy)
+
+
+def unlisted_partitions(*names: str | None) -> list[str]:
+    """List the named partitions (several separated by commas) that `sinfo` does not list, though it lists others.
+
+    `sbatch` may know them: a partition may be shown to some users only.
+    """
     known = [partition.name for partition in list_partitions()]
-    for name in (name for names_of_key in names if names_of_key for name in names_of_key.split(",")):
-        if known and name not in known:
-            where = "execution.cluster"
-            raise InputError(f"no partition '{name}' accepts jobs here", where=where, remedy=nearest(name, known))
+    wanted = (name for names_of_key in names if names_of_key for name in names_of_key.split(","))
+    return [name for name in dict.fromkeys(wanted) if known and name not in known]
 
 
 def _merge(rows: list[list[str]]) -> tuple[Partition, ...]:
     """Merge the rows of each partition: `sinfo` prints one per kind of node."""
     merged: dict[str, Partition] = {}
-    for starred_name, availability, nodes, limit, gres in (row for row in rows if len(row) == 5):
+    for starred_name, availability, nodes, limit, gres, *hidden in rows:
         name = starred_name.rstrip("*")
         previous = merged.get(name, Partition(name, 0))
-        if availability == "up":
-            merged[name] = Partition(
-                name,
-                previous.nodes + int(nodes),
-                starred_name.endswith("*"),
-                previous.has_gpus or re.search(r"\bgpu\b", gres) is not None,
-                parse_minutes(limit),
-            )
+        merged[name] = Partition(
+            name,
+            previous.nodes + (int(nodes) if nodes.isdecimal() else 0),
+            starred_name.endswith("*"),
+            previous.has_gpus or re.search(r"\bgpu\b", gres) is not None,
+            parse_minutes(limit),
+            is_up=availability == "up",
+            is_hidden=bool(hidden),
+        )
     return tuple(merged.values())
 
 

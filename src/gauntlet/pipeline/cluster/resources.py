@@ -29,15 +29,17 @@ _FIGURES_PER_JOB = 12
 
 @dataclass(frozen=True)
 class Resources:
-    """Resources of one job, as the SLURM plugin names them; an empty value requests nothing."""
+    """Resources of one job, as the SLURM plugin names them; an empty value, or None, requests nothing."""
 
-    mem_mb: int
+    mem_mb: int | None
     runtime: int
     gpu: int = 0
     gpu_model: str = ""
     slurm_partition: str = ""
     slurm_account: str = ""
     slurm_extra: str = ""
+    constraint: str | None = None
+    qos: str | None = None
 
 
 RESOURCE_NAMES = tuple(field.name for field in fields(Resources))
@@ -49,7 +51,7 @@ class JobResources:
     `seconds` returns the known or predicted duration of a cell (None if unknown), `shards` the number of jobs that
     share its work, `gpus` the GPUs of each of them. `group_sizes` are the cells per job of each job group.
     `earlier_jobs` are jobs of an earlier controller that are still in the queue: a cell's new job starts after its old
-    one and finds the cell done.
+    one and finds the cell done. `defaults` are values for resources that the configuration does not set.
     """
 
     def __init__(
@@ -62,17 +64,21 @@ class JobResources:
         gpus: Callable[[Cell], int] = lambda cell: 1,
         group_sizes: Mapping[str, int] = MappingProxyType({}),
         earlier_jobs: Iterable[Job] = (),
+        defaults: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._device, self._cluster = execution.device, execution.cluster
         self._partitions, self._seconds, self._shards, self._gpus = tuple(partitions), seconds, shards, gpus
         self._group_sizes = {"figures": _FIGURES_PER_JOB, **group_sizes}
         self._earlier_jobs = tuple(earlier_jobs)
+        self._defaults = defaults
+        options = [option.removeprefix("--").partition("=") for option in self._cluster.sbatch]
+        self._options = {name: value for name, _, value in options}
 
     @cached_property
     def uses_gpus(self) -> bool:
         """True if stages that compute with a network request GPUs."""
         if self._device == "auto":
-            has_gpus = any(partition.has_gpus for partition in self._partitions)
+            has_gpus = any(partition.has_gpus and not partition.is_hidden for partition in self._partitions)
             return self._cluster.gpu_partition is not None or has_gpus
         return self._device.startswith("cuda")
 
@@ -83,37 +89,56 @@ class JobResources:
         """
         on_model = cell.stage.uses_model
         gpu = on_model and self.uses_gpus
-        partition = self.partition(gpu=gpu)
+        partition, memory = self.partition(gpu=gpu), self._cluster.memory_mb
+        extra = [dependency_option(self._dependencies(cell, comment)), *self._extra_options()]
         return Resources(
-            mem_mb=(self._cluster.memory_mb if on_model else _LIGHT_MB) * attempt,
+            mem_mb=None if memory is None else (memory if on_model else _LIGHT_MB) * attempt,
             runtime=min(self._minutes(cell) * 2 ** (attempt - 1), self._max_minutes(cell, partition)),
             gpu=self._gpus(cell) if gpu else 0,
             gpu_model=(self._cluster.gpu_model or "") if gpu else "",
             slurm_partition=partition,
-            slurm_account=self._cluster.account or "",
-            slurm_extra=dependency_option(self._dependencies(cell, comment)),
+            slurm_account=self._account,
+            slurm_extra=" ".join(filter(None, extra)),
+            constraint=self._options.get("constraint", self._defaults.get("constraint")),
+            qos=self._options.get("qos", self._defaults.get("qos")),
         )
 
     def of_controller(self) -> Resources:
         """Return the resources of the controller's own job."""
         partition = self._cluster.controller_partition or self.partition(gpu=False)
         return Resources(
-            mem_mb=self._cluster.controller_memory_mb,
+            mem_mb=None if self._cluster.memory_mb is None else self._cluster.controller_memory_mb,
             runtime=min(self._cluster.controller_minutes, self._time_limit(partition)),
             slurm_partition=partition,
-            slurm_account=self._cluster.account or "",
+            slurm_account=self._account,
         )
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """The options of `sbatch` that the configuration passes on, without dashes; a flag's value is empty."""
+        return MappingProxyType(self._options)
+
+    @property
+    def _account(self) -> str:
+        return self._cluster.account or self._defaults.get("slurm_account", "")
+
+    def _extra_options(self) -> list[str]:
+        """List the options of `sbatch` that the plugin has no resource for, quoted for a shell."""
+        passed_on = [name for name in self._options if name not in ("constraint", "qos")]
+        words = [f"--{name}={value}" if (value := self._options[name]) else f"--{name}" for name in passed_on]
+        return [*map(_quoted, words), self._defaults.get("slurm_extra", "")]
 
     def partition(self, *, gpu: bool) -> str:
         """Return the partition of jobs with or without a GPU; empty for the cluster's default."""
+        default = self._defaults.get("slurm_partition", "")
         if not gpu:
-            return self._cluster.partition or ""
-        if self._cluster.gpu_partition:
-            return self._cluster.gpu_partition
-        gpu_partitions = [partition for partition in self._partitions if partition.has_gpus]
+            return self._cluster.partition or default
+        if self._cluster.gpu_partition or default:
+            return self._cluster.gpu_partition or default
+        gpu_partitions = [partition for partition in self._partitions if partition.has_gpus and not partition.is_hidden]
         if not gpu_partitions or any(partition.is_default for partition in gpu_partitions):
             return ""
-        return max(gpu_partitions, key=lambda partition: partition.nodes).name
+        return max(gpu_partitions, key=lambda partition: (partition.is_up, partition.nodes)).name
 
     def group(self, cell: Cell) -> str | None:
         """Return the job group of a cell; None for a cell that has a job to itself."""
@@ -154,6 +179,11 @@ class JobResources:
             return [job for job in self._earlier_jobs if job.comment == comment]
         prefixes = (f"rule_{group}_", *(f"rule_{rule}_" for rule in _rules_of(group) if self.group(cell)))
         return [job for job in self._earlier_jobs if job.comment == comment or job.comment.startswith(prefixes)]
+
+
+def _quoted(option: str) -> str:
+    """Quote an option for a shell, always: the plugin searches the text for options of its own that are not quoted."""
+    return "'" + option.replace("'", "'\"'\"'") + "'"
 
 
 def _rules_of(group: str) -> list[str]:

@@ -29,7 +29,7 @@ from gauntlet.pipeline.cluster.controller.record import (
 )
 from gauntlet.pipeline.cluster.partitions import list_partitions
 from gauntlet.pipeline.cluster.queue import snakemake_jobs
-from gauntlet.pipeline.cluster.resources import JobResources, Resources
+from gauntlet.pipeline.cluster.resources import JobResources
 
 _WARNING_S = 300
 _MAX_WAIT_S = 30 * 60.0
@@ -87,32 +87,38 @@ def submit(arguments: Sequence[str]) -> Submission:
     if not any(argument.partition("=")[0] == "--profile" for argument in arguments):
         arguments = ["--profile", "slurm", *arguments]
     _dry_run(arguments)
-    job = _submit_job(arguments, JobResources(execution, list_partitions()).of_controller())
+    job = _submit_job(arguments, JobResources(execution, list_partitions()))
     submission = Submission(job=job, arguments=tuple(arguments), at=utc_now())
     submission.write()
     return submission
 
 
-def _submit_job(arguments: Sequence[str], resources: Resources) -> str:
+def _submit_job(arguments: Sequence[str], jobs: JobResources) -> str:
     """Submit the controller through submitit and return its job id. Raises GauntletError if SLURM rejects it."""
+    resources = jobs.of_controller()
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     # A short time limit leaves less time to stop.
     warning_s = min(_WARNING_S, resources.runtime * 60 // 3)
     choices = {"partition": resources.slurm_partition, "account": resources.slurm_account}
+    choices["mem"] = f"{resources.mem_mb}MB" if resources.mem_mb else ""
+    options: dict[str, str | bool] = {name: value or True for name, value in jobs.options.items()}
     # `exec` replaces bash by Python, which then receives the signal that is sent to the batch shell alone.
     executor = SlurmExecutor(paths.CONTROLLER, python=f"exec {shlex.quote(sys.executable)}")
     executor.update_parameters(
         job_name="gauntlet",
         comment="controller",
         time=resources.runtime,
-        mem=f"{resources.mem_mb}MB",
         cpus_per_task=1,
         use_srun=False,
         stderr_to_stdout=True,
         **{name: value for name, value in choices.items() if value},
-        additional_parameters={"signal": f"B:{WARNING_SIGNAL.name.removeprefix('SIG')}@{warning_s}", "requeue": True},
+        additional_parameters={
+            **options,
+            "signal": f"B:{WARNING_SIGNAL.name.removeprefix('SIG')}@{warning_s}",
+            "requeue": True,
+        },
     )
     try:
         # The job inherits this process's environment.
