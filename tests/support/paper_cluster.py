@@ -48,7 +48,7 @@ class PaperCluster:
 
     @property
     def outputs(self) -> str:
-        """What the jobs have printed."""
+        """The output of the jobs."""
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.out")))
 
     def environment(self) -> dict[str, str]:

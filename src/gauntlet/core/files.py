@@ -93,7 +93,7 @@ def scratch(folder: Path, environment: Mapping[str, str] = os.environ) -> Path |
 
 
 def require_writable(folder: Path) -> None:
-    """Check that files can be made in a folder, or in the nearest one above it that exists, by making one.
+    """Check that files can be made in a folder, or in the nearest one above it that exists, with a temporary one.
 
     Raises InputError if the user may not write there, GauntletError if the disk is full.
     """

@@ -1,6 +1,6 @@
 """Cells that the user asks Snakemake to make again though they are current: ``-f``, ``-F``, ``-R``.
 
-Snakemake starts their jobs; this record tells the jobs to do the work. It is passed to them in an environment variable.
+Snakemake starts their jobs; this record makes the jobs do the work. It is passed to them in an environment variable.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def test_forced_cells_are_planned(folder, arguments, jobs):
 
 
 def test_a_forced_cell_is_made_again_once(tmp_path, monkeypatch):
-    """What was made since the run began is left alone: a retry does not repeat a whole group job."""
+    """A cell made since the run began is left alone: a retry does not repeat a whole group job."""
     monkeypatch.chdir(tmp_path)
     config = copy.deepcopy(CONFIG)
     config["experiments"]["small"]["dataset"]["limit"] = {"train": 40, "test": 10}
