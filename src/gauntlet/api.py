@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,6 +22,7 @@ from gauntlet.robustness.attacks.base.model import Precision
 from gauntlet.robustness.evaluation import AttackSettings, CellIdentity
 from gauntlet.robustness.evaluation import evaluate as run
 from gauntlet.robustness.evaluation.verification import BOX_TOLERANCE
+from gauntlet.robustness.networks import device_of
 
 
 def evaluate(
@@ -39,29 +42,36 @@ def evaluate(
 ) -> pa.Table:
     """Attack a model and return one row per image: EVALUATION_SCHEMA, in the order of the images.
 
-    `model` maps images `(B, C, H, W)` in [0, 1] to logits `(B, K)` and is in eval mode; it is not changed. `images` are
-    `(N, C, H, W)`, floats in [0, 1] or uint8 in [0, 255], `labels` integers `(N,)`. `attack` is an entry of `attacks:`
-    as in a configuration file, for example ``{"name": "pgd", "norm": "linf", "epsilons": [0.03, 0.1], "steps": 40}``.
+    `model` maps images `(B, C, H, W)` in [0, 1] to logits `(B, K)` and is in eval mode; neither it nor the images are
+    changed. `images` are `(N, C, H, W)`, floats in [0, 1] or uint8 in [0, 255], `labels` integers `(N,)`. `attack` is
+    an entry of `attacks:` as in a configuration file, for example
+    ``{"name": "pgd", "norm": "linf", "epsilons": [0.03, 0.1], "steps": 40}``.
     With `sources`, one model or several, the attack sees these instead of `model`, which only classifies the resulting
     images (transfer). The rows are those of the pipeline's cell with the same seed. Robust accuracy at a budget is the
     share of rows whose `status` is not error and whose `epsilon` is null or above the budget
     (`gauntlet.robust_accuracy`).
 
-    Raises InputError when model, images, labels or attack cannot be used, AttackError when the attack fails. Warns when
-    the attack's images are invalid (outside the ball or the box, not finite): these rows have status error and a null
-    `epsilon`, and count as not robust.
+    Raises InputError when model, images, labels or attack cannot be used, which experiments with the model find out
+    (`gauntlet.robustness.preflight`), AttackError when the attack fails. Warns when the attack's images are invalid
+    (outside the ball or the box, not finite): these rows have status error and a null `epsilon`, and count as not
+    robust.
     """
     checked = _validated(attack)
-    if not isinstance(model, nn.Module):
-        raise InputError(f"the model is a {type(model).__name__}", remedy="pass a torch.nn.Module")
+    seen = tuple(sources) if isinstance(sources, list | tuple) else (sources,)
+    for each in (model, *seen):
+        if not isinstance(each, nn.Module):
+            kind = "the model" if each is model else "a source"
+            raise InputError(f"{kind} is a {type(each).__name__}", remedy="pass a torch.nn.Module")
     if checked.transfer_from is not None:
         raise InputError("variants are not known here", where="attack.transfer_from", remedy="pass models as `sources`")
     if checked.units != "pixels":
         remedy = "multiply the budgets by the data's standard deviation and leave `units` out"
         raise InputError("the data's standard deviation is not known here", where="attack.units", remedy=remedy)
+    seed, batch_size = _integer(seed), _integer(batch_size)
     _check_settings(seed, batch_size, precision)
+    run_device = _device(device_of(model) if device is None else device)
     settings = AttackSettings(
-        name=name or checked.attack.name,
+        name=str(name or checked.attack.name),
         spec=checked.attack,
         norm=checked.norm,
         epsilons=checked.epsilons,
@@ -69,18 +79,19 @@ def evaluate(
         draws=checked.draws,
         seed=checked.seed,
     )
-    result = run(
-        model,
-        _images(images),
-        _tensor(labels, "labels"),
-        settings,
-        identity=CellIdentity(experiment, variant, seed),
-        keep_examples=0,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        sources=(sources,) if isinstance(sources, nn.Module) else sources,
-    )
+    with _settings_of_the_pipeline():
+        result = run(
+            model,
+            _images(images),
+            _tensor(labels, "labels"),
+            settings,
+            identity=CellIdentity(str(experiment), str(variant), seed),
+            keep_examples=0,
+            device=run_device,
+            precision=precision,
+            batch_size=batch_size,
+            sources=seen,
+        )
     if result.errors:
         count = result.rows["status"].to_pylist().count("error")
         warnings.warn(
@@ -91,19 +102,62 @@ def evaluate(
     return result.rows
 
 
+@contextmanager
+def _settings_of_the_pipeline() -> Iterator[None]:
+    """Compute with torch's defaults inside: gradients, float32 and CPU for new tensors; restore the caller's after."""
+    dtype = torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if dtype != torch.float32:
+            stack.callback(torch.set_default_dtype, dtype)
+            torch.set_default_dtype(torch.float32)
+        yield
+
+
+def _device(device: Any) -> torch.device:
+    """Return a device that holds numbers here. Raises InputError for any other."""
+    try:
+        found = torch.device(device)
+        if found.type != "cpu":
+            torch.zeros(1, device=found).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
+        remedy = "leave `device` out, or name one that torch sees, such as 'cpu'"
+        raise InputError(f"there is no device {str(device)!r} here", remedy=remedy) from error
+    return found
+
+
+def _integer(value: Any) -> Any:
+    """Return an integer of another library, such as NumPy's, as Python's; anything else as it is."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+
+
+def _plain(value: Any) -> Any:
+    """Return numbers and arrays of other libraries inside a value as Python's numbers and lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic | np.ndarray | Tensor):
+        return value.tolist()
+    return value
+
+
 def _check_settings(seed: int, batch_size: int | Literal["auto"], precision: str) -> None:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
         raise InputError(f"the seed is {seed!r}", remedy=f"choose an integer from 0 to {MAX_SEED}")
-    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+    if batch_size != "auto" and (isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1):
         raise InputError(f"the batch size is {batch_size!r}", remedy="choose a positive integer, or 'auto'")
-    if precision not in get_args(Precision):
+    if not isinstance(precision, str) or precision not in get_args(Precision):
         raise InputError(f"unknown precision {precision!r}", remedy=nearest(str(precision), get_args(Precision)))
 
 
 def _validated(attack: Mapping[str, Any] | str) -> Attack:
     """Validate an attack as in a configuration file. Raises InputErrors, one line per problem."""
     try:
-        return Attack.model_validate(attack)
+        return Attack.model_validate(_plain(attack))
     except ValidationError as error:
         raise InputErrors(
             InputError(error_text(dict(details)), where=".".join(map(str, ("attack", *details["loc"]))))
@@ -134,9 +188,13 @@ def _images(images: Tensor | np.ndarray) -> Tensor:
 def _tensor(values: Any, name: str) -> Tensor:
     """Return a tensor or array as a tensor without gradient. Raises InputError."""
     if isinstance(values, Tensor):
-        return values.detach()
+        if values.layout != torch.strided or values.is_quantized or values.is_nested:
+            raise InputError(f"{name} are a sparse, nested or quantized tensor", remedy="pass a dense tensor")
+        # A copy of a tensor made in inference mode is an ordinary one.
+        return values.clone() if values.is_inference() else values.detach()
     try:
-        return torch.as_tensor(np.asarray(values))
-    except (TypeError, ValueError) as error:
+        array = np.asarray(values)
+        return torch.as_tensor(array if array.flags.writeable and min(array.strides, default=0) >= 0 else array.copy())
+    except (TypeError, ValueError, RuntimeError) as error:
         problem = f"{name} are a {type(values).__name__}: {error}"
         raise InputError(problem, remedy="pass a tensor or an array") from error

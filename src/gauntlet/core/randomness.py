@@ -36,6 +36,13 @@ def sample_keys(seed: int, stage: str, hashes: Sequence[str], *, device: str | t
     return torch.tensor([derive_seed(stage, seed, name) for name in hashes], dtype=torch.int64, device=device)
 
 
+def content_keys(x: Tensor) -> Tensor:
+    """Hash the content of each image `(B, C, H, W)`, as float32 bit by bit, to a key: int64 `(B,)`."""
+    bits = (x.detach().to(torch.float32) + 0.0).reshape(len(x), -1).contiguous().view(torch.int32).to(torch.int64)
+    position = torch.arange(1, bits.shape[1] + 1, dtype=torch.int64, device=x.device) * _GAMMA
+    return _mix((bits * (_mix(position) | 1)).sum(1))
+
+
 def subkeys(keys: Tensor, count: int, *, stream: str | int) -> Tensor:
     """Derive `count` keys from each key, int64 `(B,)`, one per draw of a sample: int64 `(B, count)`.
 

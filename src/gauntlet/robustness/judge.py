@@ -5,19 +5,22 @@ Also the identity of the cell that rows belong to, and functions of logits.
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from gauntlet.core.batch_size import BatchSize
-from gauntlet.core.errors import InputError
-from gauntlet.core.randomness import derive_seed
+from gauntlet.core.arithmetic import float32_arithmetic
+from gauntlet.core.batch_size import BatchSize, is_out_of_memory
+from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.learning.models.network import Network
+from gauntlet.robustness.networks import copy_network, device_of, usable_network
+from gauntlet.robustness.random_networks import ROWS, mean_logits, mean_over_draws
+
+__all__ = ["CellIdentity", "Judge", "class_probabilities", "copy_network", "device_of", "logit_margin", "mean_logits"]
+
+JUDGED_DRAWS = 200
+"""Least number of passes of a random network over which its prediction is taken."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,11 @@ class CellIdentity:
 
 
 class Judge:
-    """The network as given, on a device, in float32 (or float64): logits without gradient, in batches.
+    """The network as given, on a device, in IEEE float32 (or float64): logits without gradient, in batches.
 
-    With `draws` above one, for a random network, the mean over this many passes decides, each with its own seed. The
-    network is never changed: a copy is used unless it already has this device and dtype.
+    With `draws` above one, for a random network, the mean over this many passes decides, at least `JUDGED_DRAWS`, whose
+    draws depend on the image alone (`random_networks`). The network is never changed: a copy is used unless it already
+    has this device and dtype. Each pass gets a copy of the images, so that a network may write into its input.
     """
 
     def __init__(
@@ -45,44 +49,74 @@ class Judge:
         batch_size: int = 256,
         draws: int = 1,
     ) -> None:
-        self.device, self.dtype, self.draws = device, dtype, draws
+        self.device, self.dtype, self.is_random = device, dtype, draws > 1
+        self.draws = max(draws, JUDGED_DRAWS) if self.is_random else 1
         self.memory = BatchSize(batch_size, device)
-        self.network = network if _has(network, device, dtype) else copy_network(network).to(device, dtype)
+        usable = usable_network(network)
+        self.network = usable if _has(usable, device, dtype) else copy_network(usable).to(device, dtype)
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Return logits `(B, K)` for images `(B, C, H, W)`; the batch is halved when memory runs out."""
-        parts = list(self.memory.parts(len(x), lambda part: self._forward(x[part].to(self.device, self.dtype))))
+    def logits(self, x: Tensor, *, stream: str = "judge", draws: int | None = None) -> Tensor:
+        """Return logits `(B, K)` for images `(B, C, H, W)`; the batch is halved when memory runs out.
+
+        Another `stream` draws other numbers, for a random network; `draws` replaces the number of passes. Raises
+        InputError when the network raises, or returns anything but one row of floats per image.
+        """
+        passes = self.draws if draws is None else draws
+        run = self.memory.parts(len(x), lambda part: self._forward(x[part], stream, passes))
+        parts = list(run)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def confidence(self, logits: Tensor) -> Tensor:
         """Return the probability of the predicted class, `(B,)` in [0, 1], for logits `(B, K)` of this judge."""
-        return class_probabilities(self.network if self.draws == 1 else None, logits).amax(1)
+        return class_probabilities(None if self.is_random else self.network, logits).amax(1)
 
-    @torch.no_grad()
-    def _forward(self, x: Tensor) -> Tensor:
-        if self.draws == 1:
-            logits: Tensor = self.network(x)
-            return logits
-        outputs = []
-        for number in range(self.draws):
-            with seeded(derive_seed("judge", "draw", number), self.device):
-                outputs.append(self.network(x))
-        return mean_logits(outputs)
+    def _forward(self, x: Tensor, stream: str, draws: int) -> Tensor:
+        images = x.to(self.device, self.dtype, copy=True)
+        with torch.no_grad(), float32_arithmetic():
+            if not self.is_random:
+                return self._pass(images)
+            rows = ROWS if self.memory.current == self.memory.size else min(ROWS, self.memory.current)
+            return mean_over_draws(self._pass, images, draws=draws, stream=stream, rows=rows)
+
+    def _pass(self, x: Tensor) -> Tensor:
+        try:
+            outputs = self.network(x.clone() if self.is_random else x)
+        except GauntletError:
+            raise
+        except Exception as error:  # a network may raise anything
+            if is_out_of_memory(error):
+                raise
+            raise InputError(_refusal(x, error), remedy=_remedy(x)) from error
+        return checked_logits(outputs, len(x)).to(self.dtype)
 
 
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators inside, for a random network, and restore their state afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
+def checked_logits(outputs: object, count: int) -> Tensor:
+    """Return a network's outputs for `count` images if they are logits `(B, K)`, K >= 2. Raises InputError."""
+    if not isinstance(outputs, Tensor):
+        problem = f"the model returns {type(outputs).__name__} for {count} images"
+        raise InputError(problem, remedy="it must return logits (B, K)")
+    if outputs.dim() != 2 or len(outputs) != count or outputs.shape[1] < 2:
+        problem = f"the model returns {tuple(outputs.shape)} for {count} images"
+        raise InputError(problem, remedy="it must return logits (B, K)")
+    if outputs.layout != torch.strided or outputs.is_quantized or not outputs.is_floating_point():
+        kind = "sparse" if outputs.layout != torch.strided else "quantized" if outputs.is_quantized else "no"
+        problem = f"the model returns {kind} floats ({str(outputs.dtype).removeprefix('torch.')})"
+        raise InputError(problem, remedy="it must return logits (B, K) as a dense tensor of floats")
+    return outputs
 
 
-def mean_logits(outputs: Sequence[Tensor]) -> Tensor:
-    """Return the logarithm of the mean probability over several outputs `(B, K)`; a single one is returned as it is."""
-    if len(outputs) == 1:
-        return outputs[0]
-    return torch.stack([output.log_softmax(1) for output in outputs]).logsumexp(0) - math.log(len(outputs))
+def _refusal(x: Tensor, error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # The interpreter of TorchScript puts its own traceback first.
+    reason = lines[-1 if "TorchScript" in str(error) else 0] if lines else ""
+    shape = "x".join(map(str, x.shape[1:]))
+    return f"the model cannot classify {len(x)} images of {shape}: {type(error).__name__}: {reason[:200]}"
+
+
+def _remedy(x: Tensor) -> str:
+    if x.shape[-1] in (1, 3, 4) and x.shape[1] not in (1, 3, 4):
+        return "images are (N, C, H, W): pass images.permute(0, 3, 1, 2)"
+    return "it must map (B, C, H, W) to logits (B, K) for any B; check the images' size and channels"
 
 
 def class_probabilities(network: nn.Module | None, logits: Tensor) -> Tensor:
@@ -98,21 +132,6 @@ def logit_margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Return z_y - max_{i != y} z_i, `(B,)`: positive where the label is predicted."""
     column = labels[:, None]
     return logits.gather(1, column)[:, 0] - logits.scatter(1, column, -torch.inf).amax(1)
-
-
-def device_of(network: nn.Module) -> torch.device:
-    """Return the device of a network's first parameter or buffer; the CPU if it has none."""
-    first = next(network.parameters(), next(network.buffers(), None))
-    return torch.device("cpu") if first is None else first.device
-
-
-def copy_network(network: nn.Module) -> nn.Module:
-    """Copy a network. Raises InputError for one that cannot be copied."""
-    try:
-        return copy.deepcopy(network)
-    except (RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"the model cannot be copied ({reason})", remedy="export it to plain layers first") from error
 
 
 def _has(network: nn.Module, device: torch.device, dtype: torch.dtype) -> bool:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 import gauntlet
 from gauntlet.core.errors import InputError
 from gauntlet.robustness.attacks.base.model import AttackModel
-from gauntlet.robustness.judge import mean_logits
+from gauntlet.robustness.judge import Judge, mean_logits
+from gauntlet.robustness.preflight import check_model
 
 RANDOM = torch.Generator().manual_seed(4)
 IMAGES = torch.rand(12, 1, 4, 4, generator=RANDOM)
@@ -46,9 +47,11 @@ def test_a_transfer_queries_the_target_only_for_the_final_judgment() -> None:
     clean = gauntlet.evaluate(target, IMAGES, labels, {"name": "gaussian_noise", "norm": "l2", "epsilons": [1e-6]})
     assert set(clean["status"].to_pylist()) == {"robust"}
     target.asked = 0
+    check_model(Judge(target, device=torch.device("cpu")), IMAGES, labels)
+    before, target.asked = target.asked, 0
     rows = gauntlet.evaluate(target, IMAGES, labels, PGD, sources=[source])
-    # Three pre-flight passes, the clean images, the results.
-    assert target.asked == 5 * len(IMAGES)
+    # After the preflight: the classes for the check of gradients, the clean images, the results.
+    assert target.asked == before + 3 * len(IMAGES)
     assert set(rows["forwards"].to_pylist()) == set(rows["backwards"].to_pylist()) == {8}
 
 
@@ -100,12 +103,14 @@ def test_a_random_model_is_refused_unless_its_draws_are_averaged() -> None:
     assert all(row["backwards"] == 4 * 5 for row in robust)
 
 
-def test_gradients_of_a_random_model_are_means_over_fresh_draws() -> None:
-    """The passes within a gradient differ, and gradients use fresh draws."""
+def test_a_random_model_draws_anew_at_every_point() -> None:
+    """Draws depend on the image's content; those of the judge are others."""
     model = AttackModel(Noisy(1).eval(), draws=2)
     model.start_counting(len(IMAGES))
-    first, second = model.logits(IMAGES), model.logits(IMAGES)
-    assert not torch.allclose(first, second)
+    first, second = model.logits(IMAGES), model.logits(IMAGES + 1e-7)
+    assert torch.equal(first, model.logits(IMAGES))
+    assert not torch.allclose(first, second, atol=1e-3)
+    assert not torch.allclose(first, model.judge.logits(IMAGES, draws=2), atol=1e-3)
     assert torch.allclose(model.judge.logits(IMAGES), model.judge.logits(IMAGES))
     assert torch.allclose(mean_logits([first, first]), first.log_softmax(1), atol=1e-6)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.randomness import derive_seed
+from gauntlet.core.seeding import seeded
 from gauntlet.learning.models.layers.normalization import Normalization, Statistics, input_statistics
 from gauntlet.learning.models.network import Head, Network, NetworkDescription
 from gauntlet.registry import MODELS, PARTS, Spec, complete_part, default_normalization
@@ -30,7 +31,7 @@ def build(
 
     `mean` and `std` are those of the data per channel, in [0, 1]. The network's first layer subtracts and divides by
     them (`normalize`: ``data``), by others (a pair), or does nothing (``none``); the default is the network's own. The
-    global random state does not change. A class by import path is called with its options, and with those of
+    global random states do not change. A class by import path is called with its options, and with those of
     `image_shape`, `num_classes`, `in_channels`, `mean` and `std` (of the first layer) that its constructor accepts. It
     maps normalized images to logits `(B, K)`, unless it is a `Network` itself.
 
@@ -39,15 +40,15 @@ def build(
     channels, height, width = image_shape
     chosen = default_normalization(model.name) if normalize is None else normalize
     layer_mean, layer_std = input_statistics((mean, std), chosen)
-    description = NetworkDescription(model, (channels, height, width), num_classes, layer_mean, layer_std)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derive_seed("train", seed, "weights"))
+    description = NetworkDescription(model, (channels, height, width), num_classes, layer_mean, layer_std, seed)
+    with seeded(derive_seed("train", seed, "weights")):
         network = _construct(description)
-    if normalize not in (None, "data") and not _takes_statistics(network):
-        problem = f"{model.name} takes no mean and std, so this has no effect"
-        raise InputError(problem, where="normalize", remedy="leave it out, or let its constructor take them")
-    network.description = description
-    _check_forward(network, model.name)
+        if normalize not in (None, "data") and not _takes_statistics(network):
+            problem = f"{model.name} takes no mean and std, so this has no effect"
+            raise InputError(problem, where="normalize", remedy="leave it out, or let its constructor take them")
+        network.description = description
+        # Inside: layers may draw their weights at the first forward.
+        _check_forward(network, model.name)
     return network
 
 
@@ -100,28 +101,44 @@ def _takes_statistics(network: Network) -> bool:
 
 
 def _check_forward(network: Network, name: str) -> None:
-    """Check that the network maps two black images to one row of finite logits each."""
+    """Check that the network maps two black images to one row of finite logits each, in both modes.
+
+    In training mode, losses are computed from its logits too. What this pass changes, such as running statistics, is
+    put back.
+    """
     description = network.description
     if description is None:
         raise ValueError("the network has no description")
     training = network.training
+    logits = _logits(network.eval(), name, description, "")
+    if not logits.isfinite().all():
+        raise InputError(f"{name} returns logits that are not finite for a black image", where="model")
+    before = {key: value.clone() for key, value in network.state_dict().items() if isinstance(value, Tensor)}
+    _logits(network.train(), name, description, " in training mode")
+    with torch.no_grad():
+        for key, value in network.state_dict().items():
+            if isinstance(value, Tensor) and key in before and value.shape == before[key].shape:
+                value.copy_(before[key])
+    network.train(training)
+
+
+def _logits(network: Network, name: str, description: NetworkDescription, mode: str) -> Tensor:
     try:
         with torch.no_grad():
-            logits: Tensor = network.eval()(torch.zeros(2, *description.image_shape))
+            logits: Tensor = network(torch.zeros(2, *description.image_shape))
     except GauntletError:
         raise
     except Exception as error:
         shape = "x".join(map(str, description.image_shape))
-        problem = f"{name} cannot take {shape} images: {type(error).__name__}: {_first_line(error)}"
+        problem = f"{name} cannot take {shape} images{mode}: {type(error).__name__}: {_first_line(error)}"
         raise InputError(problem, where="model") from error
-    finally:
-        network.train(training)
     expected = (2, description.num_classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
         actual = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"{name} returns {actual} for two images, expected {expected}", where="model")
-    if not logits.isfinite().all():
-        raise InputError(f"{name} returns logits that are not finite for a black image", where="model")
+        problem = f"{name} returns {actual} for two images{mode}, expected {expected}"
+        remedy = "return the logits alone, in training mode too" if mode else ""
+        raise InputError(problem, where="model", remedy=remedy)
+    return logits
 
 
 def _first_line(error: BaseException) -> str:

@@ -20,8 +20,8 @@ Surrogate = Callable[[Tensor], Tensor]
 class NetworkDescription:
     """Everything needed to rebuild a network for its stored weights.
 
-    `mean` and `std` are those of the first layer, per channel in [0, 1]; `exported` networks have plain layers in place
-    of constrained ones.
+    `mean` and `std` are those of the first layer, per channel in [0, 1]; `seed` is the one it was built with;
+    `exported` networks have plain layers in place of constrained ones.
     """
 
     architecture: Spec
@@ -29,6 +29,7 @@ class NetworkDescription:
     num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    seed: int = 0
     exported: bool = False
 
 

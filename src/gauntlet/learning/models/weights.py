@@ -33,6 +33,7 @@ class ModelManifest(BaseModel):
     num_classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    seed: int = 0
     exported: bool
 
 
@@ -59,6 +60,7 @@ def save_model(network: Network, folder: Path, metadata: Mapping[str, str] | Non
         num_classes=description.num_classes,
         mean=description.mean,
         std=description.std,
+        seed=description.seed,
         exported=description.exported,
     )
     write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
@@ -81,6 +83,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Networ
         mean=description.mean,
         std=description.std,
         normalize="data",
+        seed=description.seed,
     ).eval()
     if description.exported:
         network = network.export()
@@ -114,6 +117,7 @@ def load_model_manifest(folder: Path) -> tuple[NetworkDescription, str]:
         manifest.num_classes,
         manifest.mean,
         manifest.std,
+        manifest.seed,
         manifest.exported,
     )
     return description, manifest.digest

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.batch_size import is_out_of_memory
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.signals import StopRequest
@@ -22,6 +23,7 @@ from gauntlet.registry import Spec
 OnEpoch = Callable[[EpochRecord], None]
 
 
+@float32_arithmetic()
 def fit(
     network: Network,
     loss: Spec,
@@ -37,7 +39,7 @@ def fit(
     stop: StopRequest | None = None,
     processes: DataParallelGroup | None = None,
 ) -> TrainingResult:
-    """Train `network` and return it with the weights of the epoch to keep.
+    """Train `network`, in IEEE float32, and return it with the weights of the epoch to keep.
 
     Equal arguments on the same machine with the same number of threads give equal bytes. `resume` is a state from
     `TrainingRun.state`; one that does not fit the network is logged and ignored. `on_epoch` is called after each epoch,

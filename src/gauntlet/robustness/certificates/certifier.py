@@ -8,7 +8,7 @@ which: `certifies="model"`, the default, or for example `certifies="smoothed"`. 
 - for another classifier: `(network, x, **options) -> CertifiedPredictions`, with any images and without their labels,
   since it may be right where the model is wrong and must not know the label.
 
-The network is in float32 and in eval mode. A certificate receives those of the parameters `norm`, `keys` (one per
+The network is in IEEE float32 and in eval mode. A certificate receives those of the parameters `norm`, `keys` (one per
 image, for `gauntlet.uniform`) and `batch_size` (images to pass through the network at once) that its signature names.
 When memory runs out it is called again with half the batch size.
 """
@@ -24,6 +24,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.batch_size import is_out_of_memory
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.randomness import sample_keys
@@ -32,7 +33,8 @@ from gauntlet.learning.data.splits import sample_hashes
 from gauntlet.registry import CERTIFICATES, Spec
 from gauntlet.robustness.certificates.certified_predictions import CertifiedPredictions
 from gauntlet.robustness.judge import CellIdentity, Judge, device_of
-from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_eval_mode, check_images, check_logits
+from gauntlet.robustness.networks import inputs_protected
+from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_eval_mode, check_images, check_model
 
 # Another classifier takes many passes per image, so a few images already fill its batches.
 _IMAGES_PER_CALL = 4
@@ -73,7 +75,7 @@ def certify_parts(
     check_eval_mode(network)
     run_device = torch.device(device) if device is not None else device_of(network)
     judge = Judge(network, device=run_device, batch_size=batch_size)
-    check_logits(judge, images[:PREFLIGHT_IMAGES], labels)
+    check_model(judge, images[:PREFLIGHT_IMAGES], labels)
     certifier = _Certifier(judge, certificate, name=name, norm=norm)
     certifier.check_network(images[:1])
     for start, stop in [(0, len(images))] if ranges is None else ranges:
@@ -148,7 +150,9 @@ class _Certifier:
     def _call(self, *arguments: Tensor, keys: Tensor) -> Any:
         supplied = {"norm": self.norm, "keys": keys, "batch_size": self.judge.memory.current}
         named: dict[str, Any] = {key: value for key, value in supplied.items() if key in self.parameters}
-        return self.component(self.judge.network, *arguments, **named, **self.spec.options)
+        copies = (argument.clone() for argument in arguments)
+        with float32_arithmetic(), inputs_protected(self.judge.network):
+            return self.component(self.judge.network, *copies, **named, **self.spec.options)
 
     def _error(self, returned: str) -> GauntletError:
         return GauntletError(f"certificate {self.spec.name} returned {returned}", where=self.name)

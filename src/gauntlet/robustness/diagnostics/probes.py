@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.errors import InputError
 from gauntlet.core.geometry import Ball
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
@@ -21,7 +22,7 @@ from gauntlet.robustness.diagnostics.plain_pgd import (
 )
 from gauntlet.robustness.diagnostics.probed_model import ProbedModel
 from gauntlet.robustness.judge import CellIdentity, Judge, device_of
-from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_eval_mode, check_images, check_logits
+from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_eval_mode, check_images, check_model, is_random
 
 NORMS = ("linf", "l2")
 """The norms that probes work in."""
@@ -39,6 +40,7 @@ def run_probes(
     epsilons: Mapping[str, Sequence[float]],
     samples: int = 100,
     steps: int = 20,
+    draws: int = 1,
     identity: CellIdentity | None = None,
     device: str | torch.device | None = None,
     batch_size: int = 256,
@@ -46,8 +48,9 @@ def run_probes(
     """Probe a model on the first `samples` images that it classifies correctly; return rows of MEASUREMENT_SCHEMA.
 
     Images are `(N, C, H, W)` in [0, 1], labels integers `(N,)`. `epsilons` are the budgets in use per norm, in pixel
-    units; linf and l2 are probed, most checks at the middle budget. `steps` is the number of steps of each attack. The
-    rows depend on images, labels, model and the identity's seed, not on `batch_size` beyond rounding.
+    units; linf and l2 are probed, most checks at the middle budget. `steps` is the number of steps of each attack. Of a
+    random model, and of no other, the mean over `draws` passes is probed. The rows depend on images, labels, model and
+    the identity's seed, not on `batch_size` beyond rounding. Everything is computed in IEEE float32.
 
     Raises InputError when model or images cannot be used.
     Source: Pintor et al. 2022, arXiv:2106.09947; Carlini et al. 2019, arXiv:1902.06705.
@@ -55,20 +58,23 @@ def run_probes(
     check_images(images, labels)
     check_eval_mode(network)
     run_device = torch.device(device) if device is not None else device_of(network)
-    judge = Judge(network, device=run_device, batch_size=batch_size)
-    check_logits(judge, images[:PREFLIGHT_IMAGES], labels)
+    if draws > 1 and not is_random(network, images, device=run_device):
+        draws = 1
+    judge = Judge(network, device=run_device, batch_size=batch_size, draws=draws)
+    check_model(judge, images[:PREFLIGHT_IMAGES], labels)
     ids = identity or CellIdentity()
     index = _first_correct(judge, images, labels, samples)
     measurements: list[Measurement] = []
     if index:
-        current_size = judge.memory.current
+        size = judge.memory.current
         model = ProbedModel.build(
-            network, images, labels, index, identity=ids, device=run_device, batch_size=current_size
+            network, images, labels, index, identity=ids, device=run_device, batch_size=size, draws=draws
         )
-        measurements += _gradient_checks(model)
-        for norm in NORMS:
-            if norm in epsilons:
-                measurements += _norm_checks(model, norm, sorted(epsilons[norm]), steps)
+        with float32_arithmetic():
+            measurements += _gradient_checks(model)
+            for norm in NORMS:
+                if norm in epsilons:
+                    measurements += _norm_checks(model, norm, sorted(epsilons[norm]), steps)
     return measurement_table(measurements, experiment=ids.experiment, variant=ids.variant, seed=ids.seed)
 
 

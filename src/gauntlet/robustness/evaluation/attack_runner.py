@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.batch_size import BatchSize, is_out_of_memory
 from gauntlet.core.errors import AttackError, GauntletError
 from gauntlet.registry import ATTACKS
@@ -54,7 +55,8 @@ class AttackRunner:
         self.model.start_counting(len(x))
         try:
             # Clones: an attack that works in place must not change the images that a second try starts from.
-            result = self.component(self.model, x.clone(), y.clone(), **arguments, **self.attack.spec.options)
+            with float32_arithmetic(self.model.arithmetic):
+                result = self.component(self.model, x.clone(), y.clone(), **arguments, **self.attack.spec.options)
         except GauntletError:
             raise
         except Exception as error:  # an external attack may raise anything

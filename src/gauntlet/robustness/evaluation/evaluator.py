@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from gauntlet.core.arithmetic import float32_arithmetic
+from gauntlet.core.errors import InputError
 from gauntlet.core.randomness import sample_keys
 from gauntlet.learning.data.splits import sample_hashes
 from gauntlet.registry import ATTACKS
@@ -21,7 +24,14 @@ from gauntlet.robustness.evaluation.shards import SampleRange, default_batch_siz
 from gauntlet.robustness.evaluation.types import AttackSettings, Evaluation, EvaluationPart
 from gauntlet.robustness.evaluation.verification import check_gradients, find_invalid
 from gauntlet.robustness.judge import CellIdentity, Judge, device_of
-from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_eval_mode, check_images, check_logits
+from gauntlet.robustness.preflight import (
+    PREFLIGHT_IMAGES,
+    check_eval_mode,
+    check_first_batch,
+    check_images,
+    check_model,
+    is_random,
+)
 
 _MAX_ERRORS = 10
 
@@ -72,6 +82,8 @@ def evaluate_parts(
     are still robust; a minimum-norm attack runs once, and its distances are measured. Every image that the attack
     returns is checked, and classified by the plain model in float32. A row depends only on its image, its label, the
     model, the attack and the seed, not on batch size, parts, order or the other images (in float32, up to rounding).
+    A random model is judged by its mean over at least `JUDGED_DRAWS` passes, whose draws depend on the image alone and
+    are other than those that the attack saw; `draws` has no effect on a model that is not random.
 
     A part has `part_size` samples, by default one batch. To resume, or to evaluate one shard, pass its `ranges`. With
     `sources`, other networks for the same classes, the attack sees only these (transfer); success is still judged on
@@ -87,7 +99,16 @@ def evaluate_parts(
     first_images = images[:PREFLIGHT_IMAGES].to(run_device)
     for checked in (network, *sources):
         check_eval_mode(checked)
-        check_logits(Judge(checked, device=run_device, batch_size=size, draws=attack.draws), first_images, y)
+    if attack.draws > 1 and not any(is_random(each, first_images, device=run_device) for each in (network, *sources)):
+        attack = replace(attack, draws=1)
+    expected: list[Tensor] = []
+    for checked in (network, *sources):
+        judge = Judge(checked, device=run_device, batch_size=size, draws=attack.draws)
+        expected.append(check_model(judge, first_images, y))
+    for logits in expected[1:]:
+        if logits.shape[1] != expected[0].shape[1]:
+            problem = f"a source has {logits.shape[1]} classes, the attacked model {expected[0].shape[1]}"
+            raise InputError(problem, remedy="take sources for the same classes")
     seen = sources[0] if sources else network
     chosen_precision = choose_precision(precision, attack, seen, images, y, device=run_device)
     model = AttackModel(
@@ -101,12 +122,15 @@ def evaluate_parts(
     )
     runner = AttackRunner(model, attack)
     if _takes_gradients(runner):
-        check_gradients(model, first_images.to(model.dtype))
+        with float32_arithmetic(model.arithmetic):
+            check_gradients(model, first_images.to(model.dtype))
     if ranges is None:
         ranges = part_ranges(len(images), part_size=part_size or default_batch_size(run_device.type))
     for start, stop in ranges:
         part = slice(start, stop)
-        rows, examples, errors = _evaluate_samples(runner, images[part], y[part], start=start, identity=identity)
+        rows, examples, errors = _evaluate_samples(
+            runner, images[part], y[part], start=start, identity=identity, expected=expected[0] if start == 0 else None
+        )
         candidates = candidate_examples(examples, keep_examples) if keep_examples else {}
         yield EvaluationPart(start, stop, rows, candidates, chosen_precision, tuple(errors[:_MAX_ERRORS]))
 
@@ -118,14 +142,26 @@ def _takes_gradients(runner: AttackRunner) -> bool:
 
 
 def _evaluate_samples(
-    runner: AttackRunner, images: Tensor, labels: Tensor, *, start: int, identity: CellIdentity
+    runner: AttackRunner,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    start: int,
+    identity: CellIdentity,
+    expected: Tensor | None = None,
 ) -> tuple[pa.Table, dict[str, Any], list[str]]:
-    """Return rows, examples and errors of the samples from index `start` on: a pure function of these samples."""
+    """Return rows, examples and errors of the samples from index `start` on: a pure function of these samples.
+
+    `expected` are the logits of the first samples in a small batch, which must be equal.
+    """
     model, attack = runner.model, runner.attack
     hashes = sample_hashes(images.to(torch.float32))
     keys = sample_keys(identity.seed, f"attack:{attack.spec.name}:{attack.seed}", hashes, device=model.device)
     x, y = images.to(model.device, model.dtype), labels.to(model.device)
-    results = SampleResults(x, y, model.judge.logits(x), attack, model.judge.confidence)
+    clean_logits = model.judge.logits(x)
+    if expected is not None:
+        check_first_batch(model.judge, x, clean_logits, expected[: len(x)])
+    results = SampleResults(x, y, clean_logits, attack, model.judge.confidence)
     active = (results.clean_prediction == y).nonzero()[:, 0]
     errors: list[str] = []
     for epsilon in sorted(attack.epsilons) if attack.epsilons is not None else [None]:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.errors import GauntletError
 from gauntlet.registry import ATTACKS
 from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
-from gauntlet.robustness.attacks.base.model import AttackModel, Precision
+from gauntlet.robustness.attacks.base.model import AttackModel, Passes, Precision
 from gauntlet.robustness.evaluation.types import AttackSettings
 from gauntlet.robustness.preflight import PREFLIGHT_IMAGES
 
 AGREEMENT = 0.95
 """Minimum cosine between the gradients in both precisions, and minimum share of the images that reach it."""
 
-_COMPARED: tuple[Precision, Precision] = ("float32", "bfloat16")
+_COMPARED: tuple[Passes, Passes] = ("float32", "bfloat16")
 
 
 def choose_precision(
@@ -29,28 +28,29 @@ def choose_precision(
     labels: Tensor,
     *,
     device: torch.device,
-) -> Literal["float32", "bfloat16", "float64"]:
-    """Return `precision`; for ``auto``, bfloat16 where it is faster and as good, else float32.
+) -> Passes:
+    """Return `precision`; for ``auto``, bfloat16 where it is faster and as good, else TF32 or, without it, float32.
 
     bfloat16 needs three things: an attack that uses only the direction of gradients (tag `directions_only`), a device
     with bfloat16 units, and a network whose gradients at the first PREFLIGHT_IMAGES images `(N, C, H, W)` agree in both
     precisions: a saturating output, for one, may have a gradient in float32 and none in bfloat16. `network` is the one
-    that the attack sees. Success is judged in float32 either way. Equal arguments on the same device give the same
-    choice.
+    that the attack sees. Success is judged in IEEE float32 in any case. Equal arguments on the same device give the
+    same choice.
     """
     if precision != "auto":
         return precision
+    rest: Passes = "tf32" if has_tf32_units(device) else "float32"
     tolerant = ATTACKS.entry(attack.spec.name).tags.get("directions_only", False) and attack.draws == 1
     if not (tolerant and has_bfloat16_units(device)):
-        return "float32"
+        return rest
     x, y = images[:PREFLIGHT_IMAGES], labels[:PREFLIGHT_IMAGES]
     try:
         exact, rough = (_gradient(network, x, y, device, compared, attack.surrogate) for compared in _COMPARED)
     except (RuntimeError, GauntletError):
-        return "float32"
+        return rest
     agrees = functional.cosine_similarity(exact, rough) >= AGREEMENT
     lost = exact.any(1) & ~rough.any(1)
-    return "bfloat16" if float((agrees & ~lost).double().mean()) >= AGREEMENT else "float32"
+    return "bfloat16" if float((agrees & ~lost).double().mean()) >= AGREEMENT else rest
 
 
 def has_bfloat16_units(device: torch.device) -> bool:
@@ -60,16 +60,22 @@ def has_bfloat16_units(device: torch.device) -> bool:
     return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
+def has_tf32_units(device: torch.device) -> bool:
+    """Return whether a device multiplies float32 matrices in TF32: NVIDIA's from compute capability 8.0 on."""
+    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def _gradient(
     network: nn.Module,
     images: Tensor,
     labels: Tensor,
     device: torch.device,
-    precision: Precision,
+    precision: Passes,
     surrogate: str | None,
 ) -> Tensor:
     """Return the gradients of the cross-entropy at images `(B, C, H, W)`: float32 `(B, D)`."""
     model = AttackModel(network, device=device, precision=precision, surrogate=surrogate)
     model.start_counting(len(images))
     x, y = images.to(device, model.dtype), labels.to(device)
-    return model.gradients(x, y, UNTARGETED_LOSSES["cross_entropy"]).gradient.flatten(1)
+    with float32_arithmetic(model.arithmetic):
+        return model.gradients(x, y, UNTARGETED_LOSSES["cross_entropy"]).gradient.flatten(1)

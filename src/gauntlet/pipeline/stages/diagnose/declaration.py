@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gauntlet.config.schema import Experiment
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
 from gauntlet.pipeline.stages.components import modules_of, network_modules
@@ -18,9 +19,14 @@ def diagnoses(scope: Scope) -> Iterator[Cell]:
             yield Cell(STAGE, scope.name, model.variant, model.seed)
 
 
+def probe_draws(settings: Experiment) -> int:
+    """Return the number of passes over which a random model is probed: the largest `draws` of an attack."""
+    return max((attack.draws for attack in settings.attacks.values()), default=1)
+
+
 def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
     settings = scope.settings
-    normalized = settings.budgets("normalized")
+    normalized, draws = settings.budgets("normalized"), probe_draws(settings)
     return {
         "experiment": cell.experiment,
         "variant": cell.variant,
@@ -30,6 +36,7 @@ def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
         "diagnostics": settings.diagnostics.model_dump(exclude={"enabled"}),
         "budgets": settings.budgets(),
         **({"normalized": normalized} if normalized else {}),
+        **({"draws": draws} if draws > 1 else {}),
     }
 
 

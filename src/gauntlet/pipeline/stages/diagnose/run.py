@@ -13,6 +13,7 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob
 from gauntlet.pipeline.stages.budgets import in_pixels
 from gauntlet.pipeline.stages.device import describe_device, open_device
+from gauntlet.pipeline.stages.diagnose.declaration import probe_draws
 from gauntlet.pipeline.stages.outputs import withdraw
 from gauntlet.robustness.diagnostics.probes import run_probes
 from gauntlet.robustness.evaluation import CellIdentity
@@ -33,6 +34,7 @@ def run(job: CellJob) -> None:
         epsilons=in_pixels(settings).budgets(),
         samples=settings.diagnostics.samples,
         steps=settings.diagnostics.steps,
+        draws=probe_draws(settings),
         identity=CellIdentity(cell.experiment, cell.variant, cell.seed),
         device=device,
     )

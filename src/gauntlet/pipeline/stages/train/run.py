@@ -24,6 +24,7 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, CellJob
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
 from gauntlet.pipeline.stages.train.process_group import describe_processes, open_processes
+from gauntlet.robustness.preflight import check_trainable
 
 log = logging.getLogger("gauntlet")
 
@@ -56,6 +57,10 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
         seed=cell.seed,
     )
     checkpoints = Checkpoints(paths.partial(cell, recipe.digest) / "training.checkpoint", recipe=recipe.digest)
+    resume = _resume(cell, checkpoints, processes)
+    if resume is None:
+        draws = 1 if settings.certificates else min((attack.draws for attack in settings.attacks.values()), default=1)
+        check_trainable(network, seed=cell.seed, draws=draws)
     with StopRequest(str(cell)) as stop:
         file = paths.progress_file(cell)
         reported = progress(str(cell), training.epochs, "epochs", file=file) if writes else nullcontext(NullProgress())
@@ -73,7 +78,7 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
                 seed=cell.seed,
                 device=device,
                 on_epoch=on_epoch,
-                resume=_resume(cell, checkpoints, processes),
+                resume=resume,
                 checkpoints=checkpoints if writes else None,
                 stop=stop,
                 processes=processes,

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from gauntlet.core.batch_size import BatchSize
 from gauntlet.core.errors import InputError, nearest
-from gauntlet.core.randomness import derive_seed
 from gauntlet.robustness.attacks.base.losses import AttackLoss
 from gauntlet.robustness.attacks.base.query_counts import QueryCounts
-from gauntlet.robustness.judge import class_probabilities, copy_network, mean_logits, seeded
+from gauntlet.robustness.judge import class_probabilities
+from gauntlet.robustness.networks import frozen_copy, usable_network
+from gauntlet.robustness.random_networks import ROWS, mean_logits, mean_over_draws
 
 Forward = Callable[[Tensor], Tensor]
 """Differentiable map from images `(B, C, H, W)` to outputs `(B, K)`."""
@@ -37,7 +38,7 @@ class AcceleratedModel:
 
     Several networks form an ensemble: its output is the logarithm of their mean probability. With `draws` above one,
     for a random network, outputs and gradients are means over this many passes (expectation over transformation,
-    Athalye et al. 2018, arXiv:1802.00420).
+    Athalye et al. 2018, arXiv:1802.00420), whose draws depend on the image alone (`random_networks`).
 
     Hooks count every forward and backward, and every gradient at an image that is zero throughout or not finite;
     entries that are not finite then become 0. Queries count for the samples of the innermost `subset(...)`: b images
@@ -65,7 +66,7 @@ class AcceleratedModel:
         self.transfers, self.draws = transfers, draws
         self.memory = BatchSize(batch_size, device)
         self.counts = QueryCounts(device)
-        self._passes, self._in_surrogate = 0, False
+        self._in_surrogate, self._counts_hooked = False, True
         self._copies = [self._accelerated(network) for network in networks]
         self.network = self._copies[0]
         self._logits = _ensemble(self._copies)
@@ -156,12 +157,16 @@ class AcceleratedModel:
             x.register_hook(self.counts.gradient_hook())
         if self.draws == 1:
             return self._pass(forward, x)
-        outputs = []
-        for _ in range(self.draws):
-            self._passes += 1
-            with seeded(derive_seed("attack", "draw", self._passes), self.device):
-                outputs.append(self._pass(forward, x))
-        return mean_logits(outputs)
+        rows = ROWS if self.memory.current == self.memory.size else min(ROWS, self.memory.current)
+        self._counts_hooked = False
+        try:
+            outputs = mean_over_draws(
+                lambda part: self._pass(forward, part), x, draws=self.draws, stream="attack", rows=rows
+            )
+        finally:
+            self._counts_hooked = True
+        self.counts.add_pass(len(x) * self.draws, outputs)
+        return outputs
 
     def _pass(self, forward: Forward, x: Tensor) -> Tensor:
         precision: Any = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
@@ -169,26 +174,27 @@ class AcceleratedModel:
         self._in_surrogate = self.surrogate is not None and forward is self._outputs
         try:
             with precision:
-                outputs = forward(x).to(self.dtype)
+                # A clone: a network that writes into its input must change neither the attack's images nor the leaf.
+                outputs = forward(x.clone()).to(self.dtype)
         finally:
             in_surrogate, self._in_surrogate = self._in_surrogate, False
-        if in_surrogate:
+        if in_surrogate and self._counts_hooked:
             self.counts.add_pass(len(x), outputs)
         return outputs
 
     def _after_forward(self, _module: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
-        if not self._in_surrogate:
+        if self._counts_hooked and not self._in_surrogate:
             self.counts.add_pass(len(inputs[0]), outputs)
 
     def _accelerated(self, network: nn.Module) -> nn.Module:
-        copy = copy_network(network).to(self.device, self.dtype).eval().requires_grad_(False)
+        copy = frozen_copy(usable_network(network), self.device, self.dtype)
         copy.to(memory_format=torch.channels_last)
         copy.register_forward_hook(self._after_forward)
         return copy
 
 
 def _ensemble(forwards: Sequence[Forward]) -> Forward:
-    return forwards[0] if len(forwards) == 1 else lambda x: mean_logits([forward(x) for forward in forwards])
+    return forwards[0] if len(forwards) == 1 else lambda x: mean_logits([forward(x.clone()) for forward in forwards])
 
 
 def _surrogate(network: nn.Module, name: str) -> Forward:

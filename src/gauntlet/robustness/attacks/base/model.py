@@ -8,17 +8,20 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gauntlet.core.arithmetic import Float32
 from gauntlet.robustness.attacks.base.accelerated import AcceleratedModel
 from gauntlet.robustness.judge import Judge, device_of
 
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
+Passes = Literal["float32", "tf32", "bfloat16", "float64"]
+"""Precision that an attack's passes compute in; products of ``bfloat16`` and ``tf32`` passes may use TF32."""
 
 
 class AttackModel(AcceleratedModel):
     """A classifier of images in [0, 1], offered to attacks.
 
-    Attacks query an accelerated copy in `precision`; `judge` decides success on `network` as given, in float32 (in
-    float64 when `precision` is float64).
+    Attacks query an accelerated copy in `precision`; `judge` decides success on `network` as given, in IEEE float32 (in
+    float64 when `precision` is float64). An attack runs inside ``float32_arithmetic(model.arithmetic)``.
 
     With `sources`, other networks, attacks query only these (transfer); several form an ensemble. The model itself then
     only judges the images that attacks return. For `surrogate` and `draws` see AcceleratedModel.
@@ -31,7 +34,7 @@ class AttackModel(AcceleratedModel):
         network: nn.Module,
         *,
         device: str | torch.device | None = None,
-        precision: Precision = "auto",
+        precision: Passes = "float32",
         surrogate: str | None = None,
         sources: Sequence[nn.Module] = (),
         draws: int = 1,
@@ -40,6 +43,7 @@ class AttackModel(AcceleratedModel):
         run_device = torch.device(device) if device is not None else device_of(network)
         dtype = torch.float64 if precision == "float64" else torch.float32
         self.judge = Judge(network, device=run_device, dtype=dtype, batch_size=batch_size, draws=draws)
+        self.arithmetic: Float32 = "tf32" if precision in ("tf32", "bfloat16") else "ieee"
         self._judged: list[tuple[Tensor, Tensor, Tensor]] = []
         super().__init__(
             sources or (network,),
@@ -55,13 +59,13 @@ class AttackModel(AcceleratedModel):
     def start_counting(self, samples: int) -> None:
         """Set query counts to zero for a new batch of this size, and forget the images judged in the last one."""
         self.counts.start(samples)
-        self._passes, self._judged = 0, []
+        self._judged = []
 
     def confirm(self, x: Tensor, y: Tensor) -> Tensor:
         """Return which images the judge assigns to another class than `y`: bool `(B,)`; counted as a forward each."""
-        logits = self.judge.logits(x)
-        self.counts.add_forwards(len(x), times=self.draws)
-        if len(self.active_samples) == len(x):
+        logits = self.judge.logits(x, stream="confirm")
+        self.counts.add_forwards(len(x), times=self.judge.draws)
+        if len(self.active_samples) == len(x) and not self.judge.is_random:
             self._judged.append((self.active_samples, x.clone(), logits))
         return (logits.argmax(1) != y) & logits.isfinite().all(1)
 
@@ -92,7 +96,8 @@ class AttackModel(AcceleratedModel):
     def final_logits(self, x: Tensor) -> Tensor:
         """Return the judge's logits `(B, K)` at the images an attack returned for the current batch.
 
-        Images that were judged during the attack, bit by bit the same, are not judged again.
+        Images that were judged during the attack, bit by bit the same, are not judged again, unless the network is
+        random: the attack may have stopped on lucky draws, so these images are judged with others.
         """
         logits: Tensor | None = None
         known = torch.zeros(len(x), dtype=torch.bool, device=x.device)

@@ -1,0 +1,113 @@
+"""Experiment before a training: a network that is stored and loaded must be the same network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.core.randomness import derive_seed, generator
+from gauntlet.core.seeding import seeded
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Network
+from gauntlet.registry import Spec
+from gauntlet.robustness.judge import Judge
+from gauntlet.robustness.preflight.model import check_model
+from gauntlet.robustness.preflight.rounding import largest_difference, largest_logit
+
+_IMAGES = 8
+_SAME = 1e-5
+"""Share of the largest logit by which a loaded network may differ from the stored one."""
+
+
+def check_trainable(network: Network, *, seed: int, draws: int = 1) -> None:
+    """Check a network from `build` with this seed before it is trained; it is not changed.
+
+    Another network is built with the same seed: its weights must be equal. It is trained for a step, on noise, and must
+    then pass `check_model`. A third, with another seed, gets its state dict, as `load_model` does: outputs must be
+    equal, or the network has state that its state dict lacks. `draws` is the number of passes of a random network.
+
+    Raises InputError.
+    """
+    description = network.description
+    if description is None:
+        raise ValueError("only a network from gauntlet.learning.models.build can be checked")
+    settings: dict[str, Any] = {
+        "image_shape": description.image_shape,
+        "num_classes": description.num_classes,
+        "mean": description.mean,
+        "std": description.std,
+        "normalize": "data",  # The description holds the statistics of its first layer.
+    }
+    with seeded(derive_seed("preflight", seed)):
+        _check_survival(network, description.architecture, settings, seed=seed, draws=draws)
+
+
+def _check_survival(network: Network, architecture: Spec, settings: dict[str, Any], *, seed: int, draws: int) -> None:
+    name = architecture.name
+    twin = build(architecture, **settings, seed=seed)
+    _check_equal_weights(network, twin, name)
+    images = torch.rand((_IMAGES, *settings["image_shape"]), generator=generator("preflight", "training"))
+    _train_one_step(twin, images, name)
+    stored = twin.eval().export()
+    other = build(architecture, **settings, seed=derive_seed("preflight", seed)).eval().export()
+    _load(other, stored, name)
+    before, after = (_outputs(each, images) for each in (stored, other))
+    if largest_difference(before, after) > _SAME * largest_logit(before):
+        problem = f"{name} has state that its state dict lacks: stored and loaded again, it gives other outputs"
+        remedy = "register each tensor as parameter or persistent buffer, and each layer as a module"
+        raise InputError(problem, where="model", remedy=remedy)
+    labels = torch.zeros(_IMAGES, dtype=torch.int64)
+    try:
+        check_model(Judge(stored, device=torch.device("cpu"), draws=draws), images, labels, trained=False)
+    except InputError as error:
+        raise InputError(f"{name}: {error.problem}", where="model", remedy=error.remedy) from error
+
+
+def _check_equal_weights(network: nn.Module, twin: nn.Module, name: str) -> None:
+    states = (network.state_dict(), twin.state_dict())
+    for key, value in states[0].items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+            problem = f"{name} has an entry in its state dict that cannot be stored ({key})"
+            raise InputError(problem, where="model", remedy="keep dense tensors only, other values as options")
+        equal = key in states[1] and value.shape == states[1][key].shape
+        if not equal or not torch.equal(value.nan_to_num(), states[1][key].nan_to_num()):
+            problem = f"{name} has other weights each time it is built with the same seed ({key})"
+            raise InputError(problem, where="model", remedy="draw weights from the global generators")
+
+
+def _train_one_step(network: Network, images: Tensor, name: str) -> None:
+    """Train for one small step, so that whatever training changes is changed."""
+    parameters = [parameter for parameter in network.train().parameters() if parameter.requires_grad]
+    try:
+        loss = network(images).square().mean()
+        if parameters and loss.requires_grad:
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            with torch.no_grad():
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    if gradient is not None:
+                        size = gradient.norm().clamp(min=1.0)
+                        parameter.sub_(1e-3 * (gradient / size).nan_to_num(0.0, 0.0, 0.0))
+        network.after_step()
+    except GauntletError:
+        raise
+    except Exception as error:  # a user's network may raise anything
+        problem = f"{name} cannot be trained: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise InputError(problem, where="model") from error
+
+
+def _load(other: Network, stored: Network, name: str) -> None:
+    try:
+        other.load_state_dict(stored.state_dict())
+    except Exception as error:  # a user's network may load in its own way
+        problem = f"{name} cannot be loaded from its own state dict: {' '.join(str(error).split())[:200]}"
+        raise InputError(problem, where="model", remedy="let its constructor create every entry") from error
+
+
+@torch.no_grad()
+def _outputs(network: Network, images: Tensor) -> Tensor:
+    with seeded(derive_seed("preflight", "outputs")):
+        logits: Tensor = network(images.clone())
+    return logits

@@ -1,0 +1,191 @@
+"""Means over several passes of a random network, whose draws are addressed: they depend on an image's content alone.
+
+A pass runs under a dispatch mode of torch that intercepts every random operation. A tensor with a dimension of the
+batch's size is drawn image by image, from a generator seeded by the image's content, the stream, the pass and the
+number of the operation. Any other tensor, such as the size that all images are scaled to, is drawn from a generator
+seeded by stream, pass and operation. So a row depends neither on the other images of the batch nor on its position.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gauntlet.core.randomness import content_keys, derive_seed, normal, subkeys, uniform
+from gauntlet.core.seeding import reseed, reseed_all, seeded
+
+Forward = Callable[[Tensor], Tensor]
+
+ROWS = 31
+"""Images per pass. Batches are padded to it: all passes round alike, and few layers have a size that it divides."""
+
+
+def mean_logits(outputs: Sequence[Tensor]) -> Tensor:
+    """Return the logarithm of the mean probability over several outputs `(B, K)`; a single one is returned as it is."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return torch.stack([output.log_softmax(1) for output in outputs]).logsumexp(0) - math.log(len(outputs))
+
+
+def mean_over_draws(forward: Forward, x: Tensor, *, draws: int, stream: str, rows: int = ROWS) -> Tensor:
+    """Return `mean_logits` of `draws` addressed passes, `(B, K)`, for images `(B, C, H, W)`; differentiable.
+
+    Passes of another `stream` draw other numbers. `rows` is the number of images per pass.
+    """
+    parts = []
+    with seeded(0, x.device):
+        for chunk in x.split(rows):
+            fill = chunk[:1].detach() if len(chunk) else chunk.new_zeros(1, *chunk.shape[1:])
+            padding = fill.expand(rows - len(chunk), *chunk.shape[1:])
+            padded = torch.cat([chunk, padding]) if len(padding) else chunk
+            keys = content_keys(padded)
+            outputs = []
+            for number in range(draws):
+                address = f"{stream}:{number}"
+                reseed_all(derive_seed("draw", address), x.device)
+                with _AddressedDraws(keys, address, x.device):
+                    outputs.append(forward(padded)[: len(chunk)])
+            parts.append(mean_logits(outputs))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+class MeanNetwork(nn.Module):
+    """The mean of a random network over addressed passes: a network whose outputs depend on the image alone."""
+
+    def __init__(self, network: nn.Module, *, draws: int, stream: str = "probe") -> None:
+        super().__init__()
+        self.network, self.draws, self.stream = network, draws, stream
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images `(B, C, H, W)` to the logarithm of the mean probability, `(B, K)`."""
+        return mean_over_draws(self.network, x, draws=self.draws, stream=self.stream)
+
+    @property
+    def surrogates(self) -> dict[str, Forward]:
+        """Return the network's surrogates by name, each the mean over as many passes."""
+        offered: Mapping[str, Forward] = getattr(self.network, "surrogates", {})
+
+        def averaged(surrogate: Forward) -> Forward:
+            return lambda x: mean_over_draws(surrogate, x, draws=self.draws, stream=self.stream)
+
+        return {name: averaged(surrogate) for name, surrogate in offered.items()}
+
+
+class DispatchMode(TorchDispatchMode):
+    """Interception of torch's operations that does not load torch's compiler, which takes seconds."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class RandomOperations(DispatchMode):
+    """Record of whether a random operation of torch ran."""
+
+    found = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and note whether it is random."""
+        self.found = self.found or torch.Tag.nondeterministic_seeded in func.tags
+        return func(*args, **dict(kwargs or {}))
+
+
+class _AddressedDraws(DispatchMode):
+    """Interception of torch's random operations, each drawn per image where it has a dimension for the images."""
+
+    def __init__(self, keys: Tensor, address: str, device: torch.device) -> None:
+        super().__init__()
+        self.keys, self.address, self.device, self.operations = keys, address, device, 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run an operation, a random one with addressed draws."""
+        named = dict(kwargs or {})
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **named)
+        if "generator" in named:
+            named["generator"] = None  # A generator of the network's own would make a row depend on earlier passes.
+        self.operations += 1
+        stream = f"{self.address}:{self.operations}"
+        shape = _drawn_shape(args)
+        count = len(self.keys)
+        dimension = next((d for d, size in enumerate(shape) if size == count), None)
+        if dimension is None:
+            dimension = next((d for d, size in enumerate(shape) if size and size % count == 0), None)
+        if dimension is None:
+            reseed(derive_seed("shared", stream), self.device)
+            return func(*args, **named)
+        own_shape = (*shape[:dimension], shape[dimension] // count, *shape[dimension + 1 :])
+        draw = _QUICK_DRAWS.get(func._schema.name)
+        if draw is not None and math.prod(own_shape) <= _QUICK_SIZE:
+            drawn = func(*args, **named)
+            values = draw(self.keys, own_shape, stream, args)
+            return drawn.copy_(values.movedim(0, dimension).reshape(shape))
+        results = []
+        for image, seed in enumerate(subkeys(self.keys, 1, stream=stream)[:, 0].tolist()):
+            reseed(seed, self.device)
+            own = _rows_of(args, shape, dimension, image, own_shape)
+            results.append(func(*own, **named))
+        return args[0] if func._schema.is_mutable else _joined(results, dimension)
+
+
+def _uniform(keys: Tensor, shape: Sequence[int], stream: str, args: Sequence[Any], low: int) -> Tensor:
+    """Draw between the bounds at `args[low]` and after it; 0 and 1 where an operation leaves them out."""
+    bounds = [*args[low : low + 2], *(0.0, 1.0)[len(args[low : low + 2]) :]] if low else [0.0, 1.0]
+    return uniform(keys, shape, stream=stream, low=bounds[0], high=bounds[1])
+
+
+_QUICK_SIZE = 4096
+"""Largest number of values per image that are hashed for all images at once; larger ones are drawn one by one."""
+_QUICK_DRAWS: Mapping[str, Callable[[Tensor, Sequence[int], str, Sequence[Any]], Tensor]] = {
+    "aten::randn": lambda keys, shape, stream, _args: normal(keys, shape, stream=stream),
+    "aten::randn_like": lambda keys, shape, stream, _args: normal(keys, shape, stream=stream),
+    "aten::rand": lambda keys, shape, stream, args: _uniform(keys, shape, stream, args, 0),
+    "aten::rand_like": lambda keys, shape, stream, args: _uniform(keys, shape, stream, args, 0),
+    "aten::uniform_": lambda keys, shape, stream, args: _uniform(keys, shape, stream, args, 1),
+}
+
+
+def _drawn_shape(args: Sequence[Any]) -> tuple[int, ...]:
+    """Return the shape of a random operation's first tensor, or the shape that it is given."""
+    for value in args:
+        if isinstance(value, Tensor):
+            return tuple(value.shape)
+        if isinstance(value, list | tuple) and all(isinstance(size, int) for size in value):
+            return tuple(value)
+    return ()
+
+
+def _rows_of(
+    args: Sequence[Any], shape: tuple[int, ...], dimension: int, image: int, own_shape: tuple[int, ...]
+) -> list[Any]:
+    """Return arguments for one image: tensors of the drawn size are narrowed, the shape itself is replaced."""
+    length = own_shape[dimension]
+
+    def argument(value: Any) -> Any:
+        if isinstance(value, list | tuple) and tuple(value) == shape:
+            return list(own_shape)
+        if isinstance(value, Tensor) and value.dim() > dimension and value.shape[dimension] == shape[dimension]:
+            return value.narrow(dimension, image * length, length)
+        return value
+
+    return [argument(value) for value in args]
+
+
+def _joined(results: Sequence[Any], dimension: int) -> Any:
+    """Join the results for single images: tensors along the dimension, the parts of a tuple one by one."""
+    first = results[0]
+    if isinstance(first, tuple):
+        return tuple(_joined(parts, dimension) for parts in zip(*results, strict=True))
+    if isinstance(first, Tensor) and first.dim() > dimension:
+        return torch.cat(list(results), dimension)
+    return first

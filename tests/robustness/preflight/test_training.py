@@ -1,0 +1,110 @@
+"""Preflight before a training: networks that would be others after they are stored and loaded are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gauntlet.core.errors import InputError
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Network
+from gauntlet.learning.models.weights import load_model, save_model
+from gauntlet.registry import Spec
+from gauntlet.robustness.preflight import check_trainable
+
+SHAPE: dict[str, Any] = {"image_shape": (1, 6, 6), "num_classes": 4, "mean": (0.3,), "std": (0.4,)}
+NOISE = torch.rand(9, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+
+
+def built(name: str, seed: int = 1) -> Network:
+    """Build a network of `tests/support/unsound_networks.py`, or a registered one."""
+    spec = Spec(f"tests.support.unsound_networks:{name}") if name[0].isupper() else Spec(name)
+    return build(spec, **SHAPE, seed=seed)
+
+
+def logits(network: Network) -> Tensor:
+    """Return the logits of a network in evaluation mode."""
+    with torch.no_grad():
+        outputs: Tensor = network.eval()(NOISE)
+    return outputs
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("Permutation", "has state that its state dict lacks.*persistent buffer"),
+        ("UnstoredBuffer", "has state that its state dict lacks"),
+        ("NumpyScale", "has state that its state dict lacks"),
+        ("PythonFloat", "has state that its state dict lacks"),
+        ("Closure", "has state that its state dict lacks"),
+        ("UnregisteredLayers", "has state that its state dict lacks.*each layer as a module"),
+        ("RunningMean", "has state that its state dict lacks"),
+        ("TrainingSteps", "has state that its state dict lacks"),
+        ("OwnGenerator", "has other weights each time it is built with the same seed"),
+        ("ExtraState", "entry in its state dict that cannot be stored"),
+        ("BatchCentered", "outputs for an image depend on the batch it is in"),
+        ("Noise", "set `draws: 20`"),
+    ],
+)
+def test_a_network_that_would_not_survive_is_refused(name: str, complaint: str) -> None:
+    """State outside the state dict, whatever holds it, weights without a seed and rows that depend on the batch."""
+    with pytest.raises(InputError, match=complaint) as caught:
+        check_trainable(built(name), seed=1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["Base", "StoredPermutation", "Lazy", "Normalized", "Scripted", "cnn", "lipschitz_cnn"]
+)
+def test_a_sound_network_is_accepted_and_not_changed(name: str) -> None:
+    """Neither weights, statistics nor mode change, nor torch's generator."""
+    network = built(name)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    state = torch.get_rng_state()
+    check_trainable(network, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert network.training
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_a_random_network_is_accepted_with_draws() -> None:
+    """With `draws` its noise is addressed, so that nothing depends on the batch."""
+    check_trainable(built("Noise"), seed=1, draws=20)
+
+
+@pytest.mark.parametrize("name", ["Lazy", "Base", "NumpyScale", "PythonFloat"])
+def test_the_seed_decides_the_weights(name: str) -> None:
+    """Three builds with one seed are equal, also with lazy layers and draws of NumPy and Python."""
+    first, *others = (logits(built(name)) for _ in range(3))
+    assert all(torch.equal(first, other) for other in others)
+    assert not torch.equal(first, logits(built(name, seed=2)))
+
+
+def test_a_network_is_loaded_with_the_seed_it_was_built_with(tmp_path: Path) -> None:
+    """So it is the same even if an older version stored it without the check of its state."""
+    network = built("Permutation", seed=5)
+    save_model(network, tmp_path)
+    assert torch.equal(logits(load_model(tmp_path)), logits(network))
+
+
+@pytest.mark.parametrize(
+    ("name", "returned"), [("Auxiliary", "tuple"), ("TrainingDict", "dict"), ("TrainingNone", "NoneType")]
+)
+def test_other_outputs_in_training_are_refused_when_the_network_is_built(name: str, returned: str) -> None:
+    """One line says what is returned, in which mode."""
+    with pytest.raises(
+        InputError, match=f"returns {returned} for two images in training mode, expected .*return the log"
+    ):
+        built(name)
+
+
+def test_building_leaves_running_statistics_as_they_are() -> None:
+    """The pass in training mode is undone."""
+    statistics = built("Normalized").state_dict()
+    assert not statistics["body.layers.1.running_mean"].any()
+    assert int(statistics["body.layers.1.num_batches_tracked"]) == 0
