@@ -105,3 +105,72 @@ def test_images_slightly_outside_the_box_are_clipped_with_a_warning() -> None:
     images[0, 0, 0, 0] = 1.001
     with pytest.raises(InputError, match="images lie in"):
         evaluate(NETWORK, images, LABELS, PGD)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"images": IMAGES.permute(0, 2, 3, 1)}, r"cannot classify .* 5x5x1.*images\.permute\(0, 3, 1, 2\)"),
+        ({"images": IMAGES.repeat(1, 3, 1, 1)}, "cannot classify .* 3x5x5"),
+        ({"images": IMAGES[:, :, :4]}, "cannot classify .* 1x4x5"),
+        ({"images": IMAGES[:, :0]}, "images have shape"),
+        ({"images": IMAGES.to_sparse()}, "images are a sparse"),
+        ({"images": IMAGES.to(torch.complex64)}, "images are torch.complex64"),
+        ({"labels": LABELS.to(torch.complex64)}, "labels are torch.complex64"),
+        ({"labels": None}, "labels are a NoneType"),
+        ({"device": "cuda:99"}, "there is no device 'cuda:99' here"),
+        ({"device": "toaster"}, "there is no device 'toaster' here"),
+        ({"device": "meta"}, "there is no device 'meta' here"),
+        ({"device": 3.5}, "there is no device '3.5' here"),
+        ({"sources": "vgg"}, "a source is a str"),
+        ({"sources": [None]}, "a source is a NoneType"),
+        ({"sources": nn.Sequential(nn.Flatten(), nn.Linear(25, 7)).eval()}, "a source has 7 classes.*attacked model 3"),
+        ({"batch_size": True}, "batch size"),
+        ({"seed": True}, "seed"),
+        ({"precision": ["float32"]}, "unknown precision"),
+    ],
+    ids=str,
+)
+def test_wrong_input_is_never_a_traceback_of_torch(change: dict[str, Any], complaint: str) -> None:
+    """Channels last, other sizes, missing devices and other types are refused in one line."""
+    network = nn.Sequential(nn.Conv2d(1, 2, 2), nn.Flatten(), nn.Linear(32, 3)).eval()
+    arguments = {"model": network, "images": IMAGES, "labels": LABELS, "attack": PGD, **change}
+    with pytest.raises(InputError, match=complaint) as caught:
+        evaluate(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_numpy_and_torch_are_numbers() -> None:
+    """In the attack's options, the seed and the batch size."""
+    expected = evaluate(NETWORK, IMAGES, LABELS, PGD, seed=3, batch_size=5)
+    attack = {**PGD, "epsilons": np.array([0.02, 0.1]), "steps": np.int64(7)}
+    assert evaluate(NETWORK, IMAGES, LABELS, attack, seed=np.int64(3), batch_size=np.int32(5)).equals(expected)
+    attack = {**PGD, "epsilons": [np.float64(0.02), torch.tensor(0.1, dtype=torch.float64)], "steps": torch.tensor(7)}
+    assert evaluate(NETWORK, IMAGES, LABELS, attack, seed=np.uint8(3), batch_size=5).equals(expected)
+
+
+def test_settings_of_the_caller_change_nothing() -> None:
+    """Inference mode, no gradients, autocast, another default type: the same rows, and the settings stay."""
+    expected = evaluate(NETWORK, IMAGES, LABELS, PGD)
+    with torch.inference_mode():
+        assert evaluate(NETWORK, IMAGES + 0, LABELS + 0, PGD).equals(expected)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert evaluate(NETWORK, IMAGES, LABELS, PGD).equals(expected)
+        assert torch.is_autocast_enabled("cpu")
+        assert not torch.is_grad_enabled()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert evaluate(NETWORK, IMAGES, LABELS, PGD).equals(expected)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_arrays_in_any_layout_are_taken() -> None:
+    """Views with negative steps, read-only and Fortran-ordered arrays."""
+    images, labels = IMAGES.numpy(), LABELS.numpy()
+    expected = evaluate(NETWORK, images[::-1].copy(), labels[::-1].copy(), PGD)
+    frozen = np.asfortranarray(images[::-1])
+    frozen.flags.writeable = False
+    assert evaluate(NETWORK, images[::-1], labels[::-1], PGD).equals(expected)
+    assert evaluate(NETWORK, frozen, labels[::-1], PGD).equals(expected)

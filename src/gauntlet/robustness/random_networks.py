@@ -1,17 +1,19 @@
 """Means over several passes of a random network, whose draws are addressed: they depend on an image's content alone.
 
 A pass runs under a dispatch mode of torch that intercepts every random operation. A tensor with a dimension of the
-batch's size is drawn image by image, from a generator seeded by the image's content, the stream, the pass and the
-number of the operation. Any other tensor, such as the size that all images are scaled to, is drawn from a generator
-seeded by stream, pass and operation. So a row depends neither on the other images of the batch nor on its position.
+batch's size is drawn image by image, from the image's content, the stream, the draw and the number of the operation.
+Any other tensor, such as the size that all images are scaled to, is drawn from stream, draw and operation. So a row
+depends neither on the other images of the batch nor on its position.
 """
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,8 +23,11 @@ from gauntlet.core.seeding import reseed, reseed_all, seeded
 
 Forward = Callable[[Tensor], Tensor]
 
-ROWS = 31
-"""Images per pass. Batches are padded to it: all passes round alike, and few layers have a size that it divides."""
+ROWS = 127
+"""Rows per pass, each an image and a draw. All passes have as many, so that they round alike; few layers have a size
+that it divides, so that the dimension of the batch can be told."""
+_ROWS_OF_ONE_DRAW = 31
+"""Rows per pass where all images share draws."""
 
 
 def mean_logits(outputs: Sequence[Tensor]) -> Tensor:
@@ -35,23 +40,62 @@ def mean_logits(outputs: Sequence[Tensor]) -> Tensor:
 def mean_over_draws(forward: Forward, x: Tensor, *, draws: int, stream: str, rows: int = ROWS) -> Tensor:
     """Return `mean_logits` of `draws` addressed passes, `(B, K)`, for images `(B, C, H, W)`; differentiable.
 
-    Passes of another `stream` draw other numbers. `rows` is the number of images per pass.
+    Passes of another `stream` draw other numbers. `rows` is the largest number of rows per pass.
     """
-    parts = []
+    if not len(x):
+        return mean_over_draws(forward, x.new_zeros(1, *x.shape[1:]), draws=1, stream=stream, rows=rows)[:0]
     with seeded(0, x.device):
-        for chunk in x.split(rows):
-            fill = chunk[:1].detach() if len(chunk) else chunk.new_zeros(1, *chunk.shape[1:])
-            padding = fill.expand(rows - len(chunk), *chunk.shape[1:])
-            padded = torch.cat([chunk, padding]) if len(padding) else chunk
-            keys = content_keys(padded)
-            outputs = []
-            for number in range(draws):
-                address = f"{stream}:{number}"
-                reseed_all(derive_seed("draw", address), x.device)
-                with _AddressedDraws(keys, address, x.device):
-                    outputs.append(forward(padded)[: len(chunk)])
-            parts.append(mean_logits(outputs))
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+        keys = subkeys(content_keys(x), draws, stream=stream)
+        try:
+            outputs = _draws_side_by_side(forward, x, keys, rows)
+        except _SharedDrawError:
+            outputs = _draws_one_by_one(forward, x, keys, stream, min(rows, _ROWS_OF_ONE_DRAW))
+    return mean_logits(outputs)
+
+
+class _SharedDrawError(Exception):
+    """A draw for all images at once, in a pass with several draws."""
+
+
+def _draws_side_by_side(forward: Forward, x: Tensor, keys: Tensor, rows: int) -> Sequence[Tensor]:
+    """Return outputs `(B, K)` per draw; a pass takes images and draws as they come. Raises _SharedDrawError."""
+    count, draws = keys.shape
+    images = torch.arange(count, device=x.device).repeat_interleave(draws)
+    outputs: list[Tensor] = []
+    flat = keys.flatten()
+    for start in range(0, len(flat), rows):
+        part = torch.arange(start, start + rows, device=x.device)
+        part = torch.where(part < len(flat), part, start)  # The last pass is filled up with its first row.
+        reseed_all(0, x.device)
+        before = _other_states()
+        with _AddressedDraws(flat[part], None, x.device):
+            outputs.append(forward(x[images[part]])[: min(rows, len(flat) - start)])
+        if _other_states() != before:
+            raise _SharedDrawError
+    joined: Sequence[Tensor] = torch.cat(outputs).unflatten(0, (count, draws)).unbind(1)
+    return joined
+
+
+def _draws_one_by_one(forward: Forward, x: Tensor, keys: Tensor, stream: str, rows: int) -> Sequence[Tensor]:
+    """Return outputs `(B, K)` per draw; the draws of a pass that are not per image depend on stream and draw alone."""
+    outputs = []
+    for draw in range(keys.shape[1]):
+        parts = []
+        for start in range(0, len(x), rows):
+            part = torch.arange(start, start + rows, device=x.device)
+            part = torch.where(part < len(x), part, start)
+            address = f"{stream}:{draw}"
+            reseed_all(derive_seed("draw", address), x.device)
+            with _AddressedDraws(keys[part, draw], address, x.device):
+                parts.append(forward(x[part])[: min(rows, len(x) - start)])
+        outputs.append(torch.cat(parts))
+    return outputs
+
+
+def _other_states() -> tuple[Any, ...]:
+    """Return the states of NumPy's and Python's generators."""
+    _, numbers, position, *rest = np.random.get_state()
+    return bytes(np.asarray(numbers)), position, *rest, random.getstate()
 
 
 class MeanNetwork(nn.Module):
@@ -99,9 +143,12 @@ class RandomOperations(DispatchMode):
 
 
 class _AddressedDraws(DispatchMode):
-    """Interception of torch's random operations, each drawn per image where it has a dimension for the images."""
+    """Interception of torch's random operations, each drawn per row where it has a dimension for the rows.
 
-    def __init__(self, keys: Tensor, address: str, device: torch.device) -> None:
+    `keys` are those of the rows, `address` that of draws for all rows, which raise _SharedDrawError if it is None.
+    """
+
+    def __init__(self, keys: Tensor, address: str | None, device: torch.device) -> None:
         super().__init__()
         self.keys, self.address, self.device, self.operations = keys, address, device, 0
 
@@ -115,27 +162,38 @@ class _AddressedDraws(DispatchMode):
         if "generator" in named:
             named["generator"] = None  # A generator of the network's own would make a row depend on earlier passes.
         self.operations += 1
-        stream = f"{self.address}:{self.operations}"
+        stream = f"operation:{self.operations}"
         shape = _drawn_shape(args)
         count = len(self.keys)
         dimension = next((d for d, size in enumerate(shape) if size == count), None)
         if dimension is None:
             dimension = next((d for d, size in enumerate(shape) if size and size % count == 0), None)
         if dimension is None:
-            reseed(derive_seed("shared", stream), self.device)
+            if self.address is None:
+                raise _SharedDrawError
+            reseed(derive_seed("shared", self.address, self.operations), self.device)
             return func(*args, **named)
         own_shape = (*shape[:dimension], shape[dimension] // count, *shape[dimension + 1 :])
         draw = _QUICK_DRAWS.get(func._schema.name)
-        if draw is not None and math.prod(own_shape) <= _QUICK_SIZE:
-            drawn = func(*args, **named)
-            values = draw(self.keys, own_shape, stream, args)
-            return drawn.copy_(values.movedim(0, dimension).reshape(shape))
+        if draw is not None and math.prod(own_shape) <= _QUICK_SIZE and not any(map(_is_tensor, args[1:])):
+            values = draw(self.keys, own_shape, stream, args).movedim(0, dimension).reshape(shape)
+            if func._schema.name == "aten::bernoulli":
+                values = values < args[0]
+            return func(*args, **named).copy_(values)
         results = []
         for image, seed in enumerate(subkeys(self.keys, 1, stream=stream)[:, 0].tolist()):
             reseed(seed, self.device)
             own = _rows_of(args, shape, dimension, image, own_shape)
             results.append(func(*own, **named))
         return args[0] if func._schema.is_mutable else _joined(results, dimension)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor)
+
+
+def _below(keys: Tensor, shape: Sequence[int], stream: str, args: Sequence[Any]) -> Tensor:
+    return uniform(keys, shape, stream=stream) < (args[1] if len(args) > 1 else 0.5)
 
 
 def _uniform(keys: Tensor, shape: Sequence[int], stream: str, args: Sequence[Any], low: int) -> Tensor:
@@ -151,6 +209,8 @@ _QUICK_DRAWS: Mapping[str, Callable[[Tensor, Sequence[int], str, Sequence[Any]],
     "aten::randn_like": lambda keys, shape, stream, _args: normal(keys, shape, stream=stream),
     "aten::rand": lambda keys, shape, stream, args: _uniform(keys, shape, stream, args, 0),
     "aten::rand_like": lambda keys, shape, stream, args: _uniform(keys, shape, stream, args, 0),
+    "aten::bernoulli": lambda keys, shape, stream, args: _uniform(keys, shape, stream, args, 0),
+    "aten::bernoulli_": _below,
     "aten::uniform_": lambda keys, shape, stream, args: _uniform(keys, shape, stream, args, 1),
 }
 

@@ -1,0 +1,228 @@
+"""Random networks: addressed draws, fresh ones for the final judgment, and probes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import gauntlet
+from gauntlet.core.errors import InputError
+from gauntlet.registry import Spec
+from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
+from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.diagnostics.probes import run_probes
+from gauntlet.robustness.evaluation import AttackSettings
+from gauntlet.robustness.evaluation.attack_runner import AttackRunner
+from gauntlet.robustness.random_networks import mean_logits, mean_over_draws
+from tests.support.diagnosed_networks import digits
+
+IMAGES = torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def plain() -> nn.Module:
+    """Return a small network, always the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10)).eval()
+
+
+class Random(nn.Module):
+    """The plain network with random numbers in its forward."""
+
+    def __init__(self, change: Callable[[nn.Module, Tensor], Any], inner: nn.Module | None = None) -> None:
+        super().__init__()
+        self.inner, self.change = inner or plain(), change
+        self.eval()
+
+    def forward(self, x: Tensor) -> Any:
+        """Map images to logits."""
+        return self.change(self.inner, x)
+
+
+_GENERATOR = torch.Generator()
+
+
+def _resized(network: nn.Module, x: Tensor) -> Any:
+    """Random resizing and padding, one size for the whole batch (Xie et al. 2018, arXiv:1711.01991)."""
+    size = int(torch.randint(5, 9, ()))
+    smaller = functional.interpolate(x, size=(size, size))
+    left = int(torch.randint(0, 9 - size, ()))
+    return network(functional.pad(smaller, (left, 8 - size - left, 0, 8 - size)))
+
+
+ADDRESSED: dict[str, Callable[[nn.Module, Tensor], Any]] = {
+    "normal": lambda n, x: n(x + 0.2 * torch.randn_like(x)),
+    "normal, of a shape": lambda n, x: n(x + 0.2 * torch.randn(len(x), 1, 8, 8)),
+    "normal, in place": lambda n, x: n(x + torch.empty_like(x).normal_(0.1, 0.2)),
+    "uniform": lambda n, x: n(x + 0.3 * torch.rand_like(x)),
+    "uniform, in place": lambda n, x: n(x + torch.empty_like(x).uniform_(-0.2, 0.2)),
+    "dropout": lambda n, x: functional.dropout(n(x), 0.3, training=True),
+    "dropout of channels": lambda n, x: n(functional.dropout2d(x, 0.3, training=True)),
+    "a mask": lambda n, x: n(x * torch.bernoulli(torch.full_like(x, 0.8))),
+    "a distribution": lambda n, x: n(torch.distributions.Normal(x, 0.2).rsample()),
+    "exponential": lambda n, x: n(x) + torch.empty(len(x), 10).exponential_(),
+    "large images": lambda n, x: n(functional.avg_pool2d(torch.randn(len(x), 1, 72, 72), 9) + x),
+    "groups of the batch": lambda n, x: n(x + 0.2 * torch.randn(2 * len(x), 1, 4, 8).reshape(x.shape)),
+    "a second dimension": lambda n, x: n(x) + torch.randn(10, len(x)).T,
+    "a generator of its own": lambda n, x: n(x + 0.2 * torch.randn(x.shape, generator=_GENERATOR)),
+    "one number for all": lambda n, x: n(x + 0.3 * torch.randn(())),
+    "one image for all": lambda n, x: n(x + 0.3 * torch.randn(1, 1, 8, 8)),
+    "resizing": _resized,
+    "NumPy, one number for all": lambda n, x: n(x + float(np.random.rand())),
+    "Python, one number for all": lambda n, x: n(x + random.random()),
+}
+
+
+@pytest.mark.parametrize("change", ADDRESSED.values(), ids=ADDRESSED.keys())
+def test_draws_depend_on_the_image_alone(change: Any) -> None:
+    """Alone, in another order, and later, an image has the same outputs; another stream gives others."""
+    network = Random(change)
+
+    def outputs(x: Tensor, stream: str = "a") -> Tensor:
+        with torch.no_grad():
+            return mean_over_draws(network, x, draws=3, stream=stream)
+
+    state, numpy_state, python_state = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    together = outputs(IMAGES)
+    alone = torch.cat([outputs(image[None]) for image in IMAGES])
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert torch.allclose(together.flip(0), outputs(IMAGES.flip(0)), atol=1e-5)
+    assert not torch.allclose(together, outputs(IMAGES, "b"), atol=1e-3)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (np.random.get_state()[1] == numpy_state).all()
+    assert random.getstate() == python_state
+
+
+DISTRIBUTIONS: dict[str, tuple[Callable[[Tensor], Tensor], float, float]] = {
+    "normal": (torch.randn_like, 0.0, 1.0),
+    "uniform": (torch.rand_like, 0.5, 1 / 12),
+    "bernoulli": (lambda x: torch.bernoulli(torch.full_like(x, 0.3)), 0.3, 0.21),
+    "exponential": (lambda x: torch.empty_like(x).exponential_(), 1.0, 1.0),
+}
+
+
+@pytest.mark.parametrize(("draw", "mean", "variance"), DISTRIBUTIONS.values(), ids=DISTRIBUTIONS.keys())
+def test_draws_are_independent_and_have_their_distribution(draw: Any, mean: float, variance: float) -> None:
+    """Mean and variance are right, and no two images or passes draw alike."""
+    seen: list[Tensor] = []
+
+    def forward(x: Tensor) -> Tensor:
+        seen.append(draw(x).flatten(1))
+        return x.flatten(1)
+
+    mean_over_draws(forward, IMAGES[:31], draws=20, stream="a")
+    values = torch.cat(seen[:-1]).double()  # The last pass is filled up.
+    assert abs(float(values.mean()) - mean) < 5 * (variance / values.numel()) ** 0.5
+    assert float(values.var()) == pytest.approx(variance, rel=0.05)
+    correlation = torch.corrcoef(values) - torch.eye(len(values))
+    assert float(correlation.abs().max()) < 0.85
+
+
+def test_the_gradient_is_that_of_the_mean() -> None:
+    """Gradients pass through the draws, and each image has its own."""
+    network = Random(ADDRESSED["normal"])
+    x = IMAGES[:5].clone().requires_grad_(True)
+    (together,) = torch.autograd.grad(mean_over_draws(network, x, draws=4, stream="a")[:, 0].sum(), x)
+    y = IMAGES[2:3].clone().requires_grad_(True)
+    (alone,) = torch.autograd.grad(mean_over_draws(network, y, draws=4, stream="a")[:, 0].sum(), y)
+    assert torch.allclose(together[2:3], alone, atol=1e-6)
+    assert together.any()
+
+
+def test_noise_that_cannot_be_addressed_is_refused() -> None:
+    """NumPy's noise in the batch's shape depends on the position, and a generator of NumPy on earlier passes."""
+    own = np.random.default_rng(0)
+    labels = torch.zeros(40, dtype=torch.int64)
+    attack = {"name": "pgd", "norm": "linf", "epsilons": [0.05], "steps": 2, "draws": 4}
+    for change, complaint in (
+        (lambda n, x: n(x + torch.from_numpy(0.1 * np.random.randn(*x.shape)).to(x)), "draws depend on the other"),
+        (lambda n, x: n(x + 0.1 * float(own.normal())), "differ between two passes .* equal random seeds"),
+    ):
+        with pytest.raises(InputError, match=complaint):
+            gauntlet.evaluate(Random(change), IMAGES, labels, attack)
+
+
+@pytest.fixture(scope="module")
+def trained() -> nn.Module:
+    """A network for the digits with noise of 0.25 on its input."""
+    x, y, _, _ = digits()
+    network = plain().train()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    for rows in torch.randint(len(x), (80, 128), generator=torch.Generator().manual_seed(0)):
+        optimizer.zero_grad()
+        noise = 0.25 * torch.randn(x[rows].shape, generator=torch.Generator().manual_seed(int(rows[0])))
+        functional.cross_entropy(network(x[rows] + noise), y[rows]).backward()
+        optimizer.step()
+    return Random(lambda n, x: n(x + 0.25 * torch.randn_like(x)), network.eval())
+
+
+def test_rows_of_a_random_model_do_not_depend_on_the_batch(trained: nn.Module) -> None:
+    """Neither on its size nor on the order."""
+    _, _, x, y = digits()
+    x, y = x[:9], y[:9]
+    attack = {"name": "pgd", "norm": "linf", "epsilons": [0.1], "steps": 2, "draws": 2}
+    expected = gauntlet.evaluate(trained, x, y, attack)
+    smaller = gauntlet.evaluate(trained, x, y, attack, batch_size=4)
+    opposite = gauntlet.evaluate(trained, x.flip(0), y.flip(0), attack)
+    for column in ("status", "clean_prediction", "adversarial_prediction", "epsilon", "forwards", "sample_hash"):
+        assert smaller[column].to_pylist() == expected[column].to_pylist()
+        assert opposite[column].to_pylist()[::-1] == expected[column].to_pylist()
+    assert smaller["l2"].to_pylist() == pytest.approx(expected["l2"].to_pylist(), rel=1e-4)
+    assert smaller["clean_confidence"].to_pylist() == pytest.approx(expected["clean_confidence"].to_pylist(), rel=1e-4)
+
+
+def test_the_judged_rate_is_the_rate_on_fresh_draws(trained: nn.Module) -> None:
+    """The share of images judged adversarial equals that under 200 other passes, up to their noise."""
+    _, _, x, y = digits()
+    x, y = x[:60], y[:60]
+    model = AttackModel(trained, draws=5)
+    correct = model.judge.logits(x).argmax(1) == y
+    x, y = x[correct], y[correct]
+    spec = Spec("pgd", {"steps": 4, "restarts": 1, "step_size": None, "loss": "cross_entropy"})
+    runner = AttackRunner(model, AttackSettings("a", spec, "linf", (0.1,), draws=5))
+    images, logits, _ = runner(x, y, torch.arange(len(x)), 0.1)
+    judged = logits.argmax(1) != y
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(5)
+        fresh = mean_logits([trained(images) for _ in range(200)]).argmax(1) != y
+    assert 0.1 < float(judged.double().mean()) < 0.9
+    assert abs(float(judged.double().mean()) - float(fresh.double().mean())) < 0.06
+    assert int((judged != fresh).sum()) <= 5
+
+
+def test_draws_have_no_effect_on_a_model_that_is_not_random() -> None:
+    """Its rows are those of one pass, at the cost of one pass."""
+    labels = plain()(IMAGES).argmax(1)
+    attack = {"name": "pgd", "norm": "linf", "epsilons": [0.05], "steps": 3}
+    assert gauntlet.evaluate(plain(), IMAGES, labels, {**attack, "draws": 20}).equals(
+        gauntlet.evaluate(plain(), IMAGES, labels, attack)
+    )
+
+
+def test_passes_of_a_random_model_are_counted() -> None:
+    """A gradient over four draws counts four forwards and backwards, a confirmation each pass of the judge."""
+    model = AttackModel(Random(ADDRESSED["normal"]), draws=4)
+    model.start_counting(len(IMAGES))
+    labels = torch.zeros(len(IMAGES), dtype=torch.int64)
+    model.gradients(IMAGES, labels, UNTARGETED_LOSSES["margin"])
+    assert model.counts.totals["forwards"].tolist() == model.counts.totals["backwards"].tolist() == [4] * 40
+    model.confirm(IMAGES, labels)
+    assert model.counts.totals["forwards"].tolist() == [4 + model.judge.draws] * 40
+
+
+def test_a_random_model_is_probed_with_draws(trained: nn.Module) -> None:
+    """The probes give the same rows for each batch size, and refuse without draws."""
+    _, _, x, y = digits()
+    options: dict[str, Any] = {"epsilons": {"linf": (0.1,)}, "samples": 5, "steps": 2}
+    rows = run_probes(trained, x[:8], y[:8], draws=2, **options)
+    assert len(rows) > 8
+    assert rows.equals(run_probes(trained, x[:8], y[:8], draws=2, batch_size=3, **options))
+    with pytest.raises(InputError, match="set `draws: 20`"):
+        run_probes(trained, x[:8], y[:8], **options)
