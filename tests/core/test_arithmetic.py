@@ -55,7 +55,7 @@ def test_an_autocast_of_the_caller_does_not_reach_inside() -> None:
 
 
 def test_products_on_the_cpu_are_ieee() -> None:
-    """Where the processor has bfloat16 units, torch may be set to use them for float32."""
+    """Torch may be set to use the processor's bfloat16 units for float32, if it has any."""
     factor = torch.randn(256, 256, generator=torch.Generator().manual_seed(0))
     expected = factor @ factor
     before = torch.get_float32_matmul_precision()

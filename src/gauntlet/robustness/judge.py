@@ -66,9 +66,13 @@ class Judge:
         parts = list(run)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the probability of each class, `(B, K)` in [0, 1], for logits `(B, K)` of this judge."""
+        return class_probabilities(None if self.is_random else self.network, logits)
+
     def confidence(self, logits: Tensor) -> Tensor:
         """Return the probability of the predicted class, `(B,)` in [0, 1], for logits `(B, K)` of this judge."""
-        return class_probabilities(None if self.is_random else self.network, logits).amax(1)
+        return self.probabilities(logits).amax(1)
 
     def _forward(self, x: Tensor, stream: str, draws: int) -> Tensor:
         images = x.to(self.device, self.dtype, copy=True)

@@ -25,7 +25,7 @@ Forward = Callable[[Tensor], Tensor]
 
 ROWS = 127
 """Rows per pass, each an image and a draw. All passes have as many, so that they round alike; few layers have a size
-that it divides, so that the dimension of the batch can be told."""
+that it divides, which would be taken for the batch's dimension."""
 _ROWS_OF_ONE_DRAW = 31
 """Rows per pass where all images share draws."""
 

@@ -124,7 +124,7 @@ def test_statistics_stay_as_they_are() -> None:
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_a_model_that_remembers_is_told_from_a_random_one() -> None:
+def test_a_model_that_remembers_is_not_taken_for_a_random_one() -> None:
     """A counter is no randomness that `draws` could average."""
     with pytest.raises(InputError, match="remembers from earlier passes"):
         rows(Altered(lambda n, x: n.inner(x) * (1 + 1e-3 * n.calls)))

@@ -22,7 +22,7 @@ from gauntlet.robustness.diagnostics.plain_pgd import (
 )
 from gauntlet.robustness.diagnostics.probed_model import ProbedModel
 from gauntlet.robustness.judge import CellIdentity, Judge, device_of
-from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_eval_mode, check_images, check_model, is_random
+from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_eval_mode, check_images, check_model, needed_draws
 
 NORMS = ("linf", "l2")
 """The norms that probes work in."""
@@ -58,8 +58,7 @@ def run_probes(
     check_images(images, labels)
     check_eval_mode(network)
     run_device = torch.device(device) if device is not None else device_of(network)
-    if draws > 1 and not is_random(network, images, device=run_device):
-        draws = 1
+    draws = needed_draws(draws, (network,), images, device=run_device)
     judge = Judge(network, device=run_device, batch_size=batch_size, draws=draws)
     check_model(judge, images[:PREFLIGHT_IMAGES], labels)
     ids = identity or CellIdentity()

@@ -30,7 +30,7 @@ from gauntlet.robustness.preflight import (
     check_first_batch,
     check_images,
     check_model,
-    is_random,
+    needed_draws,
 )
 
 _MAX_ERRORS = 10
@@ -99,8 +99,7 @@ def evaluate_parts(
     first_images = images[:PREFLIGHT_IMAGES].to(run_device)
     for checked in (network, *sources):
         check_eval_mode(checked)
-    if attack.draws > 1 and not any(is_random(each, first_images, device=run_device) for each in (network, *sources)):
-        attack = replace(attack, draws=1)
+    attack = replace(attack, draws=needed_draws(attack.draws, (network, *sources), first_images, device=run_device))
     expected: list[Tensor] = []
     for checked in (network, *sources):
         judge = Judge(checked, device=run_device, batch_size=size, draws=attack.draws)

@@ -1,7 +1,7 @@
 """Checks before a training, an evaluation, a certificate or a probe: by experiment, so that no number is wrong."""
 
 from gauntlet.robustness.preflight.images import PREFLIGHT_IMAGES, check_images
-from gauntlet.robustness.preflight.model import check_eval_mode, check_first_batch, check_model, is_random
+from gauntlet.robustness.preflight.model import check_eval_mode, check_first_batch, check_model, needed_draws
 from gauntlet.robustness.preflight.training import check_trainable
 
 __all__ = [
@@ -11,5 +11,5 @@ __all__ = [
     "check_images",
     "check_model",
     "check_trainable",
-    "is_random",
+    "needed_draws",
 ]

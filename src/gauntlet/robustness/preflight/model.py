@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -37,11 +39,16 @@ def check_eval_mode(network: nn.Module) -> None:
         raise InputError(f"the model is in train mode ({training[0]})", remedy="call model.eval() first")
 
 
-def is_random(network: nn.Module, images: Tensor, *, device: torch.device) -> bool:
-    """Return whether a model draws random numbers of torch, or gives other outputs in a second pass over images.
+def needed_draws(draws: int, networks: Sequence[nn.Module], images: Tensor, *, device: torch.device) -> int:
+    """Return `draws` if one of the networks is random, else 1: more passes of the others give nothing new.
 
-    Raises InputError when it cannot classify the images `(N, C, H, W)`.
+    A network is random if it draws random numbers of torch, or gives other outputs in a second pass over the first
+    images `(N, C, H, W)`. Raises InputError when it cannot classify them.
     """
+    return draws if draws > 1 and any(_is_random(network, images, device) for network in networks) else 1
+
+
+def _is_random(network: nn.Module, images: Tensor, device: torch.device) -> bool:
     judge = Judge(network, device=device)
     watch = RandomOperations()
     with seeded(0, device):
@@ -60,7 +67,7 @@ def check_model(judge: Judge, images: Tensor, labels: Tensor, *, trained: bool =
     Experiments: logits `(B, K)`, finite (for a model that is `trained`), not probabilities; two passes over the same
     batch agree, for a random model with the same draws; a row is the same in batches of 1 to 12 images, in the
     opposite order and among other images; the state dict stays as it is (it is put back otherwise). Where rows differ
-    by more than the smallest amounts, a copy in float64 tells rounding from dependence.
+    by more than the smallest amounts, a copy in float64 separates rounding from dependence.
 
     Raises InputError.
     """
@@ -85,7 +92,7 @@ def check_model(judge: Judge, images: Tensor, labels: Tensor, *, trained: bool =
 
 
 def _with_noise(x: Tensor) -> Tensor:
-    """Add images of uniform noise to a few, so that each has company and a constant output shows."""
+    """Add images of uniform noise to a few, so that no batch is of one image and a constant output shows."""
     missing = max(1, _LEAST_IMAGES - len(x))
     noise = torch.rand((missing, *x.shape[1:]), generator=generator("preflight", "noise"), dtype=torch.float64)
     return torch.cat([x, noise.to(x)])
@@ -148,8 +155,8 @@ def _difference_between_batches(judge: Judge, x: Tensor) -> tuple[float, float]:
     separate = torch.cat([judge.logits(x[part], draws=_DRAWS) for part in _parts(len(x))])
     opposite = judge.logits(x.flip(0), draws=_DRAWS).flip(0)
     half = len(x) // 2
-    company = judge.logits(torch.cat([x[:half], x[:1].expand_as(x[half:])]), draws=_DRAWS)
-    pairs = [(whole, separate), (whole, opposite), (whole[:half], company[:half])]
+    others = judge.logits(torch.cat([x[:half], x[:1].expand_as(x[half:])]), draws=_DRAWS)
+    pairs = [(whole, separate), (whole, opposite), (whole[:half], others[:half])]
     return max(largest_difference(*pair) for pair in pairs), largest_logit(whole)
 
 
