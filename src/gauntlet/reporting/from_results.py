@@ -74,7 +74,10 @@ def report_from_results(evaluations: Path, out: Path) -> list[Path]:
     """
     if out.is_dir():
         raise InputError("is a folder", where=str(out), remedy="name a file, such as report.html")
-    with _inputs(evaluations) as inputs, tempfile.TemporaryDirectory() as scratch:
+    with _inputs(evaluations) as opened, tempfile.TemporaryDirectory() as scratch:
+        comparisons = Path(scratch) / "comparisons.parquet"
+        write_table(comparisons, compare_variants(evaluations), {})
+        inputs = replace(opened, comparisons=comparisons)
         drawn = {
             figure: write_figure(figure, inputs, Path(scratch), formats=("svg",))[0]
             for figure in available_figures(inputs)

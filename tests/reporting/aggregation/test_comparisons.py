@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from scipy import stats as reference
 
 from gauntlet.core.parquet import read_table
 from gauntlet.reporting.aggregation import AttackDesign, certified_accuracies, compare_variants, comparisons
@@ -103,6 +104,10 @@ def test_every_row_equals_a_count_by_hand(experiment, rows, seed):
         ]
         expected = (None, None) if len(of_seed) < 2 else tuple(map(float, t_interval(of_seed)))
         assert (row["t_low"], row["t_high"]) == (expected if None in expected else pytest.approx(expected))
+        if len(of_seed) > 1 and np.ptp(of_seed) > 1e-12:
+            assert row["t_p"] == pytest.approx(reference.ttest_1samp(of_seed, 0.0).pvalue, rel=1e-9)
+        else:
+            assert row["t_p"] is None
 
 
 def test_p_values_are_adjusted_over_the_pairs_of_one_measure_and_budget(rows):
@@ -115,6 +120,10 @@ def test_p_values_are_adjusted_over_the_pairs_of_one_measure_and_budget(rows):
         adjusted = holm([row["p"] for row in family])
         assert [row["p_holm"] for row in family] == pytest.approx(adjusted)
         assert [row["significant"] for row in family] == (adjusted < 0.05).tolist()
+        over_trainings = holm([np.nan if row["t_p"] is None else row["t_p"] for row in family])
+        found = [np.nan if row["t_p_holm"] is None else row["t_p_holm"] for row in family]
+        np.testing.assert_allclose(found, over_trainings)
+        assert [row["t_significant"] for row in family] == (over_trainings < 0.05).tolist()
     assert {row["significant"] for row in rows} == {True, False}
 
 

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from gauntlet.reporting.stats import holm, odds_ratio, paired_interval, seed_effects, sign_flip_test, t_interval
+from gauntlet.reporting.stats import (
+    holm,
+    odds_ratio,
+    paired_interval,
+    paired_t_test,
+    seed_effects,
+    sign_flip_test,
+    t_interval,
+)
 
 COUNT = st.integers(0, 60)
 
@@ -162,6 +170,22 @@ def test_replicates_that_agree_make_no_interval_narrower():
     assert np.ptp(paired_interval(joint_of(np.repeat(first, 3, 0), np.repeat(second, 3, 0)))) == pytest.approx(once)
     others = [draw.random((3, 200)) < share for share in (0.8, 0.7)]
     assert np.ptp(paired_interval(joint_of(*others))) < 0.8 * once
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 10])
+def test_the_paired_t_test_is_that_of_scipy(seeds):
+    """It is the test of the mean difference over training seeds, along the last axis."""
+    draw = np.random.default_rng(seeds)
+    first, second = 0.5 + 0.1 * draw.normal(size=(2, 7, seeds))
+    expected = reference.ttest_rel(first, second, axis=-1).pvalue
+    np.testing.assert_allclose(paired_t_test(first - second), expected, rtol=1e-9)
+
+
+def test_equal_differences_and_one_seed_have_no_p_value():
+    """Copies of one training say nothing about other trainings, however often they are repeated."""
+    assert np.isnan(paired_t_test([0.1 + 0.2, 0.3, 0.3]))
+    assert np.isnan(paired_t_test([[0.0, 0.0], [0.25, 0.25]])).all()
+    assert np.isnan(paired_t_test([0.3]))
 
 
 def test_the_odds_of_the_discordant():

@@ -188,7 +188,8 @@ def test_bold_is_significantly_above_every_other(whole):
             and best in (row["variant"], row["other"])
         ]
         doubtful = bool(content.cells[best, column].flags)
-        expected = len(numbers) > 1 and all(row["significant"] for row in of) and not doubtful
+        certain = all(row["significant"] and row["t_significant"] for row in of)
+        expected = len(numbers) > 1 and certain and not doubtful
         assert {one for one in numbers if content.cells[one, column].best} == ({best} if expected else set()), column
         bold += expected
     assert 0 < bold < len(content.columns)

@@ -1,4 +1,4 @@
-"""Comparisons of all pairs of variants on the same samples: differences with intervals and tests."""
+"""Comparisons of all pairs of variants: on the same samples (these models), and paired by seed (these trainings)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gauntlet.reporting.aggregation.design import ExperimentDesign
 from gauntlet.reporting.aggregation.outcomes import Outcomes, read_certified_outcomes, read_outcomes
 from gauntlet.reporting.aggregation.queries import open_evaluations
-from gauntlet.reporting.stats import holm, odds_ratio, paired_interval, sign_flip_test, t_interval
+from gauntlet.reporting.stats import holm, odds_ratio, paired_interval, paired_t_test, sign_flip_test, t_interval
 
 SIGNIFICANT = 0.05
 
@@ -37,6 +37,9 @@ COMPARISONS_SCHEMA = pa.schema(
         ("high", pa.float64()),
         ("t_low", pa.float64()),
         ("t_high", pa.float64()),
+        ("t_p", pa.float64()),
+        ("t_p_holm", pa.float64()),
+        ("t_significant", pa.bool_()),
         ("only_variant", pa.int64()),
         ("only_other", pa.int64()),
         ("odds_ratio", pa.float64()),
@@ -51,12 +54,19 @@ COMPARISONS_SCHEMA = pa.schema(
 `measure` is clean, robust or certified; `name` the attack, "worst:NORM", "seeds:ATTACK" (an attack and its repetitions
 with other seeds) or the certificate, empty for clean; `epsilon` the budget or radius. The comparison is on the same
 `samples` and the `seeds` training seeds (and `attack_seeds` attack seeds each) that both variants have. `difference` is
-`accuracy` less `other_accuracy`; `low` and `high` bound it over samples, for these trained models; `t_low` and `t_high`
-over training seeds, paired (null with fewer than two); all at 95 %. `only_variant` and `only_other` count the (seed,
-sample) that one of the two alone has right, `odds_ratio` is their quotient (null where neither has any). `p` is the
-p-value of McNemar's exact test, with several seeds of its form with the sample as unit (`stats.sign_flip_test`);
-`p_holm` is adjusted for all pairs of the same measure, name and budget, and `significant` means that it is below 0.05.
-`missing` counts the missing cells of both variants.
+`accuracy` less `other_accuracy`.
+
+On the same samples, for these trained models: `low` and `high` bound the difference over samples. `only_variant` and
+`only_other` count the (seed, sample) that one of the two alone has right, `odds_ratio` is their quotient (null where
+neither has any). `p` is the p-value of McNemar's exact test, with several seeds of its form with the sample as unit
+(`stats.sign_flip_test`).
+
+Paired by seed, for other trainings: `t_low` and `t_high` bound the mean difference over training seeds, and `t_p` is
+the p-value of the paired t-test (`stats.paired_t_test`); null with fewer than two seeds, and `t_p` also where the
+differences of all seeds are equal.
+
+Intervals are at 95 %. `p_holm` and `t_p_holm` are adjusted for all pairs of the same measure, name and budget;
+`significant` and `t_significant` mean that they are below 0.05. `missing` counts the missing cells of both variants.
 """
 
 _ONE_HOT_VALUES = 1 << 24
@@ -105,7 +115,7 @@ def _compare_pairs(outcomes: Outcomes, design: ExperimentDesign) -> pa.Table:
     columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     order = np.lexsort((columns["other"], columns["variant"]))
     columns = {name: array[order] for name, array in columns.items()}
-    adjusted = holm(columns["p"])
+    adjusted, t_adjusted = holm(columns["p"]), holm(columns["t_p"])
     names = np.asarray(design.variants, dtype=object)
     ids = {
         "experiment": design.experiment,
@@ -122,6 +132,8 @@ def _compare_pairs(outcomes: Outcomes, design: ExperimentDesign) -> pa.Table:
         "other": names[columns["other"]],
         "p_holm": adjusted,
         "significant": adjusted < SIGNIFICANT,
+        "t_p_holm": t_adjusted,
+        "t_significant": t_adjusted < SIGNIFICANT,
     }
     arrays = [pa.array(values[field.name], field.type, from_pandas=True) for field in COMPARISONS_SCHEMA]
     return pa.Table.from_arrays(arrays, schema=COMPARISONS_SCHEMA)
@@ -163,6 +175,7 @@ def _measure(
         "high": high,
         "t_low": t_low,
         "t_high": t_high,
+        "t_p": paired_t_test(seed_means[one] - seed_means[two]),
         "only_variant": alone[0],
         "only_other": alone[1],
         "odds_ratio": odds_ratio(*alone),

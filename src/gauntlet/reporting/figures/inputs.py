@@ -67,6 +67,7 @@ class FigureInputs:
     attack_titles: Mapping[str, str] = field(default_factory=dict)
     origins: Path | None = None
     inspections: tuple[InspectionFile, ...] = ()
+    comparisons: Path | None = None
 
     def has(self, name: str) -> bool:
         """Return whether an input exists."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -11,7 +11,7 @@ from typing import Any
 
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.core.parquet import read_metadata, read_table
-from gauntlet.reporting.aggregation import Evaluations, norm_grids, open_evaluations
+from gauntlet.reporting.aggregation import Evaluations, headline_budgets, norm_grids, open_evaluations
 from gauntlet.reporting.aggregation.definitions import CERTIFIED, certified_at, is_worst_case
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.formatting import (
@@ -22,6 +22,7 @@ from gauntlet.reporting.formatting import (
     sample_count_text,
 )
 from gauntlet.reporting.page.check_results import CheckResult, read_check_results
+from gauntlet.reporting.page.comparisons import Comparison, bold_numbers, list_comparisons, read_comparisons
 from gauntlet.reporting.page.gallery import MOST_BYTES, Gallery, read_gallery
 from gauntlet.reporting.page.script_data import script_data
 
@@ -45,12 +46,15 @@ _HIDDEN = ("gauntlet.plan", "gauntlet.digest", "gauntlet.volatile", "pandas")
 
 @dataclass(frozen=True)
 class AccuracyRow:
-    """A row of a table of accuracies: `numbers` has None for budgets that the attack was not run at."""
+    """A row of a table of accuracies: each of `numbers` is the text, the share, and whether it is bold.
+
+    It is None for budgets that the attack was not run at.
+    """
 
     variant: str
     attack: str
     clean: str
-    numbers: tuple[tuple[Percent, float] | None, ...]
+    numbers: tuple[tuple[Percent, float, bool] | None, ...]
     distance: str
 
 
@@ -77,6 +81,7 @@ class PageContent:
     attacks: tuple[str, ...]
     seeds: tuple[int, ...]
     norms: tuple[NormSection, ...]
+    comparisons: tuple[Comparison, ...]
     costs: tuple[dict[str, Any], ...]
     cells: tuple[dict[str, Any], ...]
     missing: tuple[str, ...]
@@ -99,8 +104,11 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
         design = evaluations.design
         cells = _cells(evaluations)
         grids = norm_grids(evaluations)
+        headline = headline_budgets(design, grids)
         certified = {norm: _certified(evaluations, inputs, norm, grids[norm]) for norm in design.norms}
     gallery = read_gallery(inputs, most_bytes=most_image_bytes)
+    compared = read_comparisons(inputs)
+    bold = bold_numbers(rows, compared)
     measured = [row for row in rows if is_worst_case(row["attack"]) and row["seeds"]]
     return PageContent(
         experiment=design.experiment,
@@ -114,12 +122,13 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
                 name=NORM_TEXT.get(norm, norm),
                 attacks=tuple(attack.name for attack in design.attacks_in(norm) if attack.counts),
                 budgets=tuple((budget, budget_text(budget)) for budget in _budgets(rows, norm)),
-                worst=tuple(_accuracy_rows(rows, norm, worst_case=True)),
-                single=tuple(_accuracy_rows(rows, norm, worst_case=False)),
+                worst=tuple(_accuracy_rows(rows, norm, bold, worst_case=True)),
+                single=tuple(_accuracy_rows(rows, norm, bold, worst_case=False)),
                 certified=certified[norm],
             )
             for norm in design.norms
         ),
+        comparisons=tuple(list_comparisons(compared, headline)),
         costs=tuple(_costs(inputs)),
         cells=tuple(cells),
         missing=tuple(
@@ -138,7 +147,9 @@ def _budgets(rows: Sequence[Mapping[str, Any]], norm: str) -> list[float]:
     return sorted({row["epsilon"] for row in rows if row["norm"] == norm})
 
 
-def _accuracy_rows(summary: Sequence[Mapping[str, Any]], norm: str, *, worst_case: bool) -> Iterator[AccuracyRow]:
+def _accuracy_rows(
+    summary: Sequence[Mapping[str, Any]], norm: str, bold: Collection[tuple[str, str, float]], *, worst_case: bool
+) -> Iterator[AccuracyRow]:
     """Yield the rows of the worst case or of single attacks, with a number or None for each budget of the norm."""
     budgets = _budgets(summary, norm)
     rows = [row for row in summary if row["norm"] == norm and is_worst_case(row["attack"]) == worst_case]
@@ -146,8 +157,8 @@ def _accuracy_rows(summary: Sequence[Mapping[str, Any]], norm: str, *, worst_cas
         by_budget = {row["epsilon"]: row for row in rows if (row["variant"], row["attack"]) == (variant, attack)}
         first = next(iter(by_budget.values()))
         numbers = (
-            (percent(by_budget[budget]), by_budget[budget]["robust_accuracy"] or 0.0) if budget in by_budget else None
-            for budget in budgets
+            (percent(row), row["robust_accuracy"] or 0.0, (variant, attack, budget) in bold) if row else None
+            for budget, row in ((budget, by_budget.get(budget)) for budget in budgets)
         )
         clean = "–" if first["clean_accuracy"] is None else f"{100 * first['clean_accuracy']:.1f}"
         distance = "–" if first["median_distance"] is None else f"{first['median_distance']:.3g}"

@@ -12,7 +12,7 @@ from gauntlet.reporting.stats.intervals import (
 )
 from gauntlet.reporting.stats.multiplicity import holm
 from gauntlet.reporting.stats.pairs import odds_ratio, paired_interval, sign_flip_test
-from gauntlet.reporting.stats.seeds import SeedEffects, seed_effects
+from gauntlet.reporting.stats.seeds import SeedEffects, paired_t_test, seed_effects
 
 __all__ = [
     "CONFIDENCE",
@@ -23,6 +23,7 @@ __all__ = [
     "holm",
     "odds_ratio",
     "paired_interval",
+    "paired_t_test",
     "seed_effects",
     "shared_samples_interval",
     "sign_flip_test",

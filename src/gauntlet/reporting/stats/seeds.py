@@ -1,4 +1,4 @@
-"""Mean of an accuracy over training seeds and attack seeds, with the spread that each kind of seed causes."""
+"""Accuracies over training seeds and attack seeds: mean, spread that each kind of seed causes, paired differences."""
 
 from __future__ import annotations
 
@@ -6,8 +6,30 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from gauntlet.reporting.stats.intervals import CONFIDENCE, t_interval
+
+_LEAST_STD = 1e-12
+"""Standard deviation of shares below which values differ by rounding alone."""
+
+
+def paired_t_test(differences: ArrayLike, *, axis: int = -1) -> NDArray[np.float64]:
+    """Test whether the mean of paired differences, such as one per training seed, is 0: two-sided p-values.
+
+    Assumes independent, normally distributed differences. NaN with fewer than two values, and where all are equal: then
+    nothing is known of their spread (copies of one training, or no difference at all).
+
+    Source: Student 1908, Biometrika 6, 1-25.
+    """
+    data = np.asarray(differences, dtype=np.float64)
+    n = data.shape[axis]
+    if n < 2:
+        return np.full(np.delete(np.array(data.shape), axis), np.nan)
+    std = data.std(axis=axis, ddof=1)
+    known = std > _LEAST_STD
+    t = np.abs(data.mean(axis=axis)) / np.where(known, std, 1.0) * np.sqrt(n)
+    return np.where(known, 2 * special.stdtr(n - 1, -t), np.nan)
 
 
 @dataclass(frozen=True)

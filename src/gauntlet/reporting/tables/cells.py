@@ -21,6 +21,7 @@ from gauntlet.reporting.aggregation import (
 from gauntlet.reporting.aggregation.definitions import is_worst_case
 from gauntlet.reporting.aggregation.headline import headline_radii
 from gauntlet.reporting.aggregation.outcomes import CLEAN, SEEDS
+from gauntlet.reporting.best import Candidate, best_variant
 from gauntlet.reporting.tables.numbers import clean_numbers, is_repeated, repeated_numbers
 
 INTERVALS = ("wilson_low", "wilson_high", "t_low", "t_high", "training_std")
@@ -61,8 +62,7 @@ class Column:
 class TableCell:
     """One accuracy, a share in [0, 1], with its intervals; `accuracy` is None where nothing was measured.
 
-    `applies` is false where nothing was planned. `best` marks an accuracy significantly above that of every other
-    variant, with no doubt from diagnostics.
+    `applies` is false where nothing was planned. `best` marks the bold number of a column (`reporting.best`).
     """
 
     accuracy: float | None = None
@@ -176,20 +176,11 @@ def _cell(row: Mapping[str, Any]) -> TableCell:
 
 
 def _mark_best(column: Column, cells: dict[str, TableCell], comparisons: pa.Table) -> dict[str, TableCell]:
-    """Mark the best number of a column if it is significantly above all others, certain, and no cell is missing."""
-    measured = {variant: cell.accuracy for variant, cell in cells.items() if cell.accuracy is not None}
-    best = max(measured, key=lambda variant: measured[variant], default="")
-    if len(measured) < 2 or any(cell.missing for variant, cell in cells.items() if variant in measured):
-        return cells
-    compared: set[str] = set()
-    for row in _rows(comparisons, measure=column.measure, name=column.name, epsilon=column.epsilon):
-        pair = {row["variant"], row["other"]}
-        if best in pair and row["significant"]:
-            compared |= pair
-    # A number under attack may be too high if gradients look masked, or if nobody checked.
-    doubtful = cells[best].flags or (column.measure == "robust" and cells[best].flags is None)
-    is_best = set(measured) <= compared and not doubtful
-    return {variant: replace(cell, best=is_best and variant == best) for variant, cell in cells.items()}
+    """Mark the best number of a column, if there is one."""
+    compared = _rows(comparisons, measure=column.measure, name=column.name, epsilon=column.epsilon)
+    candidates = {variant: Candidate(cell.accuracy, cell.missing, cell.flags) for variant, cell in cells.items()}
+    best = best_variant(candidates, compared, under_attack=column.measure == "robust")
+    return {variant: replace(cell, best=variant == best) for variant, cell in cells.items()}
 
 
 def _rows(table: pa.Table, **values: object) -> list[dict[str, Any]]:

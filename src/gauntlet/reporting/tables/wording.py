@@ -58,9 +58,9 @@ def table_notes(content: TableContent) -> list[str]:
         notes.append("Worst case: no attack of the norm, of those run, fools the sample within ε.")
     if len(content.design.variants) > 1:
         notes.append(
-            "Bold: above every other variant on the same samples and seeds, each difference significant at 0.05"
-            " (McNemar's exact test with the sample as unit; Holm, over all pairs of the column), and not ‡."
-            " The test is about these trained models; ± shows how much trainings differ."
+            "Bold: above every other variant, each difference significant at 0.05 over trainings (t-test paired by"
+            " training seed; never with one seed) and on the same samples (McNemar's exact test with the sample as"
+            " unit), each with Holm's adjustment over all pairs of the column, and not ‡."
         )
     notes += [f"{note}." for note in dict.fromkeys(column.note for column in content.columns) if note]
     notes += [f"{text[0].upper()}{text[1:]}." for text in footnotes([asdict(cell) for cell in planned])]

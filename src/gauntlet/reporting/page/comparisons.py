@@ -1,0 +1,100 @@
+"""Comparisons of variants on the page: the best variant with every other, and the numbers that are bold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gauntlet.core.norms import NORM_TEXT
+from gauntlet.core.parquet import read_table
+from gauntlet.reporting.aggregation.definitions import is_worst_case
+from gauntlet.reporting.aggregation.outcomes import CLEAN
+from gauntlet.reporting.best import Candidate, best_variant
+from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.formatting import budget_text
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The difference of two variants' accuracies in percent, as text.
+
+    `models` has the interval over samples and the adjusted p-value for these trained models, `trainings` those over
+    training seeds.
+    """
+
+    measure: str
+    variant: str
+    other: str
+    difference: str
+    models: tuple[str, str]
+    trainings: tuple[str, str]
+
+
+def read_comparisons(inputs: FigureInputs) -> list[Row]:
+    """Return the rows of COMPARISONS_SCHEMA on clean accuracy and on worst cases; empty without a file."""
+    if not inputs.has("comparisons"):
+        return []
+    rows = read_table(inputs.path("comparisons")).to_pylist()
+    return [row for row in rows if row["measure"] == CLEAN or is_worst_case(row["name"])]
+
+
+def bold_numbers(summary: Sequence[Row], compared: Sequence[Row]) -> set[tuple[str, str, float]]:
+    """Return variant, name and budget of the worst-case accuracies that are bold."""
+    columns: dict[tuple[str, float], dict[str, Candidate]] = {}
+    for row in summary:
+        if is_worst_case(row["attack"]):
+            candidate = Candidate(row["robust_accuracy"], row["missing"], row["flags"])
+            columns.setdefault((row["attack"], row["epsilon"]), {})[row["variant"]] = candidate
+    bold = set()
+    for (name, epsilon), column in columns.items():
+        pairs = [row for row in compared if (row["name"], row["epsilon"]) == (name, epsilon)]
+        if best := best_variant(column, pairs, under_attack=True):
+            bold.add((best, name, epsilon))
+    return bold
+
+
+def list_comparisons(compared: Sequence[Row], budgets: Mapping[str, Sequence[float]]) -> Iterator[Comparison]:
+    """Yield the comparisons of the best variant with every other: clean, and each norm's worst case at its budgets."""
+    measures = {("", 0.0): "clean accuracy"}
+    for norm, epsilons in budgets.items():
+        for epsilon in epsilons:
+            measures[f"worst:{norm}", epsilon] = f"worst case, {NORM_TEXT.get(norm, norm)}, ε = {budget_text(epsilon)}"
+    for (name, epsilon), title in measures.items():
+        rows = [row for row in compared if (row["name"], row["epsilon"]) == (name, epsilon)]
+        accuracies = {row["variant"]: row["accuracy"] for row in rows}
+        accuracies |= {row["other"]: row["other_accuracy"] for row in rows}
+        best = max(accuracies, key=lambda variant: accuracies[variant], default="")
+        for row in rows:
+            if best in (row["variant"], row["other"]):
+                yield _comparison(title, best, row)
+
+
+def _comparison(title: str, best: str, row: Row) -> Comparison:
+    turned = row["other"] == best
+    other = row["variant"] if turned else row["other"]
+    sign = -1 if turned else 1
+    models, trainings = (_interval(row[low], row[high], sign) for low, high in (("low", "high"), ("t_low", "t_high")))
+    return Comparison(
+        title,
+        best,
+        other,
+        f"{100 * sign * row['difference']:+.1f}",
+        (models, _p(row["p_holm"])),
+        (trainings, _p(row["t_p_holm"])),
+    )
+
+
+def _interval(low: float | None, high: float | None, sign: int) -> str:
+    if low is None or high is None:
+        return "–"
+    ends = sorted((100 * sign * low, 100 * sign * high))
+    return f"[{ends[0]:+.1f}, {ends[1]:+.1f}]"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
