@@ -29,6 +29,7 @@ _FILLERS = frozenset(
 
 _SPLIT_OF = {word: split for split, words in WORDS.items() for word in words}
 _GLUED = re.compile(rf"({'|'.join(sorted(_SPLIT_OF, key=len, reverse=True))})({'|'.join(sorted(_FILLERS))})?\d*")
+_TWO = re.compile(r"({0})({0})".format("|".join(sorted(_SPLIT_OF, key=len, reverse=True))), re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SHARD = re.compile(r"[-_.]?(\d+)[-_]of[-_](\d+).*$")
 
@@ -48,7 +49,12 @@ class SplitName:
 @cache
 def words_of(name: str) -> tuple[str, ...]:
     """Split a name into its words, as spelled: ``trainImages_2`` into ``train``, ``Images``, ``2``."""
-    return tuple(word for part in re.split(r"[\W_]+", name) for word in _CAMEL.split(part) if word)
+    words: list[str] = []
+    for part in re.split(r"[\W_]+", name):
+        for word in filter(None, _CAMEL.split(part)):
+            two = _TWO.fullmatch(word)  # "trainval" names two splits
+            words += two.groups() if two else [word]
+    return tuple(words)
 
 
 def is_filler(name: str) -> bool:
