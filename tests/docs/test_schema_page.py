@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+import duckdb
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -27,7 +29,7 @@ from gauntlet.robustness.inspection.arrays import INSPECTION_SCHEMA
 from tests.support import ROOT, synthetic
 
 PAGE = (ROOT / "docs" / "schema.md").read_text()
-QUERIES = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+CELLS, *QUERIES = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 SCHEMAS = {
     "evaluations.parquet": EVALUATION_SCHEMA,
     "certificates.parquet": CERTIFICATE_SCHEMA,
@@ -82,6 +84,32 @@ def test_every_schema_of_the_code_has_a_section():
     """Each schema but that of transfers, which is no file, has a section."""
     source = "".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
     assert len(re.findall(r"^\w+_SCHEMA = pa\.schema\($", source, flags=re.MULTILINE)) == len(SCHEMAS) + 1
+
+
+def test_files_of_cells_are_read_as_one_table(tmp_path, monkeypatch):
+    """The code of the page reads all cells with pandas; pyarrow, DuckDB and Polars agree."""
+    plan = synthetic.plan(("softmax", "ecc"), (0, 1), ATTACKS[:2])
+    for cell in synthetic.cells(plan):
+        attack = next(one for one in plan.attacks if one.name == cell.name)
+        folder = tmp_path / f"evaluations/variant={cell.variant}/seed={cell.seed}/attack={cell.name}"
+        write_table(folder / "samples.parquet", synthetic.evaluation(cell, attack, samples=10), {})
+        (folder / "examples.safetensors").write_bytes(b"images")
+    monkeypatch.chdir(tmp_path)
+    known: dict = {}
+    exec(CELLS, known)
+    rows = known["rows"]
+    assert list(rows.columns) == EVALUATION_SCHEMA.names
+    assert (len(rows), set(rows["variant"]), rows["seed"].dtype) == (80, {"softmax", "ecc"}, "int64")
+    pattern = "evaluations/**/samples.parquet"
+    in_duckdb = duckdb.sql(f"SELECT variant, seed, attack, sum(epsilon) AS sum FROM '{pattern}' GROUP BY ALL").df()
+    lazy = pl.scan_parquet(pattern).group_by("variant", "seed", "attack")
+    in_polars = lazy.agg(sum=pl.col("epsilon").sum()).collect()
+    files = sorted(tmp_path.glob(pattern))
+    assert pq.read_table(files, partitioning=None).schema.equals(EVALUATION_SCHEMA)
+    expected = rows.groupby(["variant", "seed", "attack"])["epsilon"].sum()
+    for found in (in_duckdb, in_polars.to_pandas()):
+        ordered = found.astype({"seed": "int64"}).set_index(["variant", "seed", "attack"]).sort_index()["sum"]
+        np.testing.assert_allclose(ordered, expected.sort_index())
 
 
 def scaled(certificates: pa.Table, factor: float) -> pa.Table:

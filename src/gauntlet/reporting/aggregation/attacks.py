@@ -135,6 +135,8 @@ def optimality(evaluations: Evaluations, variant: str) -> dict[tuple[int, str], 
     Left out are models that no attack of the norm fooled, and those whose fooled samples are all equally distant, where
     attacks cannot be compared. A sample with an error was not fooled.
 
+    Attacks are compared as configured, whatever they cost; AttackBench gives each the same number of passes.
+
     Source: Cinà et al. 2024, arXiv:2404.19460; integrated exactly.
     """
     optimalities: dict[tuple[int, str], float] = {}
