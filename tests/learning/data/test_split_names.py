@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from gauntlet.learning.data.split_names import affixed_splits, exact_split, shard_number, split_name
+from gauntlet.learning.data.split_names import WORDS, affixed_splits, exact_split, shard_number, split_name
+from tests.support import ROOT
 
 SPELLINGS = {
     "train": [
@@ -94,3 +97,9 @@ def test_names_that_differ_in_their_split_alone_are_splits() -> None:
 def test_shards_are_recognized(stem: str, expected: object) -> None:
     """The numbers of a shard, and a digest after them, are separated from the name."""
     assert shard_number(stem) == expected
+
+
+def test_the_words_in_the_documentation_are_those_in_use() -> None:
+    """docs/data.md lists the words of every split."""
+    rows = re.findall(r"^\| (\w+) \| ([\w, ]+) \|$", (ROOT / "docs" / "data.md").read_text(), flags=re.MULTILINE)
+    assert {split: tuple(words.split(", ")) for split, words in rows if split != "split"} == WORDS
