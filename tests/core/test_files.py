@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict
 
+from gauntlet.core import files
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.files import (
     SCRATCH,
@@ -207,3 +208,32 @@ def test_a_record_is_read_and_a_missing_one_is_named(tmp_path):
         read_json(path, Pair, kind="pair", missing="make it", remedy="make it again")
     write_json(path, {"first": 1, "second": 0.1})
     assert read_json(path, Pair, kind="pair", missing="", remedy="") == Pair(first=1, second=0.1)
+
+
+def test_a_folder_that_cannot_be_written_to_is_reported_before_the_work(tmp_path):
+    """The message names the folder that exists; the superuser may write where others may not."""
+    files.require_writable(tmp_path / "new" / "results")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "results").write_text("")
+    with pytest.raises(InputError, match=f"{tmp_path}/results: this folder cannot be written to"):
+        files.require_writable(tmp_path / "results" / "t")
+    if os.geteuid() == 0:
+        tmp_path.chmod(0o555)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(InputError, match="cannot be written to .Permission denied."):
+                files.require_writable(tmp_path)
+        finally:
+            os.seteuid(0)
+
+
+def test_a_full_disk_is_reported_before_the_work(tmp_path, monkeypatch):
+    """It is no fault of the configuration."""
+
+    def full(**_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", full)
+    with pytest.raises(GauntletError, match="the disk is full; free space") as error:
+        files.require_writable(tmp_path)
+    assert error.value.exit_code == 1
