@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from gauntlet.config.attacks import Attack
-from gauntlet.config.components import error_text
+from gauntlet.config.error_texts import plain_errors
 from gauntlet.core.errors import InputError, InputErrors, nearest
 from gauntlet.registry.option_types import MAX_SEED
 from gauntlet.robustness.attacks.base.model import Precision
@@ -160,8 +160,8 @@ def _validated(attack: Mapping[str, Any] | str) -> Attack:
         return Attack.model_validate(_plain(attack))
     except ValidationError as error:
         raise InputErrors(
-            InputError(error_text(dict(details)), where=".".join(map(str, ("attack", *details["loc"]))))
-            for details in error.errors()
+            InputError(message, where=".".join(map(str, ("attack", *key_path))))
+            for key_path, message in plain_errors(error.errors())
         ) from error
 
 

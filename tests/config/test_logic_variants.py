@@ -62,7 +62,7 @@ def test_options_of_parts_are_checked_and_filled_in() -> None:
     assert model.options["folding"] == {"name": "none"}
     with pytest.raises(ValueError, match=r"unknown key; did you mean 'pieces'"):
         Variant(model={"name": "vgg", "folding": {"name": "maxout", "piecess": 2}})
-    with pytest.raises(ValueError, match="should be greater than 0"):
+    with pytest.raises(ValueError, match="expected a number above 0"):
         Variant(model={"name": "vgg", "unit": {"name": "elliptical", "stop": -1.0}})
 
 

@@ -95,7 +95,7 @@ def test_a_quick_form_without_data_changes_shares_the_split(folder):
     ("quick", "message"),
     [
         ({"sedes": [0]}, "small.quick.sedes: unknown key; did you mean 'seeds'"),
-        ({"training": {"epochs": 0}}, "small.quick.training.epochs: should be greater than 0, got int 0"),
+        ({"training": {"epochs": 0}}, "small.quick.training.epochs: expected a number above 0, got 0"),
         ({"attacks": {"pgd": {"stepz": 1}}}, "small.quick.attacks.pgd.stepz: unknown key; did you mean 'steps'"),
         (
             {"attacks": {"pdg": None}},
@@ -105,8 +105,8 @@ def test_a_quick_form_without_data_changes_shares_the_split(folder):
         ({"quick": {"seeds": [0]}}, "small.quick.quick: a quick form has no quick form of its own"),
         ({"variants": {"lipschitz": None}}, "small.quick.certificates.lipschitz: no variant has a lipschitz network"),
         ({1: 2}, "small.quick.1"),
-        (5, "small.quick: should be a mapping, got int 5"),
-        ([], "small.quick: should be a mapping, got a list"),
+        (5, "small.quick: expected a mapping, got 5"),
+        ([], "small.quick: expected a mapping, got an empty list"),
     ],
 )
 def test_a_mistake_in_a_quick_form_is_reported_once_at_its_key(tmp_path, quick, message):

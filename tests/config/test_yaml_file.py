@@ -184,11 +184,11 @@ execution:
 """
 POSITIONS = [
     "3:39: experiments.small.dataset.validaton: unknown key; did you mean 'validation'?",
-    "4:16: experiments.small.seeds.1: should be greater than or equal to 0, got int -1",
-    "6:7: experiments.small.training.epochs: should be greater than 0, got int 0",
-    "10:46: experiments.small.variants.b.model.head.length: should be a power of two, 2 or more, got int 12",
-    "6:7: experiments.small.variants.b.training.epochs: should be greater than 0, got int 0",
-    "11:35: experiments.small.variants.b.training.batch_size: should be greater than 0, got int 0",
+    "4:16: experiments.small.seeds.1: expected 0 or more, got -1",
+    "6:7: experiments.small.training.epochs: expected a number above 0, got 0",
+    "10:46: experiments.small.variants.b.model.head.length: expected a power of two, 2 or more, got 12",
+    "6:7: experiments.small.variants.b.training.epochs: expected a number above 0, got 0",
+    "11:35: experiments.small.variants.b.training.batch_size: expected a number above 0, got 0",
     "13:7: experiments.small.attacks.pgd.norm: this key is required: pgd works in linf, l2, l1",
     "14:74: experiments.small.attacks.each.stepz: unknown key; did you mean 'steps'?",
     "16:3: execution.device: ",

@@ -221,7 +221,7 @@ def test_a_folder_that_cannot_be_written_to_is_reported_before_the_work(tmp_path
         tmp_path.chmod(0o555)
         os.seteuid(65534)
         try:
-            with pytest.raises(InputError, match="cannot be written to .Permission denied."):
+            with pytest.raises(InputError, match=r"cannot be written to \(Permission denied\)"):
                 files.require_writable(tmp_path)
         finally:
             os.seteuid(0)

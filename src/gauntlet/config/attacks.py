@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from gauntlet.config.base import Closed, Name, Title, inline_component
 from gauntlet.config.compatibility import attack_problems
 from gauntlet.config.components import Problem, refuse
+from gauntlet.config.error_texts import found_text
 from gauntlet.core.errors import InputError
 from gauntlet.core.norms import Norm
 from gauntlet.registry import ATTACKS, PositiveFloat, PositiveInt, Seed, Spec
@@ -64,7 +65,14 @@ class Attack(Closed):
         if "norm" not in value:
             refuse([(("norm",), f"this key is required: {spec.name} works in {', '.join(norms) or 'any norm'}")])
         if norms and value["norm"] not in norms:
-            refuse([(("norm",), f"{spec.name} does not work in {value['norm']!r}; it works in {', '.join(norms)}")])
+            refuse(
+                [
+                    (
+                        ("norm",),
+                        f"{spec.name} does not work in {found_text(value['norm'])}; it works in {', '.join(norms)}",
+                    )
+                ]
+            )
         return value
 
     # Validators of this mode run from the last to the first: this one runs before `_check_norm`.

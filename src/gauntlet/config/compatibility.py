@@ -6,10 +6,11 @@ They rely on the tags that components are registered with. A tag that a user's o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from gauntlet.config.components import KeyPath, Problem
 from gauntlet.config.datasets import Dataset
+from gauntlet.config.feasibility import classes_of
 from gauntlet.config.variants import Training, Variant
 from gauntlet.core.errors import nearest
 from gauntlet.registry import (
@@ -20,7 +21,6 @@ from gauntlet.registry import (
     HEADS,
     LOSSES,
     MODELS,
-    SOURCES,
     UNITS,
     Spec,
     parts_of,
@@ -183,7 +183,7 @@ def offered_surrogates(variant: Variant) -> tuple[str, ...] | None:
 
 def targets_problem(attack: Spec, dataset: Dataset) -> str | None:
     """Return a message if an attack has more targets than there are other classes; None if not, or if not known."""
-    targets, classes = attack.options.get("targets"), _classes_of(dataset)
+    targets, classes = attack.options.get("targets"), classes_of(dataset)
     options = ATTACKS.entry(attack.name).options or ()
     default = next((option.default for option in options if option.name == "targets"), None)
     if classes is None or not isinstance(targets, int) or targets < classes or targets == default:
@@ -194,14 +194,8 @@ def targets_problem(attack: Spec, dataset: Dataset) -> str | None:
 def code_problem(variant: Variant, dataset: Dataset) -> str | None:
     """Return a message if a code is too short for the classes of a data set; None if not, or if they are not known."""
     length = (variant.model.options.get("head") or {}).get("length")
-    classes = _classes_of(dataset)
+    classes = classes_of(dataset)
     if length is None or classes is None or length >= classes:
         return None
     least = 1 << (classes - 1).bit_length()
     return f"a code of {length} bits has no word for each of {classes} classes; {least} is the least"
-
-
-def _classes_of(dataset: Dataset) -> int | None:
-    """Return the number of classes that a source is tagged with, by the data set's name if it has several."""
-    classes = SOURCES.entry(dataset.source.name).tags.get("classes")
-    return classes.get(dataset.source.options.get("name")) if isinstance(classes, Mapping) else classes

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from gauntlet.config.error_texts import found_text, plain_errors
 from gauntlet.core.errors import InputError, nearest
 from gauntlet.registry import Entry, Registry, Spec
 
@@ -39,7 +40,7 @@ def validate_at(key: str, validate: Callable[[Any], Spec], value: Any) -> Spec:
     try:
         return validate(value)
     except ValidationError as error:
-        refuse(((key, *details["loc"]), error_text(dict(details))) for details in error.errors())
+        refuse(((key, *key_path), message) for key_path, message in plain_errors(error.errors()))
         raise
 
 
@@ -55,11 +56,13 @@ def split_component(
     if isinstance(value, str):
         value = {key: value}
     if not isinstance(value, Mapping):
-        refuse([((), f"expected a name or a mapping with '{key}', got {_kind(value)}")])
+        refuse([((), f"expected a name or a mapping with '{key}', got {found_text(value)}")])
     name = value.get(key)
     if not isinstance(name, str):
         missing = f"'{key}' is missing; {registry.kind}s: {', '.join(registry.names())}"
-        refuse([((key,) if key in value else (), f"expected a name, got {_kind(name)}" if key in value else missing)])
+        refuse(
+            [((key,) if key in value else (), f"expected a name, got {found_text(name)}" if key in value else missing)]
+        )
     try:
         entry = registry.entry(str(name))
     except InputError as error:
@@ -81,12 +84,16 @@ def check_options(entry: Entry, options: Mapping[Any, Any], other_keys: Iterable
     try:
         checked = entry.options_model.model_validate({key: options[key] for key in options if key not in unknown})
     except ValidationError as error:
-        problems += [(details["loc"], error_text(dict(details))) for details in error.errors()]
+        problems += plain_errors(error.errors(), options=True)
         refuse(problems)
         raise
     plain: dict[str, Any] = _plain(checked.model_dump())
     # Pydantic has refused these for options of a known type.
-    problems += [((key,), "should be a finite number") for key, value in plain.items() if not _is_finite(value)]
+    problems += [
+        ((key,), f"expected a finite number, got {found_text(value)}")
+        for key, value in plain.items()
+        if not _is_finite(value)
+    ]
     refuse(problems)
     return plain
 
@@ -103,40 +110,6 @@ def component_validator(registry: Registry) -> Callable[[Any], Spec]:
 def component_type(registry: Registry) -> Any:
     """Return the type of a field that holds one component of a registry."""
     return Annotated[Spec, PlainValidator(component_validator(registry))]
-
-
-def error_text(details: Mapping[str, Any]) -> str:
-    """Describe one pydantic error in plain words: what was expected, and what was found."""
-    if details["type"] == "missing":
-        return "this key is required"
-    if details["type"] == "input":
-        return str(details["msg"])
-    text = str(details["msg"]).replace("Input should", "should")
-    for pydantic_words, plain_words in _PLAIN_WORDS.items():
-        text = text.replace(pydantic_words, plain_words)
-    return f"{text}, got {_kind(details.get('input'))}"
-
-
-_PLAIN_WORDS = {
-    "a valid tuple": "a list",
-    "a valid list": "a list",
-    "a valid dictionary": "a mapping",
-    "a valid dictionary or instance of": "a mapping for",
-    "Tuple should have": "should have",
-    "Dictionary should have": "should have",
-    "Keys should be strings": "a key should be a name",
-    " after validation, not 0": "",
-}
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, list | tuple):
-        return "a list"
-    return f"{type(value).__name__} {value!r}"
 
 
 def _is_finite(value: Any) -> bool:

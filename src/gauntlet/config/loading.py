@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from gauntlet.config.components import error_text
+from gauntlet.config.error_texts import found_text, plain_errors
 from gauntlet.config.quick import KEY, Forms, expanded
 from gauntlet.config.schema import Config
 from gauntlet.config.yaml_file import YamlFile, read_yaml
@@ -21,9 +21,6 @@ Keys = tuple[str, ...]
 
 Problem = tuple[Keys, str]
 """A key path and what is wrong there."""
-
-# Pydantic adds the alternatives of a type to a key path; they are no keys of the file.
-_UNION_BRANCH = re.compile(r"(constrained-|function-|literal\[|nullable\[|tuple\[|list\[)")
 
 
 def load(paths: Sequence[Path]) -> Config:
@@ -90,25 +87,23 @@ def _as_written(key_path: Keys, file: YamlFile) -> Keys:
 
 def _problems(error: ValidationError) -> Iterator[Problem]:
     """Yield each problem in plain words, at its key path."""
-    found: list[dict[str, Any]] = [dict(details) for details in error.errors()]
-    # Pydantic also reports a list as too short when one of its items is refused.
-    deeper = {details["loc"][:-1] for details in found}
-    for details in found:
-        if details["type"] == "too_short" and details["loc"] in deeper:
-            continue
-        key_path = tuple(str(part) for part in details["loc"] if not _UNION_BRANCH.match(str(part)))
+    refused: list[ErrorDetails] = []
+    for details in error.errors():
+        key_path = tuple(map(str, details["loc"]))
         if key_path and key_path[-1] == "[key]" and details["type"] == "literal_error":
             yield key_path[:-1], f"unknown key {details['input']!r}; there are {details['ctx']['expected']}"
         elif key_path and key_path[-1] == "[key]":
             yield (
                 key_path[:-1],
-                f"the name {details['input']!r} is refused: names are folders and job names, so lower-case letters,"
-                " digits, '-' and '_' only, beginning with a letter or digit, at most 64",
+                f"the name {found_text(details['input'])} is refused: names are folders and job names, so lower-case "
+                "letters, digits, '-' and '_' only, beginning with a letter or digit, at most 64",
             )
         elif details["type"] == "extra_forbidden":
             yield key_path, f"unknown key; {nearest(key_path[-1], _keys_at(key_path[:-1]))}"
         else:
-            yield key_path, error_text(details)
+            refused.append(details)
+    for place, message in plain_errors(refused):
+        yield tuple(map(str, place)), message
 
 
 def _once(problems: Iterable[Problem], full_of: Mapping[str, str]) -> Iterator[Problem]:

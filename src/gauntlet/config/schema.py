@@ -14,6 +14,7 @@ from gauntlet.config.cluster import Cluster
 from gauntlet.config.compatibility import code_problem, surrogate_problem, targets_problem, variant_problems
 from gauntlet.config.components import Problem, refuse
 from gauntlet.config.datasets import Dataset
+from gauntlet.config.feasibility import network_problems, schedule_problems
 from gauntlet.config.quick import quick_name
 from gauntlet.config.variants import Training, Variant
 from gauntlet.core.errors import nearest
@@ -117,7 +118,12 @@ class Experiment(Closed):
 
     def _variant_problems(self) -> Iterator[Problem]:
         for name, variant in self.variants.items():
-            for key_path, message in variant_problems(variant, self.training_of(name)):
+            training = self.training_of(name)
+            for key_path, message in (
+                *variant_problems(variant, training),
+                *network_problems(variant, self.dataset),
+                *schedule_problems(training, self.dataset),
+            ):
                 yield ("variants", name, *key_path), message
             if problem := code_problem(variant, self.dataset):
                 yield ("variants", name, "model", "head", "length"), problem

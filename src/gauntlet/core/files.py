@@ -97,7 +97,8 @@ def require_writable(folder: Path) -> None:
 
     Raises InputError if the user may not write there, GauntletError if the disk is full.
     """
-    existing = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path())
+    # A folder that may not be entered is one that is not there.
+    existing = next((parent for parent in (folder, *folder.parents) if os.path.exists(parent)), Path())  # noqa: PTH110
     try:
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:

@@ -18,7 +18,9 @@ from gauntlet.registry import MODELS, PositiveInt
 SMALLEST_SIDE = 18
 
 
-@MODELS.register("lenet", parts=("head", "activation"), source="LeCun et al. 1998, as in FastEstimator")
+@MODELS.register(
+    "lenet", parts=("head", "activation"), smallest_side=18, source="LeCun et al. 1998, as in FastEstimator"
+)
 class LeNet(Network):
     """Conv3x3, relu, maxpool2, conv3x3, relu, maxpool2, conv3x3, relu, flatten, head; for images from 18x18.
 

@@ -31,6 +31,8 @@ _LAYERS_WITH_WEIGHTS = 4
     "lipschitz_cnn",
     outputs=("logits",),
     lipschitz=True,
+    smallest_side=4,
+    even={"activation": "group_sort", "options": ("widths", "hidden")},
     normalize="none",
     source="Serrurier et al. 2021, arXiv:2006.06520; deel-torchlip",
 )

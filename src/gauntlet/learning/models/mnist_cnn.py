@@ -22,6 +22,7 @@ SMALLEST_SIDE = 4
     "mnist_cnn",
     parts=("head", "activation", "unit", "folding"),
     part_options={"head": {"hidden": 0}},
+    smallest_side=4,
     source="Le 2019, journal of logic-inspired networks",
 )
 class MnistCnn(Network):

@@ -35,6 +35,7 @@ BATCH_NORM_MOMENTUM = 0.01
     "vgg",
     parts=("head", "activation", "unit", "folding"),
     part_options={"head": {"hidden": 0}},
+    last_layer={3: 3, 4: 4, 11: 8, 13: 10, 16: 13, 19: 16},
     source="Simonyan and Zisserman 2015, arXiv:1409.1556; Le 2019, journal of logic-inspired networks",
 )
 class Vgg(Network):

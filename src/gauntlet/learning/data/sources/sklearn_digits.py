@@ -10,7 +10,10 @@ from gauntlet.registry import SOURCES
 
 
 @SOURCES.register(
-    "sklearn_digits", classes=10, source="Alpaydin and Kaynak 1998, UCI optical recognition of handwritten digits"
+    "sklearn_digits",
+    classes=10,
+    side=8,
+    source="Alpaydin and Kaynak 1998, UCI optical recognition of handwritten digits",
 )
 def sklearn_digits() -> RawData:
     """Read the digits, with gray levels 0..16 scaled to 0..255; they have no test split."""

@@ -32,6 +32,18 @@ _SPLIT_NAMES = {"train": ("train",), "validation": ("val", "valid"), "test": ("t
         "SVHN": 10,
         "USPS": 10,
     },
+    side={
+        "CIFAR10": 32,
+        "CIFAR100": 32,
+        "EMNIST": 28,
+        "FashionMNIST": 28,
+        "KMNIST": 28,
+        "MNIST": 28,
+        "QMNIST": 28,
+        "STL10": 96,
+        "SVHN": 32,
+        "USPS": 16,
+    },
     source="the classification data sets of torchvision",
 )
 def torchvision(

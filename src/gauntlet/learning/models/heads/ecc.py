@@ -9,7 +9,9 @@ from gauntlet.learning.models.heads.dense import BuildActivation
 from gauntlet.registry import HEADS, NonNegativeInt, OpenFraction, PositiveFloat, PositiveInt, PowerOfTwo
 
 
-@HEADS.register("ecc", outputs=("codes",), surrogates=("code_bits",), source="Verma and Swami 2019, NeurIPS")
+@HEADS.register(
+    "ecc", outputs=("codes",), code="whole", surrogates=("code_bits",), source="Verma and Swami 2019, NeurIPS"
+)
 class EccHead(CodeHead):
     """Error-correcting output code: dense(hidden), relu, dense(L), tanh; L bits, decoded by distance to the codewords.
 

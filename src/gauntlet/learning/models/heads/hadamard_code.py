@@ -12,6 +12,7 @@ from gauntlet.registry import HEADS, NonNegativeInt, OpenFraction, PositiveFloat
 @HEADS.register(
     "hadamard_code",
     outputs=("logits",),
+    code="cut",
     surrogates=("code_bits",),
     source="Verma and Swami 2019, NeurIPS; the layer HadamardCode of FastEstimator",
 )
