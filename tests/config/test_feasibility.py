@@ -1,4 +1,4 @@
-"""What would fail once training begins is found by `check`."""
+"""Networks and schedules that would fail once training begins are found by `check`."""
 
 from __future__ import annotations
 

@@ -77,7 +77,8 @@ def test_entries_of_the_pages_are_valid(block):
     sigmoid = {"model": {"name": "mnist_cnn", "head": "sigmoid"}, "loss": "sigmoid_bce"}
     settings = entries if set(entries) <= set(Experiment.model_fields) else {"variants": entries}
     attacks = {norm: {"name": "fgsm", "norm": norm, "epsilons": [0.1, 0.3, 1.0]} for norm in ("linf", "l2")}
-    base = {"dataset": {"source": "sklearn_digits"}, "variants": {"any": sigmoid}, "attacks": attacks}
+    images = {"source": "torchvision", "name": "CIFAR10"}
+    base = {"dataset": images, "variants": {"any": sigmoid}, "attacks": attacks}
     Experiment.model_validate(base | settings)
 
 
