@@ -40,7 +40,9 @@ class Attack(Closed):
         None, description="view of the model that gradients are taken through; `adaptive`: what fits its output"
     )
     draws: PositiveInt = Field(
-        1, description="passes over which a random model's outputs and gradients are averaged; 1 for all others"
+        1,
+        description="passes over which the attack averages a random model's outputs and gradients; it is judged over "
+        "200 others, or as many if this is more",
     )
     transfer_from: Annotated[tuple[Name, ...] | None, BeforeValidator(_as_list)] = Field(
         None,

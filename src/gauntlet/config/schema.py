@@ -208,7 +208,8 @@ class Execution(Closed):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="of an attack's passes; auto: bfloat16 for attacks that need only directions of gradients, where "
-        "the device is fast at it and the gradients agree; every success is confirmed in float32",
+        "the device is fast at it and the gradients agree, else float32, on a GPU with TF32; every success is "
+        "confirmed in IEEE float32",
     )
     attack_batch_size: PositiveInt | Literal["auto"] = Field("auto", description="images per attack batch")
     scratch: Annotated[str, StringConstraints(pattern=r"^(auto|off|[/$].*)$")] = Field(

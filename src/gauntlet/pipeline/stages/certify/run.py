@@ -44,7 +44,10 @@ def run(job: CellJob) -> None:
     cell, device = job.cell, open_device(job.execution)
     with StopRequest(str(cell)) as stop:
         rows, checked = _certify(job, device, stop)
-        made = {**job.recipe.metadata(), **watch.run_metadata(device=describe_device(device), precision="float32")}
+        made = {
+            **job.recipe.metadata(),
+            **watch.run_metadata(device=describe_device(device), precision="float32", arithmetic="ieee"),
+        }
         made |= checked.metadata() if checked else {}
         withdraw(cell)
         write_table(paths.samples(cell), rows, made)

@@ -39,6 +39,9 @@ def run(job: CellJob) -> None:
         device=device,
     )
     withdraw(cell)
-    made = {**job.recipe.metadata(), **watch.run_metadata(device=describe_device(device), precision="float32")}
+    made = {
+        **job.recipe.metadata(),
+        **watch.run_metadata(device=describe_device(device), precision="float32", arithmetic="ieee"),
+    }
     write_table(paths.probes(cell), rows, made)
     log.info("%s: %d measurements", cell, len(rows))

@@ -53,7 +53,7 @@ def run(job: CellJob) -> None:
         _refuse_errors(cell, evaluation)
         made = {
             **job.recipe.metadata(),
-            **watch.run_metadata(device=describe_device(device), precision=evaluation.precision),
+            **watch.run_metadata(device=describe_device(device), precision=evaluation.precision, arithmetic="ieee"),
         }
         network = load_model(paths.model_folder(cell), device=device)
         draws = job.experiment.attacks[cell.name].draws

@@ -38,7 +38,10 @@ def run(job: CellJob) -> None:
             device=device,
         )
     withdraw(cell)
-    made = {**job.recipe.metadata(), **watch.run_metadata(device=describe_device(device), precision="float32")}
+    made = {
+        **job.recipe.metadata(),
+        **watch.run_metadata(device=describe_device(device), precision="float32", arithmetic="ieee"),
+    }
     table = array_table(arrays, experiment=cell.experiment, variant=cell.variant, seed=cell.seed)
     write_table(paths.inspection(cell), table, made)
     log.info("%s: %d arrays", cell, len(table))

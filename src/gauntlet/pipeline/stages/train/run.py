@@ -86,7 +86,7 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
         if not writes:
             return
         devices = describe_processes(device, processes)
-        made = {**recipe.metadata(), **watch.run_metadata(device=devices, precision="float32")}
+        made = {**recipe.metadata(), **watch.run_metadata(device=devices, precision="float32", arithmetic="ieee")}
         withdraw(cell)
         write_table(paths.history(cell), fitted.history, made, volatile=VOLATILE)
         save_model(fitted.network, paths.model_folder(cell), made)
