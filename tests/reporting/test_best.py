@@ -88,16 +88,20 @@ def test_tables_and_page_have_the_same_bold_numbers(tmp_path, seeds):
 
 
 def test_the_page_states_both_comparisons(tmp_path):
-    """The row of a worst case has difference, intervals and adjusted p-values of the file, the best variant first."""
+    """A row has difference, intervals and adjusted p-values of the file, the best variant first, with its marks."""
     design = synthetic.plan(("softmax", "lipschitz"), (0, 1, 2), ATTACKS)
     made = synthetic.write_experiment(tmp_path, design, samples=80)
     compared = compare_variants(made.evaluations)
     write_table(tmp_path / "comparisons.parquet", compared, {})
-    inputs = FigureInputs(design.variants, made.evaluations, made.summary, comparisons=tmp_path / "comparisons.parquet")
+    flags = {("softmax", "linf"): ("zero_gradients",)}
+    write_table(tmp_path / "flagged.parquet", summarize(made.evaluations, flags=flags), {})
+    inputs = FigureInputs(
+        design.variants, made.evaluations, tmp_path / "flagged.parquet", comparisons=tmp_path / "comparisons.parquet"
+    )
     page = " ".join(re.sub(r"<[^>]*>", " ", render_report(inputs, figures={})).split())
     (row,) = (one for one in compared.to_pylist() if (one["name"], one["epsilon"]) == ("worst:linf", 0.03))
     sign = 1 if row["difference"] > 0 else -1
-    best, other = (row["variant"], row["other"])[::sign]
+    best, other = (f"{one}{'‡' if one == 'softmax' else ''}" for one in (row["variant"], row["other"])[::sign])
     ends = (row["t_low"], row["t_high"]), (row["low"], row["high"])
     spans = [np.sort(100 * sign * np.array(both)) for both in ends]
     ps = ["< 0.001" if p < 0.001 else f"{p:.3f}" for p in (row["t_p_holm"], row["p_holm"])]

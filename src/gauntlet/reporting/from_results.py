@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
 
 from gauntlet.core.errors import InputError
 from gauntlet.core.files import remove_leftovers, write_text
 from gauntlet.core.parquet import read_metadata, read_table, write_table
+from gauntlet.core.schemas import CERTIFICATE_SCHEMA
 from gauntlet.reporting.aggregation import (
     CERTIFIED_SCHEMA,
     certified_accuracies,
@@ -22,6 +26,8 @@ from gauntlet.reporting.aggregation import (
     open_evaluations,
     summarize,
 )
+from gauntlet.reporting.aggregation.attacks import ATTACKS_SCHEMA
+from gauntlet.reporting.aggregation.origins import ORIGINS_SCHEMA
 from gauntlet.reporting.figures.availability import available_figures
 from gauntlet.reporting.figures.drawing import write_figure
 from gauntlet.reporting.figures.inputs import FigureInputs
@@ -30,9 +36,16 @@ from gauntlet.reporting.figures.style import find_style
 from gauntlet.reporting.page import write_report
 from gauntlet.reporting.tables.cells import TableInputs
 from gauntlet.reporting.tables.files import render_tables
-from gauntlet.robustness.diagnostics.checks import collect_flags
+from gauntlet.robustness.diagnostics.checks import DIAGNOSTICS_SCHEMA, collect_flags
 
 log = logging.getLogger("gauntlet")
+
+_COMPANIONS = {
+    "certificates": CERTIFICATE_SCHEMA,
+    "attacks": ATTACKS_SCHEMA,
+    "diagnostics": DIAGNOSTICS_SCHEMA,
+    "origins": ORIGINS_SCHEMA,
+}
 
 
 def figures_from_results(evaluations: Path, folder: Path, name: str | None, style: str = "paper") -> list[Path]:
@@ -92,12 +105,26 @@ def _require_folder(folder: Path) -> None:
         raise InputError("is a file", where=str(folder), remedy="name a folder, which need not be there")
 
 
+def _readable(inputs: FigureInputs) -> FigureInputs:
+    """Leave out files next to the evaluations that lack a column, such as those of an earlier version."""
+    for name, schema in _COMPANIONS.items():
+        if inputs.has(name):
+            path = inputs.path(name)
+            read_metadata(path)  # raises for a damaged file
+            missing = [column for column in schema.names if column not in pq.read_schema(path).names]
+            if missing:
+                log.warning("%s is left out: it has no column %s; aggregate again", path, missing[0])
+                absent: dict[str, Any] = {name: None}
+                inputs = replace(inputs, **absent)
+    return inputs
+
+
 @contextmanager
 def _inputs(evaluations: Path) -> Iterator[FigureInputs]:
     """Yield the inputs from the folder of the evaluations, with a new summary."""
     with tempfile.TemporaryDirectory() as scratch:
         summary = Path(scratch) / "summary.parquet"
-        inputs = find_inputs(evaluations)
+        inputs = _readable(find_inputs(evaluations))
         if design_from_metadata(read_metadata(evaluations)) is None:
             log.warning(
                 "%s has no experiment design: no titles, no headline, and missing cells cannot be counted", evaluations

@@ -8,6 +8,8 @@ import shutil
 from html.parser import HTMLParser
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gauntlet.core.parquet import write_table
@@ -143,6 +145,21 @@ def test_images_are_labeled_by_their_rows(experiment):
             label, prediction, norm, linf, l2 = rows[0]
             assert (image["label"], image["prediction"]) == (str(label), str(prediction))
             assert image["distance"] == {"linf": linf, "l2": l2}[norm]
+
+
+def test_a_file_of_an_earlier_version_next_to_the_results_is_left_out(experiment, tmp_path, caplog):
+    """A file that lacks a column of today costs its section of the page, with a warning; results stay readable."""
+    folder, _, _ = experiment
+    shutil.copy(folder / "evaluations.parquet", tmp_path / "evaluations.parquet")
+    costs = pq.read_table(folder / "attacks.parquet")
+    write_table(tmp_path / "attacks.parquet", costs.rename_columns({"optimality": "closeness"}), {})
+    write_table(tmp_path / "origins.parquet", pa.table({"probe": ["pgd"]}), {})
+    report_from_results(tmp_path / "evaluations.parquet", tmp_path / "report.html")
+    assert "attacks.parquet is left out: it has no column optimality" in caplog.text
+    assert "origins.parquet is left out: it has no column experiment" in caplog.text
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Worst case" in text
+    assert "Cost and optimality" not in text
 
 
 def test_a_lone_results_file_has_a_page(experiment, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gauntlet.core.norms import NORM_TEXT
@@ -12,6 +12,7 @@ from gauntlet.reporting.aggregation.definitions import is_worst_case
 from gauntlet.reporting.aggregation.outcomes import CLEAN
 from gauntlet.reporting.best import Candidate, best_variant
 from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.footnotes import footnote_marks
 from gauntlet.reporting.formatting import budget_text
 
 Row = Mapping[str, Any]
@@ -56,8 +57,14 @@ def bold_numbers(summary: Sequence[Row], compared: Sequence[Row]) -> set[tuple[s
     return bold
 
 
-def list_comparisons(compared: Sequence[Row], budgets: Mapping[str, Sequence[float]]) -> Iterator[Comparison]:
-    """Yield the comparisons of the best variant with every other: clean, and each norm's worst case at its budgets."""
+def list_comparisons(
+    compared: Sequence[Row], summary: Sequence[Row], budgets: Mapping[str, Sequence[float]]
+) -> Iterator[Comparison]:
+    """Yield the comparisons of the best variant with every other: clean, and each norm's worst case at its budgets.
+
+    Variants have the footnote marks of their numbers.
+    """
+    marks = {(row["variant"], row["attack"], row["epsilon"]): footnote_marks([row]) for row in summary}
     measures = {("", 0.0): "clean accuracy"}
     for norm, epsilons in budgets.items():
         for epsilon in epsilons:
@@ -69,7 +76,9 @@ def list_comparisons(compared: Sequence[Row], budgets: Mapping[str, Sequence[flo
         best = max(accuracies, key=lambda variant: accuracies[variant], default="")
         for row in rows:
             if best in (row["variant"], row["other"]):
-                yield _comparison(title, best, row)
+                found = _comparison(title, best, row)
+                first, second = (f"{one}{marks.get((one, name, epsilon), '')}" for one in (found.variant, found.other))
+                yield replace(found, variant=first, other=second)
 
 
 def _comparison(title: str, best: str, row: Row) -> Comparison:

@@ -128,7 +128,7 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
             )
             for norm in design.norms
         ),
-        comparisons=tuple(list_comparisons(compared, headline)),
+        comparisons=tuple(list_comparisons(compared, rows, headline)),
         costs=tuple(_costs(inputs)),
         cells=tuple(cells),
         missing=tuple(
