@@ -41,6 +41,8 @@ OPTIONS: list[dict[str, Any]] = [
     {"k_coef_lip": 5.0, "constraint": "projection", "output": "disjoint"},
     {"k_coef_lip": 3.0, "bjorck_iterations": 4, "output": "disjoint"},
     {"residual_blocks": 1, "k_coef_lip": 2.0},
+    {"output_bias": True, "bjorck_iterations": 4},
+    {"output_bias": True, "output": "disjoint", "constraint": "projection"},
     {"residual_blocks": 1, "constraint": "projection"},
     {"batch_lip_norm": True},
     {"batch_lip_norm": True, "residual_blocks": 1, "k_coef_lip": 2.0, "constraint": "frobenius"},

@@ -96,6 +96,7 @@ def test_a_variant_of_the_journal(kind: str, normalize: str) -> None:
 def test_an_example_of_the_package(loss: str, theirs: nn.Module) -> None:
     """With the package's layers, pooling and loss in a plain sequence, the first step has the same loss."""
     model = {"name": "lipschitz_cnn", "widths": [4, 6], "hidden": 8, "k_coef_lip": 16.0, "batch_lip_norm": True}
+    model |= {"output": "disjoint", "output_bias": True}
     network, found, images, labels = first_step({"model": model, "loss": loss}, {})
     plain = nn.Sequential(
         torchlip.SpectralConv2d(1, 4, 3, padding="same", k_coef_lip=2.0),
@@ -109,7 +110,7 @@ def test_an_example_of_the_package(loss: str, theirs: nn.Module) -> None:
         nn.Flatten(),
         torchlip.SpectralLinear(24, 8, k_coef_lip=2.0),
         torchlip.GroupSort2(),
-        torchlip.SpectralLinear(8, 10, bias=False, k_coef_lip=2.0),
+        torchlip.FrobeniusLinear(8, 10, bias=True, disjoint_neurons=True, k_coef_lip=2.0),
     )
     for target, source in zip(
         (layer for layer in plain if list(layer.parameters())),

@@ -70,14 +70,14 @@ class ConstrainedLayers:
         layer = SpectralLinear(in_features, out_features, **options, **self._stops())
         return self._with_iterations(layer)
 
-    def disjoint(self, in_features: int, out_features: int) -> nn.Linear:
-        """Build a dense layer without bias in which each output is constrained, but not the vector of outputs."""
+    def disjoint(self, in_features: int, out_features: int, *, bias: bool = False) -> nn.Linear:
+        """Build a dense layer in which each output is constrained, but not the vector of outputs."""
         from deel.torchlip import FrobeniusLinear
 
         if self.kind == "projection":
-            return ProjectedLinear(in_features, out_features, bias=False, orthonormal=None, factor=self.factor)
+            return ProjectedLinear(in_features, out_features, bias=bias, orthonormal=None, factor=self.factor)
         layer: nn.Linear = FrobeniusLinear(
-            in_features, out_features, bias=False, disjoint_neurons=True, k_coef_lip=self.factor
+            in_features, out_features, bias=bias, disjoint_neurons=True, k_coef_lip=self.factor
         )
         return layer
 

@@ -37,15 +37,15 @@ _LAYERS_WITH_WEIGHTS = 4
     source="Serrurier et al. 2021, arXiv:2006.06520; deel-torchlip",
 )
 class LipschitzCnn(LipschitzNetwork):
-    """Twice conv3x3, activation, pooling; flatten, dense(hidden), activation, dense(K) without bias: all 1-Lipschitz.
+    """Twice conv3x3, activation, pooling; flatten, dense(hidden), activation, dense(K): all 1-Lipschitz.
 
     The `constraint` is ``spectral`` (singular values close to 1, by power iteration and at most `bjorck_iterations` of
     Björck's iteration), ``frobenius`` (division by the Frobenius norm) or ``projection`` (plain layers, orthonormalized
     after every step); see `learning.models.constraints`. The output is ``joint`` (the vector of logits is 1-Lipschitz)
-    or ``disjoint`` (rows of norm 1: each logit is 1-Lipschitz). With `k_coef_lip` k each of the four layers with
-    weights is multiplied by the fourth root of k, and the network is k-Lipschitz. By default pixels are not normalized;
-    else the constant is divided by the smallest standard deviation of `normalize`. Widths and `hidden` must be even for
-    ``group_sort``.
+    or ``disjoint`` (rows of norm 1: each logit is 1-Lipschitz), with a bias if `output_bias` is set. With `k_coef_lip`
+    k each of the four layers with weights is multiplied by the fourth root of k, and the network is k-Lipschitz. By
+    default pixels are not normalized; else the constant is divided by the smallest standard deviation of `normalize`.
+    Widths and `hidden` must be even for ``group_sort``.
 
     After each pooling there are `residual_blocks` weighted means of their input and of conv3x3, activation
     (deel-torchlip's LipResidual), which keep the constant. With `batch_lip_norm` each convolution is followed by
@@ -65,6 +65,7 @@ class LipschitzCnn(LipschitzNetwork):
         activation: Literal["group_sort", "full_sort"] = "group_sort",
         pooling: Literal["l2_norm", "average"] = "l2_norm",
         output: Literal["joint", "disjoint"] = "joint",
+        output_bias: bool = False,
         constraint: Literal["spectral", "frobenius", "projection"] = "spectral",
         bjorck_iterations: NonNegativeInt = 15,
         eps_bjorck: PositiveFloat = 1e-3,
@@ -98,9 +99,9 @@ class LipschitzCnn(LipschitzNetwork):
         in_features = widths[-1] * (height // 4) * (width // 4)
         body = nn.Sequential(*stages, nn.Flatten(), layers.dense(in_features, hidden), sort())
         if output == "joint":
-            last = layers.dense(hidden, num_classes, bias=False)
+            last = layers.dense(hidden, num_classes, bias=output_bias)
         else:
-            last = layers.disjoint(hidden, num_classes)
+            last = layers.disjoint(hidden, num_classes, bias=output_bias)
         super().__init__(
             normalization=Normalization(mean, std),
             body=body,
