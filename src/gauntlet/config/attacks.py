@@ -86,7 +86,14 @@ class Attack(Closed):
             [
                 *self._problems_of_kind(),
                 *self._problems_of_budgets(),
-                *attack_problems(self.attack, norm=self.norm, epsilons=self.epsilons, draws=self.draws),
+                *attack_problems(
+                    self.attack,
+                    norm=self.norm,
+                    epsilons=self.epsilons,
+                    draws=self.draws,
+                    surrogate=self.surrogate,
+                    sources=len(self.transfer_from or ()),
+                ),
             ]
         )
         return self

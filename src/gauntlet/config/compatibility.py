@@ -131,8 +131,42 @@ def _shared_batches(variant: Variant, training: Training) -> Iterator[Problem]:
         yield key_path, f"{training.gpus} processes cannot share {training.batch_size} images; lower gpus"
 
 
-def attack_problems(attack: Spec, *, norm: str, epsilons: Sequence[float] | None, draws: int) -> Iterator[Problem]:
-    """Yield options of one attack that cannot work, each at its key path below the attack."""
+def losses_of(attack: Spec) -> tuple[str, ...]:
+    """Return the losses that an attack ascends: those of its option `loss`, else of its tag; empty if not known."""
+    entry = ATTACKS.entry(attack.name)
+    own = entry.name in ATTACKS.catalog and any(option.name == "loss" for option in entry.options or ())
+    loss = attack.options.get("loss") if own else entry.tags.get("losses", ())
+    return (loss,) if isinstance(loss, str) else tuple(loss or ())
+
+
+def ascends_training_loss(attack: Spec) -> bool:
+    """Return whether one of an attack's losses is that with which the attacked network was trained."""
+    return "training" in losses_of(attack)
+
+
+def attack_problems(
+    attack: Spec,
+    *,
+    norm: str,
+    epsilons: Sequence[float] | None,
+    draws: int,
+    surrogate: str | None = None,
+    sources: int = 0,
+) -> Iterator[Problem]:
+    """Yield options of one attack that cannot work, each at its key path below the attack.
+
+    `sources` is the number of variants that a transfer attacks as an ensemble.
+    """
+    if ascends_training_loss(attack):
+        excluded = {
+            "targets": attack.options.get("targets", 0) > 0,
+            "a surrogate": surrogate not in (None, "logits"),
+            "draws": draws > 1,
+            "several sources": sources > 1,
+        }
+        for what in (what for what, present in excluded.items() if present):
+            problem = f"the training loss cannot be combined with {what}"
+            yield ("loss",), f"{problem}; leave it out, or use cross_entropy, margin or dlr"
     tags, options = ATTACKS.entry(attack.name).tags, attack.options
     reach = tags.get("reach")
     if reach and norm == "linf" and epsilons:
@@ -189,6 +223,16 @@ def targets_problem(attack: Spec, dataset: Dataset) -> str | None:
     if classes is None or not isinstance(targets, int) or targets < classes or targets == default:
         return None
     return f"{targets} of {classes} classes cannot be targets: one is the image's own, which leaves {classes - 1}"
+
+
+def loss_problem(attack: Spec, dataset: Dataset) -> str | None:
+    """Return a message if a data set has too few classes for an attack's loss; None if not, or if not known."""
+    classes, targets = _classes_of(dataset), attack.options.get("targets", 0)
+    own = attack.name in ATTACKS.catalog and "loss" in attack.options
+    least = 4 if targets else 3
+    if not own or classes is None or classes >= least or "dlr" not in losses_of(attack):
+        return None
+    return f"dlr needs {least} classes{' with targets' if targets else ''}, the data set has {classes}; use margin"
 
 
 def code_problem(variant: Variant, dataset: Dataset) -> str | None:

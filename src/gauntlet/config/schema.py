@@ -11,7 +11,13 @@ from gauntlet.config.attacks import Attack
 from gauntlet.config.base import Closed, Name, letters_only
 from gauntlet.config.certificates import Certificate
 from gauntlet.config.cluster import Cluster
-from gauntlet.config.compatibility import code_problem, surrogate_problem, targets_problem, variant_problems
+from gauntlet.config.compatibility import (
+    code_problem,
+    loss_problem,
+    surrogate_problem,
+    targets_problem,
+    variant_problems,
+)
 from gauntlet.config.components import Problem, refuse
 from gauntlet.config.datasets import Dataset
 from gauntlet.config.feasibility import network_problems, schedule_problems
@@ -115,6 +121,8 @@ class Experiment(Closed):
                 yield ("attacks", name, "surrogate"), problem
             if problem := targets_problem(attack.attack, self.dataset):
                 yield ("attacks", name, "targets"), problem
+            if problem := loss_problem(attack.attack, self.dataset):
+                yield ("attacks", name, "loss"), problem
 
     def _variant_problems(self) -> Iterator[Problem]:
         for name, variant in self.variants.items():

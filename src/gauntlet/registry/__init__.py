@@ -2,7 +2,16 @@
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from gauntlet.registry.option_types import AboveOne, Fraction, NonZeroFloat, OpenFraction, PowerOfTwo, Seed
+from gauntlet.registry.option_types import (
+    ATTACK_LOSSES,
+    AboveOne,
+    AttackLosses,
+    Fraction,
+    NonZeroFloat,
+    OpenFraction,
+    PowerOfTwo,
+    Seed,
+)
 from gauntlet.registry.registries import (
     ACTIVATIONS,
     ADVERSARIES,
@@ -31,6 +40,7 @@ __all__ = [
     "ACTIVATIONS",
     "ADVERSARIES",
     "ATTACKS",
+    "ATTACK_LOSSES",
     "AUGMENTATIONS",
     "CERTIFICATES",
     "FIGURES",
@@ -46,6 +56,7 @@ __all__ = [
     "SOURCES",
     "UNITS",
     "AboveOne",
+    "AttackLosses",
     "Entry",
     "Fraction",
     "NonNegativeFloat",

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_core import PydanticCustomError
+
+from gauntlet.core.errors import nearest
 
 MAX_SEED = 2**63 - 1
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -36,6 +38,28 @@ def _nonzero(value: float) -> float:
 
 NonZeroFloat = Annotated[float, AfterValidator(_nonzero)]
 
+ATTACK_LOSSES = ("cross_entropy", "margin", "dlr", "training")
+"""Losses that gradient attacks ascend."""
+
+
+def _attack_losses(value: Any) -> Any:
+    names = [value] if isinstance(value, str) else value
+    known = ", ".join(ATTACK_LOSSES)
+    if not isinstance(names, list | tuple) or not names:
+        raise PydanticCustomError("input", "{message}", {"message": f"should be one of {known}, or a list of these"})
+    for name in names:
+        if name not in ATTACK_LOSSES:
+            problem = f"unknown loss {name!r}; {nearest(str(name), ATTACK_LOSSES)}"
+            raise PydanticCustomError("input", "{message}", {"message": problem})
+    if len(set(names)) < len(names):
+        raise PydanticCustomError("input", "a loss is given twice; list each once")
+    # A list of one is the loss by name, so that both spellings are the same attack.
+    return names[0] if len(names) == 1 else list(names)
+
+
+AttackLosses = Annotated[str | list[str], BeforeValidator(_attack_losses)]
+"""One of ATTACK_LOSSES, or several that are ascended one after the other."""
+
 _TYPES: Mapping[str, Any] = MappingProxyType(
     {
         "int": int,
@@ -52,6 +76,7 @@ _TYPES: Mapping[str, Any] = MappingProxyType(
         "AboveOne": AboveOne,
         "PowerOfTwo": PowerOfTwo,
         "NonZeroFloat": NonZeroFloat,
+        "AttackLosses": AttackLosses,
     }
 )
 

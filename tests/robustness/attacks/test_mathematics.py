@@ -161,7 +161,7 @@ def test_objectives_are_the_derivatives_of_their_values(name: str, targeted: boo
 
 
 def test_objectives_have_their_published_values() -> None:
-    """Cross-entropy, margin and difference of logits ratio of one sample equal values by hand."""
+    """Margin and difference of logits ratio equal values by hand; the cross-entropy is its own after a softplus."""
     logits, labels, targets = torch.tensor([[3.0, 1.0, 2.0, -1.0]]), torch.tensor([0]), torch.tensor([1])
 
     def value(objectives: Mapping[str, AttackLoss], name: str) -> float:
@@ -169,12 +169,28 @@ def test_objectives_have_their_published_values() -> None:
 
     assert value(UNTARGETED_LOSSES, "margin") == -1.0
     assert value(UNTARGETED_LOSSES, "dlr") == pytest.approx(-(3 - 2) / (3 - 1))
-    assert value(UNTARGETED_LOSSES, "cross_entropy") == pytest.approx(
-        float(nn.functional.cross_entropy(logits, labels))
-    )
+    odds = torch.tensor(value(UNTARGETED_LOSSES, "cross_entropy"))
+    assert torch.allclose(nn.functional.softplus(odds), nn.functional.cross_entropy(logits, labels))
     assert value(TARGETED_LOSSES, "margin") == -2.0
     assert value(TARGETED_LOSSES, "dlr") == pytest.approx(-(3 - 1) / (3 - 0.5 * (1 - 1)))
-    assert value(TARGETED_LOSSES, "cross_entropy") == pytest.approx(float(logits.log_softmax(1)[0, 1]))
+    odds = torch.tensor(value(TARGETED_LOSSES, "cross_entropy"))
+    assert torch.allclose(-nn.functional.softplus(-odds), logits.log_softmax(1)[0, 1])
+
+
+@pytest.mark.parametrize("objectives", [UNTARGETED_LOSSES, TARGETED_LOSSES], ids=["untargeted", "targeted"])
+@pytest.mark.parametrize("name", list(UNTARGETED_LOSSES))
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
+def test_losses_order_points_at_every_scale_of_the_logits(
+    objectives: Mapping[str, AttackLoss], name: str, scale: float
+) -> None:
+    """Where the label loses ground to a rival, a loss rises and its derivative is not zero, at every scale."""
+    label, rival = torch.tensor([0, 0]), torch.tensor([1, 1])
+    logits = scale * torch.tensor([[20.0, 1.0, 0.0, -1.0], [19.9, 1.1, 0.0, -1.0]])
+    before, after = objectives[name].value(logits.double(), label, rival).tolist()
+    assert after > before
+    derivative = objectives[name].derivative(logits, label, rival)
+    assert (derivative[:, 1] > 0).all()
+    assert (derivative[:, 0] < 0).all()
 
 
 @pytest.mark.parametrize(("objectives", "classes"), [(UNTARGETED_LOSSES, 2), (TARGETED_LOSSES, 3)], ids=["3", "4"])
@@ -302,7 +318,7 @@ def test_each_attempt_has_its_own_draws_and_robust_samples_only(convolutional: P
         assert torch.equal(model.active_samples, one.samples)
         return x[one.samples] + len(seen), torch.arange(1, len(one.samples))
 
-    found, left = attack_with_restarts(model, x, y, run, restarts=2, targets=2)
+    found, left = attack_with_restarts(model, x, y, run, loss="margin", restarts=2, targets=2)
     assert [one.stream for one in seen] == [
         f"start:{restart}:target:{target}" for restart in (0, 1) for target in (0, 1)
     ]
@@ -314,8 +330,39 @@ def test_each_attempt_has_its_own_draws_and_robust_samples_only(convolutional: P
     assert torch.equal(seen[0].targets, logits[:, 0])
     assert torch.equal(seen[1].targets, logits[1:, 1])
     seen.clear()
-    attack_with_restarts(model, x, y, run, restarts=2, last=False)
+    attack_with_restarts(model, x, y, run, loss="margin", restarts=2, last=False)
     assert [(one.stream, one.targets, one.last) for one in seen] == [("start:0", None, False), ("start:1", None, False)]
+
+
+def test_every_loss_of_a_list_starts_from_the_same_point(convolutional: Problem) -> None:
+    """Each restart runs once per loss, on the samples that the others left; only the last run is the last."""
+    model = AttackModel(convolutional.network)
+    x, y = convolutional.images[1:5], convolutional.labels[1:5]
+    model.start_counting(4)
+    seen: list[Attempt] = []
+
+    def run(one: Attempt) -> tuple[Tensor, Tensor]:
+        seen.append(one)
+        return x[one.samples], torch.arange(len(one.samples) - (len(seen) == 1))
+
+    attack_with_restarts(model, x, y, run, loss=["cross_entropy", "dlr"], restarts=2)
+    assert [one.stream for one in seen] == ["start:0", "start:0", "start:1", "start:1"]
+    assert [len(one.samples) for one in seen] == [4, 3, 3, 3]
+    assert [one.loss for one in seen] == [UNTARGETED_LOSSES["cross_entropy"], UNTARGETED_LOSSES["dlr"]] * 2
+    assert [one.last for one in seen] == [False, False, False, True]
+
+
+def test_several_losses_find_what_each_finds(convolutional: Problem) -> None:
+    """PGD with a list of losses fools every sample that one of them fools; a list of one is that loss."""
+    losses = ["cross_entropy", "margin", "dlr"]
+
+    def fooled(loss: object) -> set[int]:
+        rows = convolutional.run("pgd", "linf", (0.03,), options={"loss": loss, "steps": 5}).rows
+        return {row["index"] for row in rows.to_pylist() if row["status"] == "adversarial"}
+
+    alone = [fooled(loss) for loss in losses]
+    assert fooled(losses) == set().union(*alone)
+    assert fooled(["margin"]) == fooled("margin")
 
 
 def test_targets_reach_classes_that_the_untargeted_attack_misses() -> None:

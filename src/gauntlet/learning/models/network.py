@@ -90,11 +90,12 @@ class LayerHead(Head):
 class Network(nn.Module):
     """Classifier of images `(B, C, H, W)` in [0, 1]: normalization, body, head.
 
-    `description` is set by `build`, and suffices to rebuild the network. While `ramps_frozen` is true, no ramp
-    advances; it is not stored with the weights.
+    `description` is set by `build`, and suffices to rebuild the network. `training_loss` names the loss of a trained
+    network. While `ramps_frozen` is true, no ramp advances; it is not stored with the weights.
     """
 
     description: NetworkDescription | None = None
+    training_loss: Spec | None = None
     ramps_frozen: bool = False
 
     def __init__(self, *, normalization: nn.Module, body: nn.Module, head: Head) -> None:
@@ -159,5 +160,6 @@ class Network(nn.Module):
         return self
 
     def _describe_export_of(self, original: Network) -> None:
+        self.training_loss = original.training_loss
         if original.description is not None:
             self.description = replace(original.description, exported=True)

@@ -15,14 +15,17 @@ from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark
 from gauntlet.core.tensors import read_tensors, tensor_digest, write_tensors
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network, NetworkDescription
-from gauntlet.registry import MODELS, PARTS, Registry, Spec
+from gauntlet.registry import LOSSES, MODELS, PARTS, Registry, Spec
 
 FORMAT = 1
 _REMEDY = "train it again"
 
 
 class ModelManifest(BaseModel):
-    """Content of a stored network's ``manifest.json``: its description, and the digest of its weights."""
+    """Content of a stored network's ``manifest.json``: its description, the digest of its weights, and its loss.
+
+    `loss` is the loss that the network was trained with, None where it is not known.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
@@ -35,6 +38,7 @@ class ModelManifest(BaseModel):
     std: tuple[float, ...]
     seed: int = 0
     exported: bool
+    loss: dict[str, Any] | None = None
 
 
 def save_model(network: Network, folder: Path, metadata: Mapping[str, str] | None = None) -> str:
@@ -62,6 +66,7 @@ def save_model(network: Network, folder: Path, metadata: Mapping[str, str] | Non
         std=description.std,
         seed=description.seed,
         exported=description.exported,
+        loss=None if plain.training_loss is None else plain.training_loss.as_dict(),
     )
     write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
     return digest
@@ -73,7 +78,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Networ
     Raises InputError that names the file if one is missing, damaged, a pickle, or does not fit the manifest.
     """
     folder = Path(folder)
-    description, digest = load_model_manifest(folder)
+    description, digest, loss = _load_manifest(folder)
     path = folder / "model.safetensors"
     tensors = read_tensors(path, expected_digest=digest, remedy=_REMEDY)
     network = build(
@@ -94,11 +99,17 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Networ
         problem = f"the weights do not fit {description.architecture.name}: {', '.join(differing[:3])}"
         raise InputError(problem, where=str(path), remedy=_REMEDY)
     network.load_state_dict(tensors)
+    network.training_loss = loss
     return network.to(device).eval()
 
 
 def load_model_manifest(folder: Path) -> tuple[NetworkDescription, str]:
     """Load the description of a stored network and its weights' digest. Raises InputError as `load_model` does."""
+    description, digest, _ = _load_manifest(folder)
+    return description, digest
+
+
+def _load_manifest(folder: Path) -> tuple[NetworkDescription, str, Spec | None]:
     path = folder / "manifest.json"
     manifest = read_json(
         path, ModelManifest, kind="manifest of a stored network", missing="run `gauntlet train`", remedy=_REMEDY
@@ -107,6 +118,7 @@ def load_model_manifest(folder: Path) -> tuple[NetworkDescription, str]:
         raise InputError("was written by another version", where=str(path), remedy=_REMEDY)
     try:
         architecture = _checked(manifest.architecture)
+        loss = None if manifest.loss is None else _checked_loss(manifest.loss)
     except InputError as error:
         raise InputError(error.problem, where=str(path), remedy=error.remedy) from error
     except (KeyError, TypeError, ValueError) as error:
@@ -120,7 +132,13 @@ def load_model_manifest(folder: Path) -> tuple[NetworkDescription, str]:
         manifest.seed,
         manifest.exported,
     )
-    return description, manifest.digest
+    return description, manifest.digest, loss
+
+
+def _checked_loss(loss: Mapping[str, Any]) -> Spec:
+    options = dict(loss)
+    name = str(options.pop("name"))
+    return Spec(name, _options(LOSSES, name, options))
 
 
 def _checked(architecture: Mapping[str, Any]) -> Spec:

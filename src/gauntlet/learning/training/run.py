@@ -68,7 +68,7 @@ class TrainingRun:
         self.processes = processes
         if processes is not None:
             processes.attach(self.network)
-        self.loss, self.has_kr = build_loss(loss), bool(LOSSES.entry(loss.name).tags.get("kr"))
+        self.loss_spec, self.loss, self.has_kr = loss, build_loss(loss), bool(LOSSES.entry(loss.name).tags.get("kr"))
         if isinstance(self.loss, nn.Module):
             self.loss.to(device)
         self.adversary = None if settings.adversary is None else build_adversary(settings.adversary)
@@ -235,6 +235,7 @@ class TrainingRun:
             raise ValueError("no epoch has been run")
         self.network.eval()
         self.network.load_state_dict(self.best.weights)
+        self.network.training_loss = self.loss_spec
         return TrainingResult(self.network, self.best.kept, history_table(self.history))
 
     def _step(self, images: Tensor, labels: Tensor) -> None:

@@ -6,14 +6,14 @@ Croce and Hein 2020, arXiv:2003.01690, Algorithm 1, in its symbols; L1: Croce an
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal, Protocol, Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from gauntlet.core.geometry import Ball, direction, per_sample, sparse_direction
 from gauntlet.core.randomness import normal, uniform
-from gauntlet.registry import ATTACKS, NonNegativeInt, PositiveInt
+from gauntlet.registry import ATTACKS, AttackLosses, NonNegativeInt, PositiveInt
 from gauntlet.robustness.attacks.base.ascent import Attempt, attack_with_restarts
 from gauntlet.robustness.attacks.base.model import AttackModel
 
@@ -43,7 +43,7 @@ def apgd(
     keys: Tensor,
     steps: PositiveInt = 100,
     restarts: PositiveInt = 1,
-    loss: Literal["cross_entropy", "dlr"] = "cross_entropy",
+    loss: AttackLosses = "cross_entropy",
     targets: NonNegativeInt = 0,
 ) -> Tensor:
     """Ascend with momentum; at checkpoints without progress, halve the step size and restart from the best point.
@@ -63,11 +63,11 @@ def apgd(
         for radius, radius_steps in _radii(norm, steps):
             ball = Ball(x_orig, radius * epsilon, norm)
             point, robust = _maximize(
-                model, ball, ball.project(point), labels, attempt, loss=loss, steps=radius_steps, check=radius == 1
+                model, ball, ball.project(point), labels, attempt, steps=radius_steps, check=radius == 1
             )
         return point, robust
 
-    return attack_with_restarts(model, x, y, run, restarts=restarts, targets=targets)[0]
+    return attack_with_restarts(model, x, y, run, loss=loss, restarts=restarts, targets=targets)[0]
 
 
 def _radii(norm: str, steps: int) -> list[tuple[int, int]]:
@@ -228,14 +228,14 @@ def _sparsity(l0: Tensor) -> Tensor:
 
 
 def _maximize(
-    model: AttackModel, ball: Ball, start: Tensor, y: Tensor, attempt: Attempt, *, loss: str, steps: int, check: bool
+    model: AttackModel, ball: Ball, start: Tensor, y: Tensor, attempt: Attempt, *, steps: int, check: bool
 ) -> tuple[Tensor, Tensor]:
     """Run Algorithm 1 in one ball and return as a Run; with `check`, samples stop once they are confirmed adversarial.
 
     The other samples end at x_max. Losses are compared in float64: in float32 the cross-entropy of a certain prediction
     is 0 at every point, and none exceeds another.
     """
-    attack_loss, targets = attempt.loss(loss), attempt.targets
+    attack_loss, targets = attempt.loss, attempt.targets
     x_adv = start.clone()
     active = torch.arange(len(start), device=start.device)
     x = start

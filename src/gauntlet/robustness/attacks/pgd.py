@@ -6,13 +6,11 @@ other than the label is a success in both cases.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from gauntlet.core.geometry import Ball
-from gauntlet.registry import ATTACKS, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from gauntlet.registry import ATTACKS, AttackLosses, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from gauntlet.robustness.attacks.base.ascent import Attempt, attack_with_restarts, gradient_ascent, pgd_run
 from gauntlet.robustness.attacks.base.model import AttackModel
 
@@ -34,7 +32,7 @@ def fgsm(
     *,
     norm: str,
     epsilon: float,
-    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy",
+    loss: AttackLosses = "cross_entropy",
     targets: NonNegativeInt = 0,
 ) -> Tensor:
     """Take one step of size `epsilon` along the gradient.
@@ -46,13 +44,13 @@ def fgsm(
 
     def run(attempt: Attempt) -> tuple[Tensor, Tensor]:
         x_clean, labels = x[attempt.samples], y[attempt.samples]
-        gradient = model.gradients(x_clean, labels, attempt.loss(loss), targets=attempt.targets).gradient
+        gradient = model.gradients(x_clean, labels, attempt.loss, targets=attempt.targets).gradient
         x_adv = Ball(x_clean, epsilon, norm).full_step(gradient)
         if attempt.last or model.transfers:
             return x_adv, torch.arange(len(x_adv), device=x.device)
         return x_adv, (~model.confirm(x_adv, labels)).nonzero()[:, 0]
 
-    return attack_with_restarts(model, x, y, run, targets=targets)[0]
+    return attack_with_restarts(model, x, y, run, loss=loss, targets=targets)[0]
 
 
 @ATTACKS.register(
@@ -73,7 +71,7 @@ def bim(
     epsilon: float,
     steps: PositiveInt = 10,
     step_size: PositiveFloat | None = None,
-    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy",
+    loss: AttackLosses = "cross_entropy",
     targets: NonNegativeInt = 0,
 ) -> Tensor:
     """Take small gradient steps from the clean image, each projected onto the ball.
@@ -86,9 +84,9 @@ def bim(
     def run(attempt: Attempt) -> tuple[Tensor, Tensor]:
         start, labels = x[attempt.samples], y[attempt.samples]
         ball = Ball(start, epsilon, norm)
-        return gradient_ascent(model, ball, start, labels, attempt, loss=loss, steps=steps, step_size=size)
+        return gradient_ascent(model, ball, start, labels, attempt, steps=steps, step_size=size)
 
-    return attack_with_restarts(model, x, y, run, targets=targets)[0]
+    return attack_with_restarts(model, x, y, run, loss=loss, targets=targets)[0]
 
 
 @ATTACKS.register(
@@ -110,7 +108,7 @@ def mi_fgsm(
     steps: PositiveInt = 10,
     step_size: PositiveFloat | None = None,
     decay: NonNegativeFloat = 1.0,
-    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy",
+    loss: AttackLosses = "cross_entropy",
     targets: NonNegativeInt = 0,
 ) -> Tensor:
     """Take small steps from the clean image along a momentum g := decay g + gradient / ||gradient||_1.
@@ -123,9 +121,9 @@ def mi_fgsm(
     def run(attempt: Attempt) -> tuple[Tensor, Tensor]:
         start, labels = x[attempt.samples], y[attempt.samples]
         ball = Ball(start, epsilon, norm)
-        return gradient_ascent(model, ball, start, labels, attempt, loss=loss, steps=steps, step_size=size, decay=decay)
+        return gradient_ascent(model, ball, start, labels, attempt, steps=steps, step_size=size, decay=decay)
 
-    return attack_with_restarts(model, x, y, run, targets=targets)[0]
+    return attack_with_restarts(model, x, y, run, loss=loss, targets=targets)[0]
 
 
 @ATTACKS.register(
@@ -148,7 +146,7 @@ def pgd(
     steps: PositiveInt = 40,
     step_size: PositiveFloat | None = None,
     restarts: PositiveInt = 1,
-    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy",
+    loss: AttackLosses = "cross_entropy",
     targets: NonNegativeInt = 0,
 ) -> Tensor:
     """Take gradient steps from a random point of the ball, `restarts` times on the samples that are still robust.
@@ -157,5 +155,5 @@ def pgd(
     are adversarial there stop. `step_size` defaults to 2.5 epsilon / steps. x is `(B, C, H, W)` in [0, 1], y and keys
     int64 `(B,)`; the result has the shape of x.
     """
-    run = pgd_run(model, x, y, norm=norm, epsilon=epsilon, keys=keys, steps=steps, step_size=step_size, loss=loss)
-    return attack_with_restarts(model, x, y, run, restarts=restarts, targets=targets)[0]
+    run = pgd_run(model, x, y, norm=norm, epsilon=epsilon, keys=keys, steps=steps, step_size=step_size)
+    return attack_with_restarts(model, x, y, run, loss=loss, restarts=restarts, targets=targets)[0]

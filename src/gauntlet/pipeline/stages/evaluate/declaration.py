@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from gauntlet.config.compatibility import ascends_training_loss
 from gauntlet.config.schema import Experiment
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
 from gauntlet.pipeline.stages.components import modules_of, network_modules
 from gauntlet.pipeline.stages.train.declaration import model_inputs, model_of, models
-from gauntlet.registry import ATTACKS
+from gauntlet.registry import ATTACKS, LOSSES
 
 
 def evaluations(scope: Scope) -> Iterator[Cell]:
@@ -51,9 +52,9 @@ def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
 def _modules(cell: Cell, scope: Scope) -> list[str]:
     attack = scope.settings.attacks[cell.name].attack
     networks = [cell.variant, *(model.variant for model in source_models(cell, scope.settings))]
-    return [module for variant in networks for module in network_modules(scope, variant)] + modules_of(
-        [(ATTACKS, attack)]
-    )
+    losses = [(LOSSES, scope.settings.variants[variant].loss) for variant in networks]
+    components = [(ATTACKS, attack), *(losses if ascends_training_loss(attack) else [])]
+    return [module for variant in networks for module in network_modules(scope, variant)] + modules_of(components)
 
 
 def component_path(cell: Cell, path: tuple[str, ...], _settings: Experiment | None) -> tuple[str, ...]:

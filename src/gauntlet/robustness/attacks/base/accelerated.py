@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from gauntlet.core.batch_size import BatchSize
 from gauntlet.core.errors import InputError, nearest
-from gauntlet.robustness.attacks.base.losses import AttackLoss
+from gauntlet.learning.models.network import Network
+from gauntlet.robustness.attacks.base.losses import TARGETED_LOSSES, UNTARGETED_LOSSES, AttackLoss
 from gauntlet.robustness.attacks.base.query_counts import QueryCounts
+from gauntlet.robustness.attacks.base.training_loss import training_loss
 from gauntlet.robustness.judge import class_probabilities
 from gauntlet.robustness.networks import frozen_copy, usable_network
 from gauntlet.robustness.random_networks import ROWS, mean_logits, mean_over_draws
@@ -66,7 +68,7 @@ class AcceleratedModel:
         self.transfers, self.draws = transfers, draws
         self.memory = BatchSize(batch_size, device)
         self.counts = QueryCounts(device)
-        self._in_surrogate, self._counts_hooked = False, True
+        self._bypasses_hook, self._counts_hooked = False, True
         self._copies = [self._accelerated(network) for network in networks]
         self.network = self._copies[0]
         self._logits = _ensemble(self._copies)
@@ -80,26 +82,47 @@ class AcceleratedModel:
         """Return the network's (in a transfer: the sources') logits `(B, K)`, without gradient, in batches."""
         return torch.cat(list(self.memory.parts(len(x), lambda part: self._logits_of(x, part), counter=self.counts)))
 
+    def loss(self, name: str, *, targeted: bool = False) -> AttackLoss:
+        """Return the attack loss of this name; `training` is the loss that the network was trained with.
+
+        Raises InputError where the network has no training loss, or it does not apply: with targets, a surrogate,
+        several draws or several sources.
+        """
+        if name != "training":
+            return (TARGETED_LOSSES if targeted else UNTARGETED_LOSSES)[name]
+        excluded = {
+            "targets": targeted,
+            "a surrogate": self.surrogate is not None,
+            "draws": self.draws > 1,
+            "several sources": len(self._copies) > 1,
+        }
+        for what, present in excluded.items():
+            if present:
+                remedy = "use cross_entropy, margin or dlr"
+                raise InputError(f"the training loss cannot be combined with {what}", where="loss", remedy=remedy)
+        return training_loss(self.network)
+
     def gradients(self, x: Tensor, y: Tensor, loss: AttackLoss, *, targets: Tensor | None = None) -> Gradients:
         """Return outputs, logits and the gradient of the loss with respect to x `(B, C, H, W)`.
 
         y and targets are int64 `(B,)`. Costs one forward and one backward per sample and draw, in batches; the logits
-        come from the same forward. With a surrogate, they cost a forward of their own. Raises InputError when the loss
-        needs more classes than the model has.
+        come from the same forward. With a surrogate, they cost a forward of their own. `outputs` are raw outputs where
+        the loss is a function of these. Raises InputError when the loss needs more classes than the model has.
         """
         loss_targets = y if targets is None else targets
 
         def run(part: slice) -> Gradients:
             with self.subset(part), torch.enable_grad():
                 leaf = x[part].detach().requires_grad_(True)
-                outputs = self(leaf)
+                outputs = self._query(self._raw_outputs, leaf) if loss.of_raw_outputs else self(leaf)
                 loss.check(outputs)
                 derivative = loss.derivative(outputs.detach(), y[part], loss_targets[part])
                 (gradient,) = torch.autograd.grad(outputs, leaf, derivative)
             outputs = outputs.detach()
             if self.transfers:
                 return Gradients(outputs, None, gradient)
-            logits = outputs if self.surrogate is None else self._logits_of(x, part)
+            with torch.no_grad():
+                logits = self._logits_at(x, part, outputs, loss)
             return Gradients(outputs, logits, gradient)
 
         parts = list(self.memory.parts(len(x), run, counter=self.counts))
@@ -144,6 +167,18 @@ class AcceleratedModel:
             return None, self._logits
         return surrogate, _ensemble([_surrogate(network, surrogate) for network in self._copies])
 
+    def _logits_at(self, x: Tensor, part: slice, outputs: Tensor, loss: AttackLoss) -> Tensor:
+        """Return the logits at x[part], without a forward where they follow from the outputs of the loss there."""
+        network = self.network
+        if loss.of_raw_outputs and isinstance(network, Network) and type(network).forward is Network.forward:
+            return network.decode(outputs)
+        return self._logits_of(x, part) if loss.of_raw_outputs or self.surrogate is not None else outputs
+
+    def _raw_outputs(self, x: Tensor) -> Tensor:
+        network: Any = self.network
+        outputs: Tensor = network.outputs(x)
+        return outputs
+
     def _logits_of(self, x: Tensor, part: slice) -> Tensor:
         with torch.no_grad(), self.subset(part):
             return self._query(self._logits, x[part])
@@ -170,20 +205,20 @@ class AcceleratedModel:
 
     def _pass(self, forward: Forward, x: Tensor) -> Tensor:
         precision: Any = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
-        # The network's hook counts its forwards, even those of a library; a surrogate may bypass that hook.
-        self._in_surrogate = self.surrogate is not None and forward is self._outputs
+        # The network's hook counts its forwards, even those of a library; other forwards may bypass that hook.
+        self._bypasses_hook = forward is not self._logits
         try:
             with precision:
                 # A clone: a network that writes into its input must change neither the attack's images nor the leaf.
                 outputs = forward(x.clone()).to(self.dtype)
         finally:
-            in_surrogate, self._in_surrogate = self._in_surrogate, False
-        if in_surrogate and self._counts_hooked:
+            bypassed, self._bypasses_hook = self._bypasses_hook, False
+        if bypassed and self._counts_hooked:
             self.counts.add_pass(len(x), outputs)
         return outputs
 
     def _after_forward(self, _module: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
-        if self._counts_hooked and not self._in_surrogate:
+        if self._counts_hooked and not self._bypasses_hook:
             self.counts.add_pass(len(inputs[0]), outputs)
 
     def _accelerated(self, network: nn.Module) -> nn.Module:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gauntlet.core.geometry import Ball
-from gauntlet.robustness.attacks.base.losses import (
-    TARGETED_LOSSES,
-    UNTARGETED_LOSSES,
-    AttackLoss,
-    likeliest_targets,
-)
+from gauntlet.robustness.attacks.base.losses import AttackLoss, likeliest_targets
 from gauntlet.robustness.attacks.base.model import AttackModel
 
 
@@ -23,18 +18,16 @@ class Attempt:
     """One run of an attack, on a part of its samples.
 
     `samples` int64 `(A,)` are indices into the attack's samples, `targets` int64 `(A,)` their target classes, None in
-    an untargeted run. `stream` addresses the random draws of this run alone. `last` is true for the final run: the
+    an untargeted run. `loss` is targeted if there are targets. `stream` addresses the random draws of a restart and
+    target: attempts that differ in their loss alone start from the same point. `last` is true for the final run: the
     evaluator judges its result, so the run itself need not.
     """
 
     samples: Tensor
     targets: Tensor | None
+    loss: AttackLoss
     stream: str
     last: bool
-
-    def loss(self, name: str) -> AttackLoss:
-        """Return the loss of this name, targeted if the attempt has targets."""
-        return (UNTARGETED_LOSSES if self.targets is None else TARGETED_LOSSES)[name]
 
 
 Run = Callable[[Attempt], tuple[Tensor, Tensor]]
@@ -47,32 +40,37 @@ def attack_with_restarts(
     y: Tensor,
     run: Run,
     *,
+    loss: str | Sequence[str],
     restarts: int = 1,
-    targets: int = 0,
+    targets: int | Tensor = 0,
     stream: str = "start",
     last: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Repeat a run `restarts` times, with `targets` once per target class, each on the samples that are still robust.
+    """Repeat a run `restarts` times, each time with every loss and target, on the samples that are still robust.
 
     Targets are the `targets` likeliest classes, without the label, on the clean images x `(B, C, H, W)` (Gowal et al.
-    2019, arXiv:1910.09338). `last` is true if no other attack follows. Returns the points `(B, C, H, W)`, those of the
-    last run where none succeeded, and the indices of the samples still robust, int64 `(A,)`.
+    2019, arXiv:1910.09338), or those passed, int64 `(B, T)`. `last` is true if no other attack follows. Returns the
+    points `(B, C, H, W)`, those of the last run where none succeeded, and the indices of the samples still robust,
+    int64 `(A,)`. Raises InputError for a loss that the model does not have.
     """
     x_adv, robust = x.clone(), torch.arange(len(x), device=x.device)
-    classes = likeliest_targets(model.logits(x), y, targets) if targets else None
+    if isinstance(targets, Tensor):
+        classes: Tensor | None = targets
+    else:
+        classes = likeliest_targets(model.logits(x), y, targets) if targets else None
+    names = [loss] if isinstance(loss, str) else list(loss)
+    losses = [model.loss(name, targeted=classes is not None) for name in names]
     ranks = range(1 if classes is None else classes.shape[1])
-    for restart in range(restarts):
-        for rank in ranks:
-            final = last and restart == restarts - 1 and rank == ranks[-1]
-            if classes is None:
-                attempt = Attempt(robust, None, f"{stream}:{restart}", final)
-            else:
-                attempt = Attempt(robust, classes[robust, rank], f"{stream}:{restart}:target:{rank}", final)
-            with model.subset(robust):
-                x_adv[robust], still_robust = run(attempt)
-            robust = robust[still_robust]
-            if not len(robust):
-                return x_adv, robust
+    runs = [(restart, attack_loss, rank) for restart in range(restarts) for attack_loss in losses for rank in ranks]
+    for number, (restart, attack_loss, rank) in enumerate(runs):
+        chosen = None if classes is None else classes[robust, rank]
+        name = f"{stream}:{restart}" if classes is None else f"{stream}:{restart}:target:{rank}"
+        with model.subset(robust):
+            attempt = Attempt(robust, chosen, attack_loss, name, last and number == len(runs) - 1)
+            x_adv[robust], still_robust = run(attempt)
+        robust = robust[still_robust]
+        if not len(robust):
+            break
     return x_adv, robust
 
 
@@ -83,7 +81,6 @@ def gradient_ascent(
     y: Tensor,
     attempt: Attempt,
     *,
-    loss: str,
     steps: int,
     step_size: float,
     decay: float | None = None,
@@ -96,11 +93,10 @@ def gradient_ascent(
     meets the boundary of the ball is tried too, for one forward more; the other samples' iterates do not change. The
     last point is checked only if another attempt follows. With `decay`, steps follow a momentum.
     """
-    attack_loss = attempt.loss(loss)
     iterates = _Iterates(ball, start, y, attempt.targets, torch.zeros_like(start) if decay is not None else None)
     for step in range(steps):
         with model.subset(iterates.active):
-            result = model.gradients(iterates.x, iterates.y, attack_loss, targets=iterates.targets)
+            result = model.gradients(iterates.x, iterates.y, attempt.loss, targets=iterates.targets)
             adversarial = model.is_adversarial(result.logits, iterates.x, iterates.y)
         gradient = iterates.drop(adversarial, result.gradient)
         if full_step and step == 0 and len(iterates.active) and not model.transfers:
@@ -156,7 +152,6 @@ def pgd_run(
     keys: Tensor,
     steps: int,
     step_size: float | None,
-    loss: str,
 ) -> Run:
     """Build the run that PGD repeats: gradient ascent from a random point of the ball, with a full step first.
 
@@ -168,9 +163,7 @@ def pgd_run(
         samples = attempt.samples
         ball = Ball(x[samples], epsilon, norm)
         start = ball.random_point(keys[samples], stream=attempt.stream)
-        return gradient_ascent(
-            model, ball, start, y[samples], attempt, loss=loss, steps=steps, step_size=size, full_step=True
-        )
+        return gradient_ascent(model, ball, start, y[samples], attempt, steps=steps, step_size=size, full_step=True)
 
     return run
 

@@ -1,7 +1,7 @@
 """Losses that gradient attacks ascend, and their derivatives with respect to the outputs.
 
-Attacks use only the direction of a sample's gradient, so a derivative is exact up to a positive factor per sample,
-chosen so that it cannot underflow.
+Attacks use only the direction of a sample's gradient, and the order of its losses: a derivative is exact up to a positive
+factor per sample, and a value up to an increasing function, both chosen so that neither can underflow.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ LossFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class AttackLoss:
-    """A loss per sample `(B,)` and its derivative `(B, K)`, for models with at least `min_classes` classes."""
+    """A loss per sample `(B,)` and its derivative `(B, K)`, for models with at least `min_classes` classes.
+
+    `of_raw_outputs` marks a function of the network's raw outputs, which training losses are, instead of its logits.
+    """
 
     value: LossFunction
     derivative: LossFunction
     min_classes: int = 2
+    of_raw_outputs: bool = False
 
     def check(self, outputs: Tensor) -> None:
         """Raise InputError when outputs `(B, K)` have too few classes."""
@@ -43,7 +47,9 @@ def _without(outputs: Tensor, classes: Tensor) -> Tensor:
 
 
 def _cross_entropy(outputs: Tensor, labels: Tensor, _targets: Tensor) -> Tensor:
-    return -_of(outputs.log_softmax(1), labels)
+    # The logit u of 1 - p_y: the cross-entropy is log(1 + exp(u)), which increases with u, and which rounds to 0 at
+    # every point where the softmax saturates.
+    return _without(outputs, labels).logsumexp(1) - _of(outputs, labels)
 
 
 def _cross_entropy_derivative(outputs: Tensor, labels: Tensor, _targets: Tensor) -> Tensor:
@@ -67,7 +73,7 @@ def _dlr(outputs: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 def _targeted_cross_entropy(outputs: Tensor, _labels: Tensor, targets: Tensor) -> Tensor:
-    return _of(outputs.log_softmax(1), targets)
+    return -_cross_entropy(outputs, targets, targets)
 
 
 def _targeted_cross_entropy_derivative(outputs: Tensor, _labels: Tensor, targets: Tensor) -> Tensor:
