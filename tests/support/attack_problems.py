@@ -79,3 +79,43 @@ def convolutional_problem() -> Problem:
     labels = network(images).argmax(1)
     labels[::5] = (labels[::5] + 1) % 4
     return Problem(network, images, labels)
+
+
+class Gaussian(nn.Module):
+    """Logits scale * W (x - 1/2) with weights drawn from N(0, 1/D): small logits, and boundaries of every steepness."""
+
+    def __init__(self, classes: int, entries: int, *, scale: float, seed: int) -> None:
+        super().__init__()
+        random = torch.Generator().manual_seed(seed)
+        self.weight = nn.Parameter(torch.randn(classes, entries, generator=random) / entries**0.5)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        return self.scale * ((x.flatten(1) - 0.5) @ self.weight.T)
+
+    def nearest(self, x: Tensor, y: Tensor, norm: str) -> Tensor:
+        """Return the exact distance `(B,)` to the nearest other class, far from the box."""
+        dual = {"l1": torch.inf, "l2": 2, "linf": 1}[norm]
+        weight = self.weight.detach().double()
+        logits = (x.double().flatten(1) - 0.5) @ weight.T
+        steep = torch.cdist(weight, weight, p=dual)[y]
+        gap = logits.gather(1, y[:, None]) - logits
+        return torch.where(steep > 0, gap / steep.clamp(min=1e-12), torch.inf).amin(1)
+
+
+def gaussian_problem(norm: str, *, scale: float = 1.0, samples: int = 96, seed: int = 0) -> tuple[Problem, float]:
+    """Return images of 3x7x5 around gray, all equally far from the nearest of 5 other classes, and that distance.
+
+    The labels are the classes predicted; a third of the nearest classes are not the likeliest others.
+    """
+    network = Gaussian(6, 105, scale=scale, seed=seed).eval()
+    images = torch.rand(samples, 3, 7, 5, generator=torch.Generator().manual_seed(seed + 1)) - 0.5
+    labels = network(0.5 + images).argmax(1)
+    distances = network.nearest(0.5 + images, labels, norm)
+    target = {"linf": 0.01, "l2": 0.08, "l1": 0.2}[norm]
+    images = 0.5 + (target / distances).float().reshape(-1, 1, 1, 1) * images
+    inside = ((images > target) & (images < 1 - target)).flatten(1).all(1)
+    problem = Problem(network, images[inside], labels[inside])
+    assert torch.equal(network(problem.images).argmax(1), problem.labels)
+    return problem, target

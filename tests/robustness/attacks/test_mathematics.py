@@ -318,7 +318,7 @@ def test_each_attempt_has_its_own_draws_and_robust_samples_only(convolutional: P
         assert torch.equal(model.active_samples, one.samples)
         return x[one.samples] + len(seen), torch.arange(1, len(one.samples))
 
-    found, left = attack_with_restarts(model, x, y, run, loss="margin", restarts=2, targets=2)
+    found, left = attack_with_restarts(model, x, y, run, norm="linf", loss="margin", restarts=2, targets=2)
     assert [one.stream for one in seen] == [
         f"start:{restart}:target:{target}" for restart in (0, 1) for target in (0, 1)
     ]
@@ -330,12 +330,12 @@ def test_each_attempt_has_its_own_draws_and_robust_samples_only(convolutional: P
     assert torch.equal(seen[0].targets, logits[:, 0])
     assert torch.equal(seen[1].targets, logits[1:, 1])
     seen.clear()
-    attack_with_restarts(model, x, y, run, loss="margin", restarts=2, last=False)
+    attack_with_restarts(model, x, y, run, norm="linf", loss="margin", restarts=2, last=False)
     assert [(one.stream, one.targets, one.last) for one in seen] == [("start:0", None, False), ("start:1", None, False)]
 
 
 def test_every_loss_of_a_list_starts_from_the_same_point(convolutional: Problem) -> None:
-    """Each restart runs once per loss, on the samples that the others left; only the last run is the last."""
+    """Each restart runs once per loss, then to the nearest class, on the samples left; the last run is the last."""
     model = AttackModel(convolutional.network)
     x, y = convolutional.images[1:5], convolutional.labels[1:5]
     model.start_counting(4)
@@ -345,11 +345,13 @@ def test_every_loss_of_a_list_starts_from_the_same_point(convolutional: Problem)
         seen.append(one)
         return x[one.samples], torch.arange(len(one.samples) - (len(seen) == 1))
 
-    attack_with_restarts(model, x, y, run, loss=["cross_entropy", "dlr"], restarts=2)
-    assert [one.stream for one in seen] == ["start:0", "start:0", "start:1", "start:1"]
-    assert [len(one.samples) for one in seen] == [4, 3, 3, 3]
-    assert [one.loss for one in seen] == [UNTARGETED_LOSSES["cross_entropy"], UNTARGETED_LOSSES["dlr"]] * 2
-    assert [one.last for one in seen] == [False, False, False, True]
+    attack_with_restarts(model, x, y, run, norm="linf", loss=["cross_entropy", "dlr"], restarts=2)
+    assert [one.stream for one in seen] == ["start:0"] * 3 + ["start:1"] * 3
+    assert [len(one.samples) for one in seen] == [4, 3, 3, 3, 3, 3]
+    losses = [UNTARGETED_LOSSES["cross_entropy"], UNTARGETED_LOSSES["dlr"], TARGETED_LOSSES["margin"]]
+    assert [one.loss for one in seen] == losses * 2
+    assert [one.targets is not None for one in seen] == [False, False, True] * 2
+    assert [one.last for one in seen] == [False] * 5 + [True]
 
 
 def test_several_losses_find_what_each_finds(convolutional: Problem) -> None:
@@ -361,7 +363,7 @@ def test_several_losses_find_what_each_finds(convolutional: Problem) -> None:
         return {row["index"] for row in rows.to_pylist() if row["status"] == "adversarial"}
 
     alone = [fooled(loss) for loss in losses]
-    assert fooled(losses) == set().union(*alone)
+    assert fooled(losses) >= set().union(*alone)
     assert fooled(["margin"]) == fooled("margin")
 
 

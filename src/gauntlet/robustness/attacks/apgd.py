@@ -67,7 +67,7 @@ def apgd(
             )
         return point, robust
 
-    return attack_with_restarts(model, x, y, run, loss=loss, restarts=restarts, targets=targets)[0]
+    return attack_with_restarts(model, x, y, run, norm=norm, loss=loss, restarts=restarts, targets=targets)[0]
 
 
 def _radii(norm: str, steps: int) -> list[tuple[int, int]]:

@@ -50,7 +50,7 @@ def fgsm(
             return x_adv, torch.arange(len(x_adv), device=x.device)
         return x_adv, (~model.confirm(x_adv, labels)).nonzero()[:, 0]
 
-    return attack_with_restarts(model, x, y, run, loss=loss, targets=targets)[0]
+    return attack_with_restarts(model, x, y, run, norm=norm, loss=loss, targets=targets)[0]
 
 
 @ATTACKS.register(
@@ -86,7 +86,7 @@ def bim(
         ball = Ball(start, epsilon, norm)
         return gradient_ascent(model, ball, start, labels, attempt, steps=steps, step_size=size)
 
-    return attack_with_restarts(model, x, y, run, loss=loss, targets=targets)[0]
+    return attack_with_restarts(model, x, y, run, norm=norm, loss=loss, targets=targets)[0]
 
 
 @ATTACKS.register(
@@ -123,7 +123,7 @@ def mi_fgsm(
         ball = Ball(start, epsilon, norm)
         return gradient_ascent(model, ball, start, labels, attempt, steps=steps, step_size=size, decay=decay)
 
-    return attack_with_restarts(model, x, y, run, loss=loss, targets=targets)[0]
+    return attack_with_restarts(model, x, y, run, norm=norm, loss=loss, targets=targets)[0]
 
 
 @ATTACKS.register(
@@ -156,4 +156,4 @@ def pgd(
     int64 `(B,)`; the result has the shape of x.
     """
     run = pgd_run(model, x, y, norm=norm, epsilon=epsilon, keys=keys, steps=steps, step_size=step_size)
-    return attack_with_restarts(model, x, y, run, loss=loss, restarts=restarts, targets=targets)[0]
+    return attack_with_restarts(model, x, y, run, norm=norm, loss=loss, restarts=restarts, targets=targets)[0]

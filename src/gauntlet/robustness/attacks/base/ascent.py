@@ -11,6 +11,7 @@ from torch import Tensor
 from gauntlet.core.geometry import Ball
 from gauntlet.robustness.attacks.base.losses import AttackLoss, likeliest_targets
 from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.attacks.base.targets import nearest_targets
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def attack_with_restarts(
     y: Tensor,
     run: Run,
     *,
+    norm: str,
     loss: str | Sequence[str],
     restarts: int = 1,
     targets: int | Tensor = 0,
@@ -49,28 +51,40 @@ def attack_with_restarts(
     """Repeat a run `restarts` times, each time with every loss and target, on the samples that are still robust.
 
     Targets are the `targets` likeliest classes, without the label, on the clean images x `(B, C, H, W)` (Gowal et al.
-    2019, arXiv:1910.09338), or those passed, int64 `(B, T)`. `last` is true if no other attack follows. Returns the
-    points `(B, C, H, W)`, those of the last run where none succeeded, and the indices of the samples still robust,
-    int64 `(A,)`. Raises InputError for a loss that the model does not have.
+    2019, arXiv:1910.09338), or those passed, int64 `(B, T)`. Several untargeted losses are followed by the margin to
+    the class that is nearest to first order: all untargeted losses follow the likeliest other class, which may be
+    farther away. `last` is true if no other attack follows. Returns the points `(B, C, H, W)`, those of the last run
+    where none succeeded, and the indices of the samples still robust, int64 `(A,)`.
+
+    Raises InputError for a loss that the model does not have.
     """
     x_adv, robust = x.clone(), torch.arange(len(x), device=x.device)
     if isinstance(targets, Tensor):
         classes: Tensor | None = targets
     else:
         classes = likeliest_targets(model.logits(x), y, targets) if targets else None
+    targeted = classes is not None
     names = [loss] if isinstance(loss, str) else list(loss)
-    losses = [model.loss(name, targeted=classes is not None) for name in names]
-    ranks = range(1 if classes is None else classes.shape[1])
-    runs = [(restart, attack_loss, rank) for restart in range(restarts) for attack_loss in losses for rank in ranks]
-    for number, (restart, attack_loss, rank) in enumerate(runs):
-        chosen = None if classes is None else classes[robust, rank]
-        name = f"{stream}:{restart}" if classes is None else f"{stream}:{restart}:target:{rank}"
-        with model.subset(robust):
-            attempt = Attempt(robust, chosen, attack_loss, name, last and number == len(runs) - 1)
-            x_adv[robust], still_robust = run(attempt)
-        robust = robust[still_robust]
-        if not len(robust):
-            break
+    losses = [model.loss(name, targeted=targeted) for name in names]
+    ranks: Sequence[int | None] = [None] if classes is None else range(classes.shape[1])
+    runs = [(attack_loss, rank) for attack_loss in losses for rank in ranks]
+    if not targeted and len(losses) > 1:
+        runs.append((model.loss("margin", targeted=True), 0))
+    runs_left = restarts * len(runs)
+    for restart in range(restarts):
+        for attack_loss, rank in runs:
+            runs_left -= 1
+            with model.subset(robust):
+                if rank is not None and classes is None:
+                    nearest = nearest_targets(model, x[robust], y[robust], norm=norm, count=1)
+                    classes = nearest.new_zeros(len(x), 1).index_copy_(0, robust, nearest)
+                chosen = None if rank is None or classes is None else classes[robust, rank]
+                name = f"{stream}:{restart}:target:{rank}" if targeted else f"{stream}:{restart}"
+                attempt = Attempt(robust, chosen, attack_loss, name, last and not runs_left)
+                x_adv[robust], still_robust = run(attempt)
+            robust = robust[still_robust]
+            if not len(robust):
+                return x_adv, robust
     return x_adv, robust
 
 
