@@ -225,8 +225,16 @@ def targets_problem(attack: Spec, dataset: Dataset) -> str | None:
     return f"{targets} of {classes} classes cannot be targets: one is the image's own, which leaves {classes - 1}"
 
 
-def loss_problem(attack: Spec, dataset: Dataset) -> str | None:
-    """Return a message if a data set has too few classes for an attack's loss; None if not, or if not known."""
+def loss_problem(attack: Spec, dataset: Dataset, seen: Iterable[Variant]) -> str | None:
+    """Return a message if an attack's loss does not suit the data set or the variants that it sees; None if it does.
+
+    DLR needs 3 classes, 4 with targets; a training loss must not have a state.
+    """
+    if ascends_training_loss(attack):
+        for variant in seen:
+            if LOSSES.entry(variant.loss.name).tags.get("state"):
+                problem = f"{variant.loss.name} has a state that only its training knows"
+                return f"{problem}; use cross_entropy, margin or dlr"
     classes, targets = _classes_of(dataset), attack.options.get("targets", 0)
     own = attack.name in ATTACKS.catalog and "loss" in attack.options
     least = 4 if targets else 3

@@ -121,7 +121,7 @@ class Experiment(Closed):
                 yield ("attacks", name, "surrogate"), problem
             if problem := targets_problem(attack.attack, self.dataset):
                 yield ("attacks", name, "targets"), problem
-            if problem := loss_problem(attack.attack, self.dataset):
+            if problem := loss_problem(attack.attack, self.dataset, seen):
                 yield ("attacks", name, "loss"), problem
 
     def _variant_problems(self) -> Iterator[Problem]:

@@ -30,6 +30,11 @@ _SET_BY_ADAPTER = frozenset({"distance", "constraint", "abort_early", "tensorboa
 _FOOLBOX_SINGLE_STEP = frozenset(
     {"FGM", "FGSM", "L1FastGradientAttack", "L2FastGradientAttack", "LinfFastGradientAttack"}
 )
+# Parts of the names of Foolbox's classes with a known loss; the others have losses of their own.
+_FOOLBOX_LOSSES = {
+    **dict.fromkeys(("PGD", "FGSM", "FGM", "BasicIterative", "FastGradient", "DDN", "SparseL1"), "cross_entropy"),
+    **dict.fromkeys(("CarliniWagner", "EAD", "FMN"), "margin"),
+}
 # The norm of this attack is its parameter `constraint`; its attribute `distance` differs.
 _NORMS_BY_OPTION = {"HopSkipJumpAttack": ("l2", "linf")}
 
@@ -77,6 +82,9 @@ def foolbox_tags(definition: Definition | None) -> dict[str, Any] | None:
         tags["search"] = "random"
     if name in _FOOLBOX_SINGLE_STEP:
         tags["steps"] = 1
+    loss = next((loss for part, loss in _FOOLBOX_LOSSES.items() if part in name), None) if gradient else None
+    if loss:
+        tags["losses"] = (loss,)
     return tags
 
 

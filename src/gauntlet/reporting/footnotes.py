@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gauntlet.core.norms import NORM_TEXT
+from gauntlet.robustness.diagnostics.checks import CHECKS
+
 MISSING, ERRORS, MASKED = "*", "†", "‡"
 _COLUMNS = {MISSING: "missing", ERRORS: "errors", MASKED: "flags"}
 
@@ -25,10 +28,22 @@ def footnotes(
     texts = {
         MISSING: f"{MISSING} {missing}",
         ERRORS: f"{ERRORS} samples with errors count as fooled",
-        MASKED: f"{MASKED} gradients look masked: may be {doubt}",
+        MASKED: f"{MASKED} {'; '.join(_reasons(rows))}: may be {doubt}",
     }
     undiagnosed = any(row.get(_COLUMNS[MASKED], "") is None for row in rows)
     return [
         *(texts[mark] for mark in footnote_marks(rows)),
         *(["not diagnosed: gradients may be masked"] if undiagnosed else []),
     ]
+
+
+def single_loss_note(norm: str, loss: str) -> str:
+    """Return the note of a norm whose attacks along gradients all ascend the same loss."""
+    text = loss.replace("_", " ")
+    return f"{NORM_TEXT.get(norm, norm)}: all attacks along gradients ascend one loss, {text}; others may fool more."
+
+
+def _reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the failed checks of these rows mean, each once, in the order of the checks."""
+    failed = {check for row in rows for check in (row.get(_COLUMNS[MASKED]) or "").split(", ")}
+    return list(dict.fromkeys(check.flag for name, check in CHECKS.items() if name in failed)) or ["a check fails"]

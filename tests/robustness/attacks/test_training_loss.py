@@ -44,7 +44,8 @@ def network_of(kind: str) -> tuple[Network, Tensor]:
 def ascended(network: Network, labels: Tensor, loss: Spec) -> Tensor:
     """Return the images after one step along the sign of the gradient of each image's own loss."""
     leaf = IMAGES.clone().requires_grad_(True)
-    own = [build_loss(loss)(network, network.outputs(x[None]), y[None]).sum() for x, y in zip(leaf, labels, strict=True)]
+    criterion = build_loss(loss)
+    own = [criterion(network, network.outputs(leaf[row : row + 1]), labels[row : row + 1]).sum() for row in range(12)]
     (gradient,) = torch.autograd.grad(torch.stack(own).sum(), leaf)
     return (IMAGES + EPSILON * gradient.sign()).clamp(0, 1)
 
@@ -60,9 +61,9 @@ def test_fgsm_takes_the_sign_of_the_training_loss(kind: str, monkeypatch: pytest
     rows = gauntlet.evaluate(network, IMAGES, labels, attack)
     expected = ascended(network, labels, network.training_loss)
     assert float(((seen[0] - expected).abs() > 1e-6).double().mean()) < 0.01  # a gradient of 0 has any sign
-    fooled = (network(expected).argmax(1) != labels).tolist()
-    agree = [(status == "adversarial") == wrong for status, wrong in zip(rows["status"].to_pylist(), fooled, strict=True)]
-    assert sum(agree) >= 11
+    fooled = network(expected).argmax(1) != labels
+    found = torch.tensor([status == "adversarial" for status in rows["status"].to_pylist()])
+    assert int((fooled == found).sum()) >= 11
     assert rows["forwards"].to_pylist() == [1] * 12
     assert rows["backwards"].to_pylist() == [1] * 12
 
@@ -100,7 +101,7 @@ def test_a_model_without_a_training_loss_is_refused_in_one_line() -> None:
     network.training_loss = None
     attack = {"name": "pgd", "norm": "linf", "epsilons": [EPSILON], "loss": "training"}
     for model, y in ((plain, plain(IMAGES).argmax(1)), (network, labels)):
-        with pytest.raises(InputError, match="does not name the loss it was trained with.*load_model") as refused:
+        with pytest.raises(InputError, match=r"does not name the loss it was trained with.*load_model") as refused:
             gauntlet.evaluate(model, IMAGES, y, attack)
         assert "\n" not in str(refused.value)
 
@@ -138,6 +139,19 @@ def test_losses_are_checked(loss: Any, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         Attack.model_validate({**attack, "loss": loss})
     assert Attack.model_validate({**attack, "loss": ["margin"]}) == Attack.model_validate({**attack, "loss": "margin"})
+
+
+def test_a_loss_with_a_state_is_refused() -> None:
+    """Its state is that of the training, which the network does not have: refused in the file and at the call."""
+    network, labels = network_of("batch")
+    network.training_loss = Spec("soft_hkr", {})
+    attack = {"name": "fgsm", "norm": "linf", "epsilons": [0.1], "loss": "training"}
+    with pytest.raises(InputError, match="soft_hkr has a state"):
+        gauntlet.evaluate(network, IMAGES, labels, attack)
+    variants = {"a": {"model": "lipschitz_cnn", "loss": "soft_hkr"}}
+    settings = {"dataset": "sklearn_digits", "seeds": [0], "variants": variants, "attacks": {"t": attack}}
+    with pytest.raises(ValueError, match="soft_hkr has a state"):
+        Config.model_validate({"experiments": {"e": settings}})
 
 
 def test_the_code_of_the_loss_belongs_to_the_recipe() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
+from scipy.stats import binomtest
 
 from gauntlet.core.errors import InputError
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
@@ -15,6 +16,7 @@ from gauntlet.robustness.diagnostics.checks import (
     add_verdicts,
     collect_flags,
     flags_for,
+    lower_limit,
     worst_verdict,
 )
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
@@ -68,12 +70,12 @@ def verdicts(*tables):
 
 @pytest.mark.parametrize("check", PAIRS)
 @pytest.mark.parametrize(
-    ("extra", "verdict"), [(0, "pass"), (1, "pass"), (4, "warn"), (5, "warn"), (11, "fail")], ids=str
+    ("extra", "verdict"), [(0, "pass"), (1, "pass"), (4, "warn"), (5, "warn"), (9, "warn"), (17, "fail")], ids=str
 )
 def test_wins_of_the_weaker_attack_are_counted(check, extra, verdict):
-    """One sample passes, a few warn, many fail; samples that both attacks fool do not count."""
-    if check == "adaptive_beats_stock" and extra == 5:
-        verdict = "warn"
+    """One sample passes, a few warn, more than chance explains fail; samples that both attacks fool do not count."""
+    if check == "adaptive_beats_stock" and extra == 17:
+        extra = 18
     found = verdicts((PAIRS[check], outcome(range(20 + extra))), (PGD, outcome(range(20))))[check, "linf"]
     assert (found["verdict"], found["value"]) == (verdict, pytest.approx(extra / SAMPLES))
     assert found["samples"] == list(range(20, 20 + extra))[:10]
@@ -170,11 +172,46 @@ def test_every_check_has_a_pass_a_warning_and_a_failure(check):
     """A value at a threshold is the milder verdict; too few samples never fail; no value is not applicable."""
     assert 0 <= check.warn < check.fail < 1
     assert check.question.endswith("?")
-    assert check.verdict(check.warn, 100) == ("pass", check.warn)
-    assert check.verdict(check.fail, 100) == ("warn", check.warn)
-    assert check.verdict(1.0, 100) == ("fail", check.fail)
-    assert check.verdict(1.0, check.min_samples - 1)[0] == "pass"
-    assert check.verdict(None, 0) == ("not_applicable", None)
+    assert check.verdict(check.warn, int(1000 * check.warn), 1000) == ("pass", check.warn)
+    assert check.verdict(check.fail, 1 + int(1000 * check.fail), 1000) == ("warn", check.warn)
+    assert check.verdict(1.0, 1000, 1000) == ("fail", check.fail)
+    assert check.verdict(1.0, check.min_samples - 1, 1000)[0] == "pass"
+    assert check.verdict(None, 0, 0) == ("not_applicable", None)
+
+
+def test_too_few_samples_are_no_pass():
+    """A check passes on so many samples only that a share at the threshold of fail shows in 4 of 5 cases."""
+    check = CHECKS["more_steps"]  # fails above 10 %
+    assert check.verdict(0.0, 0, 15) == ("not_enough_samples", check.warn)
+    assert check.verdict(0.0, 0, 16) == ("pass", check.warn)
+    assert check.verdict(0.5, 4, 8)[0] == "fail"
+    assert CHECKS["zero_gradients"].verdict(0.0, 0, 31)[0] == "not_enough_samples"
+    assert CHECKS["zero_gradients"].verdict(0.0, 0, 32)[0] == "pass"
+    assert worst_verdict(["pass", "not_enough_samples", "not_applicable"]) == "not_enough_samples"
+
+
+def test_the_lower_limit_is_that_of_clopper_and_pearson():
+    """It equals scipy's one-sided exact interval, and a share fails only above it."""
+    for count, total in ((1, 10), (19, 365), (12, 100), (100, 100)):
+        exact = binomtest(count, total, alternative="greater").proportion_ci(0.95).low
+        assert lower_limit(count, total) == pytest.approx(exact)
+    assert lower_limit(0, 10) == 0.0
+    check = CHECKS["black_box_beats_white_box"]
+    assert check.verdict(19 / 365, 19, 365) == ("warn", check.warn)  # 5.2 %, as of an undertrained network
+    assert check.verdict(190 / 3650, 190, 3650) == ("warn", check.warn)
+    assert check.verdict(240 / 3650, 240, 3650) == ("fail", check.fail)
+
+
+def test_a_better_loss_flags_numbers_of_the_cross_entropy_alone():
+    """Numbers behind which another loss was tried, or no gradient, keep the flags of all other checks."""
+    flags = {("a", "linf"): ("margin_beats_cross_entropy", "zero_gradients")}
+    both = ("margin_beats_cross_entropy", "zero_gradients")
+    assert flags_for(flags, "a", "linf", {"cross_entropy"}) == both
+    assert flags_for(flags, "a", "linf") == flags_for(flags, "a", "linf", set()) == both
+    for losses in ({"margin"}, {"cross_entropy", "dlr"}, None):
+        assert flags_for(flags, "a", "linf", losses) == ("zero_gradients",)
+    row = {"flags": "margin_beats_cross_entropy"}
+    assert footnotes([row]) == ["‡ another loss fools more: may be too high"]
 
 
 def test_flags_are_the_failures_of_any_model_of_a_variant():

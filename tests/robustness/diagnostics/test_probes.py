@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from gauntlet.core.errors import InputError
+from gauntlet.robustness.diagnostics.chance import compare_with_chance
 from gauntlet.robustness.diagnostics.checks import CHECKS, add_verdicts
 from gauntlet.robustness.diagnostics.measurements import MEASUREMENT_SCHEMA
 from gauntlet.robustness.diagnostics.plain_pgd import late_progress, margin_instability, plain_pgd, saturated_outputs
 from gauntlet.robustness.diagnostics.probes import run_probes
 from gauntlet.robustness.evaluation import CellIdentity
+from tests.support.attack_problems import gaussian_problem
 from tests.support.diagnosed_networks import EPSILONS, Rounded, Saturated, Shattered, digits, train_network
 
 SAMPLES = 64
@@ -77,12 +80,68 @@ def test_a_rounded_input_has_zero_gradients_and_resists_the_attack(plain):
     assert "PGD cannot run" in rows["more_steps", "linf"]["evidence"]
 
 
-def test_a_saturated_softmax_has_zero_gradients_although_our_own_attack_succeeds(plain):
-    """The check uses the plain cross-entropy, not the rescaled loss of our attacks."""
+def test_a_saturated_softmax_passes_since_our_attacks_succeed(plain, of_plain):
+    """Only the plain cross-entropy underflows, which the evidence says; no verdict becomes worse."""
     rows = probed(Saturated(plain).eval())
-    assert rows["zero_gradients", None]["verdict"] == "fail"
-    assert rows["unbounded_budget", "linf"]["verdict"] == "pass"
-    assert rows["saturated_outputs", None]["verdict"] == "pass"
+    assert having(rows, "fail") == having(of_plain, "fail")
+    assert rows["zero_gradients", None]["verdict"] == "pass"
+    assert int(rows["zero_gradients", None]["evidence"].split("(")[1].split()[0]) > 30
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1e-4])
+def test_small_logits_are_flagged_since_the_cross_entropy_is_a_poor_loss_there(plain, of_plain, scale):
+    """No prediction changes, but the softmax is flat: margin and DLR fool more in every norm."""
+    epsilons = {**EPSILONS, "l1": (2.0, 4.0)}
+    rows = probed(Saturated(plain, scale).eval(), epsilons=epsilons)
+    assert having(rows, "fail") == {"margin_beats_cross_entropy"}
+    for norm in ("linf", "l2", "l1"):
+        assert rows["margin_beats_cross_entropy", norm]["verdict"] == "fail"
+        assert "margin" in rows["margin_beats_cross_entropy", norm]["evidence"]
+    assert of_plain["margin_beats_cross_entropy", "linf"]["verdict"] == "pass"
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_what_pgd_and_apgd_miss_on_small_logits_is_flagged(norm):
+    """They fail above the exact distance to the boundary; the comparison of losses flags such a model."""
+    problem, distance = gaussian_problem(norm, scale=1e-2)
+    for name in ("pgd", "apgd"):
+        missed = problem.run(name, norm, (1.05 * distance,)).rows["status"].to_pylist().count("robust")
+        assert missed > 0.05 * len(problem.images)
+    table = run_probes(problem.network, problem.images, problem.labels, epsilons={norm: (1.05 * distance,)})
+    rows = {(row["check"], row["norm"]): row for row in add_verdicts(table).to_pylist()}
+    assert rows["margin_beats_cross_entropy", norm]["verdict"] == "fail"
+
+
+def test_two_classes_are_compared_without_dlr():
+    """DLR needs three; cross-entropy and margin are the same there."""
+    x, y = torch.rand(40, 1, 4, 4) * 0.2 + 0.2, torch.zeros(40, dtype=torch.int64)
+    rows = add_verdicts(run_probes(Strip().eval(), x, y, epsilons={"linf": (0.2,)}, steps=5)).to_pylist()
+    by_check = {row["check"]: row for row in rows}
+    assert by_check["margin_beats_cross_entropy"]["value"] == 0
+    assert "dlr" not in by_check["margin_beats_cross_entropy"]["evidence"]
+    assert by_check["accuracy_at_chance"]["verdict"] == "not_applicable"  # one label only
+
+
+def test_a_network_at_chance_fails_and_few_samples_do_not_pass(plain):
+    """Labels that have nothing to do with the images are told by the accuracy; eight samples are too few to pass."""
+    _, _, x, y = digits()
+    shuffled = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0))]
+    few = run_probes(plain, x, shuffled, epsilons={"linf": (0.1,)}, samples=8, steps=5, batch_size=40)
+    verdicts = {row["check"]: row["verdict"] for row in add_verdicts(few).to_pylist()}
+    assert verdicts["accuracy_at_chance"] == "fail"
+    assert verdicts["more_steps"] in ("not_enough_samples", "warn", "fail")
+    assert "not_enough_samples" in verdicts.values()
+
+
+def test_chance_is_that_of_the_most_frequent_label():
+    """The value is the probability of as many correct answers when each is right as often as that label occurs."""
+    labels = torch.tensor([0] * 6 + [1] * 4)
+    correct = torch.tensor([True] * 8 + [False] * 2)
+    found = compare_with_chance(correct, labels)
+    assert found.value == pytest.approx(binomtest(8, 10, 0.6, alternative="greater").pvalue)
+    assert (found.count, found.total) == (8, 10)
+    assert compare_with_chance(~correct & False, labels).value == 1.0
+    assert compare_with_chance(correct[:5], labels[:5]).value is None
 
 
 def test_shattered_gradients_make_predictions_unstable(plain):
@@ -91,15 +150,17 @@ def test_shattered_gradients_make_predictions_unstable(plain):
     assert rows["unstable_predictions", "linf"]["verdict"] == "fail"
 
 
-def test_the_rows_depend_on_the_seed_alone_and_not_on_the_batch_size(plain, of_plain):
+def test_the_rows_depend_on_the_seed_alone_and_not_on_the_batch_size(plain):
     """Other batch sizes give the same verdicts on the same samples."""
-    assert probed(plain) == of_plain
+    options = {"epsilons": {"linf": (0.1, 0.2), "l2": (0.5,)}, "samples": 32, "steps": 5}
+    first = probed(plain, **options)
+    assert probed(plain, **options) == first
     for size in (7, 64):
-        other = probed(plain, batch_size=size)
-        for key, row in of_plain.items():
+        other = probed(plain, **options, batch_size=size)
+        for key, row in first.items():
             assert other[key]["verdict"] == row["verdict"]
             assert other[key]["value"] == pytest.approx(row["value"], abs=1e-3)
-    assert probed(plain, identity=CellIdentity("e", "v", 1)) != of_plain
+    assert probed(plain, **options, identity=CellIdentity("e", "v", 1)) != first
 
 
 def test_the_first_correctly_classified_samples_are_probed(plain):
@@ -114,8 +175,9 @@ def test_the_first_correctly_classified_samples_are_probed(plain):
 def test_norms_without_a_budget_are_not_probed(plain):
     """Gradients are checked all the same."""
     rows = probed(plain, epsilons={"linf": (0.1,), "l1": (3.0,)}, samples=5)
-    assert {norm for _, norm in rows} == {None, "linf"}
+    assert {norm for check, norm in rows if check != "margin_beats_cross_entropy"} == {None, "linf"}
     assert set(probed(plain, epsilons={}, samples=5)) == {
+        ("accuracy_at_chance", None),
         ("zero_gradients", None),
         ("nonfinite_gradients", None),
         ("saturated_outputs", None),

@@ -17,6 +17,7 @@ _SMALLEST_TEMPERATURE, _LARGEST_TEMPERATURE = 0.005, 250.0
     "soft_hkr",
     outputs=("logits",),
     kr=True,
+    state=True,
     source="deel-torchlip 1.0.5, SoftHKRMulticlassLoss; Serrurier et al. 2023, arXiv:2206.06854",
 )
 class SoftHkr(nn.Module):

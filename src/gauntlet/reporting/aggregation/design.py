@@ -5,12 +5,13 @@ Results can be read without the configuration.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
+from gauntlet.config.compatibility import losses_of
 from gauntlet.core.errors import InputError
 from gauntlet.core.files import canonical_json
 from gauntlet.registry import ATTACKS
@@ -31,6 +32,7 @@ class AttackDesign:
     images are not perturbations of the samples, which excludes it from worst cases. `title` is its printed name, if
     not `name`. `sources` are the variants whose models a transfer attacks instead of the evaluated one. `repeats` names
     the first of several attacks that differ only in their seed, None for all others. `noise` marks random images.
+    `losses` are those that it ascends along the model's own gradients: empty if unknown, None if it takes none.
     """
 
     name: str
@@ -43,6 +45,7 @@ class AttackDesign:
     sources: tuple[str, ...] = ()
     repeats: str | None = None
     noise: bool = False
+    losses: tuple[str, ...] | None = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,16 @@ class ExperimentDesign:
         return tuple(attack for attack in self.attacks if attack.norm == norm)
 
     @property
+    def single_losses(self) -> dict[str, str]:
+        """Norms in which every attack along gradients ascends the same known loss, and that loss."""
+        single = {}
+        for norm in self.norms:
+            losses = {attack.losses for attack in self.attacks_in(norm) if attack.losses is not None}
+            if len(losses) == 1 and len(only := losses.pop()) == 1:
+                single[norm] = only[0]
+        return single
+
+    @property
     def uncounted(self) -> tuple[str, ...]:
         """Attacks that have no part in a worst case."""
         return tuple(attack.name for attack in self.attacks if not attack.counts)
@@ -105,6 +118,12 @@ class ExperimentDesign:
     def metadata(self) -> dict[str, str]:
         """Return the metadata entry of a results file."""
         return {DESIGN_KEY: canonical_json(asdict(self))}
+
+
+def losses_together(attacks: Iterable[AttackDesign]) -> set[str] | None:
+    """Return the losses that attacks ascend together: empty if unknown, None if none takes gradients."""
+    known = [attack.losses for attack in attacks if attack.losses is not None]
+    return {loss for losses in known for loss in losses} if known else None
 
 
 _DESIGN = TypeAdapter(ExperimentDesign)
@@ -148,6 +167,7 @@ def _attack(key: str, attack: Attack, variants: tuple[str, ...], repeats: str | 
         sources=attack.transfer_from or (),
         repeats=repeats,
         noise=tags.get("search") == "random",
+        losses=losses_of(attack.attack) if tags.get("access") == "gradient" and not attack.transfer_from else None,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from gauntlet.reporting.aggregation.definitions import CALIBRATION_ERROR, WORST_CASE, robust_at
+from gauntlet.reporting.aggregation.design import losses_together
 from gauntlet.reporting.aggregation.patterns import Patterns, read_patterns
 from gauntlet.reporting.aggregation.queries import Evaluations, attack_grid, norm_grids, open_evaluations
 from gauntlet.robustness.diagnostics.checks import Flags, flags_for
@@ -79,22 +80,25 @@ def summarize(path: Path, *, flags: Flags | None = None) -> pa.Table:
         budgets = {f"{WORST_CASE}{norm}": grid for norm, grid in grids.items()}
         budgets |= {attack.name: attack_grid(attack, grids) for attack in evaluations.design.attacks}
         rows = [
-            row | {"flags": None if flags is None else ", ".join(flags_for(flags, variant, row["norm"]))}
+            row | {"flags": None if flags is None else ", ".join(flags_for(flags, variant, row["norm"], losses))}
             for variant in evaluations.design.variants
-            for row in _variant_rows(evaluations, variant, budgets)
+            for row, losses in _variant_rows(evaluations, variant, budgets)
         ]
     return pa.Table.from_pylist(rows, schema=SUMMARY_SCHEMA)
 
 
 def _variant_rows(
     evaluations: Evaluations, variant: str, budgets: dict[str, tuple[float, ...]]
-) -> list[dict[str, Any]]:
-    """Summarize one variant, so that memory does not grow with the number of variants."""
+) -> list[tuple[dict[str, Any], set[str] | None]]:
+    """Summarize one variant, so that memory does not grow with the number of variants.
+
+    Each row comes with the losses of its attacks, as `losses_together` returns them.
+    """
     design = evaluations.design
     cells = evaluations.query("SELECT DISTINCT seed, attack FROM evaluations WHERE variant = $variant", variant=variant)
     present = set(zip(cells["seed"].to_pylist(), cells["attack"].to_pylist(), strict=True))
     measured = _measure(evaluations, variant, budgets)
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[dict[str, Any], set[str] | None]] = []
     for norm in design.norms:
         attacks = [attack for attack in design.attacks_in(norm) if variant not in attack.without]
         groups = {f"{WORST_CASE}{norm}": [attack.name for attack in attacks if attack.counts]}
@@ -105,7 +109,8 @@ def _variant_rows(
                 "missing": sum((seed, member) not in present for seed in design.seeds for member in members),
             }
             ids = {"experiment": design.experiment, "variant": variant, "attack": name, "norm": norm, **counts}
-            rows += [ids | row for row in measured.get(name, _unmeasured(budgets[name]))]
+            losses = losses_together(attack for attack in attacks if attack.name in members)
+            rows += [(ids | row, losses) for row in measured.get(name, _unmeasured(budgets[name]))]
     return rows
 
 

@@ -33,6 +33,7 @@ _VERDICTS = {
     "pass": _VerdictStyle("✓", "#dbe9f4", "#1f4e79", "passes"),
     "warn": _VerdictStyle("!", "#e9a94b", "#000000", "warns"),
     "fail": _VerdictStyle("✗", "#8c2d04", "#ffffff", "fails"),
+    "not_enough_samples": _VerdictStyle("?", "#eeeeee", "#333333", "has too few samples"),
     "not_applicable": _VerdictStyle("·", "#ffffff", "#777777", "does not apply"),
 }
 

@@ -14,6 +14,7 @@ from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.reporting.aggregation import Evaluations, headline_budgets, norm_grids, open_evaluations
 from gauntlet.reporting.aggregation.definitions import CERTIFIED, certified_at, is_worst_case
 from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.footnotes import single_loss_note
 from gauntlet.reporting.formatting import (
     Percent,
     budget_text,
@@ -60,7 +61,7 @@ class AccuracyRow:
 
 @dataclass(frozen=True)
 class NormSection:
-    """The accuracies in one norm: the worst case, single attacks, certificates."""
+    """The accuracies in one norm: the worst case, single attacks, certificates; `note` is "" or about its attacks."""
 
     key: str
     name: str
@@ -69,6 +70,7 @@ class NormSection:
     worst: tuple[AccuracyRow, ...]
     single: tuple[AccuracyRow, ...]
     certified: tuple[dict[str, Any], ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,7 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
                 worst=tuple(_accuracy_rows(rows, norm, bold, worst_case=True)),
                 single=tuple(_accuracy_rows(rows, norm, bold, worst_case=False)),
                 certified=certified[norm],
+                note=single_loss_note(norm, design.single_losses[norm]) if norm in design.single_losses else "",
             )
             for norm in design.norms
         ),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.reporting.aggregation.definitions import is_worst_case
+from gauntlet.reporting.footnotes import single_loss_note
 from gauntlet.reporting.formatting import (
     Row,
     budget_text,
@@ -37,19 +38,21 @@ def markdown_table(
     certified: pa.Table | None = None,
     missing: Sequence[object] = (),
     uncounted: Container[str] = (),
+    single_losses: Mapping[str, str] | None = None,
 ) -> str:
     """Return a summary as a Markdown page: worst case per norm, single attacks, certificates, errors, missing cells.
 
     `certified` holds certified accuracies; `missing` are the cells that were left out, as they print; `uncounted`
-    names the attacks that have no part in a worst case.
+    names the attacks that have no part in a worst case; `single_losses` maps norms whose attacks along gradients all
+    ascend the same loss to that loss.
     """
     rows, certified_rows = summary.to_pylist(), certified.to_pylist() if certified is not None else []
     experiment = ", ".join(dict.fromkeys(row["experiment"] for row in [*rows, *certified_rows]))
-    page = [*_accuracies(rows, uncounted), *_certified(certified_rows), *_notes(rows, missing)]
+    page = [*_accuracies(rows, uncounted, single_losses or {}), *_certified(certified_rows), *_notes(rows, missing)]
     return "\n".join([f"# {escape_markdown(experiment)}", "", *page]) + "\n"
 
 
-def _accuracies(rows: list[Row], uncounted: Container[str]) -> Iterator[str]:
+def _accuracies(rows: list[Row], uncounted: Container[str], single_losses: Mapping[str, str]) -> Iterator[str]:
     measured = [row for row in rows if is_worst_case(row["attack"]) and row["seeds"]]
     counts = "; ".join(dict.fromkeys(map(sample_count_text, measured))) or "nothing was measured"
     yield (
@@ -65,6 +68,8 @@ def _accuracies(rows: list[Row], uncounted: Container[str]) -> Iterator[str]:
         yield from ("", f"## {title}: worst case per sample over all attacks")
         yield from ("", f"Attacks: {', '.join(map(escape_markdown, attacks))}.", "")
         yield from _grid([row for row in rows_in_norm if is_worst_case(row["attack"])], ("variant",), intervals=True)
+        if norm in single_losses:
+            yield from ("", escape_markdown(single_loss_note(norm, single_losses[norm])))
         yield from ("", f"### {title}: single attacks", "")
         yield from _grid(single, ("variant", "attack"), intervals=False)
 
@@ -133,7 +138,7 @@ def _notes(rows: list[Row], missing: Sequence[object]) -> Iterator[str]:
         yield from ("", "## Missing cells", "", note, "")
         yield from (f"- {escape_markdown(str(cell))}" for cell in missing or absent)
     if masked := masked_variants(rows):
-        note = "Numbers marked ‡ may be too high: the variant's gradients look masked. It fails these checks."
+        note = "Numbers marked ‡ may be too high: the variant fails these checks."
         yield from ("", "## Gradient masking", "", note, "")
         for variant, checks in masked.items():
             yield f"- {escape_markdown(variant)}: {', '.join(map(escape_markdown, checks))}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from gauntlet.reporting.footnotes import footnote_marks, footnotes
+from gauntlet.reporting.footnotes import footnote_marks, footnotes, single_loss_note
 from gauntlet.reporting.formatting import budget_text
 from gauntlet.reporting.tables.cells import Column, TableCell, TableContent
 
@@ -64,6 +64,7 @@ def table_notes(content: TableContent) -> list[str]:
         )
     notes += [f"{note}." for note in dict.fromkeys(column.note for column in content.columns) if note]
     notes += [f"{text[0].upper()}{text[1:]}." for text in footnotes([asdict(cell) for cell in planned])]
+    notes += [single_loss_note(norm, loss) for norm, loss in content.design.single_losses.items()]
     if any(cell.flags is None for cell in planned):
         notes.append("Under attack, a number that was not diagnosed is not bold.")
     if any(cell.accuracy is None for cell in planned):

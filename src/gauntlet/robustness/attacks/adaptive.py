@@ -19,6 +19,7 @@ from gauntlet.robustness.attacks.base.targets import nearest_targets
     batching="attack",
     directions_only=True,
     adaptive=True,
+    losses=("cross_entropy", "margin"),
     source="Tramer et al. 2020, arXiv:2002.08347; targets: Gowal et al. 2019, arXiv:1910.09338",
 )
 def adaptive(
@@ -37,9 +38,9 @@ def adaptive(
     """Run PGD with each pair of surrogate and loss that the model names, untargeted, then targeted.
 
     Each run attacks the samples that are still robust. A model that names no pairs is attacked through its logits with
-    the margin loss. Targets are the `targets` classes whose boundaries are nearest to first order (`nearest_targets`); 0
-    omits the targeted runs. `step_size` defaults to 2.5 epsilon / steps. x is `(B, C, H, W)` in [0, 1], y and keys int64
-    `(B,)`; the result has the shape of x.
+    the margin loss. Targets are the `targets` classes that are nearest to first order (`nearest_targets`); 0 omits the
+    targeted runs. `step_size` defaults to 2.5 epsilon / steps. x is `(B, C, H, W)` in [0, 1], y and keys int64 `(B,)`;
+    the result has the shape of x.
     """
     x_adv, robust = x.clone(), torch.arange(len(x), device=x.device)
     runs = [(*pair, count) for pair in model.adaptive for count in dict.fromkeys((0, targets))]

@@ -31,6 +31,7 @@ _TARGETS, _L1_TARGETS, _RESTARTS = 9, 5, 5
     access="gradient",
     batching="attack",
     random={"version": "rand"},
+    losses=("cross_entropy", "dlr"),
     source="Croce and Hein 2020, arXiv:2003.01690; L1: 2021, arXiv:2103.01208",
 )
 def autoattack(

@@ -23,6 +23,7 @@ _DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
     norms=("linf", "l2", "l1"),
     access="gradient",
     batching="attack",
+    losses=("margin",),
     source="Croce and Hein 2020, arXiv:1907.02044",
 )
 def fab(

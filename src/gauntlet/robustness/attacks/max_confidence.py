@@ -49,6 +49,7 @@ def _recipe(name: str) -> Iterator[_Run]:
     access="gradient",
     batching="attack",
     maximizes="confidence",
+    losses=("cross_entropy",),
     source="Goodfellow, Qin, Berthelot 2019, OpenReview H1g0piA9tQ; Goodfellow 2018, arXiv:1811.03685",
 )
 def max_confidence(

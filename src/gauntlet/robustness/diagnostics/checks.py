@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
+from scipy import special
 
 from gauntlet.core.errors import InputError, nearest
 from gauntlet.robustness.diagnostics.measurements import MEASUREMENT_SCHEMA
 
-Verdict = Literal["pass", "warn", "fail", "not_applicable"]
+Verdict = Literal["pass", "warn", "fail", "not_enough_samples", "not_applicable"]
 
 DIAGNOSTICS_SCHEMA = pa.schema(
     [
@@ -23,8 +24,9 @@ DIAGNOSTICS_SCHEMA = pa.schema(
 )
 """One row per model and check, and norm where it has one: a measurement (see MEASUREMENT_SCHEMA) and its verdict.
 
-`verdict` is pass, warn, fail or not_applicable (`value` and `threshold` are then null). `threshold` is the threshold of
-the verdict, which `value` exceeds; for pass, the threshold of warn.
+`verdict` is pass, warn, fail, not_enough_samples (too few to see a share at the threshold of fail) or not_applicable
+(`value` and `threshold` are then null). `threshold` is the threshold of the verdict, which `value` exceeds; for pass
+and not_enough_samples, that of warn.
 """
 
 PINTOR = "Pintor et al. 2022, arXiv:2106.09947"
@@ -32,11 +34,18 @@ CARLINI = "Carlini et al. 2019, arXiv:1902.06705"
 ATHALYE = "Athalye, Carlini, Wagner 2018, arXiv:1802.00420"
 
 
+_MISSED = 0.2
+"""Highest probability with which a true share at the threshold of fail may leave no trace in a check that passes."""
+
+
 @dataclass(frozen=True)
 class Check:
     """A question about a model; a value above `warn` or `fail` gets that verdict if it counts `min_samples` or more.
 
-    `origin` says what is measured: the model, by a probe, or the rows of its evaluations.
+    `origin` says what is measured: the model, by a probe, or the rows of its evaluations. With `beyond_chance`, a share
+    fails if the lower limit of its one-sided 95 % interval (Clopper and Pearson 1934) is above `fail`. With
+    `is_share`, a value that would pass does so only if a true share of `fail` is seen in that many samples with a
+    probability of 80 % or more. `flag` states what a failure means for a number under attack.
     """
 
     name: str
@@ -46,19 +55,41 @@ class Check:
     source: str
     origin: Literal["probe", "evaluations"]
     min_samples: int = 2
+    beyond_chance: bool = False
+    is_share: bool = True
+    flag: str = "gradients look masked"
 
-    def verdict(self, value: float | None, count: int) -> tuple[Verdict, float | None]:
-        """Return the verdict on a value measured on `count` samples, and its threshold."""
+    def verdict(self, value: float | None, count: int, total: int) -> tuple[Verdict, float | None]:
+        """Return the verdict on a value, a share of `count` in `total` samples, and its threshold."""
         if value is None:
             return "not_applicable", None
-        if count >= self.min_samples and value > self.fail:
+        lowest = lower_limit(count, total) if self.beyond_chance else value
+        if count >= self.min_samples and lowest > self.fail:
             return "fail", self.fail
         if count >= self.min_samples and value > self.warn:
             return "warn", self.warn
+        if self.is_share and (1 - self.fail) ** total > _MISSED:
+            return "not_enough_samples", self.warn
         return "pass", self.warn
 
 
+def lower_limit(count: int, total: int) -> float:
+    """Return the lower limit of the one-sided 95 % Clopper-Pearson interval of a share."""
+    return float(special.betaincinv(count, total - count + 1, 0.05)) if count else 0.0
+
+
 _CHECKS = (
+    Check(
+        "accuracy_at_chance",
+        "Could the clean accuracy come from always answering with the most frequent label?",
+        warn=0.001,
+        fail=0.05,
+        source="exact binomial test",
+        origin="probe",
+        min_samples=0,
+        is_share=False,
+        flag="the accuracy is at chance",
+    ),
     Check(
         "one_step_beats_many",
         "Does a single gradient step fool samples that iterative attacks miss at the same ε?",
@@ -66,6 +97,7 @@ _CHECKS = (
         fail=0.05,
         source=f"{ATHALYE}, section 3.1; {CARLINI}",
         origin="evaluations",
+        beyond_chance=True,
     ),
     Check(
         "black_box_beats_white_box",
@@ -74,6 +106,7 @@ _CHECKS = (
         fail=0.05,
         source=f"{ATHALYE}, section 3.1; {CARLINI}",
         origin="evaluations",
+        beyond_chance=True,
     ),
     Check(
         "noise_beats_gradients",
@@ -82,6 +115,7 @@ _CHECKS = (
         fail=0.05,
         source=f"{ATHALYE}, section 3.1; {CARLINI}",
         origin="evaluations",
+        beyond_chance=True,
     ),
     Check(
         "adaptive_beats_stock",
@@ -90,6 +124,7 @@ _CHECKS = (
         fail=0.10,
         source="Tramèr et al. 2020, arXiv:2002.08347",
         origin="evaluations",
+        beyond_chance=True,
     ),
     Check(
         "nonfinite_in_attacks",
@@ -109,8 +144,18 @@ _CHECKS = (
         origin="evaluations",
     ),
     Check(
+        "margin_beats_cross_entropy",
+        "Does PGD on the margin or DLR fool samples that PGD on the cross-entropy misses?",
+        warn=0.01,
+        fail=0.03,
+        source=f"{CARLINI}; Croce and Hein 2020, arXiv:2003.01690",
+        origin="probe",
+        beyond_chance=True,
+        flag="another loss fools more",
+    ),
+    Check(
         "zero_gradients",
-        "Is the gradient of the plain cross-entropy exactly zero?",
+        "Is the gradient of the cross-entropy exactly zero, even rescaled so that it cannot underflow?",
         warn=0.0,
         fail=0.05,
         source=f"{PINTOR}, unavailable gradients",
@@ -157,6 +202,7 @@ _CHECKS = (
         fail=0.30,
         source=f"{PINTOR}, unstable predictions",
         origin="probe",
+        is_share=False,
     ),
     Check(
         "unbounded_budget",
@@ -214,7 +260,7 @@ def add_verdicts(measurements: pa.Table) -> pa.Table:
     for row in measurements.to_pylist():
         if row["check"] not in CHECKS:
             raise InputError(f"unknown check '{row['check']}'", remedy=nearest(row["check"], CHECKS))
-        verdict, threshold = CHECKS[row["check"]].verdict(row["value"], row["count"])
+        verdict, threshold = CHECKS[row["check"]].verdict(row["value"], row["count"], row["total"])
         rows.append({**row, "verdict": verdict, "threshold": threshold})
     return pa.Table.from_pylist(rows, schema=DIAGNOSTICS_SCHEMA)
 
@@ -232,9 +278,16 @@ def collect_flags(diagnostics: pa.Table) -> Flags:
     return {key: _ordered(checks) for key, checks in failing.items()}
 
 
-def flags_for(flags: Flags, variant: str, norm: str) -> tuple[str, ...]:
-    """Return the checks that flag a variant's numbers in a norm: those of the norm, and those without one."""
-    return _ordered({*flags.get((variant, norm), ()), *flags.get((variant, ""), ())})
+def flags_for(flags: Flags, variant: str, norm: str, losses: Collection[str] | None = ()) -> tuple[str, ...]:
+    """Return the checks that flag a variant's number in a norm: those of the norm, and those without one.
+
+    `losses` are the losses that the attacks behind the number ascend, empty if unknown, None if none takes gradients: a
+    better loss than the cross-entropy flags only numbers that rest on the cross-entropy alone.
+    """
+    failed = {*flags.get((variant, norm), ()), *flags.get((variant, ""), ())}
+    if losses is None or set(losses) - {"cross_entropy"}:
+        failed.discard("margin_beats_cross_entropy")
+    return _ordered(failed)
 
 
 def _ordered(checks: Iterable[str]) -> tuple[str, ...]:
@@ -244,5 +297,5 @@ def _ordered(checks: Iterable[str]) -> tuple[str, ...]:
 
 def worst_verdict(verdicts: Iterable[str]) -> Any:
     """Return the most severe verdict."""
-    by_severity = ("fail", "warn", "pass", "not_applicable")
+    by_severity = ("fail", "warn", "not_enough_samples", "pass", "not_applicable")
     return min(verdicts, key=by_severity.index, default="not_applicable")

@@ -19,6 +19,7 @@ MEASUREMENT_SCHEMA = pa.schema(
         ("norm", pa.string()),
         ("value", pa.float64()),
         ("count", pa.int64()),
+        ("total", pa.int64()),
         ("evidence", pa.string()),
         # Named as parquet names it, so that the type read is the type written.
         ("samples", pa.list_(pa.field("element", pa.int64()))),
@@ -27,8 +28,8 @@ MEASUREMENT_SCHEMA = pa.schema(
 """One row per model and check, and norm where the check has one (null elsewhere).
 
 `value` is the measured value (null: the check does not apply), for most checks a share of the correctly classified
-samples; `count` is the number of samples in that share, `samples` the first of them by index, `evidence` the result in
-words.
+samples; `count` is the number of samples in that share, `total` that of all samples looked at, `samples` the first in
+the share by index, `evidence` the result in words.
 """
 
 
@@ -42,6 +43,7 @@ class Measurement:
     count: int = 0
     evidence: str = ""
     samples: tuple[int, ...] = ()
+    total: int = 0
 
     @classmethod
     def share(cls, check: str, norm: str | None, indices: Sequence[int], total: int, evidence: str) -> Measurement:
@@ -53,7 +55,7 @@ class Measurement:
             return cls.not_applicable(check, norm, "there is no sample to check")
         chosen = tuple(sorted(indices))
         text = f"{len(chosen)} of {total} samples: {evidence}"
-        return cls(check, norm, len(chosen) / total, len(chosen), text, chosen[:MAX_SAMPLES])
+        return cls(check, norm, len(chosen) / total, len(chosen), text, chosen[:MAX_SAMPLES], total)
 
     @classmethod
     def not_applicable(cls, check: str, norm: str | None, reason: str) -> Measurement:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gauntlet.core.geometry import Ball, per_sample
+from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
 from gauntlet.robustness.judge import logit_margin
 
 View = Callable[[Tensor], Tensor]
@@ -42,13 +43,22 @@ def plain_gradients(view: View, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
     The gradient is zero where none reaches the input.
     """
+    return _gradients(view, x, lambda scores: functional.cross_entropy(scores, y, reduction="sum"))
+
+
+def rescaled_gradients(view: View, x: Tensor, y: Tensor) -> Tensor:
+    """Compute the gradient of the cross-entropy, scaled per sample so that saturation cannot make it underflow."""
+    derivative = UNTARGETED_LOSSES["cross_entropy"].derivative
+    return _gradients(view, x, lambda scores: (derivative(scores.detach(), y, y) * scores).sum())[1]
+
+
+def _gradients(view: View, x: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         leaf = x.detach().requires_grad_(True)
         scores = view(leaf)
         gradient = None
         if scores.requires_grad:
-            loss = functional.cross_entropy(scores, y, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, leaf, allow_unused=True)
+            (gradient,) = torch.autograd.grad(objective(scores), leaf, allow_unused=True)
     return scores.detach(), torch.zeros_like(x) if gradient is None else gradient
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -87,22 +88,35 @@ class ProbedModel:
 
         Raises InputError if the evaluator refuses the model, for example for want of a gradient.
         """
-        fooled = torch.zeros_like(rows)
+        return self._attacked(norm, (epsilon,), rows, {"steps": steps, "restarts": restarts}).isfinite()
+
+    def smallest_budgets(self, norm: str, grid: Sequence[float], *, steps: int, loss: str) -> Tensor:
+        """Run Gauntlet's PGD at each budget; return the smallest that fools each sample: float64 `(B,)`, else inf.
+
+        Raises InputError as `pgd` does.
+        """
+        everything = torch.ones_like(self.y, dtype=torch.bool)
+        return self._attacked(norm, tuple(grid), everything, {"steps": steps, "loss": loss})
+
+    def _attacked(self, norm: str, epsilons: tuple[float, ...], rows: Tensor, options: dict[str, object]) -> Tensor:
+        smallest = torch.full(rows.shape, torch.inf, dtype=torch.float64, device=rows.device)
         attacked = rows.nonzero()[:, 0]
         if not len(attacked):
-            return fooled
-        spec = Spec("pgd", {"steps": steps, "restarts": restarts})
+            return smallest
         table = evaluate(
             self.network,
             self.x[attacked],
             self.y[attacked],
-            AttackSettings("pgd", spec, norm, (epsilon,)),
+            AttackSettings("pgd", Spec("pgd", options), norm, epsilons),
             identity=self.identity,
             device=self.x.device,
             precision="float32",
             batch_size=self.memory.current,
             keep_examples=0,
         ).rows
-        adversarial = [status == "adversarial" for status in table["status"].to_pylist()]
-        fooled[attacked] = torch.tensor(adversarial, device=fooled.device)
-        return fooled
+        budgets = [
+            epsilon if status == "adversarial" else math.inf
+            for status, epsilon in zip(table["status"].to_pylist(), table["epsilon"].to_pylist(), strict=True)
+        ]
+        smallest[attacked] = torch.tensor(budgets, dtype=torch.float64, device=rows.device)
+        return smallest

@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.errors import InputError
 from gauntlet.core.geometry import Ball
+from gauntlet.robustness.diagnostics.chance import compare_with_chance
+from gauntlet.robustness.diagnostics.loss_comparison import compare_losses
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from gauntlet.robustness.diagnostics.plain_pgd import (
     Trace,
     late_progress,
     margin_instability,
     plain_gradients,
+    rescaled_gradients,
     saturated_outputs,
 )
 from gauntlet.robustness.diagnostics.probed_model import ProbedModel
@@ -25,7 +28,9 @@ from gauntlet.robustness.judge import CellIdentity, Judge, device_of
 from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_eval_mode, check_images, check_model, needed_draws
 
 NORMS = ("linf", "l2")
-"""The norms that probes work in."""
+"""The norms that probes work in, apart from the comparison of losses."""
+
+_NORMS_OF_LOSSES = (*NORMS, "l1")
 
 _MORE_STEPS, _MORE_RESTARTS = 4, 4
 _NEIGHBORS = 20
@@ -62,8 +67,9 @@ def run_probes(
     judge = Judge(network, device=run_device, batch_size=batch_size, draws=draws)
     check_model(judge, images[:PREFLIGHT_IMAGES], labels)
     ids = identity or CellIdentity()
-    index = _first_correct(judge, images, labels, samples)
-    measurements: list[Measurement] = []
+    correct = _correct(judge, images, labels, samples)
+    index = correct.nonzero()[:samples, 0].tolist()
+    measurements = [compare_with_chance(correct, labels[: len(correct)].cpu())]
     if index:
         size = judge.memory.current
         model = ProbedModel.build(
@@ -74,20 +80,25 @@ def run_probes(
             for norm in NORMS:
                 if norm in epsilons:
                     measurements += _norm_checks(model, norm, sorted(epsilons[norm]), steps)
+            for norm in _NORMS_OF_LOSSES:
+                if norm in epsilons:
+                    measurements.append(compare_losses(model, norm, sorted(epsilons[norm]), steps))
     return measurement_table(measurements, experiment=ids.experiment, variant=ids.variant, seed=ids.seed)
 
 
-def _first_correct(judge: Judge, images: Tensor, labels: Tensor, count: int) -> list[int]:
-    """Return the indices of the first `count` correctly classified samples; later images are not evaluated."""
-    indices: list[int] = []
+def _correct(judge: Judge, images: Tensor, labels: Tensor, count: int) -> Tensor:
+    """Return which images are classified correctly, bool `(N,)`; images after the batch with the last one are left out.
+
+    The last one is the correct image of number `count`.
+    """
+    parts: list[Tensor] = []
     size = judge.memory.size
     for start in range(0, len(images), size):
         part = slice(start, start + size)
-        correct = judge.logits(images[part]).argmax(1).cpu() == labels[part].cpu()
-        indices += (start + correct.nonzero()[:, 0]).tolist()
-        if len(indices) >= count:
+        parts.append(judge.logits(images[part]).argmax(1).cpu() == labels[part].cpu())
+        if sum(int(correct.sum()) for correct in parts) >= count:
             break
-    return indices[:count]
+    return torch.cat(parts)
 
 
 def _gradient_checks(model: ProbedModel) -> list[Measurement]:
@@ -95,14 +106,20 @@ def _gradient_checks(model: ProbedModel) -> list[Measurement]:
     view = getattr(model.network, "outputs", model.network)
 
     def measure(x: Tensor, y: Tensor, _keys: Tensor) -> tuple[Tensor, ...]:
-        _, gradient = plain_gradients(model.network, x, y)
-        flat = gradient.flatten(1)
-        return flat.isfinite().all(1), flat.any(1), saturated_outputs(view, x)
+        plain = plain_gradients(model.network, x, y)[1].flatten(1)
+        rescaled = rescaled_gradients(model.network, x, y).flatten(1)
+        return plain.isfinite().all(1), plain.any(1), rescaled.any(1), saturated_outputs(view, x)
 
-    finite, nonzero, saturated = model.measure_in_batches(measure)
+    finite, plain_nonzero, nonzero, saturated = model.measure_in_batches(measure)
     mean = float(saturated.float().mean())
+    underflow = int((~plain_nonzero & nonzero).sum())
     return [
-        model.share("zero_gradients", None, ~nonzero, "the gradient of the plain cross-entropy is exactly zero"),
+        model.share(
+            "zero_gradients",
+            None,
+            ~nonzero,
+            f"the gradient of the cross-entropy is exactly zero ({underflow} more without rescaling)",
+        ),
         model.share("nonfinite_gradients", None, ~finite, "the gradient of the plain cross-entropy is not finite"),
         model.share(
             "saturated_outputs",
@@ -159,6 +176,7 @@ def _trace_checks(model: ProbedModel, norm: str, epsilon: float, trace: Trace, s
         f"the margin changes by {100 * mean:.1f} % on average over {_NEIGHBORS} random points within ε / 10 ="
         f" {epsilon / 10:g}, over {len(model.y)} samples",
         tuple(sorted(model.index[row] for row in least_stable)),
+        len(model.y),
     )
 
 

@@ -95,7 +95,13 @@ def run(job: CellJob) -> None:
     certified_accuracy = certified_accuracies(paths.certificates(name), constants=_constants(certified), radii=radii)
     compared = compare_variants(paths.evaluations(name), paths.certificates(name), certified=certified_accuracy)
     write_table(paths.comparisons(name), compared, made)
-    table = markdown_table(summary, certified=certified_accuracy, missing=job.left_out, uncounted=design.uncounted)
+    table = markdown_table(
+        summary,
+        certified=certified_accuracy,
+        missing=job.left_out,
+        uncounted=design.uncounted,
+        single_losses=design.single_losses,
+    )
     write_text(paths.table(name, "md"), table)
     made |= watch.run_metadata()
     write_table(paths.certified(name), certified_accuracy, made)

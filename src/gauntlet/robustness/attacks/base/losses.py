@@ -1,7 +1,7 @@
 """Losses that gradient attacks ascend, and their derivatives with respect to the outputs.
 
-Attacks use only the direction of a sample's gradient, and the order of its losses: a derivative is exact up to a positive
-factor per sample, and a value up to an increasing function, both chosen so that neither can underflow.
+Attacks use only the direction of a sample's gradient, and the order of its losses: a derivative is exact up to a
+positive factor per sample, and a value up to an increasing function, both chosen so that neither can underflow.
 """
 
 from __future__ import annotations

@@ -22,13 +22,16 @@ def training_loss(network: nn.Module) -> AttackLoss:
     statistic of the batch is computed for each sample alone, so that no sample depends on others. Our own losses are
     differentiated in float64, where they are flat less often.
 
-    Raises InputError for a network that was not trained by Gauntlet.
+    Raises InputError for a network that was not trained by Gauntlet, and for a loss with a state, which is stored with
+    the training and not with the network.
     """
     spec = network.training_loss if isinstance(network, Network) else None
     if spec is None or not isinstance(network, Network):
         remedy = f"load a model that Gauntlet trained with gauntlet.load_model, or {_OTHERS}"
         raise InputError("the model does not name the loss it was trained with", where="loss", remedy=remedy)
     loss, trained = build_loss(spec), network
+    if isinstance(loss, nn.Module):
+        raise InputError(f"{spec.name} has a state that only its training knows", where="loss", remedy=_OTHERS)
     in_double = spec.name in LOSSES.catalog
     dtype = next((parameter.dtype for parameter in network.parameters()), torch.float32)
 
