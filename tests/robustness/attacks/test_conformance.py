@@ -11,7 +11,7 @@ import torch
 
 from gauntlet.registry import ATTACKS, Spec
 from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate
-from tests.support.attack_problems import Problem, affine_problem
+from tests.support.attack_problems import Problem, affine_problem, gaussian_problem
 
 FOOLBOX: dict[str, dict[str, Any]] = {
     # Their default steps add up to 1.3 epsilon, too few to cross the ball from a random start.
@@ -102,6 +102,42 @@ def test_bounded_attacks_succeed_just_above_the_optimum(
     assert above.rows["status"].to_pylist() == ["adversarial"] * 7
     below = problem.run(name, norm, (optimum * 0.99,), options=options)
     assert below.rows["status"].to_pylist() == ["robust"] * 7
+
+
+INDEPENDENT_OF_SCALE: dict[str, tuple[str, dict[str, Any]]] = {
+    "adaptive": ("adaptive", {}),
+    "autoattack": ("autoattack", {"steps": 25, "queries": 50}),
+    "pgd, several losses": ("pgd", {"loss": ["cross_entropy", "margin", "dlr"]}),
+    "pgd, margin to every class": ("pgd", {"loss": "margin", "targets": 5}),
+}
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("attack", INDEPENDENT_OF_SCALE)
+def test_strong_attacks_do_not_depend_on_the_scale_of_the_logits(attack: str, norm: str, scale: float) -> None:
+    """At 1.05 times the exact distance they break every sample, whatever the scale, and none below the distance.
+
+    The weights are not equally steep, and the likeliest other class is often not the nearest. `pgd` and `apgd` with the
+    cross-entropy alone break few samples where logits are small: a check flags that, see test_probes.py.
+    """
+    name, options = INDEPENDENT_OF_SCALE[attack]
+    problem, distance = gaussian_problem(norm, scale=scale, samples=48 if name == "autoattack" else 96)
+    above = problem.run(name, norm, (1.05 * distance,), options=options).rows["status"].to_pylist()
+    assert above.count("adversarial") >= 0.99 * len(above)
+    if name != "autoattack":  # slow where nothing is found
+        below = problem.run(name, norm, (0.99 * distance,), options=options).rows["status"].to_pylist()
+        assert below == ["robust"] * len(above)
+
+
+def test_the_cross_entropy_of_certain_predictions_is_compared() -> None:
+    """APGD converges on logits so large that the cross-entropy is 0 at every point, as on moderate ones."""
+    rows = []
+    for scale in (3e2, 1e6):
+        problem, distance = gaussian_problem("linf", scale=scale)
+        found = problem.run("apgd", "linf", (1.05 * distance,), options={"steps": 25}).rows
+        rows.append(found["status"].to_pylist().count("adversarial"))
+    assert rows[1] >= 0.9 * rows[0] > 0
 
 
 @pytest.mark.parametrize("classes", [2, 5])
