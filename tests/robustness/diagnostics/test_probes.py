@@ -122,7 +122,7 @@ def test_two_classes_are_compared_without_dlr():
 
 
 def test_a_network_at_chance_fails_and_few_samples_do_not_pass(plain):
-    """Labels that have nothing to do with the images are told by the accuracy; eight samples are too few to pass."""
+    """Labels that have nothing to do with the images show in the accuracy; eight samples are too few to pass."""
     _, _, x, y = digits()
     shuffled = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0))]
     few = run_probes(plain, x, shuffled, epsilons={"linf": (0.1,)}, samples=8, steps=5, batch_size=40)
@@ -151,10 +151,10 @@ def test_shattered_gradients_make_predictions_unstable(plain):
 
 def test_the_rows_depend_on_the_seed_alone_and_not_on_the_batch_size(plain):
     """Other batch sizes give the same verdicts on the same samples."""
-    options = {"epsilons": {"linf": (0.1, 0.2), "l2": (0.5,)}, "samples": 32, "steps": 5}
+    options = {"epsilons": {"linf": (0.1, 0.2), "l2": (0.5,)}, "samples": 16, "steps": 5}
     first = probed(plain, **options)
     assert probed(plain, **options) == first
-    for size in (7, 64):
+    for size in (5,):
         other = probed(plain, **options, batch_size=size)
         for key, row in first.items():
             assert other[key]["verdict"] == row["verdict"]
