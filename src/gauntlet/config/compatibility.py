@@ -235,7 +235,7 @@ def loss_problem(attack: Spec, dataset: Dataset, seen: Iterable[Variant]) -> str
             if LOSSES.entry(variant.loss.name).tags.get("state"):
                 problem = f"{variant.loss.name} has a state that only its training knows"
                 return f"{problem}; use cross_entropy, margin or dlr"
-    classes, targets = _classes_of(dataset), attack.options.get("targets", 0)
+    classes, targets = classes_of(dataset), attack.options.get("targets", 0)
     own = attack.name in ATTACKS.catalog and "loss" in attack.options
     least = 4 if targets else 3
     if not own or classes is None or classes >= least or "dlr" not in losses_of(attack):
