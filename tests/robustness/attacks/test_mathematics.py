@@ -183,7 +183,7 @@ def test_objectives_have_their_published_values() -> None:
 def test_losses_order_points_at_every_scale_of_the_logits(
     objectives: Mapping[str, AttackLoss], name: str, scale: float
 ) -> None:
-    """Where the label's lead over a rival shrinks, a loss rises and its derivative is not zero, at every scale."""
+    """A loss rises, and its derivative is not zero, when the label's lead over a rival shrinks, at every scale."""
     label, rival = torch.tensor([0, 0]), torch.tensor([1, 1])
     logits = scale * torch.tensor([[20.0, 1.0, 0.0, -1.0], [19.9, 1.1, 0.0, -1.0]])
     before, after = objectives[name].value(logits.double(), label, rival).tolist()
