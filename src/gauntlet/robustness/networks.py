@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gauntlet.core.batch_size import is_out_of_memory
 from gauntlet.core.errors import InputError
 
 
@@ -36,12 +37,25 @@ def usable_network(network: nn.Module) -> nn.Module:
             return ScriptedNetwork(network)
         if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
             network = network.module
-        elif isinstance(inner := network._modules.get("_orig_mod"), nn.Module):
+        elif (inner := _before_compilation(network)) is not None:
             network = inner
         elif getattr(network, "_compiled_call_impl", None) is not None:
             network = copy_network(network)  # A copy is not compiled.
         else:
-            return network
+            break
+    if any(_before_compilation(module) is not None for module in network.modules()):
+        network = copy_network(network)
+        for module in network.modules():
+            for name, child in module._modules.items():
+                while child is not None and (inner := _before_compilation(child)) is not None:
+                    child = module._modules[name] = inner
+    return network
+
+
+def _before_compilation(module: nn.Module) -> nn.Module | None:
+    """Return the module that `torch.compile` wrapped; None for any other module."""
+    inner = None if isinstance(module, torch.jit.ScriptModule) else module._modules.get("_orig_mod")
+    return inner if isinstance(inner, nn.Module) else None
 
 
 def copy_network(network: nn.Module) -> nn.Module:
@@ -49,7 +63,9 @@ def copy_network(network: nn.Module) -> nn.Module:
     try:
         with torch.no_grad():  # A scripted network's parameters would be copied as results of an operation.
             return copy.deepcopy(network)
-    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+    except Exception as error:  # a network may refuse in any way
+        if is_out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0]
         raise InputError(f"the model cannot be copied ({reason})", remedy="export it to plain layers first") from error
 

@@ -220,7 +220,9 @@ def test_a_wrapped_model_gives_the_rows_of_the_plain_one(wrap: Any) -> None:
 @pytest.mark.slow
 def test_a_compiled_model_gives_the_rows_of_the_plain_one() -> None:
     """It is evaluated as it was before it was compiled."""
-    assert rows(torch.compile(plain()))["status"].equals(rows(BASE)["status"])  # type: ignore[arg-type]
+    expected = rows(BASE)["status"]
+    assert rows(torch.compile(plain()))["status"].equals(expected)  # type: ignore[arg-type]
+    assert rows(nn.Sequential(torch.compile(plain()), nn.Identity()).eval())["status"].equals(expected)
 
 
 @pytest.mark.slow

@@ -14,7 +14,8 @@ from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.weights import load_model, save_model
 from gauntlet.registry import Spec
-from gauntlet.robustness.preflight import check_trainable
+from gauntlet.robustness.preflight import check_stored, check_trainable
+from tests.support.unsound_networks import Base
 
 SHAPE: dict[str, Any] = {"image_shape": (1, 6, 6), "num_classes": 4, "mean": (0.3,), "std": (0.4,)}
 NOISE = torch.rand(9, 1, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -101,6 +102,31 @@ def test_other_outputs_in_training_are_refused_when_the_network_is_built(name: s
         InputError, match=f"returns {returned} for two images in training mode, expected .*return the log"
     ):
         built(name)
+
+
+class LateState(Base):
+    """A scale as a plain attribute, changed after many training passes: no step before the training shows it."""
+
+    passes, scale = 0, 1.0
+
+    def forward(self, x: Tensor) -> Any:
+        """Map images to logits."""
+        self.passes += self.training
+        self.scale = 2.0 if self.passes > 50 else self.scale
+        return super().forward(x) * self.scale
+
+
+def test_state_that_appears_late_is_found_after_the_training() -> None:
+    """The trained network is compared with itself, stored and loaded."""
+    name = f"{__name__}:LateState"
+    network = build(Spec(name), **SHAPE, seed=1)
+    check_trainable(network, seed=1)
+    check_stored(network.eval(), NOISE)
+    network.train()
+    for _ in range(60):
+        network(NOISE)
+    with pytest.raises(InputError, match="has state that its state dict lacks"):
+        check_stored(network.eval(), NOISE)
 
 
 def test_building_leaves_running_statistics_as_they_are() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.randomness import derive_seed
@@ -103,23 +105,25 @@ def _takes_statistics(network: Network) -> bool:
 def _check_forward(network: Network, name: str) -> None:
     """Check that the network maps two black images to one row of finite logits each, in both modes.
 
-    In training mode, losses are computed from its logits too. What this pass changes, such as running statistics, is
-    put back.
+    In training mode, losses are computed from its logits too. A copy is checked, so that nothing changes that a layer
+    takes from its first images; but layers without weights yet get theirs.
     """
     description = network.description
     if description is None:
         raise ValueError("the network has no description")
-    training = network.training
-    logits = _logits(network.eval(), name, description, "")
-    if not logits.isfinite().all():
+    if any(is_lazy(parameter) for parameter in network.parameters()):
+        training = network.training
+        _logits(network.eval(), name, description, "")
+        network.train(training)
+    try:
+        with torch.no_grad():
+            checked = copy.deepcopy(network)
+    except Exception as error:  # a user's network may refuse in any way
+        problem = f"{name} cannot be copied: {type(error).__name__}: {_first_line(error)}"
+        raise InputError(problem, where="model") from error
+    if not _logits(checked.eval(), name, description, "").isfinite().all():
         raise InputError(f"{name} returns logits that are not finite for a black image", where="model")
-    before = {key: value.clone() for key, value in network.state_dict().items() if isinstance(value, Tensor)}
-    _logits(network.train(), name, description, " in training mode")
-    with torch.no_grad():
-        for key, value in network.state_dict().items():
-            if isinstance(value, Tensor) and key in before and value.shape == before[key].shape:
-                value.copy_(before[key])
-    network.train(training)
+    _logits(checked.train(), name, description, " in training mode")
 
 
 def _logits(network: Network, name: str, description: NetworkDescription, mode: str) -> Tensor:

@@ -2,7 +2,7 @@
 
 from gauntlet.robustness.preflight.images import PREFLIGHT_IMAGES, check_images
 from gauntlet.robustness.preflight.model import check_eval_mode, check_first_batch, check_model, needed_draws
-from gauntlet.robustness.preflight.training import check_trainable
+from gauntlet.robustness.preflight.training import check_stored, check_trainable
 
 __all__ = [
     "PREFLIGHT_IMAGES",
@@ -10,6 +10,7 @@ __all__ = [
     "check_first_batch",
     "check_images",
     "check_model",
+    "check_stored",
     "check_trainable",
     "needed_draws",
 ]

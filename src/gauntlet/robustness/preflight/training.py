@@ -7,13 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.randomness import derive_seed, generator
 from gauntlet.core.seeding import seeded
 from gauntlet.learning.models.build import build
-from gauntlet.learning.models.network import Network
+from gauntlet.learning.models.network import Network, NetworkDescription
 from gauntlet.registry import Spec
 from gauntlet.robustness.judge import Judge
+from gauntlet.robustness.networks import device_of
 from gauntlet.robustness.preflight.model import check_model
 from gauntlet.robustness.preflight.rounding import largest_difference, largest_logit
 
@@ -26,8 +28,7 @@ def check_trainable(network: Network, *, seed: int, draws: int = 1) -> None:
     """Check a network from `build` with this seed before it is trained; it is not changed.
 
     Another network is built with the same seed: its weights must be equal. It is trained for a step, on noise, and must
-    then pass `check_model`. A third, with another seed, gets its state dict, as `load_model` does: outputs must be
-    equal, or the network has state that its state dict lacks. `draws` is the number of passes of a random network.
+    then pass `check_model` and `check_stored`. `draws` is the number of passes of a random network.
 
     Raises InputError.
     """
@@ -51,19 +52,47 @@ def _check_survival(network: Network, architecture: Spec, settings: dict[str, An
     _check_equal_weights(network, twin, name)
     images = torch.rand((_IMAGES, *settings["image_shape"]), generator=generator("preflight", "training"))
     _train_one_step(twin, images, name)
-    stored = twin.eval().export()
-    other = build(architecture, **settings, seed=derive_seed("preflight", seed)).eval().export()
-    _load(other, stored, name)
-    before, after = (_outputs(each, images) for each in (stored, other))
-    if largest_difference(before, after) > _SAME * largest_logit(before):
-        problem = f"{name} has state that its state dict lacks: stored and loaded again, it gives other outputs"
-        remedy = "register each tensor as parameter or persistent buffer, and each layer as a module"
-        raise InputError(problem, where="model", remedy=remedy)
+    check_stored(twin.eval(), images)
+    stored = twin.export()
     labels = torch.zeros(_IMAGES, dtype=torch.int64)
     try:
         check_model(Judge(stored, device=torch.device("cpu"), draws=draws), images, labels, trained=False)
     except InputError as error:
         raise InputError(f"{name}: {error.problem}", where="model", remedy=error.remedy) from error
+
+
+def check_stored(network: Network, images: Tensor) -> None:
+    """Check that a network from `build`, in evaluation mode, would be the same after it is stored and loaded.
+
+    Another one, built with another seed, gets its state dict; on images `(N, C, H, W)` both must have the same outputs.
+    Raises InputError if the network has state that its state dict lacks.
+    """
+    description = network.description
+    if description is None:
+        raise ValueError("only a network from gauntlet.learning.models.build can be checked")
+    with seeded(derive_seed("preflight", "stored")):
+        _check_stored(network, description, images)
+
+
+def _check_stored(network: Network, description: NetworkDescription, images: Tensor) -> None:
+    name = description.architecture.name
+    other = build(
+        description.architecture,
+        image_shape=description.image_shape,
+        num_classes=description.num_classes,
+        mean=description.mean,
+        std=description.std,
+        normalize="data",
+        seed=derive_seed("preflight", description.seed),
+    )
+    stored, device = network.export(), device_of(network)
+    other = other.eval().export()
+    _load(other, stored, name)
+    before, after = (_outputs(each.to(device), images.to(device)) for each in (stored, other))
+    if largest_difference(before, after) > _SAME * largest_logit(before):
+        problem = f"{name} has state that its state dict lacks: stored and loaded again, it gives other outputs"
+        remedy = "register each tensor as parameter or persistent buffer, and each layer as a module"
+        raise InputError(problem, where="model", remedy=remedy)
 
 
 def _check_equal_weights(network: nn.Module, twin: nn.Module, name: str) -> None:
@@ -108,6 +137,6 @@ def _load(other: Network, stored: Network, name: str) -> None:
 
 @torch.no_grad()
 def _outputs(network: Network, images: Tensor) -> Tensor:
-    with seeded(derive_seed("preflight", "outputs")):
+    with seeded(derive_seed("preflight", "outputs"), images.device), float32_arithmetic():
         logits: Tensor = network(images.clone())
     return logits

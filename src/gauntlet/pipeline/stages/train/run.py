@@ -12,6 +12,7 @@ from gauntlet.core.progress import NullProgress, progress
 from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.core.signals import StopRequest
 from gauntlet.learning.data.manifest import load_data_manifest
+from gauntlet.learning.data.splits import to_unit
 from gauntlet.learning.data.store import load_split
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.weights import save_model
@@ -24,7 +25,7 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, CellJob
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
 from gauntlet.pipeline.stages.train.process_group import describe_processes, open_processes
-from gauntlet.robustness.preflight import check_trainable
+from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_stored, check_trainable
 
 log = logging.getLogger("gauntlet")
 
@@ -85,6 +86,7 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
             )
         if not writes:
             return
+        check_stored(fitted.network, to_unit(load_split(folder, "validation").images[:PREFLIGHT_IMAGES]))
         devices = describe_processes(device, processes)
         made = {**recipe.metadata(), **watch.run_metadata(device=devices, precision="float32", arithmetic="ieee")}
         withdraw(cell)
