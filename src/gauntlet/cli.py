@@ -74,14 +74,18 @@ def common(
 def check(configs: Configs = None) -> None:
     """Check configuration files: every error with its path in the file, exit 2; nothing is written."""
     from gauntlet.config import load
+    from gauntlet.config.loading import placed
     from gauntlet.pipeline.graph import Graph
     from gauntlet.pipeline.stage import Scope
     from gauntlet.pipeline.stages.prepare.declaration import missing_folder
 
-    graph = Graph(load(_paths(configs)))
+    files = _paths(configs)
+    graph = Graph(load(files))
     missing = (missing_folder(Scope(name, graph.config)) for name in graph.config.experiments)
-    if absent := [error for error in missing if error]:
-        raise InputErrors(absent)
+    # A quick form usually has the folder of its full form.
+    absent = {error.problem: error for error in reversed([error for error in missing if error])}
+    if absent:
+        raise InputErrors(placed(error, files) for error in reversed(absent.values()))
     for name in graph.config.experiments:
         names = [cell.stage.name for cell in graph.cells_of(name)]
         on_models = [stage.name for stage in stages() if stage.uses_model]

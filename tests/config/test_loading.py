@@ -214,6 +214,12 @@ WRONG = [
         "linf",
         "attacks.ddn.norm: foolbox:DDNAttack does not work in 'linf'; it works in l2",
     ),
+    (
+        (*D, "variants", "ecc", "model"),
+        {"name": "cnnn", "head": "ecc"},
+        "ecc.model.name: unknown model 'cnnn'; did you mean",
+    ),
+    ((*D, "variants", "ecc", "model"), {"head": "ecc"}, "ecc.model: 'name' is missing; models: cnn, lenet"),
     ((*D, "attacks", "pgd", "name"), "no_module:Attack", "attacks.pgd.name: attack 'no_module:Attack': no module"),
     ((*D, "attacks", "pgd", "name"), "os.path; rm", "attacks.pgd.name: unknown attack 'os.path; rm'"),
     ((*D, "attacks", "pgd", "name"), 7, "attacks.pgd.name: expected a name, got 7"),

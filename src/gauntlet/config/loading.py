@@ -47,6 +47,13 @@ def load(paths: Sequence[Path]) -> Config:
     return config
 
 
+def placed(error: InputError, paths: Sequence[Path]) -> InputError:
+    """Return an error whose place is a key path with the file, line and column of that key."""
+    files = [read_yaml(path) for path in paths]
+    where = _where(tuple(error.where.split(".")), _merged(files)[1], files[0])
+    return InputError(error.problem, where=where, remedy=error.remedy)
+
+
 def _merged(files: Sequence[YamlFile]) -> tuple[dict[Any, Any], dict[Keys, YamlFile]]:
     """Merge files; also return the file that holds each key, and each experiment. Raises InputError for duplicates."""
     merged: dict[Any, Any] = {}

@@ -140,11 +140,14 @@ def _validate_network(value: Any) -> Spec:
     """Check a network and its parts, such as its head, which become plain mappings among its options."""
     if isinstance(value, Spec):
         return value
-    keys = _part_keys(value)
-    if isinstance(value, Mapping) and "head" in value and "head" not in keys:
-        refuse([(("head",), f"{value.get('name')} has an output of its own and takes no head")])
-    if isinstance(value, Mapping) and "normalize" in value and "normalize" not in _options_of(value):
-        refuse([(("normalize",), "is a key of the variant, next to `model`: data, none, or {mean: [...], std: [...]}")])
+    keys = _part_keys(value) or ()
+    # A network that is not known is refused for its name only.
+    if isinstance(value, Mapping) and _part_keys(value) is not None:
+        if "head" in value and "head" not in keys:
+            refuse([(("head",), f"{value['name']} has an output of its own and takes no head")])
+        if "normalize" in value and "normalize" not in _options_of(value):
+            problem = "is a key of the variant, next to `model`: data, none, or {mean: [...], std: [...]}"
+            refuse([(("normalize",), problem)])
     own, network = split_component(value, MODELS, keys)
     parts = {}
     for key in keys:
@@ -154,13 +157,13 @@ def _validate_network(value: Any) -> Spec:
     return Spec(network.name, {**network.options, **parts})
 
 
-def _part_keys(value: Any) -> tuple[str, ...]:
-    """List the keys of a network that name components; none if the network is not known."""
+def _part_keys(value: Any) -> tuple[str, ...] | None:
+    """List the keys of a network that name components; None if the network is not known."""
     name = value.get("name") if isinstance(value, Mapping) else value
     try:
-        return tuple(MODELS.entry(str(name)).tags.get("parts", ()))
+        return tuple(MODELS.entry(name).tags.get("parts", ())) if isinstance(name, str) else None
     except InputError:
-        return ()
+        return None
 
 
 def _options_of(value: Mapping[Any, Any]) -> tuple[str, ...]:
