@@ -84,6 +84,8 @@ def test_classes_may_contain_the_word_of_a_split(tmp_path: Path) -> None:
         (["small/train/a", "small/train/b", "large/train/a"], r"in each of large, small.*`root:` to one data set"),
         (["cat/train", "cat/test", "dog/train", "dog/test"], "in each of cat, dog.*expected SPLIT/CLASS/IMAGE"),
         (["cat/train", "dog"], "images next to it"),
+        (["color/cat", "color/dog", "gray/cat", "gray/dog"], r"same folders in each of color, gray: cat, dog.*`root:`"),
+        (["train/a/x", "train/a/y", "train/b/x", "train/b/y", "test/a"], "same folders in each of a, b: x, y"),
         (["train", "test"], "images outside the folders of classes: 0.png, 1.png"),
         (["train/a", "train/b", "test"], "test: contains images outside"),
         (["a", "b", ""], "images outside the folders of classes"),
@@ -103,6 +105,15 @@ def test_ambiguous_layouts_are_refused_in_one_line(tmp_path: Path, layout: list[
     with pytest.raises(InputError, match=message) as caught:
         imagefolder(root=str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_images_may_be_in_folders_below_their_class(tmp_path: Path) -> None:
+    """Folders below a class are part of it, as in torchvision."""
+    folder_of(tmp_path / "animals", {"cat": 2, "dog": 2})
+    folder_of(tmp_path / "vehicles", {"car": 2, "dog": 2})
+    raw = imagefolder(root=str(tmp_path))
+    assert raw.classes == ("animals", "vehicles")
+    assert sizes(raw) == (8, 0, 0)
 
 
 def test_the_same_classes_in_another_order_are_matched_by_name(tmp_path: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from gauntlet.config import load
 from gauntlet.learning.data.store import load_split
+from gauntlet.pipeline.stages.evaluate.run import attacked_images
 from tests.cli.test_cli import run
 from tests.support.pictures import folder_of, picture, table_of, write
 
@@ -153,3 +156,14 @@ def test_check_needs_no_folder_of_a_stored_data_set(gauntlet: Gauntlet) -> None:
     Path("ds/train.parquet").unlink()
     Path("ds").rmdir()
     assert gauntlet("check", source="parquet", root="ds")[0] == 0
+
+
+def test_more_samples_than_test_images_are_reported(gauntlet: Gauntlet, caplog: pytest.LogCaptureFixture) -> None:
+    """The number of attacked images is that of the test images, and the log says so."""
+    write(table_of([0, 1] * 10), Path("ds/train.parquet"))
+    assert gauntlet("prepare", source="parquet", root="ds")[0] == 0
+    settings = load([Path("config.yaml")]).experiments["t"]
+    for samples, warned in ((4, False), (5, True)):
+        job: Any = SimpleNamespace(experiment=settings.model_copy(update={"samples": samples}), cell="evaluate t")
+        assert len(attacked_images(job)[0]) == 4
+        assert ("`samples: 5` is more than the 4 test images" in caplog.text) == warned

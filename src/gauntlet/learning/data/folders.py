@@ -92,7 +92,22 @@ def class_folders(split: Path) -> ClassFolders:
             problem = f"contains folders named as splits below the splits or classes: {shortened(sorted(inside))}"
             raise InputError(problem, where=str(folder), remedy=_LAYOUT)
         images[folder.name] = found
+    _refuse_repeated_folders(split, images)
     return ClassFolders(split, images, others)
+
+
+def _refuse_repeated_folders(split: Path, images: dict[str, list[Path]]) -> None:
+    """Raise InputError if all folders contain the same folders, which then are more likely the classes.
+
+    So are several editions of a data set: ``color/{cat,dog}`` and ``gray/{cat,dog}``.
+    """
+    below = [{path.relative_to(split).parts[1] for path in paths} for paths in images.values() if paths]
+    direct = any(path.parent.parent == split for paths in images.values() for path in paths)
+    if len(below) > 1 and not direct and len(below[0]) > 1 and all(names == below[0] for names in below):
+        problem = f"contains the same folders in each of {shortened(sorted(images))}: {shortened(sorted(below[0]))}"
+        first = split / min(images)
+        remedy = f"set `root:` to one of them, such as {first}, or put the images into the folder of their class"
+        raise InputError(problem, where=str(split), remedy=remedy)
 
 
 def class_key(name: str) -> str:

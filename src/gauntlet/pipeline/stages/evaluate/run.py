@@ -85,6 +85,10 @@ def attacked_images(job: CellJob) -> tuple[Tensor, Tensor]:
     """Read the images, float32 `(N, C, H, W)` in [0, 1], and labels, int64 `(N,)`, that a cell's attack is run on."""
     settings = job.experiment
     split = load_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
+    if settings.samples is not None and settings.samples > len(split):
+        log.warning(
+            "%s: `samples: %d` is more than the %d test images, all are used", job.cell, settings.samples, len(split)
+        )
     return to_unit(split.images[: settings.samples]), split.labels[: settings.samples]
 
 

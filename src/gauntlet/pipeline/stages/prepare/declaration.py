@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,10 +36,14 @@ def missing_folder(scope: Scope) -> InputError | None:
     if key is None or source.options.get("download") or paths.data_manifest(cell.name).exists():
         return None
     folder = source.options.get(key)
-    if not isinstance(folder, str) or expand(folder).is_dir():
+    if not isinstance(folder, str) or os.path.isdir(expand(folder)):  # noqa: PTH112 - False, too, without permission
         return None
     remedy = "put the files there, or set the key to the folder that contains them"
-    return InputError(f"there is no folder '{folder}'", where=f"experiments.{scope.name}.dataset.{key}", remedy=remedy)
+    return InputError(
+        f"there is no folder '{folder}', or it cannot be read",
+        where=f"experiments.{scope.name}.dataset.{key}",
+        remedy=remedy,
+    )
 
 
 def _inputs(_cell: Cell, _scope: Scope) -> Mapping[Path, Cell]:
