@@ -59,7 +59,6 @@ def _read(folders: ClassFolders, classes: tuple[str, ...], size: int | None) -> 
             problem, remedy = "contains two folders whose names look the same", "rename one of them"
         raise InputError(problem, where=where, remedy=remedy)
     files = [(file, numbers[class_key(name)]) for name in sorted(folders.images) for file in folders.images[name]]
-    files.sort(key=lambda pair: pair[1])  # stable: the order in a class stays
     if not files:
         suffixes = shortened(sorted(SUFFIXES), most=20)
         raise InputError("contains no image", where=where, remedy=f"known suffixes: {suffixes}")
