@@ -7,6 +7,7 @@ from gauntlet.reporting.aggregation import ExperimentDesign, open_evaluations
 from gauntlet.reporting.figures.catalog import TABLES, figure_names
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.robustness.inspection.arrays import read_arrays
+from gauntlet.robustness.inspection.designs import DEFAULT
 
 
 def available_figures(inputs: FigureInputs) -> list[str]:
@@ -24,6 +25,9 @@ def _features(inputs: FigureInputs, design: ExperimentDesign | None) -> set[str]
     features = {
         "attacks": bool(attacks),
         "certificates": bool(design and design.certificates) or _has_certificates(inputs),
+        "layer_designs": any(
+            array.name != DEFAULT for item in inputs.inspections for array in read_arrays(item.path, "dots")
+        ),
         "negatives": any(read_arrays(item.path, "negative") for item in inputs.inspections),
         "several_variants": len(inputs.variants) > 1,
         "transfers": any(attack.sources for attack in attacks),

@@ -23,21 +23,28 @@ TOUR = (
     "coverage",
     "adversarial_examples",
     "class_examples",
+    "prediction_bars",
     "activation_functions",
+    "leaky_activations",
     "first_layer_filters",
     "unit_patterns",
+    "unit_patches",
     "image_transition",
+    "image_plane",
     "negative_examples",
+    "unit_fits",
+    "signal_depth",
 )
 """The order of figures in docs/tour.md, docs/figures.md and the page; figures that are not listed come last."""
 
 TABLES = frozenset({"certificates", "diagnostics", "evaluations", "examples", "histories", "inspections", "summary"})
 """Names of the result tables that figures read."""
 
-FEATURES = frozenset({"attacks", "certificates", "negatives", "several_variants", "transfers"})
+FEATURES = frozenset({"attacks", "certificates", "layer_designs", "negatives", "several_variants", "transfers"})
 """What only some experiments have.
 
-``attacks``, ``certificates``: at least one. ``negatives``: a variant that trains on negative examples.
+``attacks``, ``certificates``: at least one. ``layer_designs``: a variant whose options name a unit, a folding or an
+activation other than the default. ``negatives``: a variant that trains on negative examples.
 ``several_variants``: two or more. ``transfers``: an attack computed on the models of other variants.
 """
 

@@ -62,21 +62,23 @@ def tile_width_in(width_in: float, columns: int) -> float:
     return width_in / (columns * (1 + GAP) - GAP)
 
 
-def draw_tiles(axes: Axes, rows: Sequence[Sequence[Array]], columns: int) -> None:
+def draw_tiles(axes: Axes, rows: Sequence[Sequence[Array | None]], columns: int, *, pitch: float = 1.0) -> None:
     """Draw rows of images (C, H, W) in a grid of so many columns, without a frame; see `pictures.picture`.
 
-    Image n of row m has its center at (n, m); rows go downwards. The longer side of an image is as long as a tile.
-    Values are clipped to [0, 1].
+    Image n of row m has its center at (n, m * pitch); rows go downwards. The longer side of an image is as long as a
+    tile. None leaves a tile empty. Values are clipped to [0, 1].
     """
     for y, row in enumerate(rows):
         for x, image in enumerate(row):
+            if image is None:
+                continue
             pixels = picture(image)
             height, width = np.array(pixels.shape[:2]) / max(pixels.shape[:2]) / 2 / (1 + GAP)
-            extent = (x - width, x + width, y + height, y - height)
+            extent = (x - width, x + width, y * pitch + height, y * pitch - height)
             axes.imshow(pixels, extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     edge = 0.5 / (1 + GAP)
     axes.set_xlim(-edge, columns - 1 + edge)
-    axes.set_ylim(max(1, len(rows)) - 1 + edge, -edge)
+    axes.set_ylim((max(1, len(rows)) - 1) * pitch + pitch - 1 + edge, -edge)
     axes.set_aspect("equal", anchor="NW")
     axes.grid(False)
     axes.spines[:].set_visible(False)

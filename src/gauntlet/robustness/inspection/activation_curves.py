@@ -26,16 +26,22 @@ def activation_curves(network: Network, device: torch.device) -> list[InspectedA
     # `linspace` misses 0 by rounding, and a derivative may jump at 0.
     x = torch.arange(-_HALF, _HALF + 1, device=device) * (LIMIT / _HALF)
     curves: dict[str, dict[bytes, tuple[str, Tensor]]] = {}
-    for layer, function in _activation_modules(network):
-        curve = _curve(function, x)
-        if curve is not None:
-            same_name = curves.setdefault(type(function).__name__.lower(), {})
-            same_name.setdefault(curve.numpy().tobytes(), (layer, curve))
+    for layer, function, curve in scalar_activations(network, x):
+        same_name = curves.setdefault(type(function).__name__.lower(), {})
+        same_name.setdefault(curve.numpy().tobytes(), (layer, curve))
     return [
         InspectedArray("activation", name if len(same_name) == 1 else f"{name} ({layer})", curve.numpy())
         for name, same_name in curves.items()
         for layer, curve in same_name.values()
     ]
+
+
+def scalar_activations(network: Network, x: Tensor) -> Iterator[tuple[str, nn.Module, Tensor]]:
+    """Yield the elementwise activations with the names of their layers, and x `(N,)`, f(x) and f'(x) as `(3, N)`."""
+    for layer, function in _activation_modules(network):
+        curve = _curve(function, x)
+        if curve is not None:
+            yield layer, function, curve
 
 
 def _activation_modules(network: Network) -> Iterator[tuple[str, nn.Module]]:

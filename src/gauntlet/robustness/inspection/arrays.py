@@ -14,7 +14,24 @@ from numpy.typing import NDArray
 
 from gauntlet.core.parquet import read_table
 
-ArrayKind = Literal["activation", "filter", "unit", "class", "negative", "transition", "step"]
+ArrayKind = Literal[
+    "activation",
+    "activity",
+    "class",
+    "corner",
+    "decision",
+    "depth",
+    "dots",
+    "filter",
+    "logic",
+    "negative",
+    "patch",
+    "patch_mean",
+    "plane",
+    "step",
+    "transition",
+    "unit",
+]
 """Kind of an array.
 
 ``activation``: (3, N), points, values and derivatives of the function `name`. ``filter``: (C, h, w), the weights of
@@ -22,6 +39,14 @@ unit `number` of the first layer, `name`. ``unit``: (C, h, w), an image that max
 that the unit sees. ``class``: (C, H, W), an image that maximizes the logit of class `number`. ``negative``:
 (C, H, W), a negative example of the kind `name`. ``transition``: (K, N), the probability of each class at N even points
 of the line between two images. ``step``: (C, H, W), an image of that line; `label` is the class at its ends.
+
+``patch_mean``: (C, h, w), the mean of the patches of data that excite unit `number` of the first layer most.
+``patch``: (C, h, w), one of these patches, for each group of similar ones. ``activity``: (21,), the shares of the
+activations of layer `name` at or below 0, 1/20, ..., 1 of the unit's largest. ``plane``: (S, S), the activation of the
+head's input `number` on the plane through three images; ``decision``: (S, S), the predicted class there; ``corner``:
+(C, H, W), these images. ``depth``: (2, N), root mean squares of the outputs of 0, ..., N - 1 layers of kind `name`,
+with weights of variance 1 and initial ones. ``dots``: (S, S), the output of a unit of kind `name` trained on two
+dots; ``logic``: (3, S, S), its activation of the sum, the minimum and the maximum of two inputs.
 """
 
 INSPECTION_SCHEMA = pa.schema(
@@ -43,7 +68,10 @@ INSPECTION_SCHEMA = pa.schema(
 """One row per array, see ArrayKind; `values` are in row-major order. Images are in [0, 1], weights as they are.
 
 `number` counts from 0 among arrays of a kind. For a unit or a class, `value` is its response to the image and `start`
-its response to mid gray; for a step, `value` is the fraction of the line. Columns that a kind does not use are null.
+its response to mid gray; for a step, `value` is the fraction of the line; for a patch, the share of its group; for an
+activity, `value` is the share of weak activations and `start` of those that are zero or negative; for a depth, `value`
+is the number of layers until an overflow; for dots, the share of points on the right side. Columns that a kind does not
+use are null.
 """
 
 

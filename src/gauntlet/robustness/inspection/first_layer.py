@@ -10,16 +10,17 @@ from torch import Tensor, nn
 
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.units.second_order import SecondOrder
+from gauntlet.learning.models.units.spherical import Spherical
 from gauntlet.robustness.inspection.activation_maximization import GRAY, maximize_responses
 from gauntlet.robustness.inspection.arrays import InspectedArray
 
 MAX_FILTERS = 32
 MAX_UNITS = 8
 
-_LAYERS = (nn.Conv2d, nn.Linear, SecondOrder)
+_LAYERS = (nn.Conv2d, nn.Linear, SecondOrder, Spherical)
 
 
-def first_layer_arrays(network: Network, shape: Sequence[int], device: torch.device) -> list[InspectedArray]:
+def first_layer_arrays(layer: FirstLayer | None, shape: Sequence[int], device: torch.device) -> list[InspectedArray]:
     """Return the weights of the first 32 units of the first layer, and images (C, H, W) that maximize the first 8.
 
     The layer is the first convolution or dense layer that an image passes. The response of a unit is its output before
@@ -27,7 +28,6 @@ def first_layer_arrays(network: Network, shape: Sequence[int], device: torch.dev
     Images are cropped to the pixels that these units see. A layer whose weights are not images has no filters; a
     network without such a layer has no arrays.
     """
-    layer = _find(network, shape, device)
     if layer is None:
         return []
     weight = layer.linear.weight.detach()
@@ -51,38 +51,53 @@ def first_layer_arrays(network: Network, shape: Sequence[int], device: torch.dev
     ]
 
 
+class _Stopped(Exception):
+    """Raised to end a forward pass after the layer."""
+
+
 @dataclass(frozen=True)
-class _Layer:
+class FirstLayer:
     """A layer of a network by its name; `module` may be the unit around the linear layer that has the weights."""
 
     network: Network
     name: str
-    module: nn.Conv2d | nn.Linear | SecondOrder
+    module: nn.Conv2d | nn.Linear | SecondOrder | Spherical
 
     @property
     def linear(self) -> nn.Conv2d | nn.Linear:
         """The layer itself, or the linear part of one with squared inputs."""
-        return self.module.linear if isinstance(self.module, SecondOrder) else self.module
+        return self.module.linear if isinstance(self.module, SecondOrder | Spherical) else self.module
+
+    def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return input and output of the layer for images `(B, C, H, W)`; later layers are not computed."""
+        found: list[tuple[Tensor, Tensor]] = []
+
+        def stop(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            found.append((inputs[0], output))
+            raise _Stopped
+
+        handle = self.module.register_forward_hook(stop)
+        try:
+            self.network(x)
+        except _Stopped:
+            pass
+        finally:
+            handle.remove()
+        return found[0]
 
     def responses(self, x: Tensor) -> Tensor:
         """Return the responses `(B, R)` of the units to images `(B, C, H, W)`, in the middle of a map or a sequence."""
-        outputs: list[Tensor] = []
-        handle = self.module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
-        try:
-            self.network(x)
-        finally:
-            handle.remove()
-        output = outputs[0]
+        output = self.run(x)[1]
         if isinstance(self.linear, nn.Conv2d):
             return output[:, :, output.shape[2] // 2, output.shape[3] // 2]
         positions = output.reshape(len(output), -1, output.shape[-1])
         return positions[:, positions.shape[1] // 2]
 
 
-def _find(network: Network, shape: Sequence[int], device: torch.device) -> _Layer | None:
-    """Find the first layer that an image passes."""
+def find_first_layer(network: Network, shape: Sequence[int], device: torch.device) -> FirstLayer | None:
+    """Find the first convolution or dense layer that an image of `shape` (C, H, W) passes; None without any."""
     names = {module: name for name, module in network.named_modules() if isinstance(module, _LAYERS)}
-    passed: list[nn.Conv2d | nn.Linear | SecondOrder] = []
+    passed: list[nn.Conv2d | nn.Linear | SecondOrder | Spherical] = []
     handles = [module.register_forward_pre_hook(lambda layer, inputs: passed.append(layer)) for module in names]
     try:
         with torch.no_grad():
@@ -90,7 +105,7 @@ def _find(network: Network, shape: Sequence[int], device: torch.device) -> _Laye
     finally:
         for handle in handles:
             handle.remove()
-    return _Layer(network, names[passed[0]], passed[0]) if passed else None
+    return FirstLayer(network, names[passed[0]], passed[0]) if passed else None
 
 
 def _as_images(weight: Tensor, shape: Sequence[int]) -> Tensor:

@@ -22,14 +22,14 @@ def interpolate(network: Network, test: Split, device: torch.device) -> list[Ins
     The two are the first correctly classified image and the first such image of another class; without two, the result
     is empty.
     """
-    ends = _end_images(network, test, device)
-    if ends is None:
+    ends = correct_images(network, test, device, count=2)
+    if len(set(test.labels[ends].tolist())) < 2:
         return []
-    first, last = to_unit(test.images[list(ends)]).to(device)
+    first, last = to_unit(test.images[ends]).to(device)
     weights = torch.linspace(0, 1, POINTS, device=device)
     line = torch.lerp(first, last, weights[:, None, None, None])
     probabilities = class_probabilities(network, network(line)).T.cpu()
-    labels = dict(zip((0, IMAGES - 1), test.labels[list(ends)].tolist(), strict=True))
+    labels = dict(zip((0, IMAGES - 1), test.labels[ends].tolist(), strict=True))
     every = (POINTS - 1) // (IMAGES - 1)
     return [
         InspectedArray("transition", "probabilities", probabilities.numpy()),
@@ -42,16 +42,24 @@ def interpolate(network: Network, test: Split, device: torch.device) -> list[Ins
     ]
 
 
-def _end_images(network: Network, test: Split, device: torch.device) -> tuple[int, int] | None:
-    """Find the first two images that are classified correctly and differ in class."""
+def correct_images(network: Network, test: Split, device: torch.device, *, count: int) -> list[int]:
+    """Return the indices of the first correctly classified image of each of `count` classes, in the order found.
+
+    If fewer classes have any, other correctly classified images follow, the lowest indices first; there may be fewer
+    than `count`.
+    """
     judge = Judge(network, device=device)
-    first: int | None = None
+    first: dict[int, int] = {}
+    others: list[int] = []
     for start in range(0, len(test), _BATCH):
         part = slice(start, start + _BATCH)
         predictions = judge.logits(to_unit(test.images[part])).argmax(1).cpu()
         for row in (predictions == test.labels[part]).nonzero().flatten().tolist():
-            if first is None:
-                first = start + row
-            elif test.labels[start + row] != test.labels[first]:
-                return first, start + row
-    return None
+            label, index = int(test.labels[start + row]), start + row
+            if label in first:
+                others.append(index)
+            else:
+                first[label] = index
+            if len(first) == count:
+                return list(first.values())
+    return [*first.values(), *others][:count]

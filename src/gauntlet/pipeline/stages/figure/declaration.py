@@ -13,8 +13,9 @@ from gauntlet.pipeline.stages.certify.declaration import certificates
 from gauntlet.pipeline.stages.evaluate.declaration import evaluations
 from gauntlet.pipeline.stages.inspect.declaration import inspections
 from gauntlet.pipeline.stages.train.declaration import models
-from gauntlet.registry import FIGURES
+from gauntlet.registry import FIGURES, Spec
 from gauntlet.reporting.figures.catalog import figure_names
+from gauntlet.robustness.inspection.designs import DEFAULT, design_of
 
 
 def figures(scope: Scope) -> list[str]:
@@ -28,11 +29,18 @@ def _features(scope: Scope) -> set[str]:
     features = {
         "attacks": bool(settings.attacks),
         "certificates": any(True for _ in certificates(scope)),
+        "layer_designs": any(_names_a_design(variant.model) for variant in settings.variants.values()),
         "negatives": any(settings.training_of(variant).negatives for variant in settings.variants),
         "several_variants": len(settings.variants) > 1,
         "transfers": any(attack.transfer_from for attack in settings.attacks.values()),
     }
     return {name for name, is_present in features.items() if is_present}
+
+
+def _names_a_design(model: Spec) -> bool:
+    """Return whether a network's layers are not the default ones: the graph finds what inspections have found."""
+    design = design_of(model)
+    return design is not None and design.name != DEFAULT
 
 
 def _inputs(cell: Cell, scope: Scope) -> Mapping[Path, Cell]:

@@ -1,0 +1,134 @@
+"""Activation of a unit, and the predicted class, on the plane through three images.
+
+Figure of: Le 2019, journal of logic-inspired networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from gauntlet.registry import FIGURES, PositiveInt
+from gauntlet.reporting.figures.image_grids import draw_tiles, inspected_variants, write_instead
+from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.figures.labels import class_label
+from gauntlet.reporting.figures.style import Style, hide_unused, note_below, plain
+from gauntlet.robustness.inspection.arrays import InspectedArray
+
+_PAIRS = 2
+_LEVELS = 6
+_SHADES = 9
+_LEAST_NAMED = 0.03
+_NAME_IN = 0.5
+
+
+@FIGURES.register(
+    "image_plane",
+    reads=("inspections",),
+    title="The plane through three images",
+    caption="Images x, y and z, the first of three classes that the variant classifies correctly, and the plane that "
+    "they span: to the right from x to y, upwards from x to z; above the dashed line, pixels can be outside [0, "
+    "1]. Left: the activation of the input of the last layers that prefers x most, from its lowest value "
+    "(white) to its highest (black). Right: the predicted class. A distributed representation changes smoothly, "
+    "a local one has small regions of high activation. Of the first seed.",
+)
+def image_plane(inputs: FigureInputs, *, style: Style, most_variants: PositiveInt = 8) -> Figure:
+    """Draw three images, the activation and the decision of each variant, two variants per row."""
+    inspected = inspected_variants(inputs, "plane", "decision", "corner", most_variants=most_variants)
+    count = len(inspected.arrays)
+    pairs = min(_PAIRS, max(1, count))
+    wide = pairs > 1
+    rows = -(-count // pairs) or 1
+    figure, panels = style.figure(
+        rows, 3 * pairs, height_in=0.25 + 1.62 * rows, wide=wide, width_ratios=[0.42, 1, 1] * pairs
+    )
+    cells = [panels[row, 3 * pair : 3 * pair + 3] for row in range(rows) for pair in range(pairs)]
+    for (variant, arrays), (images, activation, decision) in zip(inspected.arrays.items(), cells, strict=False):
+        by_kind = {kind: [array for array in arrays if array.kind == kind] for kind in ("plane", "decision", "corner")}
+        activation.set_title(plain(inputs.title(variant)), loc="left")
+        if not by_kind["plane"]:
+            hide_unused([images, decision])
+            write_instead(activation, "fewer than three images\nare classified correctly", size_pt=style.font_pt)
+            continue
+        corners = by_kind["corner"]
+        draw_tiles(images, [[corners[number].values] for number in (2, 1, 0)], 1)
+        labels = {
+            array.label or 0: class_label(inputs, array.label or 0, width_in=_NAME_IN, size_pt=style.small_pt)
+            for array in corners
+        }
+        images.set_yticks([0, 1, 2], ["z", "y", "x"])
+        _draw_activation(activation, by_kind["plane"][0], style)
+        _draw_decision(decision, by_kind["decision"][0], labels, inputs, style)
+    for images, activation, decision in cells[count:]:
+        hide_unused([images, activation, decision])
+    if inspected.note:
+        note_below(figure, [inspected.note], style, wide=wide)
+    return figure
+
+
+def _draw_activation(axes: Axes, plane: InspectedArray, style: Style) -> None:
+    values = plane.values
+    low, high = float(values.min()), float(values.max())
+    axes.imshow(values, cmap="Greys", vmin=low, vmax=max(high, low + 1e-9), interpolation="bilinear", **_grid(values))
+    if high > low:
+        share = np.linspace(0, 1, len(values))
+        levels = np.linspace(low, high, _LEVELS + 2)[1:-1]
+        axes.contour(share, share, values, levels=levels, colors="#0072B2", linewidths=0.4 * style.line_pt)
+    _frame(axes, style)
+
+
+def _draw_decision(
+    axes: Axes, decision: InspectedArray, corners: Mapping[int, str], inputs: FigureInputs, style: Style
+) -> None:
+    classes = decision.values.round().astype(int)
+    order = list(dict.fromkeys([*corners, *np.unique(classes).tolist()]))
+    shades = np.vectorize({label: number % _SHADES for number, label in enumerate(order)}.get)(classes)
+    axes.imshow(shades, cmap="Pastel1", vmin=0, vmax=_SHADES - 1, interpolation="nearest", **_grid(classes))
+    step = 1 / (len(classes) - 1)
+    for label in order:
+        rows, columns = np.nonzero(classes == label)
+        if len(rows) >= _LEAST_NAMED * classes.size:
+            # The point of the region that is nearest to its middle, which may be outside.
+            nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
+            name = corners.get(label) or class_label(inputs, label, width_in=_NAME_IN, size_pt=style.small_pt)
+            where = columns[nearest] * step, rows[nearest] * step
+            axes.text(*where, name, size=style.small_pt, ha="center", va="center", clip_on=True)
+    _draw_borders(axes, classes, style)
+    _frame(axes, style)
+
+
+def _draw_borders(axes: Axes, classes: NDArray[np.int64], style: Style) -> None:
+    """Draw lines between neighboring points of different classes, so that regions differ in gray as well."""
+    step = 1 / (len(classes) - 1)
+    upright = [
+        [((column + 0.5) * step, (row - 0.5) * step), ((column + 0.5) * step, (row + 0.5) * step)]
+        for row, column in np.argwhere(classes[:, 1:] != classes[:, :-1])
+    ]
+    level = [
+        [((column - 0.5) * step, (row + 0.5) * step), ((column + 0.5) * step, (row + 0.5) * step)]
+        for row, column in np.argwhere(classes[1:] != classes[:-1])
+    ]
+    axes.add_collection(LineCollection([*upright, *level], colors="#222222", linewidths=0.5 * style.line_pt))
+
+
+def _grid(values: NDArray[Any]) -> dict[str, Any]:
+    """Return the arguments that put the first and last points of a map at 0 and 1."""
+    half = 0.5 / (len(values) - 1)
+    return {"origin": "lower", "extent": (-half, 1 + half, -half, 1 + half)}
+
+
+def _frame(axes: Axes, style: Style) -> None:
+    axes.plot([0, 1], [1, 0], color="#444444", linestyle=(0, (3, 2)), linewidth=0.5 * style.line_pt)
+    axes.grid(False)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_aspect("equal")
+    axes.set_xticks([0, 1], ["x", "y"])
+    axes.set_yticks([0, 1], ["x", "z"])
+    axes.spines[:].set_visible(True)

@@ -1,0 +1,47 @@
+"""Plane through three images: the activation of a unit and the predicted class at every point of it.
+
+Source: Le 2019, journal of logic-inspired networks, 24 October: "Plot activation along two axes: a digit x to a digit y
+and the same digit x to digit z".
+"""
+
+from __future__ import annotations
+
+import torch
+
+from gauntlet.learning.data.splits import Split, to_unit
+from gauntlet.learning.models.network import Network
+from gauntlet.robustness.inspection.arrays import InspectedArray
+from gauntlet.robustness.inspection.interpolation import correct_images
+
+SIDE = 17
+"""Number of points along an axis of the plane."""
+
+
+@torch.no_grad()
+def plane(network: Network, test: Split, device: torch.device) -> list[InspectedArray]:
+    """Return activations and classes on the plane x + s (y - x) + t (z - x), s and t in [0, 1], and its corners.
+
+    x, y and z are the first correctly classified images of three classes; with fewer classes, z is another such image.
+    `plane` and `decision` are (17, 17), rows by t and columns by s. The unit is the one of the head's inputs whose
+    activation at x is highest above those at y and z. Points with s + t > 1 may have pixels outside [0, 1]. Without
+    three correctly classified images the result is empty.
+    """
+    corners = correct_images(network, test, device, count=3)
+    if len(corners) < 3:
+        return []
+    first, second, third = to_unit(test.images[corners]).to(device)
+    share = torch.linspace(0, 1, SIDE, device=device)
+    to_second, to_third = share[None, :, None, None, None], share[:, None, None, None, None]
+    points = (first + to_second * (second - first) + to_third * (third - first)).flatten(0, 1)
+    at_corners = network.features(torch.stack([first, second, third])).flatten(1)
+    unit = int((at_corners[0] - at_corners[1:].amax(0)).argmax())
+    activations = network.features(points).flatten(1)[:, unit].reshape(SIDE, SIDE).float()
+    classes = network(points).argmax(1).reshape(SIDE, SIDE).float()
+    return [
+        InspectedArray("plane", "features", activations.cpu().numpy(), unit),
+        InspectedArray("decision", "logits", classes.cpu().numpy()),
+        *(
+            InspectedArray("corner", "", image.cpu().numpy(), number, label=int(test.labels[index]))
+            for number, (image, index) in enumerate(zip((first, second, third), corners, strict=True))
+        ),
+    ]
