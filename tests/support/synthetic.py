@@ -262,6 +262,22 @@ def arrays(
             InspectedArray("unit", "body.0", draw.uniform(0, 1, window), number, None, 0, 1)
             for number in range(filters)
         ),
+        *(InspectedArray("patch_mean", "body.0", draw.uniform(0, 1, window), number) for number in range(filters)),
+        *(
+            InspectedArray("patch", "body.0", draw.uniform(0, 1, window), number, value=share)
+            for number in range(filters)
+            for share in (0.5, 0.3, 0.2)
+        ),
+        *(
+            InspectedArray(
+                "activity", f"body.{layer}", np.linspace(0.4, 1, 21), layer, start=0.4, value=0.06 + layer / 50
+            )
+            for layer in range(3)
+        ),
+        InspectedArray("plane", "features", np.add.outer(np.linspace(1, 0, 17), np.linspace(2, 0, 17)), 5),
+        InspectedArray("decision", "logits", np.add.outer(np.arange(17) > 8, np.arange(17) > 4)),
+        *(InspectedArray("corner", "", image(), number, number % classes) for number in range(3)),
+        *_designs("linear relu" if variant == "softmax" else "linear relog(2)"),
         *(InspectedArray("class", "logits", image(), number, number, 0, 1) for number in range(min(10, classes))),
         *(InspectedArray("negative", "overlay", image(), number) for number in range(4) if variant != "softmax"),
         InspectedArray("transition", "probabilities", ends),
@@ -271,6 +287,17 @@ def arrays(
         ),
     ]
     return [replace(one, values=one.values.astype(np.float32)) for one in shown]
+
+
+def _designs(name: str) -> list[InspectedArray]:
+    """Return the arrays of a kind of layer; those of `linear relu` overflow after 32 layers."""
+    scales = np.where(np.arange(101) < 32, 16.0 ** np.arange(101), np.inf) if name == "linear relu" else np.ones(101)
+    a, b = np.meshgrid(np.linspace(-2, 2, 41), np.linspace(-2, 2, 41))
+    return [
+        InspectedArray("depth", name, np.stack([scales, np.ones(101)]), value=32 if name == "linear relu" else None),
+        InspectedArray("dots", name, 1 / (1 + np.exp(-a - b)), value=0.5),
+        InspectedArray("logic", name, np.maximum(0, [a + b, np.minimum(a, b), np.maximum(a, b)])),
+    ]
 
 
 def write_inspections(folder: Path, variants: Sequence[str], **options: Any) -> tuple[InspectionFile, ...]:

@@ -38,7 +38,8 @@ def changed(folder, edit):
     write_config(folder, config)
 
 
-INSPECTED = ["activation_functions", "first_layer_filters", "image_transition", "unit_patterns"]
+INSPECTED = ["activation_functions", "first_layer_filters", "image_plane", "image_transition", "leaky_activations"]
+INSPECTED += ["unit_patches", "unit_patterns"]
 
 
 def downstream(cells, *, all_figures=False):
@@ -48,7 +49,7 @@ def downstream(cells, *, all_figures=False):
     """
     figures = ["adversarial_examples", "certificate_distance", "certified_accuracy", "class_examples"]
     figures += ["confidence", "coverage"]
-    figures += ["diagnostics_matrix", "heat_map", "paired_budgets", "robust_accuracy"]
+    figures += ["diagnostics_matrix", "heat_map", "paired_budgets", "prediction_bars", "robust_accuracy"]
     if all_figures or any(cell[0] == "train" for cell in cells):
         figures.append("training_curves")
     if all_figures or any(cell[0] == "inspect" for cell in cells):

@@ -75,7 +75,8 @@ def test_the_same_model_gives_the_same_digest(folder, monkeypatch):
 def test_its_figures_need_no_attack(folder, monkeypatch):
     """They are drawn in an experiment that only trains."""
     monkeypatch.chdir(folder)
-    names = {"activation_functions", "first_layer_filters", "image_transition", "negative_examples", "unit_patterns"}
+    names = {"activation_functions", "first_layer_filters", "image_plane", "image_transition", "leaky_activations"}
+    names |= {"negative_examples", "unit_patches", "unit_patterns"}
     cells = staleness_in(folder).graph.cells_of("tiny")
     assert {cell.name for cell in cells if cell.stage.name == "figure"} == {*names, "training_curves"}
     make(folder, "figure", "negative_examples")

@@ -27,6 +27,7 @@ from tests.support.cells import make_cell
 from tests.support.stub_outputs import CONFIG, staleness_in, write_config
 
 DOCS = ROOT / "docs"
+NOT_IN_TOUR = {"negative_examples", "unit_fits", "signal_depth"}
 SIGMOID = {"model": {"name": "cnn", "head": "sigmoid"}, "loss": "sigmoid_bce", "training": {"negatives": "overlay"}}
 CASES = {
     "everything but transfers and negatives": lambda one: None,
@@ -36,11 +37,16 @@ CASES = {
     "one variant": lambda one: one.update(variants={"softmax": {"model": "cnn"}}, certificates={}),
     "transfers": lambda one: one["attacks"]["pgd"].update(transfer_from="softmax"),
     "negatives": lambda one: one["variants"].update(ecc=SIGMOID),
+    "layer designs": lambda one: one["variants"].update(ecc={"model": {"name": "mnist_cnn", "activation": "relog"}}),
+    "layers of the default design": lambda one: one["variants"].update(softmax={"model": "mnist_cnn"}),
 }
 
 
-def write_results(scratch, design, negatives):
-    """Write the tables of an experiment to the paths of the stages; those of aggregation always exist."""
+def write_results(scratch, design, absent):
+    """Write the tables of an experiment to the paths of the stages; those of aggregation always exist.
+
+    `absent` has the kinds of arrays that the inspection of each variant does not find.
+    """
     if design.attacks:
         made = synthetic.write_experiment(scratch, design, samples=20)
         moved = {made.evaluations: paths.evaluations("small"), made.summary: paths.summary("small")}
@@ -59,7 +65,7 @@ def write_results(scratch, design, negatives):
     for variant in design.variants:
         model = make_cell("train", "small", variant, design.seeds[0])
         write_table(paths.history(model), synthetic.history(model), {})
-        arrays = [item for item in synthetic.arrays(variant) if item.kind != "negative" or variant in negatives]
+        arrays = [item for item in synthetic.arrays(variant) if item.kind not in absent[variant]]
         table = array_table(arrays, experiment="small", variant=variant, seed=model.seed)
         write_table(paths.inspection(model), table, {})
 
@@ -73,8 +79,14 @@ def test_results_have_the_figures_of_their_configuration(case, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     graph = staleness_in(tmp_path).graph
     settings = graph.experiment("small")
-    negatives = [name for name in settings.variants if settings.training_of(name).negatives]
-    write_results(tmp_path / "made", design_from_config("small", settings), negatives)
+    absent = {
+        name: [
+            *([] if settings.training_of(name).negatives else ["negative"]),
+            *([] if variant.model.name == "mnist_cnn" else ["depth", "dots", "logic"]),
+        ]
+        for name, variant in settings.variants.items()
+    }
+    write_results(tmp_path / "made", design_from_config("small", settings), absent)
     names = [cell.name for cell in graph.cells() if cell.stage.name == "figure"]
     assert available_figures(find_inputs(paths.evaluations("small"))) == names
     assert names == tour_order(names)
@@ -109,4 +121,4 @@ def test_the_docs_show_figures_in_that_order(page):
         text = "".join(re.findall(r"^\| `\w+` \|", text, flags=re.MULTILINE))
     mentioned = list(dict.fromkeys(name for name in re.findall(r"\b\w+\b", text) if name in TOUR))
     assert mentioned == [name for name in TOUR if name in mentioned]
-    assert set(TOUR) - set(mentioned) <= ({"negative_examples"} if page == "tour.md" else set())
+    assert set(TOUR) - set(mentioned) <= (NOT_IN_TOUR if page == "tour.md" else set())

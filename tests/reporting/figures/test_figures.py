@@ -412,6 +412,42 @@ def test_examples_show_the_perturbation(inputs):
     assert (original.norm.vmin, original.norm.vmax) == (0, 1)
 
 
+def test_bars_are_the_stored_probabilities(inputs, tmp_path):
+    """Each sample has the five classes that are most probable in either image, in the order of the classes."""
+    figure = draw("prediction_bars", inputs)
+    kept = load_file(next(item for item in inputs.examples if item.variant == "softmax" and item.attack == "cw").path)
+    clean, adversarial = (kept[f"{name}_probabilities"][0] for name in ("clean", "adversarial"))
+    axes = figure.axes[2]
+    chosen = sorted(np.argsort(-np.maximum(clean, adversarial), kind="stable")[:5].tolist())
+    assert [label.get_text() for label in axes.get_yticklabels()] == [str(label) for label in chosen]
+    for bars, probabilities in zip(axes.containers, (clean, adversarial), strict=True):
+        assert np.allclose([bar.get_width() for bar in bars], probabilities[chosen])
+    np.testing.assert_array_equal(figure.axes[1].images[0].get_array(), kept["adversarial"][0, 0])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["original", "adversarial"]
+    bare = tmp_path / "examples.safetensors"
+    save_file({name: values for name, values in kept.items() if "probabilities" not in name}, bare)
+    older = tuple(replace(item, path=bare) if item.variant == "softmax" else item for item in inputs.examples)
+    assert (
+        "stored without probabilities: softmax"
+        in draw("prediction_bars", replace(inputs, examples=older)).get_supxlabel()
+    )
+
+
+def test_every_class_has_one_image_in_the_order_of_the_classes(inputs):
+    """Only variants with a certificate of the model are drawn."""
+    figure = draw("class_examples", replace(inputs, classes=tuple(f"class{number}" for number in range(10))))
+    kept = load_file(next(item for item in inputs.examples if item.variant == "lipschitz" and item.attack == "cw").path)
+    labels = pq.read_table(
+        inputs.evaluations, filters=[("variant", "==", "lipschitz"), ("seed", "==", 0), ("attack", "==", "cw")]
+    )
+    label_of = dict(zip(labels["index"].to_pylist(), labels["label"].to_pylist(), strict=True))
+    expected = sorted({label_of[index] for index in kept["index"].tolist()})
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_title(loc="left")]
+    assert [int(title.partition(" ")[0].removeprefix("class")) for title in titles] == expected
+    assert all("cert. " in title for title in titles)
+    assert [text for text in _texts(figure) if text in inputs.variants] == ["lipschitz"]
+
+
 def test_examples_of_one_attack_can_be_chosen(inputs):
     """The default is a minimum-norm attack in L2, and an unknown attack is refused."""
     assert any("attack: cw" in text for text in _texts(draw("adversarial_examples", inputs)))

@@ -18,7 +18,18 @@ from gauntlet.robustness.inspection.arrays import array_table
 from tests.support import synthetic
 
 VARIANTS = ("softmax", "ecc", "hydra_ecc")
-NAMES = ("activation_functions", "first_layer_filters", "unit_patterns", "negative_examples", "image_transition")
+NAMES = (
+    "activation_functions",
+    "leaky_activations",
+    "first_layer_filters",
+    "unit_patterns",
+    "unit_patches",
+    "image_transition",
+    "image_plane",
+    "negative_examples",
+    "unit_fits",
+    "signal_depth",
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +60,7 @@ def test_they_are_drawn_from_the_inspections_alone(inputs):
     """No other table is needed; negatives have a figure if any variant has them."""
     assert [name for name in available_figures(inputs) if name in NAMES] == tour_order(NAMES)
     without = replace(inputs, inspections=inputs.inspections[:1])
-    assert set(NAMES) - set(available_figures(without)) == {"negative_examples"}
+    assert set(NAMES) - set(available_figures(without)) == {"negative_examples", "unit_fits", "signal_depth"}
 
 
 def test_one_function_of_all_variants_is_one_line(inputs):
@@ -132,6 +143,73 @@ def test_the_ends_of_a_transition_are_named(inputs):
     assert set(lines) == {(1, 0), (0, 1), (0, 0)}
     assert len({*lines.values()}) == 3
     assert (below.get_xlabel(), below.get_ylabel()) == ("Position on the line", "Probability")
+
+
+def test_patches_are_below_the_weights_with_their_shares(inputs, tmp_path):
+    """Rows are weights, mean of the top patches, and three patterns with their shares in percent."""
+    axes = draw("unit_patches", inputs).axes[0]
+    shown = synthetic.arrays("softmax")
+    means, patches = ([one for one in shown if one.kind == kind] for kind in ("patch_mean", "patch"))
+    drawn = images(axes)
+    assert len(drawn) == 8 + 8 + 3 * 8
+    assert all(np.array_equal(image, mean.values[0]) for image, mean in zip(drawn[8:16], means, strict=True))
+    for rank in range(3):
+        row = drawn[16 + 8 * rank : 24 + 8 * rank]
+        assert all(np.array_equal(image, one.values[0]) for image, one in zip(row, patches[rank::3], strict=True))
+    assert [text.get_text() for text in axes.texts] == ["50", "30", "20"] * 8
+    assert [label.get_text() for label in axes.get_yticklabels()][2:] == ["pattern 1", "pattern 2", "pattern 3"]
+    assert "no pixels" in draw("unit_patches", only(tmp_path)).axes[0].texts[0].get_text()
+
+
+def test_weak_activations_are_drawn_as_curves_and_numbers(inputs, tmp_path):
+    """The curve is the mean over layers; the legend has the shares that are off and weak."""
+    figure = draw("leaky_activations", inputs)
+    left, right = figure.axes
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:2] == [
+        "softmax: off 40, weak 8",
+        "ECC: off 40, weak 8",
+    ]
+    curve, *_ = left.lines
+    assert np.allclose(curve.get_xdata(), np.arange(21) / 20)
+    assert np.allclose(curve.get_ydata(), 100 * np.linspace(0.4, 1, 21))
+    assert np.allclose(right.lines[0].get_xdata(), [1, 2, 3])
+    assert np.allclose(right.lines[0].get_ydata(), [6, 8, 10])
+    without = draw("leaky_activations", only(tmp_path))
+    assert [text.get_text() for text in without.axes[0].texts] == ["none"]
+    assert "no scalar activation function: softmax" in without.get_supxlabel()
+
+
+def test_a_plane_shows_activations_classes_and_images(inputs, tmp_path):
+    """Rows go upwards from x to z, and regions are named by their class."""
+    corners, activation, decision = draw("image_plane", inputs).axes[:3]
+    shown = {one.kind: one.values for one in synthetic.arrays("softmax") if one.kind in ("plane", "decision")}
+    assert np.array_equal(images(activation)[0], shown["plane"])
+    assert activation.images[0].origin == decision.images[0].origin == "lower"
+    assert np.array_equal(images(decision)[0], shown["decision"])
+    assert [text.get_text() for text in decision.texts] == ["a", "b"]
+    assert len(images(corners)) == 3
+    assert [label.get_text() for label in activation.get_yticklabels()] == ["x", "z"]
+    assert "fewer than three images" in draw("image_plane", only(tmp_path)).axes[1].texts[0].get_text()
+
+
+def test_every_kind_of_layer_is_drawn_once(inputs):
+    """Two variants with equal layers share a panel and a line, and the legend has the number of layers."""
+    figure = draw("signal_depth", inputs)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "linear relu: 32 layers",
+        "linear relog(2): all 100",
+    ]
+    left, right = figure.axes
+    assert np.allclose(left.lines[0].get_ydata(), 16.0 ** np.arange(32))
+    assert [line.get_xdata()[0] for line in left.lines if line.get_marker() == "x"] == [31]
+    assert np.allclose(right.lines[1].get_ydata(), 1)
+    fits = draw("unit_fits", inputs)
+    drawn = [axes for axes in fits.axes if axes.images]
+    assert titles(fits)[:2] == ["linear relu: 50 %", "linear relog(2): 50 %"]
+    assert [title.split(" of ")[1] for title in titles(fits)[2:]] == ["a + b", "min(a, b)", "max(a, b)"]
+    shown = {one.kind: one.values for one in synthetic.arrays("softmax")}
+    assert np.array_equal(images(drawn[0])[0], shown["dots"])
+    assert all(np.array_equal(images(axes)[0], values) for axes, values in zip(drawn[2:], shown["logic"], strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)

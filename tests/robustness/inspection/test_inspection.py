@@ -24,9 +24,9 @@ from gauntlet.learning.training.loop import fit
 from gauntlet.registry import MODELS, Spec
 from gauntlet.robustness.inspection.activation_curves import activation_curves
 from gauntlet.robustness.inspection.activation_maximization import maximize_responses
-from gauntlet.robustness.inspection.arrays import INSPECTION_SCHEMA, array_table, read_arrays
+from gauntlet.robustness.inspection.arrays import INSPECTION_SCHEMA, InspectedArray, array_table, read_arrays
 from gauntlet.robustness.inspection.class_images import class_images
-from gauntlet.robustness.inspection.first_layer import first_layer_arrays
+from gauntlet.robustness.inspection.first_layer import find_first_layer, first_layer_arrays
 from gauntlet.robustness.inspection.inspector import inspect_network
 from gauntlet.robustness.inspection.interpolation import interpolate
 from gauntlet.robustness.inspection.training_negatives import training_negatives
@@ -51,6 +51,11 @@ def dense(weight: list[list[float]], bias: list[float] | None = None) -> nn.Line
         if bias is not None:
             layer.bias.copy_(torch.tensor(bias))
     return layer
+
+
+def first_layer(one: Network, shape: tuple[int, int, int]) -> list[InspectedArray]:
+    """Inspect the first layer of a network."""
+    return first_layer_arrays(find_first_layer(one, shape, CPU), shape, CPU)
 
 
 def slope(value: float) -> nn.Module:
@@ -106,7 +111,7 @@ def test_filters_are_the_weights_of_the_first_layer_that_an_image_passes():
             return self.last(self.first(x)).mean((2, 3))
 
     body = Reversed()
-    filters = [one for one in first_layer_arrays(network(body), (1, 8, 8), CPU) if one.kind == "filter"]
+    filters = [one for one in first_layer(network(body), (1, 8, 8)) if one.kind == "filter"]
     assert [one.number for one in filters] == list(range(32))
     assert {one.name for one in filters} == {"body.0.first"}
     assert np.array_equal(np.stack([one.values for one in filters]), body.first.weight[:32].detach())
@@ -115,17 +120,17 @@ def test_filters_are_the_weights_of_the_first_layer_that_an_image_passes():
 def test_a_dense_layer_on_pixels_has_filters_of_the_images_shape():
     """On other inputs it has units only, and a network without layers has neither."""
     layer = dense([[1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 1.0]])
-    shown = first_layer_arrays(network(nn.Flatten(), layer), (1, 2, 2), CPU)
+    shown = first_layer(network(nn.Flatten(), layer), (1, 2, 2))
     assert next(one.values.tolist() for one in shown if one.kind == "filter") == [[[1.0, 2.0], [3.0, 4.0]]]
-    pooled = first_layer_arrays(network(nn.AvgPool2d(2), nn.Flatten(), layer), (1, 4, 4), CPU)
+    pooled = first_layer(network(nn.AvgPool2d(2), nn.Flatten(), layer), (1, 4, 4))
     assert {one.kind for one in pooled} == {"unit"}
-    assert first_layer_arrays(network(nn.Flatten()), (1, 2, 2), CPU) == []
+    assert first_layer(network(nn.Flatten()), (1, 2, 2)) == []
 
 
 def test_an_exciting_image_is_the_best_of_the_ball():
     """It is the radius, 0.25 times the root of the number of pixels, along the weights, clipped to the box."""
     weight = [[3.0, 0.0, 0.0, 4.0], [0.0, -1.0, 0.0, 0.0]]
-    shown = first_layer_arrays(network(nn.Flatten(), dense(weight, [1.0, 2.0])), (1, 2, 2), CPU)
+    shown = first_layer(network(nn.Flatten(), dense(weight, [1.0, 2.0])), (1, 2, 2))
     first, second = (one for one in shown if one.kind == "unit")
     assert np.allclose(first.values, [[[0.8, 0.5], [0.5, 0.9]]], atol=1e-6)
     assert (first.start, first.value) == (pytest.approx(4.5), pytest.approx(7.0))
@@ -136,7 +141,7 @@ def test_an_exciting_image_is_the_best_of_the_ball():
 def test_a_convolutions_unit_is_shown_on_its_receptive_field():
     """The central unit of an 8x8 image sees a 3x3 window, brighter where weights are positive."""
     conv = nn.Conv2d(1, 2, 3, padding=1)
-    shown = first_layer_arrays(network(conv, nn.Flatten()), (1, 8, 8), CPU)
+    shown = first_layer(network(conv, nn.Flatten()), (1, 8, 8))
     units = [one for one in shown if one.kind == "unit"]
     assert {one.values.shape for one in units} == {(1, 3, 3)}
     for one, weight in zip(units, conv.weight.detach().numpy(), strict=True):
@@ -147,7 +152,7 @@ def test_a_convolutions_unit_is_shown_on_its_receptive_field():
 def test_a_dense_layer_on_a_sequence_is_shown_at_its_middle():
     """The third of four positions sees the third row of the image, and its weights are no image."""
     rows = nn.Flatten(1, 2)
-    shown = first_layer_arrays(network(rows, dense([[1.0, 0.0], [0.0, 1.0]]), nn.Flatten()), (1, 4, 2), CPU)
+    shown = first_layer(network(rows, dense([[1.0, 0.0], [0.0, 1.0]]), nn.Flatten()), (1, 4, 2))
     assert [one.kind for one in shown] == ["unit", "unit"]
     assert np.array_equal(shown[0].values > 0.5, [[[True, False]]])
 
@@ -157,7 +162,7 @@ def test_a_unit_with_squared_inputs_uses_them():
     unit = SecondOrder(dense([[1.0]], [0.0]), Ramp(start=1.0), positive=False)
     with torch.no_grad():
         unit.curvature.fill_(1.0)
-    filters, excited = first_layer_arrays(network(nn.Flatten(), unit), (1, 1, 1), CPU)
+    filters, excited = first_layer(network(nn.Flatten(), unit), (1, 1, 1))
     assert filters.values.tolist() == [[[1.0]]]
     assert (excited.values.tolist(), excited.value) == ([[[0.5]]], excited.start)
 

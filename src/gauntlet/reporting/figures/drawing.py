@@ -67,11 +67,29 @@ def write_figure(
     # The name of a user's figure is MODULE:FUNCTION; some file systems allow no colon.
     files = [folder / f"{name.rpartition(':')[2]}.{suffix}" for suffix in suffixes]
     with apply_style(style):
+        _fix_layout(figure, style)
         for suffix, path in zip(suffixes, files, strict=True):
             content = io.BytesIO()
             figure.savefig(content, format=suffix, metadata=_metadata(suffix, mark))
             write_bytes(path, content.getvalue())
     return files
+
+
+def _fix_layout(figure: Figure, style: Style) -> None:
+    """Compute the layout of the panels once, and round it: the solver's last digits vary from run to run."""
+    if figure.get_layout_engine() is None:
+        return
+    dpi, figure.dpi = figure.dpi, style.raster_dpi
+    figure.draw_without_rendering()
+    figure.dpi = dpi
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        left, bottom, width, height = (round(value, 6) for value in axes.get_position(original=True).bounds)
+        axes.set_position((left, bottom, width, height))
+    for text in (figure._suptitle, figure._supxlabel, figure._supylabel):  # type: ignore[attr-defined]
+        if text is not None:
+            x, y = text.get_position()
+            text.set_position((round(x, 6), round(y, 6)))
 
 
 def _metadata(suffix: str, mark: str) -> dict[str, str | None]:

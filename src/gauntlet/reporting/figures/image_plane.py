@@ -26,6 +26,7 @@ _LEVELS = 6
 _SHADES = 9
 _LEAST_NAMED = 0.03
 _NAME_IN = 0.5
+_BOX = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
 
 
 @FIGURES.register(
@@ -75,7 +76,7 @@ def image_plane(inputs: FigureInputs, *, style: Style, most_variants: PositiveIn
 def _draw_activation(axes: Axes, plane: InspectedArray, style: Style) -> None:
     values = plane.values
     low, high = float(values.min()), float(values.max())
-    axes.imshow(values, cmap="Greys", vmin=low, vmax=max(high, low + 1e-9), interpolation="bilinear", **_grid(values))
+    axes.imshow(values, cmap="Greys", vmin=low, vmax=max(high, low + 1e-9), interpolation="nearest", **_grid(values))
     if high > low:
         share = np.linspace(0, 1, len(values))
         levels = np.linspace(low, high, _LEVELS + 2)[1:-1]
@@ -98,7 +99,7 @@ def _draw_decision(
             nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
             name = corners.get(label) or class_label(inputs, label, width_in=_NAME_IN, size_pt=style.small_pt)
             where = columns[nearest] * step, rows[nearest] * step
-            axes.text(*where, name, size=style.small_pt, ha="center", va="center", clip_on=True)
+            axes.text(*where, name, size=style.small_pt, ha="center", va="center", clip_on=True, bbox=_BOX)
     _draw_borders(axes, classes, style)
     _frame(axes, style)
 

@@ -23,6 +23,7 @@ def class_label(inputs: FigureInputs, label: int, *, width_in: float, size_pt: f
     return plain(shorten(name if _has_letters(name) else f"class {label}", width_in=width_in, size_pt=size_pt))
 
 
+@cache
 def shorten(text: str, *, width_in: float, size_pt: float) -> str:
     """Cut a text to a width in inches at a font size in points; an ellipsis marks the cut."""
     if text_width_in(plain(text), size_pt) <= width_in:
@@ -34,6 +35,7 @@ def shorten(text: str, *, width_in: float, size_pt: float) -> str:
     return f"{kept.rstrip()}…"
 
 
+@cache
 def text_width_in(text: str, size_pt: float) -> float:
     """Return the width of a line in inches, as matplotlib draws it; text between dollar signs is mathtext."""
     if not text.strip():

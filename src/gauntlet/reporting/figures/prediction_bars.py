@@ -27,9 +27,9 @@ _NAME_IN = 0.55
     reads=("examples", "evaluations"),
     needs=("attacks",),
     title="Predictions for adversarial images",
-    caption="Original and adversarial image, and the probabilities that the model gives its five most probable classes: "
-    "gray for the original, orange and hatched for the adversarial image. Above: the distance. Sigmoid outputs "
-    "need not sum to 1.",
+    caption="Original and adversarial image, and the probabilities that the model gives its five most probable "
+    "classes: gray for the original, orange and hatched for the adversarial image. Above: the distance. "
+    "Sigmoid outputs need not sum to 1.",
 )
 def prediction_bars(
     inputs: FigureInputs,

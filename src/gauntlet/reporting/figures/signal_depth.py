@@ -17,8 +17,7 @@ from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_style, note_below, plain
 from gauntlet.robustness.inspection.arrays import InspectedArray
 
-_LARGEST = 1e40
-_SMALLEST = 1e-10
+_LEAST_RANGE = (1e-3, 1e3)
 
 
 @FIGURES.register(
@@ -26,10 +25,10 @@ _SMALLEST = 1e-10
     reads=("inspections",),
     needs=("layer_designs",),
     title="Scale of outputs over depth",
-    caption="Root mean square of the outputs of up to 100 dense layers, 512 wide, without training, for standard normal "
-    "inputs. Left: weights of variance 1; a cross marks where float32 overflows, after the number of layers in "
-    "the legend. Right: the initial weights of the networks. Each kind of layer once, in the color of the first "
-    "variant that has it.",
+    caption="Root mean square of the outputs of up to 100 dense layers, 512 wide, without training, for standard "
+    "normal inputs. Left: weights of variance 1; a cross marks where float32 overflows, after the number of "
+    "layers in the legend. Right: the initial weights of the networks. Each kind of layer once, in the color "
+    "of the first variant that has it.",
 )
 def signal_depth(inputs: FigureInputs, *, style: Style, most_variants: PositiveInt = 24) -> Figure:
     """Draw the scales for weights of variance 1 and for initial weights, each kind of layer once."""
@@ -49,6 +48,8 @@ def signal_depth(inputs: FigureInputs, *, style: Style, most_variants: PositiveI
     if kinds:
         for axes, title in zip(panels.flat, ("Weights of variance 1", "Initial weights"), strict=True):
             axes.set_yscale("log")
+            low, high = axes.get_ylim()
+            axes.set_ylim(min(low, _LEAST_RANGE[0]), max(high, _LEAST_RANGE[1]))
             axes.set_title(title, loc="left")
             axes.set_xlabel("Layers")
             axes.margins(x=0.03)

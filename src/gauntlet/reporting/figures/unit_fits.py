@@ -1,4 +1,4 @@
-"""What one unit of every kind can fit: two dots in a plane, and the conjunction and disjunction of two inputs.
+"""Fits of one unit of every kind: two dots in a plane, and the conjunction and disjunction of two inputs.
 
 Figure of: Le 2019, journal of logic-inspired networks.
 """
@@ -80,7 +80,7 @@ def _draw_map(axes: Axes, values: np.ndarray, low: float, high: float, level: fl
     axes.set_axis_on()
     edge = _LIMIT + _LIMIT / (len(values) - 1)  # the first and the last points are at the limits
     extent = (-edge, edge, -edge, edge)
-    axes.imshow(values, origin="lower", extent=extent, cmap="Greys", vmin=low, vmax=high, interpolation="bilinear")
+    axes.imshow(values, origin="lower", extent=extent, cmap="Greys", vmin=low, vmax=high, interpolation="nearest")
     coordinates = np.linspace(-_LIMIT, _LIMIT, len(values))
     if values.min() < level < values.max():
         axes.contour(coordinates, coordinates, values, levels=[level], colors="#0072B2", linewidths=0.8 * style.line_pt)

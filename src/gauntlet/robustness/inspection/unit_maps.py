@@ -1,4 +1,4 @@
-"""What one unit can fit: two dots in a plane; and the conjunction and disjunction of two inputs.
+"""Maps of one unit: two dots that it is trained to fit, and the conjunction and disjunction of two inputs.
 
 Source: Le 2019, journal of logic-inspired networks: two-dot fitting problem; 14 October: the advantage of min and max.
 """
