@@ -71,8 +71,11 @@ def _lines() -> Iterator[str]:
     for title, model, registries in SECTIONS:
         yield from ("", f"## {title}", "", "| key | default | meaning |", "|---|---|---|")
         for name, info in model.model_fields.items():
+            description = info.description or ""
             default = _default_text(info.get_default(call_default_factory=True), required=info.is_required())
-            yield f"| `{_OWN_KEY.get(name, name)}` | {default} | {info.description or ''} |"
+            # The description names the value that None is replaced by.
+            default = "–" if default == "none" and "default: " in description else default
+            yield f"| `{_OWN_KEY.get(name, name)}` | {default} | {description} |"
         for registry in registries:
             yield from _components(registry)
 
