@@ -104,7 +104,12 @@ STARTS = {
 }
 
 
-@pytest.mark.parametrize("program", STARTS.values(), ids=STARTS)
+SLOW = [name for name in STARTS if name != "fork server"]
+
+
+@pytest.mark.parametrize(
+    "program", [pytest.param(STARTS[name], marks=[pytest.mark.slow] * (name in SLOW), id=name) for name in STARTS]
+)
 def test_processes_that_are_started_import_none_of_them(folder, program):
     """`python -m` puts the working folder first on the path."""
     done = subprocess.run([sys.executable, "-P", "-c", f"import sys; {program}"], capture_output=True, text=True)

@@ -1,4 +1,7 @@
-"""SLURM commands on paper: `sbatch` records what it is asked for, then rejects the job or runs it at once."""
+"""SLURM commands on paper: `sbatch` records what it is asked for, then rejects the job or runs it at once.
+
+The controller's job, which `gauntlet submit` submits, is recorded and not run.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ with (here / "calls").open("a") as calls:
 if error := (here / "rejects").read_text():
     sys.exit(error)
 number = len((here / "calls").read_text().splitlines())
+if "--parsable" not in words:
+    sys.exit(print(f"Submitted batch job {{number}}"))
 folder = words[words.index("-D") + 1]
 done = subprocess.run(["sh", "-c", script], cwd=folder, env={{**os.environ, "SLURM_JOB_ID": str(number)}},
                       stdout=(here / f"{{number}}.out").open("w"), stderr=subprocess.STDOUT)

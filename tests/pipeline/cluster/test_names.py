@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.paper_cluster import paper_cluster
-from tests.support.workflow import ROOT, TINY
+from tests.support.workflow import ROOT, TINY, link_workflow
 from tests.support.yaml_text import dump_yaml
 
 NAMES = ("my config.yaml", "a'b\".yaml", "$(touch hacked).yaml", "ä;{x}&.yaml", "-x.yaml")
@@ -77,3 +77,27 @@ def test_jobs_with_such_names_run(tmp_path):
     assert done.returncode == 0, done.stderr + cluster.outputs
     assert len(list(folder.rglob("model.safetensors"))) == len(NAMES)
     assert not list(tmp_path.rglob("hacked"))
+
+
+@pytest.mark.slow
+def test_the_controllers_job_has_the_options_and_names(tmp_path):
+    """It requests no memory where `memory_mb` is null; a folder that cannot be quoted is refused at once."""
+    folder = tmp_path / "my $HOME; (`id`) ä"
+    folder.mkdir()
+    link_workflow(folder)
+    (folder / "slurm").symlink_to("profiles/slurm")
+    write_configs(folder, {"partition": "nope", "memory_mb": None, "sbatch": ["--mail-type=END", "--exclusive"]})
+    (folder / "queue.py").write_text("raise RuntimeError('not named by any configuration')")
+    cluster = paper_cluster(tmp_path / "bin")
+    command = [Path(sys.executable).with_name("gauntlet"), "submit", "--configfile", *(f"./{name}" for name in NAMES)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=cluster.environment())
+    assert done.returncode == 0, done.stderr
+    script = (folder / "logs/controller/1_submission.sh").read_text()
+    options = ["--partition=nope", "--mail-type=END", "--exclusive"]
+    assert [option for option in options if f"#SBATCH {option}\n" not in script] == []
+    assert "--mem" not in script
+    assert script.splitlines()[-1].endswith(f"submitit.core._submit '{folder}/logs/controller'")
+    assert not list(tmp_path.rglob("hacked"))
+    unquotable = folder.rename(tmp_path / "a'b$c")
+    done = subprocess.run(command, cwd=unquotable, capture_output=True, text=True, env=cluster.environment())
+    assert (done.returncode, "this name cannot be passed to a job" in done.stderr) == (2, True)

@@ -39,7 +39,11 @@ def folder(stub_folder):
                 "snakemake --set-resources: no rule 'trian'; did you mean 'train'?",
             ],
         ),
-        (["--touch", "--omit-from", "tran"], ["--touch: time stamps decide nothing", "--omit-from: no rule 'tran'"]),
+        pytest.param(
+            ["--touch", "--omit-from", "tran"],
+            ["--touch: time stamps decide nothing", "--omit-from: no rule 'tran'"],
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_an_option_without_effect_is_refused(folder, arguments, messages):
@@ -122,7 +126,7 @@ MODELS = {"prepare": 1, "train": 6, "evaluate": 24, "certify": 2, "diagnose": 6}
     ("arguments", "jobs"),
     [
         (["-f", str(PAGE.outputs[0])], {"page": 1}),
-        (["-F", "tables"], {**MODELS, "aggregate": 1, "table": 1, "tables": 1}),
+        pytest.param(["-F", "tables"], {**MODELS, "aggregate": 1, "table": 1, "tables": 1}, marks=pytest.mark.slow),
         # The table depends on a forced cell, and is looked at.
         (["-R", "aggregate", "--until", "table"], {"aggregate": 1, "table": 1}),
     ],

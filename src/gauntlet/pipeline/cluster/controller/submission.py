@@ -30,6 +30,7 @@ from gauntlet.pipeline.cluster.controller.record import (
 from gauntlet.pipeline.cluster.partitions import list_partitions
 from gauntlet.pipeline.cluster.queue import snakemake_jobs
 from gauntlet.pipeline.cluster.resources import JobResources
+from gauntlet.pipeline.snakemake_options import check_paths
 
 _WARNING_S = 300
 _MAX_WAIT_S = 30 * 60.0
@@ -73,6 +74,7 @@ def submit(arguments: Sequence[str]) -> Submission:
     rejects the job or another run uses the folder.
     """
     execution = load(_config_files(arguments)).execution
+    check_paths([str(Path.cwd())])
     _require_commands("sbatch", "srun", alternative=", or `snakemake` itself in a terminal that stays open")
     if {"-n", "--dry-run", "--dryrun"} & set(arguments):
         raise InputError("a dry run needs no job", where="gauntlet submit", remedy="snakemake --profile slurm -n")
