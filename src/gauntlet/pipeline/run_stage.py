@@ -88,9 +88,11 @@ def run_stage(
         # A cell made just now changes what the next one sees.
         staleness = Staleness.of(config)
         if not (force or forced.includes(cell)) and staleness.is_current(cell):
-            log.info("%s: up to date", cell)
-            sweep(cell)
-            continue
+            if not stage.outdated(cell, staleness.graph.scope(cell)):
+                log.info("%s: up to date", cell)
+                sweep(cell)
+                continue
+            log.info("%s: the raw files changed since they were read", cell)
         job = staleness.job(cell)
         for folder in dict.fromkeys(path.parent for path in cell.outputs):
             require_writable(folder)

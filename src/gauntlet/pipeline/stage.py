@@ -153,7 +153,8 @@ class Stage:
     names (the code of `run` is always part of a recipe). `setting_path` spells a key of the slice as the path below the
     experiment that a user finds in the configuration file. With `summarizes_inputs` a recipe holds one digest of
     all inputs instead of one each. `tolerates_missing` stages can do without inputs where `allow_missing` is set;
-    `requires_current` stages refuse stale inputs. `unmatched` lists outputs that do not belong together.
+    `requires_current` stages refuse stale inputs. `unmatched` lists outputs that do not belong together. `outdated`
+    returns whether raw files changed since a current cell was made; only the stage's own command asks for it.
 
     Work: `uses_model` stages compute with a network, on a GPU where there is one; `resumable` ones keep partial files;
     `shards` is the number of jobs that share a cell's work, `processes` the number of processes in each.
@@ -180,6 +181,7 @@ class Stage:
     tolerates_missing: bool = False
     requires_current: bool = False
     unmatched: Callable[[Cell, Any], list[Path]] = lambda _cell, _staleness: []
+    outdated: Callable[[Cell, Scope], bool] = lambda _cell, _scope: False
     uses_model: bool = False
     resumable: bool = False
     shardable: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -167,3 +168,19 @@ def test_more_samples_than_test_images_are_reported(gauntlet: Gauntlet, caplog: 
         job: Any = SimpleNamespace(experiment=settings.model_copy(update={"samples": samples}), cell="evaluate t")
         assert len(attacked_images(job)[0]) == 4
         assert ("`samples: 5` is more than the 4 test images" in caplog.text) == warned
+
+
+def test_prepare_reads_raw_files_again_if_they_changed(gauntlet: Gauntlet, caplog: pytest.LogCaptureFixture) -> None:
+    """Another table under the same root is not taken for the stored one; without changes, or raw files, nothing is redone."""
+    caplog.set_level(logging.INFO)
+    for labels in ((1, 2, 3), (0, 1, 2, 4)):
+        write(table_of([labels[row % len(labels)] for row in range(24)]), Path("ds/train.parquet"))
+        assert gauntlet("prepare", source="parquet", root="ds")[0] == 0
+        assert stored()[0]["classes"] == [str(label) for label in labels]
+    assert caplog.text.count("the raw files changed") == 1
+    assert "up to date" not in caplog.text
+    caplog.clear()
+    for change in (lambda: None, Path("ds/.hidden").touch, Path("ds/train.parquet").unlink):
+        change()
+        assert gauntlet("prepare", source="parquet", root="ds")[0] == 0
+    assert caplog.text.count("up to date") == 3

@@ -17,7 +17,7 @@ from gauntlet.registry import SOURCES, PositiveInt
 log = logging.getLogger("gauntlet")
 
 
-@SOURCES.register("imagefolder", folder="root", source="torchvision's ImageFolder layout")
+@SOURCES.register("imagefolder", folder="root", compared=True, source="torchvision's ImageFolder layout")
 def imagefolder(*, root: str, size: PositiveInt | None = None) -> RawData:
     """Read ``root/train/CLASS/*.png`` (``test``, ``validation`` likewise), or ``root/CLASS/*.png`` without splits.
 

@@ -25,7 +25,9 @@ _IMAGES_AT_ONCE = 16
 _LABELS_AT_ONCE = 65_536
 
 
-@SOURCES.register("parquet", folder="root", source="the layout of image sets in the Hugging Face datasets library")
+@SOURCES.register(
+    "parquet", folder="root", compared=True, source="the layout of image sets in the Hugging Face datasets library"
+)
 def parquet(
     *, root: str, image_column: str | None = None, label_column: str | None = None, size: PositiveInt | None = None
 ) -> RawData:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gauntlet.config.schema import Experiment
 from gauntlet.core.errors import InputError
+from gauntlet.learning.data.raw_files import raw_files_changed
 from gauntlet.learning.data.visible import expand
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
@@ -46,6 +47,18 @@ def missing_folder(scope: Scope) -> InputError | None:
     )
 
 
+def raw_folder(scope: Scope) -> Path | None:
+    """Return the folder of the raw files that decide a data set; None for sources without the tag `compared`."""
+    source = scope.settings.dataset.source
+    tags = SOURCES.entry(source.name).tags
+    return expand(str(source.options[tags["folder"]])) if tags.get("compared") else None
+
+
+def _outdated(cell: Cell, scope: Scope) -> bool:
+    folder = raw_folder(scope)
+    return folder is not None and raw_files_changed(paths.data_folder(cell.name), folder)
+
+
 def _inputs(_cell: Cell, _scope: Scope) -> Mapping[Path, Cell]:
     return {}
 
@@ -76,5 +89,6 @@ STAGE: Stage = Stage(
     slice=_slice,
     modules=lambda _cell, scope: modules_of([(SOURCES, scope.settings.dataset.source)]),
     setting_path=_setting_path,
+    outdated=_outdated,
     minutes=60,
 )
