@@ -171,7 +171,7 @@ def test_more_samples_than_test_images_are_reported(gauntlet: Gauntlet, caplog: 
 
 
 def test_prepare_reads_raw_files_again_if_they_changed(gauntlet: Gauntlet, caplog: pytest.LogCaptureFixture) -> None:
-    """Another table under the same root is not taken for the stored one; without changes, or raw files, nothing is redone."""
+    """Another table under the same root is read; without changes, or raw files, nothing is redone."""
     caplog.set_level(logging.INFO)
     for labels in ((1, 2, 3), (0, 1, 2, 4)):
         write(table_of([labels[row % len(labels)] for row in range(24)]), Path("ds/train.parquet"))
