@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gauntlet.reporting.footnotes import footnote_marks
+from gauntlet.robustness.diagnostics.checks import accuracy_flags
 
 Row = Mapping[str, Any]
 
@@ -55,8 +56,13 @@ def percent(row: Row) -> Percent:
     return Percent(f"{100 * mean:.1f}", spread, interval, marks)
 
 
+def clean_marks(row: Row) -> str:
+    """Return the footnote marks of the clean accuracy of a summary row."""
+    return footnote_marks([{"flags": accuracy_flags(row["flags"])}])
+
+
 def masked_variants(rows: Iterable[Row]) -> dict[str, list[str]]:
-    """Map the variants whose gradients look masked to the checks that they fail in any norm."""
+    """Map the variants that fail a check in any norm to these checks."""
     failed_checks: dict[str, dict[str, None]] = {}
     for row in rows:
         for check in filter(None, (row.get("flags") or "").split(", ")):

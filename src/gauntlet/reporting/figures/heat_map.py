@@ -16,7 +16,7 @@ from gauntlet.reporting.aggregation.definitions import is_worst_case
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, norm_label, note_below, plain
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
-from gauntlet.reporting.formatting import budget_text
+from gauntlet.reporting.formatting import budget_text, clean_marks
 
 _GAP = 0.25
 _LEAST_SLANTED_IN = 0.45
@@ -143,7 +143,7 @@ def _value(column: _Column, variant: str) -> float:
 def _write(axes: Axes, column: _Column, y: int, variant: str, size_pt: float) -> None:
     value = _value(column, variant)
     row = column.rows.get(variant)
-    marks = footnote_marks([row]) if row and column.key == "robust_accuracy" else ""
+    marks = "" if not row else footnote_marks([row]) if column.key == "robust_accuracy" else clean_marks(row)
     number = "–" if np.isnan(value) else f"{100 * value:.1f}"
     text = axes.text(column.position, y, number + marks, ha="center", va="center", size=size_pt)
     text.set(color="white" if value < 0.47 else "black", weight="bold" if column.bold else "normal")

@@ -18,6 +18,7 @@ from gauntlet.reporting.footnotes import single_loss_note
 from gauntlet.reporting.formatting import (
     Percent,
     budget_text,
+    clean_marks,
     masked_variants,
     percent,
     sample_count_text,
@@ -55,6 +56,7 @@ class AccuracyRow:
     variant: str
     attack: str
     clean: str
+    clean_marks: str
     numbers: tuple[tuple[Percent, float, bool] | None, ...]
     distance: str
 
@@ -107,7 +109,8 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
         cells = _cells(evaluations)
         grids = norm_grids(evaluations)
         headline = headline_budgets(design, grids)
-        certified = {norm: _certified(evaluations, inputs, norm, grids[norm]) for norm in design.norms}
+        marks = {row["variant"]: clean_marks(row) for row in rows}
+        certified = {norm: _certified(evaluations, inputs, norm, grids[norm], marks) for norm in design.norms}
     gallery = read_gallery(inputs, most_bytes=most_image_bytes)
     compared = read_comparisons(inputs)
     bold = bold_numbers(rows, compared)
@@ -165,7 +168,7 @@ def _accuracy_rows(
         )
         clean = "–" if first["clean_accuracy"] is None else f"{100 * first['clean_accuracy']:.1f}"
         distance = "–" if first["median_distance"] is None else f"{first['median_distance']:.3g}"
-        yield AccuracyRow(variant, attack, clean, tuple(numbers), distance)
+        yield AccuracyRow(variant, attack, clean, clean_marks(first), tuple(numbers), distance)
 
 
 def _cells(evaluations: Evaluations) -> list[dict[str, Any]]:
@@ -182,7 +185,7 @@ def _cells(evaluations: Evaluations) -> list[dict[str, Any]]:
 
 
 def _certified(
-    evaluations: Evaluations, inputs: FigureInputs, norm: str, grid: Sequence[float]
+    evaluations: Evaluations, inputs: FigureInputs, norm: str, grid: Sequence[float], marks: Mapping[str, str]
 ) -> tuple[dict[str, Any], ...]:
     """Return, per variant and certificate, the share of samples certified at each budget of the norm."""
     if not inputs.has("certificates"):
@@ -191,7 +194,10 @@ def _certified(
     table = evaluations.query(_CERTIFIED.format(shares=shares), norm=norm, path=str(inputs.certificates))
     order = {variant: number for number, variant in enumerate(inputs.variants)}
     certifies = {item.name: item.certifies for item in evaluations.design.certificates}
-    rows = [row | {"certifies": certifies.get(row["certificate"], "model")} for row in table.to_pylist()]
+    rows = [
+        row | {"certifies": certifies.get(row["certificate"], "model"), "marks": marks.get(row["variant"], "")}
+        for row in table.to_pylist()
+    ]
     return tuple(sorted(rows, key=lambda row: (order.get(row["variant"], len(order)), row["certificate"])))
 
 

@@ -17,6 +17,7 @@ from gauntlet.reporting.figures.style import PALETTE, line_style
 from gauntlet.reporting.formatting import budget_text
 from gauntlet.reporting.page.gallery import Gallery
 from gauntlet.reporting.page.queries import page_queries
+from gauntlet.robustness.diagnostics.checks import CHECKS
 
 _INTERVALS = ("wilson_low", "wilson_high", "t_low", "t_high")
 _COUNTS = ("samples", "seeds", "missing", "errors", "flags")
@@ -45,6 +46,7 @@ def script_data(
             {"name": attack.name, "norm": attack.norm, "counts": attack.counts, "without": list(attack.without)}
             for attack in design.attacks
         ],
+        "accuracyChecks": [name for name, check in CHECKS.items() if check.of_accuracy],
         "curves": list(_curves(summary)),
         "queries": page_queries(design.uncounted),
         "files": {

@@ -14,11 +14,13 @@ from gauntlet.reporting.footnotes import single_loss_note
 from gauntlet.reporting.formatting import (
     Row,
     budget_text,
+    clean_marks,
     escape_markdown,
     masked_variants,
     percent,
     sample_count_text,
 )
+from gauntlet.robustness.diagnostics.checks import accuracy_flags
 
 _CONSTANTS = {"lipschitz_claimed": "Lipschitz constant claimed", "lipschitz_measured": "measured"}
 
@@ -48,6 +50,8 @@ def markdown_table(
     """
     rows, certified_rows = summary.to_pylist(), certified.to_pylist() if certified is not None else []
     experiment = ", ".join(dict.fromkeys(row["experiment"] for row in [*rows, *certified_rows]))
+    flags = {row["variant"]: flag for row in rows if (flag := accuracy_flags(row["flags"]))}
+    certified_rows = [row | {"flags": flags.get(row["variant"], "")} for row in certified_rows]
     page = [*_accuracies(rows, uncounted, single_losses or {}), *_certified(certified_rows), *_notes(rows, missing)]
     return "\n".join([f"# {escape_markdown(experiment)}", "", *page]) + "\n"
 
@@ -121,8 +125,9 @@ def _grid(rows: list[Row], keys: tuple[str, ...], *, intervals: bool) -> Iterato
         accuracies = {budget: percent(row) for budget, row in by_budget.items()}
         texts = {at: str(number) if intervals else number.mean + number.marks for at, number in accuracies.items()}
         numbers = [texts.get(budget, "") for budget in budgets]
+        clean = _percent(first["clean_accuracy"]) + clean_marks(first)
         distance = [_number(first["median_distance"]) for _ in median]
-        yield _line([*map(escape_markdown, key), _percent(first["clean_accuracy"]), *numbers, *distance])
+        yield _line([*map(escape_markdown, key), clean, *numbers, *distance])
 
 
 def _notes(rows: list[Row], missing: Sequence[object]) -> Iterator[str]:
@@ -139,7 +144,7 @@ def _notes(rows: list[Row], missing: Sequence[object]) -> Iterator[str]:
         yield from (f"- {escape_markdown(str(cell))}" for cell in missing or absent)
     if masked := masked_variants(rows):
         note = "Numbers marked ‡ may be too high: the variant fails these checks."
-        yield from ("", "## Gradient masking", "", note, "")
+        yield from ("", "## Failed checks", "", note, "")
         for variant, checks in masked.items():
             yield f"- {escape_markdown(variant)}: {', '.join(map(escape_markdown, checks))}"
     if errors:

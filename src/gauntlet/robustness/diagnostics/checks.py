@@ -45,7 +45,8 @@ class Check:
     `origin` says what is measured: the model, by a probe, or the rows of its evaluations. With `beyond_chance`, a share
     fails if the lower limit of its one-sided 95 % interval (Clopper and Pearson 1934) is above `fail`. With
     `is_share`, a value that would pass does so only if a true share of `fail` is seen in that many samples with a
-    probability of 80 % or more. `flag` states what a failure means for a number under attack.
+    probability of 80 % or more. `flag` states what a failure means for a number under attack,
+    and `of_accuracy` that it concerns clean and certified accuracy too.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Check:
     beyond_chance: bool = False
     is_share: bool = True
     flag: str = "gradients look masked"
+    of_accuracy: bool = False
 
     def verdict(self, value: float | None, count: int, total: int) -> tuple[Verdict, float | None]:
         """Return the verdict on a value, a share of `count` in `total` samples, and its threshold."""
@@ -89,6 +91,7 @@ _CHECKS = (
         min_samples=0,
         is_share=False,
         flag="the accuracy is at chance",
+        of_accuracy=True,
     ),
     Check(
         "one_step_beats_many",
@@ -290,9 +293,15 @@ def flags_for(flags: Flags, variant: str, norm: str, losses: Collection[str] | N
     return _ordered(failed)
 
 
+def accuracy_flags(flags: str | None) -> str:
+    """Return those failed checks of a summary row, joined by commas, that flag accuracy without an attack too."""
+    return ", ".join(name for name in (flags or "").split(", ") if name in CHECKS and CHECKS[name].of_accuracy)
+
+
 def _ordered(checks: Iterable[str]) -> tuple[str, ...]:
+    """Order checks as in tables; those of another version, which are unknown here, come last."""
     failed = set(checks)
-    return tuple(name for name in CHECKS if name in failed)
+    return (*(name for name in CHECKS if name in failed), *sorted(failed - set(CHECKS)))
 
 
 def worst_verdict(verdicts: Iterable[str]) -> Any:

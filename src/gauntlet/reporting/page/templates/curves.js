@@ -27,7 +27,7 @@ function lineStyle(variant, width) {
   return dashes.length ? { ...style, "stroke-dasharray": dashes.map((dash) => dash * width).join(" ") } : style;
 }
 
-// The name of a variant, marked if its gradients look masked.
+// The name of a variant, marked if it fails a check.
 const markedName = (name) => name + (masked.has(name) ? " ‡" : "");
 
 function swatch(variant) {

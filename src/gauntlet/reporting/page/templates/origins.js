@@ -110,11 +110,11 @@ function facts(ids) {
   const isClean = ids.column === "clean";
   const point = ids.column === "robust" && curve.points.find(([budget]) => String(budget) === String(Number(ids.budget)));
   const share = isClean ? curve.clean : point ? point[2] : null;
-  const doubts = isClean ? [] : [
+  const failed = (curve.flags ?? "").split(", ").filter((check) => check && (!isClean || DATA.accuracyChecks.includes(check)));
+  const doubts = [["‡", failed.length ? `fails ${failed.join(", ").replaceAll("_", " ")}; the number may be too high` : null]];
+  if (!isClean) doubts.push(
     ["†", curve.errors ? `${curve.errors} samples ended in an error and count as fooled` : null],
-    ["‡", curve.flags ? `gradients look masked: ${curve.flags.replaceAll("_", " ")}; the number may be too high` : null],
-    ["diagnostics", curve.flags === null ? "not diagnosed: gradients may be masked" : null],
-  ];
+    ["diagnostics", curve.flags === null ? "not diagnosed: gradients may be masked" : null]);
   return [
     ["all digits", share === null ? null : `${100 * share} %`],
     ["95 % interval over samples", point ? range(point[3], point[4]) : null],
