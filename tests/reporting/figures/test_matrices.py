@@ -74,8 +74,8 @@ def test_verdicts_are_the_worst_over_seeds(tmp_path):
     """One failing seed fails its variant; checks that do not apply are counted."""
     check, other, idle = list(CHECKS)[:3]
     of = {
-        ("softmax", 0): [Measurement(check, "linf", 0.0), Measurement(other, None, 0.0)],
-        ("softmax", 1): [Measurement(check, "linf", 1.0, 50), Measurement(other, None, 0.0)],
+        ("softmax", 0): [Measurement(check, "linf", 0.0), Measurement(other, None, 0.0, total=100)],
+        ("softmax", 1): [Measurement(check, "linf", 1.0, 50), Measurement(other, None, 0.0, total=100)],
         ("ecc", 0): [Measurement(check, "linf", CHECKS[check].warn * 1.01, 50), Measurement(other, None, None)],
     }
     tables = [
