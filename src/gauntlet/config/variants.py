@@ -83,7 +83,8 @@ class Training(Closed):
         [], description="applied in order to each batch, on the device"
     )
     negatives: Annotated[Spec, PlainValidator(component_validator(NEGATIVES))] | None = Field(
-        None, description="images of no class, made from each batch and appended to it; for losses of sigmoid outputs"
+        None,
+        description="images of no class, made from each batch, whose mean loss is added; for losses of sigmoid outputs",
     )
     adversary: Annotated[Spec, PlainValidator(_validate_adversary)] | None = Field(
         None, description="perturbs the images of each step after augmentation: adversarial training"
