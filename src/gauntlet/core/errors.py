@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 _MOST_CHARACTERS = 2000
@@ -48,6 +49,17 @@ class Interrupted(GauntletError):
     """A stop on a signal; finished work is on disk, and the next attempt continues from it."""
 
     exit_code = 75  # EX_TEMPFAIL: "try again", which every workflow manager treats as a failed attempt
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Add the place to an error of this module that leaves the context without one."""
+    try:
+        yield
+    except GauntletError as error:
+        if error.where or type(error) not in (GauntletError, InputError, AttackError):
+            raise
+        raise type(error)(error.problem, where=where, remedy=error.remedy) from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

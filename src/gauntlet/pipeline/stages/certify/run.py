@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from gauntlet.core.errors import located
 from gauntlet.core.parquet import write_table
 from gauntlet.core.progress import progress
 from gauntlet.core.provenance.run_metadata import Stopwatch
@@ -42,7 +43,7 @@ def run(job: CellJob) -> None:
     """
     watch = Stopwatch()
     cell, device = job.cell, open_device(job.execution)
-    with StopRequest(str(cell)) as stop:
+    with StopRequest(str(cell)) as stop, located(str(cell)):
         rows, checked = _certify(job, device, stop)
         made = {
             **job.recipe.metadata(),

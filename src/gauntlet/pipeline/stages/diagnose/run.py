@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from gauntlet.core.errors import located
 from gauntlet.core.parquet import write_table
 from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.learning.data.splits import to_unit
@@ -27,17 +28,18 @@ def run(job: CellJob) -> None:
     cell, settings = job.cell, job.experiment
     device = open_device(job.execution)
     split = load_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
-    rows = run_probes(
-        load_model(paths.model_folder(cell), device=device),
-        to_unit(split.images[: settings.samples]),
-        split.labels[: settings.samples],
-        epsilons=in_pixels(settings).budgets(),
-        samples=settings.diagnostics.samples,
-        steps=settings.diagnostics.steps,
-        draws=probe_draws(settings),
-        identity=CellIdentity(cell.experiment, cell.variant, cell.seed),
-        device=device,
-    )
+    with located(str(cell)):
+        rows = run_probes(
+            load_model(paths.model_folder(cell), device=device),
+            to_unit(split.images[: settings.samples]),
+            split.labels[: settings.samples],
+            epsilons=in_pixels(settings).budgets(),
+            samples=settings.diagnostics.samples,
+            steps=settings.diagnostics.steps,
+            draws=probe_draws(settings),
+            identity=CellIdentity(cell.experiment, cell.variant, cell.seed),
+            device=device,
+        )
     withdraw(cell)
     made = {
         **job.recipe.metadata(),

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from gauntlet.core.errors import AttackError
+from gauntlet.core.errors import AttackError, located
 from gauntlet.core.parquet import write_table
 from gauntlet.core.progress import progress
 from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark
@@ -48,7 +48,7 @@ def run(job: CellJob) -> None:
     """
     watch = Stopwatch()
     cell, device = job.cell, open_device(job.execution)
-    with StopRequest(str(cell)) as stop:
+    with StopRequest(str(cell)) as stop, located(str(cell)):
         evaluation = merge_parts(_attack(job, device, stop), keep_examples=job.experiment.examples)
         _refuse_errors(cell, evaluation)
         made = {
@@ -75,7 +75,7 @@ def run_shard(job: CellJob, name: str) -> None:
     """Attack the samples of shard I/N and keep them as finished parts, which `run` gathers. Raises as `run` does."""
     shard = Shard.parse(name)
     device = open_device(job.execution)
-    with StopRequest(str(job.cell)) as stop:
+    with StopRequest(str(job.cell)) as stop, located(str(job.cell)):
         parts = _attack(job, device, stop, shard=shard)
         if parts:
             _refuse_errors(job.cell, merge_parts(parts))
