@@ -6,6 +6,7 @@ import importlib
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -115,3 +116,12 @@ def test_every_foolbox_attack_with_a_norm_is_available():
     assert unreached == ["Attack", "SpatialAttack"]
     assert ATTACKS.entry("foolbox:L2CarliniWagnerAttack").tags["kind"] == "minimum_norm"
     assert ATTACKS.entry("foolbox:LinfPGD").tags == {"kind": "bounded", "norms": ("linf",), "access": "gradient"}
+
+
+def test_an_attack_without_its_package_is_refused_at_once(monkeypatch):
+    """Foolbox's class imports numba in a `try`, and fails when it is constructed."""
+    found = {"foolbox.attacks": Path("a.py")}
+    monkeypatch.setattr("gauntlet.registry.registry.module_file", found.get)
+    with pytest.raises(InputError, match="'foolbox:L2BrendelBethgeAttack' needs the package numba; install numba"):
+        ATTACKS.entry("foolbox:L2BrendelBethgeAttack")
+    assert ATTACKS.entry("foolbox:L2PGD").tags.get("requires") is None

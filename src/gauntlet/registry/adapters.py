@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gauntlet.registry.source_code import Definition, Parameter, class_attribute, with_bases
+from gauntlet.registry.source_code import Definition, Parameter, class_attribute, optional_packages, with_bases
 
 FOOLBOX_STEP_SIZES = ("abs_stepsize", "stepsize", "initial_stepsize", "max_stepsize")
 """Parameters of Foolbox's classes that our option `step_size` sets: the first that a class has."""
@@ -85,6 +85,8 @@ def foolbox_tags(definition: Definition | None) -> dict[str, Any] | None:
     loss = next((loss for part, loss in _FOOLBOX_LOSSES.items() if part in name), None) if gradient else None
     if loss:
         tags["losses"] = (loss,)
+    if packages := optional_packages(definition.file):
+        tags["requires"] = packages
     return tags
 
 

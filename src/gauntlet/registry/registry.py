@@ -204,6 +204,9 @@ class Registry:
         if definition is None or tags is None:
             known = [other for other in exported(adapter.package) if adapter.tags(locate(adapter.package, other))]
             raise InputError(f"{adapter.package} has no {self.kind} {attribute!r}", remedy=nearest(attribute, known))
+        for package in tags.get("requires", ()):
+            if module_file(package) is None:
+                raise InputError(f"{self.kind} {name!r} needs the package {package}", remedy=f"install {package}")
         return self._entry(name, definition, tags, adapter)
 
     def _imported(self, name: str, module: str, attribute: str) -> Entry:

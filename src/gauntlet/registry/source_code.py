@@ -125,6 +125,15 @@ def _imports(file: Path) -> Iterator[tuple[ast.ImportFrom, ast.alias]]:
             yield from ((statement, alias) for alias in statement.names)
 
 
+@cache
+def optional_packages(file: Path) -> tuple[str, ...]:
+    """List the packages that a module imports in a ``try`` at its top level, for want of which its classes fail."""
+    statements = [inner for outer in syntax_tree(file).body if isinstance(outer, ast.Try) for inner in outer.body]
+    names = [statement.module or "" for statement in statements if isinstance(statement, ast.ImportFrom)]
+    names += [alias.name for statement in statements if isinstance(statement, ast.Import) for alias in statement.names]
+    return tuple(dict.fromkeys(name.partition(".")[0] for name in names if name))
+
+
 def aliases(file: Path, name: str) -> list[str]:
     """List the names under which a module imports `name` from elsewhere."""
     return [alias.asname or name for _, alias in _imports(file) if alias.name == name]

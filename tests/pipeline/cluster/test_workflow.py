@@ -184,3 +184,23 @@ def test_a_job_that_always_fails_is_retried_and_named(slurm, tmp_path, monkeypat
     assert max(counter.counts.values()) == 1, "what was finished in a job that failed is not done again"
     status = subprocess.run([sys.executable, "-m", "gauntlet", "status"], cwd=folder, capture_output=True, text=True)
     assert "raised RuntimeError: always" in status.stdout
+
+
+def test_a_folder_whose_name_a_shell_would_expand(slurm, tmp_path):
+    """Jobs are then submitted as scripts; options that the configuration passes on are accepted by `sbatch`."""
+    folder = tmp_path / "my $HOME `id`"
+    folder.mkdir()
+    config = copy.deepcopy(TINY)
+    config["experiments"]["small"] |= {
+        "variants": {"softmax": {"model": "cnn"}},
+        "attacks": {},
+        "certificates": {},
+        "diagnostics": {"enabled": False},
+    }
+    config["execution"] = {"cluster": {"minutes": 5, "sbatch": ["--nice=1", "--mail-type=NONE"]}}
+    (folder / "queue.py").write_text("raise RuntimeError('not named by any configuration')")
+    with Run(folder, slurm, config, "models") as run:
+        run.start()
+        assert run.wait() == 0, run.logs()
+    assert len(list(folder.rglob("model.safetensors"))) == 1
+    assert not (tmp_path / "my").exists()
