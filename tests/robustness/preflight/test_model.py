@@ -116,6 +116,59 @@ def test_a_model_that_changes_its_state_is_refused_and_restored(change: Any) -> 
     assert not model.seen.any()
 
 
+class Hooked(nn.Module):
+    """A network whose hook keeps features for its forward, of the module that registered it."""
+
+    def __init__(self, *, sound: bool) -> None:
+        super().__init__()
+        self.inner, self.features = plain(), torch.zeros(0)
+        self.inner[0].register_forward_hook(self._keep if sound else lambda _m, _i, output: self._keep(_m, _i, output))
+        self.eval()
+
+    def _keep(self, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        self.features = output.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits, with the features that the hook kept."""
+        logits: Tensor = self.inner(x)
+        return logits + self.features.flatten(1)[:, :10]
+
+
+def test_a_copy_that_is_another_model_is_refused() -> None:
+    """A closure in a hook reaches the original from the copy that attacks work on; a bound method does not."""
+    with pytest.raises(InputError, match="a copy of the model, on which attacks work, gives other outputs"):
+        rows(Hooked(sound=False))
+    assert len(rows(Hooked(sound=True))) == len(IMAGES)
+
+
+class Flat(nn.Module):
+    """A network that flattens images and features with a method of tensors."""
+
+    def __init__(self, flatten: str) -> None:
+        super().__init__()
+        self.flatten = flatten
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.first, self.last = nn.Conv2d(3, 4, 3), nn.Linear(144 + 192, 10)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Any:
+        """Map images to logits."""
+        parts = (self.first(x).relu(), x)
+        return self.last(torch.cat([getattr(part, self.flatten)(len(x), -1) for part in parts], 1))
+
+
+@pytest.mark.parametrize("attack", [PGD, FEW], ids=["pgd", "square"])
+def test_views_of_images_and_features_are_allowed(attack: dict[str, Any]) -> None:
+    """Many public models flatten with `view`, which only the usual memory format allows."""
+    images = torch.rand(9, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        labels = Flat("view")(images).argmax(1)
+    view, reshape = (gauntlet.evaluate(Flat(name), images, labels, attack) for name in ("view", "reshape"))
+    assert view["status"].equals(reshape["status"])
+    assert np.allclose(view["l2"].to_numpy(), reshape["l2"].to_numpy(), atol=1e-5)
+
+
 def test_statistics_stay_as_they_are() -> None:
     """An evaluation leaves a model's whole state as it was."""
     model = nn.Sequential(nn.BatchNorm2d(1), plain()).eval()

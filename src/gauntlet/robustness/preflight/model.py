@@ -11,7 +11,7 @@ from gauntlet.core.errors import InputError
 from gauntlet.core.randomness import generator
 from gauntlet.core.seeding import seeded
 from gauntlet.robustness.judge import Judge
-from gauntlet.robustness.networks import usable_network
+from gauntlet.robustness.networks import copy_network, usable_network
 from gauntlet.robustness.preflight.images import PREFLIGHT_IMAGES
 from gauntlet.robustness.preflight.rounding import exceeds_rounding, largest_difference, largest_logit
 from gauntlet.robustness.preflight.state import StateRecord
@@ -66,8 +66,9 @@ def check_model(judge: Judge, images: Tensor, labels: Tensor, *, trained: bool =
 
     Experiments: logits `(B, K)`, finite (for a model that is `trained`), not probabilities; two passes over the same
     batch agree, for a random model with the same draws; a row is the same in batches of 1 to 12 images, in the
-    opposite order and among other images; the state dict stays as it is (it is put back otherwise). Where rows differ
-    by more than the smallest amounts, a copy in float64 separates rounding from dependence.
+    opposite order and among other images; a copy gives the same; the state dict stays as it is (it is put back
+    otherwise). Where rows differ by more than the smallest amounts, a copy in float64 separates rounding from
+    dependence.
 
     Raises InputError.
     """
@@ -88,6 +89,7 @@ def check_model(judge: Judge, images: Tensor, labels: Tensor, *, trained: bool =
     if _differ(logits, again):
         raise _not_repeatable(judge, x)
     _check_rows(judge, x)
+    _check_copy(judge, x)
     return logits[:count]
 
 
@@ -126,6 +128,21 @@ def _not_repeatable(judge: Judge, x: Tensor) -> InputError:
         return InputError(problem, remedy="remove what it remembers from earlier passes, and generators of its own")
     problem = "the model's outputs differ between two passes over the same images"
     return InputError(problem, remedy="set `draws: 20` if it is random on purpose, else remove its randomness")
+
+
+def _check_copy(judge: Judge, x: Tensor) -> None:
+    """Check that a copy, which attacks work on, gives the same outputs. Raises InputError."""
+    copied = Judge(copy_network(judge.network), device=judge.device, dtype=judge.dtype, draws=judge.draws)
+    expected = judge.logits(x, draws=_DRAWS)
+    judge.logits(x[:1], draws=_DRAWS)  # What the model keeps from its last pass must not reach the copy.
+    try:
+        differs = _differ(expected, copied.logits(x, draws=_DRAWS))
+    except InputError:
+        differs = True
+    if differs:
+        problem = "a copy of the model, on which attacks work, gives other outputs than the model"
+        remedy = "let hooks and functions use the module that they are called with, not the one that made them"
+        raise InputError(problem, remedy=remedy)
 
 
 def _check_rows(judge: Judge, x: Tensor) -> None:

@@ -36,7 +36,7 @@ class Gradients(NamedTuple):
 
 
 class AcceleratedModel:
-    """Frozen, channels-last copies of the networks that an attack queries, in the attack's precision.
+    """Frozen copies of the networks that an attack queries, in the attack's precision, channels last where they can be.
 
     Several networks form an ensemble: its output is the logarithm of their mean probability. With `draws` above one,
     for a random network, outputs and gradients are means over this many passes (expectation over transformation,
@@ -69,6 +69,7 @@ class AcceleratedModel:
         self.memory = BatchSize(batch_size, device)
         self.counts = QueryCounts(device)
         self._bypasses_hook, self._counts_hooked = False, True
+        self._memory_format = torch.channels_last
         self._copies = [self._accelerated(network) for network in networks]
         self.network = self._copies[0]
         self._logits = _ensemble(self._copies)
@@ -186,7 +187,7 @@ class AcceleratedModel:
     def _query(self, forward: Forward, x: Tensor) -> Tensor:
         x = x.to(self.dtype)
         if x.dim() == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = x.contiguous(memory_format=self._memory_format)
         if x.requires_grad:
             x = x.view_as(x)
             x.register_hook(self.counts.gradient_hook())
@@ -211,11 +212,21 @@ class AcceleratedModel:
             with precision:
                 # A clone: a network that writes into its input must change neither the attack's images nor the leaf.
                 outputs = forward(x.clone()).to(self.dtype)
+        except RuntimeError as error:
+            if self._memory_format == torch.contiguous_format or "view size is not compatible" not in str(error):
+                raise
+            self._use_contiguous_format()  # The network takes views of its features, which channels last forbids.
+            return self._pass(forward, x.contiguous())
         finally:
             bypassed, self._bypasses_hook = self._bypasses_hook, False
         if bypassed and self._counts_hooked:
             self.counts.add_pass(len(x), outputs)
         return outputs
+
+    def _use_contiguous_format(self) -> None:
+        self._memory_format = torch.contiguous_format
+        for copy in self._copies:
+            copy.to(memory_format=self._memory_format)
 
     def _after_forward(self, _module: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
         if self._counts_hooked and not self._bypasses_hook:
@@ -223,7 +234,7 @@ class AcceleratedModel:
 
     def _accelerated(self, network: nn.Module) -> nn.Module:
         copy = frozen_copy(usable_network(network), self.device, self.dtype)
-        copy.to(memory_format=torch.channels_last)
+        copy.to(memory_format=self._memory_format)
         copy.register_forward_hook(self._after_forward)
         return copy
 
