@@ -19,8 +19,9 @@ def test_no_part_of_a_message_is_longer_than_a_page() -> None:
 
 
 def test_a_name_with_a_line_break_does_not_break_the_line() -> None:
-    """Characters that cannot be printed are escaped in places and lists."""
+    """Characters that cannot be printed are escaped, and a problem of several lines is joined."""
     assert str(InputError("is empty", where="a\nb\udcff.png")) == r"a\nb\udcff.png: is empty"
+    assert str(InputError("no column 'a\nb'", remedy="set \x1b[31m")) == r"no column 'a b'; set \x1b[31m"
     assert shortened(["a\tb", "日本"]) == r"a\tb, 日本"
 
 

@@ -19,7 +19,7 @@ class GauntletError(Exception):
     exit_code = 1
 
     def __init__(self, problem: str, *, where: str = "", remedy: str = "") -> None:
-        problem, where, remedy = _cut(problem), _cut(_one_line(where)), _cut(remedy)
+        problem, where, remedy = _part(" ".join(problem.splitlines())), _part(where), _part(remedy)
         self.problem, self.where, self.remedy = problem, where, remedy
         head = f"{where}: {problem}" if where else problem
         super().__init__(f"{head}; {remedy}" if remedy else head)
@@ -83,6 +83,10 @@ def _one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\u200d" else repr(c)[1:-1] for c in text)
+
+
+def _part(text: str) -> str:
+    return _cut(_one_line(text))
 
 
 def _cut(text: str, most: int = _MOST_CHARACTERS) -> str:
