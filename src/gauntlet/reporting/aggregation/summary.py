@@ -46,11 +46,11 @@ error count as fooled. `wilson_*` bound it over samples, with the effective numb
 (`stats.shared_samples_interval`), `t_*` over seeds (null with fewer than two, possibly beyond 0 and 1), both at 95 %.
 `training_std` is the standard deviation over seeds (null with fewer than two). `clean_accuracy` is the mean over seeds
 on the same samples, and so is `calibration_error` (`definitions.CALIBRATION_ERROR`, null without confidences).
-`median_distance` is the median size of the adversarial perturbation, in the norm, over samples
-fooled at any budget; in the worst case, of the smallest perturbation of each sample. `attacks`, `seeds`, `samples`
-(rows pooled over seeds) and `errors` count what is present, `missing` the missing cells; accuracies are null where all
-are missing. `flags` names the checks of gradient masking that a model of the variant fails in this norm, joined by
-commas: the accuracy may be too high. It is empty where none fails, and null where the models were not diagnosed.
+`median_distance` is the median size of the adversarial perturbation, in the norm, over samples fooled at any budget; in
+the worst case, of the smallest perturbation of each sample. `attacks`, `seeds`, `samples` (rows pooled over seeds) and
+`errors` count what is present, `missing` the missing cells; accuracies are null where all are missing. `flags` names
+the checks that a model of the variant fails in this norm, joined by commas: the accuracy may be too high. It is empty
+where none fails, and null where the models were not diagnosed.
 """
 
 # A row is at level k if it is robust at the k smallest budgets of its attack.
