@@ -75,6 +75,8 @@ def begin_run():
             shadow_prefix=workflow.execution_settings.shadow_prefix,
             omit_from=settings.omit_from,
             rules=RULES,
+            components=workflow.group_settings.group_components,
+            groups=[declared.group for declared in stages() if declared.group],
         )
     except GauntletError as error:
         refuse(error)

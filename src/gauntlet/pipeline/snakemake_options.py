@@ -22,6 +22,12 @@ _KEYS_OF_RESOURCES = {
 _PLAIN_DEFAULTS = ("slurm_account", "slurm_partition", "slurm_extra", "constraint", "qos")
 """Resources that the configuration may leave open; `--default-resources` then decides."""
 
+_UNUSED = {
+    "--consider-ancient": "what is stale is decided by content, never by time stamps",
+    "--set-scatter": "no rule scatters; `shards` of an attack splits its samples",
+}
+"""Options that nothing in the workflow reads, and why."""
+
 _SHELL_SIGNS = re.compile(r"[$`\\]")
 
 
@@ -32,23 +38,36 @@ def check_settings(
     resources_of_rules: Iterable[str],
     threads_of_rules: Iterable[str],
     rules: Sequence[str],
+    unused: Iterable[str] = (),
 ) -> None:
     """Check the options that are known when Snakemake reads the workflow.
 
     `config` is what `--config` sets, `default_resources` what `--default-resources` does, as text. `rules` are the
     names of all rules; `resources_of_rules` and `threads_of_rules` are those that `--set-resources` and
-    `--set-threads` name.
+    `--set-threads` name. `unused` are further options that were set, and that nothing in the workflow reads.
 
     Raises InputErrors with a line per option that has no effect.
     """
     problems = [*_config_problems(config), *_default_problems(default_resources)]
+    problems += [InputError(_UNUSED[option], where=f"snakemake {option}", remedy="leave it out") for option in unused]
     named = {"--set-resources": resources_of_rules, "--set-threads": threads_of_rules}
     problems += [problem for option, names in named.items() for problem in _unknown(option, names, rules)]
     _raise(problems)
 
 
-def check_run(*, touch: bool, shadow_prefix: Path | None, omit_from: Iterable[str], rules: Sequence[str]) -> None:
-    """Check the options that are known when a run is planned. Raises InputErrors with a line per problem."""
+def check_run(
+    *,
+    touch: bool,
+    shadow_prefix: Path | None,
+    omit_from: Iterable[str],
+    rules: Sequence[str],
+    components: Iterable[str] = (),
+    groups: Sequence[str] = (),
+) -> None:
+    """Check the options that are known when a run is planned. Raises InputErrors with a line per problem.
+
+    `components` are the job groups that `--group-components` names, `groups` those that jobs have.
+    """
     problems = []
     if touch:
         remedy = "what is current is recognized by content, and what is stale has to be made: leave the option out"
@@ -57,7 +76,8 @@ def check_run(*, touch: bool, shadow_prefix: Path | None, omit_from: Iterable[st
         remedy = "`execution: scratch:` names a node's disk, where files are written first"
         problems.append(InputError("no rule has shadow folders", where="snakemake --shadow-prefix", remedy=remedy))
     names = [name for name in omit_from if "/" not in name]
-    _raise([*problems, *_unknown("--omit-from", names, rules)])
+    unknown_groups = _unknown("--group-components", components, groups, kind="job group")
+    _raise([*problems, *_unknown("--omit-from", names, rules), *unknown_groups])
 
 
 def plain_defaults(default_resources: Mapping[str, str]) -> dict[str, str]:
@@ -121,11 +141,11 @@ def _text(raw: str) -> str:
     return value if isinstance(value, str) else raw
 
 
-def _unknown(option: str, names: Iterable[str], rules: Sequence[str]) -> list[InputError]:
+def _unknown(option: str, names: Iterable[str], known: Sequence[str], *, kind: str = "rule") -> list[InputError]:
     return [
-        InputError(f"no rule '{name}'", where=f"snakemake {option}", remedy=nearest(name, rules))
+        InputError(f"no {kind} '{name}'", where=f"snakemake {option}", remedy=nearest(name, known))
         for name in dict.fromkeys(names)
-        if name not in rules
+        if name not in known
     ]
 
 

@@ -32,11 +32,22 @@ def folder(stub_folder):
     ("arguments", "messages"),
     [
         (
-            ["-n", "--config", "seeds=1", "--default-resources", "mem_mb=9", "--set-resources", "trian:mem_mb=5"],
+            [
+                "-n",
+                "--config",
+                "seeds=1",
+                "--default-resources",
+                "mem_mb=9",
+                "--set-resources",
+                "trian:mem_mb=5",
+                "--set-scatter",
+                "a=2",
+            ],
             [
                 "snakemake --config seeds: settings come from configuration files",
                 "--default-resources mem_mb: every rule sets this resource",
                 "snakemake --set-resources: no rule 'trian'; did you mean 'train'?",
+                "snakemake --set-scatter: no rule scatters",
             ],
         ),
         pytest.param(
@@ -76,10 +87,16 @@ def test_defaults_for_what_the_configuration_leaves_open_are_taken():
         check(default_resources={"slurm_partition": "'a' if threads > 1 else 'b'"})
 
 
-def test_folders_without_shadow_are_refused():
-    """No rule uses `--shadow-prefix`."""
+def test_options_that_nothing_reads_are_refused():
+    """No rule has shadow folders or scatters, and a job group is one that jobs have."""
+    none = {"touch": False, "shadow_prefix": None, "omit_from": (), "rules": ()}
     with pytest.raises(InputError, match="no rule has shadow folders"):
-        snakemake_options.check_run(touch=False, shadow_prefix="/local", omit_from=(), rules=())
+        snakemake_options.check_run(**{**none, "shadow_prefix": "/local"})
+    with pytest.raises(InputError, match="no job group 'cell'; did you mean 'cells'"):
+        snakemake_options.check_run(**none, components=["cells", "cell"], groups=["trainings", "cells"])
+    for option in ("--set-scatter", "--consider-ancient"):
+        with pytest.raises(InputError, match=f"snakemake {option}: .*leave it out"):
+            check(unused=[option])
 
 
 @pytest.mark.parametrize(
