@@ -44,6 +44,10 @@ def test_the_number_of_processes_is_in_no_recipe(tmp_path, monkeypatch):
             {"variant": {"model": {"name": "vgg", "batch_norm": True}}},
             r"variants\.softmax\.training\.gpus: batch_norm computes statistics of a whole batch",
         ),
+        (
+            {"variant": {"model": {"name": "lipschitz_cnn", "batch_lip_norm": True}, "loss": "hkr"}},
+            r"variants\.softmax\.training\.gpus: batch_lip_norm computes statistics of a whole batch",
+        ),
         ({"training": {"batch_size": 1}}, "2 processes cannot share 1 images"),
         ({"execution": {"device": "cuda:1"}}, r"execution\.device: cuda:1 is one device"),
         ({"execution": {"device": "mps"}}, "mps is one device"),
