@@ -115,7 +115,10 @@ def test_every_foolbox_attack_with_a_norm_is_available():
     unreached = [name for name in exported("foolbox.attacks") if not foolbox_tags(locate("foolbox.attacks", name))]
     assert unreached == ["Attack", "SpatialAttack"]
     assert ATTACKS.entry("foolbox:L2CarliniWagnerAttack").tags["kind"] == "minimum_norm"
-    assert ATTACKS.entry("foolbox:LinfPGD").tags == {"kind": "bounded", "norms": ("linf",), "access": "gradient"}
+    known = {"kind": "bounded", "norms": ("linf",), "access": "gradient", "losses": ("cross_entropy",)}
+    assert ATTACKS.entry("foolbox:LinfPGD").tags == known
+    assert ATTACKS.entry("foolbox:L2CarliniWagnerAttack").tags["losses"] == ("margin",)
+    assert "losses" not in ATTACKS.entry("foolbox:HopSkipJumpAttack").tags
 
 
 def test_an_attack_without_its_package_is_refused_at_once(monkeypatch):

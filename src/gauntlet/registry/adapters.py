@@ -32,7 +32,9 @@ _FOOLBOX_SINGLE_STEP = frozenset(
 )
 # Parts of the names of Foolbox's classes with a known loss; the others have losses of their own.
 _FOOLBOX_LOSSES = {
-    **dict.fromkeys(("PGD", "FGSM", "FGM", "BasicIterative", "FastGradient", "DDN", "SparseL1"), "cross_entropy"),
+    **dict.fromkeys(
+        ("ProjectedGradientDescent", "FastGradient", "BasicIterative", "DDN", "SparseL1Descent"), "cross_entropy"
+    ),
     **dict.fromkeys(("CarliniWagner", "EAD", "FMN"), "margin"),
 }
 # The norm of this attack is its parameter `constraint`; its attribute `distance` differs.
