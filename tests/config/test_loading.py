@@ -394,7 +394,7 @@ def test_several_files_are_one_configuration(tmp_path):
 def test_defaults_and_their_explicit_values_are_the_same_slice(tmp_path):
     """A default that is written out changes no configuration slice."""
     plain = load([DEFAULT]).experiments["digits"]
-    file = edited(tmp_path, (*D, "attacks", "pgd", "loss"), "cross_entropy")
+    file = edited(tmp_path, (*D, "attacks", "pgd", "restarts"), 1)
     assert load([file]).experiments["digits"].attacks["pgd"].as_dict() == plain.attacks["pgd"].as_dict()
 
 
@@ -477,7 +477,9 @@ def test_a_transfer_from_every_variant_is_one_attack_per_source(tmp_path):
     config = load([edited(tmp_path, (*D, "attacks", "pgd", "transfer_from"), "*")])
     experiment = config.experiments["digits"]
     named = [f"pgd_from_{variant}" for variant in experiment.variants]
-    assert list(experiment.attacks) == ["fgsm", *named, "adaptive", "transfer", "spsa", "ddn", "noise"]
+    assert list(experiment.attacks) == [
+        *("fgsm", *named, "adaptive", "autoattack", "transfer", "spsa", "ddn", "pgd_l2", "noise")
+    ]
     cells = Graph(config).cells_of("digits")
     found = {(cell.variant, cell.name) for cell in cells if cell.name.startswith("pgd_from_")}
     assert found == {(v, f"pgd_from_{s}") for v in experiment.variants for s in experiment.variants if v != s}
