@@ -129,7 +129,6 @@ def test_images_slightly_outside_the_box_are_clipped_with_a_warning() -> None:
         ({"seed": True}, "seed"),
         ({"precision": ["float32"]}, "unknown precision"),
     ],
-    ids=str,
 )
 def test_wrong_input_is_never_a_traceback_of_torch(change: dict[str, Any], complaint: str) -> None:
     """Channels last, other sizes, missing devices and other types are refused in one line."""

@@ -64,7 +64,6 @@ class TestActivations:
             ({"beta": 2.0, "shift": -0.5}, lambda x: (1 + 2 * x.relu()).log() / 2 - 0.5),
             ({"beta": 10.0, "base": 10.0, "shift": -0.5}, lambda x: torch.log10(x.relu() + 0.1) + 0.5),
         ],
-        ids=str,
     )
     def test_relog_has_the_forms_of_the_journal(self, options: dict[str, float], formula: Any) -> None:
         """The entries of 5, 9 and 25 October and the author's ReLog(n), at full strength: values and gradients."""
