@@ -41,7 +41,7 @@ def test_an_edit_is_planned_exactly(folder):
     config = copy.deepcopy(CONFIG)
     config["experiments"]["small"]["attacks"]["pgd"]["steps"] = 4
     write_config(folder, config)
-    assert planned_jobs(folder) == {"evaluate": 6, "aggregate": 1, "figure": 9, "table": 1, "page": 1}
+    assert planned_jobs(folder) == {"evaluate": 6, "aggregate": 1, "figure": 11, "table": 1, "page": 1}
     assert planned_jobs(folder, str(paths.samples(make_cell("evaluate", "small", "ecc", 1, "pgd")))) == {"evaluate": 1}
     config["experiments"]["small"]["variants"]["ecc"]["training"] = {"epochs": 2}
     write_config(folder, config)
@@ -51,7 +51,7 @@ def test_an_edit_is_planned_exactly(folder):
         "diagnose": 2,
         "inspect": 1,
         "aggregate": 1,
-        "figure": 14,
+        "figure": 19,
         "table": 1,
         "page": 1,
     }
@@ -74,7 +74,7 @@ def test_quick_plans_the_quick_form_only_and_all_the_full_form_only(tmp_path, mo
     }
     write_config(tmp_path, config)
     link_workflow(tmp_path)
-    made = {"prepare": 1, "aggregate": 1, "figure": 14, "table": 1, "page": 1}
+    made = {"prepare": 1, "aggregate": 1, "figure": 19, "table": 1, "page": 1}
     assert planned_jobs(tmp_path, "quick") == {
         **made,
         "train": 2,
