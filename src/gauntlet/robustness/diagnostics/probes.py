@@ -33,6 +33,8 @@ NORMS = ("linf", "l2")
 _NORMS_OF_LOSSES = (*NORMS, "l1")
 
 _MORE_STEPS, _MORE_RESTARTS = 4, 4
+_CLASSIFIED_AT_ONCE = 256
+"""Images that are classified until enough are correct; a constant, so that no row depends on the batch size."""
 _NEIGHBORS = 20
 _PROGRESS = 0.05
 
@@ -87,14 +89,10 @@ def run_probes(
 
 
 def _correct(judge: Judge, images: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Return which images are classified correctly, bool `(N,)`; images after the batch with the last one are left out.
-
-    The last one is the correct image of number `count`.
-    """
+    """Return which of the first images are classified correctly, bool `(N,)`, `count` of them or more if there are."""
     parts: list[Tensor] = []
-    size = judge.memory.size
-    for start in range(0, len(images), size):
-        part = slice(start, start + size)
+    for start in range(0, len(images), _CLASSIFIED_AT_ONCE):
+        part = slice(start, start + _CLASSIFIED_AT_ONCE)
         parts.append(judge.logits(images[part]).argmax(1).cpu() == labels[part].cpu())
         if sum(int(correct.sum()) for correct in parts) >= count:
             break
