@@ -76,6 +76,8 @@ def test_a_sound_network_is_accepted_and_not_changed(name: str) -> None:
 def test_a_random_network_is_accepted_with_draws() -> None:
     """With `draws` its noise is addressed, so that nothing depends on the batch."""
     check_trainable(built("Noise"), seed=1, draws=20)
+    with pytest.raises(InputError, match="certify only models that are not random"):
+        check_trainable(built("Noise"), seed=1, draws=20, certified=True)
 
 
 @pytest.mark.parametrize("name", ["Lazy", "Base", "NumpyScale", "PythonFloat"])

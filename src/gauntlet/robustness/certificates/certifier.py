@@ -75,7 +75,7 @@ def certify_parts(
     check_eval_mode(network)
     run_device = torch.device(device) if device is not None else device_of(network)
     judge = Judge(network, device=run_device, batch_size=batch_size)
-    check_model(judge, images[:PREFLIGHT_IMAGES], labels)
+    check_model(judge, images[:PREFLIGHT_IMAGES], labels, certified=True)
     certifier = _Certifier(judge, certificate, name=name, norm=norm)
     certifier.check_network(images[:1])
     for start, stop in [(0, len(images))] if ranges is None else ranges:

@@ -55,7 +55,7 @@ def rescaled_gradients(view: View, x: Tensor, y: Tensor) -> Tensor:
 def _gradients(view: View, x: Tensor, objective: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         leaf = x.detach().requires_grad_(True)
-        scores = view(leaf)
+        scores = view(leaf.clone())  # A view may write into its input.
         gradient = None
         if scores.requires_grad:
             (gradient,) = torch.autograd.grad(objective(scores), leaf, allow_unused=True)
@@ -69,7 +69,7 @@ def saturated_outputs(view: View, x: Tensor) -> Tensor:
     """
     with torch.enable_grad():
         leaf = x.detach().requires_grad_(True)
-        outputs = view(leaf).flatten(1)
+        outputs = view(leaf.clone()).flatten(1)
         outputs = outputs[:, :: -(-outputs.shape[1] // _MAX_OUTPUTS)]
         if not outputs.requires_grad:
             return torch.ones_like(outputs, dtype=torch.bool)

@@ -61,14 +61,16 @@ def _trains(module: nn.Module) -> bool:
     return bool(getattr(module, "training", False))  # A frozen scripted module has no mode.
 
 
-def check_model(judge: Judge, images: Tensor, labels: Tensor, *, trained: bool = True) -> Tensor:
+def check_model(
+    judge: Judge, images: Tensor, labels: Tensor, *, trained: bool = True, certified: bool = False
+) -> Tensor:
     """Check a model, in evaluation mode, on the first images `(N, C, H, W)`, and all labels; return its logits there.
 
     Experiments: logits `(B, K)`, finite (for a model that is `trained`), not probabilities; two passes over the same
     batch agree, for a random model with the same draws; a row is the same in batches of 1 to 12 images, in the
     opposite order and among other images; a copy gives the same; the state dict stays as it is (it is put back
     otherwise). Where rows differ by more than the smallest amounts, a copy in float64 separates rounding from
-    dependence.
+    dependence. A model to be `certified` must not be random.
 
     Raises InputError.
     """
@@ -87,7 +89,7 @@ def check_model(judge: Judge, images: Tensor, labels: Tensor, *, trained: bool =
         problem = f"the model changes its own state when it classifies ({changed})"
         raise InputError(problem, remedy="keep statistics and counters as they are in evaluation mode")
     if _differ(logits, again):
-        raise _not_repeatable(judge, x)
+        raise _not_repeatable(judge, x, certified=certified)
     _check_rows(judge, x)
     _check_copy(judge, x)
     return logits[:count]
@@ -117,7 +119,7 @@ def _differ(first: Tensor, second: Tensor) -> bool:
     return largest_difference(first, second) > _REPEATS * largest_logit(first)
 
 
-def _not_repeatable(judge: Judge, x: Tensor) -> InputError:
+def _not_repeatable(judge: Judge, x: Tensor, *, certified: bool) -> InputError:
     """Return the refusal of a model that two passes over the same images disagree about."""
     passes = []
     for _ in range(2):
@@ -127,7 +129,10 @@ def _not_repeatable(judge: Judge, x: Tensor) -> InputError:
         problem = "the model's outputs differ between two passes over the same images with equal random seeds"
         return InputError(problem, remedy="remove what it remembers from earlier passes, and generators of its own")
     problem = "the model's outputs differ between two passes over the same images"
-    return InputError(problem, remedy="set `draws: 20` if it is random on purpose, else remove its randomness")
+    remedy = "set `draws: 20` if it is random on purpose, else remove its randomness"
+    if certified:
+        remedy = "certify only models that are not random: no certificate is about a mean over draws"
+    return InputError(problem, remedy=remedy)
 
 
 def _check_copy(judge: Judge, x: Tensor) -> None:

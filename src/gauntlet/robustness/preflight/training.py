@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +10,7 @@ from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.randomness import derive_seed, generator
 from gauntlet.core.seeding import seeded
 from gauntlet.learning.models.build import build
-from gauntlet.learning.models.network import Network, NetworkDescription
-from gauntlet.registry import Spec
+from gauntlet.learning.models.network import Network
 from gauntlet.robustness.judge import Judge
 from gauntlet.robustness.networks import device_of
 from gauntlet.robustness.preflight.model import check_model
@@ -24,41 +21,27 @@ _SAME = 1e-5
 """Share of the largest logit by which a loaded network may differ from the stored one."""
 
 
-def check_trainable(network: Network, *, seed: int, draws: int = 1) -> None:
+def check_trainable(network: Network, *, seed: int, draws: int = 1, certified: bool = False) -> None:
     """Check a network from `build` with this seed before it is trained; it is not changed.
 
     Another network is built with the same seed: its weights must be equal. It is trained for a step, on noise, and must
-    then pass `check_model` and `check_stored`. `draws` is the number of passes of a random network.
+    then pass `check_stored` and `check_model`. `draws` is the number of passes of a random network, which must not be
+    `certified`.
 
     Raises InputError.
     """
-    description = network.description
-    if description is None:
-        raise ValueError("only a network from gauntlet.learning.models.build can be checked")
-    settings: dict[str, Any] = {
-        "image_shape": description.image_shape,
-        "num_classes": description.num_classes,
-        "mean": description.mean,
-        "std": description.std,
-        "normalize": "data",  # The description holds the statistics of its first layer.
-    }
     with seeded(derive_seed("preflight", seed)):
-        _check_survival(network, description.architecture, settings, seed=seed, draws=draws)
-
-
-def _check_survival(network: Network, architecture: Spec, settings: dict[str, Any], *, seed: int, draws: int) -> None:
-    name = architecture.name
-    twin = build(architecture, **settings, seed=seed)
-    _check_equal_weights(network, twin, name)
-    images = torch.rand((_IMAGES, *settings["image_shape"]), generator=generator("preflight", "training"))
-    _train_one_step(twin, images, name)
-    check_stored(twin.eval(), images)
-    stored = twin.export()
-    labels = torch.zeros(_IMAGES, dtype=torch.int64)
-    try:
-        check_model(Judge(stored, device=torch.device("cpu"), draws=draws), images, labels, trained=False)
-    except InputError as error:
-        raise InputError(f"{name}: {error.problem}", where="model", remedy=error.remedy) from error
+        twin, name = _rebuilt(network, seed)
+        _check_equal_weights(network, twin, name)
+        shape = twin.description.image_shape if twin.description else ()
+        images = torch.rand((_IMAGES, *shape), generator=generator("preflight", "training"))
+        _train_one_step(twin, images, name)
+        check_stored(twin.eval(), images)
+        judge = Judge(twin.export(), device=torch.device("cpu"), draws=1 if certified else draws)
+        try:
+            check_model(judge, images, torch.zeros(_IMAGES, dtype=torch.int64), trained=False, certified=certified)
+        except InputError as error:
+            raise InputError(f"{name}: {error.problem}", where="model", remedy=error.remedy) from error
 
 
 def check_stored(network: Network, images: Tensor) -> None:
@@ -67,32 +50,32 @@ def check_stored(network: Network, images: Tensor) -> None:
     Another one, built with another seed, gets its state dict; on images `(N, C, H, W)` both must have the same outputs.
     Raises InputError if the network has state that its state dict lacks.
     """
+    with seeded(derive_seed("preflight", "stored")):
+        other, name = _rebuilt(network, derive_seed("preflight", "another"))
+        stored, other, device = network.export(), other.eval().export(), device_of(network)
+        _load(other, stored, name)
+        before, after = (_outputs(each.to(device), images.to(device)) for each in (stored, other))
+    if largest_difference(before, after) > _SAME * largest_logit(before):
+        problem = f"{name} has state that its state dict lacks: stored and loaded again, it gives other outputs"
+        remedy = "register each tensor as parameter or persistent buffer, and each layer as a module"
+        raise InputError(problem, where="model", remedy=remedy)
+
+
+def _rebuilt(network: Network, seed: int) -> tuple[Network, str]:
+    """Build a network again with a seed, as `load_model` does; return it and the name of its architecture."""
     description = network.description
     if description is None:
         raise ValueError("only a network from gauntlet.learning.models.build can be checked")
-    with seeded(derive_seed("preflight", "stored")):
-        _check_stored(network, description, images)
-
-
-def _check_stored(network: Network, description: NetworkDescription, images: Tensor) -> None:
-    name = description.architecture.name
-    other = build(
+    rebuilt = build(
         description.architecture,
         image_shape=description.image_shape,
         num_classes=description.num_classes,
         mean=description.mean,
         std=description.std,
-        normalize="data",
-        seed=derive_seed("preflight", description.seed),
+        normalize="data",  # The description holds the statistics of its first layer.
+        seed=seed,
     )
-    stored, device = network.export(), device_of(network)
-    other = other.eval().export()
-    _load(other, stored, name)
-    before, after = (_outputs(each.to(device), images.to(device)) for each in (stored, other))
-    if largest_difference(before, after) > _SAME * largest_logit(before):
-        problem = f"{name} has state that its state dict lacks: stored and loaded again, it gives other outputs"
-        remedy = "register each tensor as parameter or persistent buffer, and each layer as a module"
-        raise InputError(problem, where="model", remedy=remedy)
+    return rebuilt, description.architecture.name
 
 
 def _check_equal_weights(network: nn.Module, twin: nn.Module, name: str) -> None:

@@ -60,8 +60,8 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
     checkpoints = Checkpoints(paths.partial(cell, recipe.digest) / "training.checkpoint", recipe=recipe.digest)
     resume = _resume(cell, checkpoints, processes)
     if resume is None:
-        draws = 1 if settings.certificates else min((attack.draws for attack in settings.attacks.values()), default=1)
-        check_trainable(network, seed=cell.seed, draws=draws)
+        draws = min((attack.draws for attack in settings.attacks.values()), default=1)
+        check_trainable(network, seed=cell.seed, draws=draws, certified=bool(settings.certificates))
     with StopRequest(str(cell)) as stop:
         file = paths.progress_file(cell)
         reported = progress(str(cell), training.epochs, "epochs", file=file) if writes else nullcontext(NullProgress())
