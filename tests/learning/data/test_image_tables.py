@@ -140,6 +140,7 @@ def test_the_labels_that_occur_are_the_classes(tmp_path: Path, labels: Any, clas
         (pa.array([[0, 1], [1, 0]]), r"column 'label' \(list<.*int64>\) contains one-hot vectors"),
         (pa.array([[0.0, 1.0], [1.0, 0.0]], pa.list_(pa.float32(), 2)), "contains one-hot vectors"),
         (pa.array([[0, 2], [1]]), r"\(list<.*int64>\) does not have one label per image"),
+        (pa.array([[0, 1], [0, 1]]), "does not have one label per image"),
         (pa.array([[1, 1], [0, 1]]), "does not have one label per image"),
         (pa.array([["a"], ["b"]]), "does not have one label per image"),
         (pa.array([[[0, 1]], [[1, 0]]]), "does not have one label per image"),

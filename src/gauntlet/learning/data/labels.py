@@ -110,11 +110,9 @@ def _label(value: Any) -> Label | None:
 
 
 def _nested(values: pa.ChunkedArray, column: str, where: str) -> InputError:
-    rows = [row for row in values.slice(0, 100).to_pylist() if isinstance(row, list)]
-    one_hot = bool(rows) and all(
-        len(row) > 1 and set(row) <= {0, 1} and sum(map(bool, row)) == 1 for row in rows if _is_flat(row)
-    )
-    if one_hot and all(map(_is_flat, rows)):
+    rows = [row for row in values.slice(0, 100_000).to_pylist() if isinstance(row, list)]
+    # Lists of two numbers, such as [0, 1] in every row, may be the numbers of two classes.
+    if all(map(_is_one_hot, rows)) and len({tuple(row) for row in rows}) > 1:
         problem = f"column '{column}' ({values.type}) contains one-hot vectors"
         return InputError(problem, where=where, remedy="store the number of the class instead: the position of the 1")
     problem = f"column '{column}' ({values.type}) does not have one label per image"
@@ -122,8 +120,8 @@ def _nested(values: pa.ChunkedArray, column: str, where: str) -> InputError:
     return InputError(problem, where=where, remedy=remedy)
 
 
-def _is_flat(row: list[Any]) -> bool:
-    return all(isinstance(value, (bool, int, float)) for value in row)
+def _is_one_hot(row: list[Any]) -> bool:
+    return all(isinstance(value, (bool, int, float)) and value in (0, 1) for value in row) and sum(row) == 1
 
 
 def _named(labels: Sequence[Label | None], names: tuple[str, ...], column: str, where: str) -> Sequence[Label | None]:
