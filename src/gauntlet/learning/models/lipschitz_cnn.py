@@ -109,6 +109,8 @@ class LipschitzCnn(LipschitzNetwork):
             output=output,
             constrained_to=0.0 if batch_lip_norm else k_coef_lip,
         )
+        # One step of the power iterations before the first pass, which then divides by a closer estimate.
+        self.eval().train()
 
     @property
     def samples_are_independent(self) -> bool:
