@@ -21,6 +21,8 @@ def run(monkeypatch, capsys, *arguments):
     """Run the command in this process; return exit code, standard output and standard error."""
     monkeypatch.setattr(sys, "argv", ["gauntlet", *arguments])
     monkeypatch.setattr(sys, "path", [*sys.path])
+    # The command sets it for processes that it starts.
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
     with pytest.raises(SystemExit) as caught:
         main()
     out, err = capsys.readouterr()
@@ -114,3 +116,14 @@ def test_results_of_an_older_configuration_are_reported(monkeypatch, capsys, stu
     run(monkeypatch, capsys, stage)
     assert "made from stale results: " in caplog.text
     assert "`snakemake` makes them anew" in caplog.text
+
+
+def test_a_missing_folder_of_data_is_named_with_its_place(tmp_path, monkeypatch, capsys):
+    """Once, though the quick form has it too."""
+    monkeypatch.chdir(tmp_path)
+    text = "experiments:\n  e:\n    dataset: {source: imagefolder, root: gone}\n    variants: {v: {model: cnn}}\n"
+    (tmp_path / "my config.yaml").write_text(text + "    quick: {seeds: [0]}\n")
+    code, _, err = run(monkeypatch, capsys, "check", "my config.yaml")
+    assert code == 2
+    [line] = err.splitlines()
+    assert line.startswith("gauntlet: my config.yaml:3:36: experiments.e.dataset.root: there is no folder 'gone'")
