@@ -257,11 +257,15 @@ def test_scales_grow_as_theory_and_direct_computation_say():
 
 
 def test_only_units_with_closed_regions_fit_two_dots():
-    """A linear unit is at chance, four ellipses fit."""
+    """A linear unit is at chance, four ellipses and two intersections of half planes fit."""
     state = torch.get_rng_state()
     linear, logic = unit_maps(design_of(Spec("mnist_cnn", {})))
     closed, _ = unit_maps(design_of(Spec("mnist_cnn", {"unit": "elliptical", "folding": MAXOUT})))
+    minima, _ = unit_maps(
+        design_of(Spec("mnist_cnn", {"folding": {"name": "minmaxout", "min_over": 4, "max_over": 2}}))
+    )
     assert torch.equal(state, torch.get_rng_state())
+    assert minima.value > 0.95
     assert linear.value == pytest.approx(0.5, abs=0.1)
     assert closed.value > 0.9
     axis = np.linspace(-2, 2, 41)

@@ -80,7 +80,9 @@ def _draw_activation(axes: Axes, plane: InspectedArray, style: Style) -> None:
     if high > low:
         share = np.linspace(0, 1, len(values))
         levels = np.linspace(low, high, _LEVELS + 2)[1:-1]
-        axes.contour(share, share, values, levels=levels, colors="#0072B2", linewidths=0.4 * style.line_pt)
+        axes.contour(
+            share, share, values, levels=levels, colors="#0072B2", linewidths=0.4 * style.line_pt, linestyles="solid"
+        )
     _frame(axes, style)
 
 

@@ -83,7 +83,15 @@ def _draw_map(axes: Axes, values: np.ndarray, low: float, high: float, level: fl
     axes.imshow(values, origin="lower", extent=extent, cmap="Greys", vmin=low, vmax=high, interpolation="nearest")
     coordinates = np.linspace(-_LIMIT, _LIMIT, len(values))
     if values.min() < level < values.max():
-        axes.contour(coordinates, coordinates, values, levels=[level], colors="#0072B2", linewidths=0.8 * style.line_pt)
+        axes.contour(
+            coordinates,
+            coordinates,
+            values,
+            levels=[level],
+            colors="#0072B2",
+            linewidths=0.8 * style.line_pt,
+            linestyles="solid",
+        )
     axes.grid(False)
     axes.set_xlim(-_LIMIT, _LIMIT)
     axes.set_ylim(-_LIMIT, _LIMIT)
