@@ -107,7 +107,7 @@ def _expected(details: ErrorDetails) -> str:
         items = f"{count} item{'' if count == 1 else 's'}"
         return f"{items} or more" if kind == "too_short" else f"at most {items}"
     if kind == "string_pattern_mismatch":
-        return PATTERNS[context["pattern"]]
+        return PATTERNS.get(context["pattern"], f"a text that matches {context['pattern']}")
     if kind in _EXPECTED:
         numbers = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
         return _EXPECTED[kind].format(**numbers)
