@@ -64,3 +64,27 @@ def test_queries_print_nothing():
     code += f"with opened() as one: print({asked})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_losses_are_those_of_options_and_registrations(tmp_path):
+    """A norm whose attacks along gradients all ascend one loss is named, and none of the default experiment is."""
+    plan = planned(tmp_path, lambda one: None)
+    losses = {attack.name: attack.losses for attack in plan.attacks}
+    assert losses["pgd"] == ("cross_entropy", "margin", "dlr")
+    assert losses["adaptive"] == ("cross_entropy", "margin")
+    assert losses["ddn"] == losses["fgsm"] == ("cross_entropy",)
+    assert losses["spsa"] is losses["transfer"] is losses["noise"] is None
+    assert plan.single_losses == {}
+
+    def edit(one):
+        one["attacks"]["pgd"]["loss"] = "cross_entropy"
+        for name in ("adaptive", "autoattack", "pgd_l2"):
+            del one["attacks"][name]
+
+    assert planned(tmp_path, edit).single_losses == {"linf": "cross_entropy", "l2": "cross_entropy"}
+
+    def unknown(one):
+        edit(one)
+        one["attacks"]["deepfool"] = {"name": "foolbox:L2DeepFoolAttack", "norm": "l2"}
+
+    assert planned(tmp_path, unknown).single_losses == {"linf": "cross_entropy"}

@@ -348,3 +348,16 @@ def test_another_table_is_refused(tmp_path):
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
     with pytest.raises(InputError, match=r"other\.parquet.*not an evaluations file"):
         summarize(tmp_path / "other.parquet")
+
+
+def test_a_better_loss_flags_what_rests_on_the_cross_entropy_alone(tmp_path):
+    """The worst case, and attacks without gradients or with another loss, keep their numbers unmarked."""
+    losses = {"fgsm": ("cross_entropy",), "pgd": ("cross_entropy", "margin"), "square": None}
+    attacks = tuple(AttackDesign(name, "linf", synthetic.LINF, losses=used) for name, used in losses.items())
+    plan = synthetic.plan(attacks=attacks)
+    file = tmp_path / "evaluations.parquet"
+    combine(synthetic.write_evaluations(tmp_path, plan, samples=20), file, design=plan)
+    flags = {(plan.variants[0], "linf"): ("margin_beats_cross_entropy",)}
+    rows = [row for row in summarize(file, flags=flags).to_pylist() if row["variant"] == plan.variants[0]]
+    assert {row["attack"] for row in rows if row["flags"]} == {"fgsm"}
+    assert {row["attack"] for row in rows} == {"worst:linf", *losses}

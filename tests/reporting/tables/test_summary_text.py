@@ -78,3 +78,12 @@ def test_names_cannot_break_the_table():
     row |= {"seeds": 0, "missing": 0, "errors": 0, "attacks": 0, "samples": 0}
     text = markdown_table(pa.Table.from_pylist([row], schema=SUMMARY_SCHEMA))
     assert r"a\|b\<script\>" in text
+
+
+def test_a_norm_with_one_loss_is_named(summary):
+    """The note is in the section of its norm only."""
+    text = markdown_table(summary, single_losses={"linf": "cross_entropy"})
+    note = "L∞: all attacks along gradients ascend one loss, cross entropy; others may fool more."
+    assert text.count(note) == 1
+    assert text.index("## L∞") < text.index(note) < text.index("### L∞: single attacks")
+    assert "one loss" not in markdown_table(summary)
