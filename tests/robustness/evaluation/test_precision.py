@@ -64,6 +64,14 @@ def test_attacks_that_compare_values_stay_in_float32(name: str) -> None:
         assert (tags["access"], tags["kind"]) == ("gradient", "bounded")
 
 
+def test_an_attack_on_the_training_loss_stays_in_float32() -> None:
+    """Raw outputs may saturate where logits do not, so gradients of the logits say nothing about them."""
+    for loss, expected in (("margin", "bfloat16"), ("training", "float32"), (["margin", "training"], "float32")):
+        plan = AttackSettings("a", Spec("pgd", {"loss": loss}), "linf", (0.1,))
+        found = choose_precision("auto", plan, Saturating(0.01).eval(), IMAGES, LABELS, device=torch.device("cpu"))
+        assert found == expected
+
+
 def test_a_requested_precision_is_used() -> None:
     """A random model, whose gradients differ anyway, is not tested."""
     assert chosen("pgd", Saturating(3.0), "bfloat16") == "bfloat16"

@@ -41,6 +41,9 @@ def choose_precision(
         return precision
     rest: Passes = "tf32" if has_tf32_units(device) else "float32"
     tolerant = ATTACKS.entry(attack.spec.name).tags.get("directions_only", False) and attack.draws == 1
+    # The gradients compared below are of the logits; raw outputs, of which a training loss is, may saturate earlier.
+    if "training" in str(attack.spec.options.get("loss", "")):
+        return rest
     if not (tolerant and has_bfloat16_units(device)):
         return rest
     x, y = images[:PREFLIGHT_IMAGES], labels[:PREFLIGHT_IMAGES]
