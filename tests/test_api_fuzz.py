@@ -192,7 +192,10 @@ def check(case: Case) -> None:
     if case.wrong:
         assert isinstance(found, str), case.wrong
         return
-    assert not isinstance(found, str), found
+    if isinstance(found, str):
+        # All units of a small network may be inactive at all images: the one sound case without rows.
+        assert found.startswith("the model's gradient is zero on all"), found
+        return
     count = len(case.images)
     assert found["index"].to_pylist() == list(range(count))
     assert "error" not in found["status"].to_pylist()

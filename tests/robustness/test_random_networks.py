@@ -220,9 +220,9 @@ def test_passes_of_a_random_model_are_counted() -> None:
 def test_a_random_model_is_probed_with_draws(trained: nn.Module) -> None:
     """The probes give the same rows for each batch size, and refuse without draws."""
     _, _, x, y = digits()
-    options: dict[str, Any] = {"epsilons": {"linf": (0.1,)}, "samples": 5, "steps": 2}
-    rows = run_probes(trained, x[:8], y[:8], draws=2, **options)
+    options: dict[str, Any] = {"epsilons": {"linf": (0.1,)}, "samples": 3, "steps": 1}
+    rows = run_probes(trained, x[:6], y[:6], draws=2, **options)
     assert len(rows) > 8
-    assert rows.equals(run_probes(trained, x[:8], y[:8], draws=2, batch_size=3, **options))
+    assert rows.equals(run_probes(trained, x[:6], y[:6], draws=2, batch_size=2, **options))
     with pytest.raises(InputError, match="set `draws: 20`"):
         run_probes(trained, x[:8], y[:8], **options)
