@@ -87,7 +87,8 @@ def begin_run():
         names.add("all")
     combined = {other for name in names & set(COMBINED) for other in COMBINED[name]}
     forced = Forced.begun_now(
-        rules={rule for name in combined for rule in stage(name).rules} | names & set(RULES) - set(COMBINED),
+        rules={rule for name in combined for rule in stage(name).rules}
+        | names & set(RULES) - set(COMBINED),
         files=names - set(RULES),
     )
     forced.to_environment()
@@ -201,7 +202,10 @@ def prepare_submission():
     require_sbatch()
     cluster = GRAPH.config.execution.cluster
     for name in unlisted_partitions(cluster.partition, cluster.gpu_partition):
-        print(f"gauntlet: sinfo lists no partition '{name}'; sbatch decides", file=sys.stderr)
+        print(
+            f"gauntlet: sinfo lists no partition '{name}'; sbatch decides",
+            file=sys.stderr,
+        )
     names = [os.getcwd(), workflow.main_snakefile]
     snakemake_options.check_paths(names)
     if snakemake_options.need_script([*names, *CONFIGS]):
