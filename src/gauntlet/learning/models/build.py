@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,8 +43,11 @@ def build(
     chosen = default_normalization(model.name) if normalize is None else normalize
     layer_mean, layer_std = input_statistics((mean, std), chosen)
     description = NetworkDescription(model, (channels, height, width), num_classes, layer_mean, layer_std, seed)
+    with seeded(derive_seed("import")):
+        # On its own: what a module draws when it is imported must not change the weights of the first network.
+        factory = _import(model)
     with seeded(derive_seed("train", seed, "weights")):
-        network = _construct(description)
+        network = _construct(description, factory)
         if normalize not in (None, "data") and not _takes_statistics(network):
             problem = f"{model.name} takes no mean and std, so this has no effect"
             raise InputError(problem, where="normalize", remedy="leave it out, or let its constructor take them")
@@ -54,9 +57,19 @@ def build(
     return network
 
 
-def _construct(description: NetworkDescription) -> Network:
+def _import(model: Spec) -> Any:
+    """Import a model and the parts that its options name; return the model."""
+    factory = MODELS.load(model.name)
+    for key in MODELS.entry(model.name).tags.get("parts", ()):
+        part = model.options.get(key)
+        name = part.get("name") if isinstance(part, Mapping) else part
+        if isinstance(name, str):
+            PARTS[key][0].load(name)
+    return factory
+
+
+def _construct(description: NetworkDescription, factory: Any) -> Network:
     name = description.architecture.name
-    factory = MODELS.load(name)
     if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):
         remedy = "name a class derived from torch.nn.Module"
         raise InputError(f"{name} is not a network class", where="model.name", remedy=remedy)

@@ -87,7 +87,8 @@ def _check_equal_weights(network: nn.Module, twin: nn.Module, name: str) -> None
         equal = key in states[1] and value.shape == states[1][key].shape
         if not equal or not torch.equal(value.nan_to_num(), states[1][key].nan_to_num()):
             problem = f"{name} has other weights each time it is built with the same seed ({key})"
-            raise InputError(problem, where="model", remedy="draw weights from the global generators")
+            remedy = "draw weights from the global generators anew in each construction (no cache, no class attribute)"
+            raise InputError(problem, where="model", remedy=remedy)
 
 
 def _train_one_step(network: Network, images: Tensor, name: str) -> None:
