@@ -87,7 +87,7 @@ def reference_logits(network: Network) -> Tensor:
 def reference_images(shape: Sequence[int]) -> Tensor:
     """Draw the reference images `(COUNT, C, H, W)` in [0, 1]: noise of single pixels, and of blocks of pixels.
 
-    Other images would refuse every network that is stored: whoever changes them raises the format of the manifest.
+    With other images, every stored network would be refused: a change of them needs a new format of the manifest.
     """
     channels, height, width = shape
     half = COUNT // 2
