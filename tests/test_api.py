@@ -125,6 +125,17 @@ def test_images_slightly_outside_the_box_are_clipped_with_a_warning() -> None:
         ({"sources": "vgg"}, "a source is a str"),
         ({"sources": [None]}, "a source is a NoneType"),
         ({"sources": nn.Sequential(nn.Flatten(), nn.Linear(25, 7)).eval()}, "a source has 7 classes.*attacked model 3"),
+        ({"sources": nn.Sequential(nn.Flatten(), nn.Linear(25, 2)).eval()}, "a source has 2 classes.*attacked model 3"),
+        ({"sources": nn.Sequential(nn.Flatten(), nn.Linear(25, 3))}, r"sources\[0\]: the model is in train mode"),
+        (
+            {"sources": [NETWORK, nn.Sequential(nn.Flatten(), nn.Linear(9, 3)).eval()]},
+            r"sources\[1\]: .* cannot classify",
+        ),
+        ({"labels": np.ma.masked_array(LABELS.numpy(), LABELS.numpy() == 0)}, "labels have masked entries"),
+        ({"labels": np.array(["a"] * len(LABELS))}, "labels are a ndarray that is no array of numbers"),
+        ({"experiment": None}, "experiment is a NoneType"),
+        ({"variant": ["a"]}, "variant is a list"),
+        ({"name": 5}, "name is a int"),
         ({"batch_size": True}, "batch size"),
         ({"seed": True}, "seed"),
         ({"precision": ["float32"]}, "unknown precision"),
@@ -173,3 +184,6 @@ def test_arrays_in_any_layout_are_taken() -> None:
     frozen.flags.writeable = False
     assert evaluate(NETWORK, images[::-1], labels[::-1], PGD).equals(expected)
     assert evaluate(NETWORK, frozen, labels[::-1], PGD).equals(expected)
+    swapped, objects = images[::-1].astype(">f4"), labels[::-1].astype(object)
+    assert evaluate(NETWORK, swapped, objects, PGD).equals(expected)
+    assert evaluate(NETWORK, swapped, labels[::-1].astype(">i8"), PGD).equals(expected)

@@ -57,7 +57,7 @@ def evaluate(
     robust.
     """
     checked = _validated(attack)
-    seen = tuple(sources) if isinstance(sources, list | tuple) else (sources,)
+    seen = tuple(sources) if isinstance(sources, list | tuple | nn.ModuleList) else (sources,)
     for each in (model, *seen):
         if not isinstance(each, nn.Module):
             kind = "the model" if each is model else "a source"
@@ -67,11 +67,12 @@ def evaluate(
     if checked.units != "pixels":
         remedy = "multiply the budgets by the data's standard deviation and leave `units` out"
         raise InputError("the data's standard deviation is not known here", where="attack.units", remedy=remedy)
+    _check_names(name=name or "", experiment=experiment, variant=variant)
     seed, batch_size = _integer(seed), _integer(batch_size)
     _check_settings(seed, batch_size, precision)
     run_device = _device(device_of(model) if device is None else device)
     settings = AttackSettings(
-        name=str(name or checked.attack.name),
+        name=name or checked.attack.name,
         spec=checked.attack,
         norm=checked.norm,
         epsilons=checked.epsilons,
@@ -85,7 +86,7 @@ def evaluate(
             _images(images),
             _tensor(labels, "labels"),
             settings,
-            identity=CellIdentity(str(experiment), str(variant), seed),
+            identity=CellIdentity(experiment, variant, seed),
             keep_examples=0,
             device=run_device,
             precision=precision,
@@ -104,9 +105,13 @@ def evaluate(
 
 @contextmanager
 def _settings_of_the_pipeline() -> Iterator[None]:
-    """Compute with torch's defaults inside: gradients, float32 and CPU for new tensors; restore the caller's after."""
+    """Compute with torch's defaults inside: gradients, float32 and CPU for new tensors; restore the caller's after.
+
+    A model that seeds or draws moves no generator of the caller.
+    """
     dtype = torch.get_default_dtype()
     with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         if torch.get_default_device().type != "cpu":
@@ -143,6 +148,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray | Tensor):
         return value.tolist()
     return value
+
+
+def _check_names(**names: Any) -> None:
+    for key, value in names.items():
+        if not isinstance(value, str):
+            raise InputError(f"{key} is a {type(value).__name__}", remedy="pass a string")
 
 
 def _check_settings(seed: int, batch_size: int | Literal["auto"], precision: str) -> None:
@@ -192,9 +203,14 @@ def _tensor(values: Any, name: str) -> Tensor:
             raise InputError(f"{name} are a sparse, nested or quantized tensor", remedy="pass a dense tensor")
         # A copy of a tensor made in inference mode is an ordinary one.
         return values.clone() if values.is_inference() else values.detach()
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise InputError(f"{name} have masked entries", remedy="fill them, or leave these images out")
     try:
         array = np.asarray(values)
+        if array.dtype == object:  # such as a column of a data frame
+            array = np.array(array.tolist())
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
         return torch.as_tensor(array if array.flags.writeable and min(array.strides, default=0) >= 0 else array.copy())
     except (TypeError, ValueError, RuntimeError) as error:
-        problem = f"{name} are a {type(values).__name__}: {error}"
-        raise InputError(problem, remedy="pass a tensor or an array") from error
+        problem = f"{name} are a {type(values).__name__} that is no array of numbers"
+        raise InputError(problem, remedy="pass a tensor or an array of numbers") from error

@@ -113,7 +113,7 @@ def test_every_command_is_run_by_a_test():
 def arguments_of(command: str) -> list[str]:
     """Replace a document's placeholders with names of the small experiment."""
     text = re.sub(r"\[[^]]*\]", "", command)
-    names = {"FILE": "config.yaml", "EXPERIMENT": "digits", "VARIANT": "softmax", "ATTACK": "fgsm"}
+    names = {"FILE": "config.yaml", "EXPERIMENT": "digits", "VARIANT": "softmax", "ATTACK": "fgsm", "STAGE": "prepare"}
     for placeholder, name in names.items():
         text = re.sub(rf"\b{placeholder}\b", name, text)
     text = re.sub(r"(?<= )evaluations\.parquet", "results/digits/evaluations.parquet", text)

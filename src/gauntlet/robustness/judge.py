@@ -91,7 +91,8 @@ class Judge:
             if is_out_of_memory(error):
                 raise
             raise InputError(_refusal(x, error), remedy=_remedy(x)) from error
-        return checked_logits(outputs, len(x)).to(self.dtype)
+        # A network may switch gradients on by itself.
+        return checked_logits(outputs, len(x)).detach().to(self.dtype)
 
 
 def checked_logits(outputs: object, count: int) -> Tensor:
@@ -114,7 +115,8 @@ def _refusal(x: Tensor, error: Exception) -> str:
     # The interpreter of TorchScript puts its own traceback first.
     reason = lines[-1 if "TorchScript" in str(error) else 0] if lines else ""
     shape = "x".join(map(str, x.shape[1:]))
-    return f"the model cannot classify {len(x)} images of {shape}: {type(error).__name__}: {reason[:200]}"
+    text = f"{type(error).__name__}: {reason[:200]}" if reason else type(error).__name__
+    return f"the model cannot classify {len(x)} images of {shape}: {text}"
 
 
 def _remedy(x: Tensor) -> str:

@@ -344,3 +344,64 @@ def test_the_preflight_of_a_small_network_takes_a_moment() -> None:
     start = time.process_time()
     check_model(judge, IMAGES, LABELS)
     assert time.process_time() - start < 0.3
+
+
+@pytest.mark.parametrize("share", [1e-3, 1e-4, 1e-5])
+@pytest.mark.parametrize("batch_size", ["auto", 7])
+def test_a_small_dependence_is_no_rounding(share: float, batch_size: Any) -> None:
+    """In float64 rounding is smaller and dependence is not, whatever the batch size."""
+    mixed = Altered(lambda model, x: model.inner(x) + share * model.inner(x).mean(0))
+    with pytest.raises(InputError, match="depend on the batch it is in"):
+        rows(mixed, batch_size=batch_size)
+
+
+def test_a_position_far_back_in_a_batch_is_found() -> None:
+    """All rows of the first batch are compared with those of small batches."""
+
+    def turned(model: Any, x: Tensor) -> Tensor:
+        logits = model.inner(x).clone()
+        logits[33:36] = logits[33:36].flip(1)
+        return logits
+
+    with pytest.raises(InputError, match="depend on the batch it is in"):
+        rows(Altered(turned))
+
+
+@pytest.mark.parametrize("attack", [PGD, FEW], ids=["pgd", "square"])
+def test_a_model_that_switches_gradients_on_gives_the_rows_of_the_plain_one(attack: dict[str, Any]) -> None:
+    """As in purification, whose forward takes gradients."""
+
+    def with_gradients(model: Any, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            return model.inner(x)
+
+    assert rows(Altered(with_gradients), attack).equals(rows(plain(), attack))
+
+
+def test_modes_and_generators_stay_as_they_are() -> None:
+    """A forward that switches to train mode is refused and the modes are put back; no generator of the caller moves."""
+
+    def training(model: Any, x: Tensor) -> Tensor:
+        model.inner.train()
+        return model.inner(x)
+
+    network = Altered(training)
+    with pytest.raises(InputError, match=r"changes its own state when it classifies \(train mode of inner\)"):
+        rows(network)
+    assert not any(module.training for module in network.modules())
+
+    def seeding(model: Any, x: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return model.inner(x)
+
+    before = torch.get_rng_state()
+    rows_or_refusal(Altered(seeding))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def rows_or_refusal(model: nn.Module) -> None:
+    """Attack all images; a refusal is as good."""
+    try:
+        rows(model)
+    except InputError:
+        return

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.core.arithmetic import float32_arithmetic
-from gauntlet.core.errors import InputError
+from gauntlet.core.errors import InputError, located
 from gauntlet.core.randomness import sample_keys
 from gauntlet.learning.data.splits import sample_hashes
 from gauntlet.registry import ATTACKS
@@ -97,16 +97,19 @@ def evaluate_parts(
     size = default_batch_size(run_device.type) if batch_size == "auto" else batch_size
     y = labels.to(torch.int64)
     first_images = images[:PREFLIGHT_IMAGES].to(run_device)
-    for checked in (network, *sources):
-        check_eval_mode(checked)
+    names = ("", *(f"sources[{number}]" for number in range(len(sources))))
+    for checked, name in zip((network, *sources), names, strict=True):
+        with located(name):
+            check_eval_mode(checked)
     attack = replace(attack, draws=needed_draws(attack.draws, (network, *sources), first_images, device=run_device))
-    expected: list[Tensor] = []
-    for checked in (network, *sources):
+    classes: list[int] = []
+    for checked, name in zip((network, *sources), names, strict=True):
         judge = Judge(checked, device=run_device, batch_size=size, draws=attack.draws)
-        expected.append(check_model(judge, first_images, y))
-    for logits in expected[1:]:
-        if logits.shape[1] != expected[0].shape[1]:
-            problem = f"a source has {logits.shape[1]} classes, the attacked model {expected[0].shape[1]}"
+        with located(name):
+            classes.append(check_model(judge, first_images, None if classes else y).shape[1])
+    for count in classes[1:]:
+        if count != classes[0]:
+            problem = f"a source has {count} classes, the attacked model {classes[0]}"
             raise InputError(problem, remedy="take sources for the same classes")
     seen = sources[0] if sources else network
     chosen_precision = choose_precision(precision, attack, seen, images, y, device=run_device)
@@ -127,9 +130,7 @@ def evaluate_parts(
         ranges = part_ranges(len(images), part_size=part_size or default_batch_size(run_device.type))
     for start, stop in ranges:
         part = slice(start, stop)
-        rows, examples, errors = _evaluate_samples(
-            runner, images[part], y[part], start=start, identity=identity, expected=expected[0] if start == 0 else None
-        )
+        rows, examples, errors = _evaluate_samples(runner, images[part], y[part], start=start, identity=identity)
         candidates = candidate_examples(examples, keep_examples) if keep_examples else {}
         yield EvaluationPart(start, stop, rows, candidates, chosen_precision, tuple(errors[:_MAX_ERRORS]))
 
@@ -147,19 +148,15 @@ def _evaluate_samples(
     *,
     start: int,
     identity: CellIdentity,
-    expected: Tensor | None = None,
 ) -> tuple[pa.Table, dict[str, Any], list[str]]:
-    """Return rows, examples and errors of the samples from index `start` on: a pure function of these samples.
-
-    `expected` are the logits of the first samples in a small batch, which must be equal.
-    """
+    """Return rows, examples and errors of the samples from index `start` on: a pure function of these samples."""
     model, attack = runner.model, runner.attack
     hashes = sample_hashes(images.to(torch.float32))
     keys = sample_keys(identity.seed, f"attack:{attack.spec.name}:{attack.seed}", hashes, device=model.device)
     x, y = images.to(model.device, model.dtype), labels.to(model.device)
     clean_logits = model.judge.logits(x)
-    if expected is not None:
-        check_first_batch(model.judge, x, clean_logits, expected[: len(x)])
+    if start == 0:
+        check_first_batch(model.judge, x, clean_logits)
     results = SampleResults(x, y, clean_logits, attack, model.judge.confidence)
     active = (results.clean_prediction == y).nonzero()[:, 0]
     errors: list[str] = []

@@ -62,15 +62,16 @@ def _trains(module: nn.Module) -> bool:
 
 
 def check_model(
-    judge: Judge, images: Tensor, labels: Tensor, *, trained: bool = True, certified: bool = False
+    judge: Judge, images: Tensor, labels: Tensor | None, *, trained: bool = True, certified: bool = False
 ) -> Tensor:
     """Check a model, in evaluation mode, on the first images `(N, C, H, W)`, and all labels; return its logits there.
 
     Experiments: logits `(B, K)`, finite (for a model that is `trained`), not probabilities; two passes over the same
     batch agree, for a random model with the same draws; a row is the same in batches of 1 to 12 images, in the
-    opposite order and among other images; a copy gives the same; the state dict stays as it is (it is put back
-    otherwise). Where rows differ by more than the smallest amounts, a copy in float64 separates rounding from
-    dependence. A model to be `certified` must not be random.
+    opposite order and among other images; a copy gives the same; the state dict and the modes of layers stay as they
+    are (they are put back otherwise). Where rows differ by more than the smallest amounts, a copy in float64 separates
+    rounding from dependence. A model to be `certified` must not be random. Without `labels`, any number of classes is
+    accepted. The caller's random generators are left alone.
 
     Raises InputError.
     """
@@ -78,20 +79,20 @@ def check_model(
     count = min(len(images), PREFLIGHT_IMAGES if images[0].numel() <= _SMALL_IMAGE else _LEAST_IMAGES)
     x = _with_noise(images[:count].to(judge.device, judge.dtype))
     state = StateRecord(judge.network)
-    try:
-        with seeded(0, judge.device):
+    with seeded(0, judge.device):
+        try:
             logits = judge.logits(x, draws=_DRAWS)
             _check_outputs(logits, count, labels, trained=trained)
             again = judge.logits(x, draws=_DRAWS)
-    finally:
-        changed = state.restore()
-    if changed:
-        problem = f"the model changes its own state when it classifies ({changed})"
-        raise InputError(problem, remedy="keep statistics and counters as they are in evaluation mode")
-    if _differ(logits, again):
-        raise _not_repeatable(judge, x, certified=certified)
-    _check_rows(judge, x)
-    _check_copy(judge, x)
+        finally:
+            changed = state.restore()
+        if changed:
+            problem = f"the model changes its own state when it classifies ({changed})"
+            raise InputError(problem, remedy="keep statistics, counters and modes as they are in evaluation mode")
+        if _differ(logits, again):
+            raise _not_repeatable(judge, x, certified=certified)
+        _check_rows(judge, x)
+        _check_copy(judge, x)
     return logits[:count]
 
 
@@ -102,13 +103,14 @@ def _with_noise(x: Tensor) -> Tensor:
     return torch.cat([x, noise.to(x)])
 
 
-def _check_outputs(logits: Tensor, count: int, labels: Tensor, *, trained: bool) -> None:
+def _check_outputs(logits: Tensor, count: int, labels: Tensor | None, *, trained: bool) -> None:
     if trained and not logits[:count].isfinite().all():
         raise InputError("the model's outputs are not finite", remedy="look at its weights")
-    classes, low, high = logits.shape[1], int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        problem = f"labels lie in [{low}, {high}] but the model has {classes} classes"
-        raise InputError(problem, remedy=f"labels must lie in [0, {classes - 1}]")
+    if labels is not None:
+        classes, low, high = logits.shape[1], int(labels.min()), int(labels.max())
+        if low < 0 or high >= classes:
+            problem = f"labels lie in [{low}, {high}] but the model has {classes} classes"
+            raise InputError(problem, remedy=f"labels must lie in [0, {classes - 1}]")
     in_range = bool((logits >= 0).all() and (logits <= 1).all() and ((logits.sum(1) - 1).abs() < 1e-4).all())
     # Constant logits such as (0, ..., 0, 1) are no probabilities: these vary.
     if in_range and bool((logits != logits[:1]).any()):
@@ -182,18 +184,19 @@ def _difference_between_batches(judge: Judge, x: Tensor) -> tuple[float, float]:
     return max(largest_difference(*pair) for pair in pairs), largest_logit(whole)
 
 
-def check_first_batch(judge: Judge, x: Tensor, logits: Tensor, expected: Tensor) -> None:
-    """Check that logits of the first images in a whole batch equal those `expected` of a few. Raises InputError."""
-    count = len(expected)
-    if judge.is_random or not _differ(logits[:count], expected):
+def check_first_batch(judge: Judge, x: Tensor, logits: Tensor) -> None:
+    """Check that the rows of logits `(B, K)` of a whole batch equal those of small batches. Raises InputError."""
+    if judge.is_random or len(x) <= PREFLIGHT_IMAGES:
         return
 
     def between_sizes(of: Judge, images: Tensor) -> tuple[float, float]:
         whole = of.logits(images)
-        return largest_difference(whole[:count], of.logits(images[:count])), largest_logit(whole)
+        few = torch.cat([of.logits(part) for part in images.split(PREFLIGHT_IMAGES)])
+        return largest_difference(whole, few), largest_logit(whole)
 
-    if exceeds_rounding(judge, x, between_sizes):
-        raise _depends(largest_difference(logits[:count], expected), largest_logit(expected))
+    few = torch.cat([judge.logits(part) for part in x.split(PREFLIGHT_IMAGES)])
+    if _differ(logits, few) and exceeds_rounding(judge, x, between_sizes):
+        raise _depends(largest_difference(logits, few), largest_logit(few))
 
 
 def _parts(count: int) -> list[slice]:

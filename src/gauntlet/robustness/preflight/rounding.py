@@ -50,10 +50,10 @@ def exceeds_rounding(judge: Judge, x: Tensor, differ: Differ) -> bool:
 
 def _coarsest_rounding(judge: Judge, x: Tensor) -> float:
     """Return the largest unit roundoff (eps) of any floating-point tensor that a pass computes."""
-    watch = _CoarsestRounding()
+    watch, images = _CoarsestRounding(), x[:2].to(judge.dtype)
     try:
         with watch:
-            judge.logits(x[:2], draws=1)
+            judge.logits(images, draws=1)
     except (GauntletError, RuntimeError, TypeError, NotImplementedError):
         return float(torch.finfo(judge.dtype).eps)
     return watch.eps

@@ -1,4 +1,4 @@
-"""State of a model before an experiment, put back where the model changed it."""
+"""State and modes of a model before an experiment, put back where the model changed them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 
 class StateRecord:
-    """Copy of a model's state dict."""
+    """Copy of a model's state dict, and whether each of its layers is in train mode."""
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
         self.before = {name: value.detach().clone() for name, value in _tensors(network).items()}
+        self.modes = _modes(network)
 
     @torch.no_grad()
     def restore(self) -> str | None:
@@ -25,7 +26,17 @@ class StateRecord:
             elif not _equal(value, before):
                 changed = changed or name
                 value.copy_(before)
+        for name, module in self.network.named_modules():
+            before_mode = self.modes.get(name)
+            if before_mode is not None and getattr(module, "training", before_mode) != before_mode:
+                changed = changed or f"train mode of {name or type(module).__name__}"
+                module.training = before_mode
         return changed or next(iter(now.keys() - self.before.keys()), None)
+
+
+def _modes(network: nn.Module) -> dict[str, bool]:
+    modes = {name: getattr(module, "training", None) for name, module in network.named_modules()}
+    return {name: mode for name, mode in modes.items() if mode is not None}
 
 
 def _tensors(network: nn.Module) -> dict[str, Tensor]:
