@@ -23,8 +23,8 @@ from tests.support.workflow import ROOT
 
 pytestmark = pytest.mark.slow
 
-ALL_FIGURES = 14
-OF_INSPECTIONS = 4
+ALL_FIGURES = 19
+OF_INSPECTIONS = 7
 AFTER_ATTACKS = {"aggregate": 1, "figure": ALL_FIGURES - 1 - OF_INSPECTIONS, "table": 1, "page": 1}
 AFTER_TRAINING = {"aggregate": 1, "figure": ALL_FIGURES, "table": 1, "page": 1}
 
