@@ -19,6 +19,9 @@ from tests.support import synthetic
 ATTACKS = (AttackDesign("pgd", "linf", (0.03, 0.1)), AttackDesign("fgsm", "linf", (0.03, 0.1, 0.3)))
 
 
+NOISE = {"name": "uniform_noise", "norm": "linf", "epsilons": [0.1]}
+
+
 class First(torch.nn.Module):
     """Network that always predicts class 0."""
 
@@ -77,3 +80,25 @@ def test_rows_that_are_no_rows_of_one_model_are_refused():
     with pytest.raises(InputError, match="the rows are a float"):
         gauntlet.robust_accuracy(0.3, 0.1)
     assert gauntlet.robust_accuracy(pd.DataFrame(rows.to_pandas()), 0.1) == gauntlet.robust_accuracy(rows, 0.1)
+
+
+def test_rows_of_several_calls_may_be_joined_and_repeated_rows_are_refused():
+    """Each call numbers its images from 0: a sample is an index and an image."""
+    images = torch.rand(12, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0] * 6 + [1] * 6)
+    attack = NOISE
+    parts = [gauntlet.evaluate(First().eval(), images[k::2], labels[k::2], attack) for k in (0, 1)]
+    halves = [gauntlet.evaluate(First().eval(), images[k : k + 6], labels[k : k + 6], attack) for k in (0, 6)]
+    assert [gauntlet.robust_accuracy(rows, 0.1) for rows in (*parts, *halves)] == [0.5, 0.5, 1.0, 0.0]
+    for both in (parts, halves):
+        assert gauntlet.robust_accuracy(pa.concat_tables(both), 0.1) == 0.5
+    with pytest.raises(InputError, match="a row appears twice"):
+        gauntlet.robust_accuracy(pa.concat_tables([parts[0], parts[0]]), 0.1)
+
+
+@pytest.mark.parametrize("epsilon", [-0.1, float("nan"), "0.03", None, True])
+def test_a_budget_is_a_number_from_zero_on(epsilon):
+    """Others are refused in one line."""
+    rows = gauntlet.evaluate(First().eval(), torch.zeros(2, 1, 2, 2), torch.zeros(2, dtype=torch.int64), NOISE)
+    with pytest.raises(InputError, match="the budget is"):
+        gauntlet.robust_accuracy(rows, epsilon)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
-import numpy as np
+import duckdb
 import pyarrow as pa
 
 from gauntlet.core.errors import InputError
-from gauntlet.reporting.aggregation.definitions import is_robust
+from gauntlet.reporting.aggregation.definitions import FOOLED_AT, robust_at
 
-_COLUMNS = ("variant", "seed", "norm", "index", "epsilon", "status")
+_COLUMNS = ("experiment", "variant", "seed", "attack", "norm", "index", "epsilon", "status", "sample_hash")
+_REPEATED = "SELECT 1 FROM rows GROUP BY seed, attack, index, sample_hash HAVING count(*) > 1 LIMIT 1"
+_ACCURACY = f"""
+    SELECT avg(share) FROM (
+        SELECT seed, avg(holds::INT) AS share FROM (
+            SELECT seed, index, sample_hash, bool_and({robust_at("$epsilon", FOOLED_AT)}) AS holds
+            FROM rows GROUP BY ALL
+        ) GROUP BY seed
+    )
+"""
 
 
 def robust_accuracy(rows: Any, epsilon: float) -> float:
@@ -19,29 +29,31 @@ def robust_accuracy(rows: Any, epsilon: float) -> float:
     `rows` follow EVALUATION_SCHEMA, as from `gauntlet.evaluate`: a pyarrow table, or a frame of pandas or Polars. A
     misclassified sample is fooled at 0. A row with status error counts as fooled, since the attack may have missed an
     adversarial image there. Of several attacks, in rows of one table, the result is the worst case: a sample counts if
-    it is robust in all of its rows. Of several seeds, it is the mean over seeds. `epsilon` is in the norm of the rows
+    it is robust in all of its rows. A sample is an index and an image, so that rows of several calls, each on a part of
+    the images, may be joined. Of several seeds, it is the mean over seeds. `epsilon` is in the norm of the rows
     and in pixel units; a bounded attack knows nothing of budgets that it was not run at.
 
-    Raises InputError when there are no rows, columns are missing, or rows are of several variants or norms.
+    Raises InputError when there are no rows, columns are missing, a row appears twice, rows are of several experiments,
+    variants or norms, or the budget is not a number from 0 on.
     """
+    if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not float(epsilon) >= 0:
+        raise InputError(f"the budget is {epsilon!r}", remedy="pass a number from 0 on")
     table = _table(rows)
     if missing := [name for name in _COLUMNS if name not in table.column_names]:
         raise InputError(f"the rows have no column {missing[0]}", remedy="pass rows of `gauntlet.evaluate`")
     if not len(table):
         raise InputError("there are no rows", remedy="pass rows of `gauntlet.evaluate`")
-    for name in ("variant", "norm"):
+    for name in ("experiment", "variant", "norm"):
         values = table[name].unique().to_pylist()
         if len(values) > 1:
             raise InputError(f"the rows are of several {name}s: {', '.join(map(str, values))}", remedy="select one")
-    found = np.asarray(table["epsilon"].to_pandas(), dtype=np.float64)
-    failed = np.asarray(table["status"].to_pylist()) == "error"
-    fooled_at = np.where(failed, 0.0, np.where(np.isnan(found), np.inf, found))
-    samples, position = np.unique(
-        np.stack([table["seed"].to_numpy(), table["index"].to_numpy()]), axis=1, return_inverse=True
-    )
-    robust = np.ones(samples.shape[1], dtype=bool)
-    np.logical_and.at(robust, position.reshape(-1), is_robust(fooled_at, epsilon))
-    return float(np.mean([robust[samples[0] == seed].mean() for seed in np.unique(samples[0])]))
+    with duckdb.connect() as connection:
+        connection.register("rows", table)
+        if connection.sql(_REPEATED).fetchall():
+            problem = "a row appears twice: one attack, seed, index and image"
+            raise InputError(problem, remedy="pass each row once; name models with `variant=`, and select one")
+        accuracy = connection.sql(_ACCURACY, params={"epsilon": float(epsilon)}).fetchall()[0][0]
+    return float(accuracy)
 
 
 def _table(rows: Any) -> pa.Table:

@@ -15,6 +15,7 @@ from gauntlet.pipeline.stages.evaluate import run as evaluate
 from gauntlet.pipeline.stages.prepare import run as prepare
 from gauntlet.pipeline.stages.train import run as train
 from tests.support.stub_outputs import staleness_in, write_config
+from tests.support.yaml_text import parse_yaml
 
 STAGES = {"prepare": prepare, "train": train, "evaluate": evaluate, "diagnose": diagnose}
 FGSM = {"name": "fgsm", "norm": "linf", "epsilons": [0.05]}
@@ -84,3 +85,22 @@ def test_a_refusal_names_the_cell(folder: Path) -> None:
     configure(folder, "Noise")
     with pytest.raises(InputError, match=r"^evaluate tiny variant=own seed=1 attack=f: the model's outputs differ"):
         run(folder, "evaluate")
+
+
+def test_a_random_network_next_to_a_certified_one_is_trained(folder: Path) -> None:
+    """Certificates and attacks that have no cell for a variant decide nothing about it; a refusal names the cell."""
+    configure(folder, "Noise", draws=2)
+    file = folder / "config.yaml"
+    settings = parse_yaml(file.read_text())
+    experiment = settings["experiments"]["tiny"]
+    experiment["variants"]["lipschitz"] = {"model": "lipschitz_cnn", "loss": "hkr"}
+    experiment["attacks"]["transferred"] = {**FGSM, "transfer_from": "own"}
+    experiment["certificates"] = {"lipschitz": {"name": "lipschitz"}}
+    write_config(folder, settings)
+    run(folder, "prepare", "train")
+    assert len(list(folder.glob("results/tiny/models/*/*/model.safetensors"))) == 2
+    experiment["certificates"] = {"smooth": {"name": "smoothing", "sigma": 0.25, "n0": 10, "n": 100}}
+    experiment["training"]["epochs"] = 2
+    write_config(folder, settings)
+    with pytest.raises(InputError, match=r"^train tiny variant=own seed=1: .*certify only models that are not random"):
+        run(folder, "train")

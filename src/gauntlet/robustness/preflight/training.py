@@ -41,7 +41,7 @@ def check_trainable(network: Network, *, seed: int, draws: int = 1, certified: b
         try:
             check_model(judge, images, torch.zeros(_IMAGES, dtype=torch.int64), trained=False, certified=certified)
         except InputError as error:
-            raise InputError(f"{name}: {error.problem}", where="model", remedy=error.remedy) from error
+            raise InputError(f"{name}: {error.problem}", remedy=error.remedy) from error
 
 
 def check_stored(network: Network, images: Tensor) -> None:
@@ -58,7 +58,7 @@ def check_stored(network: Network, images: Tensor) -> None:
     if largest_difference(before, after) > _SAME * largest_logit(before):
         problem = f"{name} has state that its state dict lacks: stored and loaded again, it gives other outputs"
         remedy = "register each tensor as parameter or persistent buffer, and each layer as a module"
-        raise InputError(problem, where="model", remedy=remedy)
+        raise InputError(problem, remedy=remedy)
 
 
 def _rebuilt(network: Network, seed: int) -> tuple[Network, str]:
@@ -83,12 +83,12 @@ def _check_equal_weights(network: nn.Module, twin: nn.Module, name: str) -> None
     for key, value in states[0].items():
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
             problem = f"{name} has an entry in its state dict that cannot be stored ({key})"
-            raise InputError(problem, where="model", remedy="keep dense tensors only, other values as options")
+            raise InputError(problem, remedy="keep dense tensors only, other values as options")
         equal = key in states[1] and value.shape == states[1][key].shape
         if not equal or not torch.equal(value.nan_to_num(), states[1][key].nan_to_num()):
             problem = f"{name} has other weights each time it is built with the same seed ({key})"
             remedy = "draw weights from the global generators anew in each construction (no cache, no class attribute)"
-            raise InputError(problem, where="model", remedy=remedy)
+            raise InputError(problem, remedy=remedy)
 
 
 def _train_one_step(network: Network, images: Tensor, name: str) -> None:
@@ -108,7 +108,7 @@ def _train_one_step(network: Network, images: Tensor, name: str) -> None:
         raise
     except Exception as error:  # a user's network may raise anything
         problem = f"{name} cannot be trained: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise InputError(problem, where="model") from error
+        raise InputError(problem) from error
 
 
 def _load(other: Network, stored: Network, name: str) -> None:
@@ -116,7 +116,7 @@ def _load(other: Network, stored: Network, name: str) -> None:
         other.load_state_dict(stored.state_dict())
     except Exception as error:  # a user's network may load in its own way
         problem = f"{name} cannot be loaded from its own state dict: {' '.join(str(error).split())[:200]}"
-        raise InputError(problem, where="model", remedy="let its constructor create every entry") from error
+        raise InputError(problem, remedy="let its constructor create every entry") from error
 
 
 @torch.no_grad()

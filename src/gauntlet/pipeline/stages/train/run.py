@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 import torch
 
+from gauntlet.core.errors import located
 from gauntlet.core.parquet import write_table
 from gauntlet.core.progress import NullProgress, progress
 from gauntlet.core.provenance.run_metadata import Stopwatch
@@ -60,8 +61,11 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
     checkpoints = Checkpoints(paths.partial(cell, recipe.digest) / "training.checkpoint", recipe=recipe.digest)
     resume = _resume(cell, checkpoints, processes)
     if resume is None:
-        draws = min((attack.draws for attack in settings.attacks.values()), default=1)
-        check_trainable(network, seed=cell.seed, draws=draws, certified=bool(settings.certificates))
+        applied = [attack for attack in settings.attacks.values() if attack.applies_to(cell.variant, settings.variants)]
+        draws = min((attack.draws for attack in applied), default=1)
+        certified = any(certificate.applies_to(variant) for certificate in settings.certificates.values())
+        with located(str(cell)):
+            check_trainable(network, seed=cell.seed, draws=draws, certified=certified)
     with StopRequest(str(cell)) as stop:
         file = paths.progress_file(cell)
         reported = progress(str(cell), training.epochs, "epochs", file=file) if writes else nullcontext(NullProgress())
