@@ -20,6 +20,7 @@ IMAGES = BYTES.float() / 255
 NETWORK = nn.Sequential(nn.Flatten(), nn.Linear(25, 3)).eval()
 with torch.no_grad():
     NETWORK[1].weight.copy_(torch.randn(3, 25, generator=torch.Generator().manual_seed(1)))
+    NETWORK[1].bias.zero_()
     LABELS = NETWORK(IMAGES).argmax(1)
 PGD = {"name": "pgd", "norm": "linf", "epsilons": [0.02, 0.1], "steps": 7}
 
@@ -131,7 +132,7 @@ def test_images_slightly_outside_the_box_are_clipped_with_a_warning() -> None:
             {"sources": [NETWORK, nn.Sequential(nn.Flatten(), nn.Linear(9, 3)).eval()]},
             r"sources\[1\]: .* cannot classify",
         ),
-        ({"labels": np.ma.masked_array(LABELS.numpy(), LABELS.numpy() == 0)}, "labels have masked entries"),
+        ({"labels": np.ma.masked_array(LABELS.numpy(), np.arange(len(LABELS)) == 0)}, "labels have masked entries"),
         ({"labels": np.array(["a"] * len(LABELS))}, "labels are a ndarray that is no array of numbers"),
         ({"experiment": None}, "experiment is a NoneType"),
         ({"variant": ["a"]}, "variant is a list"),
