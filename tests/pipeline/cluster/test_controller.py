@@ -111,7 +111,8 @@ def test_a_controller_requeues_itself_before_its_limit_and_finishes(slurm, folde
     assert len(read_record(job).starts) >= 2
     # One process for each of two models.
     assert len(list(folder.glob("begun/*"))) == 2, "nothing was computed twice"
-    assert "ended" in gauntlet("submit", "--status").stdout
+    # The record ends before SLURM's job does.
+    wait_for(lambda: "ended" in gauntlet("submit", "--status").stdout, folder, seconds=60)
 
 
 def test_a_controller_that_is_preempted_is_queued_again_and_finishes(slurm, folder):
