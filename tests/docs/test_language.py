@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import itertools
 import re
 import subprocess
 from pathlib import Path
@@ -49,10 +50,26 @@ def files():
 def openings(path):
     """List the docstrings that open with a word of the list, by line."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node) or ""
+        for text in docstrings(node):
             if text.split(" ", 1)[0].strip("`,.:") in OPENINGS:
                 yield f"{getattr(node, 'lineno', 1)}: {text.splitlines()[0]}"
+
+
+def docstrings(node):
+    """Yield the docstring of a module, class or function, and those below the constants and fields that it assigns."""
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        yield ast.get_docstring(node) or ""
+        for before, after in itertools.pairwise(node.body):
+            value = getattr(after, "value", None) if isinstance(after, ast.Expr) else None
+            is_text = isinstance(value, ast.Constant) and isinstance(value.value, str)
+            if is_text and isinstance(before, ast.Assign | ast.AnnAssign):
+                yield value.value
+
+
+def test_docstrings_of_constants_are_read_too():
+    """A string below an assignment documents it."""
+    module = ast.parse('A = 1\n"""What A is."""\n')
+    assert list(docstrings(module)) == ["", "What A is."]
 
 
 def words(path):

@@ -41,7 +41,7 @@ _EXPECTED: Mapping[str, str] = {
     "string_too_long": "{max_length} characters or fewer",
     "power_of_two": "a power of two, 2 or more",
 }
-"""What is expected, by type of pydantic's error, in terms of the error's context."""
+"""Expected value by type of pydantic's error; braces name entries of the error's context."""
 
 PATTERNS: Mapping[str, str] = {
     r"^[a-z0-9][a-z0-9_-]*$": "a name of lower-case letters, digits, '-' and '_' that begins with a letter or digit",
@@ -51,7 +51,7 @@ PATTERNS: Mapping[str, str] = {
     r"^[A-Za-z0-9_.,@+-]+$": "a name as SLURM has it, or several separated by commas",
     r"^[A-Za-z0-9_.]+$": "a type as SLURM names it",
 }
-"""What a text of each pattern in the schema is."""
+"""Description of a text that matches each pattern of the schema."""
 
 
 def plain_errors(errors: Iterable[ErrorDetails], *, options: bool = False) -> Iterator[tuple[KeyPath, str]]:

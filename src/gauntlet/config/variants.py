@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PlainValidator, create_model, model_validator
 from pydantic.fields import FieldInfo
@@ -188,6 +188,15 @@ class Statistics(Closed):
         if not isinstance(value, Mapping):
             return value
         return {key: [item] if isinstance(item, int | float) else item for key, item in value.items()}
+
+    @model_validator(mode="after")
+    def _of_pixels(self) -> Self:
+        """Refuse statistics of pixels from 0 to 255, and lists that cannot be of the same channels."""
+        if not all(0 <= value <= 1 for value in self.mean):
+            refuse([(("mean",), "pixels are in [0, 1], so their mean is too; divide mean and std by 255")])
+        if len(self.mean) != len(self.std) and 1 not in (len(self.mean), len(self.std)):
+            refuse([(("std",), f"expected {len(self.mean)} numbers, as many as in mean, or one, got {len(self.std)}")])
+        return self
 
 
 def _validate_normalization(value: Any) -> Any:

@@ -101,10 +101,20 @@ def test_a_network_that_takes_no_statistics_refuses_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "normalize", ["pixels", 3, {"mean": [0.5]}, {"mean": [0.5], "std": [0]}, {"mean": [], "std": 1}]
+    "normalize",
+    [
+        "pixels",
+        3,
+        {"mean": [0.5]},
+        {"mean": [0.5], "std": [0]},
+        {"mean": [], "std": 1},
+        {"mean": [127.5], "std": [64]},
+        {"mean": [-0.1], "std": [1]},
+        {"mean": [0.5, 0.5], "std": [1, 1, 1]},
+    ],
 )
 def test_a_configuration_without_sense_is_refused(normalize: Any) -> None:
-    """Names, single statistics, zero deviations and empty lists are errors."""
+    """Names, single statistics, zero deviations, empty lists, pixels up to 255 and unequal lengths are errors."""
     with pytest.raises(ValidationError):
         Variant(model="cnn", normalize=normalize)
 

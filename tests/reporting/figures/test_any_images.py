@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,6 +105,17 @@ def test_class_names_of_any_form_are_drawn(name, tmp_path):
         box = text.get_window_extent(renderer)
         assert box.x0 >= -1, text.get_text()
         assert box.x1 <= width + 1, text.get_text()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_long_title_of_a_variant_is_cut_to_its_space(name, tmp_path):
+    """The title is next to few rows of images, so it is cut to their height; it is not read as mathematics."""
+    title = "error-correcting output code of $16$ bits, four heads, trained with hinge loss and augmentation " * 2
+    figure = drawn(name, replace(write(tmp_path, (1, 8, 8)), titles={"lipschitz": title}))
+    renderer, height = figure.canvas.get_renderer(), figure.get_size_inches()[1] * figure.dpi
+    (drawn_title,) = [text for text in shown_texts(figure) if text.get_text().startswith("error-")]
+    box = drawn_title.get_window_extent(renderer)
+    assert (drawn_title.get_text().endswith("…"), box.y0 >= -1, box.y1 <= height + 1) == (True, True, True)
 
 
 @pytest.mark.parametrize("number", [2, 1000])

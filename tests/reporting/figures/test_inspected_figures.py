@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gauntlet.core.parquet import write_table
+from gauntlet.registry import FIGURES
 from gauntlet.reporting.figures.availability import available_figures
 from gauntlet.reporting.figures.catalog import tour_order
 from gauntlet.reporting.figures.drawing import draw
@@ -18,18 +19,7 @@ from gauntlet.robustness.inspection.arrays import array_table
 from tests.support import synthetic
 
 VARIANTS = ("softmax", "ecc", "hydra_ecc")
-NAMES = (
-    "activation_functions",
-    "leaky_activations",
-    "first_layer_filters",
-    "unit_patterns",
-    "unit_patches",
-    "image_transition",
-    "image_plane",
-    "negative_examples",
-    "unit_fits",
-    "signal_depth",
-)
+NAMES = tour_order(name for name, entry in FIGURES.catalog.items() if entry.tags["reads"] == ("inspections",))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +48,7 @@ def images(axes):
 
 def test_they_are_drawn_from_the_inspections_alone(inputs):
     """No other table is needed; negatives have a figure if any variant has them."""
-    assert [name for name in available_figures(inputs) if name in NAMES] == tour_order(NAMES)
+    assert [name for name in available_figures(inputs) if name in NAMES] == NAMES
     without = replace(inputs, inspections=inputs.inspections[:1])
     assert set(NAMES) - set(available_figures(without)) == {"negative_examples", "unit_fits", "signal_depth"}
 
@@ -243,3 +233,10 @@ def test_of_several_seeds_the_first_is_shown(inputs, tmp_path):
         0
     ]
     assert len(images(axes)) == 1
+
+
+@pytest.mark.parametrize("name", ["unit_fits", "signal_depth"])
+def test_a_figure_of_layer_designs_says_that_there_are_none(tmp_path, name):
+    """Drawn by name for an experiment that varies no layers, it says so in place of a blank page."""
+    figure = draw(name, only(tmp_path))
+    assert any("other than the default" in text.get_text() for axes in figure.axes for text in axes.texts)

@@ -57,6 +57,22 @@ def build(
     return network
 
 
+def rebuild(description: NetworkDescription, *, seed: int | None = None) -> Network:
+    """Build a network again by its description, with its own seed or another; raises as `build` does.
+
+    The statistics of a description are those of the first layer, whatever the variant's `normalize` was.
+    """
+    return build(
+        description.architecture,
+        image_shape=description.image_shape,
+        num_classes=description.num_classes,
+        mean=description.mean,
+        std=description.std,
+        normalize="data",
+        seed=description.seed if seed is None else seed,
+    )
+
+
 def _import(model: Spec) -> Any:
     """Import a model and the parts that its options name; return the model."""
     factory = MODELS.load(model.name)

@@ -17,7 +17,7 @@ from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.files import read_json, write_json
 from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark
 from gauntlet.core.tensors import read_tensors, tensor_digest, write_tensors
-from gauntlet.learning.models.build import build
+from gauntlet.learning.models.build import rebuild
 from gauntlet.learning.models.network import Network, NetworkDescription
 from gauntlet.learning.models.reference import COUNT, Rows, check_reference, reference_rows
 from gauntlet.registry import LOSSES, MODELS, PARTS, Registry, Spec
@@ -107,15 +107,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Networ
 
 def _rebuilt(description: NetworkDescription, tensors: Mapping[str, Tensor], folder: Path) -> Network:
     """Build a network by its description, with the weights `tensors` of a folder, in evaluation mode on the CPU."""
-    network = build(
-        description.architecture,
-        image_shape=description.image_shape,
-        num_classes=description.num_classes,
-        mean=description.mean,
-        std=description.std,
-        normalize="data",
-        seed=description.seed,
-    ).eval()
+    network = rebuild(description).eval()
     if description.exported:
         network = network.export()
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

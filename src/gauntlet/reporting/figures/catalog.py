@@ -41,7 +41,7 @@ TABLES = frozenset({"certificates", "diagnostics", "evaluations", "examples", "h
 """Names of the result tables that figures read."""
 
 FEATURES = frozenset({"attacks", "certificates", "layer_designs", "negatives", "several_variants", "transfers"})
-"""What only some experiments have.
+"""Features that only some experiments have.
 
 ``attacks``, ``certificates``: at least one. ``layer_designs``: a variant whose options name a unit, a folding or an
 activation other than the default. ``negatives``: a variant that trains on negative examples.

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from gauntlet.reporting.figures.example_files import Example
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.labels import class_label, text_width_in
-from gauntlet.reporting.figures.style import Style, norm_label, plain
+from gauntlet.reporting.figures.labels import class_label, text_width_in, variant_label
+from gauntlet.reporting.figures.style import Style, norm_label
 from gauntlet.reporting.pictures import change_picture, channels_note, picture
 
 PER_ROW = 3
@@ -59,8 +59,10 @@ def draw_triples(
             separator = "\n" if too_long else ", "
             panels[0].set_title(separator.join(titles[id(example)]), fontsize=style.small_pt, loc="left", pad=2)
         middle = margin_in + total * row_in - row_in * (top + row_count / 2) - (row_in - _IMAGE_IN) / 2
+        length_in = style.scale * (row_in * (row_count - 1) + _IMAGE_IN)
         figure.text(
-            *_fraction(figure, 0.11, middle, style), plain(inputs.title(variant)), rotation=90,
+            *_fraction(figure, 0.11, middle, style),
+            variant_label(inputs, variant, width_in=length_in, size_pt=style.font_pt), rotation=90,
             ha="center", va="center", weight="bold",
         )  # fmt: skip
         top += row_count

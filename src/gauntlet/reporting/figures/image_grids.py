@@ -57,6 +57,10 @@ def inspected_variants(
     return InspectedVariants(drawn, "; ".join(filter(None, notes)))
 
 
+NO_LAYER_DESIGNS = "no unit, folding or activation\nother than the default"
+"""Text of a figure that compares designs of layers, drawn by name for an experiment that varies none."""
+
+
 def tile_width_in(width_in: float, columns: int) -> float:
     """Return the width of a tile when so many columns fill a width."""
     return width_in / (columns * (1 + GAP) - GAP)

@@ -23,6 +23,11 @@ def class_label(inputs: FigureInputs, label: int, *, width_in: float, size_pt: f
     return plain(shorten(name if _has_letters(name) else f"class {label}", width_in=width_in, size_pt=size_pt))
 
 
+def variant_label(inputs: FigureInputs, variant: str, *, width_in: float, size_pt: float) -> str:
+    """Return the title of a variant, escaped, cut to a width in inches at a font size in points."""
+    return plain(shorten(inputs.title(variant), width_in=width_in, size_pt=size_pt))
+
+
 @cache
 def shorten(text: str, *, width_in: float, size_pt: float) -> str:
     """Cut a text to a width in inches at a font size in points; an ellipsis marks the cut."""

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.example_files import Example, choose_files, load_examples
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.labels import class_label, shorten
+from gauntlet.reporting.figures.labels import class_label, variant_label
 from gauntlet.reporting.figures.style import PALETTE, Style, hide_unused, legend_above, norm_label, note_below, plain
 from gauntlet.reporting.pictures import channels_note, picture
 
@@ -55,7 +55,7 @@ def prediction_bars(
         row[0].text(
             -0.08,
             0.5,
-            shorten(plain(inputs.title(variant)), width_in=0.9 * style.scale, size_pt=style.font_pt),
+            variant_label(inputs, variant, width_in=0.9 * style.scale, size_pt=style.font_pt),
             rotation=90,
             transform=row[0].transAxes,
             ha="right",

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gauntlet.registry import FIGURES, PositiveInt
-from gauntlet.reporting.figures.image_grids import inspected_variants, write_instead
+from gauntlet.reporting.figures.image_grids import NO_LAYER_DESIGNS, inspected_variants, write_instead
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_style, note_below, plain
 from gauntlet.robustness.inspection.arrays import InspectedArray
@@ -57,7 +57,7 @@ def signal_depth(inputs: FigureInputs, *, style: Style, most_variants: PositiveI
         legend_above(figure, handles, style, wide=True)
     else:
         for axes in panels.flat:
-            write_instead(axes, "none", size_pt=style.font_pt)
+            write_instead(axes, NO_LAYER_DESIGNS, size_pt=style.font_pt)
     without = [plain(inputs.title(variant)) for variant, arrays in inspected.arrays.items() if not arrays]
     note_below(
         figure,

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gauntlet.registry import FIGURES, PositiveInt
-from gauntlet.reporting.figures.image_grids import inspected_variants, write_instead
+from gauntlet.reporting.figures.image_grids import NO_LAYER_DESIGNS, inspected_variants, write_instead
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, hide_unused, note_below, plain
 from gauntlet.robustness.inspection.arrays import InspectedArray
@@ -51,7 +51,7 @@ def unit_fits(inputs: FigureInputs, *, style: Style, most_variants: PositiveInt 
     for array, row in zip(logic.values(), panels[rows_of_fits:], strict=False):
         _draw_logic(row, array, style)
     if not fits:
-        write_instead(panels[0][0], "none", size_pt=style.font_pt)
+        write_instead(panels[0][0], NO_LAYER_DESIGNS, size_pt=style.font_pt)
     if inspected.note:
         note_below(figure, [inspected.note], style, wide=True)
     return figure

@@ -9,7 +9,7 @@ from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.randomness import derive_seed, generator
 from gauntlet.core.seeding import seeded
-from gauntlet.learning.models.build import build
+from gauntlet.learning.models.build import rebuild
 from gauntlet.learning.models.network import Network
 from gauntlet.robustness.judge import Judge
 from gauntlet.robustness.networks import device_of
@@ -66,16 +66,7 @@ def _rebuilt(network: Network, seed: int) -> tuple[Network, str]:
     description = network.description
     if description is None:
         raise ValueError("only a network from gauntlet.learning.models.build can be checked")
-    rebuilt = build(
-        description.architecture,
-        image_shape=description.image_shape,
-        num_classes=description.num_classes,
-        mean=description.mean,
-        std=description.std,
-        normalize="data",  # The description holds the statistics of its first layer.
-        seed=seed,
-    )
-    return rebuilt, description.architecture.name
+    return rebuild(description, seed=seed), description.architecture.name
 
 
 def _check_equal_weights(network: nn.Module, twin: nn.Module, name: str) -> None:
