@@ -13,6 +13,7 @@ from gauntlet.reporting.figures.image_grids import (
     draw_tiles,
     in_rows,
     inspected_variants,
+    panel_grid,
     tile_width_in,
     write_instead,
 )
@@ -36,7 +37,7 @@ def first_layer_filters(inputs: FigureInputs, *, style: Style, most_variants: Po
         variant: in_rows(as_gray([array.values for array in filters]), _FILTERS_PER_ROW)
         for variant, filters in inspected.arrays.items()
     }
-    columns = min(2, max(1, len(grids)))
+    _, columns = panel_grid(len(grids))
     wide = columns > 1
     # Layers differ in width, so each row of panels is as high as its highest.
     heights = [max(1, *map(len, row)) for row in in_rows(list(grids.values()), columns)] or [1]

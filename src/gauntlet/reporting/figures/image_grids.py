@@ -61,6 +61,12 @@ NO_LAYER_DESIGNS = "no unit, folding or activation\nother than the default"
 """Text of a figure that compares designs of layers, drawn by name for an experiment that varies none."""
 
 
+def panel_grid(count: int) -> tuple[int, int]:
+    """Return the rows and columns of so many panels, at least one, with at most two next to each other."""
+    columns = min(2, max(1, count))
+    return -(-count // columns) or 1, columns
+
+
 def tile_width_in(width_in: float, columns: int) -> float:
     """Return the width of a tile when so many columns fill a width."""
     return width_in / (columns * (1 + GAP) - GAP)

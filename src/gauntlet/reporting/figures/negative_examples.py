@@ -10,7 +10,7 @@ import textwrap
 from matplotlib.figure import Figure
 
 from gauntlet.registry import FIGURES, PositiveInt
-from gauntlet.reporting.figures.image_grids import draw_tiles, inspected_variants, tile_width_in
+from gauntlet.reporting.figures.image_grids import draw_tiles, inspected_variants, panel_grid, tile_width_in
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, hide_unused, note_below, plain
 from gauntlet.robustness.inspection.arrays import InspectedArray
@@ -33,9 +33,8 @@ def negative_examples(inputs: FigureInputs, *, style: Style, most_variants: Posi
     for variant, negatives in inspected.arrays.items():
         key = tuple(array.values.tobytes() for array in negatives)
         groups.setdefault(key, (negatives, []))[1].append(variant)
-    columns = min(2, max(1, len(groups)))
+    rows, columns = panel_grid(len(groups))
     wide = columns > 1
-    rows = -(-len(groups) // columns) or 1
     letters = int(style.one_column_in * 72 / (style.letter_em * style.font_pt))
     titles = [
         textwrap.wrap(_title(negatives[0].name, inputs.titles_of(variants)), letters)

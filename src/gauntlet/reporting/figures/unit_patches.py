@@ -15,6 +15,7 @@ from gauntlet.reporting.figures.image_grids import (
     as_gray,
     draw_tiles,
     inspected_variants,
+    panel_grid,
     tile_width_in,
     write_instead,
 )
@@ -39,9 +40,8 @@ _PITCH = 1.34
 def unit_patches(inputs: FigureInputs, *, style: Style, most_variants: PositiveInt = 4) -> Figure:
     """Draw one panel per variant with a column per unit: weights, mean of the top patches, patterns."""
     inspected = inspected_variants(inputs, "filter", "patch", "patch_mean", most_variants=most_variants)
-    columns = min(2, max(1, len(inspected.arrays)))
+    rows, columns = panel_grid(len(inspected.arrays))
     wide = columns > 1
-    rows = -(-len(inspected.arrays) // columns) or 1
     tile_in = tile_width_in(0.97 * style.one_column_in / style.scale - _LABEL_IN, _UNITS)
     height = 0.2 + rows * (0.3 + 6 * _PITCH * tile_in * 1.12)
     figure, panels = style.figure(rows, columns, height_in=height, wide=wide)

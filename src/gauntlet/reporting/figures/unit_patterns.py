@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gauntlet.registry import FIGURES, PositiveInt
-from gauntlet.reporting.figures.image_grids import as_gray, draw_tiles, inspected_variants, tile_width_in
+from gauntlet.reporting.figures.image_grids import as_gray, draw_tiles, inspected_variants, panel_grid, tile_width_in
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.labels import class_label, text_width_in
 from gauntlet.reporting.figures.style import Style, hide_unused, note_below, plain
@@ -33,9 +33,8 @@ _NAME_IN = 1.0
 def unit_patterns(inputs: FigureInputs, *, style: Style, most_variants: PositiveInt = 10) -> Figure:
     """Draw one panel per variant: up to eight units with weights and exciting inputs, and up to ten classes."""
     inspected = inspected_variants(inputs, "filter", "unit", "class", most_variants=most_variants)
-    columns = min(2, max(1, len(inspected.arrays)))
+    rows, columns = panel_grid(len(inspected.arrays))
     wide = columns > 1
-    rows = -(-len(inspected.arrays) // columns) or 1
     tile_in = tile_width_in(0.97 * style.one_column_in / style.scale - _LABEL_IN, _IMAGES_PER_ROW)
     names = {
         array.number: class_label(inputs, array.number, width_in=_NAME_IN * style.scale, size_pt=style.small_pt)
