@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from gauntlet.config.attacks import Attack
 from gauntlet.config.error_texts import plain_errors
 from gauntlet.core.errors import InputError, InputErrors, nearest
+from gauntlet.core.randomness import derive_seed
+from gauntlet.core.seeding import seeded
 from gauntlet.registry.option_types import MAX_SEED
 from gauntlet.robustness.attacks.base.model import Precision
 from gauntlet.robustness.evaluation import AttackSettings, CellIdentity
@@ -80,7 +82,7 @@ def evaluate(
         draws=checked.draws,
         seed=checked.seed,
     )
-    with _settings_of_the_pipeline():
+    with _settings_of_the_pipeline(run_device):
         result = run(
             model,
             _images(images),
@@ -104,14 +106,14 @@ def evaluate(
 
 
 @contextmanager
-def _settings_of_the_pipeline() -> Iterator[None]:
+def _settings_of_the_pipeline(device: torch.device) -> Iterator[None]:
     """Compute with torch's defaults inside: gradients, float32 and CPU for new tensors; restore the caller's after.
 
     A model that seeds or draws moves no generator of the caller.
     """
     dtype = torch.get_default_dtype()
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng())
+        stack.enter_context(seeded(derive_seed("api"), device))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         if torch.get_default_device().type != "cpu":

@@ -75,17 +75,21 @@ def check(configs: Configs = None) -> None:
     """Check configuration files: every error with its path in the file, exit 2; nothing is written."""
     from gauntlet.config import load
     from gauntlet.config.loading import placed
+    from gauntlet.config.quick import quick_name
     from gauntlet.pipeline.graph import Graph
     from gauntlet.pipeline.stage import Scope
     from gauntlet.pipeline.stages.prepare.declaration import missing_folder
 
     files = _paths(configs)
     graph = Graph(load(files))
-    missing = (missing_folder(Scope(name, graph.config)) for name in graph.config.experiments)
-    # A quick form usually has the folder of its full form.
-    absent = {error.problem: error for error in reversed([error for error in missing if error])}
-    if absent:
-        raise InputErrors(placed(error, files) for error in reversed(absent.values()))
+    missing = {name: missing_folder(Scope(name, graph.config)) for name in graph.config.experiments}
+    for full in graph.config.full_forms:
+        # A quick form usually has the folder of its full form, which is reported there.
+        error, of_quick_form = missing[full], missing.get(quick_name(full))
+        if error and of_quick_form and error.problem == of_quick_form.problem:
+            del missing[quick_name(full)]
+    if absent := [error for error in missing.values() if error]:
+        raise InputErrors(placed(absent, files))
     for name in graph.config.experiments:
         names = [cell.stage.name for cell in graph.cells_of(name)]
         on_models = [stage.name for stage in stages() if stage.uses_model]

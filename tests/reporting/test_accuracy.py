@@ -96,9 +96,20 @@ def test_rows_of_several_calls_may_be_joined_and_repeated_rows_are_refused():
         gauntlet.robust_accuracy(pa.concat_tables([parts[0], parts[0]]), 0.1)
 
 
-@pytest.mark.parametrize("epsilon", [-0.1, float("nan"), "0.03", None, True])
+@pytest.mark.parametrize("epsilon", [-0.1, float("nan"), float("inf"), "0.03", None, True])
 def test_a_budget_is_a_number_from_zero_on(epsilon):
     """Others are refused in one line."""
     rows = gauntlet.evaluate(First().eval(), torch.zeros(2, 1, 2, 2), torch.zeros(2, dtype=torch.int64), NOISE)
     with pytest.raises(InputError, match="the budget is"):
         gauntlet.robust_accuracy(rows, epsilon)
+
+
+def test_budgets_in_float32_are_compared_as_such():
+    """Rows of earlier versions and frames of float32 give the same number as those of float64."""
+    rows = gauntlet.evaluate(First().eval(), torch.zeros(4, 1, 2, 2), torch.tensor([0, 0, 0, 1]), NOISE)
+    schema = rows.schema
+    budgets = pa.array([None, 0.1, 0.3, 0.0], pa.float64())
+    place = schema.get_field_index("epsilon")
+    for kind in (pa.float64(), pa.float32()):
+        table = rows.set_column(place, "epsilon", budgets.cast(kind))
+        assert [gauntlet.robust_accuracy(table, epsilon) for epsilon in (0.0, 0.1, 0.3)] == [0.75, 0.5, 0.25]

@@ -16,6 +16,7 @@ from gauntlet.reporting.aggregation.certified import CERTIFIED_SCHEMA
 from gauntlet.reporting.best import Candidate, best_variant
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.page import render_report
+from gauntlet.reporting.page.comparisons import list_comparisons
 from gauntlet.reporting.tables.cells import TableInputs
 from gauntlet.reporting.tables.files import render_tables
 from tests.support import synthetic
@@ -58,6 +59,22 @@ def test_a_number_in_doubt_is_not_bold(doubt, under_attack, bold):
     numbers = column(a=0.5, b=0.7)
     numbers["b"] = numbers["b"]._replace(**doubt)
     assert (best_variant(numbers, [pair("a", "b")], under_attack=under_attack) == "b") == bold
+
+
+def test_a_variant_whose_cells_are_all_missing_leaves_no_number_bold():
+    """It might be above the others."""
+    numbers = column(a=0.5, b=0.7) | {"c": Candidate(None, 3, "")}
+    assert best_variant(numbers, [pair("a", "b")], under_attack=True) is None
+
+
+def test_clean_comparisons_have_the_marks_of_clean_accuracies(tmp_path):
+    """A model at chance is marked there as in every table."""
+    design = synthetic.plan(("softmax", "lipschitz"), (0, 1, 2), ATTACKS)
+    made = synthetic.write_experiment(tmp_path, design, samples=80)
+    summary = summarize(made.evaluations, flags={("softmax", "linf"): ("accuracy_at_chance",)}).to_pylist()
+    compared = compare_variants(made.evaluations).to_pylist()
+    (clean,) = [one for one in list_comparisons(compared, summary, {}) if one.measure == "clean accuracy"]
+    assert {clean.variant, clean.other} == {"softmax‡", "lipschitz"}
 
 
 @pytest.mark.parametrize("seeds", [1, 4])

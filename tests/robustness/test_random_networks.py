@@ -80,6 +80,17 @@ ADDRESSED: dict[str, Callable[[nn.Module, Tensor], Any]] = {
 }
 
 
+@pytest.mark.parametrize("most_rows", [None, 64, 32, 20, 4, 1])
+def test_draws_depend_on_the_image_alone_when_memory_is_short(most_rows: int | None) -> None:
+    """A draw for all images, of a size that a small number of rows divides, is not taken for one per image."""
+    network = Random(lambda n, x: n(x + 0.2 * torch.randn(1, 64, 1, 1)[:, :1] + 0.2 * torch.randn(1, 3, 8, 8)[:, :1]))
+    outputs = [
+        mean_over_draws(network, x, draws=3, stream="a", most_rows=most_rows).flip(order)
+        for x, order in ((IMAGES, ()), (IMAGES.flip(0), (0,)))
+    ]
+    assert torch.allclose(*outputs, atol=1e-5)
+
+
 @pytest.mark.parametrize("change", ADDRESSED.values(), ids=ADDRESSED.keys())
 def test_draws_depend_on_the_image_alone(change: Any) -> None:
     """Alone, in another order, and later, an image has the same outputs; another stream gives others."""
@@ -104,6 +115,12 @@ DISTRIBUTIONS: dict[str, tuple[Callable[[Tensor], Tensor], float, float]] = {
     "normal": (torch.randn_like, 0.0, 1.0),
     "uniform": (torch.rand_like, 0.5, 1 / 12),
     "bernoulli": (lambda x: torch.bernoulli(torch.full_like(x, 0.3)), 0.3, 0.21),
+    "bernoulli, one probability": (lambda x: torch.bernoulli(torch.zeros_like(x), 0.3), 0.3, 0.21),
+    "bernoulli, in place": (lambda x: torch.zeros_like(x).bernoulli_(0.3), 0.3, 0.21),
+    "bernoulli, in place, tensor": (lambda x: torch.zeros_like(x).bernoulli_(torch.full_like(x, 0.3)), 0.3, 0.21),
+    "uniform, named bounds": (lambda x: torch.zeros_like(x).uniform_(to=3.0), 1.5, 9 / 12),
+    "normal, in place": (lambda x: torch.zeros_like(x).normal_(1.0, 2.0), 1.0, 4.0),
+    "normal, of means": (lambda x: torch.normal(torch.ones_like(x), 2.0), 1.0, 4.0),
     "exponential": (lambda x: torch.empty_like(x).exponential_(), 1.0, 1.0),
 }
 

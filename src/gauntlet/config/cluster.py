@@ -15,18 +15,18 @@ Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.,@+-]+$")]
 """Name of an account or a partition, or several separated by commas; it becomes part of a command."""
 
 _KEYS_OF_OPTIONS = {
-    "account": "account",
-    "partition": "partition`, `gpu_partition` or `controller_partition",
-    "mem": "memory_mb",
-    "mem-per-cpu": "memory_mb",
-    "mem-per-gpu": "memory_mb",
-    "time": "minutes` or `max_minutes",
-    "gres": "gpu_model",
-    "gpus": "gpu_model",
-    "gpus-per-node": "gpu_model",
-    "gpus-per-task": "gpu_model",
+    "account": "`account`",
+    "partition": "`partition`, `gpu_partition` or `controller_partition`",
+    "mem": "`memory_mb`",
+    "mem-per-cpu": "`memory_mb`",
+    "mem-per-gpu": "`memory_mb`",
+    "time": "`minutes` or `max_minutes`",
+    "gres": "`gpu_model`",
+    "gpus": "`gpu_model`",
+    "gpus-per-node": "`gpu_model`",
+    "gpus-per-task": "`gpu_model`",
 }
-"""Options of `sbatch` that have a key of their own."""
+"""Options of `sbatch` that have a key of their own, and the keys, in words."""
 
 _OWN_OPTIONS = (
     *("array", "chdir", "clusters", "comment", "dependency", "error", "export", "job-name", "output", "parsable"),
@@ -44,7 +44,7 @@ def _option_problem(text: str) -> str | None:
     # SLURM completes abbreviated options.
     for option, key in _KEYS_OF_OPTIONS.items():
         if option.startswith(name):
-            return f"{text!r} has a key of its own: set `{key}` under `execution: cluster:`"
+            return f"{text!r} has a key of its own: set {key} under `execution: cluster:`"
     if any(option.startswith(name) for option in _OWN_OPTIONS):
         return f"{text!r} is set by the run itself for each job, and cannot be passed on"
     return None

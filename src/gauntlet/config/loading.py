@@ -47,11 +47,13 @@ def load(paths: Sequence[Path]) -> Config:
     return config
 
 
-def placed(error: InputError, paths: Sequence[Path]) -> InputError:
-    """Return an error whose place is a key path with the file, line and column of that key."""
+def placed(errors: Iterable[InputError], paths: Sequence[Path]) -> Iterator[InputError]:
+    """Yield errors whose place is a key path with the file, line and column of that key."""
     files = [read_yaml(path) for path in paths]
-    where = _where(tuple(error.where.split(".")), _merged(files)[1], files[0])
-    return InputError(error.problem, where=where, remedy=error.remedy)
+    owners = _merged(files)[1]
+    for error in errors:
+        where = _where(tuple(error.where.split(".")), owners, files[0])
+        yield InputError(error.problem, where=where, remedy=error.remedy)
 
 
 def _merged(files: Sequence[YamlFile]) -> tuple[dict[Any, Any], dict[Keys, YamlFile]]:

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from gauntlet.config.base import Closed, Title
 from gauntlet.config.components import component_type, component_validator, refuse, split_component, validate_at
+from gauntlet.config.error_texts import found_text
 from gauntlet.core.errors import InputError
 from gauntlet.registry import (
     ADVERSARIES,
@@ -204,7 +205,7 @@ def _validate_normalization(value: Any) -> Any:
     if value in ("data", "none") or isinstance(value, Statistics):
         return value
     if not isinstance(value, Mapping):
-        refuse([((), f"expected data, none or a mapping with mean and std, got {value!r}")])
+        refuse([((), f"expected data, none or a mapping with mean and std, got {found_text(value)}")])
     return Statistics.model_validate(dict(value))
 
 

@@ -27,7 +27,7 @@ from ruamel.yaml.events import (
 
 from gauntlet.config.components import KeyPath
 from gauntlet.config.yaml_scalars import REFUSED_CHARACTERS, plain_scalar
-from gauntlet.core.errors import InputError
+from gauntlet.core.errors import InputError, first_line
 
 Position = tuple[int, int]
 """Line and column, counted from 1."""
@@ -162,7 +162,7 @@ class _Parser:
             raise self._error(problem, (mark.line + 1, mark.column + 1)) from error
         except (YAMLError, ValueError, OverflowError, AssertionError) as error:
             # A character such as "\UFFFFFFFF" or a version such as 1.3 ends the parser without a mark.
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             raise self._error(f"is no plain YAML after this: {reason}", position) from error
 
     def _node(self, event: Any, key_path: KeyPath) -> _Node:

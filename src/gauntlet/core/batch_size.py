@@ -31,6 +31,11 @@ class BatchSize:
         self.device = device
         self._fitted, self._patience, self._growing = 0, _PATIENCE, False
 
+    @property
+    def reduced(self) -> int | None:
+        """Return the current size if memory ran out and it is smaller than `size`, else None."""
+        return self.current if self.current < self.size else None
+
     def halve(self) -> None:
         """Halve the batch size after memory ran out. Raises GauntletError when a single sample does not fit."""
         if self.current == 1:

@@ -78,6 +78,11 @@ def shortened(names: Iterable[object], *, most: int = 6) -> str:
     return ", ".join(texts[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message that is not empty."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+
+
 def _one_line(text: str) -> str:
     """Escape characters that end a line or cannot be printed, as in a file name with a line break."""
     if text.isprintable():

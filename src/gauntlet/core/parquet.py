@@ -10,7 +10,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gauntlet.core.errors import InputError
+from gauntlet.core.errors import InputError, first_line
 from gauntlet.core.files import atomic_path
 from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark
 
@@ -85,7 +85,7 @@ def _parquet(path: Path, read: Callable[[], T]) -> T:
     except FileNotFoundError as error:
         raise InputError("the file is missing", where=str(path), remedy="run the stage that makes it") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise InputError(
             f"this is no whole parquet file ({reason})",
             where=str(path),

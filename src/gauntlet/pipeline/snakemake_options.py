@@ -11,13 +11,13 @@ from gauntlet.config.yaml_file import check_name
 from gauntlet.core.errors import InputError, InputErrors, nearest
 
 _KEYS_OF_RESOURCES = {
-    "mem": "memory_mb",
-    "mem_mb": "memory_mb",
-    "runtime": "minutes",
-    "gpu": "gpu_partition` (with `execution: device: cuda",
-    "gpu_model": "gpu_model",
+    "mem": "`memory_mb` under `execution: cluster:`",
+    "mem_mb": "`memory_mb` under `execution: cluster:`",
+    "runtime": "`minutes` under `execution: cluster:`",
+    "gpu": "`device: cuda` under `execution:`",
+    "gpu_model": "`gpu_model` under `execution: cluster:`",
 }
-"""Resources that the configuration always sets, and the key of each."""
+"""Resources that the configuration always sets, and the key of each, in words."""
 
 _PLAIN_DEFAULTS = ("slurm_account", "slurm_partition", "slurm_extra", "constraint", "qos")
 """Resources that the configuration may leave open; `--default-resources` then decides."""
@@ -126,7 +126,7 @@ def _default_problems(default_resources: Mapping[str, str]) -> Iterator[InputErr
     for name, raw in default_resources.items():
         where = f"snakemake --default-resources {name}"
         if name in _KEYS_OF_RESOURCES:
-            remedy = f"set `{_KEYS_OF_RESOURCES[name]}` under `execution: cluster:`"
+            remedy = f"set {_KEYS_OF_RESOURCES[name]}"
             yield InputError("every rule sets this resource from the configuration", where=where, remedy=remedy)
         elif name in _PLAIN_DEFAULTS and _text(raw) == raw and re.search(r"[()]|\bif\b", raw):
             yield InputError("expected a plain value, got an expression", where=where, remedy="set a text")

@@ -54,7 +54,8 @@ def _attack_losses(value: Any) -> Any:
     names = [value] if isinstance(value, str) else value
     known = ", ".join(ATTACK_LOSSES)
     if not isinstance(names, list | tuple) or not names:
-        raise PydanticCustomError("input", "{message}", {"message": f"should be one of {known}, or a list of these"})
+        problem = f"expected one of {known}, or a list of these, got {value!r:.60}"
+        raise PydanticCustomError("input", "{message}", {"message": problem})
     for name in names:
         if name not in ATTACK_LOSSES:
             problem = f"unknown loss {name!r}; {nearest(str(name), ATTACK_LOSSES)}"

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Real
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from gauntlet.core.errors import InputError
 from gauntlet.reporting.aggregation.definitions import FOOLED_AT, robust_at
+from gauntlet.reporting.aggregation.queries import open_connection
 
 _COLUMNS = ("experiment", "variant", "seed", "attack", "norm", "index", "epsilon", "status", "sample_hash")
 _REPEATED = "SELECT 1 FROM rows GROUP BY seed, attack, index, sample_hash HAVING count(*) > 1 LIMIT 1"
-_ACCURACY = f"""
+_ACCURACY = """
     SELECT avg(share) FROM (
         SELECT seed, avg(holds::INT) AS share FROM (
-            SELECT seed, index, sample_hash, bool_and({robust_at("$epsilon", FOOLED_AT)}) AS holds
-            FROM rows GROUP BY ALL
+            SELECT seed, index, sample_hash, bool_and({robust}) AS holds FROM rows GROUP BY ALL
         ) GROUP BY seed
     )
 """
@@ -34,10 +34,10 @@ def robust_accuracy(rows: Any, epsilon: float) -> float:
     and in pixel units; a bounded attack knows nothing of budgets that it was not run at.
 
     Raises InputError when there are no rows, columns are missing, a row appears twice, rows are of several experiments,
-    variants or norms, or the budget is not a number from 0 on.
+    variants or norms, or the budget is not a finite number from 0 on.
     """
-    if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not float(epsilon) >= 0:
-        raise InputError(f"the budget is {epsilon!r}", remedy="pass a number from 0 on")
+    if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not 0 <= float(epsilon) < math.inf:
+        raise InputError(f"the budget is {epsilon!r}", remedy="pass a finite number from 0 on")
     table = _table(rows)
     if missing := [name for name in _COLUMNS if name not in table.column_names]:
         raise InputError(f"the rows have no column {missing[0]}", remedy="pass rows of `gauntlet.evaluate`")
@@ -47,12 +47,15 @@ def robust_accuracy(rows: Any, epsilon: float) -> float:
         values = table[name].unique().to_pylist()
         if len(values) > 1:
             raise InputError(f"the rows are of several {name}s: {', '.join(map(str, values))}", remedy="select one")
-    with duckdb.connect() as connection:
+    # Earlier versions, and some tools, hold budgets as float32, where 0.1 is above 0.1.
+    budget = "$epsilon::FLOAT" if pa.types.is_float32(table["epsilon"].type) else "$epsilon"
+    query = _ACCURACY.format(robust=robust_at(budget, FOOLED_AT))
+    with open_connection() as connection:
         connection.register("rows", table)
         if connection.sql(_REPEATED).fetchall():
             problem = "a row appears twice: one attack, seed, index and image"
             raise InputError(problem, remedy="pass each row once; name models with `variant=`, and select one")
-        accuracy = connection.sql(_ACCURACY, params={"epsilon": float(epsilon)}).fetchall()[0][0]
+        accuracy = connection.sql(query, params={"epsilon": float(epsilon)}).fetchall()[0][0]
     return float(accuracy)
 
 

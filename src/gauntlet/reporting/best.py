@@ -28,7 +28,7 @@ def best_variant(
     are the rows of COMPARISONS_SCHEMA of this column.
     """
     measured = {variant: one.accuracy for variant, one in column.items() if one.accuracy is not None}
-    if len(measured) < 2 or any(column[variant].missing for variant in measured):
+    if len(measured) < 2 or any(candidate.missing for candidate in column.values()):
         return None
     best = max(measured, key=lambda variant: measured[variant])
     if column[best].flags or (under_attack and column[best].flags is None):

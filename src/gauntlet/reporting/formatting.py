@@ -61,6 +61,19 @@ def clean_marks(row: Row) -> str:
     return footnote_marks([{"flags": accuracy_flags(row["flags"])}])
 
 
+def clean_marks_of(rows: Iterable[Row]) -> dict[str, str]:
+    """Map each variant of summary rows to the footnote marks of its clean and certified accuracy."""
+    return {variant: footnote_marks([{"flags": flags}]) for variant, flags in accuracy_flags_of(rows).items()}
+
+
+def accuracy_flags_of(rows: Iterable[Row]) -> dict[str, str]:
+    """Map each variant of summary rows to its failed checks that flag accuracy without an attack too."""
+    flags: dict[str, str] = {}
+    for row in rows:
+        flags[row["variant"]] = flags.get(row["variant"]) or accuracy_flags(row["flags"])
+    return flags
+
+
 def masked_variants(rows: Iterable[Row]) -> dict[str, list[str]]:
     """Map the variants that fail a check in any norm to these checks."""
     failed_checks: dict[str, dict[str, None]] = {}

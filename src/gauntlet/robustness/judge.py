@@ -14,10 +14,8 @@ from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.batch_size import BatchSize, is_out_of_memory
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.learning.models.network import Network
-from gauntlet.robustness.networks import copy_network, device_of, usable_network
-from gauntlet.robustness.random_networks import ROWS, mean_logits, mean_over_draws
-
-__all__ = ["CellIdentity", "Judge", "class_probabilities", "copy_network", "device_of", "logit_margin", "mean_logits"]
+from gauntlet.robustness.networks import copy_network, usable_network
+from gauntlet.robustness.random_networks import mean_over_draws
 
 JUDGED_DRAWS = 200
 """Least number of passes of a random network over which its prediction is taken."""
@@ -79,8 +77,7 @@ class Judge:
         with torch.no_grad(), float32_arithmetic():
             if not self.is_random:
                 return self._pass(images)
-            rows = ROWS if self.memory.current == self.memory.size else min(ROWS, self.memory.current)
-            return mean_over_draws(self._pass, images, draws=draws, stream=stream, rows=rows)
+            return mean_over_draws(self._pass, images, draws=draws, stream=stream, most_rows=self.memory.reduced)
 
     def _pass(self, x: Tensor) -> Tensor:
         try:

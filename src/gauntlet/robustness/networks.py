@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.core.batch_size import is_out_of_memory
-from gauntlet.core.errors import InputError
+from gauntlet.core.errors import InputError, first_line
 
 
 class ScriptedNetwork(nn.Module):
@@ -66,7 +66,7 @@ def copy_network(network: nn.Module) -> nn.Module:
     except Exception as error:  # a network may refuse in any way
         if is_out_of_memory(error):
             raise
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise InputError(f"the model cannot be copied ({reason})", remedy="export it to plain layers first") from error
 
 

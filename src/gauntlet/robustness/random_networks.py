@@ -23,9 +23,10 @@ from gauntlet.core.seeding import reseed, reseed_all, seeded
 
 Forward = Callable[[Tensor], Tensor]
 
-ROWS = 127
-"""Rows per pass, each an image and a draw. All passes have as many, so that they round alike; few layers have a size
-that it divides, which would be taken for the batch's dimension."""
+_ROWS = (127, 61, 31, 23, 19)
+"""Rows per pass, each an image and a draw; the first, or fewer where memory is short. All passes have as many, so that
+they round alike. Few layers have a size that one of them divides, which would be taken for the batch's dimension; many
+have a size that a smaller number divides."""
 _ROWS_OF_ONE_DRAW = 31
 """Rows per pass where all images share draws."""
 
@@ -37,13 +38,15 @@ def mean_logits(outputs: Sequence[Tensor]) -> Tensor:
     return torch.stack([output.log_softmax(1) for output in outputs]).logsumexp(0) - math.log(len(outputs))
 
 
-def mean_over_draws(forward: Forward, x: Tensor, *, draws: int, stream: str, rows: int = ROWS) -> Tensor:
+def mean_over_draws(forward: Forward, x: Tensor, *, draws: int, stream: str, most_rows: int | None = None) -> Tensor:
     """Return `mean_logits` of `draws` addressed passes, `(B, K)`, for images `(B, C, H, W)`; differentiable.
 
-    Passes of another `stream` draw other numbers. `rows` is the largest number of rows per pass.
+    Passes of another `stream` draw other numbers. `most_rows` is the number of rows of a pass that fit into memory,
+    None if nothing is known; passes have at least 19.
     """
     if not len(x):
-        return mean_over_draws(forward, x.new_zeros(1, *x.shape[1:]), draws=1, stream=stream, rows=rows)[:0]
+        return mean_over_draws(forward, x.new_zeros(1, *x.shape[1:]), draws=1, stream=stream, most_rows=most_rows)[:0]
+    rows = next((number for number in _ROWS if most_rows is None or number <= most_rows), _ROWS[-1])
     with seeded(0, x.device):
         keys = subkeys(content_keys(x), draws, stream=stream)
         try:
@@ -178,7 +181,8 @@ class _AddressedDraws(DispatchMode):
         if draw is not None and math.prod(own_shape) <= _QUICK_SIZE and not any(map(_is_tensor, args[1:])):
             values = draw(self.keys, own_shape, stream, args).movedim(0, dimension).reshape(shape)
             if func._schema.name == "aten::bernoulli":
-                values = values < args[0]
+                # Of two forms, one has the probability of each value, the other one probability next to a tensor.
+                values = values < (args[1] if len(args) > 1 else args[0])
             return func(*args, **named).copy_(values)
         results = []
         for image, seed in enumerate(subkeys(self.keys, 1, stream=stream)[:, 0].tolist()):

@@ -88,3 +88,11 @@ def test_losses_are_those_of_options_and_registrations(tmp_path):
         one["attacks"]["deepfool"] = {"name": "foolbox:L2DeepFoolAttack", "norm": "l2"}
 
     assert planned(tmp_path, unknown).single_losses == {"linf": "cross_entropy"}
+
+    def own(one):
+        edit(one)
+        one["attacks"]["own"] = {"name": "tests.support.cheating_attacks:in_place", "norm": "linf", "epsilons": [0.1]}
+
+    plan = planned(tmp_path, own)
+    assert [attack.losses for attack in plan.attacks if attack.name == "own"] == [()]
+    assert plan.single_losses == {"l2": "cross_entropy"}

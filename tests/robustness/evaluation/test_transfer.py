@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 import gauntlet
 from gauntlet.core.errors import InputError
+from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
 from gauntlet.robustness.attacks.base.model import AttackModel
-from gauntlet.robustness.judge import Judge, mean_logits
+from gauntlet.robustness.judge import Judge
 from gauntlet.robustness.preflight import check_model
+from gauntlet.robustness.random_networks import mean_logits
 
 RANDOM = torch.Generator().manual_seed(4)
 IMAGES = torch.rand(12, 1, 4, 4, generator=RANDOM)
@@ -78,6 +80,16 @@ def test_several_sources_are_one_ensemble() -> None:
     expected = torch.stack([source(IMAGES).softmax(1) for source in sources]).mean(0).log()
     assert torch.allclose(logits, expected, atol=1e-5)
     assert model.counts.totals["forwards"].tolist() == [2] * len(IMAGES)
+
+
+@pytest.mark.parametrize("draws", [1, 4])
+def test_passes_of_every_source_are_counted(draws: int) -> None:
+    """Of two random sources, each draw is two passes, forwards and backwards."""
+    model = AttackModel(Linear(1).eval(), sources=[Noisy(2).eval(), Noisy(3).eval()], draws=draws)
+    model.start_counting(len(IMAGES))
+    model.gradients(IMAGES, torch.zeros(len(IMAGES), dtype=torch.int64), UNTARGETED_LOSSES["margin"])
+    counts = model.counts.totals
+    assert counts["forwards"].tolist() == counts["backwards"].tolist() == [2 * draws] * len(IMAGES)
 
 
 class Noisy(Linear):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 import time
 import warnings
 from collections.abc import Callable
@@ -392,11 +393,15 @@ def test_modes_and_generators_stay_as_they_are() -> None:
 
     def seeding(model: Any, x: Tensor) -> Tensor:
         torch.manual_seed(0)
+        np.random.seed(0)
+        random.seed(0)
         return model.inner(x)
 
-    before = torch.get_rng_state()
+    before, numpy_before, python_before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     rows_or_refusal(Altered(seeding))
     assert torch.equal(torch.get_rng_state(), before)
+    assert (np.random.get_state()[1] == numpy_before).all()
+    assert random.getstate() == python_before
 
 
 def rows_or_refusal(model: nn.Module) -> None:

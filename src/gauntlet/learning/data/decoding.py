@@ -35,9 +35,9 @@ def decode(
     `upright` the image is turned as its EXIF orientation says; `orientations` counts the orientations seen. Raises
     InputError that names `where`.
     """
-    if not (encoded if isinstance(encoded, bytes) else _size_of(encoded, where)):
-        raise InputError("is empty", where=where, remedy="replace or remove it")
     try:
+        if not (encoded if isinstance(encoded, bytes) else encoded.stat().st_size):
+            raise InputError("is empty", where=where, remedy="replace or remove it")
         with warnings.catch_warnings():
             # Pillow warns of large images; beyond twice the size of which it warns, it refuses them.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -53,17 +53,15 @@ def decode(
     except Image.DecompressionBombError as error:
         problem = f"has more pixels than Pillow reads ({2 * (Image.MAX_IMAGE_PIXELS or 0)})"
         raise InputError(problem, where=where, remedy="make it smaller") from error
+    except FileNotFoundError as error:
+        raise InputError(
+            "the file is missing", where=where, remedy="restore it, or remove it from the table"
+        ) from error
     except Exception as error:  # damaged files make Pillow raise errors of many types
         if isinstance(error, OSError) and error.errno is not None:
-            raise InputError(f"cannot be read ({error.strerror})", where=where) from error
+            problem = f"cannot be read ({error.strerror})"
+            raise InputError(problem, where=where, remedy="make the file readable") from error
         raise InputError("is damaged or not an image", where=where, remedy="replace or remove it") from error
-
-
-def _size_of(path: Path, where: str) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise InputError("the file is missing", where=where) from error
 
 
 def _check_one_frame(image: Image.Image, where: str) -> None:

@@ -74,7 +74,7 @@ def split_folders(base: Path) -> dict[str, Path]:
 def class_folders(split: Path) -> ClassFolders:
     """Return the images of a split, whose folders are its classes; images may be in folders below those.
 
-    Folders without images are left out. Raises InputError for images outside of the folders of classes, and for
+    A folder without images has an empty list. Raises InputError for images outside of the folders of classes, and for
     folders of splits inside.
     """
     folders, files = children(split)

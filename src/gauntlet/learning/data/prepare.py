@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gauntlet.core.errors import GauntletError, InputError, shortened
+from gauntlet.core.errors import GauntletError, InputError, first_line, shortened
 from gauntlet.learning.data.checks import checked
 from gauntlet.learning.data.duplicates import count_duplicates
 from gauntlet.learning.data.manifest import SPLITS, duplicate_notes
@@ -99,7 +99,7 @@ def _read(source: Spec) -> object:
         frames = traceback.extract_tb(error.__traceback__)
         file = inspect.getsourcefile(inspect.unwrap(function))
         frame = next((frame for frame in reversed(frames) if frame.filename == file), frames[-1])
-        line = str(error).strip().partition("\n")[0]
+        line = first_line(error)
         problem = f"raised {type(error).__name__}: {line} ({Path(frame.filename).name}, line {frame.lineno})"
         raise InputError(problem, where=source.name, remedy="correct the source, or the files that it reads") from error
 

@@ -45,7 +45,8 @@ def children(folder: Path) -> tuple[list[Path], list[Path]]:
                 raise InputError("is a link to nothing", where=str(entry), remedy="remove or repair the link")
             (folders if entry.is_dir() else files).append(entry)
     except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", where=str(folder)) from error
+        remedy = "make the folder readable"
+        raise InputError(f"cannot be read ({error.strerror})", where=str(folder), remedy=remedy) from error
     return folders, files
 
 

@@ -31,7 +31,7 @@ def lse_hkr(
     """
     margin, scaled = min_margin / 2, temperature * outputs
     is_label = functional.one_hot(labels, outputs.shape[1]).bool()
-    label_logit = scaled[is_label]
+    label_logit = scaled.gather(1, labels[:, None])[:, 0]
     # With one other class the package divides by 0, and n is its logit for any t.
     sharpness = math.log(outputs.shape[1] - 1) / (margin * penalty) or 1.0
     others = torch.logsumexp(sharpness * scaled.masked_fill(is_label, -torch.inf), dim=1) / sharpness

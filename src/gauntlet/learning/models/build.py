@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.core.errors import GauntletError, InputError, first_line
 from gauntlet.core.randomness import derive_seed
 from gauntlet.core.seeding import seeded
 from gauntlet.learning.models.layers.normalization import Normalization, Statistics, input_statistics
@@ -105,7 +105,7 @@ def _construct(description: NetworkDescription, factory: Any) -> Network:
     except GauntletError:
         raise
     except Exception as error:
-        problem = f"{name} cannot be constructed: {type(error).__name__}: {_first_line(error)}"
+        problem = f"{name} cannot be constructed: {type(error).__name__}: {first_line(error)}"
         raise InputError(problem, where="model") from error
     if isinstance(module, Network):
         return module
@@ -148,10 +148,11 @@ def _check_forward(network: Network, name: str) -> None:
         with torch.no_grad():
             checked = copy.deepcopy(network)
     except Exception as error:  # a user's network may refuse in any way
-        problem = f"{name} cannot be copied: {type(error).__name__}: {_first_line(error)}"
-        raise InputError(problem, where="model") from error
+        problem = f"{name} cannot be copied: {type(error).__name__}: {first_line(error)}"
+        raise InputError(problem, where="model", remedy="keep modules, tensors and plain values only") from error
     if not _logits(checked.eval(), name, description, "").isfinite().all():
-        raise InputError(f"{name} returns logits that are not finite for a black image", where="model")
+        problem = f"{name} returns logits that are not finite for a black image"
+        raise InputError(problem, where="model", remedy="look for divisions by zero and logarithms of pixels")
     _logits(checked.train(), name, description, " in training mode")
 
 
@@ -163,16 +164,13 @@ def _logits(network: Network, name: str, description: NetworkDescription, mode: 
         raise
     except Exception as error:
         shape = "x".join(map(str, description.image_shape))
-        problem = f"{name} cannot take {shape} images{mode}: {type(error).__name__}: {_first_line(error)}"
-        raise InputError(problem, where="model") from error
+        problem = f"{name} cannot take {shape} images{mode}: {type(error).__name__}: {first_line(error)}"
+        remedy = "let it take images (B, C, H, W) of this shape, in training and evaluation mode"
+        raise InputError(problem, where="model", remedy=remedy) from error
     expected = (2, description.num_classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
         actual = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         problem = f"{name} returns {actual} for two images{mode}, expected {expected}"
-        remedy = "return the logits alone, in training mode too" if mode else ""
+        remedy = "return the logits alone, in training mode too" if mode else "return one logit per class"
         raise InputError(problem, where="model", remedy=remedy)
     return logits
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

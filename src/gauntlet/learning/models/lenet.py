@@ -24,7 +24,8 @@ SMALLEST_SIDE = 18
 class LeNet(Network):
     """Conv3x3, relu, maxpool2, conv3x3, relu, maxpool2, conv3x3, relu, flatten, head; for images from 18x18.
 
-    `activation` replaces relu, in the head too (elu in FastEstimator's PyTorch script).
+    `activation` replaces relu, in the head too (elu in FastEstimator's PyTorch script). It follows the pooling, which
+    is the same for a monotone function.
     """
 
     def __init__(

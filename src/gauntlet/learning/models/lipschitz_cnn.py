@@ -76,7 +76,8 @@ class LipschitzCnn(LipschitzNetwork):
     ) -> None:
         channels, height, width = image_shape
         if min(height, width) < 4:
-            raise InputError(f"needs images of 4x4 pixels or more, these are {height}x{width}", where="model.name")
+            problem = f"needs images of 4x4 pixels or more, these are {height}x{width}"
+            raise InputError(problem, where="model.name", remedy="use `cnn`")
         if activation == "group_sort" and any(number % 2 for number in (*widths, hidden)):
             problem = f"group_sort sorts pairs of channels, so {[*widths, hidden]} must be even"
             raise InputError(problem, where="model.widths", remedy="use even numbers")

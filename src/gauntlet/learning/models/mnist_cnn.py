@@ -47,7 +47,8 @@ class MnistCnn(Network):
     ) -> None:
         channels, height, width = image_shape
         if min(height, width) < SMALLEST_SIDE:
-            raise InputError(f"needs images of 4x4 pixels or more, these are {height}x{width}", where="model.name")
+            problem = f"needs images of 4x4 pixels or more, these are {height}x{width}"
+            raise InputError(problem, where="model.name", remedy="use `cnn`")
         factory = LayerFactory(unit=unit, folding=folding, activation=activation)
         layers: list[nn.Module] = []
         for number, (in_channels, out_channels) in enumerate(pairwise((channels, *widths))):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gauntlet.core.errors import InputError
+from gauntlet.core.errors import InputError, first_line
 from gauntlet.core.files import atomic_path
 from gauntlet.learning.training.history import EpochRecord
 from gauntlet.learning.training.state import BestEpoch, RecoveryState, Tally, TrainingState
@@ -60,7 +60,7 @@ class Checkpoints:
         except FileNotFoundError:
             return None
         except Exception as error:  # an arbitrary file can raise anything, and a checkpoint can be done without
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             log.warning("%s: the checkpoint is ignored, training starts from the beginning: %s", self.path, reason)
             return None
 

@@ -12,7 +12,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from gauntlet.core.errors import InputError
+from gauntlet.core.errors import InputError, first_line
 from gauntlet.core.parquet import read_metadata
 from gauntlet.reporting.aggregation.combination import verify_combined
 from gauntlet.reporting.aggregation.definitions import CERTIFIED, certified_at
@@ -109,7 +109,7 @@ def certified_accuracies(
             counts = connection.sql(_COUNTS).to_arrow_table().to_pylist()
             medians = connection.sql(_MEDIANS).fetchall()
         except duckdb.Error as error:
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             raise InputError(f"this is not a certificates file ({reason})", where=str(path)) from error
     median_of = {(variant, certificate): median for variant, certificate, median in medians}
     of_cell: dict[tuple[str, str], list[dict[str, Any]]] = {}

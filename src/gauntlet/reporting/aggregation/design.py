@@ -167,7 +167,10 @@ def _attack(key: str, attack: Attack, variants: tuple[str, ...], repeats: str | 
         sources=attack.transfer_from or (),
         repeats=repeats,
         noise=tags.get("search") == "random",
-        losses=losses_of(attack.attack) if tags.get("access") == "gradient" and not attack.transfer_from else None,
+        # An attack of the user's own that does not name its access may follow gradients, of a loss that is unknown.
+        losses=losses_of(attack.attack)
+        if tags.get("access", "gradient") == "gradient" and not attack.transfer_from
+        else None,
     )
 
 

@@ -13,7 +13,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from gauntlet.core.errors import InputError
+from gauntlet.core.errors import InputError, first_line
 from gauntlet.core.parquet import read_metadata
 from gauntlet.reporting.aggregation.combination import verify_combined
 from gauntlet.reporting.aggregation.definitions import (
@@ -177,7 +177,7 @@ def _create_views(connection: duckdb.DuckDBPyConnection, path: Path, design: Exp
         connection.execute(_WORST_CASES.format(counts=counts_in(uncounted), confidence=confidence))
         connection.execute(_OUTCOMES.format(confidence=confidence))
     except duckdb.Error as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise InputError(f"this is not an evaluations file ({reason})", where=str(path)) from error
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow.compute as pc
+
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.core.parquet import read_table
-from gauntlet.reporting.aggregation.definitions import is_worst_case
+from gauntlet.reporting.aggregation.definitions import WORST_CASE, is_worst_case
 from gauntlet.reporting.aggregation.outcomes import CLEAN
 from gauntlet.reporting.best import Candidate, best_variant
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.footnotes import footnote_marks
-from gauntlet.reporting.formatting import budget_text
+from gauntlet.reporting.formatting import budget_text, clean_marks_of
 
 Row = Mapping[str, Any]
 
@@ -38,8 +41,11 @@ def read_comparisons(inputs: FigureInputs) -> list[Row]:
     """Return the rows of COMPARISONS_SCHEMA on clean accuracy and on worst cases; empty without a file."""
     if not inputs.has("comparisons"):
         return []
-    rows = read_table(inputs.path("comparisons")).to_pylist()
-    return [row for row in rows if row["measure"] == CLEAN or is_worst_case(row["name"])]
+    table = read_table(inputs.path("comparisons"))
+    # Filtered before it becomes Python objects: there is a row for every pair of variants, attack and budget.
+    shown = pc.or_(pc.equal(table["measure"], CLEAN), pc.starts_with(table["name"], WORST_CASE))
+    rows: list[Row] = table.filter(shown).to_pylist()
+    return rows
 
 
 def bold_numbers(summary: Sequence[Row], compared: Sequence[Row]) -> set[tuple[str, str, float]]:
@@ -49,10 +55,9 @@ def bold_numbers(summary: Sequence[Row], compared: Sequence[Row]) -> set[tuple[s
         if is_worst_case(row["attack"]):
             candidate = Candidate(row["robust_accuracy"], row["missing"], row["flags"])
             columns.setdefault((row["attack"], row["epsilon"]), {})[row["variant"]] = candidate
-    bold = set()
+    bold, pairs = set(), _by_number(compared)
     for (name, epsilon), column in columns.items():
-        pairs = [row for row in compared if (row["name"], row["epsilon"]) == (name, epsilon)]
-        if best := best_variant(column, pairs, under_attack=True):
+        if best := best_variant(column, pairs.get((name, epsilon), []), under_attack=True):
             bold.add((best, name, epsilon))
     return bold
 
@@ -65,12 +70,16 @@ def list_comparisons(
     Variants have the footnote marks of their numbers.
     """
     marks = {(row["variant"], row["attack"], row["epsilon"]): footnote_marks([row]) for row in summary}
+    marks |= {(variant, "", 0.0): clean for variant, clean in clean_marks_of(summary).items()}
     measures = {("", 0.0): "clean accuracy"}
     for norm, epsilons in budgets.items():
         for epsilon in epsilons:
-            measures[f"worst:{norm}", epsilon] = f"worst case, {NORM_TEXT.get(norm, norm)}, ε = {budget_text(epsilon)}"
+            measures[f"{WORST_CASE}{norm}", epsilon] = (
+                f"worst case, {NORM_TEXT.get(norm, norm)}, ε = {budget_text(epsilon)}"
+            )
+    pairs = _by_number(compared)
     for (name, epsilon), title in measures.items():
-        rows = [row for row in compared if (row["name"], row["epsilon"]) == (name, epsilon)]
+        rows = pairs.get((name, epsilon), [])
         accuracies = {row["variant"]: row["accuracy"] for row in rows}
         accuracies |= {row["other"]: row["other_accuracy"] for row in rows}
         best = max(accuracies, key=lambda variant: accuracies[variant], default="")
@@ -79,6 +88,14 @@ def list_comparisons(
                 found = _comparison(title, best, row)
                 first, second = (f"{one}{marks.get((one, name, epsilon), '')}" for one in (found.variant, found.other))
                 yield replace(found, variant=first, other=second)
+
+
+def _by_number(compared: Sequence[Row]) -> Mapping[tuple[str, float], list[Row]]:
+    """Group rows by the number that they compare: name and budget."""
+    groups: defaultdict[tuple[str, float], list[Row]] = defaultdict(list)
+    for row in compared:
+        groups[row["name"], row["epsilon"]].append(row)
+    return groups
 
 
 def _comparison(title: str, best: str, row: Row) -> Comparison:

@@ -19,6 +19,7 @@ from gauntlet.reporting.formatting import (
     Percent,
     budget_text,
     clean_marks,
+    clean_marks_of,
     masked_variants,
     percent,
     sample_count_text,
@@ -109,7 +110,7 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
         cells = _cells(evaluations)
         grids = norm_grids(evaluations)
         headline = headline_budgets(design, grids)
-        marks = {row["variant"]: clean_marks(row) for row in rows}
+        marks = clean_marks_of(rows)
         certified = {norm: _certified(evaluations, inputs, norm, grids[norm], marks) for norm in design.norms}
     gallery = read_gallery(inputs, most_bytes=most_image_bytes)
     compared = read_comparisons(inputs)

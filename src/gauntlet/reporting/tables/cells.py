@@ -22,8 +22,8 @@ from gauntlet.reporting.aggregation.definitions import is_worst_case
 from gauntlet.reporting.aggregation.headline import headline_radii
 from gauntlet.reporting.aggregation.outcomes import CLEAN, SEEDS
 from gauntlet.reporting.best import Candidate, best_variant
+from gauntlet.reporting.formatting import accuracy_flags_of
 from gauntlet.reporting.tables.numbers import clean_numbers, is_repeated, repeated_numbers
-from gauntlet.robustness.diagnostics.checks import accuracy_flags
 
 INTERVALS = ("wilson_low", "wilson_high", "t_low", "t_high", "training_std")
 SHARED = ("accuracy", *INTERVALS, "seeds", "samples", "missing", "errors", "flags")
@@ -149,26 +149,22 @@ def _columns(evaluations: Evaluations, inputs: TableInputs) -> Iterator[Column]:
 def _column(evaluations: Evaluations, inputs: TableInputs, column: Column) -> dict[str, TableCell]:
     """Return the cells of a column by variant."""
     variants = evaluations.design.variants
+    flags = accuracy_flags_of(_rows(inputs.summary))
     if column.measure == CLEAN:
         return {
-            variant: _cell(clean_numbers(evaluations, variant) | {"flags": _accuracy_flags(inputs, variant)})
+            variant: _cell(clean_numbers(evaluations, variant) | {"flags": flags.get(variant, "")})
             for variant in variants
         }
     if is_repeated(column.name):
         return {variant: _repeated(evaluations, inputs, column, variant) for variant in variants}
     if column.measure == "certified":
         certified = _rows(inputs.certified, certificate=column.name, radius=column.epsilon)
-        rows = [row | {"flags": _accuracy_flags(inputs, row["variant"])} for row in certified]
+        rows = [row | {"flags": flags.get(row["variant"], "")} for row in certified]
         accuracy = "certified_accuracy"
     else:
         rows, accuracy = _rows(inputs.summary, attack=column.name, epsilon=column.epsilon), "robust_accuracy"
     cells = {row["variant"]: _cell({**row, "accuracy": row[accuracy]}) for row in rows}
     return {variant: cells.get(variant, TableCell(applies=False)) for variant in variants}
-
-
-def _accuracy_flags(inputs: TableInputs, variant: str) -> str:
-    """Return the failed checks of a variant that flag its accuracy without an attack too."""
-    return next(filter(None, (accuracy_flags(row["flags"]) for row in _rows(inputs.summary, variant=variant))), "")
 
 
 def _repeated(evaluations: Evaluations, inputs: TableInputs, column: Column, variant: str) -> TableCell:

@@ -13,6 +13,7 @@ from gauntlet.reporting.aggregation.definitions import is_worst_case
 from gauntlet.reporting.footnotes import single_loss_note
 from gauntlet.reporting.formatting import (
     Row,
+    accuracy_flags_of,
     budget_text,
     clean_marks,
     escape_markdown,
@@ -20,7 +21,6 @@ from gauntlet.reporting.formatting import (
     percent,
     sample_count_text,
 )
-from gauntlet.robustness.diagnostics.checks import accuracy_flags
 
 _CONSTANTS = {"lipschitz_claimed": "Lipschitz constant claimed", "lipschitz_measured": "measured"}
 
@@ -50,7 +50,7 @@ def markdown_table(
     """
     rows, certified_rows = summary.to_pylist(), certified.to_pylist() if certified is not None else []
     experiment = ", ".join(dict.fromkeys(row["experiment"] for row in [*rows, *certified_rows]))
-    flags = {row["variant"]: flag for row in rows if (flag := accuracy_flags(row["flags"]))}
+    flags = accuracy_flags_of(rows)
     certified_rows = [row | {"flags": flags.get(row["variant"], "")} for row in certified_rows]
     page = [*_accuracies(rows, uncounted, single_losses or {}), *_certified(certified_rows), *_notes(rows, missing)]
     return "\n".join([f"# {escape_markdown(experiment)}", "", *page]) + "\n"

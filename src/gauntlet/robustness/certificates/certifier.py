@@ -32,8 +32,8 @@ from gauntlet.core.schemas import CERTIFICATE_SCHEMA
 from gauntlet.learning.data.splits import sample_hashes
 from gauntlet.registry import CERTIFICATES, Spec
 from gauntlet.robustness.certificates.certified_predictions import CertifiedPredictions
-from gauntlet.robustness.judge import CellIdentity, Judge, device_of
-from gauntlet.robustness.networks import inputs_protected
+from gauntlet.robustness.judge import CellIdentity, Judge
+from gauntlet.robustness.networks import device_of, inputs_protected
 from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_eval_mode, check_images, check_model
 
 # Another classifier takes many passes per image, so a few images already fill its batches.

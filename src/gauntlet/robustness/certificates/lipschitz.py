@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from gauntlet.core.errors import InputError
 from gauntlet.registry import CERTIFICATES
 from gauntlet.robustness.certificates.certified_predictions import round_down
-from gauntlet.robustness.judge import copy_network, logit_margin
+from gauntlet.robustness.judge import logit_margin
+from gauntlet.robustness.networks import copy_network
 
 # The certified network runs in float32; this share of the largest logit covers its rounding in both logits of a margin.
 _ROUNDING = 2.0**-20

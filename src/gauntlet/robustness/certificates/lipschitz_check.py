@@ -10,7 +10,7 @@ from gauntlet.core.errors import GauntletError
 from gauntlet.learning.models.network import LipschitzClaim
 from gauntlet.registry import CERTIFICATES, Spec
 from gauntlet.robustness.certificates.lipschitz_constants import LipschitzConstants
-from gauntlet.robustness.judge import copy_network
+from gauntlet.robustness.networks import copy_network
 
 PAIRED_IMAGES = 512
 """Number of images, from the first on, of which all pairs are measured."""

@@ -24,7 +24,8 @@ from gauntlet.robustness.diagnostics.plain_pgd import (
     saturated_outputs,
 )
 from gauntlet.robustness.diagnostics.probed_model import ProbedModel
-from gauntlet.robustness.judge import CellIdentity, Judge, device_of
+from gauntlet.robustness.judge import CellIdentity, Judge
+from gauntlet.robustness.networks import device_of
 from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_eval_mode, check_images, check_model, needed_draws
 
 NORMS = ("linf", "l2")

@@ -23,7 +23,8 @@ from gauntlet.robustness.evaluation.sample_results import SampleResults
 from gauntlet.robustness.evaluation.shards import SampleRange, default_batch_size, part_ranges
 from gauntlet.robustness.evaluation.types import AttackSettings, Evaluation, EvaluationPart
 from gauntlet.robustness.evaluation.verification import check_gradients, find_invalid
-from gauntlet.robustness.judge import CellIdentity, Judge, device_of
+from gauntlet.robustness.judge import CellIdentity, Judge
+from gauntlet.robustness.networks import device_of
 from gauntlet.robustness.preflight import (
     PREFLIGHT_IMAGES,
     check_eval_mode,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from gauntlet.core.batch_size import is_out_of_memory
-from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.core.errors import GauntletError, InputError, first_line
 from gauntlet.core.geometry import distances
 from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
 from gauntlet.robustness.attacks.base.model import AttackModel
@@ -31,7 +31,7 @@ def check_gradients(model: AttackModel, x: Tensor) -> None:
                 raise GauntletError("out of memory with one image", remedy="use a device with more memory") from error
             check_gradients(model, x[: len(x) // 2])
             return
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise InputError(f"the model has no gradient ({reason})", remedy=_alternatives(model)) from error
     count = int((model.counts.totals["nonfinite_gradients"] > 0).sum())
     if count == len(x):

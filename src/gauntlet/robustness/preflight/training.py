@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.core.arithmetic import float32_arithmetic
-from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.core.errors import GauntletError, InputError, first_line
 from gauntlet.core.randomness import derive_seed, generator
 from gauntlet.core.seeding import seeded
 from gauntlet.learning.models.build import rebuild
@@ -98,8 +98,8 @@ def _train_one_step(network: Network, images: Tensor, name: str) -> None:
     except GauntletError:
         raise
     except Exception as error:  # a user's network may raise anything
-        problem = f"{name} cannot be trained: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        raise InputError(problem) from error
+        problem = f"{name} cannot be trained: {type(error).__name__}: {first_line(error)}"
+        raise InputError(problem, remedy="let it compute and differentiate its outputs in training mode") from error
 
 
 def _load(other: Network, stored: Network, name: str) -> None:

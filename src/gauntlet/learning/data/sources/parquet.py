@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from gauntlet.core.errors import InputError, shortened
+from gauntlet.core.errors import InputError, first_line, shortened
 from gauntlet.learning.data.decoding import Array, decode, stack
 from gauntlet.learning.data.labels import Labels, class_names, is_bytes, is_text, number_labels, read_labels, value_type
 from gauntlet.learning.data.splits import RawData, Split
@@ -88,7 +88,7 @@ def _open(path: Path) -> _Table:
 
 
 def _damaged(path: Path, error: BaseException) -> InputError:
-    problem = f"is damaged or not a parquet file ({shortened([str(error).partition(chr(10))[0]])})"
+    problem = f"is damaged or not a parquet file ({shortened([first_line(error)])})"
     return InputError(problem, where=str(path), remedy="download it again")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gauntlet.core.errors import InputError, nearest, shortened
+from gauntlet.core.errors import InputError, first_line, nearest, shortened
 from gauntlet.learning.data.decoding import stack, to_array
 from gauntlet.learning.data.splits import RawData, Split
 from gauntlet.learning.data.visible import expand
@@ -110,7 +110,7 @@ def _open_split(factory: Any, root: str, download: bool, arguments: dict[str, An
     try:
         return _construct(factory, root, download, arguments)
     except ValueError as error:
-        raise InputError(f"{factory.__name__}: {_first_line(error)}", where="subset") from error
+        raise InputError(f"{factory.__name__}: {first_line(error)}", where="subset") from error
 
 
 def _construct(factory: Any, root: str, download: bool, arguments: dict[str, Any]) -> Any:
@@ -120,12 +120,12 @@ def _construct(factory: Any, root: str, download: bool, arguments: dict[str, Any
     except TypeError as error:
         remedy = "set `subset:`" if "split" in str(error) else "use another source"
         raise InputError(
-            f"{factory.__name__} cannot be opened: {_first_line(error)}", where="name", remedy=remedy
+            f"{factory.__name__} cannot be opened: {first_line(error)}", where="name", remedy=remedy
         ) from error
     except (RuntimeError, OSError, EOFError) as error:
         path = _expected_path(factory, root)
         if download:
-            problem = f"{factory.__name__} could not be downloaded ({_first_line(error)})"
+            problem = f"{factory.__name__} could not be downloaded ({first_line(error)})"
             remedy = "put its files there by hand, and set `download: false`"
             raise InputError(problem, where=path, remedy=remedy) from error
         problem = f"the files of {factory.__name__} are missing or damaged"
@@ -173,7 +173,11 @@ def _numbered_alike(
         if not own or own == train:
             continue
         unknown = sorted(set(own) - set(train))
-        if unknown or len(numbers) < len(train):
+        if not unknown and len(numbers) < len(train):
+            twice = sorted({name[0] for name in train if train.count(name) > 1})
+            problem = f"several classes have one name: {shortened(twice)}"
+            raise InputError(problem, where=where, remedy="rename the classes")
+        if unknown:
             problem = f"the {split} split has classes that training lacks: {shortened(name[0] for name in unknown)}"
             remedy = f"the training classes are {shortened(name[0] for name in train)}"
             raise InputError(problem, where=where, remedy=remedy)
@@ -202,7 +206,3 @@ def _read(data: Any, name: str, size: int | None) -> Split:
         names.append(f"{name}, image {position}")
         arrays.append(to_array(image, where=names[-1], size=size))
     return Split(stack(arrays, names), torch.tensor(labels, dtype=torch.int64))
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

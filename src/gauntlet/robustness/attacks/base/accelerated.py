@@ -17,7 +17,7 @@ from gauntlet.robustness.attacks.base.query_counts import QueryCounts
 from gauntlet.robustness.attacks.base.training_loss import training_loss
 from gauntlet.robustness.judge import class_probabilities
 from gauntlet.robustness.networks import frozen_copy, usable_network
-from gauntlet.robustness.random_networks import ROWS, mean_logits, mean_over_draws
+from gauntlet.robustness.random_networks import mean_logits, mean_over_draws
 
 Forward = Callable[[Tensor], Tensor]
 """Differentiable map from images `(B, C, H, W)` to outputs `(B, K)`."""
@@ -193,15 +193,18 @@ class AcceleratedModel:
             x.register_hook(self.counts.gradient_hook())
         if self.draws == 1:
             return self._pass(forward, x)
-        rows = ROWS if self.memory.current == self.memory.size else min(ROWS, self.memory.current)
         self._counts_hooked = False
         try:
             outputs = mean_over_draws(
-                lambda part: self._pass(forward, part), x, draws=self.draws, stream="attack", rows=rows
+                lambda part: self._pass(forward, part),
+                x,
+                draws=self.draws,
+                stream="attack",
+                most_rows=self.memory.reduced,
             )
         finally:
             self._counts_hooked = True
-        self.counts.add_pass(len(x) * self.draws, outputs)
+        self.counts.add_pass(len(x) * self.draws * len(self._copies), outputs)
         return outputs
 
     def _pass(self, forward: Forward, x: Tensor) -> Tensor:
@@ -220,7 +223,7 @@ class AcceleratedModel:
         finally:
             bypassed, self._bypasses_hook = self._bypasses_hook, False
         if bypassed and self._counts_hooked:
-            self.counts.add_pass(len(x), outputs)
+            self.counts.add_pass(len(x) * len(self._copies), outputs)
         return outputs
 
     def _use_contiguous_format(self) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from gauntlet.core.arithmetic import Float32
 from gauntlet.robustness.attacks.base.accelerated import AcceleratedModel
-from gauntlet.robustness.judge import Judge, device_of
+from gauntlet.robustness.judge import Judge
+from gauntlet.robustness.networks import device_of
 
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
 Passes = Literal["float32", "tf32", "bfloat16", "float64"]
