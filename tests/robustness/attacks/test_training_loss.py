@@ -129,7 +129,7 @@ def test_what_has_no_training_loss_is_refused_before_training(change: dict[str, 
         ("margn", "unknown loss 'margn'; did you mean 'margin'"),
         ([], "a list of these"),
         (["dlr", "dlr"], "twice"),
-        (3, "should be one of"),
+        (3, "expected one of cross_entropy"),
         ([1], "unknown loss 1"),
     ],
 )
