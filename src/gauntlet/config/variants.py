@@ -66,6 +66,11 @@ class Training(Closed):
     optimizer: component_type(OPTIMIZERS) = Field(  # type: ignore[valid-type]
         "adam", validate_default=True, description="adam or sgd, with their options"
     )
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32",
+        description="of the passes of each step; weights, losses, constraints and validation are float32 in any case; "
+        "tf32 needs an NVIDIA GPU of compute capability 8.0 or more",
+    )
     schedule: component_type(SCHEDULES) = Field(  # type: ignore[valid-type]
         "constant", validate_default=True, description="learning rate over the epochs"
     )

@@ -36,6 +36,11 @@ def float32_arithmetic(precision: Float32 = "ieee") -> Iterator[None]:
         yield
 
 
+def has_tf32_units(device: torch.device) -> bool:
+    """Return whether a device multiplies float32 matrices in TF32: NVIDIA's from compute capability 8.0 on."""
+    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def _set(operations: Sequence[Any], values: Sequence[str], products: str) -> None:
     # The older setting first: torch refuses CUDA products where it contradicts the newer ones, which it also sets.
     torch.set_float32_matmul_precision(products)

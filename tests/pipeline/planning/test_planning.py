@@ -107,6 +107,14 @@ def test_a_hyperparameter_of_one_variant(folder):
     assert unfinished(folder) == downstream(of_variant("ecc"))
 
 
+def test_the_precision_of_training_is_part_of_the_recipe(folder):
+    """A model of another precision is stale, like one with any other hyperparameter; the default may be written out."""
+    changed(folder, lambda one, _: one["training"].update(precision="float32"))
+    assert unfinished(folder) == set()
+    changed(folder, lambda one, _: one["variants"]["ecc"].update(training={"precision": "bfloat16"}))
+    assert unfinished(folder) == downstream(of_variant("ecc"))
+
+
 def test_a_hyperparameter_of_all_variants_that_one_overrides(folder):
     """A key that a variant overrides does not change for it."""
     changed(folder, lambda one, _: one["variants"]["ecc"].update(training={"epochs": 1}))

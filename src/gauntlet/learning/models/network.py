@@ -91,11 +91,13 @@ class Network(nn.Module):
     """Classifier of images `(B, C, H, W)` in [0, 1]: normalization, body, head.
 
     `description` is set by `build`, and suffices to rebuild the network. `training_loss` names the loss of a trained
-    network. While `ramps_frozen` is true, no ramp advances; it is not stored with the weights.
+    network, and `training_precision` the precision of its training's passes. While `ramps_frozen` is true, no ramp
+    advances; it is not stored with the weights.
     """
 
     description: NetworkDescription | None = None
     training_loss: Spec | None = None
+    training_precision: str | None = None
     ramps_frozen: bool = False
 
     def __init__(self, *, normalization: nn.Module, body: nn.Module, head: Head) -> None:
@@ -160,6 +162,6 @@ class Network(nn.Module):
         return self
 
     def _describe_export_of(self, original: Network) -> None:
-        self.training_loss = original.training_loss
+        self.training_loss, self.training_precision = original.training_loss, original.training_precision
         if original.description is not None:
             self.description = replace(original.description, exported=True)

@@ -29,7 +29,8 @@ _REMEDY = "train it again"
 class ModelManifest(BaseModel):
     """Content of a stored network's ``manifest.json``: its description, the digest of its weights, and its loss.
 
-    `loss` is the loss that the network was trained with, None where it is not known. `reference` is its logits for the
+    `loss` is the loss that the network was trained with, and `precision` that of the passes of its training; both are
+    None where they are not known. `reference` is its logits for the
     images of `gauntlet.learning.models.reference`, None in models of earlier versions, or where they are not finite.
     """
 
@@ -45,6 +46,7 @@ class ModelManifest(BaseModel):
     seed: int = 0
     exported: bool
     loss: dict[str, Any] | None = None
+    precision: str | None = None
     reference: Rows | None = None
 
 
@@ -76,6 +78,7 @@ def save_model(network: Network, folder: Path, metadata: Mapping[str, str] | Non
         seed=description.seed,
         exported=description.exported,
         loss=None if plain.training_loss is None else plain.training_loss.as_dict(),
+        precision=plain.training_precision,
         reference=reference,
     )
     write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
@@ -101,7 +104,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Networ
         except Exception as error:  # a user's network may raise anything
             problem = f"{name} cannot classify images: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
             raise InputError(problem, where=str(folder), remedy=_REMEDY) from error
-    network.training_loss = stored.loss
+    network.training_loss, network.training_precision = stored.loss, stored.precision
     return network.to(device).eval()
 
 
@@ -132,6 +135,7 @@ class _Stored(NamedTuple):
     description: NetworkDescription
     digest: str
     loss: Spec | None
+    precision: str | None
     reference: Rows | None
 
 
@@ -160,7 +164,7 @@ def _load_manifest(folder: Path) -> _Stored:
         manifest.seed,
         manifest.exported,
     )
-    return _Stored(description, manifest.digest, loss, manifest.reference)
+    return _Stored(description, manifest.digest, loss, manifest.precision, manifest.reference)
 
 
 def _checked_loss(loss: Mapping[str, Any]) -> Spec:

@@ -30,6 +30,7 @@ from gauntlet.learning.training.data_parallel import DataParallelGroup
 from gauntlet.learning.training.history import EpochRecord, history_table
 from gauntlet.learning.training.objective import TrainingObjective
 from gauntlet.learning.training.optimizers import build_optimizer
+from gauntlet.learning.training.precision import StepPrecision
 from gauntlet.learning.training.schedules import build_schedule
 from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.learning.training.state import BestEpoch, Tally, TrainingState, Weights, snapshot
@@ -87,6 +88,7 @@ class TrainingRun:
         self.objective = TrainingObjective(
             self.network, self.loss, self.adversary, settings, seed=seed, steps=self.batches.steps
         )
+        self.precision = StepPrecision(settings.precision, self.network, self.device)
         self.recovery = self._build_recovery()
         self.epochs, self.step = 0, 0
         self.best: BestEpoch | None = None
@@ -235,13 +237,14 @@ class TrainingRun:
             raise ValueError("no epoch has been run")
         self.network.eval()
         self.network.load_state_dict(self.best.weights)
-        self.network.training_loss = self.loss_spec
+        self.network.training_loss, self.network.training_precision = self.loss_spec, self.settings.precision
         return TrainingResult(self.network, self.best.kept, history_table(self.history))
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
-        step_loss = self.objective.step_loss(images, labels, epoch=self.epochs, step=self.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        step_loss.total.backward()
+        with self.precision.step():
+            step_loss = self.objective.step_loss(images, labels, epoch=self.epochs, step=self.step)
+            self.optimizer.zero_grad(set_to_none=True)
+            step_loss.total.backward()
         if self.processes is not None:
             self.processes.average_gradients(self.network.parameters())
         if (clipping := self.settings.gradient_clipping) is not None:

@@ -7,6 +7,9 @@ from typing import Literal, Protocol
 
 from gauntlet.registry import Spec
 
+TrainingPrecision = Literal["float32", "tf32", "bfloat16"]
+"""Precision of a training step's passes."""
+
 
 class RecoverySettings(Protocol):
     """Settings of the recovery from collapsed epochs."""
@@ -54,6 +57,10 @@ class TrainingSettings(Protocol):
     @property
     def optimizer(self) -> Spec:
         """Optimizer of all trainable parameters."""
+
+    @property
+    def precision(self) -> TrainingPrecision:
+        """Precision of the passes of each step."""
 
     @property
     def schedule(self) -> Spec:

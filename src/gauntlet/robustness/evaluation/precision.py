@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gauntlet.core.arithmetic import float32_arithmetic
+from gauntlet.core.arithmetic import float32_arithmetic, has_tf32_units
 from gauntlet.core.errors import GauntletError
 from gauntlet.registry import ATTACKS
 from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
@@ -61,11 +61,6 @@ def has_bfloat16_units(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
-
-
-def has_tf32_units(device: torch.device) -> bool:
-    """Return whether a device multiplies float32 matrices in TF32: NVIDIA's from compute capability 8.0 on."""
-    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _gradient(

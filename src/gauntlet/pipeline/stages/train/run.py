@@ -92,7 +92,10 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
             return
         check_stored(fitted.network, to_unit(load_split(folder, "validation").images[:PREFLIGHT_IMAGES]))
         devices = describe_processes(device, processes)
-        made = {**recipe.metadata(), **watch.run_metadata(device=devices, precision="float32", arithmetic="ieee")}
+        made = {
+            **recipe.metadata(),
+            **watch.run_metadata(device=devices, precision=training.precision, arithmetic="ieee"),
+        }
         withdraw(cell)
         write_table(paths.history(cell), fitted.history, made, volatile=VOLATILE)
         save_model(fitted.network, paths.model_folder(cell), made)
