@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 
 import pytest
 
 from tests.support.stub_outputs import CONFIG, finish_cells, write_config
+
+
+@pytest.fixture(autouse=True)
+def torch_as_before() -> Iterator[None]:
+    """Undo what a stage that is run in the tests' own process sets for its process: torch's choice of kernels."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_deterministic_debug_mode("default")
+        torch.backends.cudnn.deterministic = torch.backends.cudnn.benchmark = False
 
 
 @pytest.fixture(scope="session")

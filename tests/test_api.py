@@ -120,6 +120,7 @@ def test_images_slightly_outside_the_box_are_clipped_with_a_warning() -> None:
         ({"labels": LABELS.to(torch.complex64)}, "labels are torch.complex64"),
         ({"labels": None}, "labels are a NoneType"),
         ({"device": "cuda:99"}, "there is no device 'cuda:99' here"),
+        ({"device": "mps"}, "device 'mps' is not supported"),
         ({"device": "toaster"}, "there is no device 'toaster' here"),
         ({"device": "meta"}, "there is no device 'meta' here"),
         ({"device": 3.5}, "there is no device '3.5' here"),

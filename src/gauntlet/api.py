@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from gauntlet.config.attacks import Attack
 from gauntlet.config.error_texts import plain_errors
+from gauntlet.core.arithmetic import float32_arithmetic
+from gauntlet.core.device_errors import device_errors_reported
 from gauntlet.core.errors import InputError, InputErrors, nearest
 from gauntlet.core.randomness import derive_seed
 from gauntlet.core.seeding import seeded
@@ -116,6 +118,8 @@ def _settings_of_the_pipeline(device: torch.device) -> Iterator[None]:
         stack.enter_context(seeded(derive_seed("api"), device))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        stack.enter_context(device_errors_reported())
+        stack.enter_context(float32_arithmetic())
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         if dtype != torch.float32:
@@ -128,6 +132,9 @@ def _device(device: Any) -> torch.device:
     """Return a device that holds numbers here. Raises InputError for any other."""
     try:
         found = torch.device(device)
+        if found.type == "mps":
+            remedy = "move the model to the CPU: model.to('cpu')"
+            raise InputError("device 'mps' is not supported: it has no float64, which distances need", remedy=remedy)
         if found.type != "cpu":
             torch.zeros(1, device=found).cpu()
     except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:

@@ -50,7 +50,6 @@ def test_the_number_of_processes_is_in_no_recipe(tmp_path, monkeypatch):
         ),
         ({"training": {"batch_size": 1}}, "2 processes cannot share 1 images"),
         ({"execution": {"device": "cuda:1"}}, r"execution\.device: cuda:1 is one device"),
-        ({"execution": {"device": "mps"}}, "mps is one device"),
     ],
 )
 def test_a_training_that_cannot_be_distributed_is_refused(tmp_path, settings, message):

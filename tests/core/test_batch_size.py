@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
+from torch import Tensor, nn
 
 from gauntlet.core.batch_size import BatchSize
 from gauntlet.core.errors import GauntletError
@@ -67,3 +71,36 @@ def test_queries_of_a_failed_batch_are_not_counted() -> None:
 
     list(batches.parts(6, run, counter=counts))
     assert counts.totals["forwards"].tolist() == [1] * 6
+
+
+def test_a_failed_batch_is_freed_before_the_next_is_tried() -> None:
+    """The error's traceback would keep the tensors of the failed pass alive: the half would not fit either."""
+    network, counts = Hungry(), QueryCounts(CPU)
+    counts.start(8)
+    gc.disable()
+    try:
+        list(BatchSize(8, CPU).parts(8, lambda part: network(torch.rand(part.stop - part.start, 3)), counter=counts))
+    finally:
+        gc.enable()
+    assert network.alive == [0, 0, 0, 0, 0, 0]
+    assert network.sizes == [8, 4, 2, 2, 2, 2]
+
+
+class Hungry(nn.Module):
+    """A network that runs out of memory with over 2 images, and counts the earlier activations still in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+        self.alive: list[int] = []
+        self.activations: list[weakref.ref[Tensor]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the images."""
+        self.alive.append(sum(reference() is not None for reference in self.activations))
+        self.sizes.append(len(x))
+        activation = x.repeat(2, 1)
+        self.activations.append(weakref.ref(activation))
+        if len(x) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return x

@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-IEEE = ["ieee"] * 6 + ["highest"]
+IEEE = [*["ieee"] * 6, "highest", False, False, False, False]
 """The settings under which every product is IEEE float32."""
 
 
-def arithmetic() -> list[str]:
-    """Return torch's settings: CUDA's products, convolutions and recurrent layers, the CPU's, and the older setting."""
+def arithmetic() -> list[Any]:
+    """Return torch's settings: CUDA's products, convolutions and recurrent layers, the CPU's, the older setting.
+
+    Then whether sums of half-precision products may be short (three settings), and attention in several TF32 parts.
+    """
     backends: Any = torch.backends
     operations = (
         backends.cuda.matmul,
@@ -22,7 +25,14 @@ def arithmetic() -> list[str]:
         backends.mkldnn.conv,
         backends.mkldnn.rnn,
     )
-    return [*(operation.fp32_precision for operation in operations), torch.get_float32_matmul_precision()]
+    return [
+        *(operation.fp32_precision for operation in operations),
+        torch.get_float32_matmul_precision(),
+        backends.cuda.matmul.allow_fp16_reduced_precision_reduction,
+        backends.cuda.matmul.allow_bf16_reduced_precision_reduction,
+        backends.cuda.matmul.allow_fp16_accumulation,
+        backends.cuda.mem_efficient_sdp_enabled(),
+    ]
 
 
 class Observed(nn.Module):
@@ -31,7 +41,7 @@ class Observed(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(36, 4)
-        self.passes: list[tuple[bool, list[str]]] = []
+        self.passes: list[tuple[bool, list[Any]]] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """Map images to logits."""

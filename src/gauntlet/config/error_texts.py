@@ -36,7 +36,6 @@ _EXPECTED: Mapping[str, str] = {
     "greater_than_equal": "{ge} or more",
     "less_than": "a number below {lt}",
     "less_than_equal": "{le} or less",
-    "literal_error": "{expected}",
     "string_too_short": "{min_length} characters or more",
     "string_too_long": "{max_length} characters or fewer",
     "power_of_two": "a power of two, 2 or more",
@@ -46,7 +45,7 @@ _EXPECTED: Mapping[str, str] = {
 PATTERNS: Mapping[str, str] = {
     r"^[a-z0-9][a-z0-9_-]*$": "a name of lower-case letters, digits, '-' and '_' that begins with a letter or digit",
     r"^[^\s\x00-\x1f\x7f](.*[^\s\x00-\x1f\x7f])?$": "a text of one line, without spaces at its ends",
-    r"^(auto|cpu|mps|cuda(:\d+)?)$": "auto, cpu, mps, cuda or cuda:N",
+    r"^(auto|cpu|mps|cuda(:\d+)?)$": "auto, cpu, cuda or cuda:N",
     r"^(auto|off|[/$].*)$": "auto, off, or an absolute folder, which may begin with a variable such as $TMPDIR",
     r"^[A-Za-z0-9_.,@+-]+$": "a name as SLURM has it, or several separated by commas",
     r"^[A-Za-z0-9_.]+$": "a type as SLURM names it",
@@ -106,6 +105,8 @@ def _expected(details: ErrorDetails) -> str:
         count = context["min_length"] if kind == "too_short" else context["max_length"]
         items = f"{count} item{'' if count == 1 else 's'}"
         return f"{items} or more" if kind == "too_short" else f"at most {items}"
+    if kind == "literal_error":
+        return re.sub(r"\b(True|False)\b", lambda word: word[0].lower(), context["expected"])
     if kind == "string_pattern_mismatch":
         return PATTERNS.get(context["pattern"], f"a text that matches {context['pattern']}")
     if kind in _EXPECTED:

@@ -213,6 +213,11 @@ class Execution(Closed):
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field(
         "auto", description="auto: a GPU if there is one, else the CPU"
     )
+    deterministic: Literal[True, "warn", False] = Field(
+        True,
+        description="kernels that give the same bytes for the same inputs; an operation that has none is refused by "
+        "name, with warn it runs with a warning, with false any kernel runs",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="of an attack's passes; auto: bfloat16 for attacks that need only directions of gradients, where "
@@ -226,6 +231,13 @@ class Execution(Closed):
         "auto: $SLURM_TMPDIR or, in a job, $TMPDIR, if that is another file system; off: none",
     )
     cluster: Cluster = Field(Cluster(), description="resources that jobs request from SLURM")
+
+    @model_validator(mode="after")
+    def _check_device(self) -> Self:
+        """Refuse a device that torch has and on which nothing here was ever run."""
+        if self.device == "mps":
+            refuse([(("device",), "mps is not supported: it has no float64, which distances need; set cpu")])
+        return self
 
 
 class Config(Closed):
@@ -245,7 +257,7 @@ class Config(Closed):
             for experiment in self.experiments.values()
             for name in experiment.variants
         )
-        if several and (self.execution.device == "mps" or ":" in self.execution.device):
+        if several and ":" in self.execution.device:
             problem = f"{self.execution.device} is one device, and `training.gpus` needs several; set auto or cuda"
             refuse([(("execution", "device"), problem)])
         return self

@@ -8,6 +8,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
+from gauntlet.core.device_errors import is_out_of_memory as is_out_of_memory
 from gauntlet.core.errors import GauntletError
 
 T = TypeVar("T")
@@ -64,12 +65,16 @@ class BatchSize:
         done = 0
         while True:
             part = slice(done, min(done + self.current, samples))
+            fits = True
             try:
                 with counter.transaction() if counter is not None else nullcontext():
                     result = run(part)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                fits = False
+            # Outside `except`, whose error keeps the tensors of the failed pass alive.
+            if not fits:
                 self.halve()
                 continue
             self._count_fit()
@@ -77,11 +82,3 @@ class BatchSize:
             done = part.stop
             if done >= samples:
                 return
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that memory, of the accelerator or the host, ran out."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    message = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)

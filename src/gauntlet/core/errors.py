@@ -57,7 +57,8 @@ def located(where: str) -> Iterator[None]:
     try:
         yield
     except GauntletError as error:
-        if error.where or type(error) not in (GauntletError, InputError, AttackError):
+        # InputErrors has its own places, and is built of other arguments.
+        if error.where or type(error).__init__ is not GauntletError.__init__:
             raise
         raise type(error)(error.problem, where=where, remedy=error.remedy) from error
 

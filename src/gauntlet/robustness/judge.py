@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.core.arithmetic import float32_arithmetic
-from gauntlet.core.batch_size import BatchSize, is_out_of_memory
+from gauntlet.core.batch_size import BatchSize
+from gauntlet.core.device_errors import device_error, is_out_of_memory
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.learning.models.network import Network
 from gauntlet.robustness.networks import copy_network, usable_network
@@ -87,7 +88,7 @@ class Judge:
         except Exception as error:  # a network may raise anything
             if is_out_of_memory(error):
                 raise
-            raise InputError(_refusal(x, error), remedy=_remedy(x)) from error
+            raise device_error(error) or InputError(_refusal(x, error), remedy=_remedy(x)) from error
         # A network may switch gradients on by itself.
         return checked_logits(outputs, len(x)).detach().to(self.dtype)
 

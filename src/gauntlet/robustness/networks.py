@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gauntlet.core.batch_size import is_out_of_memory
+from gauntlet.core.device_errors import device_error, is_out_of_memory
 from gauntlet.core.errors import InputError, first_line
 
 
@@ -66,8 +66,8 @@ def copy_network(network: nn.Module) -> nn.Module:
     except Exception as error:  # a network may refuse in any way
         if is_out_of_memory(error):
             raise
-        reason = first_line(error)
-        raise InputError(f"the model cannot be copied ({reason})", remedy="export it to plain layers first") from error
+        problem = f"the model cannot be copied ({first_line(error)})"
+        raise device_error(error) or InputError(problem, remedy="export it to plain layers first") from error
 
 
 def frozen_copy(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:

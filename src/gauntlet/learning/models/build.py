@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from gauntlet.core.device_errors import device_error
 from gauntlet.core.errors import GauntletError, InputError, first_line
 from gauntlet.core.randomness import derive_seed
 from gauntlet.core.seeding import seeded
@@ -166,7 +167,7 @@ def _logits(network: Network, name: str, description: NetworkDescription, mode: 
         shape = "x".join(map(str, description.image_shape))
         problem = f"{name} cannot take {shape} images{mode}: {type(error).__name__}: {first_line(error)}"
         remedy = "let it take images (B, C, H, W) of this shape, in training and evaluation mode"
-        raise InputError(problem, where="model", remedy=remedy) from error
+        raise device_error(error) or InputError(problem, where="model", remedy=remedy) from error
     expected = (2, description.num_classes)
     if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
         actual = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

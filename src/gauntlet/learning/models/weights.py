@@ -13,6 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from gauntlet.core.device_errors import device_error
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.files import read_json, write_json
 from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark
@@ -103,7 +104,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Networ
             raise
         except Exception as error:  # a user's network may raise anything
             problem = f"{name} cannot classify images: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            raise InputError(problem, where=str(folder), remedy=_REMEDY) from error
+            raise device_error(error) or InputError(problem, where=str(folder), remedy=_REMEDY) from error
     network.training_loss, network.training_precision = stored.loss, stored.precision
     return network.to(device).eval()
 

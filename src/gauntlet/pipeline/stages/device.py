@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
-import os
-
 import torch
 
 from gauntlet.config.schema import Execution
+from gauntlet.core.determinism import determinism_name, set_determinism
 from gauntlet.core.errors import InputError
 
 
 def open_device(execution: Execution) -> torch.device:
-    """Return the device that the configuration names, and make torch deterministic on it.
+    """Return the device that the configuration names, and select the kernels that it allows.
 
     Raises InputError when there is no such device.
     """
-    name = execution.device
+    set_determinism(execution.deterministic)
+    name = choose_device(execution.device, cuda_devices=torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    return torch.device(name)
+
+
+def choose_device(name: str, *, cuda_devices: int) -> str:
+    """Return the device for `execution.device`, on a machine with so many GPUs. Raises InputError if it has it not."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (device.index or 0) >= available[device.type]:
-        remedy = "set `execution: {device: auto}`, or use a machine that has it"
-        raise InputError(f"there is no device '{name}' here", where="execution.device", remedy=remedy)
-    if device.type != "cpu":
-        # CPU kernels are deterministic at a given number of threads; the call would cost a second of imports there.
-        torch.use_deterministic_algorithms(True)
-        # cuBLAS is deterministic only with a workspace of fixed size, set before its first use.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    return device
+        return "cuda" if cuda_devices else "cpu"
+    if name == "cpu":
+        return name
+    number = int(name.partition(":")[2] or 0)
+    if number < cuda_devices:
+        return name
+    if cuda_devices:
+        gpus = "only GPU is cuda:0" if cuda_devices == 1 else f"GPUs are cuda:0 to cuda:{cuda_devices - 1}"
+        problem = f"this machine has no '{name}': its {gpus}"
+    elif torch.version.cuda is None and torch.version.hip is None:
+        problem = f"there is no '{name}': the torch installed here was built without CUDA"
+    else:
+        problem = f"there is no '{name}': torch finds no GPU on this machine"
+    remedy = "set `execution: {device: auto}`, or use a machine that has it"
+    raise InputError(problem, where="execution.device", remedy=remedy)
+
+
+def device_metadata(execution: Execution, device: str, *, precision: str) -> dict[str, str]:
+    """Return the entries of a file's metadata about the device: its name, precision, arithmetic and determinism.
+
+    `precision` is that of an attack's or a training's passes; whatever decides a number is computed in `arithmetic`.
+    """
+    determinism = determinism_name(execution.deterministic)
+    return {"device": device, "precision": precision, "arithmetic": "ieee", "determinism": determinism}
 
 
 def describe_device(device: torch.device) -> str:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.core.arithmetic import float32_arithmetic
-from gauntlet.core.batch_size import is_out_of_memory
+from gauntlet.core.device_errors import is_out_of_memory
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.randomness import sample_keys
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA
@@ -85,11 +85,14 @@ def certify_parts(
             address = f"certificate:{certificate.name}:{seed}"
             keys = sample_keys(identity.seed, address, hashes, device=run_device)
             x, y = images[part].to(run_device, torch.float32), labels[part].to(run_device, torch.int64)
+            predictions = None
             try:
                 predictions = certifier(x, y, keys)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+            # Outside `except`, whose error keeps the tensors of the failed call alive.
+            if predictions is None:
                 judge.memory.halve()
                 continue
             yield _rows(predictions, y.cpu().numpy(), start, hashes, name, norm, identity)

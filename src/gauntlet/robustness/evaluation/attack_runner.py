@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gauntlet.core.arithmetic import float32_arithmetic
-from gauntlet.core.batch_size import BatchSize, is_out_of_memory
+from gauntlet.core.batch_size import BatchSize
+from gauntlet.core.device_errors import device_error, is_out_of_memory
 from gauntlet.core.errors import AttackError, GauntletError
 from gauntlet.registry import ATTACKS
 from gauntlet.robustness.attacks.base.model import AttackModel
@@ -63,7 +64,7 @@ class AttackRunner:
             if is_out_of_memory(error):
                 raise
             message = f"attack {name} raised {type(error).__name__}: {error}"
-            raise AttackError(message, where=self.attack.name) from error
+            raise device_error(error) or AttackError(message, where=self.attack.name) from error
         if not isinstance(result, Tensor) or result.shape != x.shape:
             got = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
             raise AttackError(f"attack {name} returned {got} for images {tuple(x.shape)}", where=self.attack.name)

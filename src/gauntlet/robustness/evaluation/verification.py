@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gauntlet.core.batch_size import is_out_of_memory
+from gauntlet.core.device_errors import device_error, is_out_of_memory
 from gauntlet.core.errors import GauntletError, InputError, first_line
 from gauntlet.core.geometry import distances
 from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
@@ -23,16 +23,19 @@ def check_gradients(model: AttackModel, x: Tensor) -> None:
     """
     predictions = model.judge.logits(x).argmax(1)
     model.start_counting(len(x))
+    gradient = None
     try:
         gradient = model.gradients(x, predictions, UNTARGETED_LOSSES["margin"]).gradient
     except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            if len(x) == 1:
-                raise GauntletError("out of memory with one image", remedy="use a device with more memory") from error
-            check_gradients(model, x[: len(x) // 2])
-            return
-        reason = first_line(error)
-        raise InputError(f"the model has no gradient ({reason})", remedy=_alternatives(model)) from error
+        if not is_out_of_memory(error):
+            problem = f"the model has no gradient ({first_line(error)})"
+            raise device_error(error) or InputError(problem, remedy=_alternatives(model)) from error
+    # Outside `except`, whose error keeps the tensors of the failed pass alive.
+    if gradient is None:
+        if len(x) == 1:
+            raise GauntletError("out of memory with one image", remedy="use a device with more memory")
+        check_gradients(model, x[: len(x) // 2])
+        return
     count = int((model.counts.totals["nonfinite_gradients"] > 0).sum())
     if count == len(x):
         raise InputError(f"the model's gradient is not finite on all of {len(x)} images", remedy=_alternatives(model))

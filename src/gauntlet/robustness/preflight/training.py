@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.core.arithmetic import float32_arithmetic
+from gauntlet.core.device_errors import device_error
 from gauntlet.core.errors import GauntletError, InputError, first_line
 from gauntlet.core.randomness import derive_seed, generator
 from gauntlet.core.seeding import seeded
@@ -99,7 +100,8 @@ def _train_one_step(network: Network, images: Tensor, name: str) -> None:
         raise
     except Exception as error:  # a user's network may raise anything
         problem = f"{name} cannot be trained: {type(error).__name__}: {first_line(error)}"
-        raise InputError(problem, remedy="let it compute and differentiate its outputs in training mode") from error
+        remedy = "let it compute and differentiate its outputs in training mode"
+        raise device_error(error) or InputError(problem, remedy=remedy) from error
 
 
 def _load(other: Network, stored: Network, name: str) -> None:

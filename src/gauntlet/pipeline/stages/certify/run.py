@@ -20,7 +20,7 @@ from gauntlet.learning.data.store import load_split
 from gauntlet.learning.models.weights import load_model
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob
-from gauntlet.pipeline.stages.device import describe_device, open_device
+from gauntlet.pipeline.stages.device import describe_device, device_metadata, open_device
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
 from gauntlet.robustness.certificates.certifier import certify_parts
 from gauntlet.robustness.certificates.lipschitz_check import check_lipschitz
@@ -47,7 +47,7 @@ def run(job: CellJob) -> None:
         rows, checked = _certify(job, device, stop)
         made = {
             **job.recipe.metadata(),
-            **watch.run_metadata(device=describe_device(device), precision="float32", arithmetic="ieee"),
+            **watch.run_metadata(**device_metadata(job.execution, describe_device(device), precision="float32")),
         }
         made |= checked.metadata() if checked else {}
         withdraw(cell)

@@ -13,7 +13,7 @@ from gauntlet.learning.models.weights import load_model
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob
 from gauntlet.pipeline.stages.budgets import in_pixels
-from gauntlet.pipeline.stages.device import describe_device, open_device
+from gauntlet.pipeline.stages.device import describe_device, device_metadata, open_device
 from gauntlet.pipeline.stages.diagnose.declaration import probe_draws
 from gauntlet.pipeline.stages.outputs import withdraw
 from gauntlet.robustness.diagnostics.probes import run_probes
@@ -43,7 +43,7 @@ def run(job: CellJob) -> None:
     withdraw(cell)
     made = {
         **job.recipe.metadata(),
-        **watch.run_metadata(device=describe_device(device), precision="float32", arithmetic="ieee"),
+        **watch.run_metadata(**device_metadata(job.execution, describe_device(device), precision="float32")),
     }
     write_table(paths.probes(cell), rows, made)
     log.info("%s: %d measurements", cell, len(rows))

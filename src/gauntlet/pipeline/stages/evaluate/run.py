@@ -23,7 +23,7 @@ from gauntlet.learning.models.weights import load_model
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, CellJob
 from gauntlet.pipeline.stages.budgets import in_pixels
-from gauntlet.pipeline.stages.device import describe_device, open_device
+from gauntlet.pipeline.stages.device import describe_device, device_metadata, open_device
 from gauntlet.pipeline.stages.evaluate.declaration import source_models
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
 from gauntlet.robustness.evaluation import (
@@ -53,7 +53,9 @@ def run(job: CellJob) -> None:
         _refuse_errors(cell, evaluation)
         made = {
             **job.recipe.metadata(),
-            **watch.run_metadata(device=describe_device(device), precision=evaluation.precision, arithmetic="ieee"),
+            **watch.run_metadata(
+                **device_metadata(job.execution, describe_device(device), precision=evaluation.precision)
+            ),
         }
         network = load_model(paths.model_folder(cell), device=device)
         draws = job.experiment.attacks[cell.name].draws

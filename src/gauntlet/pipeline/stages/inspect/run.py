@@ -10,7 +10,7 @@ from gauntlet.learning.data.store import load_split
 from gauntlet.learning.models.weights import load_model
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob
-from gauntlet.pipeline.stages.device import describe_device, open_device
+from gauntlet.pipeline.stages.device import describe_device, device_metadata, open_device
 from gauntlet.pipeline.stages.outputs import withdraw
 from gauntlet.robustness.inspection.arrays import array_table
 from gauntlet.robustness.inspection.inspector import inspect_network
@@ -40,7 +40,7 @@ def run(job: CellJob) -> None:
     withdraw(cell)
     made = {
         **job.recipe.metadata(),
-        **watch.run_metadata(device=describe_device(device), precision="float32", arithmetic="ieee"),
+        **watch.run_metadata(**device_metadata(job.execution, describe_device(device), precision="float32")),
     }
     table = array_table(arrays, experiment=cell.experiment, variant=cell.variant, seed=cell.seed)
     write_table(paths.inspection(cell), table, made)

@@ -24,6 +24,7 @@ from gauntlet.learning.training.loop import fit
 from gauntlet.learning.training.state import TrainingState
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, CellJob
+from gauntlet.pipeline.stages.device import device_metadata
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
 from gauntlet.pipeline.stages.train.process_group import describe_processes, open_processes
 from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_stored, check_trainable
@@ -94,7 +95,7 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
         devices = describe_processes(device, processes)
         made = {
             **recipe.metadata(),
-            **watch.run_metadata(device=devices, precision=training.precision, arithmetic="ieee"),
+            **watch.run_metadata(**device_metadata(job.execution, devices, precision=training.precision)),
         }
         withdraw(cell)
         write_table(paths.history(cell), fitted.history, made, volatile=VOLATILE)
