@@ -1,4 +1,4 @@
-"""Deterministic kernels, and the words for operations that have none."""
+"""Deterministic kernels, and errors about operations that have none."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_the_operation_and_its_layer_are_named() -> None:
         (ValueError("CUDA error: in the text of another error"), None, ""),
     ],
 )
-def test_errors_of_the_device_are_told_from_those_of_a_model(
+def test_errors_of_the_device_are_not_those_of_a_model(
     error: Exception, kind: type[GauntletError] | None, message: str
 ) -> None:
     """Each is one line; everything else is left to the caller."""
