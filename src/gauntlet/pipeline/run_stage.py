@@ -10,11 +10,11 @@ from pathlib import Path
 
 from gauntlet.config import load
 from gauntlet.config.schema import Config
-from gauntlet.core.errors import InputError, located
+from gauntlet.core.errors import InputError
 from gauntlet.core.files import SCRATCH, require_writable
 from gauntlet.pipeline.forcing import Forced
 from gauntlet.pipeline.graph import Graph
-from gauntlet.pipeline.stage import Cell, CellJob, Stage
+from gauntlet.pipeline.stage import Cell, Stage
 from gauntlet.pipeline.stages import torchrun
 from gauntlet.pipeline.stages.outputs import sweep
 from gauntlet.pipeline.staleness import Staleness
@@ -98,20 +98,8 @@ def run_stage(
             require_writable(folder)
         processes = staleness.graph.processes(cell)
         if processes == 1 or not _launch_processes(cell, processes, files, force=force):
-            _run(stage, job, shard)
+            stage.run(job, shard)
     return cells
-
-
-def _run(stage: Stage, job: CellJob, shard: str | None) -> None:
-    """Run a stage; one with a model in IEEE float32, and with errors of the device reported in one line."""
-    if not stage.uses_model:
-        stage.run(job, shard)
-        return
-    from gauntlet.core.arithmetic import float32_arithmetic
-    from gauntlet.core.device_errors import device_errors_reported
-
-    with located(str(job.cell)), device_errors_reported(), float32_arithmetic():
-        stage.run(job, shard)
 
 
 def _launch_processes(cell: Cell, processes: int, configs: Sequence[Path], *, force: bool) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -224,7 +225,10 @@ class Stage:
     def run(self, job: CellJob, shard: str | None = None) -> None:
         """Make the job's cell, or shard I/N of it. Imports the code that does so."""
         module = importlib.import_module(self.module)
-        if shard is None:
-            module.run(job)
-        else:
-            module.run_shard(job, shard)
+        # This module loads no torch.
+        around: Any = importlib.import_module(f"{__package__}.stages.device") if self.uses_model else None
+        with nullcontext() if around is None else around.computing(str(job.cell)):
+            if shard is None:
+                module.run(job)
+            else:
+                module.run_shard(job, shard)

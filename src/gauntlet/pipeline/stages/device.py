@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from gauntlet.config.schema import Execution
+from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.determinism import determinism_name, set_determinism
-from gauntlet.core.errors import InputError
+from gauntlet.core.device_errors import device_errors_reported
+from gauntlet.core.errors import InputError, located
+
+
+@contextmanager
+def computing(where: str) -> Iterator[None]:
+    """Compute in IEEE float32 inside, and report errors of the device in one line with the cell, `where`."""
+    with located(where), device_errors_reported(), float32_arithmetic():
+        yield
 
 
 def open_device(execution: Execution) -> torch.device:
