@@ -41,10 +41,6 @@ def test_the_number_of_processes_is_in_no_recipe(tmp_path, monkeypatch):
     ("settings", "message"),
     [
         (
-            {"variant": {"model": {"name": "vgg", "batch_norm": True}}},
-            r"variants\.softmax\.training\.gpus: batch_norm computes statistics of a whole batch",
-        ),
-        (
             {"variant": {"model": {"name": "lipschitz_cnn", "batch_lip_norm": True}, "loss": "hkr"}},
             r"variants\.softmax\.training\.gpus: batch_lip_norm computes statistics of a whole batch",
         ),
@@ -59,7 +55,7 @@ def test_a_training_that_cannot_be_distributed_is_refused(tmp_path, settings, me
     assert isinstance(shared_plan(tmp_path, **settings, gpus=1).graph.config, Config)
 
 
-def test_losses_of_batch_statistics_are_accepted(tmp_path):
-    """Losses of batch statistics are accepted, since processes gather the outputs of the whole batch."""
-    staleness = shared_plan(tmp_path)
+def test_batch_statistics_are_accepted(tmp_path):
+    """Losses of batch statistics and batch normalization are: processes exchange what they need for the whole batch."""
+    staleness = shared_plan(tmp_path, variant={"model": {"name": "vgg", "batch_norm": True}})
     assert staleness.graph.experiment("small").variants["lipschitz"].loss.name == "hkr"

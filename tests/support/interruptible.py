@@ -100,10 +100,12 @@ def temporary_files(folder: Path) -> list[str]:
     return [str(path) for path in folder.rglob(".*") if "partial" in path.name or "shard" in path.name]
 
 
-def write_training_config(folder, *, epochs, gpus):
-    """Configure the tiny training for a number of processes."""
+def write_training_config(folder, *, epochs, gpus, model=None):
+    """Configure the tiny training for a number of processes, of another model if one is named."""
     config = copy.deepcopy(CONFIG)
     config["experiments"]["tiny"]["training"] |= {"epochs": epochs, "gpus": gpus}
+    if model:
+        config["experiments"]["tiny"]["variants"]["softmax"]["model"] = model
     write_config(folder, config)
 
 

@@ -22,11 +22,69 @@ from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.data_parallel import DataParallelGroup
 from gauntlet.learning.training.history import VOLATILE
 from gauntlet.learning.training.run import TrainingRun
+from gauntlet.learning.training.split_passes import SplitPasses
 from gauntlet.registry import Spec
 from tests.support.settings import replace
 
 PROCESSES = 3
 SHAPE = (1, 8, 8)
+
+
+class Noise(nn.Module):
+    """User-defined layer that draws in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add noise."""
+        return x + 0.1 * torch.randn_like(x) if self.training else x
+
+
+class Centered(nn.Module):
+    """User-defined layer that mixes samples."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Subtract the mean of the batch."""
+        return x - x.mean(0, keepdim=True)
+
+
+class DrawingBlock(nn.Module):
+    """User-defined module that draws itself and has a submodule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop values."""
+        return nn.functional.dropout(self.inner(x), 0.5, self.training)
+
+
+class BatchStatistics(nn.Module):
+    """User-defined network with every kind of batch normalization, and layers that draw."""
+
+    def __init__(self, drop: float = 0.3) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1, bias=False),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Dropout2d(drop),
+            nn.Conv2d(4, 4, 3, stride=2),
+            nn.BatchNorm2d(4, affine=False, momentum=None),
+            nn.ReLU(),
+            nn.Unflatten(1, (1, 4)),
+            nn.BatchNorm3d(1, track_running_stats=False),
+            nn.Flatten(),
+            Noise(),
+            nn.Linear(36, 8),
+            nn.BatchNorm1d(8, eps=1e-3, momentum=0.3),
+            nn.AlphaDropout(drop),
+            nn.Linear(8, 10),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        logits: Tensor = self.layers(x)
+        return logits
 
 
 def weight_penalized_loss(network: Network, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -41,6 +99,7 @@ CNN = Spec("cnn", {"widths": [4, 4], "head": {"name": "softmax", "hidden": 8}})
 SIGMOID = Spec("cnn", {"widths": [4, 4], "head": {"name": "sigmoid"}})
 ECC = Spec("cnn", {"widths": [4, 4], "head": {"name": "ecc"}})
 LIPSCHITZ = Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8})
+STATISTICS = Spec("tests.support.shared_training:BatchStatistics")
 ENTROPY = Spec("cross_entropy")
 RUNS: dict[str, tuple[Spec, Spec, Training]] = {
     "cross-entropy": (CNN, ENTROPY, SETTINGS),
@@ -73,6 +132,16 @@ RUNS: dict[str, tuple[Spec, Spec, Training]] = {
     ),
     "negatives": (SIGMOID, Spec("sigmoid_mse"), replace(SETTINGS, negatives=Spec("scrambling", {"share": 0.5}))),
     "batches in parts": (CNN, ENTROPY, replace(SETTINGS, batch_size=290)),
+    "batch statistics and draws": (STATISTICS, ENTROPY, SETTINGS),
+    "batch statistics under attack": (
+        STATISTICS,
+        ENTROPY,
+        replace(
+            SETTINGS,
+            adversary=Spec("trades", {"epsilon": 0.1, "steps": 2}),
+            validation_adversary=Spec("fgsm", {"epsilon": 0.1}),
+        ),
+    ),
     "recovery": (CNN, ENTROPY, replace(SETTINGS, recovery=Recovery(samples=20))),
 }
 RESUMED = "adam"
@@ -116,9 +185,11 @@ def checkpoints(folder: Path, of: str) -> Checkpoints:
 def refusal(module: nn.Module, processes: DataParallelGroup) -> str:
     """Return the error for a network with a layer that cannot be distributed."""
     network = build(CNN, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5])
-    network.body.append(module)
+    network.body.insert(0, module)
+    network.body.insert(0, nn.Conv2d(1, 4, 1))
+    network.body.insert(2, nn.Conv2d(4, 1, 1))
     try:
-        processes.attach(network)
+        SplitPasses(network, torch.rand(7, *SHAPE), batch_size=16, processes=processes).detach()
     except GauntletError as error:
         return str(error)
     return ""
@@ -165,7 +236,7 @@ def main(folder: Path) -> None:
     found["any"] = [processes.any(processes.rank == 1), processes.any(False)]
     found["refusals"] = {
         type(module).__name__: refusal(module, processes)
-        for module in (nn.BatchNorm2d(4), nn.Dropout(), nn.Dropout2d(), nn.ReLU())
+        for module in (Centered(), DrawingBlock(), nn.InstanceNorm2d(4, track_running_stats=True), nn.BatchNorm2d(4))
     }
     found["drifted"] = drift_error(processes)
     found["lost"] = lost_process_error(processes)

@@ -120,12 +120,11 @@ def _options_without_effect(training: Training) -> Iterator[Problem]:
 
 def _shared_batches(variant: Variant, training: Training) -> Iterator[Problem]:
     key_path = ("training", "gpus")
-    norms = [name for name in ("batch_norm", "batch_lip_norm") if variant.model.options.get(name)]
-    if training.gpus > 1 and norms:
+    if training.gpus > 1 and variant.model.options.get("batch_lip_norm"):
         yield (
             key_path,
-            f"{norms[0]} computes statistics of a whole batch, and each process sees only its share of the batch; set "
-            "gpus to 1 for this variant",
+            "batch_lip_norm computes statistics of a whole batch, and each process sees only its share of the batch; "
+            "set gpus to 1 for this variant",
         )
     if training.gpus > training.batch_size:
         yield key_path, f"{training.gpus} processes cannot share {training.batch_size} images; lower gpus"

@@ -275,7 +275,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(tmp_path, monk
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError()])
 def test_an_out_of_memory_error_names_the_batch_size(monkeypatch, error):
-    """The cell fails, since half a batch would train another model."""
+    """The cell fails when memory runs out outside of the passes, which alone can be computed in parts."""
 
     def starve():
         raise error

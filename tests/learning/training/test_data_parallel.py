@@ -79,13 +79,14 @@ def test_a_stop_request_of_one_process_reaches_all(found):
     assert found["any"] == [True, False]
 
 
-def test_layers_that_see_a_whole_batch_are_refused(found):
-    """Batch statistics and random layers are refused, and others accepted."""
+def test_layers_that_cannot_be_shared_are_refused_by_name(found):
+    """Layers that mix samples in their own way, and modules that draw beside submodules of theirs."""
     refusals = found["refusals"]
-    assert refusals["BatchNorm2d"].startswith("BatchNorm2d computes its statistics over the whole batch")
-    assert "training.gpus: 1" in refusals["Dropout"]
-    assert refusals["Dropout2d"]
-    assert refusals["ReLU"] == ""
+    assert "the outputs of Centered (body.1) depend on the rest of the batch" in refusals["Centered"]
+    assert "training.gpus: 1" in refusals["Centered"]
+    assert "DrawingBlock (body.1) draws random numbers itself" in refusals["DrawingBlock"]
+    assert "the buffer body.1.running_mean depends on how a batch is divided" in refusals["InstanceNorm2d"]
+    assert refusals["BatchNorm2d"] == ""
 
 
 def test_diverged_weights_are_detected(found):

@@ -17,9 +17,12 @@ import torch
 from gauntlet.config.schema import Execution
 from gauntlet.core.errors import GauntletError, InputError, Interrupted
 from gauntlet.learning.training.data_parallel import PROCESS_LOST
+from gauntlet.learning.training.memory_record import RESTART, RestartWithLessMemory
+from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages import torchrun as launching
 from gauntlet.pipeline.stages.train import process_group as processes
-from tests.support.interruptible import run_command, start_command, training_outcome, write_training_config
+from gauntlet.pipeline.status.metadata import file_metadata
+from tests.support.interruptible import MODEL, run_command, start_command, training_outcome, write_training_config
 
 
 @pytest.fixture
@@ -91,6 +94,18 @@ def test_a_request_to_stop_is_passed_on_and_children_are_waited_for(torchrun, tm
 def test_the_message_of_a_lost_process_is_known_to_the_launcher():
     """The launcher has a copy of the message, since it loads no torch."""
     assert launching._SECONDARY == PROCESS_LOST
+    assert launching._RESTART == RESTART
+
+
+def test_processes_are_started_again_when_one_recorded_that_it_needs_less_memory(torchrun, tmp_path, caplog):
+    """The second start succeeds, and the first message is logged."""
+    message = RestartWithLessMemory.of(1, 8)
+    torchrun(
+        f"[ -e {tmp_path}/once ] && exit 0; touch {tmp_path}/once\n"
+        f"echo 'gauntlet: {PROCESS_LOST}' >&2; echo 'gauntlet: {message}' >&2; exit 1"
+    )
+    launching.launch([], 2, where="train a")
+    assert "train a: memory ran out in process 1" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -162,6 +177,43 @@ def test_two_processes_train_the_model_of_one(tmp_path, monkeypatch):
     assert "up to date" in run_command(tmp_path, "train")
     run_command(tmp_path, "train", "--force")
     alone, wanted = training_outcome()
+    assert losses == pytest.approx(wanted, rel=1e-4)
+    for name, tensor in alone.items():
+        np.testing.assert_allclose(shared[name], tensor, rtol=1e-2, atol=1e-4, err_msg=name)
+
+
+CRAMPED = """
+import os
+import torch
+from torch import nn
+
+class Cramped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(64, 10))
+
+    def forward(self, x):
+        if os.environ.get("RANK") == "1" and len(x) > 8 and self.training:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.layers(x)
+"""
+
+
+@pytest.mark.slow
+def test_one_process_without_memory_makes_all_use_less(tmp_path, monkeypatch):
+    """Processes of 16 images each continue with 8; the result is that of one process without a limit."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cramped.py").write_text(CRAMPED)
+    outcomes = []
+    for gpus in (2, 1):
+        write_training_config(tmp_path, epochs=2, gpus=gpus, model="cramped:Cramped")
+        run_command(tmp_path, "prepare")
+        said = run_command(tmp_path, "train", "--force")
+        assert ("memory ran out in process 1; the next start computes fewer images at a time: 8" in said) == (gpus == 2)
+        outcomes.append(training_outcome())
+        part_size = file_metadata(paths.model_weights(MODEL)).get("gauntlet.part_size")
+        assert part_size == ("8" if gpus == 2 else None)
+    (shared, losses), (alone, wanted) = outcomes
     assert losses == pytest.approx(wanted, rel=1e-4)
     for name, tensor in alone.items():
         np.testing.assert_allclose(shared[name], tensor, rtol=1e-2, atol=1e-4, err_msg=name)

@@ -1,25 +1,22 @@
 """Data-parallel training: each process computes a share of every batch, and all processes take the same steps.
 
-Each process draws the whole batch, passes its own rows through the network, and gathers the raw outputs of all rows.
-Everything computed from the outputs sees the whole batch, as in a single process: batch statistics, uneven shares,
-negatives and adversaries need no special treatment, and metrics, validation and decisions are equal in all processes.
+Each process draws the whole batch, passes its own rows through the network (`SplitPasses`), and gathers the raw
+outputs of all rows. Everything computed from the outputs sees the whole batch, as in a single process: losses of batch
+statistics, uneven shares, negatives and adversaries need no special treatment, and metrics, validation and decisions
+are equal in all processes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 from gauntlet.core.errors import GauntletError
-from gauntlet.learning.models.layers.batch_lip_norm import is_batch_lip_norm
 from gauntlet.learning.models.network import Network
 
 PROCESS_LOST = "another process of this training ended"
@@ -31,29 +28,12 @@ T = TypeVar("T")
 class DataParallelGroup:
     """The processes of torch's default process group, from the view of process `rank` of `world_size`.
 
-    The forward passes of an attached network, `average_gradients`, `any`, `broadcast` and `check_weights` are
-    collective operations: all processes run them, in the same order. They raise GauntletError if a process has ended.
+    All methods but `rows` are collective operations: all processes run them, in the same order. They raise
+    GauntletError if a process has ended.
     """
 
     def __init__(self) -> None:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
-
-    def attach(self, network: Network) -> None:
-        """Distribute the forward passes of a network.
-
-        Afterwards its raw outputs are those of all rows; its gradients are those of this process's rows, times
-        `world_size`. Raises GauntletError for a network whose outputs depend on how a batch is distributed.
-        """
-        for module in network.modules():
-            if isinstance(module, _BatchNorm) or is_batch_lip_norm(module):
-                _refuse(f"{type(module).__name__} computes its statistics over the whole batch")
-            if isinstance(module, _DropoutNd):
-                _refuse(f"{type(module).__name__} draws its mask for the whole batch")
-        vars(network)["outputs"] = partial(self._outputs, network.outputs)
-
-    def detach(self, network: Network) -> None:
-        """Undo `attach`."""
-        vars(network).pop("outputs", None)
 
     def rows(self, total: int, rank: int | None = None) -> slice:
         """Return the rows of a batch that a process computes, by default this one; shares differ by at most one row."""
@@ -97,13 +77,19 @@ class DataParallelGroup:
             remedy = "use GPUs of one kind, or set `training.gpus: 1`"
             raise GauntletError("the weights of the processes have drifted apart", remedy=remedy)
 
-    def _outputs(self, own_outputs: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        """Map images `(B, C, H, W)` to the raw outputs of all of them, `(B, ...)`."""
-        own = self.rows(len(images))
-        # Some layers fail on an empty batch: a process without rows computes one image and discards its outputs.
-        outputs = own_outputs(images[own] if own.stop > own.start else images[:1])
-        gathered: Tensor = _GatherOutputs.apply(outputs, self, len(images))
+    def gather(self, own: Tensor, total: int) -> Tensor:
+        """Return the outputs `(total, ...)` of all rows of a batch, from those of this process's rows.
+
+        A process without rows passes the outputs of any one row, which are ignored. The gradient is that of this
+        process's rows, times `world_size`.
+        """
+        gathered: Tensor = _GatherOutputs.apply(own, self, total)
         return gathered
+
+    def sum(self, own: Tensor, *, counted: bool) -> Tensor:
+        """Return the sum of a tensor over the processes whose values are counted, with a gradient for each of them."""
+        total: Tensor = _SumOverProcesses.apply(own, counted)
+        return total
 
 
 class _GatherOutputs(torch.autograd.Function):
@@ -136,10 +122,23 @@ class _GatherOutputs(torch.autograd.Function):
         return own, None, None
 
 
-def _refuse(reason: str) -> None:
-    raise GauntletError(
-        f"{reason}, and each process sees only its share of it", remedy="set `training.gpus: 1` for this variant"
-    )
+class _SumOverProcesses(torch.autograd.Function):
+    """Sum over all processes; so is its gradient, since each process's result depends on the values of all."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, counted: bool) -> Tensor:
+        """Sum the tensors of the counted processes."""
+        ctx.counted = counted
+        total = own.clone(memory_format=torch.contiguous_format) if counted else torch.zeros_like(own)
+        with _collective():
+            dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Sum the gradients of all processes; a process that is not counted takes part, and gets zero."""
+        total = _SumOverProcesses.apply(gradients[0], True)
+        return total if ctx.counted else torch.zeros_like(total), None
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.data_parallel import DataParallelGroup
 from gauntlet.learning.training.history import EpochRecord
+from gauntlet.learning.training.memory_record import MemoryRecord, RestartWithLessMemory
 from gauntlet.learning.training.run import TrainingResult, TrainingRun
 from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.learning.training.state import TrainingState
@@ -38,6 +39,7 @@ def fit(
     checkpoints: Checkpoints | None = None,
     stop: StopRequest | None = None,
     processes: DataParallelGroup | None = None,
+    memory: MemoryRecord | None = None,
 ) -> TrainingResult:
     """Train `network`, in IEEE float32, and return it with the weights of the epoch to keep.
 
@@ -45,15 +47,21 @@ def fit(
     `TrainingRun.state`; one that does not fit the network is logged and ignored. `on_epoch` is called after each epoch,
     and first for the epochs in `resume`. `checkpoints` stores the state whenever it is due, and when `stop` is
     requested. With `processes`, all of them call this function with equal arguments, except that only one has
-    `checkpoints`; they share each batch and return equal networks.
+    `checkpoints`; they share each batch and return equal networks. When memory runs out, batches are computed in
+    smaller parts: at once in a single process; of several processes, the one without memory writes the size to `memory`
+    and raises RestartWithLessMemory.
 
-    Raises GauntletError if the loss is not finite, after a collapse without recovery, and if memory runs out;
-    Interrupted if a stop is requested.
+    Raises GauntletError if the loss is not finite, after a collapse without recovery, and if memory runs out with parts
+    of one image or with a network that needs the whole batch; Interrupted if a stop is requested.
     """
+    run = None
     try:
         run = TrainingRun(
             network, loss, train, validation, settings=settings, seed=seed, device=device, processes=processes
         )
+        if memory is not None and (record := memory.read()) is not None:
+            size, in_training = record
+            run.passes.shrink(size, required=in_training)
         if resume is not None and run.fits(resume):
             run.restore(resume)
             for epoch in run.history:
@@ -62,12 +70,15 @@ def fit(
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        if processes is not None and memory is not None and run is not None and (size := run.passes.half_size) > 0:
+            memory.write(size, in_training=network.training)
+            raise RestartWithLessMemory.of(processes.rank, size) from None
         problem = f"memory ran out with a batch_size of {settings.batch_size}"
         remedy = "lower `training.batch_size`, or use a device with more memory"
         raise GauntletError(problem, remedy=remedy) from error
     finally:
-        if processes is not None:
-            processes.detach(network)
+        if run is not None:
+            run.passes.detach()
     return run.result()
 
 

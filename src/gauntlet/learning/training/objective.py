@@ -37,6 +37,11 @@ class StepLoss:
         """Sum of loss and penalty."""
         return self.loss if self.penalty is None else self.loss + self.penalty
 
+    def detached(self) -> StepLoss:
+        """Return the same values without their graph."""
+        penalty = None if self.penalty is None else self.penalty.detach()
+        return StepLoss(self.loss.detach(), penalty, self.outputs.detach())
+
 
 class TrainingObjective:
     """Objective of the training steps: adversary, negatives, loss and penalties.

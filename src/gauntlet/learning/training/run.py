@@ -11,16 +11,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from gauntlet.core.batch_size import is_out_of_memory
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.randomness import derive_seed, generator
 from gauntlet.learning.data.augmentations import build_augmentation
 from gauntlet.learning.data.batches import Batches
-from gauntlet.learning.data.splits import Split
+from gauntlet.learning.data.splits import Split, to_unit
 from gauntlet.learning.losses import build_loss, load_loss_state, loss_state
 from gauntlet.learning.losses.kantorovich import kantorovich_rubinstein
 from gauntlet.learning.models.network import Network
@@ -28,25 +31,32 @@ from gauntlet.learning.training.adversary import Adversary, build_adversary, dra
 from gauntlet.learning.training.collapse_recovery import CollapseRecovery, NonFiniteLoss
 from gauntlet.learning.training.data_parallel import DataParallelGroup
 from gauntlet.learning.training.history import EpochRecord, history_table
-from gauntlet.learning.training.objective import TrainingObjective
+from gauntlet.learning.training.objective import StepLoss, TrainingObjective
 from gauntlet.learning.training.optimizers import build_optimizer
 from gauntlet.learning.training.precision import StepPrecision
 from gauntlet.learning.training.schedules import build_schedule
 from gauntlet.learning.training.settings import TrainingSettings
+from gauntlet.learning.training.split_passes import SplitPasses
 from gauntlet.learning.training.state import BestEpoch, Tally, TrainingState, Weights, snapshot
 from gauntlet.learning.training.validation import Metrics, clean_metrics, robust_metrics
 from gauntlet.registry import LOSSES, Spec
 
 log = logging.getLogger("gauntlet")
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Trained network in evaluation mode with the weights of epoch `kept_epoch` (counted from 1), and its history."""
+    """Trained network in evaluation mode with the weights of epoch `kept_epoch` (counted from 1), and its history.
+
+    `part_size` is the number of images computed at a time after memory ran out, else None.
+    """
 
     network: Network
     kept_epoch: int
     history: pa.Table
+    part_size: int | None = None
 
 
 class TrainingRun:
@@ -67,8 +77,6 @@ class TrainingRun:
         # Channels last is the faster layout for convolutions; it changes no stored value.
         self.network = network.to(device).to(memory_format=torch.channels_last).train()
         self.processes = processes
-        if processes is not None:
-            processes.attach(self.network)
         self.loss_spec, self.loss, self.has_kr = loss, build_loss(loss), bool(LOSSES.entry(loss.name).tags.get("kr"))
         if isinstance(self.loss, nn.Module):
             self.loss.to(device)
@@ -81,6 +89,9 @@ class TrainingRun:
             train, batch_size=settings.batch_size, seed=seed, device=device, augmentations=augmentations
         )
         self.validation = Split(validation.images.to(device), validation.labels.to(device))
+        sample = to_unit(self.batches.images[: 2 * (processes.world_size if processes else 1) + 2])
+        sample = sample.to(next((parameter.dtype for parameter in self.network.parameters()), sample.dtype))
+        self.passes = SplitPasses(self.network, sample, batch_size=settings.batch_size, processes=processes)
         trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(settings.optimizer, trainable)
         self.base_lr: float = self.optimizer.param_groups[0]["lr"]
@@ -156,12 +167,12 @@ class TrainingRun:
         clean, robust, selection_loss, non_finite = None, None, None, None
         try:
             self.check_losses()
-            clean, robust, selection_loss = self._validation_metrics()
+            clean, robust, selection_loss = self._within_memory(self._validation_metrics)
         except NonFiniteLoss as error:
             if self.recovery is None:
                 raise
             non_finite = error
-        accuracy = None if self.recovery is None else self.recovery.accuracy()
+        accuracy = None if self.recovery is None else self._within_memory(self.recovery.accuracy)
         self.network.train()
         collapse = (
             None if self.recovery is None or accuracy is None else self.recovery.collapse_reason(accuracy, non_finite)
@@ -213,14 +224,10 @@ class TrainingRun:
         self.network.ramps_frozen = self.recovery is not None and self.recovery.ramps_frozen(self.epochs + 1)
         end = self.batches.steps if count is None else min(self.batches.steps, self.step + count)
         cuda = [self.device] if self.device.type == "cuda" else []
-        # Seeding the generators of all devices takes as long as a small layer.
-        generators = torch if cuda else torch.default_generator
         with torch.random.fork_rng(devices=cuda):
             for images, labels in self.batches.epoch(self.epochs, start=self.step):
                 if self.step >= end:
                     break
-                # Dropout and other random layers draw from the global generator, which each step seeds anew.
-                generators.manual_seed(derive_seed("train", self.seed, "network", self.epochs, self.step))
                 self._step(images, labels)
                 self.step += 1
                 if pause is not None and pause():
@@ -238,13 +245,23 @@ class TrainingRun:
         self.network.eval()
         self.network.load_state_dict(self.best.weights)
         self.network.training_loss, self.network.training_precision = self.loss_spec, self.settings.precision
-        return TrainingResult(self.network, self.best.kept, history_table(self.history))
+        return TrainingResult(self.network, self.best.kept, history_table(self.history), self.passes.part_size)
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
-        with self.precision.step():
-            step_loss = self.objective.step_loss(images, labels, epoch=self.epochs, step=self.step)
+        # Seeding the generators of all devices takes as long as a small layer.
+        generators = torch if self.device.type == "cuda" else torch.default_generator
+        seed = derive_seed("train", self.seed, "network", self.epochs, self.step)
+
+        def gradients() -> StepLoss:
+            # Dropout and other random layers draw from the global generator, which each step seeds anew.
+            generators.manual_seed(seed)
             self.optimizer.zero_grad(set_to_none=True)
-            step_loss.total.backward()
+            with self.precision.step():
+                step_loss = self.objective.step_loss(images, labels, epoch=self.epochs, step=self.step)
+                step_loss.total.backward()
+            return step_loss.detached()
+
+        step_loss = self._within_memory(gradients)
         if self.processes is not None:
             self.processes.average_gradients(self.network.parameters())
         if (clipping := self.settings.gradient_clipping) is not None:
@@ -253,17 +270,43 @@ class TrainingRun:
         self.optimizer.step()
         self.network.after_step()
         # Nothing here waits for the device: metrics are collected as tensors and read once per epoch.
-        outputs = step_loss.outputs.detach()
+        outputs = step_loss.outputs
         with torch.no_grad():
             correct = (self.network.decode(outputs).argmax(dim=1) == labels).sum()
         self.tally.correct = correct if self.tally.correct is None else self.tally.correct + correct
-        self.tally.losses.append(step_loss.loss.detach())
+        self.tally.losses.append(step_loss.loss)
         if step_loss.penalty is not None:
-            self.tally.penalties.append(step_loss.penalty.detach())
+            self.tally.penalties.append(step_loss.penalty)
         self.tally.sizes.append(len(labels))
         if self.has_kr:
             self.tally.outputs.append(outputs)
             self.tally.labels.append(labels)
+
+    def _within_memory(self, compute: Callable[[], T]) -> T:
+        """Return what `compute` returns, called again with batches in smaller parts while memory runs out.
+
+        Several processes cannot do so on their own: they would wait for each other (`MemoryRecord`).
+        """
+        while True:
+            before = self._changing_state()
+            try:
+                return compute()
+            except (RuntimeError, MemoryError) as error:
+                if self.processes is not None or not is_out_of_memory(error):
+                    raise
+            # Here the traceback is gone, and with it the graph of the failed pass.
+            self.optimizer.zero_grad(set_to_none=True)
+            for tensor, value in before:
+                tensor.copy_(value)
+            self.passes.shrink()
+            log.warning("memory ran out; batches are computed in parts of %d images", self.passes.part_size)
+
+    def _changing_state(self) -> list[tuple[Tensor, Tensor]]:
+        """List the tensors that a pass changes, with copies: of none where parts cannot replace a batch."""
+        if any(isinstance(module, _BatchNorm) for module in self.network.modules()):
+            return []
+        tensors = [*self.network.buffers(), *loss_state(self.loss).values()]
+        return [(tensor, tensor.clone()) for tensor in tensors]
 
     def check_losses(self) -> None:
         """Raise NonFiniteLoss if the loss of a step of the current epoch is not finite."""

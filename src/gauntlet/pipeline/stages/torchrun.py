@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -14,10 +15,13 @@ from gauntlet.core.errors import GauntletError
 from gauntlet.core.signals import StopRequest
 from gauntlet.core.user_modules import SAFE_PATH
 
+log = logging.getLogger("gauntlet")
+
 PREFIX = "gauntlet: "
 """Prefix of the message of a failed process."""
 
 _SECONDARY = "another process of this training ended"
+_RESTART = "the next start computes fewer images at a time"
 _GRACE_S = 60.0
 
 
@@ -29,9 +33,18 @@ def is_one_of_several(environ: Mapping[str, str] = os.environ) -> bool:
 def launch(arguments: Sequence[str], processes: int, *, where: str) -> None:
     """Run the `gauntlet` command in several processes until all have ended.
 
-    A request to stop is passed on. Raises GauntletError with the message of the process that failed first, after
-    torchrun has ended the others; Interrupted at a request to stop.
+    They are started again when one has recorded that it needs less memory. A request to stop is passed on. Raises
+    GauntletError with the message of the process that failed first, after torchrun has ended the others; Interrupted at
+    a request to stop.
     """
+    while problem := _run(arguments, processes, where=where):
+        if _RESTART not in problem:
+            raise GauntletError(problem)
+        log.warning("%s: %s", where, problem)
+
+
+def _run(arguments: Sequence[str], processes: int, *, where: str) -> str | None:
+    """Run the processes once, and return the message of the one that failed first; None if none failed."""
     runner = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environ = {**os.environ, **SAFE_PATH}
     if threads := environ.get("OMP_NUM_THREADS"):
@@ -53,8 +66,8 @@ def launch(arguments: Sequence[str], processes: int, *, where: str) -> None:
             raise stop.interruption("what its processes had finished is kept")
     if child.returncode:
         primary = [message for message in messages if _SECONDARY not in message] or messages
-        problem = primary[0] if primary else f"{where}: one of {processes} processes ended without a message"
-        raise GauntletError(problem)
+        return primary[0] if primary else f"{where}: one of {processes} processes ended without a message"
+    return None
 
 
 def _wait(child: subprocess.Popen[bytes], stop: StopRequest) -> None:

@@ -21,6 +21,7 @@ from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.data_parallel import DataParallelGroup
 from gauntlet.learning.training.history import VOLATILE, EpochRecord
 from gauntlet.learning.training.loop import fit
+from gauntlet.learning.training.memory_record import MemoryRecord
 from gauntlet.learning.training.state import TrainingState
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, CellJob
@@ -59,7 +60,8 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
         normalize=variant.normalization,
         seed=cell.seed,
     )
-    checkpoints = Checkpoints(paths.partial(cell, recipe.digest) / "training.checkpoint", recipe=recipe.digest)
+    partial = paths.partial(cell, recipe.digest)
+    checkpoints = Checkpoints(partial / "training.checkpoint", recipe=recipe.digest)
     resume = _resume(cell, checkpoints, processes)
     if resume is None:
         applied = [attack for attack in settings.attacks.values() if attack.applies_to(cell.variant, settings.variants)]
@@ -88,14 +90,16 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
                 checkpoints=checkpoints if writes else None,
                 stop=stop,
                 processes=processes,
+                memory=MemoryRecord(partial / "memory.json"),
             )
         if not writes:
             return
         check_stored(fitted.network, to_unit(load_split(folder, "validation").images[:PREFLIGHT_IMAGES]))
         devices = describe_processes(device, processes)
+        parts = {} if fitted.part_size is None else {"part_size": str(fitted.part_size)}
         made = {
             **recipe.metadata(),
-            **watch.run_metadata(**device_metadata(job.execution, devices, precision=training.precision)),
+            **watch.run_metadata(**device_metadata(job.execution, devices, precision=training.precision), **parts),
         }
         withdraw(cell)
         write_table(paths.history(cell), fitted.history, made, volatile=VOLATILE)
