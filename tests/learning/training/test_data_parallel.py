@@ -80,7 +80,7 @@ def test_a_stop_request_of_one_process_reaches_all(found):
 
 
 def test_layers_that_cannot_be_shared_are_refused_by_name(found):
-    """Layers that mix samples in their own way, and modules that draw beside submodules of theirs."""
+    """Layers that mix samples in their own way, and modules that draw and have submodules."""
     refusals = found["refusals"]
     assert "the outputs of Centered (body.1) depend on the rest of the batch" in refusals["Centered"]
     assert "training.gpus: 1" in refusals["Centered"]

@@ -1,6 +1,6 @@
 """Record, on disk, of the part size that fits into memory, for the next start of a training.
 
-A process that runs out of memory in the middle of a step cannot tell the others of its training, which wait for its
+A process that runs out of memory in the middle of a step cannot notify the others of its training, which wait for its
 results. It writes the smaller size and ends; all processes are started again, from the last checkpoint, with that size.
 """
 

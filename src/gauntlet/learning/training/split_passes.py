@@ -87,7 +87,7 @@ class SplitPasses:
             raise GauntletError(problem, remedy=remedy)
 
     def detach(self) -> None:
-        """Give the network back its own `outputs` and layers."""
+        """Restore the network's own `outputs` and layers."""
         vars(self.network).pop("outputs", None)
         for layer in self._layers:
             vars(layer).pop("forward", None)
