@@ -32,6 +32,10 @@ class BatchSize:
         self.device = device
         self._fitted, self._patience, self._growing = 0, _PATIENCE, False
 
+    def start_with(self, size: int) -> None:
+        """Start with another size, which is also the largest one."""
+        self.size = self.current = size
+
     @property
     def reduced(self) -> int | None:
         """Return the current size if memory ran out and it is smaller than `size`, else None."""

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.core.arithmetic import float32_arithmetic
+from gauntlet.core.device_memory import memory_of
 from gauntlet.core.errors import InputError, located
 from gauntlet.core.randomness import sample_keys
 from gauntlet.learning.data.splits import sample_hashes
 from gauntlet.registry import ATTACKS
 from gauntlet.robustness.attacks.base.model import AttackModel, Precision
 from gauntlet.robustness.evaluation.attack_runner import AttackRunner
-from gauntlet.robustness.evaluation.examples import candidate_examples, select_examples
+from gauntlet.robustness.evaluation.examples import select_examples
+from gauntlet.robustness.evaluation.memory import fit_to_memory
 from gauntlet.robustness.evaluation.precision import choose_precision
 from gauntlet.robustness.evaluation.sample_results import SampleResults
 from gauntlet.robustness.evaluation.shards import SampleRange, default_batch_size, part_ranges
@@ -76,6 +78,7 @@ def evaluate_parts(
     ranges: Sequence[SampleRange] | None = None,
     keep_examples: int = 32,
     sources: Sequence[nn.Module] = (),
+    processes: int = 1,
 ) -> Iterator[EvaluationPart]:
     """Evaluate an attack on images `(N, C, H, W)` in [0, 1] with labels `(N,)`; yield each part when it is finished.
 
@@ -88,7 +91,7 @@ def evaluate_parts(
 
     A part has `part_size` samples, by default one batch. To resume, or to evaluate one shard, pass its `ranges`. With
     `sources`, other networks for the same classes, the attack sees only these (transfer); success is still judged on
-    `network`.
+    `network`. On a GPU that `processes` share, an automatic `batch_size` leaves memory for the others.
 
     Raises InputError when model, images or options cannot be used, AttackError when the attack raises or returns
     something other than a batch of images. Single images that are invalid get status error.
@@ -127,13 +130,16 @@ def evaluate_parts(
     if _takes_gradients(runner):
         with float32_arithmetic(model.arithmetic):
             check_gradients(model, first_images.to(model.dtype))
+    if batch_size == "auto" and (memory := memory_of(run_device)) is not None:
+        fit_to_memory(model, first_images, memory, takes_gradients=_takes_gradients(runner), processes=processes)
     if ranges is None:
         ranges = part_ranges(len(images), part_size=part_size or default_batch_size(run_device.type))
     for start, stop in ranges:
         part = slice(start, stop)
-        rows, examples, errors = _evaluate_samples(runner, images[part], y[part], start=start, identity=identity)
-        candidates = candidate_examples(examples, keep_examples) if keep_examples else {}
-        yield EvaluationPart(start, stop, rows, candidates, chosen_precision, tuple(errors[:_MAX_ERRORS]))
+        rows, examples, errors = _evaluate_samples(
+            runner, images[part], y[part], start=start, identity=identity, keep_examples=keep_examples
+        )
+        yield EvaluationPart(start, stop, rows, examples, chosen_precision, tuple(errors[:_MAX_ERRORS]))
 
 
 def _takes_gradients(runner: AttackRunner) -> bool:
@@ -149,8 +155,9 @@ def _evaluate_samples(
     *,
     start: int,
     identity: CellIdentity,
+    keep_examples: int,
 ) -> tuple[pa.Table, dict[str, Any], list[str]]:
-    """Return rows, examples and errors of the samples from index `start` on: a pure function of these samples."""
+    """Return rows, candidates of examples and errors of the samples from index `start` on, which alone decide them."""
     model, attack = runner.model, runner.attack
     hashes = sample_hashes(images.to(torch.float32))
     keys = sample_keys(identity.seed, f"attack:{attack.spec.name}:{attack.seed}", hashes, device=model.device)
@@ -170,4 +177,4 @@ def _evaluate_samples(
             invalid.setdefault(row, "the model's outputs there are not finite")
         errors += [f"sample {start + int(active[row])}: {reason}" for row, reason in sorted(invalid.items())]
         active = results.record(active, returned.clamp(0.0, 1.0), logits, counts, sorted(invalid), epsilon=epsilon)
-    return *results.finish(start, hashes, identity), errors
+    return *results.finish(start, hashes, identity, keep=keep_examples), errors

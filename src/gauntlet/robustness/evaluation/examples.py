@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 Examples = dict[str, np.ndarray]
 
 
-def candidate_examples(examples: Examples, keep: int) -> Examples:
-    """Return the examples of one part that `select_examples` may choose, whatever the other parts hold."""
+def candidate_positions(examples: Examples, keep: int) -> list[int]:
+    """Return the positions of the examples of one part that `select_examples` may choose, ordered by index.
+
+    They do not depend on the other parts, nor on the images, so that images of no other example leave the device.
+    """
     first = np.argsort(examples["index"], kind="stable")[:keep].tolist()
-    return _take(examples, {*first, *_first_of_classes(examples, keep), *_by_ratio(examples)[:keep]})
+    chosen = {*first, *_first_of_classes(examples, keep), *_by_ratio(examples)[:keep]} if keep else set()
+    return _by_index(examples, chosen)
 
 
 def select_examples(parts: Sequence[Examples], keep: int) -> Examples:
@@ -33,7 +37,8 @@ def select_examples(parts: Sequence[Examples], keep: int) -> Examples:
         if len(chosen) >= keep:
             break
         chosen.add(position)
-    return _take(merged, chosen)
+    order = _by_index(merged, chosen)
+    return {name: values[order] for name, values in merged.items()}
 
 
 def _first_of_classes(examples: Examples, count: int) -> list[int]:
@@ -52,6 +57,5 @@ def _by_ratio(examples: Examples) -> list[int]:
     return order
 
 
-def _take(examples: Examples, positions: set[int]) -> Examples:
-    order = sorted(positions, key=lambda position: int(examples["index"][position]))
-    return {name: values[order] for name, values in examples.items()}
+def _by_index(examples: Examples, positions: Iterable[int]) -> list[int]:
+    return sorted(positions, key=lambda position: int(examples["index"][position]))

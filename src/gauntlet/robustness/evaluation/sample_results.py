@@ -14,7 +14,7 @@ from gauntlet.core.geometry import distances
 from gauntlet.core.schemas import EVALUATION_SCHEMA
 from gauntlet.registry import ATTACKS
 from gauntlet.robustness.attacks.base.query_counts import COUNTERS
-from gauntlet.robustness.evaluation.examples import Examples
+from gauntlet.robustness.evaluation.examples import Examples, candidate_positions
 from gauntlet.robustness.evaluation.types import AttackSettings
 from gauntlet.robustness.judge import CellIdentity, logit_margin
 
@@ -69,8 +69,8 @@ class SampleResults:
         self.epsilon[active[fooled]] = measured[fooled] if epsilon is None else epsilon
         return active[robust]
 
-    def finish(self, start: int, hashes: list[str], identity: CellIdentity) -> tuple[pa.Table, Examples]:
-        """Return rows of EVALUATION_SCHEMA, whose indices begin at `start`, and all fooled samples as examples."""
+    def finish(self, start: int, hashes: list[str], identity: CellIdentity, *, keep: int) -> tuple[pa.Table, Examples]:
+        """Return rows of EVALUATION_SCHEMA, whose indices begin at `start`, and the candidates of `keep` examples."""
         sizes = {name: size.cpu().numpy() for name, size in distances(self.points - self.x).items()}
         count = len(hashes)
         epsilon = self.epsilon.cpu().numpy()
@@ -100,20 +100,27 @@ class SampleResults:
             pa.array(columns[field.name], mask=never_fooled.get(field.name)).cast(field.type, safe=False)
             for field in EVALUATION_SCHEMA
         ]
-        return pa.Table.from_arrays(arrays, schema=EVALUATION_SCHEMA), self._examples(columns)
+        return pa.Table.from_arrays(arrays, schema=EVALUATION_SCHEMA), self._examples(columns, keep)
 
-    def _examples(self, columns: Mapping[str, Any]) -> Examples:
-        """Return the fooled samples; `columns` hold one value per sample of the part."""
+    def _examples(self, columns: Mapping[str, Any], keep: int) -> Examples:
+        """Return the fooled samples that may be kept; `columns` hold one value per sample of the part."""
         fooled = (self.status == "adversarial").nonzero()[0]
         distance = columns[self.attack.norm][fooled]
-        return {
+        described = {
             "index": columns["index"][fooled],
-            "original": self.x[fooled].to(torch.float32).cpu().numpy(),
-            "adversarial": self.points[fooled].to(torch.float32).cpu().numpy(),
             "label": columns["label"][fooled].astype(np.int32),
             "clean_prediction": columns["clean_prediction"][fooled].astype(np.int32),
             "adversarial_prediction": columns["adversarial_prediction"][fooled].astype(np.int32),
             "epsilon": columns["epsilon"][fooled],
             "distance": distance,
             "ratio": (self.margin.cpu().numpy()[fooled] / np.maximum(distance, 1e-12)).astype(np.float32),
+        }
+        chosen = candidate_positions(described, keep)
+        if not keep:
+            return {}
+        rows = torch.from_numpy(fooled[chosen]).to(self.x.device)
+        images = {"original": self.x[rows], "adversarial": self.points[rows]}
+        return {
+            **{name: values[chosen] for name, values in described.items()},
+            **{name: pixels.to(torch.float32).cpu().numpy() for name, pixels in images.items()},
         }
