@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -69,6 +70,18 @@ class StopRequest:
 
     def _overdue(self, number: int, frame: FrameType | None) -> None:
         raise self.interruption("the current step was abandoned, all steps before it are saved")
+
+
+def handle_in_thread(number: signal.Signals) -> None:
+    """Run the present handler of a signal in a thread of its own from now on, where it may wait for a lock.
+
+    A handler runs in the main thread, between two of its instructions. One that acquires a lock which the main thread
+    holds waits forever: Snakemake's for SIGTERM does so.
+    """
+    handler = signal.getsignal(number)
+    if callable(handler):
+        start = partial(threading.Thread, target=handler, daemon=True)
+        signal.signal(number, lambda *arguments: start(args=arguments).start())
 
 
 @contextmanager
