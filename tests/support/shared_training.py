@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,14 @@ from torch import Tensor, nn
 
 from gauntlet.config.variants import Recovery, Training
 from gauntlet.core.errors import GauntletError
+from gauntlet.core.signals import StopRequest
 from gauntlet.learning.data.splits import Split
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.data_parallel import DataParallelGroup
 from gauntlet.learning.training.history import VOLATILE
+from gauntlet.learning.training.pauses import Pauses
 from gauntlet.learning.training.run import TrainingRun
 from gauntlet.learning.training.split_passes import SplitPasses
 from gauntlet.registry import Spec
@@ -142,9 +146,12 @@ RUNS: dict[str, tuple[Spec, Spec, Training]] = {
             validation_adversary=Spec("fgsm", {"epsilon": 0.1}),
         ),
     ),
+    "long": (CNN, ENTROPY, replace(SETTINGS, batch_size=2, epochs=6)),
     "recovery": (CNN, ENTROPY, replace(SETTINGS, recovery=Recovery(samples=20))),
 }
 RESUMED = "adam"
+REQUESTED = 57
+"""Steps after which one process requests a stop."""
 
 
 def split(count: int, seed: int) -> Split:
@@ -180,6 +187,45 @@ def run_half_way(run: TrainingRun) -> TrainingRun:
 def checkpoints(folder: Path, of: str) -> Checkpoints:
     """Return the checkpoints of one process or of several."""
     return Checkpoints(folder / f"{of}.checkpoint", recipe="none")
+
+
+class CountingGroup(DataParallelGroup):
+    """Group that counts its agreements."""
+
+    agreements = 0
+
+    def maxima(self, values: Sequence[int]) -> list[int]:
+        """Count a call."""
+        self.agreements += 1
+        return super().maxima(values)
+
+
+def pause_in_one_process(processes: CountingGroup) -> dict[str, Any]:
+    """Train with steps of a tenth of a second, by a clock of our own, until a stop that process 1 requests."""
+    run = new_run("long", processes)
+    stop, count = StopRequest("a test"), 0
+    pauses = Pauses(None, stop, processes, clock=lambda: 0.1 * count)
+    while True:
+        run.run_steps(1)
+        count += 1
+        if count == REQUESTED and processes.rank == 1:
+            stop.received = signal.SIGTERM
+        if pauses.after_step():
+            break
+        if run.step == run.batches.steps:
+            run.run_epoch()
+    paused = run.state()
+    run.run_epoch()
+    resumed = new_run("long", processes)
+    resumed.restore(paused)
+    resumed.run_epoch()
+    return {
+        "steps": count,
+        "stopped": pauses.stopped,
+        "agreements": processes.agreements,
+        "unbroken": run.state().weights,
+        "resumed": resumed.state().weights,
+    }
 
 
 def refusal(module: nn.Module, processes: DataParallelGroup) -> str:
@@ -233,7 +279,7 @@ def main(folder: Path) -> None:
     taken_up.restore(state)
     found["taken up"] = run_to_end(taken_up)
     stopped = run_half_way(new_run(RESUMED, processes)).live_state()
-    found["any"] = [processes.any(processes.rank == 1), processes.any(False)]
+    found["paused"] = pause_in_one_process(CountingGroup())
     found["refusals"] = {
         type(module).__name__: refusal(module, processes)
         for module in (Centered(), DrawingBlock(), nn.InstanceNorm2d(4, track_running_stats=True), nn.BatchNorm2d(4))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +12,9 @@ import sys
 import pytest
 import torch
 
+from gauntlet.core.signals import StopRequest
 from gauntlet.learning.training.data_parallel import DataParallelGroup
+from gauntlet.learning.training.pauses import Pauses
 from gauntlet.registry import LOSSES
 from tests.support import ROOT, shared_training
 
@@ -33,6 +37,18 @@ def folder(tmp_path_factory):
 def found(folder):
     """The results of several processes."""
     return torch.load(folder / "found.pt")
+
+
+class Alone:
+    """Group of one process that records what it agreed on."""
+
+    def __init__(self):
+        self.agreed = []
+
+    def maxima(self, values):
+        """Return the values."""
+        self.agreed.append(values)
+        return values
 
 
 def assert_same(one, other):
@@ -74,9 +90,39 @@ def test_a_training_resumes_with_another_number_of_processes(folder, found):
     assert_same(unbroken, shared_training.run_to_end(run))
 
 
-def test_a_stop_request_of_one_process_reaches_all(found):
-    """A request that one process receives is shared."""
-    assert found["any"] == [True, False]
+def test_a_stop_request_of_one_process_pauses_all_within_two_seconds(found):
+    """They agree about once a second, not after every step, and continue to the bytes of an unbroken run."""
+    paused = found["paused"]
+    assert paused["stopped"]
+    seconds = 0.1 * (paused["steps"] - shared_training.REQUESTED)
+    assert 0 <= seconds <= 2
+    # After 1, 2, 4 and 8 steps, then after every 10.
+    assert paused["agreements"] <= 5 + paused["steps"] / 10
+    for name, tensor in paused["unbroken"].items():
+        assert torch.equal(paused["resumed"][name], tensor), name
+
+
+def test_one_process_pauses_at_once():
+    """It needs no agreement."""
+    stop = StopRequest("a test")
+    pauses = Pauses(None, stop, None)
+    assert not pauses.after_step()
+    stop.received = signal.SIGTERM
+    assert pauses.after_step()
+    assert pauses.stopped
+
+
+@pytest.mark.parametrize(("step_s", "largest"), [(30.0, 1), (0.3, 3), (0.0, 4096)])
+def test_the_steps_between_agreements_follow_their_time(step_s, largest):
+    """One second's worth by the slowest process, and at most twice as many as before."""
+    group, steps = Alone(), 0
+    pauses = Pauses(None, None, group, clock=lambda: step_s * steps)
+    while steps < 20000:
+        steps += 1
+        pauses.after_step()
+    intervals = [-values[2] for values in group.agreed]
+    assert max(intervals[:12]) == largest
+    assert all(after <= 2 * before for before, after in itertools.pairwise([1, *intervals]))
 
 
 def test_layers_that_cannot_be_shared_are_refused_by_name(found):

@@ -8,7 +8,7 @@ are equal in all processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -50,12 +50,12 @@ class DataParallelGroup:
         for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
-    def any(self, flag: bool) -> bool:
-        """Return whether the flag is set in any process."""
-        flags = torch.tensor(int(flag))
+    def maxima(self, values: Sequence[int]) -> list[int]:
+        """Return the largest of each value over the processes."""
+        largest = torch.tensor(values, dtype=torch.int64)
         with _collective():
-            dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-        return bool(flags)
+            dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+        return [int(value) for value in largest]
 
     def broadcast(self, value: T) -> T:
         """Return the value of the first process."""

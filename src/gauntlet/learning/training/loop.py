@@ -16,6 +16,7 @@ from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.data_parallel import DataParallelGroup
 from gauntlet.learning.training.history import EpochRecord
 from gauntlet.learning.training.memory_record import MemoryRecord, RestartWithLessMemory
+from gauntlet.learning.training.pauses import Pauses
 from gauntlet.learning.training.run import TrainingResult, TrainingRun
 from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.learning.training.state import TrainingState
@@ -86,21 +87,15 @@ def _finish(
     run: TrainingRun, *, on_epoch: OnEpoch | None, checkpoints: Checkpoints | None, stop: StopRequest | None
 ) -> None:
     """Run the remaining epochs, storing the state when a checkpoint is due or a stop is requested."""
-
-    def in_any_process(flag: bool) -> bool:
-        return flag if run.processes is None else run.processes.any(flag)
-
-    def pause() -> bool:
-        return in_any_process((stop is not None and stop.requested) or (checkpoints is not None and checkpoints.due()))
-
+    pauses = Pauses(checkpoints, stop, run.processes)
     while not run.finished:
-        run.run_steps(pause=pause)
-        if pause():
+        run.run_steps(pause=pauses.after_step)
+        if pauses.requested:
             if run.recovery is None:
                 run.check_losses()
             if checkpoints is not None:
                 checkpoints.save(run.live_state())
-            if stop is not None and in_any_process(stop.requested):
+            if pauses.stopped and stop is not None:
                 step = f"epoch {run.epochs + 1}, step {run.step} of {run.batches.steps}"
                 raise stop.interruption(f"{step} is {'not ' if checkpoints is None else ''}kept")
         if run.step == run.batches.steps:
