@@ -17,6 +17,7 @@ from gauntlet.robustness.attacks.base.targets import nearest_targets
     norms=("linf", "l2", "l1"),
     access="gradient",
     batching="attack",
+    downward=("linf", "l2", "l1"),
     directions_only=True,
     adaptive=True,
     losses=("cross_entropy", "margin"),

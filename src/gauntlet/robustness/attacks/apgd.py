@@ -31,6 +31,7 @@ _L1_WINDOW, _L1_SPARSITY_FACTOR, _L1_ETA_FACTOR, _L1_MAX_REDUCTION = 0.04, 1.5, 
     norms=("linf", "l2", "l1"),
     access="gradient",
     batching="attack",
+    downward=("linf", "l2"),
     source="Croce and Hein 2020, arXiv:2003.01690; L1: 2021, arXiv:2103.01208",
 )
 def apgd(

@@ -30,6 +30,7 @@ _TARGETS, _L1_TARGETS, _RESTARTS = 9, 5, 5
     norms=("linf", "l2", "l1"),
     access="gradient",
     batching="attack",
+    downward=("linf", "l2"),
     random={"version": "rand"},
     losses=("cross_entropy", "dlr"),
     source="Croce and Hein 2020, arXiv:2003.01690; L1: 2021, arXiv:2103.01208",

@@ -59,6 +59,7 @@ def fgsm(
     norms=("linf", "l2", "l1"),
     access="gradient",
     batching="attack",
+    downward=("linf", "l2", "l1"),
     directions_only=True,
     source="Kurakin, Goodfellow, Bengio 2017, arXiv:1607.02533",
 )
@@ -132,6 +133,7 @@ def mi_fgsm(
     norms=("linf", "l2", "l1"),
     access="gradient",
     batching="attack",
+    downward=("linf", "l2", "l1"),
     directions_only=True,
     source="Madry et al. 2018, arXiv:1706.06083; L1: Tramer and Boneh 2019, arXiv:1904.13000",
 )

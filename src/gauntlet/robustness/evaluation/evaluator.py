@@ -18,6 +18,7 @@ from gauntlet.learning.data.splits import sample_hashes
 from gauntlet.registry import ATTACKS
 from gauntlet.robustness.attacks.base.model import AttackModel, Precision
 from gauntlet.robustness.evaluation.attack_runner import AttackRunner
+from gauntlet.robustness.evaluation.budget_walk import BudgetWalk, try_smaller_balls, walks_downward
 from gauntlet.robustness.evaluation.examples import select_examples
 from gauntlet.robustness.evaluation.memory import fit_to_memory
 from gauntlet.robustness.evaluation.precision import choose_precision
@@ -82,12 +83,13 @@ def evaluate_parts(
 ) -> Iterator[EvaluationPart]:
     """Evaluate an attack on images `(N, C, H, W)` in [0, 1] with labels `(N,)`; yield each part when it is finished.
 
-    Misclassified images are not attacked. A bounded attack runs at each epsilon, smallest first, on the samples that
-    are still robust; a minimum-norm attack runs once, and its distances are measured. Every image that the attack
-    returns is checked, and classified by the plain model in float32. A row depends only on its image, its label, the
-    model, the attack and the seed, not on batch size, parts, order or the other images (in float32, up to rounding).
-    A random model is judged by its mean over at least `JUDGED_DRAWS` passes, whose draws depend on the image alone and
-    are other than those that the attack saw; `draws` has no effect on a model that is not random.
+    Misclassified images are not attacked. A bounded attack runs at each epsilon on the samples whose smallest budget is
+    not known yet, in the order that `walks_downward` chooses; a minimum-norm attack runs once, and its distances are
+    measured. Every image that the attack returns is checked, and classified by the plain model in float32. A row
+    depends only on its image, its label, the model, the attack and the seed, not on batch size, parts, order or the
+    other images (in float32, up to rounding). A random model is judged by its mean over at least `JUDGED_DRAWS` passes,
+    whose draws depend on the image alone and are other than those that the attack saw; `draws` has no effect on a model
+    that is not random.
 
     A part has `part_size` samples, by default one batch. To resume, or to evaluate one shard, pass its `ranges`. With
     `sources`, other networks for the same classes, the attack sees only these (transfer); success is still judged on
@@ -166,15 +168,16 @@ def _evaluate_samples(
     if start == 0:
         check_first_batch(model.judge, x, clean_logits)
     results = SampleResults(x, y, clean_logits, attack, model.judge.confidence)
-    active = (results.clean_prediction == y).nonzero()[:, 0]
-    errors: list[str] = []
-    for epsilon in sorted(attack.epsilons) if attack.epsilons is not None else [None]:
-        if not len(active):
-            break
+    epsilons = sorted(attack.epsilons) if attack.epsilons is not None else [None]
+    walk = BudgetWalk(epsilons, results.clean_prediction == y, downward=walks_downward(attack, model))
+    while (step := walk.next()) is not None:
+        position, active = step
+        epsilon = epsilons[position]
         returned, logits, counts = runner(x[active], y[active], keys[active], epsilon)
         invalid = find_invalid(x[active], returned, norm=attack.norm, epsilon=epsilon)
         for row in (~logits.isfinite().all(1)).nonzero()[:, 0].tolist():
             invalid.setdefault(row, "the model's outputs there are not finite")
-        errors += [f"sample {start + int(active[row])}: {reason}" for row, reason in sorted(invalid.items())]
-        active = results.record(active, returned.clamp(0.0, 1.0), logits, counts, sorted(invalid), epsilon=epsilon)
-    return *results.finish(start, hashes, identity, keep=keep_examples), errors
+        robust, fooled = results.record(active, returned.clamp(0.0, 1.0), logits, counts, invalid, epsilon=epsilon)
+        walk.update(active, position, robust)
+        try_smaller_balls(walk, results, model, active[fooled])
+    return *results.finish(start, hashes, identity, keep=keep_examples), results.errors(start)

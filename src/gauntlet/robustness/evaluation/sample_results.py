@@ -34,6 +34,7 @@ class SampleResults:
         self.confidence = self.clean_confidence.clone()
         self.epsilon = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
         self.counts = {name: torch.zeros_like(y) for name in COUNTERS}
+        self.reasons: dict[int, str] = {}
         wrong = self.clean_prediction != y
         self.epsilon[wrong] = 0.0
         self.status = np.where(wrong.cpu().numpy(), "already_wrong", "robust").astype(object)
@@ -46,28 +47,55 @@ class SampleResults:
         points: Tensor,
         logits: Tensor,
         counts: Mapping[str, Tensor],
-        invalid: list[int],
+        invalid: Mapping[int, str],
         *,
         epsilon: float | None,
-    ) -> Tensor:
-        """Record the attack's results for the samples `active`; return the indices of those still robust, int64.
+    ) -> tuple[Tensor, Tensor]:
+        """Record what an attack returned at a budget for the samples `active`; return who held and who was fooled.
 
-        `points` `(A, C, H, W)`, `logits` `(A, K)`, `counts` and the rows `invalid` are in the order of `active` `(A,)`.
+        `points` `(A, C, H, W)`, `logits` `(A, K)`, `counts`, the rows of `invalid` (row to reason) and the two results,
+        bool `(A,)`, are in the order of `active` `(A,)`. A sample that held keeps what a larger budget recorded; a
+        success or an invalid image replaces it.
         """
         for name, total in self.counts.items():
             total[active] += counts[name]
-        self.points[active], self.prediction[active] = points, logits.argmax(1)
-        self.confidence[active] = self.confidence_of(logits)
         fooled = (logits.argmax(1) != self.y[active]) & self.can_succeed
         robust = ~fooled
-        if invalid:
-            fooled[invalid] = robust[invalid] = False
-            self.status[active[invalid].cpu().numpy()] = "error"
-            self.prediction[active[invalid]], self.confidence[active[invalid]] = -1, torch.nan
-        self.status[active[fooled].cpu().numpy()] = "adversarial"
-        measured = distances(points - self.x[active])[self.attack.norm]
-        self.epsilon[active[fooled]] = measured[fooled] if epsilon is None else epsilon
-        return active[robust]
+        rows = torch.tensor(sorted(invalid), dtype=torch.int64, device=active.device)
+        fooled[rows] = robust[rows] = False
+        undecided = torch.from_numpy(self.status[active.cpu().numpy()] == "robust").to(active.device)
+        kept = ~robust | undecided
+        self._store(active[kept], points[kept], logits[kept])
+        size = distances(points - self.x[active])[self.attack.norm]
+        self._set_fooled(active[fooled], size[fooled] if epsilon is None else size.new_full((), epsilon))
+        self.prediction[active[rows]], self.confidence[active[rows]] = -1, torch.nan
+        self.epsilon[active[rows]] = torch.nan
+        self.status[active[rows].cpu().numpy()] = "error"
+        self.reasons.update({int(active[row]): reason for row, reason in invalid.items()})
+        return robust, fooled
+
+    def record_clipped(self, samples: Tensor, points: Tensor, logits: Tensor, valid: Tensor, epsilon: Tensor) -> Tensor:
+        """Record successes projected to smaller balls, of sizes `epsilon` `(A,)`; return which still fool: bool `(A,)`.
+
+        `points` `(A, C, H, W)`, `logits` `(A, K)` and `valid`, bool `(A,)`, are in the order of `samples` `(A,)`.
+        """
+        self.counts["forwards"][samples] += 1
+        fooled = valid & (logits.argmax(1) != self.y[samples])
+        self._store(samples[fooled], points[fooled], logits[fooled])
+        self._set_fooled(samples[fooled], epsilon[fooled])
+        return fooled
+
+    def errors(self, start: int) -> list[str]:
+        """Return one line per sample with status error, whose indices begin at `start`."""
+        return [f"sample {start + row}: {self.reasons[row]}" for row in (self.status == "error").nonzero()[0].tolist()]
+
+    def _store(self, samples: Tensor, points: Tensor, logits: Tensor) -> None:
+        self.points[samples], self.prediction[samples] = points, logits.argmax(1)
+        self.confidence[samples] = self.confidence_of(logits)
+
+    def _set_fooled(self, samples: Tensor, epsilon: Tensor) -> None:
+        self.status[samples.cpu().numpy()] = "adversarial"
+        self.epsilon[samples] = epsilon.to(self.epsilon.dtype)
 
     def finish(self, start: int, hashes: list[str], identity: CellIdentity, *, keep: int) -> tuple[pa.Table, Examples]:
         """Return rows of EVALUATION_SCHEMA, whose indices begin at `start`, and the candidates of `keep` examples."""

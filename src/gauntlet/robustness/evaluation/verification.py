@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from torch import Tensor
 
 from gauntlet.core.device_errors import device_error, is_out_of_memory
@@ -12,6 +14,8 @@ from gauntlet.robustness.attacks.base.model import AttackModel
 
 BOX_TOLERANCE = 1e-6
 BALL_RELATIVE, BALL_ABSOLUTE = 1e-5, 1e-6
+
+Radius = TypeVar("Radius", float, Tensor)
 
 
 def check_gradients(model: AttackModel, x: Tensor) -> None:
@@ -59,7 +63,7 @@ def find_invalid(x: Tensor, returned: Tensor, *, norm: str, epsilon: float | Non
     finite = flat.isfinite().all(1)
     boxed = ((flat >= -BOX_TOLERANCE) & (flat <= 1 + BOX_TOLERANCE)).all(1)
     size = distances(returned - x)[norm]
-    limit = float("inf") if epsilon is None else epsilon * (1 + BALL_RELATIVE) + BALL_ABSOLUTE
+    limit = float("inf") if epsilon is None else _limit(epsilon)
     reasons: dict[int, str] = {}
     for row in (~(finite & boxed & (size <= limit))).nonzero()[:, 0].tolist():
         if not finite[row]:
@@ -69,3 +73,12 @@ def find_invalid(x: Tensor, returned: Tensor, *, norm: str, epsilon: float | Non
         else:
             reasons[row] = f"its {norm} distance {float(size[row]):g} exceeds epsilon {epsilon:g}"
     return reasons
+
+
+def inside(x: Tensor, points: Tensor, *, norm: str, epsilon: Tensor) -> Tensor:
+    """Return which points `(B, C, H, W)` of [0, 1] are within `epsilon` `(B,)` of x, up to rounding: bool `(B,)`."""
+    return distances(points - x)[norm] <= _limit(epsilon)
+
+
+def _limit(epsilon: Radius) -> Radius:
+    return epsilon * (1 + BALL_RELATIVE) + BALL_ABSOLUTE

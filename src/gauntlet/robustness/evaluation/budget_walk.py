@@ -1,0 +1,96 @@
+"""Order in which the budgets of an attack are tried on each sample: upward, or downward with clipped successes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gauntlet.core.geometry import Ball
+from gauntlet.registry import ATTACKS
+from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.evaluation.sample_results import SampleResults
+from gauntlet.robustness.evaluation.types import AttackSettings
+from gauntlet.robustness.evaluation.verification import inside
+
+FEWEST_STEPS = 5
+"""Number of steps from which an attack is taken to succeed at every budget above one at which it succeeds."""
+
+
+class BudgetWalk:
+    """Search, for each of B samples, for the smallest budget at which an attack fools it.
+
+    `epsilons` are the budgets, smallest first; ``(None,)`` for a minimum-norm attack. A sample's budget lies above
+    `lower` and is at most `upper`, both int64 `(B,)` and positions in `epsilons`: -1 before any budget failed, and
+    ``len(epsilons)`` before any succeeded. The sample is finished when these are neighbors. Upward, the next budget is
+    the one above `lower`; downward, the one below `upper`, so that a sample which holds there is finished.
+    """
+
+    def __init__(self, epsilons: Sequence[float | None], attacked: Tensor, *, downward: bool) -> None:
+        self.epsilons, self.downward = epsilons, downward
+        self.lower = torch.full_like(attacked, -1, dtype=torch.int64)
+        # Samples that are not attacked are finished before they start.
+        self.upper = torch.where(attacked, len(epsilons), 0)
+
+    def next(self) -> tuple[int, Tensor] | None:
+        """Return the position of the budget to try now, and the samples to try it on, int64 `(A,)`; None at the end."""
+        position = self.upper - 1 if self.downward else self.lower + 1
+        unfinished = (self.upper - self.lower > 1).nonzero()[:, 0]
+        if not len(unfinished):
+            return None
+        positions = position[unfinished]
+        now = int(positions.max() if self.downward else positions.min())
+        return now, unfinished[positions == now]
+
+    def update(self, samples: Tensor, position: int, robust: Tensor) -> None:
+        """Record which of the `samples` `(A,)` held at a budget: bool `(A,)`.
+
+        The others were fooled, or their image was invalid: what is left to try is below either.
+        """
+        self.lower[samples[robust]] = position
+        self.upper[samples[~robust]] = position
+
+
+def walks_downward(attack: AttackSettings, model: AttackModel) -> bool:
+    """Return whether the budgets of an attack are tried from the largest to the smallest.
+
+    The tag `downward` lists the norms in which an attack stops each sample at its first success, and succeeds at every
+    budget above one at which it succeeds. Neither holds in a transfer. The second does not hold for a random model, nor
+    with fewer steps than FEWEST_STEPS, which pass the nearest class at large budgets, nor where all steps of a fixed
+    `step_size` add up to less than the largest budget, so that they do not lead back from a random start.
+    """
+    if attack.norm not in ATTACKS.entry(attack.spec.name).tags.get("downward", ()) or attack.epsilons is None:
+        return False
+    options = attack.spec.options
+    steps, step_size = options.get("steps", FEWEST_STEPS), options.get("step_size")
+    crosses = step_size is None or steps * step_size >= max(attack.epsilons)
+    return steps >= FEWEST_STEPS and crosses and not model.transfers and not model.judge.is_random
+
+
+def try_smaller_balls(walk: BudgetWalk, results: SampleResults, model: AttackModel, samples: Tensor) -> None:
+    """Project the successes of the `samples` `(A,)` to smaller balls, and record those that still fool the judge.
+
+    The radii are bisected between `lower` and `upper`, which becomes the smallest that is found. Each check counts as
+    a forward pass. A point that is outside its ball by more than rounding, or whose logits are not finite, is no
+    success.
+    """
+    norm, points = results.attack.norm, results.points[samples]
+    low, high = walk.lower[samples], walk.upper[samples]
+    while True:
+        rows = (high - low > 1).nonzero()[:, 0]
+        if not len(rows):
+            break
+        middle = (low + high)[rows] // 2
+        x, clipped = results.x[samples[rows]], points[rows]
+        epsilon = torch.empty(len(rows), dtype=torch.float64, device=x.device)
+        for position in middle.unique().tolist():
+            same = middle == position
+            epsilon[same] = radius = float(walk.epsilons[position] or 0.0)
+            clipped[same] = Ball(x[same], radius, norm).project(clipped[same])
+        logits = model.judge.logits(clipped)
+        valid = logits.isfinite().all(1) & inside(x, clipped, norm=norm, epsilon=epsilon)
+        fooled = results.record_clipped(samples[rows], clipped, logits, valid, epsilon)
+        high[rows] = torch.where(fooled, middle, high[rows])
+        low[rows] = torch.where(fooled, low[rows], middle)
+    walk.upper[samples] = high
