@@ -7,6 +7,8 @@ from gauntlet.pipeline.cluster import fork_server
 from gauntlet.pipeline.cluster.partitions import list_partitions
 from gauntlet.pipeline.cluster.queue import snakemake_jobs
 from gauntlet.pipeline.cluster.resources import RESOURCE_NAMES, JobResources
+from gauntlet.pipeline.display.handler import LogHandler
+from gauntlet.pipeline.display.jobs import CellsJob
 from gauntlet.pipeline.forcing import Forced
 from gauntlet.pipeline.stages.catalog import stage, stages
 from gauntlet.pipeline.staleness import State
@@ -210,6 +212,19 @@ def prepare_submission():
     snakemake_options.check_paths(names)
     if snakemake_options.need_script([*names, *CONFIGS]):
         workflow.executor_settings.pass_command_as_script = True
+
+
+def describe_run():
+    """Pass the cells of this run to the display, where that is the logger."""
+    jobs = [
+        (job, CellsJob.of(job.rule.name, job.wildcards_dict))
+        for job in workflow.dag.jobs
+    ]
+    to_run = [made for job, made in jobs if made and workflow.dag.needrun(job)]
+    current = sum(made is not None for _, made in jobs) - len(to_run)
+    for handler in workflow.logger_manager.get_log_handlers():
+        if isinstance(handler, LogHandler):
+            handler.describe(to_run, current, cost=Costs(STALENESS).of)
 
 
 @cache

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
+from contextlib import suppress
 from typing import Any, Self
 
 import psutil
@@ -44,3 +46,13 @@ class ProcessIdentity(BaseModel):
             return False
         except psutil.AccessDenied:
             return True
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process and its child processes, ended or not, and of their ended children."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    total = sum(times.ru_utime + times.ru_stime for times in used)
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            total += sum(child.cpu_times()[:4])
+    return total
