@@ -1,13 +1,14 @@
 # Helpers of the rules: inputs, resources and groups of jobs, from the graph that the Snakefile made.
 from functools import cache
 
+from snakemake_logger_plugin_gauntlet import LogHandler
+
 from gauntlet.core.errors import GauntletError
 from gauntlet.pipeline import snakemake_options
 from gauntlet.pipeline.cluster import fork_server
 from gauntlet.pipeline.cluster.partitions import list_partitions
 from gauntlet.pipeline.cluster.queue import snakemake_jobs
 from gauntlet.pipeline.cluster.resources import RESOURCE_NAMES, JobResources
-from gauntlet.pipeline.display.handler import LogHandler
 from gauntlet.pipeline.display.jobs import CellsJob
 from gauntlet.pipeline.forcing import Forced
 from gauntlet.pipeline.stages.catalog import stage, stages

@@ -16,10 +16,10 @@ from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 from snakemake_interface_logger_plugins.tests import TestLogHandlerBase as PluginTests
 
 from gauntlet.pipeline.display import text
-from gauntlet.pipeline.display.handler import LogHandler, LogHandlerSettings
 from gauntlet.pipeline.display.jobs import CellsJob
 from gauntlet.pipeline.display.screen import Screen, ScreenStream
 from gauntlet.pipeline.display.tally import Failure, RunTally
+from snakemake_logger_plugin_gauntlet import LogHandler, LogHandlerSettings
 from tests.support.terminal import Terminal
 
 IDS = {"experiment": "small", "variant": "softmax", "seed": "0", "attack": "pgd"}
