@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+
+# The first step of any optimizer imports it, which takes as long as torch itself; imported here, forks inherit it.
+import torch._dynamo
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 

@@ -12,6 +12,7 @@ from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.determinism import determinism_name, set_determinism
 from gauntlet.core.device_errors import device_errors_reported
 from gauntlet.core.errors import InputError, located
+from gauntlet.core.memory import keep_freed_memory
 
 
 @contextmanager
@@ -28,6 +29,8 @@ def open_device(execution: Execution) -> torch.device:
     """
     set_determinism(execution.deterministic)
     name = choose_device(execution.device, cuda_devices=torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    if name == "cpu":
+        keep_freed_memory()
     return torch.device(name)
 
 
