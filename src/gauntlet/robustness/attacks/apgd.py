@@ -14,7 +14,7 @@ from torch import Tensor
 from gauntlet.core.geometry import Ball, direction, per_sample, sparse_direction
 from gauntlet.core.randomness import normal, uniform
 from gauntlet.registry import ATTACKS, AttackLosses, NonNegativeInt, PositiveInt
-from gauntlet.robustness.attacks.base.ascent import Attempt, attack_with_restarts
+from gauntlet.robustness.attacks.base.ascent import ActiveSet, Attempt, attack_with_restarts
 from gauntlet.robustness.attacks.base.model import AttackModel
 
 _ALPHA = 0.75  # weight of the step z - x against the momentum
@@ -237,13 +237,12 @@ def _maximize(
     is 0 at every point, and none exceeds another.
     """
     attack_loss, targets = attempt.loss, attempt.targets
-    x_adv = start.clone()
-    active = torch.arange(len(start), device=start.device)
+    active = ActiveSet(model, start)
     x = start
     for step in range(steps + 1):
-        with model.subset(active):
+        with active.queries():
             result = model.gradients(x, y, attack_loss, targets=targets)
-            adversarial = model.is_adversarial(result.logits, x, y) if check else None
+            adversarial = active.adversarial(result.logits, x, y) if check else None
         f = attack_loss.value(result.outputs.double(), y, y if targets is None else targets)
         if step == 0:
             iterates = _Iterates(x, x, result.gradient, f, x, result.gradient, f)
@@ -256,21 +255,16 @@ def _maximize(
             iterates.x, iterates.x_previous, iterates.gradient, iterates.f = x, iterates.x, result.gradient, f
             iterates.update_max()
             restart = schedule.after_step(ball, iterates, increased)
-        if adversarial is not None:
-            done, rest = adversarial.nonzero()[:, 0], (~adversarial).nonzero()[:, 0]
-            x_adv[active[done]] = x[done]
-            active, y, ball = active[rest], y[rest], ball.select(rest)
-            iterates, schedule = iterates.select(rest), schedule.select(rest)
-            targets = None if targets is None else targets[rest]
-            restart = None if restart is None else restart[rest]
-            if not len(active):
-                return x_adv, active
-        if step == steps:
+        if (rows := active.remove(adversarial, x)) is not None:
+            y, ball = y[rows], ball.select(rows)
+            iterates, schedule = iterates.select(rows), schedule.select(rows)
+            targets = None if targets is None else targets[rows]
+            restart = None if restart is None else restart[rows]
+        if step == steps or not len(active):
             break
         if restart is not None:
             # f stays the loss of the point just left, so that the next increase is measured between iterates.
             iterates.x = torch.where(per_sample(restart, iterates.x), iterates.x_max, iterates.x)
             iterates.gradient = torch.where(per_sample(restart, iterates.x), iterates.gradient_max, iterates.gradient)
         x = schedule.step(ball, iterates, first=step == 0)
-    x_adv[active] = iterates.x_max
-    return x_adv, active
+    return active.finish(iterates.x_max)

@@ -157,9 +157,12 @@ class AcceleratedModel:
         """Samples of the current batch that queries count for: int64 `(A,)`."""
         return self.counts.active
 
-    def subset(self, rows: Tensor | slice) -> AbstractContextManager[None]:
-        """Count the queries inside for a part of the active samples: `rows` are indices into them, int64 `(A,)`."""
-        return self.counts.subset(rows)
+    def subset(self, rows: Tensor | slice, counted: Tensor | None = None) -> AbstractContextManager[None]:
+        """Count the queries inside for a part of the active samples: `rows` are indices into them, int64 `(A,)`.
+
+        Of these, only those in `counted`, bool `(A,)`, count, if it is given.
+        """
+        return self.counts.subset(rows, counted)
 
     def _resolve(self, surrogate: str | None) -> tuple[str | None, Forward]:
         if surrogate == "adaptive":

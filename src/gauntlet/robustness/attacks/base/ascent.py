@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -108,46 +109,107 @@ def gradient_ascent(
     last point is checked only if another attempt follows. With `decay`, steps follow a momentum.
     """
     iterates = _Iterates(ball, start, y, attempt.targets, torch.zeros_like(start) if decay is not None else None)
+    active = ActiveSet(model, start)
     for step in range(steps):
-        with model.subset(iterates.active):
+        with active.queries():
             result = model.gradients(iterates.x, iterates.y, attempt.loss, targets=iterates.targets)
-            adversarial = model.is_adversarial(result.logits, iterates.x, iterates.y)
-        gradient = iterates.drop(adversarial, result.gradient)
-        if full_step and step == 0 and len(iterates.active) and not model.transfers:
+            adversarial = active.adversarial(result.logits, iterates.x, iterates.y)
+        gradient = iterates.select(active.remove(adversarial, iterates.x), result.gradient)
+        if full_step and step == 0 and len(active) and not model.transfers:
             x_boundary = iterates.ball.full_step(gradient)
-            with model.subset(iterates.active):
-                adversarial = model.is_adversarial(model.logits(x_boundary), x_boundary, iterates.y)
-            gradient = iterates.drop(adversarial, gradient, at=x_boundary)
-        if not len(iterates.active):
-            return iterates.x_adv, iterates.active
+            with active.queries():
+                adversarial = active.adversarial(model.logits(x_boundary), x_boundary, iterates.y)
+            gradient = iterates.select(active.remove(adversarial, x_boundary), gradient)
+        if not len(active):
+            break
         if decay is not None:
             gradient = iterates.accumulate(gradient, decay)
         iterates.x = iterates.ball.project(iterates.x + step_size * iterates.ball.direction(iterates.x, gradient))
-    if not (attempt.last or model.transfers):
-        with model.subset(iterates.active):
-            iterates.drop(model.confirm(iterates.x, iterates.y), iterates.x)
-    iterates.x_adv[iterates.active] = iterates.x
-    return iterates.x_adv, iterates.active
+    if len(active) and not (attempt.last or model.transfers):
+        iterates.select(active.compact(), iterates.x)
+        with active.queries():
+            iterates.select(active.remove(model.confirm(iterates.x, iterates.y), iterates.x), iterates.x)
+    return active.finish(iterates.x)
+
+
+def idle_share(device: torch.device) -> float:
+    """Return the share of finished samples among those computed up to which they are not removed.
+
+    On a GPU every other shape of a batch costs a choice of kernels, and memory; on a CPU finished samples cost passes.
+    """
+    return 0.25 if device.type == "cuda" else 0.0
+
+
+class ActiveSet:
+    """Samples of a run that are not adversarial yet, and those that are but still take part in its batches.
+
+    Rows of the run's tensors are `samples` int64 `(A,)`, indices among all B. Finished samples are removed from them
+    once they are more than `idle_share`; until then no query counts for them, and their results stay as they are.
+    """
+
+    def __init__(self, model: AttackModel, start: Tensor) -> None:
+        self.model, self.x_adv = model, start.clone()
+        self.samples = torch.arange(len(start), device=start.device)
+        self._unfinished: Tensor | None = None  # bool (A,); None: all
+        self._idle_share = idle_share(start.device)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def queries(self) -> AbstractContextManager[None]:
+        """Count the queries inside for the unfinished samples."""
+        return self.model.subset(self.samples, self._unfinished)
+
+    def adversarial(self, logits: Tensor | None, x: Tensor, y: Tensor) -> Tensor | None:
+        """Return which unfinished samples are confirmed adversarial at x `(A, C, H, W)`; as `is_adversarial`."""
+        return self.model.is_adversarial(logits, x, y, among=self._unfinished)
+
+    def remove(self, adversarial: Tensor | None, x: Tensor) -> Tensor | None:
+        """Store the points x `(A, C, H, W)` of adversarial samples, bool `(A,)`; return the rows to keep if not all.
+
+        The caller selects these rows, int64, in its tensors.
+        """
+        if adversarial is None:
+            return None
+        done = adversarial.nonzero()[:, 0]
+        if not len(done):
+            return None
+        self.x_adv[self.samples[done]] = x[done]
+        self._unfinished = ~adversarial if self._unfinished is None else self._unfinished & ~adversarial
+        rest = self._unfinished.nonzero()[:, 0]
+        if len(rest) and len(self) - len(rest) <= self._idle_share * len(self):
+            return None
+        return self._keep(rest)
+
+    def compact(self) -> Tensor | None:
+        """Return the rows to keep, int64, if there are finished samples among them."""
+        return None if self._unfinished is None else self._keep(self._unfinished.nonzero()[:, 0])
+
+    def finish(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the result of a Run, with the points x `(A, C, H, W)` for the unfinished samples."""
+        rows = self.compact()
+        self.x_adv[self.samples] = x if rows is None else x[rows]
+        return self.x_adv, self.samples
+
+    def _keep(self, rows: Tensor) -> Tensor:
+        self.samples, self._unfinished = self.samples[rows], None
+        return rows
 
 
 class _Iterates:
-    """Iterates x of the active samples; `active`, int64 `(A,)`, are their indices among all, `x_adv` all results."""
+    """Iterates x of the samples computed, with what belongs to them."""
 
     def __init__(self, ball: Ball, x: Tensor, y: Tensor, targets: Tensor | None, momentum: Tensor | None) -> None:
         self.ball, self.x, self.y, self.targets, self.momentum = ball, x, y, targets, momentum
-        self.x_adv = x.clone()
-        self.active = torch.arange(len(x), device=x.device)
 
-    def drop(self, adversarial: Tensor | None, gradient: Tensor, *, at: Tensor | None = None) -> Tensor:
-        """Remove adversarial samples, bool `(A,)`, found at x or at the points `at`; return the others' gradients."""
-        if adversarial is None:
+    def select(self, rows: Tensor | None, gradient: Tensor) -> Tensor:
+        """Keep some rows, int64; None: all. Return their gradients."""
+        if rows is None:
             return gradient
-        done, rest = adversarial.nonzero()[:, 0], (~adversarial).nonzero()[:, 0]
-        self.x_adv[self.active[done]] = (self.x if at is None else at)[done]
-        self.active, self.x, self.y, self.ball = self.active[rest], self.x[rest], self.y[rest], self.ball.select(rest)
-        self.targets = None if self.targets is None else self.targets[rest]
-        self.momentum = None if self.momentum is None else self.momentum[rest]
-        return gradient[rest]
+        self.x, self.y, self.ball = self.x[rows], self.y[rows], self.ball.select(rows)
+        self.targets = None if self.targets is None else self.targets[rows]
+        self.momentum = None if self.momentum is None else self.momentum[rows]
+        return gradient[rows]
 
     def accumulate(self, gradient: Tensor, decay: float) -> Tensor:
         """Return the momentum g := decay g + gradient / ||gradient||_1."""

@@ -70,14 +70,18 @@ class AttackModel(AcceleratedModel):
             self._judged.append((self.active_samples, x.clone(), logits))
         return (logits.argmax(1) != y) & logits.isfinite().all(1)
 
-    def is_adversarial(self, logits: Tensor | None, x: Tensor, y: Tensor) -> Tensor | None:
+    def is_adversarial(
+        self, logits: Tensor | None, x: Tensor, y: Tensor, *, among: Tensor | None = None
+    ) -> Tensor | None:
         """Return which images x `(B, C, H, W)` are confirmed adversarial, bool `(B,)`; None for none or in a transfer.
 
-        `logits` `(B, K)`, the copy's at x, select candidates; only these are judged. Costs one host synchronization.
+        `logits` `(B, K)`, the copy's at x, select candidates, of those in `among`, bool `(B,)`, if it is given; only
+        these are judged. Costs one host synchronization.
         """
         if logits is None or self.transfers:
             return None
-        candidates = (logits.argmax(1) != y).nonzero()[:, 0]
+        wrong = logits.argmax(1) != y
+        candidates = (wrong if among is None else wrong & among).nonzero()[:, 0]
         if not len(candidates):
             return None
         with self.subset(candidates):

@@ -24,8 +24,10 @@ class QueryCounts:
 
     def start(self, samples: int) -> None:
         """Set all counters to zero for a new batch of this size, all of whose samples are active."""
-        zeros = torch.zeros(samples, dtype=torch.int64, device=self.device)
-        self.totals = {name: zeros.clone() for name in COUNTERS}
+        zeros = torch.zeros(samples + 1, dtype=torch.int64, device=self.device)
+        # The last entry counts for images that are computed in vain, and belongs to no sample.
+        self._entries = {name: zeros.clone() for name in COUNTERS}
+        self.totals = {name: entries[:-1] for name, entries in self._entries.items()}
         self.active = torch.arange(samples, device=self.device)
         self._entry: list[tuple[str, Tensor, Tensor]] | None = None
 
@@ -37,15 +39,20 @@ class QueryCounts:
             yield
         except BaseException:
             for name, samples, amount in self._entry:
-                self.totals[name].index_add_(0, samples, -amount)
+                self._entries[name].index_add_(0, samples, -amount)
             raise
         finally:
             self._entry = outer
 
     @contextmanager
-    def subset(self, rows: Tensor | slice) -> Iterator[None]:
-        """Count for a part of the active samples: `rows` are indices into them, int64 `(A,)`, or a slice."""
+    def subset(self, rows: Tensor | slice, counted: Tensor | None = None) -> Iterator[None]:
+        """Count for a part of the active samples: `rows` are indices into them, int64 `(A,)`, or a slice.
+
+        Of these, only those in `counted`, bool `(A,)`, count, if it is given.
+        """
         outer, self.active = self.active, self.active[rows]
+        if counted is not None:
+            self.active = torch.where(counted, self.active, len(self.totals[COUNTERS[0]]))
         try:
             yield
         finally:
@@ -86,6 +93,6 @@ class QueryCounts:
             self._add(name, samples, faulty.to(torch.int64))
 
     def _add(self, name: str, samples: Tensor, amount: Tensor) -> None:
-        self.totals[name].index_add_(0, samples, amount)
+        self._entries[name].index_add_(0, samples, amount)
         if self._entry is not None:
             self._entry.append((name, samples, amount))
