@@ -6,7 +6,7 @@ LIGHT := duckdb jinja2 matplotlib numpy pillow pyarrow pydantic ruamel.yaml safe
 # Compiled modules are kept, so that importing torch is twice as fast.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check bench lock setup light clean
+.PHONY: run test check bench gpu lock setup light clean
 
 run: setup ## the default experiment, to figures and report
 	$(BIN)/snakemake --profile local
@@ -47,6 +47,10 @@ check: setup ## style, types, import contracts, workflow
 
 bench: setup ## side-by-side speed measurements
 	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+gpu: setup ## tests and measurements on a GPU, about ten minutes; writes docs/gpu.md
+	$(BIN)/python -m pytest tests/gpu
+	$(BIN)/python benchmarks/gpu.py
 
 lock: ## renew envs/requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev \

@@ -1,0 +1,1 @@
+"""Tests on a GPU, run by `make gpu`; skipped without one."""
