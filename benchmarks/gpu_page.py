@@ -40,7 +40,7 @@ class Row:
 
     @property
     def ratio(self) -> float:
-        """How many times faster than the peer."""
+        """Seconds of the peer, divided by ours."""
         return self.peer_s / self.ours_s
 
 
