@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gauntlet.api import evaluate
-from gauntlet.core.errors import InputError
+from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.registry import Spec
 from gauntlet.robustness.evaluation import AttackSettings, CellIdentity
 from gauntlet.robustness.evaluation import evaluate as engine
@@ -189,3 +189,26 @@ def test_arrays_in_any_layout_are_taken() -> None:
     swapped, objects = images[::-1].astype(">f4"), labels[::-1].astype(object)
     assert evaluate(NETWORK, swapped, objects, PGD).equals(expected)
     assert evaluate(NETWORK, swapped, labels[::-1].astype(">i8"), PGD).equals(expected)
+
+
+def test_the_kernels_that_the_caller_chose_stay_chosen():
+    """Deterministic ones or not; an operation that has none is named, and not taken for a fault of the model."""
+    images, labels = torch.rand(4, 1, 4, 4), torch.arange(4)
+    linear, attack = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 4)).eval(), PGD
+    torch.backends.cudnn.benchmark = True
+    for mode in (0, 1, 2):
+        torch.set_deterministic_debug_mode(mode)
+        evaluate(linear, images, labels, attack)
+        assert torch.get_deterministic_debug_mode() == mode
+        assert torch.backends.cudnn.benchmark
+
+    class Unpooling(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pool, self.unpool = torch.nn.MaxPool2d(2, return_indices=True), torch.nn.MaxUnpool2d(2)
+
+        def forward(self, x):
+            return linear(self.unpool(*self.pool(x)))
+
+    with pytest.raises(GauntletError, match=r"in layer unpool \(MaxUnpool2d\) has no deterministic kernel"):
+        evaluate(Unpooling().eval(), images, labels, attack)
