@@ -72,7 +72,7 @@ KINDS = {
 
 MODES = {
     "shared": {"group_minutes": 5},
-    "alone": {"group_minutes": 5, "preload": False},
+    "alone": {"group_minutes": 5},
     "single": {"group_minutes": 0},
 }
 
@@ -134,7 +134,7 @@ def prepare(folder: Path, cells: int) -> None:
     (folder / "site" / "sitecustomize.py").write_text(SITECUSTOMIZE)
 
 
-def configure(folder: Path, cells: int, cluster: dict[str, int]) -> None:
+def configure(folder: Path, cells: int, cluster: dict[str, int], *, preload: bool = True) -> None:
     """Write the experiment: two variants, two seeds, and the attacks that make at least `cells` cells."""
     fgsm = {"name": "fgsm", "norm": "linf"}
     experiment = {
@@ -145,13 +145,13 @@ def configure(folder: Path, cells: int, cluster: dict[str, int]) -> None:
         "variants": {f"v{number}": {"model": {"name": "cnn", "widths": [4 + number]}} for number in range(2)},
         "attacks": {f"a{number}": {**fgsm, "epsilons": [0.001 * (number + 1)]} for number in range(-(-cells // 4))},
     }
-    execution = {"device": "cpu", "cluster": {"minutes": 1, "memory_mb": 1500, **cluster}}
+    execution = {"device": "cpu", "preload": preload, "cluster": {"minutes": 1, "memory_mb": 1500, **cluster}}
     write_config(folder, {"experiments": {"many": experiment}, "execution": execution})
 
 
 def measure(folder: Path, mode: str, count: int, group: int) -> None:
     """Run one mode without earlier evaluations and print its costs."""
-    configure(folder, count, MODES[mode])
+    configure(folder, count, MODES[mode], preload=mode != "alone")
     shutil.rmtree("results/many/evaluations", ignore_errors=True)
     for log in ("commands", "processes"):
         Path(log).unlink(missing_ok=True)

@@ -5,12 +5,12 @@ from snakemake_logger_plugin_gauntlet import LogHandler
 
 from gauntlet.core.errors import GauntletError
 from gauntlet.pipeline import snakemake_options
-from gauntlet.pipeline.cluster import fork_server
 from gauntlet.pipeline.cluster.partitions import list_partitions
 from gauntlet.pipeline.cluster.queue import snakemake_jobs
 from gauntlet.pipeline.cluster.resources import RESOURCE_NAMES, JobResources
 from gauntlet.pipeline.display.jobs import CellsJob
 from gauntlet.pipeline.forcing import Forced
+from gauntlet.pipeline.forking import launch
 from gauntlet.pipeline.stages.catalog import stage, stages
 from gauntlet.pipeline.staleness import State
 from gauntlet.pipeline.status.costs import Costs
@@ -153,16 +153,22 @@ def begin_job(cell):
     """Set up a job, before it makes a cell."""
     # Cells that share a job continue when one of them fails; no option of Snakemake's does that in jobs.
     workflow.execution_settings.keep_going = True
-    if cell.stage.uses_model:
-        start_fork_server()
+    start_fork_servers()
 
 
 @cache
-def start_fork_server():
-    """Load the libraries once for all cells of this job; a job with one cell loads them itself."""
-    preload = GRAPH.config.execution.cluster.preload
-    if preload and len(workflow.dag_settings.target_jobs) > 1:
-        fork_server.start(threads=1)
+def start_fork_servers():
+    """Start a process per number of threads that loads the libraries once, for all cells of a local run or of a job.
+
+    A job with one cell loads them itself.
+    """
+    is_shared = workflow.is_main_process or len(workflow.dag_settings.target_jobs) > 1
+    if GRAPH.config.execution.preload and is_shared:
+        launch.start(
+            {job.threads for job in workflow.dag.needrun_jobs() if job.is_shell}
+            if workflow.is_main_process
+            else {1}
+        )
 
 
 def shard_marks(cell):
@@ -177,10 +183,23 @@ def shard_marks(cell):
     return marks
 
 
+def uses_cluster():
+    """Return whether this run, or the one that a dry run shows, submits jobs; a local one asks nothing of SLURM.
+
+    While the rules are read, Snakemake has not set its executor; `--jobs` may then be that of a local run.
+    """
+    if not workflow.is_main_process or workflow.resource_settings.nodes is None:
+        return not workflow.is_main_process
+    if workflow.dryrun:
+        # Set for executors that submit jobs, of which a dry run knows nothing else.
+        return workflow.execution_settings.use_threads
+    return workflow.executor_plugin is None or not workflow.local_exec
+
+
 @cache
 def requests():
     """Decide what jobs request, once a run; jobs see the same partitions and need no durations."""
-    available = list_partitions()
+    available = list_partitions() if uses_cluster() else ()
     if not available or not workflow.is_main_process:
         return JobResources(
             GRAPH.config.execution,
@@ -257,11 +276,12 @@ def job_resources(name, rule):
 
 def job_group(name):
     """Build the group function of a stage: short cells share jobs on a cluster; within a job there are no groups."""
-    if not workflow.is_main_process or not list_partitions():
+    if not workflow.is_main_process or not uses_cluster():
         return None
 
     def group(wildcards):
         cell = cell_of(name, wildcards)
-        return None if is_left_alone(cell) else requests().group(cell)
+        is_single = not list_partitions() or is_left_alone(cell)
+        return None if is_single else requests().group(cell)
 
     return group

@@ -6,7 +6,6 @@ Everything that a notebook or a component of one's own needs is imported from he
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -97,11 +96,14 @@ MODULE_OF = MappingProxyType({name: module for module, names in _MODULES.items()
 """Each public name and the module that defines it."""
 
 __all__ = sorted(MODULE_OF)
-__version__ = version("gauntlet")
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("gauntlet")
     if name not in MODULE_OF:
         raise AttributeError(f"module 'gauntlet' has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(MODULE_OF[name]), name)

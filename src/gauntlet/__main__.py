@@ -9,17 +9,12 @@ from gauntlet.core.user_modules import find_user_modules_last
 # `python -m gauntlet` begins with the working folder first on the path, where nothing more may be imported from.
 find_user_modules_last()
 
-from gauntlet.core.errors import GauntletError  # noqa: E402
-from gauntlet.pipeline.cluster.fork_server import run_in_fork  # noqa: E402
+from gauntlet.pipeline.forking.client import run_in_fork  # noqa: E402
 
 
 def main() -> None:
     """Run the command. A client of a fork server loads nothing but this."""
-    try:
-        run_in_fork("gauntlet", sys.argv[1:])
-    except GauntletError as error:
-        print(f"gauntlet: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_in_fork("gauntlet", sys.argv[1:])
     from gauntlet.cli import main as run_here
 
     run_here()

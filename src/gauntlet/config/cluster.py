@@ -75,9 +75,6 @@ class Cluster(Closed):
     group_minutes: int = Field(
         5, ge=0, description="cells predicted to take at most this long share jobs; 0: one job per cell"
     )
-    preload: bool = Field(
-        True, description="cells that share a job are forked from one process that has loaded the libraries"
-    )
     controller_partition: Word | None = Field(
         None, description="of the job that `gauntlet submit` starts; default: that of jobs without a GPU"
     )

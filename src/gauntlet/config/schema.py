@@ -230,6 +230,11 @@ class Execution(Closed):
         description="folder on a node's local disk, where files are written before they are moved to their place; "
         "auto: $SLURM_TMPDIR or, in a job, $TMPDIR, if that is another file system; off: none",
     )
+    preload: bool = Field(
+        True,
+        description="the cells of a local run, and those that share a job on a cluster, are forked from one process "
+        "that has the libraries loaded",
+    )
     cluster: Cluster = Field(Cluster(), description="resources that jobs request from SLURM")
 
     @model_validator(mode="after")

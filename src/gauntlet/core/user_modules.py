@@ -6,7 +6,6 @@ process or in one that it starts.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from collections.abc import MutableMapping
@@ -41,6 +40,8 @@ def shadowed_file(module: str, found: Path | None) -> Path | None:
 
 
 def _is_found(top: str) -> bool:
+    import importlib.util
+
     try:
         return importlib.util.find_spec(top) is not None
     except (ImportError, ValueError):

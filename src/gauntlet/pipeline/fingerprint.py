@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-from gauntlet.registry.source_code import exported, imported_from, module_file, syntax_tree
+from gauntlet.registry.source_code import exported, forget_search, imported_from, module_file, syntax_tree
 
 INFRASTRUCTURE = (
     "gauntlet.cli",
@@ -31,6 +31,7 @@ INFRASTRUCTURE = (
     "gauntlet.learning.training.checkpoints",
     "gauntlet.pipeline.cluster",
     "gauntlet.pipeline.forcing",
+    "gauntlet.pipeline.forking",
     "gauntlet.pipeline.graph",
     "gauntlet.pipeline.paths",
     "gauntlet.pipeline.predict",
@@ -67,6 +68,18 @@ def _fingerprint(roots: frozenset[str]) -> Mapping[str, str]:
     return MappingProxyType({module: module_hash(module) for module in sorted(reached)})
 
 
+def read_ahead(*roots: str) -> None:
+    """Read the source that fingerprints of `roots` need; a fork of this process does not read it again.
+
+    Where modules are found is forgotten: it depends on the working folder. Raises nothing new later: the files that
+    were read must be the same when they are used.
+    """
+    fingerprint(roots)
+    for found in (_fingerprint, imported, module_hash, _is_own):
+        found.cache_clear()
+    forget_search()
+
+
 @cache
 def imported(module: str) -> frozenset[str]:
     """List the own modules that a module imports anywhere in its text, late imports and parent packages included.
@@ -74,32 +87,47 @@ def imported(module: str) -> frozenset[str]:
     A name that ``gauntlet`` re-exports counts as an import of the module that defines it.
     """
     file = module_file(module)
-    nodes = list(ast.walk(syntax_tree(file))) if file else []
-    modules: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = _base(module, file, node)
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-            names += _exporters(alias.name for alias in node.names) if base == "gauntlet" else []
-        else:
-            continue
+    statements = _import_statements(file) if file else _ImportStatements((), (), ())
+    modules = {parent for name in statements.modules for parent in _with_parents(name)}
+    for level, source, aliases in statements.members:
+        base = _base(module, file, level, source)
+        names = [base, *(f"{base}.{alias}" for alias in aliases)]
+        names += _exporters(aliases) if base == "gauntlet" else []
         modules.update(parent for name in names for parent in _with_parents(name))
-    package_names = {
-        alias.asname or "gauntlet"
-        for node in nodes
-        if isinstance(node, ast.Import)
-        for alias in node.names
-        if alias.name == "gauntlet" or (alias.name.startswith("gauntlet.") and alias.asname is None)
-    }
-    attributes = (
-        node.attr
-        for node in nodes
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in package_names
-    )
-    modules.update(parent for name in _exporters(attributes) for parent in _with_parents(name))
+    modules.update(parent for name in _exporters(statements.attributes) for parent in _with_parents(name))
     return frozenset(name for name in modules if _is_own(name))
+
+
+class _ImportStatements(NamedTuple):
+    """The imports in the text of a file: ``import`` of modules, ``from`` (level, module) ``import`` names, and the
+    attributes that are read from the package `gauntlet`.
+    """
+
+    modules: tuple[str, ...]
+    members: tuple[tuple[int, str, tuple[str, ...]], ...]
+    attributes: tuple[str, ...]
+
+
+@cache
+def _import_statements(file: Path) -> _ImportStatements:
+    modules: list[str] = []
+    members: list[tuple[int, str, tuple[str, ...]]] = []
+    attributes: list[tuple[str, str]] = []
+    package_names = set()
+    for node in ast.walk(syntax_tree(file)):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+            package_names |= {
+                alias.asname or "gauntlet"
+                for alias in node.names
+                if alias.name == "gauntlet" or (alias.name.startswith("gauntlet.") and alias.asname is None)
+            }
+        elif isinstance(node, ast.ImportFrom):
+            members.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            attributes.append((node.value.id, node.attr))
+    used = (attribute for name, attribute in attributes if name in package_names)
+    return _ImportStatements(tuple(modules), tuple(members), tuple(dict.fromkeys(used)))
 
 
 def _exporters(names: Iterable[str]) -> list[str]:
@@ -112,8 +140,13 @@ def _exporters(names: Iterable[str]) -> list[str]:
 def module_hash(module: str) -> str:
     """Return the hash of a module: of its syntax tree without docstrings."""
     file = module_file(module)
+    return _file_hash(file) if file else hashlib.sha256().hexdigest()[:16]
+
+
+@cache
+def _file_hash(file: Path) -> str:
     digest = hashlib.sha256()
-    for part in _canonical(syntax_tree(file)) if file else ():
+    for part in _canonical(syntax_tree(file)):
         digest.update(part.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:16]
 
@@ -144,13 +177,13 @@ def _with_parents(module: str) -> list[str]:
     return [".".join(parts[: count + 1]) for count in range(len(parts))]
 
 
-def _base(module: str, file: Path | None, node: ast.ImportFrom) -> str:
-    if not node.level:
-        return node.module or ""
+def _base(module: str, file: Path | None, level: int, source: str) -> str:
+    if not level:
+        return source
     parts = module.split(".")
     is_package = file is not None and file.name == "__init__.py"
-    parts = parts[: len(parts) - node.level + (1 if is_package else 0)]
-    return ".".join([*parts, *([node.module] if node.module else [])])
+    parts = parts[: len(parts) - level + (1 if is_package else 0)]
+    return ".".join([*parts, *([source] if source else [])])
 
 
 @cache

@@ -48,6 +48,9 @@ CERTIFICATES = Registry(
 )
 FIGURES = Registry("figure", "FIGURES", "gauntlet.reporting.figures", reserved={"inputs", "style"})
 
+REGISTRIES = tuple(value for value in list(globals().values()) if isinstance(value, Registry))
+"""Every registry."""
+
 PARTS: Mapping[str, tuple[Registry, str]] = MappingProxyType(
     {
         "head": (HEADS, "softmax"),

@@ -134,6 +134,12 @@ def optional_packages(file: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.partition(".")[0] for name in names if name))
 
 
+def forget_search() -> None:
+    """Forget where modules were found, as before a change of the module search path; facts about files are kept."""
+    for found in (module_file, locate, imported_from):
+        found.cache_clear()
+
+
 def aliases(file: Path, name: str) -> list[str]:
     """List the names under which a module imports `name` from elsewhere."""
     return [alias.asname or name for _, alias in _imports(file) if alias.name == name]

@@ -1,0 +1,70 @@
+"""What a fork server loads for a command: the modules of its stage, and facts about their source.
+
+A fork must run, and fingerprint, the code that a process started in its place would. User modules are imported by each
+fork. Of this package, a fork inherits modules and facts read from source files; before each fork the files are compared
+with those at the server's start, and once one differs no command is served any more.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import gauntlet
+
+_PACKAGE = Path(gauntlet.__file__).parent
+
+
+class Preloaded:
+    """The modules of commands, loaded when a command is first asked for."""
+
+    def __init__(self) -> None:
+        gc.disable()
+        self._sources = source_digest()
+        self._commands: dict[str, bool] = {}
+
+    def prepare(self, command: str) -> bool:
+        """Load what a command needs, and return whether a fork of this process may run it."""
+        if command not in self._commands:
+            self._commands[command] = _load(command)
+            # Libraries never become garbage, and a collection in a fork would copy every page that it visits.
+            gc.freeze()
+        return self._commands[command] and source_digest() == self._sources
+
+
+def source_digest(folder: Path = _PACKAGE) -> bytes:
+    """Return a digest of the names and contents of a package's source files; file times and sizes can deceive."""
+    digest = hashlib.sha256()
+    folders = [str(folder)]
+    while folders:
+        names = sorted(os.scandir(folders.pop()), key=lambda entry: entry.name)
+        folders += [entry.path for entry in names if entry.is_dir() and entry.name != "__pycache__"]
+        for entry in names:
+            if entry.name.endswith(".py"):
+                content = Path(entry.path).read_bytes()
+                digest.update(f"{entry.path}\0{len(content)}\0".encode("utf-8", "surrogateescape"))
+                digest.update(content)
+    return digest.digest()
+
+
+def _load(command: str) -> bool:
+    """Load the modules of a stage's command, and what is read of their source; False if there is no such stage."""
+    from gauntlet.pipeline import fingerprint
+    from gauntlet.pipeline.stages.catalog import stages
+    from gauntlet.registry.registries import REGISTRIES
+
+    stage = next((declared for declared in stages() if declared.command == command), None)
+    if stage is None:
+        return False
+    for registry in REGISTRIES:
+        registry.catalog  # noqa: B018
+    for module in ("gauntlet.cli", "gauntlet.pipeline.run_stage", stage.module, *stage.late_imports):
+        # The command itself reports what it lacks.
+        with suppress(ImportError):
+            importlib.import_module(module)
+    fingerprint.read_ahead(stage.module)
+    return True
