@@ -281,7 +281,7 @@ def job_group(name):
 
     def group(wildcards):
         cell = cell_of(name, wildcards)
-        is_single = not list_partitions() or is_left_alone(cell)
-        return None if is_single else requests().group(cell)
+        shares_jobs = uses_cluster() and list_partitions() and not is_left_alone(cell)
+        return requests().group(cell) if shares_jobs else None
 
     return group

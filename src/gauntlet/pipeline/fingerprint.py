@@ -71,8 +71,8 @@ def _fingerprint(roots: frozenset[str]) -> Mapping[str, str]:
 def read_ahead(*roots: str) -> None:
     """Read the source that fingerprints of `roots` need; a fork of this process does not read it again.
 
-    Where modules are found is forgotten: it depends on the working folder. Raises nothing new later: the files that
-    were read must be the same when they are used.
+    Where modules are found is forgotten, since it depends on the working folder. The caller makes sure that the files
+    are unchanged where this is used.
     """
     fingerprint(roots)
     for found in (_fingerprint, imported, module_hash, _is_own):
@@ -99,8 +99,9 @@ def imported(module: str) -> frozenset[str]:
 
 
 class _ImportStatements(NamedTuple):
-    """The imports in the text of a file: ``import`` of modules, ``from`` (level, module) ``import`` names, and the
-    attributes that are read from the package `gauntlet`.
+    """The import statements of a file, and the attributes that it reads from the package `gauntlet`.
+
+    `modules` are those that are imported as a whole, `members` the level, module and names of each ``from`` statement.
     """
 
     modules: tuple[str, ...]

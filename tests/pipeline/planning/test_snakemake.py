@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 import shutil
 import subprocess
@@ -55,6 +56,33 @@ def test_an_edit_is_planned_exactly(folder):
         "table": 1,
         "page": 1,
     }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["-n"], id="dry run"),
+        pytest.param(["-n", "--jobs", "2"], id="dry run with jobs"),
+        pytest.param(["--jobs", "2"], id="real run", marks=pytest.mark.slow),
+    ],
+)
+def test_a_local_run_asks_nothing_of_slurm(folder, tmp_path_factory, monkeypatch, arguments):
+    """Where SLURM hangs, each question would take its time limit; a dry run for the cluster does ask.
+
+    The plugin for SLURM itself calls `scontrol` as Snakemake imports it, for at most 10 seconds.
+    """
+    commands = tmp_path_factory.mktemp("commands")
+    for name in ("sinfo", "squeue", "sacct", "sbatch"):
+        (commands / name).write_text(f"#!/bin/sh\ntouch {commands}/asked\n")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    paths.samples(make_cell("evaluate", "small", "ecc", 1, "pgd")).unlink()
+    # Stub files are not the input of a real cell; it fails.
+    run_snakemake(folder, *arguments, check="-n" in arguments)
+    assert not (commands / "asked").exists()
+    if "-n" in arguments:
+        run_snakemake(folder, "--executor", "slurm", *arguments, *([] if "--jobs" in arguments else ["--jobs", "2"]))
+        assert (commands / "asked").exists()
 
 
 def test_a_deleted_file_is_planned_though_its_dependents_exist(folder):

@@ -50,7 +50,7 @@ def run_in_fork(module: str, arguments: Sequence[str]) -> None:
     import socket
 
     variables = {name: value for name, value in os.environ.items() if name != SERVER_VARIABLE}
-    content = encode(module, arguments, os.getcwd(), variables)
+    content = encode(module, arguments, os.getcwd(), variables)  # noqa: PTH109
     # Until the fork has begun there is nothing to forward a signal to, nor to report.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     with socket.socket(socket.AF_UNIX) as connection:
@@ -60,7 +60,7 @@ def run_in_fork(module: str, arguments: Sequence[str]) -> None:
             connection.sendall(content)
             fork = _receive_integer(connection)
             _wait(fork, connection)
-        except (OSError, EOFError):
+        except (OSError, EOFError):  # the server is lost, or does not serve this command
             pass
     signal.signal(signal.SIGINT, before)
 
@@ -100,7 +100,7 @@ def _wait(fork: int, connection: socket.socket) -> None:
 
     def forward(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        try:
+        try:  # noqa: SIM105 (contextlib takes longer to import)
             os.kill(fork, number)
         except ProcessLookupError:
             pass

@@ -16,6 +16,9 @@ from pathlib import Path
 
 import gauntlet
 
+# pyarrow imports it, where it is installed, when it first converts a value.
+_LATE_IMPORTS = ("pandas",)
+
 _PACKAGE = Path(gauntlet.__file__).parent
 
 
@@ -62,7 +65,7 @@ def _load(command: str) -> bool:
         return False
     for registry in REGISTRIES:
         registry.catalog  # noqa: B018
-    for module in ("gauntlet.cli", "gauntlet.pipeline.run_stage", stage.module, *stage.late_imports):
+    for module in ("gauntlet.cli", "gauntlet.pipeline.run_stage", stage.module, *_LATE_IMPORTS, *stage.late_imports):
         # The command itself reports what it lacks.
         with suppress(ImportError):
             importlib.import_module(module)

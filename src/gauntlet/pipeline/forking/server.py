@@ -1,8 +1,8 @@
 """Fork server of a run: a process with the libraries loaded, forked once for each command.
 
-Loading torch takes longer than a small cell. `gauntlet STAGE` therefore asks a server for a fork, which runs the command
-as if it had been started instead: same arguments, folder, environment variables and streams. So each cell still has its
-own process, log and exit code. A server opens no GPU and starts no thread pool, which forks cannot use.
+Loading torch takes longer than a small cell. `gauntlet STAGE` therefore asks a server for a fork, which runs the
+command as if it had been started instead: same arguments, folder, environment variables and streams. So each cell still
+has its own process, log and exit code. A server opens no GPU and starts no thread pool, which forks cannot use.
 
 It ends when the process that started it does, and its forks with it; they end at once if it is killed.
 """

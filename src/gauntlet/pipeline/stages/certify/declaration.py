@@ -45,4 +45,5 @@ STAGE: Stage = Stage(
     uses_model=True,
     resumable=True,
     group="cells",
+    late_imports=("torch.fx.experimental.symbolic_shapes",),
 )

@@ -52,4 +52,5 @@ STAGE: Stage = Stage(
     modules=lambda cell, scope: network_modules(scope, cell.variant) + modules_of([(ATTACKS, Spec("pgd"))]),
     uses_model=True,
     group="cells",
+    late_imports=("torch.fx.experimental.symbolic_shapes", "scipy.stats"),
 )

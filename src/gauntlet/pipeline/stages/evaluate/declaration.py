@@ -82,4 +82,5 @@ STAGE: Stage = Stage(
     shards=lambda cell, scope: scope.settings.attacks[cell.name].shards,
     group="cells",
     rules=("evaluate", "shard"),
+    late_imports=("torch.fx.experimental.symbolic_shapes", "foolbox"),
 )

@@ -87,4 +87,10 @@ STAGE: Stage = Stage(
     ),
     minutes=15,
     group="figures",
+    late_imports=(
+        "matplotlib.backends.backend_agg",
+        "matplotlib.backends.backend_pdf",
+        "matplotlib.backends.backend_svg",
+        "fontTools.subset",
+    ),
 )

@@ -101,4 +101,5 @@ STAGE: Stage = Stage(
     resumable=True,
     processes=lambda cell, scope: scope.settings.training_of(cell.variant).gpus,
     group="trainings",
+    late_imports=("torch._dynamo",),
 )

@@ -1,4 +1,4 @@
-"""Cells of a job: forks of a process that has loaded the libraries, and late files on network file systems."""
+"""Forks of a process that has loaded the libraries: cells of a job, of a local run, and what ends them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from gauntlet.core.signals import STOPPING
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.cluster import fork_server
-from gauntlet.pipeline.cluster.fork_server import SERVER_VARIABLE
+from gauntlet.pipeline.forking import client, launch
+from gauntlet.pipeline.forking.client import SERVER_VARIABLE
 from tests.support.cells import make_cell
 from tests.support.output_digests import digests
 from tests.support.stub_outputs import write_config
@@ -27,23 +28,24 @@ pytestmark = pytest.mark.slow
 # Starts the process as a job's Snakemake does, says where it listens, and stays until its input ends.
 JOB = f"""
 import os, sys
-from gauntlet.pipeline.cluster import fork_server
-fork_server.start(1)
+from gauntlet.pipeline.forking import launch
+launch.start([1, 2])
 print(os.environ["{SERVER_VARIABLE}"], flush=True)
 sys.stdin.read()
 """
 
 ATTACKS = """
-import os, pathlib, signal, sys, time
+import os, pathlib, signal, sys, time, torch
 from gauntlet.registry import ATTACKS
 @ATTACKS.register("odd", kind="bounded", norms=("linf",), access="scores", source="none")
 def odd(model, x, y, *, epsilon, doing: str = ""):
     pathlib.Path("process_ids").write_text(f"{os.getpid()} {os.getppid()} {doing}")
+    pathlib.Path("process_settings").write_text(f"{torch.get_num_threads()} {os.environ.get('MARK')} {os.getcwd()}")
     if doing == "dying":
         os.kill(os.getpid(), signal.SIGKILL)
     if doing == "raising":
         raise RuntimeError("odd")
-    if doing == "waiting":
+    if doing == "waiting" and not pathlib.Path("released").exists():
         time.sleep(60)
     return x
 """
@@ -85,13 +87,13 @@ def job():
         assert holder.wait(10) == 0
 
 
-def command(folder, *arguments, threads="1", **variables):
+def command(folder, *arguments, threads="1", log="log", **variables):
     """Start the `gauntlet` command as a rule does."""
     (folder / "process_ids").unlink(missing_ok=True)
-    limit = ["--threads", threads] if arguments[0] not in ("prepare",) else []
-    line = [sys.executable, "-m", "gauntlet", *arguments, *limit]
-    with (folder / "log").open("w") as log:
-        return subprocess.Popen(line, cwd=folder, env={**os.environ, **variables}, stderr=log)
+    line = [sys.executable, "-m", "gauntlet", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, **variables}
+    with (folder / log).open("w") as stream:
+        return subprocess.Popen(line, cwd=folder, env=environment, stderr=stream)
 
 
 def attack(folder, name, **options):
@@ -186,12 +188,97 @@ def test_an_edit_between_two_cells_takes_effect(trained, job):
         source.write_text(ATTACKS)
 
 
-def test_another_number_of_threads_or_a_lost_server_disables_forks(trained, job, tmp_path):
-    """Threads are set before libraries are loaded, and change the last bits."""
-    for variables, threads in ((job, "2"), ({SERVER_VARIABLE: str(tmp_path)}, "1")):
-        asked = attack(trained, "nothing", threads=threads, **variables)
+def test_without_a_server_a_command_runs_on_its_own(trained, tmp_path):
+    """The socket is gone."""
+    asked = attack(trained, "nothing", **{SERVER_VARIABLE: str(tmp_path)})
+    assert asked.wait() == 0
+    assert process_ids(trained)[0] == asked.pid
+
+
+def test_each_number_of_threads_has_its_server(trained, job):
+    """Threads are set before libraries are loaded, and change the last bits; a count without a server has no fork."""
+    for threads, forked in (("1", True), ("2", True), ("3", False)):
+        asked = attack(trained, "nothing", threads=threads, **job)
         assert asked.wait() == 0
+        assert (process_ids(trained)[0] != asked.pid) == forked
+        assert (trained / "process_settings").read_text().split()[0] == str(min(int(threads), os.cpu_count()))
+
+
+def test_a_fork_has_the_variables_of_its_command(trained, job):
+    """They may differ from those of the server."""
+    assert attack(trained, "nothing", MARK="here", **job).wait() == 0
+    assert (trained / "process_settings").read_text().split()[1:] == ["here", str(trained)]
+
+
+def test_several_commands_have_forks_at_a_time(trained, job):
+    """One waits for nothing that another does, and each has its log."""
+    waiting = attack(trained, "waiting", log="log of one", **job)
+    fork, server = process_ids(trained)
+    assert attack(trained, "raising", log="log of other", **job).wait() == 1
+    assert process_ids(trained)[1] == server
+    assert is_alive(fork)
+    waiting.kill()
+    waiting.wait()
+    assert "odd" in _text(trained / "log of other")
+    assert "odd" not in _text(trained / "log of one")
+
+
+def test_a_command_that_loses_its_server_runs_again_on_its_own(trained):
+    """The fork ends with the server, so that two processes never make one cell; the command succeeds."""
+    holder, variables = begun()
+    with holder:
+        asked = attack(trained, "waiting", **variables)
+        fork, server = process_ids(trained)
+        (trained / "process_ids").unlink()
+        (trained / "released").touch()
+        os.kill(server, signal.SIGKILL)
         assert process_ids(trained)[0] == asked.pid
+        assert asked.wait(60) == 0
+        (trained / "released").unlink()
+        assert not is_alive(fork)
+        assert "run again without it" in _text(trained / "log")
+        holder.stdin.close()
+
+
+def test_a_command_that_is_stopped_and_loses_its_server_stops(trained):
+    """It does not begin again, and counts as interrupted."""
+    holder, variables = begun()
+    with holder:
+        asked = attack(trained, "waiting", **variables)
+        _, server = process_ids(trained)
+        asked.send_signal(signal.SIGTERM)
+        # The stop is requested of the fork, which is given time to save its work.
+        time.sleep(0.5)
+        os.kill(server, signal.SIGKILL)
+        assert asked.wait(10) == 75
+        holder.stdin.close()
+
+
+def test_the_signals_that_are_forwarded_are_those_that_stop():
+    """The client imports too little to share the list."""
+    assert client.FORWARDED == STOPPING
+
+
+def test_a_request_is_decoded_as_it_was_encoded():
+    """Arguments may be empty or have line breaks; variables may have no value, or several `=`."""
+    arguments, variables = ["a", "", "b\n=c"], {"A": "", "B": "x=y\n", "ä": "\udce4"}
+    content = client.encode("gauntlet", arguments, "/a folder", variables)
+    assert client.decode(content) == (sys.prefix, "gauntlet", "/a folder", arguments, variables)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "threads"),
+    [
+        (["train", "--threads", "2", "--", "config.yaml"], "2"),
+        (["train", "--threads=2"], "2"),
+        (["train", "--", "--threads", "2"], "7"),
+        (["figures"], "7"),
+    ],
+)
+def test_the_threads_of_a_command(monkeypatch, arguments, threads):
+    """Its own option counts, then the variable that Snakemake sets for each job."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert client._threads(arguments) == threads
 
 
 def test_the_server_has_one_thread_and_no_gpu(trained, job):
@@ -209,7 +296,7 @@ def test_cells_run_without_a_server_that_cannot_start(tmp_path, monkeypatch, pla
         (tmp_path / place).mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / place))
     monkeypatch.delenv(SERVER_VARIABLE, raising=False)
-    fork_server.start(1)
+    launch.start([1])
     assert SERVER_VARIABLE not in os.environ
 
 
@@ -271,7 +358,7 @@ def test_a_cell_that_shares_its_job_is_a_fork(trained, others, forked):
     cell = process_ids(trained, by="waiting")
     try:
         parent = Path(f"/proc/{cell[1]}/cmdline").read_text()
-        assert ("gauntlet.pipeline.cluster.fork_server" in parent) == forked
+        assert ("gauntlet.pipeline.forking.server" in parent) == forked
     finally:
         os.kill(cell[0], signal.SIGKILL)
         job.wait(60)
