@@ -1,4 +1,4 @@
-"""What a fork inherits is what a process of its own would load and fingerprint."""
+"""A fork inherits the code and facts that a process of its own would load and fingerprint."""
 
 from __future__ import annotations
 

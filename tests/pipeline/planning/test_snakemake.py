@@ -67,7 +67,7 @@ def test_an_edit_is_planned_exactly(folder):
     ],
 )
 def test_a_local_run_asks_nothing_of_slurm(folder, tmp_path_factory, monkeypatch, arguments):
-    """Where SLURM hangs, each question would take its time limit; a dry run for the cluster does ask.
+    """If SLURM hangs, each question would take its time limit; a dry run for the cluster does ask.
 
     The plugin for SLURM itself calls `scontrol` as Snakemake imports it, for at most 10 seconds.
     """

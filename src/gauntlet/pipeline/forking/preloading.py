@@ -1,4 +1,4 @@
-"""What a fork server loads for a command: the modules of its stage, and facts about their source.
+"""Modules that a fork server loads for a command, and facts about their source.
 
 A fork must run, and fingerprint, the code that a process started in its place would. User modules are imported by each
 fork. Of this package, a fork inherits modules and facts read from source files; before each fork the files are compared
