@@ -38,6 +38,7 @@ STOCHASTIC_FOOLBOX: dict[str, dict[str, Any]] = {
 NEEDED: dict[str, dict[str, Any]] = {
     "apgd": {"restarts": 4, "steps": 25},
     "autoattack": {"steps": 25, "queries": 50},
+    "carlini_wagner": {"steps": 100, "binary_search_steps": 5, "initial_const": 0.1},
     # A few steps of the first run make 25 times as many of the second.
     "max_confidence": {"steps": 2},
 }
@@ -53,6 +54,7 @@ FEWER: dict[str, dict[str, Any]] = {
     "square": {"queries": 40, "restarts": 2},
     "autoattack": {"version": "plus", "steps": 4, "queries": 10},
     "fab": {"steps": 8, "restarts": 2},
+    "carlini_wagner": {"steps": 20, "binary_search_steps": 3, "initial_const": 0.1, "step_size": 0.1, "targets": 2},
     "spsa": {"steps": 12, "pairs": 8, "step_size": 0.05},
     "pgd": {"restarts": 2, "steps": 10},
     "bim": {"targets": 2},

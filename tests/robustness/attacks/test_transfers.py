@@ -15,6 +15,7 @@ from tests.support.attack_problems import affine_problem
 
 CHEAP: dict[str, dict[str, Any]] = {
     "autoattack": {"steps": 6, "queries": 30},
+    "carlini_wagner": {"steps": 60, "binary_search_steps": 4, "initial_const": 1.0, "step_size": 0.1},
     "fab": {"steps": 10},
     "jsma": {"gamma": 1.0},
     "max_confidence": {"steps": 2},
