@@ -23,7 +23,6 @@ rule aggregate:
     threads: 1
     resources:
         **job_resources("aggregate", rule="aggregate"),
-        slot=1,
     params:
         configs=config_files,
     shell:

@@ -17,7 +17,6 @@ rule certify:
     threads: 1
     resources:
         **job_resources("certify", rule="certify"),
-        slot=1,
     params:
         configs=config_files,
     shell:

@@ -5,6 +5,7 @@ from snakemake_logger_plugin_gauntlet import LogHandler
 
 from gauntlet.core.errors import GauntletError
 from gauntlet.pipeline import snakemake_options
+from gauntlet.pipeline.cluster.gpu_sharing import computes_on_gpu, share_gpu
 from gauntlet.pipeline.cluster.partitions import list_partitions
 from gauntlet.pipeline.cluster.queue import snakemake_jobs
 from gauntlet.pipeline.cluster.resources import RESOURCE_NAMES, JobResources
@@ -153,6 +154,8 @@ def begin_job(cell):
     """Set up a job, before it makes a cell."""
     # Cells that share a job continue when one of them fails; no option of Snakemake's does that in jobs.
     workflow.execution_settings.keep_going = True
+    if cell.stage.uses_model:
+        share_gpu_of_job()
     start_fork_servers()
 
 
@@ -169,6 +172,21 @@ def start_fork_servers():
             if workflow.is_main_process
             else {1}
         )
+
+
+@cache
+def share_gpu_of_job():
+    """Let this job compute several of its cells at once on its GPU; a job otherwise makes one after another."""
+    cells = min(requests().slots, len(workflow.dag_settings.target_jobs))
+    if cells > 1 and requests().uses_gpus:
+        workflow.register_resource("_nodes", cells)
+        share_gpu(cells)
+
+
+def share_local_gpu():
+    """Let the cells of a local run share this machine's GPU, before the first one starts."""
+    if computes_on_gpu(GRAPH.config.execution.device):
+        share_gpu(requests().slots)
 
 
 def shard_marks(cell):
@@ -206,6 +224,11 @@ def requests():
             available,
             gpus=GRAPH.processes,
             defaults=snakemake_options.plain_defaults(DEFAULT_RESOURCES),
+            local_gpu=(
+                None
+                if uses_cluster()
+                else computes_on_gpu(GRAPH.config.execution.device)
+            ),
         )
     return JobResources(
         GRAPH.config.execution,

@@ -16,7 +16,6 @@ rule prepare:
     threads: 1
     resources:
         **job_resources("prepare", rule="prepare"),
-        slot=1,
     params:
         configs=config_files,
     shell:

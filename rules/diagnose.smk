@@ -17,7 +17,6 @@ rule diagnose:
     threads: 1
     resources:
         **job_resources("diagnose", rule="diagnose"),
-        slot=1,
     params:
         configs=config_files,
     shell:

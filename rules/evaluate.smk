@@ -20,7 +20,6 @@ rule evaluate:
     threads: 1
     resources:
         **job_resources("evaluate", rule="evaluate"),
-        slot=1,
     params:
         configs=config_files,
     shell:
@@ -51,7 +50,6 @@ rule shard:
     threads: 1
     resources:
         **job_resources("evaluate", rule="shard"),
-        slot=1,
     params:
         configs=config_files,
     shell:

@@ -17,7 +17,6 @@ rule figure:
     threads: 1
     resources:
         **job_resources("figure", rule="figure"),
-        slot=1,
     params:
         configs=config_files,
     shell:

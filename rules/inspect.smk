@@ -17,7 +17,6 @@ rule inspect:
     threads: 1
     resources:
         **job_resources("inspect", rule="inspect"),
-        slot=1,
     params:
         configs=config_files,
     shell:

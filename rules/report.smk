@@ -15,7 +15,6 @@ rule page:
     threads: 1
     resources:
         **job_resources("report", rule="page"),
-        slot=1,
     params:
         configs=config_files,
     shell:

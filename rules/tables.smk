@@ -18,7 +18,6 @@ rule table:
     threads: 1
     resources:
         **job_resources("table", rule="table"),
-        slot=1,
     params:
         configs=config_files,
     shell:

@@ -23,7 +23,6 @@ rule train:
     threads: lambda wildcards: GRAPH.processes(cell_of("train", wildcards))
     resources:
         **job_resources("train", rule="train"),
-        slot=1,
     params:
         configs=config_files,
     shell:

@@ -75,6 +75,11 @@ class Cluster(Closed):
     group_minutes: int = Field(
         5, ge=0, description="cells predicted to take at most this long share jobs; 0: one job per cell"
     )
+    cells_per_gpu: PositiveInt = Field(
+        1,
+        description="cells that compute side by side on one GPU, under NVIDIA's MPS if it is installed: those that "
+        "share a job, and those of a local run; for small networks, which leave most of a GPU idle",
+    )
     controller_partition: Word | None = Field(
         None, description="of the job that `gauntlet submit` starts; default: that of jobs without a GPU"
     )

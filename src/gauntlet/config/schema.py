@@ -239,9 +239,12 @@ class Execution(Closed):
 
     @model_validator(mode="after")
     def _check_device(self) -> Self:
-        """Refuse a device that torch has and on which nothing here was ever run."""
+        """Refuse a device on which nothing here was ever run, and a number of cells per GPU where there is none."""
         if self.device == "mps":
             refuse([(("device",), "mps is not supported: it has no float64, which distances need; set cpu")])
+        if self.device == "cpu" and self.cluster.cells_per_gpu > 1:
+            problem = "has no effect with `device: cpu`; leave it out, or set `device` to auto or cuda"
+            refuse([(("cluster", "cells_per_gpu"), problem)])
         return self
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 
 from gauntlet.core.device_errors import is_out_of_memory
+from gauntlet.core.gpu_share import cells_on_gpu
 
 _TRIED = (4, 16)
 """Sizes of the batches that are measured."""
@@ -34,8 +35,11 @@ class CudaMemory:
     def free(self) -> int:
         """Return the GPU's free memory, and what torch holds without using it."""
         torch.cuda.empty_cache()
-        available, _ = torch.cuda.mem_get_info(self.device)
-        return available + torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        available, total = torch.cuda.mem_get_info(self.device)
+        reserved = torch.cuda.memory_reserved(self.device)
+        # Of a shared GPU the others have not yet taken their part.
+        available = min(available, max(0, total // cells_on_gpu() - reserved))
+        return available + reserved - torch.cuda.memory_allocated(self.device)
 
     def peak(self, run: Callable[[], object]) -> int:
         """Return how much more than before was allocated at once while `run` ran."""

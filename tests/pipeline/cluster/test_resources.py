@@ -231,3 +231,36 @@ def test_a_cell_waits_for_an_earlier_controllers_job():
     shared = allocation(earlier_jobs=left, seconds=lambda cell: 20.0)
     assert shared.of(ATTACK, 1, comment).slurm_extra == "--dependency=afterany:1:2:3"
     assert dependency_option([]) == ""
+
+
+def test_short_cells_share_a_gpu():
+    """Memory, CPUs and slots add up over the cells at once; the GPU is a text, and so asked for once."""
+    alone = allocation({"cluster": {"gpu_model": "a100"}}, seconds=lambda cell: 120.0)
+    shared = allocation(
+        {"cluster": {"gpu_model": "a100", "cells_per_gpu": 3}},
+        seconds=lambda cell: 120.0,
+        group_sizes={"cells": 8},
+    )
+    asked, before = shared.of(ATTACK, 1), alone.of(ATTACK, 1)
+    assert (before.gpu, before.gpu_model, before.gres, before.slot, alone.slots) == (1, "a100", "", 1, 1)
+    assert (asked.gpu, asked.gpu_model, asked.gres, asked.slot, shared.slots) == (0, "", "gpu:a100:1", 1, 3)
+    assert asked.mem_mb == before.mem_mb
+    # Together they take no less time than one after another; the imports overlap.
+    assert (before.runtime, asked.runtime) == (2 * 2 + 10, 10)
+    assert allocation({"cluster": {"cells_per_gpu": 3}}, seconds=lambda cell: 120.0).of(ATTACK, 1).runtime == 22
+    assert allocation({"cluster": {"cells_per_gpu": 3}}).of(ATTACK, 1).gpu == 1
+    assert shared.of(TABLE, 1).slot == 3
+
+
+@pytest.mark.parametrize(("has_gpu", "slots"), [(True, (1, 2, 0)), (False, (0, 0, 0))])
+def test_cells_of_a_local_run_take_slots_of_its_gpu(has_gpu, slots):
+    """A training on several GPUs takes all, others one, and cells without a model none."""
+    gpus = {"gpus": lambda cell: 4 if cell.stage.name == "train" else 1}
+    local = allocation({"cluster": {"cells_per_gpu": 2}}, there=(), local_gpu=has_gpu, **gpus)
+    assert tuple(local.of(cell, 1).slot for cell in (ATTACK, TRAIN, TABLE)) == slots
+
+
+def test_cells_per_gpu_without_a_gpu_are_refused():
+    """The key would have no effect."""
+    with pytest.raises(ValidationError, match="has no effect with `device: cpu`"):
+        allocation({"device": "cpu", "cluster": {"cells_per_gpu": 2}})

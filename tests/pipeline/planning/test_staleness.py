@@ -122,7 +122,7 @@ def set_execution(folder):
 def edit_profile_and_resources(folder):
     for name, old, new in (
         ("profiles/local/config.yaml", "retries: 1", "retries: 5"),
-        ("rules/evaluate.smk", "slot=1,", "slot=1,\n        disk_mb=9000,"),
+        ("rules/evaluate.smk", "    resources:\n", "    resources:\n        disk_mb=9000,\n"),
     ):
         text = (folder / name).read_text()
         assert old in text

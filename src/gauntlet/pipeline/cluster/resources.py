@@ -29,7 +29,10 @@ _FIGURES_PER_JOB = 12
 
 @dataclass(frozen=True)
 class Resources:
-    """Resources of one job, as the SLURM plugin names them; an empty value, or None, requests nothing."""
+    """Resources of one job, as the SLURM plugin names them; an empty value, or None, requests nothing.
+
+    Cells of one job, or of a local run, compute at once as long as their `slot`s are at most `JobResources.slots`.
+    """
 
     mem_mb: int | None
     runtime: int
@@ -40,6 +43,8 @@ class Resources:
     slurm_extra: str = ""
     constraint: str | None = None
     qos: str | None = None
+    gres: str = ""
+    slot: int = 1
 
 
 RESOURCE_NAMES = tuple(field.name for field in fields(Resources))
@@ -52,6 +57,7 @@ class JobResources:
     share its work, `gpus` the GPUs of each of them. `group_sizes` are the cells per job of each job group.
     `earlier_jobs` are jobs of an earlier controller that are still in the queue: a cell's new job starts after its old
     one and finds the cell done. `defaults` are values for resources that the configuration does not set.
+    `local_gpu` states whether the cells of a local run compute on a GPU; None for jobs.
     """
 
     def __init__(
@@ -65,12 +71,14 @@ class JobResources:
         group_sizes: Mapping[str, int] = MappingProxyType({}),
         earlier_jobs: Iterable[Job] = (),
         defaults: Mapping[str, str] = MappingProxyType({}),
+        local_gpu: bool | None = None,
     ) -> None:
         self._device, self._cluster = execution.device, execution.cluster
         self._partitions, self._seconds, self._shards, self._gpus = tuple(partitions), seconds, shards, gpus
         self._group_sizes = {"figures": _FIGURES_PER_JOB, **group_sizes}
         self._earlier_jobs = tuple(earlier_jobs)
-        self._defaults = defaults
+        self._defaults, self._local_gpu = defaults, local_gpu
+        self.slots = self._cluster.cells_per_gpu
         options = [option.removeprefix("--").partition("=") for option in self._cluster.sbatch]
         self._options = {name: value for name, _, value in options}
 
@@ -90,17 +98,21 @@ class JobResources:
         on_model = cell.stage.uses_model
         gpu = on_model and self.uses_gpus
         partition, memory = self.partition(gpu=gpu), self._cluster.memory_mb
+        model, is_shared = (self._cluster.gpu_model or "") if gpu else "", self._shares_gpu(cell)
         extra = [dependency_option(self._dependencies(cell, comment)), *self._extra_options()]
         return Resources(
             mem_mb=None if memory is None else (memory if on_model else _LIGHT_MB) * attempt,
             runtime=min(self._minutes(cell) * 2 ** (attempt - 1), self._max_minutes(cell, partition)),
-            gpu=self._gpus(cell) if gpu else 0,
-            gpu_model=(self._cluster.gpu_model or "") if gpu else "",
+            gpu=self._gpus(cell) if gpu and not is_shared else 0,
+            gpu_model="" if is_shared else model,
             slurm_partition=partition,
             slurm_account=self._account,
             slurm_extra=" ".join(filter(None, extra)),
             constraint=self._options.get("constraint", self._defaults.get("constraint")),
             qos=self._options.get("qos", self._defaults.get("qos")),
+            # Numbers are added up over the cells that compute at once, text is not: these share one GPU.
+            gres=":".join(filter(None, ("gpu", model, "1"))) if is_shared else "",
+            slot=self._slot(cell),
         )
 
     def of_controller(self) -> Resources:
@@ -151,16 +163,33 @@ class JobResources:
         expected = self._cluster.minutes if seconds is None else seconds / 60
         return cell.stage.group if expected <= longest else None
 
+    def _shares_gpu(self, cell: Cell) -> bool:
+        """Return whether a cell computes on a GPU of a job side by side with others."""
+        return self.slots > 1 and self.uses_gpus and cell.stage.uses_model and self.group(cell) is not None
+
+    def _slot(self, cell: Cell) -> int:
+        """Return how many of `slots` a cell takes: all of a job's, unless it shares the job's GPU.
+
+        In a local run only cells on the machine's GPU take any.
+        """
+        if self._local_gpu is None:
+            return 1 if self._shares_gpu(cell) else self.slots
+        if not (self._local_gpu and cell.stage.uses_model):
+            return 0
+        return 1 if self._gpus(cell) == 1 else self.slots
+
     def _minutes(self, cell: Cell) -> int:
-        seconds = self._seconds(cell)
+        # Should the GPU have nothing idle, cells side by side take as long as one after another.
+        factor, seconds = self.slots if self._shares_gpu(cell) else 1, self._seconds(cell)
         if seconds is not None:
-            return math.ceil(_SAFETY_FACTOR * seconds / 60 / self._shards(cell)) + _STARTUP_MINUTES
-        return cell.stage.minutes or self._cluster.minutes
+            return math.ceil(_SAFETY_FACTOR * factor * seconds / 60 / self._shards(cell)) + _STARTUP_MINUTES
+        return factor * (cell.stage.minutes or self._cluster.minutes)
 
     def _max_minutes(self, cell: Cell, partition: str) -> int:
         """Return the longest time that a cell may request; Snakemake adds the times of a group job's cells."""
         limit = min(self._cluster.max_minutes or sys.maxsize, self._time_limit(partition))
-        return max(1, limit // self._group_sizes.get(self.group(cell) or "", 1))
+        size = self._group_sizes.get(self.group(cell) or "", 1)
+        return max(1, limit // (math.ceil(size / self.slots) if self._shares_gpu(cell) else size))
 
     def _time_limit(self, partition: str) -> int:
         """Return a partition's limit in minutes: SLURM never starts a job that requests more."""

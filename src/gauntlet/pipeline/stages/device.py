@@ -12,6 +12,7 @@ from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.determinism import determinism_name, set_determinism
 from gauntlet.core.device_errors import device_errors_reported
 from gauntlet.core.errors import InputError, located
+from gauntlet.core.gpu_share import cells_on_gpu
 from gauntlet.core.memory import keep_freed_memory
 
 
@@ -31,7 +32,10 @@ def open_device(execution: Execution) -> torch.device:
     name = choose_device(execution.device, cuda_devices=torch.cuda.device_count() if torch.cuda.is_available() else 0)
     if name == "cpu":
         keep_freed_memory()
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda" and (cells := cells_on_gpu()) > 1:
+        torch.cuda.set_per_process_memory_fraction(1 / cells, device)
+    return device
 
 
 def choose_device(name: str, *, cuda_devices: int) -> str:

@@ -1,0 +1,128 @@
+"""Cells side by side on the GPU of one job of a real SLURM."""
+
+from __future__ import annotations
+
+import copy
+import os
+
+import pytest
+
+from tests.support.cells import make_cell
+from tests.support.output_digests import digests
+from tests.support.slurm.run import Run
+from tests.support.stub_outputs import write_config
+from tests.support.workflow import TINY, link_workflow, run_snakemake
+
+pytestmark = pytest.mark.slow
+
+# Each process of a cell records when it computes; the one named `odd` fails.
+ATTACK = """
+import os, time
+from pathlib import Path
+from gauntlet.registry import ATTACKS
+
+@ATTACKS.register("timed", kind="bounded", norms=("linf",), access="scores", source="none")
+def timed(model, x, y, *, epsilon, odd: bool = False, seconds: float = 3.0):
+    if odd:
+        raise RuntimeError("odd")
+    begun = time.time()
+    time.sleep(seconds)
+    with Path("times").open("a") as times:
+        shared = os.environ.get("GAUNTLET_CELLS_PER_GPU")
+        times.write(f"{os.environ.get('SLURM_JOB_ID')} {shared} {begun} {time.time()}\\n")
+    return x
+"""
+
+
+def configured(cells_per_gpu, *names, odd=False):
+    """Return a configuration of attacks that take a while, on one model."""
+    config = copy.deepcopy(TINY)
+    timed = {"name": "timed:timed", "norm": "linf", "epsilons": [0.1]}
+    config["experiments"]["small"] |= {
+        "variants": {"softmax": {"model": "cnn"}},
+        "attacks": {name: dict(timed) for name in names} | ({"odd": timed | {"odd": True}} if odd else {}),
+        "certificates": {},
+        "diagnostics": {"enabled": False},
+    }
+    config["execution"] = {"cluster": {"minutes": 5, "cells_per_gpu": cells_per_gpu}}
+    return config
+
+
+def recorded(folder):
+    """List job, number of cells per GPU, begin and end of each call of the attack."""
+    lines = [line.split() for line in (folder / "times").read_text().splitlines()]
+    return [(job, cells, float(begin), float(end)) for job, cells, begin, end in lines]
+
+
+def most_at_once(intervals):
+    """Return the largest number of intervals that share an instant."""
+    return max(sum(begin <= instant < end for begin, end in intervals) for instant, _ in intervals)
+
+
+def attack_files(*names):
+    """List the files of attacks."""
+    return [make_cell("evaluate", "small", "softmax", 0, name).outputs[0] for name in names]
+
+
+def attack_jobs(run):
+    """List what the jobs of attacks hold."""
+    return [one.held for one in run.accounts() if one.kind.startswith(("rule_cells", "rule_evaluate"))]
+
+
+@pytest.mark.slurm
+def test_cells_of_a_job_compute_side_by_side(slurm, tmp_path):
+    """They hold one GPU, and memory and CPUs for each; one that fails stops no other; their bytes are the same."""
+    names = ("a", "b", "c", "d")
+    outcomes = {}
+    for cells in (2, 1):
+        folder = tmp_path / str(cells)
+        folder.mkdir()
+        (folder / "timed.py").write_text(ATTACK)
+        with Run(folder, slurm, configured(cells, *names, odd=cells == 2), "--retries", "0") as run:
+            run.start()
+            assert run.wait() == int(cells == 2), run.logs()
+        outcomes[cells] = {path: digest for path, digest in digests(folder).items() if "/evaluations/" in str(path)}
+        calls = recorded(folder)
+        assert len({job for job, *_ in calls}) == 1, calls
+        assert {shared for _, shared, *_ in calls} == {"2" if cells == 2 else "None"}
+        assert most_at_once([(begin, end) for _, _, begin, end in calls]) == cells
+        (held,) = attack_jobs(run)
+        assert "gres/gpu=1" in held
+        assert f"cpu={cells}," in held
+        assert f"mem={4000 * cells}M" in held
+    assert outcomes[1]
+    assert outcomes[1].items() <= outcomes[2].items()
+
+
+@pytest.mark.slurm
+def test_a_job_that_is_cancelled_is_continued(slurm, tmp_path):
+    """What it had finished is kept, and the run ends with all cells."""
+    (tmp_path / "timed.py").write_text(ATTACK)
+    with Run(tmp_path, slurm, configured(2, "a", "b", "c", "d")) as run:
+        run.start()
+        run.wait_for(lambda: (tmp_path / "times").exists() and len(recorded(tmp_path)) >= 2)
+        (job,) = run.jobs("cells", state="RUNNING")
+        run.slurm.run("scancel", job.id)
+        assert run.wait() == 0, run.logs()
+    assert len({job for job, *_ in recorded(tmp_path)}) == 2
+    assert len(list(tmp_path.rglob("samples.parquet"))) == 4
+
+
+def test_cells_of_a_local_run_share_the_gpu(tmp_path, monkeypatch):
+    """No more than `cells_per_gpu` compute at once, on more cores."""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidia0").touch()
+    (tmp_path / "sitecustomize.py").write_text(
+        "from pathlib import Path\n"
+        "from gauntlet.pipeline.cluster import gpu_sharing\n"
+        f"gpu_sharing.DEVICES = Path({str(tmp_path / 'dev')!r})\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "timed.py").write_text(ATTACK)
+    link_workflow(tmp_path)
+    write_config(tmp_path, configured(2, "a", "b", "c", "d"))
+    run_snakemake(tmp_path, "--cores", "4", *(str(path) for path in attack_files("a", "b", "c", "d")))
+    calls = recorded(tmp_path)
+    assert {shared for _, shared, *_ in calls} == {"2"}
+    assert most_at_once([(begin, end) for _, _, begin, end in calls]) == 2
