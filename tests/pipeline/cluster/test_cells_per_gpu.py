@@ -65,7 +65,7 @@ def attack_files(*names):
 
 
 def attack_jobs(run):
-    """List what the jobs of attacks hold."""
+    """List the resources of the jobs of attacks."""
     return [one.held for one in run.accounts() if one.kind.startswith(("rule_cells", "rule_evaluate"))]
 
 
@@ -96,7 +96,7 @@ def test_cells_of_a_job_compute_side_by_side(slurm, tmp_path):
 
 @pytest.mark.slurm
 def test_a_job_that_is_cancelled_is_continued(slurm, tmp_path):
-    """What it had finished is kept, and the run ends with all cells."""
+    """Finished cells are kept, and the run ends with all cells."""
     (tmp_path / "timed.py").write_text(ATTACK)
     with Run(tmp_path, slurm, configured(2, "a", "b", "c", "d")) as run:
         run.start()
