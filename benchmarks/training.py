@@ -1,53 +1,56 @@
-"""Time of a training step, compared with the loops of the source documents in plain PyTorch.
+"""CPU time of a training step in float32 and in bfloat16, compared with the usual loop in plain PyTorch.
 
     .venv/bin/python benchmarks/training.py --root FOLDER --cifar10 FOLDER [--only CASE ...] [--repeats 5] [--steps N]
-    .venv/bin/python benchmarks/training.py --root FOLDER --cifar10 FOLDER --epochs 5 [--seeds 3]
-    .venv/bin/python benchmarks/training.py --root FOLDER --cifar10 FOLDER --profile CASE
+    .venv/bin/python benchmarks/training.py --root FOLDER --cifar10 FOLDER --epochs 4 --seeds 3 [--images 10000]
+    .venv/bin/python benchmarks/training.py --root FOLDER --cifar10 FOLDER --profile CASE [--precision bfloat16]
 
 `--root` is the folder of MNIST and Fashion-MNIST as torchvision stores them, `--cifar10` that of CIFAR-10's parquet
-tables (JPEG). The plain loop follows the documents, in PyTorch: a data set whose images pass ToTensor and Normalize one
-by one, a DataLoader, `.item()` of loss and accuracy in every step; for HKR the layers and loss of deel-torchlip. It
-runs without worker processes and with two, and the faster one counts. Gauntlet's side is `learning.training` as in the
-stage `train`: uint8 images on the device, seeded batches and augmentation, metrics read once per epoch. Both sides have
-the same network, initial weights, optimizer and number of threads, in one process.
+tables (JPEG). The plain loop is that of the source documents, in PyTorch and float32: a data set whose images pass
+ToTensor and Normalize one by one, a DataLoader, `.item()` of loss and accuracy in every step; for HKR the layers and
+loss of deel-torchlip. It has no worker processes: they would add to its CPU time. Gauntlet's side is
+`learning.training` as in the stage `train`: uint8 images on the device, seeded batches and augmentation, metrics read
+once per epoch. All sides have the same network, initial weights and optimizer.
 
-The sides alternate, `repeats` times: each starts an epoch, runs a few warm-up steps, then `steps` measured ones,
-including data loading. The medians of wall and CPU time per step are printed; on a busy machine CPU time is more
-reliable. `--epochs` trains both sides on the whole training split instead, and prints the test accuracy after the last
-epoch, averaged over `--seeds` initializations, and the seconds per epoch including the test.
+Each side has a process of its own with one thread, and they alternate, `repeats` times: each starts an epoch, runs a
+few warm-up steps (3, or `steps` if less), then `steps` measured ones, including data loading. The medians of CPU time
+per step are printed, and the medians of the ratios of the rounds. `--epochs` trains all sides instead, on `--images`
+training images (default all), and prints the test accuracies after the last epoch for `--seeds` initializations.
 
 Source documents: FastEstimator apphub, "Adversarial Robustness with Error Correcting Codes (and Hinge Loss)"
 (lenet_cifar10); Le 2019, journal of logic-inspired networks (mnist_cnn); deel-torchlip, "Example 4: HKR multiclass and
-fooling" (hkr_fashion_mnist).
+fooling" (hkr_fashion_mnist). users_sequential is a plain `nn.Sequential`, given to Gauntlet by its import path.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import multiprocessing
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
 
 from gauntlet.config.variants import Training
+from gauntlet.core.memory import keep_freed_memory
 from gauntlet.learning.data.prepare import channel_statistics
-from gauntlet.learning.data.splits import RawData
+from gauntlet.learning.data.splits import RawData, Split
 from gauntlet.learning.models.build import build
 from gauntlet.learning.training.run import TrainingRun
 from gauntlet.registry import AUGMENTATIONS, MODELS, SOURCES, Registry, Spec
 
-WARM_UP = 2
-WORKERS = (0, 2)
+WARM_UP = 3
+PRECISIONS = ("float32", "bfloat16")
+SIDES = ("loop", *PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,11 @@ class Case:
     """A training of a source document, by Gauntlet's components and in plain PyTorch.
 
     `layers` builds the plain network, into which Gauntlet's weights are copied in order. The plain loop applies
-    `transform` to a PIL image before ToTensor, and `after` between ToTensor and Normalize.
+    `transform` to a PIL image before ToTensor, and `after` between ToTensor and Normalize. `targets` are the ratios to
+    reach in float32 and in bfloat16.
     """
 
-    target: float
+    targets: tuple[float, float]
     steps: int
     data: str
     model: Spec
@@ -122,6 +126,22 @@ def mnist_cnn() -> nn.Module:
     )
 
 
+def users_cnn() -> nn.Module:
+    """Build a network as users write it, with batch normalization and dropout."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Dropout(0.25), nn.Linear(3136, 10)),
+    )
+
+
+class UsersCnn(nn.Sequential):
+    """The same network as a class, for its import path."""
+
+    def __init__(self) -> None:
+        super().__init__(*users_cnn())
+
+
 def torchlip_cnn() -> nn.Module:
     """Build the network of the HKR example from deel-torchlip's layers."""
     from deel import torchlip
@@ -164,20 +184,24 @@ _JOURNAL = {
 
 CASES = {
     "lenet_cifar10": Case(
-        *(3, 200, "cifar10", Spec("lenet"), Spec("cross_entropy")),
+        *((2, 3), 60, "cifar10", Spec("lenet"), Spec("cross_entropy")),
         *(Training(batch_size=50), lenet, nn.CrossEntropyLoss),
     ),
     "mnist_cnn": Case(
-        *(3, 200, "MNIST", Spec("mnist_cnn"), Spec("cross_entropy"), _AMSGRAD, mnist_cnn, nn.CrossEntropyLoss),
+        *((2, 3), 60, "MNIST", Spec("mnist_cnn"), Spec("cross_entropy"), _AMSGRAD, mnist_cnn, nn.CrossEntropyLoss),
         adam={"amsgrad": True},
     ),
+    "users_sequential": Case(
+        *((2, 3), 60, "MNIST", Spec(f"{Path(__file__).stem}:UsersCnn"), Spec("cross_entropy")),
+        *(Training(batch_size=64), users_cnn, nn.CrossEntropyLoss),
+    ),
     "mnist_cnn_augmented": Case(
-        *(3, 200, "MNIST", Spec("mnist_cnn"), Spec("cross_entropy"), _AUGMENTED, mnist_cnn, nn.CrossEntropyLoss),
+        *((2, 3), 60, "MNIST", Spec("mnist_cnn"), Spec("cross_entropy"), _AUGMENTED, mnist_cnn, nn.CrossEntropyLoss),
         adam={"amsgrad": True},
         **_JOURNAL,
     ),
     "hkr_fashion_mnist": Case(
-        *(2, 15, "FashionMNIST", Spec("lipschitz_cnn"), Spec("hkr")),
+        *((3, 3), 4, "FashionMNIST", Spec("lipschitz_cnn"), Spec("hkr")),
         Training(batch_size=4096, optimizer=Spec("adam", {"lr": 1e-4})),
         *(torchlip_cnn, OneHotHkr),
         adam={"lr": 1e-4},
@@ -196,9 +220,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="number of measured steps; the default depends on the case")
     parser.add_argument("--epochs", type=int, help="train for this number of epochs and print accuracies instead")
     parser.add_argument("--seeds", type=int, default=1, help="number of initializations, with --epochs")
+    parser.add_argument("--images", type=int, help="number of training images, with --epochs")
     parser.add_argument("--profile", choices=list(CASES), help="profile Gauntlet's steps instead of comparing")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="precision to profile")
     arguments = parser.parse_args()
-    warnings.filterwarnings("ignore", message="Sequential model contains a layer which is not a Lipschitz layer")
+    _set_up_process()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     for name in [arguments.profile] if arguments.profile else arguments.only:
         case = CASES[name]
@@ -206,18 +232,26 @@ def main() -> None:
         if missing:
             print(f"{name}: skipped, {missing} is missing")
         elif arguments.profile:
-            profile(GauntletTraining(case, load(case, arguments), seed=0), arguments.steps or case.steps)
+            keep_freed_memory()
+            gauntlet = GauntletTraining(case, load(case, arguments), seed=0, precision=arguments.precision)
+            profile(gauntlet, arguments.steps or case.steps)
         elif arguments.epochs:
             train(name, case, load(case, arguments), arguments)
         else:
-            compare(name, case, load(case, arguments), arguments)
+            compare(name, case, arguments)
+
+
+def _set_up_process() -> None:
+    warnings.filterwarnings("ignore", message="Sequential model contains a layer which is not a Lipschitz layer")
+    torch.set_num_threads(1)
 
 
 def _unregistered(case: Case) -> str:
     """Return the first of a case's components that is not registered, or an empty string."""
     components: list[tuple[Registry, Spec]] = [(MODELS, case.model)]
     components += [(AUGMENTATIONS, spec) for spec in case.settings.augmentation]
-    unknown = [f"{registry.kind} `{spec.name}`" for registry, spec in components if spec.name not in registry.names()]
+    named = [(registry, spec) for registry, spec in components if ":" not in spec.name]
+    unknown = [f"{registry.kind} `{spec.name}`" for registry, spec in named if spec.name not in registry.names()]
     return unknown[0] if unknown else ""
 
 
@@ -233,18 +267,19 @@ def load(case: Case, arguments: argparse.Namespace) -> RawData:
 class GauntletTraining:
     """Training with Gauntlet; the test split is used for validation, as in the HKR example."""
 
-    def __init__(self, case: Case, raw: RawData, *, seed: int) -> None:
+    def __init__(self, case: Case, raw: RawData, *, seed: int, precision: str = "float32") -> None:
         assert raw.test is not None
+        settings = case.settings.model_copy(update={"precision": precision})
         mean, std = channel_statistics(raw.train.images)
         shape = raw.train.image_shape
         network = build(case.model, image_shape=shape, num_classes=10, mean=mean, std=std, seed=seed)
-        self.run = TrainingRun(network, case.loss, raw.train, raw.test, settings=case.settings, seed=seed)
+        self.run = TrainingRun(network, case.loss, raw.train, raw.test, settings=settings, seed=seed)
         self.start = self.run.state()
 
     def steps(self, count: int) -> Iterator[None]:
         """Start an epoch; the first `next` runs the warm-up steps, the second one `count` steps."""
         self.run.restore(self.start)
-        self.run.run_steps(WARM_UP)
+        self.run.run_steps(min(WARM_UP, count))
         yield
         self.run.run_steps(count)
         yield
@@ -258,7 +293,7 @@ class PlainLoop:
     """The documents' training loop, with the initial weights of Gauntlet's network."""
 
     def __init__(
-        self, case: Case, arguments: argparse.Namespace, raw: RawData, gauntlet: GauntletTraining, *, workers: int
+        self, case: Case, arguments: argparse.Namespace, raw: RawData, gauntlet: GauntletTraining, *, images: int = 0
     ) -> None:
         mean, std = channel_statistics(raw.train.images)
         normalize = [transforms.Normalize(mean, std)] if case.normalize else []
@@ -269,8 +304,9 @@ class PlainLoop:
             for split, transform in (("train", train_transform), ("test", test_transform))
         )
         size = case.settings.batch_size
-        self.train_loader = DataLoader(self.train_set, size, shuffle=True, num_workers=workers)
-        self.test_loader = DataLoader(self.test_set, size, num_workers=workers)
+        subset = Subset(self.train_set, range(images)) if images else self.train_set
+        self.train_loader = DataLoader(subset, size, shuffle=True)
+        self.test_loader = DataLoader(self.test_set, size)
         self.network, self.criterion = case.layers(), case.criterion()
         _copy_parameters(gauntlet.run.network, self.network)
         self.optimizer = torch.optim.Adam(self.network.parameters(), **{"lr": 1e-3, **case.adam})
@@ -278,7 +314,7 @@ class PlainLoop:
     def steps(self, count: int) -> Iterator[None]:
         """Start an epoch; the first `next` runs the warm-up steps, the second one `count` steps."""
         batches = iter(self.train_loader)
-        self._train(islice(batches, WARM_UP))
+        self._train(islice(batches, min(WARM_UP, count)))
         yield
         self._train(islice(batches, count))
         yield
@@ -330,63 +366,73 @@ def _copy_parameters(source: nn.Module, target: nn.Module) -> None:
             target_tensor.copy_(source_tensor)
 
 
-def compare(name: str, case: Case, raw: RawData, arguments: argparse.Namespace) -> None:
-    """Time both sides alternately, and print medians and ratios."""
-    gauntlet = GauntletTraining(case, raw, seed=0)
-    sides: dict[str, GauntletTraining | PlainLoop] = {"gauntlet": gauntlet}
-    for workers in WORKERS:
-        sides[f"loop, {workers} workers"] = PlainLoop(case, arguments, raw, gauntlet, workers=workers)
-    count = min(arguments.steps or case.steps, gauntlet.run.batches.steps - WARM_UP)
-    wall: dict[str, list[float]] = {side: [] for side in sides}
-    cpu: dict[str, list[float]] = {side: [] for side in sides}
+def compare(name: str, case: Case, arguments: argparse.Namespace) -> None:
+    """Time the sides alternately, and print medians and ratios."""
+    count = arguments.steps or case.steps
+    spawn = multiprocessing.get_context("spawn")
+    sides: dict[str, Connection] = {}
+    for side in SIDES:
+        sides[side], end = spawn.Pipe()
+        spawn.Process(target=serve, args=(end, name, side, arguments), daemon=True).start()
+        end.close()
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(arguments.repeats):
-        for side, run in sides.items():
-            used_s = _cpu_s()
-            steps = run.steps(count)
-            next(steps)
-            start_s = time.perf_counter()
-            next(steps)
-            wall[side].append((time.perf_counter() - start_s) / count)
-            # Workers are counted once they have ended, and with them the warm-up steps.
-            del steps
-            cpu[side].append((_cpu_s() - used_s) / (count + WARM_UP))
-    print(
-        f"{name}: {count} steps of {case.settings.batch_size}, medians of {arguments.repeats}, target {case.target:g}"
-    )
-    for kind, seconds in (("wall", wall), ("CPU", cpu)):
-        medians = {side: statistics.median(values) for side, values in seconds.items()}
-        best = min(value for side, value in medians.items() if side != "gauntlet")
-        for side, value in medians.items():
-            rate = f", {1 / value:8.2f} steps/s" if kind == "wall" else ""
-            print(f"  {side:15s} {kind:4s} {1000 * value:8.2f} ms per step{rate}")
-        print(f"  {'ratio':15s} {kind:4s} {best / medians['gauntlet']:8.2f}")
+        for side, connection in sides.items():
+            connection.send(count)
+            seconds[side].append(connection.recv())
+    for connection in sides.values():
+        connection.send(0)
+    print(f"{name}: {count} steps of {case.settings.batch_size} images, medians of {arguments.repeats} rounds")
+    for side, values in seconds.items():
+        line = f"  {side:10s} {1000 * statistics.median(values):8.2f} ms of CPU per step"
+        if side in PRECISIONS:
+            ratios = [loop / own for loop, own in zip(seconds["loop"], values, strict=True)]
+            target = case.targets[PRECISIONS.index(side)]
+            spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+            line += f"   ratio {statistics.median(ratios):5.2f} ({spread}), target {target:g}"
+        print(line, flush=True)
+
+
+def serve(connection: Connection, name: str, side: str, arguments: argparse.Namespace) -> None:
+    """Run as many steps of one side as a message says, and answer with the CPU seconds per step; end at 0."""
+    _set_up_process()
+    case = CASES[name]
+    raw = load(case, arguments)
+    gauntlet = GauntletTraining(case, raw, seed=0, precision="float32" if side == "loop" else side)
+    if side != "loop":
+        keep_freed_memory()
+    run = PlainLoop(case, arguments, raw, gauntlet) if side == "loop" else gauntlet
+    while count := connection.recv():
+        steps = run.steps(count)
+        next(steps)
+        start_s = time.process_time()
+        next(steps)
+        connection.send((time.process_time() - start_s) / count)
 
 
 def train(name: str, case: Case, raw: RawData, arguments: argparse.Namespace) -> None:
-    """Train both sides for the same number of epochs, and print the test accuracies."""
-    accuracies: dict[str, list[float]] = {"gauntlet": [], "loop": []}
-    seconds: dict[str, list[float]] = {"gauntlet": [], "loop": []}
+    """Train all sides for the same number of epochs, and print the test accuracies."""
+    images = min(arguments.images or len(raw.train), len(raw.train))
+    part = Split(raw.train.images[:images], raw.train.labels[:images])
+    accuracies: dict[str, list[float]] = {side: [] for side in SIDES}
+    keep_freed_memory()
     for seed in range(arguments.seeds):
         torch.manual_seed(seed)
-        gauntlet = GauntletTraining(case, raw, seed=seed)
         sides: dict[str, GauntletTraining | PlainLoop] = {
-            "gauntlet": gauntlet,
-            "loop": PlainLoop(case, arguments, raw, gauntlet, workers=0),
+            precision: GauntletTraining(case, replace(raw, train=part), seed=seed, precision=precision)
+            for precision in PRECISIONS
         }
-        last: dict[str, float] = {}
-        for _ in range(arguments.epochs):
-            for side, run in sides.items():
-                start_s = time.perf_counter()
-                last[side] = run.epoch()
-                seconds[side].append(time.perf_counter() - start_s)
-        for side, accuracy in last.items():
-            accuracies[side].append(accuracy)
-    print(f"{name}: test accuracy after {arguments.epochs} epochs, mean of {arguments.seeds} seeds")
+        start = GauntletTraining(case, raw, seed=seed)
+        sides["loop"] = PlainLoop(case, arguments, raw, start, images=images)
+        for side, run in sides.items():
+            for _ in range(arguments.epochs):
+                last = run.epoch()
+            accuracies[side].append(last)
+    print(f"{name}: test accuracy after {arguments.epochs} epochs of {images} images, {arguments.seeds} seeds")
     for side, values in accuracies.items():
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
         each = " ".join(f"{value:.4f}" for value in values)
-        print(
-            f"  {side:15s} {statistics.mean(values):.4f}   {statistics.median(seconds[side]):7.1f} s per epoch   {each}"
-        )
+        print(f"  {side:10s} mean {statistics.mean(values):.4f}, standard deviation {spread:.4f}   {each}", flush=True)
 
 
 def profile(gauntlet: GauntletTraining, count: int) -> None:
@@ -399,12 +445,6 @@ def profile(gauntlet: GauntletTraining, count: int) -> None:
     with record(activities=[ProfilerActivity.CPU]) as recorded:
         next(steps)
     print(recorded.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=50))
-
-
-def _cpu_s() -> float:
-    """Return the CPU seconds of this process and of its children that have ended."""
-    usages = [resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 if __name__ == "__main__":

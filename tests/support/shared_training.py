@@ -149,6 +149,7 @@ RUNS: dict[str, tuple[Spec, Spec, Training]] = {
     "long": (CNN, ENTROPY, replace(SETTINGS, batch_size=2, epochs=6)),
     "recovery": (CNN, ENTROPY, replace(SETTINGS, recovery=Recovery(samples=20))),
 }
+BFLOAT16 = (STATISTICS, ENTROPY, replace(SETTINGS, precision="bfloat16"))
 RESUMED = "adam"
 REQUESTED = 57
 """Steps after which one process requests a stop."""
@@ -167,6 +168,13 @@ def new_run(name: str, processes: DataParallelGroup | None = None) -> TrainingRu
     network = build(model, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5]).double()
     count = 300 if settings.batch_size > 256 else 50
     return TrainingRun(network, loss, split(count, 0), split(25, 1), settings=settings, seed=0, processes=processes)
+
+
+def bfloat16_run(processes: DataParallelGroup | None = None) -> TrainingRun:
+    """Return a new run in bfloat16, of a user's module, whose logits are bfloat16 too."""
+    model, loss, settings = BFLOAT16
+    network = build(model, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5])
+    return TrainingRun(network, loss, split(50, 0), split(25, 1), settings=settings, seed=0, processes=processes)
 
 
 def run_to_end(run: TrainingRun) -> dict[str, Any]:
@@ -273,6 +281,7 @@ def main(folder: Path) -> None:
     dist.init_process_group("gloo")
     processes = DataParallelGroup()
     found: dict[str, Any] = {"runs": {name: run_to_end(new_run(name, processes)) for name in RUNS}}
+    found["bfloat16"] = run_to_end(bfloat16_run(processes))
     taken_up = new_run(RESUMED, processes)
     state = processes.broadcast(checkpoints(folder, "one").load() if processes.rank == 0 else None)
     assert state is not None

@@ -72,6 +72,16 @@ def test_several_processes_train_the_network_of_one(found, name):
     assert_same(shared_training.run_to_end(shared_training.new_run(name)), found["runs"][name])
 
 
+def test_several_processes_train_in_bfloat16(found):
+    """Weights agree to the rounding of bfloat16, a small part of what training changes."""
+    run = shared_training.bfloat16_run()
+    before = {name: tensor.clone() for name, tensor in run.network.named_parameters()}
+    alone, shared = shared_training.run_to_end(run)["weights"], found["bfloat16"]["weights"]
+    apart = max(float((shared[name] - alone[name]).detach().abs().max()) for name in before)
+    trained = max(float((alone[name] - start).detach().abs().max()) for name, start in before.items())
+    assert apart < trained / 10
+
+
 def test_every_loss_of_batch_statistics_is_tested():
     """A new loss of batch statistics must be added to the runs."""
     tried = {loss.name for _, loss, _ in shared_training.RUNS.values()} | {"hkr_torchlip"}
