@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +36,21 @@ def test_every_measurement_works():
     command = [sys.executable, ROOT / "benchmarks" / "gpu.py", "--device", "cpu", "--tiny"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert len(done.stdout.splitlines()) == len(gpu_page.DESCRIPTIONS)
+
+
+@pytest.mark.slow
+def test_tests_for_a_gpu_work():
+    """Some of them, on the CPU: they are skipped wherever else they are run without a GPU."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:xdist",
+        "tests/gpu",
+        "-k",
+        "judge or pgd or first_batch or bytes",
+    ]
+    environment = {**os.environ, "GAUNTLET_TEST_DEVICE": "cpu"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    assert done.returncode == 0, done.stdout

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gauntlet.core.determinism import CUBLAS_WORKSPACE
-from gauntlet.core.errors import GauntletError, first_line
+from gauntlet.core.errors import GauntletError, first_line, shortened
 
 _MEMORY = (
     "out of memory",  # CUDA, HIP, NCCL ("Cuda failure 2 'out of memory'")
@@ -58,7 +58,7 @@ def device_error(error: BaseException) -> GauntletError | None:
         return None
     message = first_line(error)
     if found := _NO_KERNEL.match(message):
-        return NonDeterministicError(f"{found[1]}{_layer(error)} has no deterministic kernel", remedy=_ALLOW)
+        return NonDeterministicError(f"{found[1]}{_layer(error, found[1])} has no deterministic kernel", remedy=_ALLOW)
     if _CUBLAS in message:
         problem = "cuBLAS was used before its workspace was fixed, so it is not deterministic"
         remedy = f"set {CUBLAS_WORKSPACE}=:4096:8 in the environment before the process starts"
@@ -86,12 +86,32 @@ def device_errors_reported() -> Iterator[None]:
         raise
 
 
-def _layer(error: BaseException) -> str:
-    """Return the innermost layer of a network that an error passed through, for a message; empty for none."""
-    modules = [frame.f_locals.get("self") for frame, _ in walk_tb(error.__traceback__)]
-    layers = [module for module in modules if isinstance(module, nn.Module)]
-    if not layers:
-        return ""
-    name = next((name for name, module in layers[0].named_modules() if module is layers[-1]), "")
-    kind = type(layers[-1]).__name__
-    return f" in layer {name} ({kind})" if name else f" in {kind}"
+def _layer(error: BaseException, operation: str = "") -> str:
+    """Return the layer that an error concerns, for a message: the innermost one that it passed through.
+
+    A backward pass leaves no layer in the traceback. There, the layers of the networks that the calling functions hold
+    are compared with the operation by name: adaptive_avg_pool2d_backward_cuda is one of AdaptiveAvgPool2d.
+    """
+    held = [frame.f_locals.get(name) for frame, _ in walk_tb(error.__traceback__) for name in ("self", "model")]
+    passed = [value for value in held if isinstance(value, nn.Module)]
+    if passed:
+        return _described(passed[0], [passed[-1]])
+    key = operation.replace("_", "").lower()
+    for value in held:
+        network = getattr(value, "network", None)
+        if isinstance(network, nn.Module):
+            layers = [layer for layer in network.modules() if key.startswith(_kinds(layer))]
+            if layers:
+                return _described(network, layers)
+    return ""
+
+
+def _kinds(layer: nn.Module) -> tuple[str, ...]:
+    """Return the names of a layer's classes that say what it computes, in lower case."""
+    return tuple(kind.__name__.lower() for kind in type(layer).__mro__ if issubclass(kind, nn.Module))
+
+
+def _described(network: nn.Module, layers: list[nn.Module]) -> str:
+    names = {layer: name for name, layer in network.named_modules()}
+    found = [f"{names.get(layer, '')} ({type(layer).__name__})".lstrip() for layer in layers]
+    return f" in layer{'s' if len(found) > 1 else ''} {shortened(found)}"
