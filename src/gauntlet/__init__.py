@@ -5,11 +5,13 @@ Everything that a notebook or a component of one's own needs is imported from he
 
 from __future__ import annotations
 
-import importlib
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
 
+# A client of a fork server imports this package and little else: not even `typing`.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from gauntlet.api import evaluate as evaluate
     from gauntlet.core.errors import AttackError as AttackError
     from gauntlet.core.errors import GauntletError as GauntletError
@@ -106,6 +108,8 @@ def __getattr__(name: str) -> Any:
         return version("gauntlet")
     if name not in MODULE_OF:
         raise AttributeError(f"module 'gauntlet' has no attribute {name!r}")
+    import importlib
+
     value = globals()[name] = getattr(importlib.import_module(MODULE_OF[name]), name)
     return value
 

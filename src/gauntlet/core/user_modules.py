@@ -1,7 +1,7 @@
 """Modules of the user in the working folder, which are found after all others.
 
 A file there may have any name: `queue.py` next to a configuration must not replace Python's own module `queue`, in this
-process or in one that it starts.
+process or in one that it starts. Every command imports this module first, so it imports little itself.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import MutableMapping
-from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Environment variable with which Python does not put the working folder, or that of a script, first on its path."""
@@ -20,8 +23,9 @@ def find_user_modules_last(environment: MutableMapping[str, str] = os.environ) -
 
     Each process of ours calls this itself. A folder that the user has named in PYTHONPATH keeps its place.
     """
-    folder = str(Path.cwd())
-    named = [str(Path(entry).absolute()) for entry in environment.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    folder = os.getcwd()  # noqa: PTH109
+    entries = environment.get("PYTHONPATH", "").split(os.pathsep)
+    named = [os.path.abspath(entry) for entry in entries if entry]  # noqa: PTH100
     if folder not in named:
         sys.path[:] = [*(entry for entry in sys.path if entry not in ("", folder)), folder]
     environment.update(SAFE_PATH)
@@ -32,6 +36,8 @@ def shadowed_file(module: str, found: Path | None) -> Path | None:
 
     `found` is the source file of the module that Python finds, None for one without source.
     """
+    from pathlib import Path
+
     stem = Path.cwd().joinpath(*module.split("."))
     own = next((path for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py") if path.is_file()), None)
     if own is None or (found is not None and found.samefile(own)):
