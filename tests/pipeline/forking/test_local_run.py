@@ -44,7 +44,21 @@ def local_run(folder, *arguments, **variables):
     environment = {**os.environ, **variables}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with (folder / "run.log").open("a") as log:
-        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True, env=environment)
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=environment,
+            preexec_fn=_reset_signals,
+        )
+
+
+def _reset_signals():
+    """Undo what the tests inherit from a shell that runs them in the background, or from `nohup`."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="module")
