@@ -79,9 +79,8 @@ def main() -> None:
     show(seconds)
     if len(outputs) == len(SIDES):
         different = [name for name in outputs["served"] if outputs["served"][name] != outputs["alone"].get(name)]
-        print(
-            f"files that differ between the sides: {', '.join(map(str, different)) or 'none'} of {len(outputs['served'])}"
-        )
+        listed = ", ".join(map(str, different)) or "none"
+        print(f"files that differ between the sides: {listed} of {len(outputs['served'])}")
 
 
 def configuration(*, full: bool, preload: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -150,8 +151,14 @@ def test_no_process_outlives_a_run(waiting, tmp_path, number, whole):
     if number in (signal.SIGTERM, signal.SIGINT) and not whole:
         # Snakemake then waits for the jobs that it has started.
         (waiting / "released").touch()
-    run.wait(60)
-    assert_all_end(processes)
+    try:
+        run.wait(60)
+        assert_all_end(processes)
+    finally:
+        for process in [run, *processes]:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        run.wait()
     assert list(tmp_path.glob("gauntlet-*")) == []
 
 

@@ -19,6 +19,9 @@ import gauntlet
 # pyarrow imports it, where it is installed, when it first converts a value.
 _LATE_IMPORTS = ("pandas",)
 
+_REPORTING = "gauntlet.reporting."
+"""The package of the components that stages without a model use."""
+
 _PACKAGE = Path(gauntlet.__file__).parent
 
 
@@ -63,11 +66,11 @@ def _load(command: str) -> bool:
     stage = next((declared for declared in stages() if declared.command == command), None)
     if stage is None:
         return False
-    for registry in REGISTRIES:
-        registry.catalog  # noqa: B018
+    used = [registry for registry in REGISTRIES if registry.package.startswith(_REPORTING) != stage.uses_model]
+    components = [entry.module for registry in used for entry in registry.catalog.values()]
     for module in ("gauntlet.cli", "gauntlet.pipeline.run_stage", stage.module, *_LATE_IMPORTS, *stage.late_imports):
         # The command itself reports what it lacks.
         with suppress(ImportError):
             importlib.import_module(module)
-    fingerprint.read_ahead(stage.module)
+    fingerprint.read_ahead(stage.module, *components)
     return True

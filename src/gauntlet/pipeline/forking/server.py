@@ -79,6 +79,8 @@ class Server:
                         return request
             self._report_ended()
         self._kill_all(signal.SIGKILL)
+        # Without a report, a command would take over from its fork.
+        self._report_ended(options=0)
         return None
 
     def _wait(self, *, is_ending: bool) -> list[int]:
@@ -145,10 +147,10 @@ class Server:
         for connection in self.connections.values():
             connection.close()
 
-    def _report_ended(self) -> None:
-        """Send each ended fork's status to its command."""
+    def _report_ended(self, *, options: int = os.WNOHANG) -> None:
+        """Send each ended fork's status to its command; with `options` 0 wait until all have ended."""
         for fork in list(self.connections):
-            ended, status = os.waitpid(fork, os.WNOHANG)
+            ended, status = os.waitpid(fork, options)
             if ended:
                 with self.connections.pop(fork) as connection, suppress(OSError):
                     connection.sendall(status.to_bytes(INTEGER_BYTES))
