@@ -224,7 +224,11 @@ class Execution(Closed):
         "the device is fast at it and the gradients agree, else float32, on a GPU with TF32; every success is "
         "confirmed in IEEE float32",
     )
-    attack_batch_size: PositiveInt | Literal["auto"] = Field("auto", description="images per attack batch")
+    attack_batch_size: PositiveInt | Literal["auto"] = Field(
+        "auto",
+        description="images per attack batch; auto: 256 on the CPU, on a GPU what fits into half of its free memory, at "
+        "most 1024",
+    )
     scratch: Annotated[str, StringConstraints(pattern=r"^(auto|off|[/$].*)$")] = Field(
         "auto",
         description="folder on a node's local disk, where files are written before they are moved to their place; "
