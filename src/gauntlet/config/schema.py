@@ -226,8 +226,8 @@ class Execution(Closed):
     )
     attack_batch_size: PositiveInt | Literal["auto"] = Field(
         "auto",
-        description="images per attack batch; auto: 256 on the CPU, on a GPU what fits into half of its free memory, at "
-        "most 1024",
+        description="images per attack batch; auto: 256 on the CPU, on a GPU what fits into half of the free memory, "
+        "at most 1024",
     )
     scratch: Annotated[str, StringConstraints(pattern=r"^(auto|off|[/$].*)$")] = Field(
         "auto",
