@@ -33,7 +33,6 @@ _POSITIONS = 5
     norms=("linf", "l2", "l1"),
     access="scores",
     batching="attack",
-    downward=("linf", "l2"),
     search="local",
     source="Andriushchenko et al. 2020, arXiv:1912.00049; L1: Croce and Hein 2021, arXiv:2103.01208",
 )
