@@ -284,9 +284,13 @@ class GauntletTraining:
         self.run.run_steps(count)
         yield
 
-    def epoch(self) -> float:
-        """Train for an epoch and return the test accuracy."""
-        return self.run.run_epoch().validation_accuracy or 0.0
+    def epoch(self) -> None:
+        """Train for an epoch, and measure the test accuracy after it."""
+        self.run.run_epoch()
+
+    def accuracy(self) -> float:
+        """Return the test accuracy."""
+        return self.run.history[-1].validation_accuracy or 0.0
 
 
 class PlainLoop:
@@ -319,9 +323,12 @@ class PlainLoop:
         self._train(islice(batches, count))
         yield
 
-    def epoch(self) -> float:
-        """Train for an epoch and return the test accuracy."""
+    def epoch(self) -> None:
+        """Train for an epoch."""
         self._train(iter(self.train_loader))
+
+    def accuracy(self) -> float:
+        """Return the test accuracy."""
         self.network.eval()
         correct = 0
         with torch.no_grad():
@@ -426,8 +433,8 @@ def train(name: str, case: Case, raw: RawData, arguments: argparse.Namespace) ->
         sides["loop"] = PlainLoop(case, arguments, raw, start, images=images)
         for side, run in sides.items():
             for _ in range(arguments.epochs):
-                last = run.epoch()
-            accuracies[side].append(last)
+                run.epoch()
+            accuracies[side].append(run.accuracy())
     print(f"{name}: test accuracy after {arguments.epochs} epochs of {images} images, {arguments.seeds} seeds")
     for side, values in accuracies.items():
         spread = statistics.stdev(values) if len(values) > 1 else 0.0

@@ -248,7 +248,7 @@ def test_a_network_that_cannot_compute_in_bfloat16_is_named_with_a_remedy() -> N
 
 def test_tf32_is_refused_where_no_device_has_it() -> None:
     """A recipe does not mean float32 on another machine."""
-    with pytest.raises(InputError, match="cpu here does not compute in tf32"):
+    with pytest.raises(InputError, match="the device cpu does not compute in tf32"):
         fitted(CNN, ENTROPY, replace(QUICK, precision="tf32"))
 
 

@@ -40,7 +40,7 @@ class StepPrecision:
 
     def __init__(self, precision: TrainingPrecision, network: Network, device: torch.device) -> None:
         if precision == "tf32" and not has_tf32_units(device):
-            problem = f"{device.type} here does not compute in tf32, only NVIDIA GPUs from compute capability 8.0 do"
+            problem = f"the device {device} does not compute in tf32, only NVIDIA GPUs from compute capability 8.0 do"
             remedy = "train on such a GPU, or set `training.precision` to float32 or bfloat16"
             raise InputError(problem, where=_KEY, remedy=remedy)
         self.precision, self.network, self.device = precision, network, device
