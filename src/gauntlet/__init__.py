@@ -10,8 +10,6 @@ from types import MappingProxyType
 # A client of a fork server imports this package and little else: not even `typing`.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from gauntlet.api import evaluate as evaluate
     from gauntlet.core.errors import AttackError as AttackError
     from gauntlet.core.errors import GauntletError as GauntletError
@@ -100,7 +98,7 @@ MODULE_OF = MappingProxyType({name: module for module, names in _MODULES.items()
 __all__ = sorted(MODULE_OF)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name when it is first used (PEP 562)."""
     if name == "__version__":
         from importlib.metadata import version
