@@ -1,4 +1,5 @@
 # Helpers of the rules: inputs, resources and groups of jobs, from the graph that the Snakefile made.
+import inspect
 from functools import cache
 
 from snakemake_logger_plugin_gauntlet import LogHandler
@@ -113,20 +114,25 @@ def is_left_alone(cell):
     return STALENESS.state(cell) is State.CURRENT and not is_begun_anew(cell)
 
 
-def cell_inputs(name, shards=False):
-    """Build the input function of a stage: the files that a cell reads, and one file of each other cell it waits for.
+def with_signature(function):
+    """Store the signature of a function, which Snakemake looks up for each job; Python would derive it each time."""
+    function.__signature__ = inspect.signature(function)
+    return function
 
+
+def cell_inputs(name, shards=False):
+    """Build the input function of a stage: one file of each cell that a cell reads or waits for.
+
+    One file orders the jobs, and Snakemake pays for each; whether the others exist and match is checked by `STALENESS`.
     The inputs of a current cell are `ancient`: whatever happens upstream, it is not made again. The job of any other
     cell is forced here, as it joins the graph; its inputs are plain, so that Snakemake also orders it after the cells
     it waits for. With `shards` it also waits for the marks of the shards that its attack is split into.
     """
 
+    @with_signature
     def inputs(wildcards):
         cell = cell_of(name, wildcards)
-        read = GRAPH.inputs(cell)
-        makers = set(read.values())
-        waits_for = [other for other in GRAPH.upstream(cell) if other not in makers]
-        files = [*map(str, read), *(str(other.outputs[0]) for other in waits_for)]
+        files = [str(other.outputs[0]) for other in GRAPH.upstream(cell)]
         if not workflow.is_main_process:
             begin_job(cell)
             # Snakemake waits for all these, in case a network file system shows them late.
@@ -141,6 +147,7 @@ def cell_inputs(name, shards=False):
     return inputs
 
 
+@with_signature
 def config_files(wildcards, input):
     """Return the configuration files for a command.
 
@@ -280,6 +287,7 @@ def job_resources(name, rule):
     """Build the resource functions of a rule, by the names that Snakemake's plugin for SLURM uses."""
 
     def function(resource):
+        @with_signature
         def value(wildcards, attempt):
             # The comment that the plugin gives the job, by which a later controller finds it.
             comment = f"rule_{rule}_wildcards_" + "_".join(wildcards)
@@ -302,6 +310,7 @@ def job_group(name):
     if not workflow.is_main_process or not uses_cluster():
         return None
 
+    @with_signature
     def group(wildcards):
         cell = cell_of(name, wildcards)
         shares_jobs = uses_cluster() and list_partitions() and not is_left_alone(cell)

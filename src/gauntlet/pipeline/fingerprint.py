@@ -11,7 +11,7 @@ import ast
 import hashlib
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -48,6 +48,9 @@ INFRASTRUCTURE = (
 )
 
 _STAGES = "gauntlet.pipeline.stages."
+
+_LEFT_OUT_FIELDS = ("ctx", "kind", "type_comment")
+_WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def fingerprint(roots: Iterable[str]) -> Mapping[str, str]:
@@ -146,31 +149,41 @@ def module_hash(module: str) -> str:
 
 @cache
 def _file_hash(file: Path) -> str:
-    digest = hashlib.sha256()
-    for part in _canonical(syntax_tree(file)):
-        digest.update(part.encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:16]
+    text = "".join(_canonical(syntax_tree(file)))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _canonical(node: Any) -> Iterator[str]:
-    """Yield the text of a syntax tree; empty fields are left out, since newer Pythons add new ones."""
+def _canonical(node: Any) -> list[str]:
+    """Return the text of a syntax tree in parts; empty fields are left out, since newer Pythons add new ones."""
+    parts: list[str] = []
+    _append(node, parts.append)
+    return parts
+
+
+def _append(node: Any, put: Callable[[str], None]) -> None:
+    """Pass the parts of a tree to `put`; a plan reads the trees of the whole package, so this is kept short."""
     if isinstance(node, ast.AST):
-        yield f"({type(node).__name__}"
-        for name, value in ast.iter_fields(node):
-            if name == "body" and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                value = value[1:] if ast.get_docstring(node, clean=False) is not None else value
-            if value is not None and value != [] and name not in ("ctx", "kind", "type_comment"):
-                yield f" {name}="
-                yield from _canonical(value)
-        yield ")"
+        put(f"({type(node).__name__}")
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value is None or value == [] or name in _LEFT_OUT_FIELDS:
+                continue
+            has_docstring = (
+                name == "body" and isinstance(node, _WITH_DOCSTRING) and ast.get_docstring(node, clean=False)
+            )
+            if has_docstring not in (False, None) and not (value := value[1:]):
+                continue
+            put(f" {name}=")
+            _append(value, put)
+        put(")")
     elif isinstance(node, list):
-        yield "["
+        put("[")
         for item in node:
-            yield from _canonical(item)
-            yield ","
-        yield "]"
+            _append(item, put)
+            put(",")
+        put("]")
     else:
-        yield f"{type(node).__name__}:{node!r}"
+        put(f"{type(node).__name__}:{node!r}")
 
 
 def _with_parents(module: str) -> list[str]:
