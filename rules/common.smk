@@ -121,9 +121,8 @@ def with_signature(function):
 
 
 def cell_inputs(name, shards=False):
-    """Build the input function of a stage: one file of each cell that a cell reads or waits for.
+    """Build the input function of a stage: the files that a cell reads, and one file of each other cell it waits for.
 
-    One file orders the jobs, and Snakemake pays for each; whether the others exist and match is checked by `STALENESS`.
     The inputs of a current cell are `ancient`: whatever happens upstream, it is not made again. The job of any other
     cell is forced here, as it joins the graph; its inputs are plain, so that Snakemake also orders it after the cells
     it waits for. With `shards` it also waits for the marks of the shards that its attack is split into.
@@ -132,7 +131,10 @@ def cell_inputs(name, shards=False):
     @with_signature
     def inputs(wildcards):
         cell = cell_of(name, wildcards)
-        files = [str(other.outputs[0]) for other in GRAPH.upstream(cell)]
+        read = GRAPH.inputs(cell)
+        makers = set(read.values())
+        waits_for = [other for other in GRAPH.upstream(cell) if other not in makers]
+        files = [*map(str, read), *(str(other.outputs[0]) for other in waits_for)]
         if not workflow.is_main_process:
             begin_job(cell)
             # Snakemake waits for all these, in case a network file system shows them late.
