@@ -19,6 +19,9 @@ _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 
+_CACHED = 1 << 15
+"""Numbers that are drawn at once on a CPU, so that intermediate results stay in its cache."""
+
 
 def derive_seed(*address: str | int) -> int:
     """Hash an address to a seed in [0, 2^63)."""
@@ -68,10 +71,15 @@ def uniform(
 
 def normal(keys: Tensor, shape: Sequence[int], *, stream: str | int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Sample `(B, *shape)` standard normal numbers by the Box-Muller transform, row b from `keys[b]` and `stream`."""
-    bits = _bits(keys, shape, stream)
-    first = ((bits >> 32 & 0xFFFFFFFF).to(torch.float64) + 0.5) / float(1 << 32)
-    second = (bits & 0xFFFFFFFF).to(torch.float64) / float(1 << 32)
-    return (torch.sqrt(-2 * torch.log(first)) * torch.cos(2 * math.pi * second)).to(dtype)
+    values = torch.empty((len(keys), *shape), dtype=dtype, device=keys.device)
+    rows = len(keys) if keys.device.type != "cpu" else max(1, _CACHED // max(1, math.prod(shape)))
+    for start in range(0, len(keys), max(1, rows)):
+        part = slice(start, start + rows)
+        low = _bits(keys[part], shape, stream)
+        high = _shift_right(low, 32).to(torch.float64).add_(0.5).mul_(2.0**-32)
+        angle = low.bitwise_and_(0xFFFFFFFF).to(torch.float64).mul_(2 * math.pi * 2.0**-32)
+        values[part] = high.log_().mul_(-2).sqrt_().mul_(angle.cos_())
+    return values
 
 
 def integers(keys: Tensor, shape: Sequence[int], high: int, *, stream: str | int) -> Tensor:
@@ -88,14 +96,15 @@ def _bits(keys: Tensor, shape: Sequence[int], stream: str | int) -> Tensor:
 
 
 def _mix(state: Tensor) -> Tensor:
-    state = (state ^ _shift_right(state, 30)) * _MIX_1
-    state = (state ^ _shift_right(state, 27)) * _MIX_2
-    return state ^ _shift_right(state, 31)
+    """Mix 64-bit states, in place; return them."""
+    state.bitwise_xor_(_shift_right(state, 30)).mul_(_MIX_1)
+    state.bitwise_xor_(_shift_right(state, 27)).mul_(_MIX_2)
+    return state.bitwise_xor_(_shift_right(state, 31))
 
 
 def _shift_right(value: Tensor, places: int) -> Tensor:
     """Shift without the sign: torch's int64 shift is arithmetic."""
-    return value >> places & ((1 << (64 - places)) - 1)
+    return (value >> places).bitwise_and_((1 << (64 - places)) - 1)
 
 
 def _signed(value: int) -> int:

@@ -15,7 +15,7 @@ from gauntlet.core.batch_size import BatchSize
 from gauntlet.core.device_errors import device_error, is_out_of_memory
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.learning.models.network import Network
-from gauntlet.robustness.networks import copy_network, usable_network
+from gauntlet.robustness.networks import InputFormat, copy_network, usable_network
 from gauntlet.robustness.random_networks import mean_over_draws
 
 JUDGED_DRAWS = 200
@@ -36,7 +36,8 @@ class Judge:
 
     With `draws` above one, for a random network, the mean over this many passes decides, at least `JUDGED_DRAWS`, whose
     draws depend on the image alone (`random_networks`). The network is never changed: a copy is used unless it already
-    has this device and dtype. Each pass gets a copy of the images, so that a network may write into its input.
+    has this device and dtype. Each pass gets a copy of the images, so that a network may write into its input, on a CPU
+    in channels last where the network computes the same (`images`).
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class Judge:
         self.memory = BatchSize(batch_size, device)
         usable = usable_network(network)
         self.network = usable if _has(usable, device, dtype) else copy_network(usable).to(device, dtype)
+        # CUDA's convolutions in IEEE float32 gain nothing from channels last.
+        self.images = InputFormat(torch.channels_last if device.type == "cpu" else torch.contiguous_format)
 
     def logits(self, x: Tensor, *, stream: str = "judge", draws: int | None = None) -> Tensor:
         """Return logits `(B, K)` for images `(B, C, H, W)`; the batch is halved when memory runs out.
@@ -74,19 +77,26 @@ class Judge:
         return self.probabilities(logits).amax(1)
 
     def _forward(self, x: Tensor, stream: str, draws: int) -> Tensor:
-        images = x.to(self.device, self.dtype, copy=True)
+        images = x.detach().to(self.device, self.dtype)
+        self.images.compare(lambda noise: self._outputs(noise, "formats", 1), images)
         with torch.no_grad(), float32_arithmetic():
-            if not self.is_random:
-                return self._pass(images)
-            return mean_over_draws(self._pass, images, draws=draws, stream=stream, most_rows=self.memory.reduced)
+            return self._outputs(images, stream, draws)
+
+    def _outputs(self, x: Tensor, stream: str, draws: int) -> Tensor:
+        if not self.is_random:
+            return self._pass(x)
+        return mean_over_draws(self._pass, x, draws=draws, stream=stream, most_rows=self.memory.reduced)
 
     def _pass(self, x: Tensor) -> Tensor:
+        return self.images.apply(self._checked_pass, x)
+
+    def _checked_pass(self, x: Tensor) -> Tensor:
         try:
-            outputs = self.network(x.clone() if self.is_random else x)
+            outputs = self.network(x)
         except GauntletError:
             raise
         except Exception as error:  # a network may raise anything
-            if is_out_of_memory(error):
+            if is_out_of_memory(error) or self.images.is_refused(error):
                 raise
             raise device_error(error) or InputError(_refusal(x, error), remedy=_remedy(x)) from error
         # A network may switch gradients on by itself.

@@ -1,17 +1,29 @@
-"""Networks as callers give them: unwrapped where a wrapper only makes them faster, copied, and kept from writing."""
+"""Networks as callers give them: unwrapped where a wrapper only makes them faster, copied, and kept from writing.
+
+Also the memory format of the images that they get.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.device_errors import device_error, is_out_of_memory
 from gauntlet.core.errors import InputError, first_line
+from gauntlet.core.randomness import uniform
+from gauntlet.core.seeding import seeded
+
+Forward = Callable[[Tensor], Tensor]
+"""Map from images `(B, C, H, W)` to outputs `(B, K)`."""
+
+_SAME_OUTPUTS = 1e-3
+"""Share of the largest output by which rounding may change outputs between memory formats."""
 
 
 class ScriptedNetwork(nn.Module):
@@ -84,20 +96,90 @@ def device_of(network: nn.Module) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
-def protect_inputs(network: nn.Module) -> Any:
-    """Make each pass of a usable network work on a copy of its input; return the hook's handle."""
-    return network.register_forward_pre_hook(_copied_inputs)
+class InputFormat:
+    """Memory format of the images that networks get: channels last, or contiguous where channels last does harm.
+
+    Convolutions and poolings on a CPU take half the time in channels last, also with the parameters as they are. A
+    network whose outputs for noise change with the format (it reads strides, say), or which takes views that channels
+    last forbids, gets contiguous images. The parameters of `copies`, networks that belong to the caller, have the
+    format of the images.
+    """
+
+    def __init__(
+        self, preferred: torch.memory_format = torch.channels_last, *, copies: Sequence[nn.Module] = ()
+    ) -> None:
+        self._copies = copies
+        self._compared = preferred == torch.contiguous_format
+        self._choose(preferred)
+
+    def copied(self, x: Tensor) -> Tensor:
+        """Return a copy of x in this format, for a network that may write into its input."""
+        # A clone has the strides of the format also for images of one channel, where `contiguous` changes nothing.
+        return x.clone(memory_format=self.current) if x.dim() == 4 else x.clone()
+
+    def is_refused(self, error: Exception) -> bool:
+        """Return whether an error may come from this format, so that contiguous images are worth a try."""
+        return self.current != torch.contiguous_format and "view size is not compatible" in str(error)
+
+    def apply(self, forward: Forward, x: Tensor) -> Tensor:
+        """Return the outputs for a copy of images x `(B, C, H, W)` in this format. Raises what `forward` raises."""
+        try:
+            return forward(self.copied(x))
+        except RuntimeError as error:
+            if not self.is_refused(error):
+                raise
+        self._choose(torch.contiguous_format)
+        return forward(self.copied(x))
+
+    def compare(self, run: Forward, x: Tensor) -> None:
+        """Keep the format only if both give the same outputs for two images of noise, of the shape and dtype of x.
+
+        `run` passes images through `apply`. Only the first call compares. Generators are left as they are.
+        """
+        if self._compared or x.dim() != 4:
+            return
+        preferred, self._compared = self.current, True
+        # Hashed, not drawn: the caller may watch for random operations.
+        noise = uniform(torch.arange(2, device=x.device), x.shape[1:], stream="formats", dtype=x.dtype)
+        expected = self._outputs_in(torch.contiguous_format, run, noise)
+        found = self._outputs_in(preferred, run, noise)
+        if expected is None:
+            return  # The pass that follows reports what the network refuses.
+        if found is None or ((found - expected).abs() > _SAME_OUTPUTS * expected.abs().amax()).any():
+            self._choose(torch.contiguous_format)
+
+    def _outputs_in(self, memory_format: torch.memory_format, run: Forward, noise: Tensor) -> Tensor | None:
+        self._choose(memory_format)
+        try:
+            with torch.no_grad(), float32_arithmetic(), seeded(0, noise.device):
+                return run(noise).nan_to_num()
+        except Exception as error:  # a network may refuse in any way
+            if is_out_of_memory(error):
+                self._compared = False
+                raise
+        return None
+
+    def _choose(self, memory_format: torch.memory_format) -> None:
+        self.current = memory_format
+        for network in self._copies:
+            network.to(memory_format=memory_format)
+
+
+def protect_inputs(network: nn.Module, images: InputFormat | None = None) -> Any:
+    """Make each pass of a usable network work on a copy of its input, in a format; return the hook's handle."""
+    copied = InputFormat(torch.preserve_format).copied if images is None else images.copied
+
+    def hook(_network: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(copied(value) if isinstance(value, Tensor) else value for value in inputs)
+
+    return network.register_forward_pre_hook(hook)
 
 
 @contextmanager
-def inputs_protected(network: nn.Module) -> Iterator[None]:
-    """Make each pass inside work on a copy of its input."""
-    handle = protect_inputs(network)
+def inputs_protected(network: nn.Module, images: InputFormat | None = None) -> Iterator[None]:
+    """Make each pass inside work on a copy of its input, in a format."""
+    handle = protect_inputs(network, images)
     try:
         yield
     finally:
         handle.remove()
-
-
-def _copied_inputs(_network: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(value.clone() if isinstance(value, Tensor) else value for value in inputs)

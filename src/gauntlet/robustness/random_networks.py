@@ -20,8 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gauntlet.core.randomness import content_keys, derive_seed, normal, subkeys, uniform
 from gauntlet.core.seeding import reseed, reseed_all, seeded
-
-Forward = Callable[[Tensor], Tensor]
+from gauntlet.robustness.networks import Forward
 
 _ROWS = (127, 61, 31, 23, 19)
 """Rows per pass, each an image and a draw; the first, or fewer where memory is short. All passes have as many, so that

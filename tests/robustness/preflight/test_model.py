@@ -104,7 +104,12 @@ def test_a_row_that_depends_on_the_batch_is_refused(change: Any) -> None:
 def test_a_model_that_writes_into_its_input_is_judged_like_one_that_does_not(attack: dict[str, Any]) -> None:
     """Rows are equal, gradients included, and the caller's images stay as they are."""
     expected = rows(Altered(lambda n, x: n.inner(x.clamp(0, 0.6))), attack)
-    assert rows(Altered(lambda n, x: n.inner(x.clamp_(0, 0.6))), attack).equals(expected)
+    found = rows(Altered(lambda n, x: n.inner(x.clamp_(0, 0.6))), attack)
+    # A result of one channel has other strides than an input that is changed, so that confidences round differently.
+    rounded = ["clean_confidence", "adversarial_confidence"]
+    assert found.drop_columns(rounded).equals(expected.drop_columns(rounded))
+    for name in rounded:
+        assert found[name].to_pylist() == pytest.approx(expected[name].to_pylist(), rel=1e-6)
     assert "adversarial" in expected["status"].to_pylist()
 
 

@@ -32,6 +32,7 @@ from gauntlet.core.schemas import CERTIFICATE_SCHEMA
 from gauntlet.learning.data.splits import sample_hashes
 from gauntlet.registry import CERTIFICATES, Spec
 from gauntlet.robustness.certificates.certified_predictions import CertifiedPredictions
+from gauntlet.robustness.evaluation.shards import default_pass_size
 from gauntlet.robustness.judge import CellIdentity, Judge
 from gauntlet.robustness.networks import device_of, inputs_protected
 from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_eval_mode, check_images, check_model
@@ -59,7 +60,7 @@ def certify_parts(
     identity: CellIdentity,
     seed: int = 0,
     device: str | torch.device | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     ranges: Sequence[tuple[int, int]] | None = None,
 ) -> Iterator[pa.Table]:
     """Certify images `(N, C, H, W)` in [0, 1] with labels `(N,)`; yield rows of CERTIFICATE_SCHEMA as they are ready.
@@ -74,7 +75,8 @@ def certify_parts(
     check_images(images, labels)
     check_eval_mode(network)
     run_device = torch.device(device) if device is not None else device_of(network)
-    judge = Judge(network, device=run_device, batch_size=batch_size)
+    size = default_pass_size(run_device.type, images.shape[1:]) if batch_size is None else batch_size
+    judge = Judge(network, device=run_device, batch_size=size)
     check_model(judge, images[:PREFLIGHT_IMAGES], labels, certified=True)
     certifier = _Certifier(judge, certificate, name=name, norm=norm)
     certifier.check_network(images[:1])
@@ -154,7 +156,7 @@ class _Certifier:
         supplied = {"norm": self.norm, "keys": keys, "batch_size": self.judge.memory.current}
         named: dict[str, Any] = {key: value for key, value in supplied.items() if key in self.parameters}
         copies = (argument.clone() for argument in arguments)
-        with float32_arithmetic(), inputs_protected(self.judge.network):
+        with float32_arithmetic(), inputs_protected(self.judge.network, self.judge.images):
             return self.component(self.judge.network, *copies, **named, **self.spec.options)
 
     def _error(self, returned: str) -> GauntletError:

@@ -91,7 +91,7 @@ def _noisy_classes(
         part = slice(start, start + batch_size)
         noise = normal(keys[part], x.shape[1:], stream="noise")
         with torch.no_grad():
-            logits = network(x[image[part]] + sigma * noise)
+            logits = network(noise.mul_(sigma).add_(x[image[part]]))
         classes.append(torch.where(logits.isfinite().all(1), logits.argmax(1), -1))
         count = logits.shape[1]
     return torch.cat(classes).reshape(draws.shape).cpu().numpy(), count

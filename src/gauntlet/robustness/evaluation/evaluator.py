@@ -23,7 +23,7 @@ from gauntlet.robustness.evaluation.examples import select_examples
 from gauntlet.robustness.evaluation.memory import fit_to_memory
 from gauntlet.robustness.evaluation.precision import choose_precision
 from gauntlet.robustness.evaluation.sample_results import SampleResults
-from gauntlet.robustness.evaluation.shards import SampleRange, default_batch_size, part_ranges
+from gauntlet.robustness.evaluation.shards import SampleRange, default_batch_size, default_pass_size, part_ranges
 from gauntlet.robustness.evaluation.types import AttackSettings, Evaluation, EvaluationPart
 from gauntlet.robustness.evaluation.verification import check_gradients, find_invalid
 from gauntlet.robustness.judge import CellIdentity, Judge
@@ -100,7 +100,7 @@ def evaluate_parts(
     """
     check_images(images, labels)
     run_device = torch.device(device) if device is not None else device_of(network)
-    size = default_batch_size(run_device.type) if batch_size == "auto" else batch_size
+    size = default_pass_size(run_device.type, images.shape[1:]) if batch_size == "auto" else batch_size
     y = labels.to(torch.int64)
     first_images = images[:PREFLIGHT_IMAGES].to(run_device)
     names = ("", *(f"sources[{number}]" for number in range(len(sources))))
@@ -109,8 +109,8 @@ def evaluate_parts(
             check_eval_mode(checked)
     attack = replace(attack, draws=needed_draws(attack.draws, (network, *sources), first_images, device=run_device))
     classes: list[int] = []
-    for checked, name in zip((network, *sources), names, strict=True):
-        judge = Judge(checked, device=run_device, batch_size=size, draws=attack.draws)
+    judges = [Judge(each, device=run_device, batch_size=size, draws=attack.draws) for each in (network, *sources)]
+    for judge, name in zip(judges, names, strict=True):
         with located(name):
             classes.append(check_model(judge, first_images, None if classes else y).shape[1])
     for count in classes[1:]:
@@ -127,6 +127,7 @@ def evaluate_parts(
         sources=sources,
         draws=attack.draws,
         batch_size=size,
+        judge=judges[0],
     )
     runner = AttackRunner(model, attack)
     if _takes_gradients(runner):

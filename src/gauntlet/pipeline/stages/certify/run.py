@@ -90,7 +90,6 @@ def _certify(job: CellJob, device: torch.device, stop: StopRequest) -> tuple[pa.
             identity=CellIdentity(cell.experiment, cell.variant, cell.seed),
             seed=certificate.seed,
             device=device,
-            batch_size=batch_size,
             ranges=left,
         ):
             waiting.append(rows)

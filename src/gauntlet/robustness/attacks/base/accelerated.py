@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
@@ -16,11 +16,8 @@ from gauntlet.robustness.attacks.base.losses import TARGETED_LOSSES, UNTARGETED_
 from gauntlet.robustness.attacks.base.query_counts import QueryCounts
 from gauntlet.robustness.attacks.base.training_loss import training_loss
 from gauntlet.robustness.judge import class_probabilities
-from gauntlet.robustness.networks import frozen_copy, usable_network
+from gauntlet.robustness.networks import Forward, InputFormat, frozen_copy, usable_network
 from gauntlet.robustness.random_networks import mean_logits, mean_over_draws
-
-Forward = Callable[[Tensor], Tensor]
-"""Differentiable map from images `(B, C, H, W)` to outputs `(B, K)`."""
 
 
 class Gradients(NamedTuple):
@@ -69,8 +66,8 @@ class AcceleratedModel:
         self.memory = BatchSize(batch_size, device)
         self.counts = QueryCounts(device)
         self._bypasses_hook, self._counts_hooked = False, True
-        self._memory_format = torch.channels_last
         self._copies = [self._accelerated(network) for network in networks]
+        self.images = InputFormat(copies=self._copies)
         self.network = self._copies[0]
         self._logits = _ensemble(self._copies)
         self.surrogate, self._outputs = self._resolve(surrogate)
@@ -189,8 +186,7 @@ class AcceleratedModel:
 
     def _query(self, forward: Forward, x: Tensor) -> Tensor:
         x = x.to(self.dtype)
-        if x.dim() == 4:
-            x = x.contiguous(memory_format=self._memory_format)
+        self._compare_formats(x)
         if x.requires_grad:
             x = x.view_as(x)
             x.register_hook(self.counts.gradient_hook())
@@ -198,17 +194,28 @@ class AcceleratedModel:
             return self._pass(forward, x)
         self._counts_hooked = False
         try:
-            outputs = mean_over_draws(
-                lambda part: self._pass(forward, part),
-                x,
-                draws=self.draws,
-                stream="attack",
-                most_rows=self.memory.reduced,
-            )
+            outputs = self._mean_over_draws(lambda part: self._pass(forward, part), x, self.draws, "attack")
         finally:
             self._counts_hooked = True
         self.counts.add_pass(len(x) * self.draws * len(self._copies), outputs)
         return outputs
+
+    def _mean_over_draws(self, forward: Forward, x: Tensor, draws: int, stream: str) -> Tensor:
+        return mean_over_draws(forward, x, draws=draws, stream=stream, most_rows=self.memory.reduced)
+
+    def _compare_formats(self, x: Tensor) -> None:
+        """Choose the memory format of images before the first pass; what is done for it does not count."""
+
+        def outputs(noise: Tensor) -> Tensor:
+            if self.draws == 1:
+                return self.images.apply(self._logits, noise)
+            return self._mean_over_draws(lambda part: self.images.apply(self._logits, part), noise, 1, "formats")
+
+        self._counts_hooked = False
+        try:
+            self.images.compare(outputs, x)
+        finally:
+            self._counts_hooked = True
 
     def _pass(self, forward: Forward, x: Tensor) -> Tensor:
         precision: Any = torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext()
@@ -216,23 +223,13 @@ class AcceleratedModel:
         self._bypasses_hook = forward is not self._logits
         try:
             with precision:
-                # A clone: a network that writes into its input must change neither the attack's images nor the leaf.
-                outputs = forward(x.clone()).to(self.dtype)
-        except RuntimeError as error:
-            if self._memory_format == torch.contiguous_format or "view size is not compatible" not in str(error):
-                raise
-            self._use_contiguous_format()  # The network takes views of its features, which channels last forbids.
-            return self._pass(forward, x.contiguous())
+                # A copy: a network that writes into its input must change neither the attack's images nor the leaf.
+                outputs = self.images.apply(forward, x).to(self.dtype)
         finally:
             bypassed, self._bypasses_hook = self._bypasses_hook, False
         if bypassed and self._counts_hooked:
             self.counts.add_pass(len(x) * len(self._copies), outputs)
         return outputs
-
-    def _use_contiguous_format(self) -> None:
-        self._memory_format = torch.contiguous_format
-        for copy in self._copies:
-            copy.to(memory_format=self._memory_format)
 
     def _after_forward(self, _module: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
         if self._counts_hooked and not self._bypasses_hook:
@@ -240,7 +237,6 @@ class AcceleratedModel:
 
     def _accelerated(self, network: nn.Module) -> nn.Module:
         copy = frozen_copy(usable_network(network), self.device, self.dtype)
-        copy.to(memory_format=self._memory_format)
         copy.register_forward_hook(self._after_forward)
         return copy
 

@@ -25,7 +25,8 @@ class AttackModel(AcceleratedModel):
     float64 when `precision` is float64). An attack runs inside ``float32_arithmetic(model.arithmetic)``.
 
     With `sources`, other networks, attacks query only these (transfer); several form an ensemble. The model itself then
-    only judges the images that attacks return. For `surrogate` and `draws` see AcceleratedModel.
+    only judges the images that attacks return. For `surrogate` and `draws` see AcceleratedModel. A `judge` of `network`
+    that exists is used if it has the dtype.
 
     Raises InputError for an unknown surrogate and for a network that cannot be copied.
     """
@@ -40,10 +41,13 @@ class AttackModel(AcceleratedModel):
         sources: Sequence[nn.Module] = (),
         draws: int = 1,
         batch_size: int = 256,
+        judge: Judge | None = None,
     ) -> None:
         run_device = torch.device(device) if device is not None else device_of(network)
         dtype = torch.float64 if precision == "float64" else torch.float32
-        self.judge = Judge(network, device=run_device, dtype=dtype, batch_size=batch_size, draws=draws)
+        if judge is None or judge.dtype != dtype:
+            judge = Judge(network, device=run_device, dtype=dtype, batch_size=batch_size, draws=draws)
+        self.judge = judge
         self.arithmetic: Float32 = "tf32" if precision in ("tf32", "bfloat16") else "ieee"
         self._judged: list[tuple[Tensor, Tensor, Tensor]] = []
         super().__init__(
