@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from scipy import stats
@@ -52,3 +54,24 @@ def test_float64_and_float32_draw_the_same_numbers():
     keys = sample_keys(0, "attack", HASHES)
     double = uniform(keys, (9,), stream="u", dtype=torch.float64)
     assert torch.equal(double, uniform(keys, (9,), stream="u").double())
+
+
+@pytest.mark.parametrize("shape", [(3, 60, 200), (7,), (1, 8, 8)])
+def test_normal_numbers_are_those_of_the_written_formulas(shape: tuple[int, ...]) -> None:
+    """SplitMix64 and Box-Muller in Python's integers and floats, for rows and numbers in different blocks."""
+    keys, size = [5, -7, 2**62], math.prod(shape)
+    drawn = normal(torch.tensor(keys), shape, stream="s").reshape(3, size)
+    mask = 2**64 - 1
+
+    def mixed(state: int) -> int:
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & mask
+        state = (state ^ state >> 27) * 0x94D049BB133111EB & mask
+        return state ^ state >> 31
+
+    for row, key in enumerate(keys):
+        start = mixed(key + derive_seed("stream", "s") & mask)
+        for number in {0, size // 2, size - 1}:
+            bits = mixed(start + (number + 1) * 0x9E3779B97F4A7C15 & mask)
+            first, second = ((bits >> 32) + 0.5) / 2**32, (bits & 0xFFFFFFFF) / 2**32
+            expected = math.sqrt(-2 * math.log(first)) * math.cos(2 * math.pi * second)
+            assert float(drawn[row, number]) == pytest.approx(expected, rel=1e-6, abs=1e-9)

@@ -19,7 +19,7 @@ from gauntlet.core.signals import STOPPING, StopRequest
 from gauntlet.registry import Spec
 from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate_parts, merge_parts
 from gauntlet.robustness.evaluation.partial_results import PartialResults
-from gauntlet.robustness.evaluation.shards import Shard, part_ranges, remaining
+from gauntlet.robustness.evaluation.shards import Shard, default_batch_size, default_pass_size, part_ranges, remaining
 
 DRAWS = torch.Generator().manual_seed(0)
 IMAGES = torch.rand((23, 1, 4, 4), generator=DRAWS)
@@ -184,3 +184,10 @@ def test_handlers_are_restored_and_a_late_signal_is_sent_again():
     finally:
         signal.signal(signal.SIGUSR2, real)
     assert [signal.getsignal(number) for number in STOPPING] == before
+
+
+@pytest.mark.parametrize(("image", "size"), [((1, 8, 8), 256), ((3, 32, 32), 128), ((3, 224, 224), 16)])
+def test_larger_images_pass_in_smaller_batches_on_a_processor(image: tuple[int, int, int], size: int) -> None:
+    """A pass never has more images than a part; on a GPU it has as many."""
+    assert default_pass_size("cpu", image) == size
+    assert default_pass_size("cuda", image) == default_batch_size("cuda")

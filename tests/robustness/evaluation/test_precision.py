@@ -83,3 +83,17 @@ def test_a_device_without_units_for_it_stays_in_float32(monkeypatch: pytest.Monk
     """Emulated bfloat16 is slower than float32."""
     monkeypatch.setattr(precision, "has_bfloat16_units", lambda device: False)
     assert chosen("pgd", Saturating(0.01)) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, True),
+        ({"amx_bf16": False, "avx512_bf16": True}, True),
+        ({"avx512_f": True, "avx512_bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_bfloat16_units_are_those_that_the_processor_reports(capabilities: dict[str, bool], expected: bool) -> None:
+    """Tiles, or vector products alone; other vector instructions emulate bfloat16."""
+    assert precision.multiplies_bfloat16(capabilities) is expected

@@ -17,7 +17,7 @@ from gauntlet.robustness.diagnostics.measurements import Measurement
 from gauntlet.robustness.diagnostics.plain_pgd import Trace, View, plain_pgd
 from gauntlet.robustness.evaluation import AttackSettings, evaluate
 from gauntlet.robustness.judge import CellIdentity
-from gauntlet.robustness.networks import frozen_copy, protect_inputs, usable_network
+from gauntlet.robustness.networks import InputFormat, frozen_copy, protect_inputs, usable_network
 from gauntlet.robustness.random_networks import MeanNetwork
 
 
@@ -45,15 +45,17 @@ class ProbedModel:
         device: torch.device,
         batch_size: int,
         draws: int = 1,
+        formats: InputFormat | None = None,
     ) -> ProbedModel:
         """Copy the network, and samples `index` of images `(N, C, H, W)` and labels `(N,)`, to `device` in float32.
 
-        With `draws` above one, the mean of a random network over this many addressed passes is probed.
+        With `draws` above one, the mean of a random network over this many addressed passes is probed. The network gets
+        images in the judge's memory format, `formats`.
         """
         x, y = images[index], labels[index]
         frozen = frozen_copy(usable_network(network), device, torch.float32)
         probed = frozen if draws == 1 else MeanNetwork(frozen, draws=draws)
-        protect_inputs(frozen)
+        protect_inputs(frozen, formats)
         keys = sample_keys(identity.seed, "probe", sample_hashes(x.to(torch.float32)), device=device)
         memory = BatchSize(batch_size, device)
         return cls(probed, x.to(device, torch.float32), y.to(device, torch.int64), index, keys, identity, memory)

@@ -76,7 +76,15 @@ def run_probes(
     if index:
         size = judge.memory.current
         model = ProbedModel.build(
-            network, images, labels, index, identity=ids, device=run_device, batch_size=size, draws=draws
+            network,
+            images,
+            labels,
+            index,
+            identity=ids,
+            device=run_device,
+            batch_size=size,
+            draws=draws,
+            formats=judge.images,
         )
         with float32_arithmetic():
             measurements += _gradient_checks(model)

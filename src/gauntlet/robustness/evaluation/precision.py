@@ -64,10 +64,10 @@ def has_bfloat16_units(device: torch.device) -> bool:
     """Return whether a device multiplies bfloat16 matrices in hardware; elsewhere bfloat16 is emulated and slow."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and _multiplies_bfloat16(torch.cpu.get_capabilities())
+    return device.type == "cpu" and multiplies_bfloat16(torch.cpu.get_capabilities())
 
 
-def _multiplies_bfloat16(capabilities: Mapping[str, Any]) -> bool:
+def multiplies_bfloat16(capabilities: Mapping[str, Any]) -> bool:
     """Return whether a CPU with these `torch.cpu.get_capabilities()` has tiles or vector products of bfloat16.
 
     With vector products alone (AVX512-BF16), passes of every network measured on images of 28x28 pixels or more took
