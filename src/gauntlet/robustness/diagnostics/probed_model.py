@@ -115,6 +115,7 @@ class ProbedModel:
             precision="float32",
             batch_size=self.memory.current,
             keep_examples=0,
+            preflight=False,
         ).rows
         budgets = [
             epsilon if status == "adversarial" else math.inf

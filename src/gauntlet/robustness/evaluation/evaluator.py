@@ -80,6 +80,7 @@ def evaluate_parts(
     keep_examples: int = 32,
     sources: Sequence[nn.Module] = (),
     processes: int = 1,
+    preflight: bool = True,
 ) -> Iterator[EvaluationPart]:
     """Evaluate an attack on images `(N, C, H, W)` in [0, 1] with labels `(N,)`; yield each part when it is finished.
 
@@ -93,7 +94,8 @@ def evaluate_parts(
 
     A part has `part_size` samples, by default one batch. To resume, or to evaluate one shard, pass its `ranges`. With
     `sources`, other networks for the same classes, the attack sees only these (transfer); success is still judged on
-    `network`. On a GPU that `processes` share, an automatic `batch_size` leaves memory for the others.
+    `network`. On a GPU that `processes` share, an automatic `batch_size` leaves memory for the others. Without
+    `preflight`, the caller has passed the networks to `check_model`.
 
     Raises InputError when model, images or options cannot be used, AttackError when the attack raises or returns
     something other than a batch of images. Single images that are invalid get status error.
@@ -112,7 +114,8 @@ def evaluate_parts(
     judges = [Judge(each, device=run_device, batch_size=size, draws=attack.draws) for each in (network, *sources)]
     for judge, name in zip(judges, names, strict=True):
         with located(name):
-            classes.append(check_model(judge, first_images, None if classes else y).shape[1])
+            if preflight:
+                classes.append(check_model(judge, first_images, None if classes else y).shape[1])
     for count in classes[1:]:
         if count != classes[0]:
             problem = f"a source has {count} classes, the attacked model {classes[0]}"
