@@ -34,7 +34,7 @@ PARTS = part_ranges(len(IMAGES), part_size=5)
 
 def attacked(which, **how):
     """Evaluate some ranges."""
-    settings = {"identity": CellIdentity("e", "v", 0), "keep_examples": 4, **how}
+    settings = {"identity": CellIdentity("e", "v", 0), "keep_examples": 4, "precision": "float32", **how}
     return list(evaluate_parts(NETWORK, IMAGES, LABELS, PLAN, ranges=which, **settings))
 
 
