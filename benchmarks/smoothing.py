@@ -96,8 +96,8 @@ def names() -> SimpleNamespace:
         build=first("build", "learning.models.build", "models.build"),
         spec=first("Spec", "registry"),
         certify=first("certify", "robustness.certificates.certifier", "certificates.engine"),
-        judge=first("Judge", "robustness.judge", "subject"),
-        identity=first("CellIdentity", "robustness.judge", "subject"),
+        judge=first("Judge", "robustness.judge", "certificates.engine"),
+        identity=first("CellIdentity", "robustness.judge", "certificates.engine"),
     )
 
 
