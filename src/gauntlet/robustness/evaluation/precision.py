@@ -70,8 +70,8 @@ def has_bfloat16_units(device: torch.device) -> bool:
 def multiplies_bfloat16(capabilities: Mapping[str, Any]) -> bool:
     """Return whether a CPU with these `torch.cpu.get_capabilities()` has tiles or vector products of bfloat16.
 
-    With vector products alone (AVX512-BF16), passes of every network measured on images of 28x28 pixels or more took
-    0.5 to 0.9 of their time in float32; benchmarks/smoothing.py --precisions.
+    With vector products alone (AVX512-BF16), passes of 128 images took 0.5 to 0.8 of their time in float32 on most
+    networks, and at most 1.04: docs/speed.md.
     """
     return any(bool(capabilities.get(name)) for name in ("amx_bf16", "avx512_bf16"))
 
