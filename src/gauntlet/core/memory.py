@@ -17,7 +17,7 @@ def keep_freed_memory() -> bool:
     """Let glibc keep up to 256 MiB of freed memory for the next allocations, and return whether it does.
 
     By default it returns memory to the system after almost every pass through a network, and the system clears each
-    page again on its next use: a third of a float32 training step of small networks. Results do not change. Nothing
+    page again on its next use: a quarter of a float32 training step of small networks. Results do not change. Nothing
     is done where the environment configures glibc, or with another C library.
     """
     if any(name in os.environ for name in _OWN_SETTINGS):
