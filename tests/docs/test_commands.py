@@ -51,6 +51,7 @@ ELSEWHERE = {
     r"python -m gauntlet\.config\.attack_table .*": "tests/docs/test_readme.py",
     r"make (run|test|setup|check|bench|lock)\b.*": ".ci/run",
     r"make light": "tests/reporting/test_light.py",
+    r"make gpu": "tests/docs/test_gpu_page.py",
 }
 """Files that run commands which this module does not run."""
 
