@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.core.errors import InputError
+from gauntlet.learning.models.build import build
+from gauntlet.registry import Spec
 from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
 from gauntlet.robustness.attacks.base.model import AttackModel
 from gauntlet.robustness.attacks.pgd import pgd
@@ -137,3 +139,23 @@ def test_a_confirmed_image_is_not_judged_again(convolutional: Problem) -> None:
     moved[0, 0, 0, 0] = 0.5 * moved[0, 0, 0, 0] + 0.2
     assert torch.allclose(model.final_logits(moved), judge(moved), atol=1e-6)
     assert asked == [len(x) - len(x[::2]), len(x) - len(x[::2]) + 1]
+
+
+def test_logits_and_surrogate_of_a_network_share_its_features() -> None:
+    """One forward gives both, with the logits of a pass of their own; a network with another `outputs` pays for two."""
+    spec = Spec("cnn", {"widths": [4], "head": {"name": "ecc"}})
+    network = build(spec, image_shape=(1, 8, 8), num_classes=4, mean=[0.0], std=[1.0]).eval()
+    x, y = torch.rand(5, 1, 8, 8), torch.tensor([0, 1, 2, 3, 0])
+
+    class Doubled(type(network)):  # type: ignore[misc]
+        def outputs(self, x: Tensor) -> Tensor:
+            return super().outputs(x) * 2
+
+    for kind, forwards in ((type(network), 1), (Doubled, 2)):
+        network.__class__ = kind
+        model = AttackModel(network, surrogate="code_bits")
+        model.start_counting(len(x))
+        logits = model.gradients(x, y, UNTARGETED_LOSSES["margin"]).logits
+        assert model.counts.totals["forwards"].tolist() == [forwards] * 5
+        assert logits is not None
+        assert torch.equal(logits, model.logits(x))

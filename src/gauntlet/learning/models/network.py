@@ -136,6 +136,17 @@ class Network(nn.Module):
         return {"logits": self.forward, **{name: of_images(f) for name, f in self.head.surrogates().items()}}
 
     @property
+    def has_one_head(self) -> bool:
+        """True if logits and surrogates are functions of `features` by way of `head` alone, as they are by default."""
+        own = type(self)
+        return (own.forward, own.outputs, own.decode, own.surrogates) == (
+            Network.forward,
+            Network.outputs,
+            Network.decode,
+            Network.surrogates,
+        )
+
+    @property
     def adaptive(self) -> tuple[tuple[str, str], ...]:
         """Pairs of a surrogate and an attack loss that suit this network's outputs, best first."""
         return self.head.adaptive

@@ -104,23 +104,25 @@ class AcceleratedModel:
         """Return outputs, logits and the gradient of the loss with respect to x `(B, C, H, W)`.
 
         y and targets are int64 `(B,)`. Costs one forward and one backward per sample and draw, in batches; the logits
-        come from the same forward. With a surrogate, they cost a forward of their own. `outputs` are raw outputs where
-        the loss is a function of these. Raises InputError when the loss needs more classes than the model has.
+        come from the same forward. With a surrogate that is no function of a Network's features, they cost a forward of
+        their own. `outputs` are raw outputs where the loss is a function of these. Raises InputError when the loss
+        needs more classes than the model has.
         """
         loss_targets = y if targets is None else targets
 
         def run(part: slice) -> Gradients:
             with self.subset(part), torch.enable_grad():
                 leaf = x[part].detach().requires_grad_(True)
-                outputs = self._query(self._raw_outputs, leaf) if loss.of_raw_outputs else self(leaf)
+                outputs, logits = self._differentiable(leaf, loss)
                 loss.check(outputs)
                 derivative = loss.derivative(outputs.detach(), y[part], loss_targets[part])
                 (gradient,) = torch.autograd.grad(outputs, leaf, derivative)
             outputs = outputs.detach()
             if self.transfers:
                 return Gradients(outputs, None, gradient)
-            with torch.no_grad():
-                logits = self._logits_at(x, part, outputs, loss)
+            if logits is None:
+                with torch.no_grad():
+                    logits = self._logits_at(x, part, outputs, loss)
             return Gradients(outputs, logits, gradient)
 
         parts = list(self.memory.parts(len(x), run, counter=self.counts))
@@ -167,6 +169,23 @@ class AcceleratedModel:
         if surrogate is None or surrogate == "logits":
             return None, self._logits
         return surrogate, _ensemble([_surrogate(network, surrogate) for network in self._copies])
+
+    def _differentiable(self, x: Tensor, loss: AttackLoss) -> tuple[Tensor, Tensor | None]:
+        """Return the outputs at x that a loss is a function of, and the logits where features serve for both."""
+        network, name = self.network, self.surrogate
+        if loss.of_raw_outputs:
+            return self._query(self._raw_outputs, x), None
+        single = len(self._copies) == 1 and self.draws == 1
+        if name is None or self.transfers or not (single and isinstance(network, Network) and network.has_one_head):
+            return self(x), None
+        surrogate, logits = network.head.surrogates()[name], list[Tensor]()
+
+        def forward(images: Tensor) -> Tensor:
+            features = network.features(images)
+            logits.append(network.decode(network.head(features.detach())))
+            return surrogate(features)
+
+        return self._query(forward, x), logits[-1].to(self.dtype)
 
     def _logits_at(self, x: Tensor, part: slice, outputs: Tensor, loss: AttackLoss) -> Tensor:
         """Return the logits at x[part], without a forward where they follow from the outputs of the loss there."""
