@@ -27,8 +27,8 @@ def double(x):
 
 
 def clear():
-    for cached in (fingerprints._fingerprint, fingerprints.imported, fingerprints.module_hash, fingerprints._is_own):
-        cached.cache_clear()
+    for name in ("_fingerprint", "imported", "module_hash", "_is_own", "_import_statements", "_file_hash"):
+        getattr(fingerprints, name).cache_clear()
     module_file.cache_clear()
     syntax_tree.cache_clear()
 
