@@ -49,7 +49,7 @@ def test_attacks_that_need_only_directions_run_in_bfloat16_where_gradients_agree
 @pytest.mark.parametrize(("scale", "expected"), [(0.01, "bfloat16"), (3.0, "float32")])
 def test_an_evaluation_states_the_precision_that_it_chose(scale: float, expected: str) -> None:
     """The chosen precision is part of the result."""
-    network, plan = Saturating(scale).eval(), AttackSettings("a", Spec("pgd", {"steps": 1}), "linf", (0.1,))
+    network, plan = Saturating(scale).eval(), AttackSettings("a", Spec("pgd", {"steps": 5}), "linf", (0.1,))
     labels = network(IMAGES).argmax(1)
     assert evaluate(network, IMAGES, labels, plan, identity=CellIdentity()).precision == expected
 
@@ -70,6 +70,15 @@ def test_an_attack_on_the_training_loss_stays_in_float32() -> None:
         plan = AttackSettings("a", Spec("pgd", {"loss": loss}), "linf", (0.1,))
         found = choose_precision("auto", plan, Saturating(0.01).eval(), IMAGES, LABELS, device=torch.device("cpu"))
         assert found == expected
+
+
+def test_what_no_later_step_makes_up_for_stays_in_float32() -> None:
+    """The rounding of a single step, and of the last point of a transfer, decides success."""
+    network, device = Saturating(0.01).eval(), torch.device("cpu")
+    for options, transfers in (({"steps": 4}, False), ({"steps": 40}, True)):
+        plan = AttackSettings("a", Spec("pgd", options), "linf", (0.1,))
+        found = choose_precision("auto", plan, network, IMAGES, LABELS, device=device, transfers=transfers)
+        assert found == "float32"
 
 
 def test_a_requested_precision_is_used() -> None:

@@ -22,7 +22,6 @@ from gauntlet.robustness.attacks.base.model import AttackModel
     access="gradient",
     steps=1,
     batching="attack",
-    directions_only=True,
     source="Goodfellow, Shlens, Szegedy 2015, arXiv:1412.6572",
 )
 def fgsm(

@@ -11,11 +11,8 @@ from gauntlet.core.geometry import Ball
 from gauntlet.registry import ATTACKS
 from gauntlet.robustness.attacks.base.model import AttackModel
 from gauntlet.robustness.evaluation.sample_results import SampleResults
-from gauntlet.robustness.evaluation.types import AttackSettings
+from gauntlet.robustness.evaluation.types import FEWEST_STEPS, AttackSettings
 from gauntlet.robustness.evaluation.verification import inside
-
-FEWEST_STEPS = 5
-"""Number of steps from which an attack is taken to succeed at every budget above one at which it succeeds."""
 
 
 class BudgetWalk:
@@ -65,7 +62,7 @@ def walks_downward(attack: AttackSettings, model: AttackModel) -> bool:
     options = attack.spec.options
     steps, step_size = options.get("steps", FEWEST_STEPS), options.get("step_size")
     crosses = step_size is None or steps * step_size >= max(attack.epsilons)
-    return steps >= FEWEST_STEPS and crosses and not model.transfers and not model.judge.is_random
+    return crosses and not (attack.has_few_steps or model.transfers or model.judge.is_random)
 
 
 def try_smaller_balls(walk: BudgetWalk, results: SampleResults, model: AttackModel, samples: Tensor) -> None:

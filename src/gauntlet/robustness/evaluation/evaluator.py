@@ -121,7 +121,7 @@ def evaluate_parts(
             problem = f"a source has {count} classes, the attacked model {classes[0]}"
             raise InputError(problem, remedy="take sources for the same classes")
     seen = sources[0] if sources else network
-    chosen_precision = choose_precision(precision, attack, seen, images, y, device=run_device)
+    chosen_precision = choose_precision(precision, attack, seen, images, y, device=run_device, transfers=bool(sources))
     model = AttackModel(
         network,
         device=run_device,

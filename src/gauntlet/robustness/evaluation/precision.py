@@ -32,14 +32,16 @@ def choose_precision(
     labels: Tensor,
     *,
     device: torch.device,
+    transfers: bool = False,
 ) -> Passes:
     """Return `precision`; for ``auto``, bfloat16 where it is faster and as good, else TF32 or, without it, float32.
 
-    bfloat16 needs three things: an attack that uses only the direction of gradients (tag `directions_only`), a device
-    with bfloat16 units, and a network whose gradients at the first PREFLIGHT_IMAGES images `(N, C, H, W)` agree in both
-    precisions: a saturating output, for one, may have a gradient in float32 and none in bfloat16. `network` is the one
-    that the attack sees. Success is judged in IEEE float32 in any case. Equal arguments on the same device give the
-    same choice.
+    bfloat16 needs four things: an attack that uses only the direction of gradients (tag `directions_only`); steps that
+    make up for the rounding of one of them (neither `has_few_steps` nor a transfer, whose success depends on the last
+    point alone); a device with bfloat16 units; and a network whose gradients at the first PREFLIGHT_IMAGES images
+    `(N, C, H, W)` agree in both precisions: a saturating output, for one, may have a gradient in float32 and none in
+    bfloat16. `network` is the one that the attack sees. Success is judged in IEEE float32 in any case. Equal arguments
+    on the same device give the same choice.
     """
     if precision != "auto":
         return precision
@@ -47,6 +49,8 @@ def choose_precision(
     tolerant = ATTACKS.entry(attack.spec.name).tags.get("directions_only", False) and attack.draws == 1
     # The gradients compared below are of the logits; raw outputs, of which a training loss is, may saturate earlier.
     if "training" in str(attack.spec.options.get("loss", "")):
+        return rest
+    if attack.has_few_steps or transfers:
         return rest
     if not (tolerant and has_bfloat16_units(device)):
         return rest

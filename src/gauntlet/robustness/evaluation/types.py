@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from gauntlet.registry import Spec
+from gauntlet.registry import ATTACKS, Spec
+
+FEWEST_STEPS = 5
+"""Number of steps from which later steps make up for the rounding or the size of a single one."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,12 @@ class AttackSettings:
     surrogate: str | None = None
     draws: int = 1
     seed: int = 0
+
+    @property
+    def has_few_steps(self) -> bool:
+        """True for an attack of a single step, or of a configured number of steps below FEWEST_STEPS."""
+        steps = ATTACKS.entry(self.spec.name).tags.get("steps", FEWEST_STEPS)
+        return bool(self.spec.options.get("steps", steps) < FEWEST_STEPS)
 
 
 @dataclass(frozen=True)
