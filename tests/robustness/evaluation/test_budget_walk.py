@@ -97,19 +97,36 @@ def test_downward_a_sample_that_holds_at_the_largest_budget_is_done() -> None:
 
 
 def test_every_check_of_a_projected_success_is_counted() -> None:
-    """A call of the attack is one forward here, and each ball tried in the bisection another."""
+    """A call of the attack is one forward here, each ball tried in the bisection another, and each below a hold."""
     forwards = run("direct").rows["forwards"].to_pylist()
     # Positions -1 < p <= 6: the middle of 6 and -1 is 2, of 6 and 2 is 4, of 2 and -1 is 0, and so on.
     checks = {0: 2, 1: 3, 2: 3, 3: 3, 4: 3, 5: 3, 6: 3}
     position = {e: p for p, e in enumerate(GRID)}
     for sample, epsilon in enumerate(PLACED):
         if epsilon is None:
-            assert forwards[sample] == 1
+            assert forwards[sample] == 1 + len(GRID) - 1
         elif epsilon == 0:
             assert forwards[sample] == 0
         else:
-            below = 1 if position[epsilon] else 0  # the attack also fails at the budget below
+            below = position[epsilon]  # the attack also fails at the budget below, if any, and in all balls below that
             assert forwards[sample] == 1 + below + checks[position[epsilon]], sample
+
+
+def test_a_hold_beyond_a_thin_region_is_tried_in_smaller_balls() -> None:
+    """At the largest budget the attack passes the only brightness that fools, which its point finds when projected."""
+
+    class Shell(Brightness):
+        def forward(self, x: Tensor) -> Tensor:
+            """Map images to logits."""
+            inside = self.scale * (0.03 - (x.flatten(1).mean(1) - 0.53).abs())
+            return torch.stack([-inside, inside], 1)
+
+    images = torch.full((2, 1, 2, 2), 0.45)
+    images[1] = 0.2
+    for name in ("direct", "upward"):
+        plan = settings(SUPPORT + name, "linf", (0.02, 0.06, 0.1, 0.2))
+        rows = evaluate(Shell().eval(), images, torch.tensor([0, 0]), plan, identity=CellIdentity()).rows
+        assert rows["epsilon"].to_pylist() == [0.06, None]
 
 
 def test_only_tagged_attacks_on_models_they_see_walk_downward() -> None:

@@ -21,7 +21,8 @@ class BudgetWalk:
     `epsilons` are the budgets, smallest first; ``(None,)`` for a minimum-norm attack. A sample's budget lies above
     `lower` and is at most `upper`, both int64 `(B,)` and positions in `epsilons`: -1 before any budget failed, and
     ``len(epsilons)`` before any succeeded. The sample is finished when these are neighbors. Upward, the next budget is
-    the one above `lower`; downward, the one below `upper`, so that a sample which holds there is finished.
+    the one above `lower`; downward, the one below `upper`, so that a sample which holds there is finished, unless its
+    point fools the judge in a smaller ball (`try_below_held`).
     """
 
     def __init__(self, epsilons: Sequence[float | None], attacked: Tensor, *, downward: bool) -> None:
@@ -52,10 +53,11 @@ class BudgetWalk:
 def walks_downward(attack: AttackSettings, model: AttackModel) -> bool:
     """Return whether the budgets of an attack are tried from the largest to the smallest.
 
-    The tag `downward` lists the norms in which an attack stops each sample at its first success, and succeeds at every
-    budget above one at which it succeeds. Neither holds in a transfer. The second does not hold for a random model, nor
-    with fewer steps than FEWEST_STEPS, which pass the nearest class at large budgets, nor where all steps of a fixed
-    `step_size` add up to less than the largest budget, so that they do not lead back from a random start.
+    The tag `downward` lists the norms in which an attack stops each sample at its first success, and is assumed to
+    succeed at every budget above one at which it succeeds. Neither holds in a transfer. The second does not hold for a
+    random model, nor with fewer steps than FEWEST_STEPS, which pass the nearest class at large budgets, nor where all
+    steps of a fixed `step_size` add up to less than the largest budget, so that they do not lead back from a random
+    start.
     """
     if attack.norm not in ATTACKS.entry(attack.spec.name).tags.get("downward", ()) or attack.epsilons is None:
         return False
@@ -68,26 +70,52 @@ def walks_downward(attack: AttackSettings, model: AttackModel) -> bool:
 def try_smaller_balls(walk: BudgetWalk, results: SampleResults, model: AttackModel, samples: Tensor) -> None:
     """Project the successes of the `samples` `(A,)` to smaller balls, and record those that still fool the judge.
 
-    The radii are bisected between `lower` and `upper`, which becomes the smallest that is found. Each check counts as
-    a forward pass. A point that is outside its ball by more than rounding, or whose logits are not finite, is no
-    success.
+    The radii are bisected between `lower` and `upper`, which becomes the smallest that is found.
     """
-    norm, points = results.attack.norm, results.points[samples]
-    low, high = walk.lower[samples], walk.upper[samples]
+    points, low, high = results.points[samples], walk.lower[samples], walk.upper[samples]
     while True:
         rows = (high - low > 1).nonzero()[:, 0]
         if not len(rows):
             break
         middle = (low + high)[rows] // 2
-        x, clipped = results.x[samples[rows]], points[rows]
-        epsilon = torch.empty(len(rows), dtype=torch.float64, device=x.device)
-        for position in middle.unique().tolist():
-            same = middle == position
-            epsilon[same] = radius = float(walk.epsilons[position] or 0.0)
-            clipped[same] = Ball(x[same], radius, norm).project(clipped[same])
-        logits = model.judge.logits(clipped)
-        valid = logits.isfinite().all(1) & inside(x, clipped, norm=norm, epsilon=epsilon)
-        fooled = results.record_clipped(samples[rows], clipped, logits, valid, epsilon)
+        fooled = _judge_projected(walk, results, model, samples[rows], points[rows], middle)
         high[rows] = torch.where(fooled, middle, high[rows])
         low[rows] = torch.where(fooled, low[rows], middle)
     walk.upper[samples] = high
+
+
+def try_below_held(
+    walk: BudgetWalk, results: SampleResults, model: AttackModel, samples: Tensor, points: Tensor, position: int
+) -> None:
+    """Project points `(A, C, H, W)` that fool nobody at a budget to all smaller balls, smallest first.
+
+    Steps at a large budget may lead across a thin region where the class is another. A sample that is fooled there goes
+    on from that budget downward.
+    """
+    if not walk.downward:
+        return
+    for smaller in range(position):
+        fooled = _judge_projected(walk, results, model, samples, points, torch.full_like(samples, smaller))
+        walk.upper[samples[fooled]], walk.lower[samples[fooled]] = smaller, -1
+        samples, points = samples[~fooled], points[~fooled]
+
+
+def _judge_projected(
+    walk: BudgetWalk, results: SampleResults, model: AttackModel, samples: Tensor, points: Tensor, positions: Tensor
+) -> Tensor:
+    """Project points of the samples to balls of the budgets at `positions`; record and return who is fooled there.
+
+    Each check counts as a forward pass. A point that is outside its ball by more than rounding, or whose logits are not
+    finite, is no success.
+    """
+    x, norm, clipped = results.x[samples], results.attack.norm, points.clone()
+    epsilon = torch.empty(len(samples), dtype=torch.float64, device=x.device)
+    for position in positions.unique().tolist():
+        same = positions == position
+        epsilon[same] = radius = float(walk.epsilons[position] or 0.0)
+        clipped[same] = Ball(x[same], radius, norm).project(clipped[same])
+    if not len(samples):
+        return torch.zeros_like(samples, dtype=torch.bool)
+    logits = model.judge.logits(clipped)
+    valid = logits.isfinite().all(1) & inside(x, clipped, norm=norm, epsilon=epsilon)
+    return results.record_clipped(samples, clipped, logits, valid, epsilon)

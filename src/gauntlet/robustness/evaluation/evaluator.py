@@ -18,7 +18,7 @@ from gauntlet.learning.data.splits import sample_hashes
 from gauntlet.registry import ATTACKS
 from gauntlet.robustness.attacks.base.model import AttackModel, Precision
 from gauntlet.robustness.evaluation.attack_runner import AttackRunner
-from gauntlet.robustness.evaluation.budget_walk import BudgetWalk, try_smaller_balls, walks_downward
+from gauntlet.robustness.evaluation.budget_walk import BudgetWalk, try_below_held, try_smaller_balls, walks_downward
 from gauntlet.robustness.evaluation.examples import select_examples
 from gauntlet.robustness.evaluation.memory import fit_to_memory
 from gauntlet.robustness.evaluation.precision import choose_precision
@@ -181,7 +181,9 @@ def _evaluate_samples(
         invalid = find_invalid(x[active], returned, norm=attack.norm, epsilon=epsilon)
         for row in (~logits.isfinite().all(1)).nonzero()[:, 0].tolist():
             invalid.setdefault(row, "the model's outputs there are not finite")
-        robust, fooled = results.record(active, returned.clamp(0.0, 1.0), logits, counts, invalid, epsilon=epsilon)
+        points = returned.clamp(0.0, 1.0)
+        robust, fooled = results.record(active, points, logits, counts, invalid, epsilon=epsilon)
         walk.update(active, position, robust)
         try_smaller_balls(walk, results, model, active[fooled])
+        try_below_held(walk, results, model, active[robust], points[robust], position)
     return *results.finish(start, hashes, identity, keep=keep_examples), results.errors(start)
