@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from gauntlet.core.device_memory import fitting_size, measured_batch_size, memory_of
+from gauntlet.core.device_memory import CudaMemory, fitting_size, measured_batch_size, memory_of
+from gauntlet.core.gpu_share import SHARE_VARIABLE
 
 
 class Formula:
@@ -34,23 +35,37 @@ class Formula:
 
 
 @pytest.mark.parametrize(
-    ("total", "processes", "size"),
+    ("total", "size"),
     [
-        (10**9, 1, 1024),  # everything fits
-        (2 * 10_340, 1, 1024),  # just
-        (2 * 10_339, 1, 512),
-        (2 * 10_339, 4, 128),  # 2584 bytes each: 248 images
-        (300, 1, 4),  # 150 bytes: 5 images
-        (261, 1, 2),
-        (150, 1, 4),  # the larger of the two batches does not fit
-        (120, 1, 4),  # none does, which halving will find
+        (10**9, 1024),  # everything fits
+        (2 * 10_340, 1024),  # just
+        (2 * 10_339, 512),
+        (300, 4),  # 150 bytes: 5 images
+        (261, 2),
+        (150, 4),  # the larger of the two batches does not fit
+        (120, 4),  # none does, which halving will find
     ],
 )
-def test_a_batch_takes_its_share_of_the_free_memory(total: int, processes: int, size: int) -> None:
-    """A power of two, so that kernels see few shapes; of several processes on a GPU, each takes its part."""
+def test_a_batch_takes_half_of_the_free_memory(total: int, size: int) -> None:
+    """A power of two, so that kernels see few shapes."""
     device = Formula(total)
-    assert measured_batch_size(device, device.compute, most=1024, processes=processes) == size
+    assert measured_batch_size(device, device.compute, most=1024) == size
     assert max(device.sizes) <= 16
+
+
+@pytest.mark.parametrize(
+    ("cells", "available", "size"), [("1", 20_678, 512), ("4", 20_678, 128), ("4", 3_000, 128), ("4", 1_000, 32)]
+)
+def test_a_shared_gpu_is_divided_once(monkeypatch: pytest.MonkeyPatch, cells: str, available: int, size: int) -> None:
+    """Of a GPU of 20678 bytes each of 4 cells has a quarter, of which a batch takes half: 2584 bytes, 248 images."""
+    monkeypatch.setenv(SHARE_VARIABLE, cells)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (available, 20_678))
+    for name in ("memory_reserved", "memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda _device: 0)
+    device = Formula(10**6)
+    monkeypatch.setattr(device, "free", CudaMemory(torch.device("cuda")).free)
+    assert measured_batch_size(device, device.compute, most=1024) == size
 
 
 def test_sizes_below_the_measured_ones_and_odd_largest_ones() -> None:

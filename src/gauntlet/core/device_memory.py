@@ -33,7 +33,7 @@ class CudaMemory:
         self.device = device
 
     def free(self) -> int:
-        """Return the GPU's free memory, and what torch holds without using it."""
+        """Return the GPU's free memory and what torch holds without using it; of a shared GPU at most an equal part."""
         torch.cuda.empty_cache()
         available, total = torch.cuda.mem_get_info(self.device)
         reserved = torch.cuda.memory_reserved(self.device)
@@ -55,12 +55,10 @@ def memory_of(device: torch.device) -> DeviceMemory | None:
     return CudaMemory(device) if device.type == "cuda" else None
 
 
-def measured_batch_size(
-    memory: DeviceMemory, run: Callable[[int], object], *, most: int, processes: int = 1, share: float = _SHARE
-) -> int:
+def measured_batch_size(memory: DeviceMemory, run: Callable[[int], object], *, most: int, share: float = _SHARE) -> int:
     """Measure two small batches and return the size that fits, a power of two or `most`; at least the smaller one.
 
-    `run` computes on a batch of a given size. `processes` share the GPU, each with as much as this one.
+    `run` computes on a batch of a given size.
     """
     peaks: dict[int, int] = {}
     for size in _TRIED:
@@ -75,7 +73,7 @@ def measured_batch_size(
     if len(peaks) < len(_TRIED):
         # Halving finds what fits, if not even the smaller one does.
         return min(most, _TRIED[0])
-    return fitting_size(peaks, int(memory.free() * share / processes), most=most)
+    return fitting_size(peaks, int(memory.free() * share), most=most)
 
 
 def fitting_size(peaks: dict[int, int], available: int, *, most: int) -> int:

@@ -79,7 +79,6 @@ def evaluate_parts(
     ranges: Sequence[SampleRange] | None = None,
     keep_examples: int = 32,
     sources: Sequence[nn.Module] = (),
-    processes: int = 1,
     preflight: bool = True,
 ) -> Iterator[EvaluationPart]:
     """Evaluate an attack on images `(N, C, H, W)` in [0, 1] with labels `(N,)`; yield each part when it is finished.
@@ -94,8 +93,7 @@ def evaluate_parts(
 
     A part has `part_size` samples, by default one batch. To resume, or to evaluate one shard, pass its `ranges`. With
     `sources`, other networks for the same classes, the attack sees only these (transfer); success is still judged on
-    `network`. On a GPU that `processes` share, an automatic `batch_size` leaves memory for the others. Without
-    `preflight`, the caller has passed the networks to `check_model`.
+    `network`. Without `preflight`, the caller has passed the networks to `check_model`.
 
     Raises InputError when model, images or options cannot be used, AttackError when the attack raises or returns
     something other than a batch of images. Single images that are invalid get status error.
@@ -137,7 +135,7 @@ def evaluate_parts(
         with float32_arithmetic(model.arithmetic):
             check_gradients(model, first_images.to(model.dtype))
     if batch_size == "auto" and (memory := memory_of(run_device)) is not None:
-        fit_to_memory(model, first_images, memory, takes_gradients=_takes_gradients(runner), processes=processes)
+        fit_to_memory(model, first_images, memory, takes_gradients=_takes_gradients(runner))
     if ranges is None:
         ranges = part_ranges(len(images), part_size=part_size or default_batch_size(run_device.type))
     for start, stop in ranges:

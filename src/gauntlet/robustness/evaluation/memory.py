@@ -13,9 +13,7 @@ from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
 from gauntlet.robustness.attacks.base.model import AttackModel
 
 
-def fit_to_memory(
-    model: AttackModel, images: Tensor, memory: DeviceMemory, *, takes_gradients: bool, processes: int = 1
-) -> None:
+def fit_to_memory(model: AttackModel, images: Tensor, memory: DeviceMemory, *, takes_gradients: bool) -> None:
     """Set the batch sizes of a model's passes, and of its judge's, to what fits; they never exceed the present ones.
 
     `images` `(N, C, H, W)`, of which the first is measured, are on the model's device. Raises what the model raises.
@@ -45,6 +43,6 @@ def fit_to_memory(
                 raise MemoryError("the batch was halved")
 
         try:
-            most = measured_batch_size(memory, whole, most=most, processes=processes)
+            most = measured_batch_size(memory, whole, most=most)
         finally:
             memory_of_passes.start_with(most)

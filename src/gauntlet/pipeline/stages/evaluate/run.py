@@ -147,7 +147,6 @@ def _attack(
             ranges=left,
             keep_examples=settings.examples,
             sources=load_sources(job, device),
-            processes=execution.cluster.cells_per_gpu,
         ):
             if not part.errors:
                 kept.save(part)
