@@ -13,6 +13,7 @@ from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
 from gauntlet.robustness.attacks.base.model import AttackModel
 from gauntlet.robustness.certificates.certifier import certify
 from gauntlet.robustness.judge import CellIdentity, Judge
+from gauntlet.robustness.networks import InputFormat
 
 CPU = torch.device("cpu")
 IMAGES = torch.rand(9, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -164,3 +165,97 @@ def test_images_of_one_channel_reach_a_network_in_channels_last() -> None:
     images = IMAGES[:, :1].contiguous()
     Judge(Recorded().eval(), device=CPU).logits(images)
     assert strides[-1] == (64, 1, 8, 1)
+
+
+class Volumes(nn.Module):
+    """A network with parameters of four and of five dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.flat, self.deep = nn.Conv2d(3, 3, 3, padding=1), nn.Conv3d(1, 4, 3, padding=1)
+            self.linear = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        logits: Tensor = self.linear(self.deep(self.flat(x)[:, None]).relu().mean((2, 3, 4)))
+        return logits
+
+
+def test_parameters_of_five_dimensions_keep_their_format() -> None:
+    """Channels last is undefined for them; those of four have the format of the images."""
+    network = Volumes().eval()
+    model = AttackModel(network)
+    model.start_counting(len(IMAGES))
+    assert torch.allclose(model.gradients(IMAGES, LABELS, MARGIN).outputs, expected(network), atol=1e-6)
+    copy = model.network
+    assert isinstance(copy, Volumes)
+    assert model.images.current == torch.channels_last
+    assert copy.flat.weight.is_contiguous(memory_format=torch.channels_last)
+    assert not copy.flat.weight.is_contiguous()
+    assert copy.deep.weight.is_contiguous()
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_comparison_without_memory_is_repeated(failing: int) -> None:
+    """Whichever of its passes failed, the next comparison decides."""
+    formats, passes = InputFormat(), 0
+
+    def run(x: Tensor) -> Tensor:
+        nonlocal passes
+        passes += 1
+        if passes == failing:
+            raise MemoryError
+        return formats.apply(lambda images: images.mean((2, 3)), x)
+
+    with pytest.raises(MemoryError):
+        formats.compare(run, IMAGES)
+    assert formats.current == torch.channels_last
+    formats.compare(run, IMAGES)
+    assert (formats.current, passes) == (torch.channels_last, failing + 2)
+
+
+@pytest.mark.parametrize("masked", [-1e6, -1e3, 1e6])
+@FLATTENINGS
+def test_constant_and_masked_classes_do_not_hide_a_difference(
+    flatten: Callable[[Tensor], Tensor], last: bool, masked: float
+) -> None:
+    """Their size is no scale for the classes that are decided between; rounding is, so layers keep channels last."""
+
+    class Masked(Layers):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = super().forward(x)
+            constant = torch.full((len(x), 3), masked)
+            return torch.cat([logits[:, :3], logits[:, 3:] - 1e6, constant], 1)
+
+    network = Masked(flatten)
+    judge = Judge(network, device=CPU)
+    judge.logits(IMAGES)
+    if masked < 0:
+        assert judge.images.current == (torch.channels_last if last else torch.contiguous_format)
+    assert torch.equal(judge.logits(IMAGES).argmax(1), expected(network).argmax(1))
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        lambda z: torch.tanh(100 * z),
+        lambda z: (100 * z).sigmoid(),
+        lambda z: (100 * z).log_softmax(1),
+        lambda z: 0 * z,
+        lambda z: z + 1e4,
+        lambda z: z - z.mean(1, keepdim=True),
+        lambda z: torch.stack([z[:, 0], z[:, 0] - 1e6], 1),
+    ],
+)
+def test_networks_of_layers_keep_channels_last_whatever_their_outputs(output: Callable[[Tensor], Tensor]) -> None:
+    """Saturated, constant, shifted and centered outputs differ by rounding alone."""
+
+    class Rounded(Layers):
+        def forward(self, x: Tensor) -> Tensor:
+            return output(super().forward(x))
+
+    judge = Judge(Rounded(by_flatten), device=CPU)
+    judge.logits(IMAGES)
+    assert judge.images.current == torch.channels_last
