@@ -125,20 +125,28 @@ def test_every_precision_breaks_the_model(precision: str) -> None:
 
 
 def test_a_confirmed_image_is_not_judged_again(convolutional: Problem) -> None:
-    """Any other image, however near, is judged anew."""
+    """Any other image, however near, and any that was refused is judged anew, and not kept until then."""
     model = AttackModel(convolutional.network)
-    x, y = convolutional.images, convolutional.labels
+    x = convolutional.images
+    judged = torch.zeros(len(x), dtype=torch.bool)
+    judged[::2] = True
+    # The judge refuses the first two of those that it is asked about.
+    refused = torch.zeros_like(judged)
+    refused[:4:2] = True
+    predictions = model.judge.logits(x).argmax(1)
+    y = torch.where(refused, predictions, (predictions + 1) % 3)
     model.start_counting(len(x))
     with model.subset(torch.arange(0, len(x), 2)):
-        model.confirm(x[::2], y[::2])
+        assert torch.equal(model.confirm(x[::2], y[::2]), ~refused[::2])
     asked: list[int] = []
     judge = model.judge.logits
     model.judge.logits = lambda images: asked.append(len(images)) or judge(images)  # type: ignore[method-assign, func-returns-value]
     assert torch.allclose(model.final_logits(x), judge(x), atol=1e-6)
     moved = x.clone()
-    moved[0, 0, 0, 0] = 0.5 * moved[0, 0, 0, 0] + 0.2
+    moved[4, 0, 0, 0] = 0.5 * moved[4, 0, 0, 0] + 0.2
     assert torch.allclose(model.final_logits(moved), judge(moved), atol=1e-6)
-    assert asked == [len(x) - len(x[::2]), len(x) - len(x[::2]) + 1]
+    unknown = int((refused | ~judged).sum())
+    assert asked == [unknown, unknown + 1]
 
 
 def test_logits_and_surrogate_of_a_network_share_its_features() -> None:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from gauntlet.core.device_errors import DeviceError
+from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.registry import ATTACKS, Spec
 from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate, precision
 from gauntlet.robustness.evaluation.precision import choose_precision
@@ -79,6 +81,40 @@ def test_what_no_later_step_makes_up_for_stays_in_float32() -> None:
         plan = AttackSettings("a", Spec("pgd", options), "linf", (0.1,))
         found = choose_precision("auto", plan, network, IMAGES, LABELS, device=device, transfers=transfers)
         assert found == "float32"
+
+
+class Failing(nn.Module):
+    """Logits of a network that raises an error for batches above `most`, or only in bfloat16."""
+
+    def __init__(self, error: Exception, most: int = 0, *, bfloat16: bool = False) -> None:
+        super().__init__()
+        self.network, self.error, self.most, self.bfloat16 = Saturating(0.01), error, most, bfloat16
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        if len(x) > self.most and (not self.bfloat16 or torch.is_autocast_enabled("cpu")):
+            raise self.error
+        logits: Tensor = self.network(x)
+        return logits
+
+
+OUT_OF_MEMORY = [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_memory_does_not_change_the_choice(error: Exception) -> None:
+    """With short memory fewer images are computed at a time; with too little the choice is not made."""
+    assert chosen("pgd", Failing(error, 8)) == "bfloat16"
+    with pytest.raises(GauntletError, match="out of memory"):
+        chosen("pgd", Failing(error, bfloat16=True))
+
+
+def test_a_failed_kernel_is_no_disagreement() -> None:
+    """The device is lost; any other refusal of bfloat16 leaves float32."""
+    with pytest.raises(DeviceError, match="device-side assert"):
+        chosen("pgd", Failing(RuntimeError("CUDA error: device-side assert triggered"), bfloat16=True))
+    for error in (RuntimeError("no bfloat16"), TypeError("no bfloat16"), InputError("no bfloat16")):
+        assert chosen("pgd", Failing(error, bfloat16=True)) == "float32"
 
 
 def test_a_requested_precision_is_used() -> None:

@@ -137,7 +137,11 @@ class Network(nn.Module):
 
     @property
     def has_one_head(self) -> bool:
-        """True if logits and surrogates are functions of `features` by way of `head` alone, as they are by default."""
+        """True if logits and surrogates are functions of `features` by way of `head` alone, as they are by default.
+
+        Attacks then compute both from one pass of `features`, without ``network.__call__``: forward hooks of the
+        Network itself do not act on these logits. The judge, which calls the network, decides success in any case.
+        """
         own = type(self)
         return (own.forward, own.outputs, own.decode, own.surrogates) == (
             Network.forward,

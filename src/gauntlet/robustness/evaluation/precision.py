@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gauntlet.core.arithmetic import float32_arithmetic, has_tf32_units
-from gauntlet.core.errors import GauntletError
+from gauntlet.core.device_errors import DeviceError, device_error, is_out_of_memory
+from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.registry import ATTACKS
 from gauntlet.robustness.attacks.base.accelerated import AcceleratedModel
 from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
@@ -41,7 +42,8 @@ def choose_precision(
     point alone); a device with bfloat16 units; and a network whose gradients at the first PREFLIGHT_IMAGES images
     `(N, C, H, W)` agree in both precisions: a saturating output, for one, may have a gradient in float32 and none in
     bfloat16. `network` is the one that the attack sees. Success is judged in IEEE float32 in any case. Equal arguments
-    on the same device give the same choice.
+    on the same device give the same choice: if memory runs out, the gradients are computed for fewer images at a time.
+    Raises GauntletError if memory does not suffice for one image, DeviceError if a kernel fails.
     """
     if precision != "auto":
         return precision
@@ -57,7 +59,12 @@ def choose_precision(
     x, y = images[:PREFLIGHT_IMAGES], labels[:PREFLIGHT_IMAGES]
     try:
         exact, rough = (_gradient(network, x, y, device, compared, attack.surrogate) for compared in _COMPARED)
-    except (RuntimeError, GauntletError):
+    except Exception as error:  # a network may refuse bfloat16 in any way
+        if is_out_of_memory(error) or (isinstance(error, GauntletError) and not isinstance(error, InputError)):
+            raise
+        if isinstance(failure := device_error(error), DeviceError):
+            raise failure from error
+        # What it also refuses in float32 is reported by the passes that follow.
         return rest
     agrees = functional.cosine_similarity(exact, rough) >= AGREEMENT
     lost = exact.any(1) & ~rough.any(1)

@@ -49,7 +49,7 @@ class AttackModel(AcceleratedModel):
             judge = Judge(network, device=run_device, dtype=dtype, batch_size=batch_size, draws=draws)
         self.judge = judge
         self.arithmetic: Float32 = "tf32" if precision in ("tf32", "bfloat16") else "ieee"
-        self._judged: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._confirmed: list[tuple[Tensor, Tensor, Tensor]] = []
         super().__init__(
             sources or (network,),
             device=run_device,
@@ -62,17 +62,21 @@ class AttackModel(AcceleratedModel):
         )
 
     def start_counting(self, samples: int) -> None:
-        """Set query counts to zero for a new batch of this size, and forget the images judged in the last one."""
+        """Set query counts to zero for a new batch of this size, and forget the images confirmed in the last one."""
         self.counts.start(samples)
-        self._judged = []
+        self._confirmed = []
 
     def confirm(self, x: Tensor, y: Tensor) -> Tensor:
         """Return which images the judge assigns to another class than `y`: bool `(B,)`; counted as a forward each."""
         logits = self.judge.logits(x, stream="confirm")
         self.counts.add_forwards(len(x), times=self.judge.draws)
+        confirmed = (logits.argmax(1) != y) & logits.isfinite().all(1)
         if len(self.active_samples) == len(x) and not self.judge.is_random:
-            self._judged.append((self.active_samples, x.clone(), logits))
-        return (logits.argmax(1) != y) & logits.isfinite().all(1)
+            # Attacks return few of the images that were refused, but may ask about many.
+            rows = confirmed.nonzero()[:, 0]
+            if len(rows):
+                self._confirmed.append((self.active_samples[rows], x[rows], logits[rows]))
+        return confirmed
 
     def is_adversarial(
         self, logits: Tensor | None, x: Tensor, y: Tensor, *, among: Tensor | None = None
@@ -80,7 +84,7 @@ class AttackModel(AcceleratedModel):
         """Return which images x `(B, C, H, W)` are confirmed adversarial, bool `(B,)`; None for none or in a transfer.
 
         `logits` `(B, K)`, the copy's at x, select candidates, of those in `among`, bool `(B,)`, if it is given; only
-        these are judged. Costs one host synchronization.
+        these are judged. Costs two host synchronizations.
         """
         if logits is None or self.transfers:
             return None
@@ -105,12 +109,12 @@ class AttackModel(AcceleratedModel):
     def final_logits(self, x: Tensor) -> Tensor:
         """Return the judge's logits `(B, K)` at the images an attack returned for the current batch.
 
-        Images that were judged during the attack, bit by bit the same, are not judged again, unless the network is
+        Images that were confirmed during the attack, bit by bit the same, are not judged again, unless the network is
         random: the attack may have stopped on lucky draws, so these images are judged with others.
         """
         logits: Tensor | None = None
         known = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        for samples, images, judged in self._judged:
+        for samples, images, judged in self._confirmed:
             same = (x[samples] == images).flatten(1).all(1)
             logits = judged.new_empty(len(x), judged.shape[1]) if logits is None else logits
             logits[samples[same]], known[samples[same]] = judged[same], True
