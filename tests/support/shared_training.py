@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from gauntlet.config.variants import Recovery, Training
 from gauntlet.core.errors import GauntletError
@@ -236,6 +238,11 @@ def pause_in_one_process(processes: CountingGroup) -> dict[str, Any]:
     }
 
 
+def normed() -> nn.Module:
+    """Return layers with the spectral normalization of torch; the weight has as many rows as batches have images."""
+    return nn.Sequential(parametrizations.spectral_norm(nn.Conv2d(4, 8, 1)), nn.Conv2d(8, 4, 1))
+
+
 def refusal(module: nn.Module, processes: DataParallelGroup) -> str:
     """Return the error for a network with a layer that cannot be distributed."""
     network = build(CNN, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5])
@@ -243,19 +250,19 @@ def refusal(module: nn.Module, processes: DataParallelGroup) -> str:
     network.body.insert(0, nn.Conv2d(1, 4, 1))
     network.body.insert(2, nn.Conv2d(4, 1, 1))
     try:
-        SplitPasses(network, torch.rand(7, *SHAPE), batch_size=16, processes=processes).detach()
+        SplitPasses(network, torch.rand(8, *SHAPE), batch_size=16, processes=processes).detach()
     except GauntletError as error:
         return str(error)
     return ""
 
 
-def drift_error(processes: DataParallelGroup) -> str:
-    """Return the error for different weights in one process."""
+def drift_error(processes: DataParallelGroup, value: float) -> str:
+    """Return the error for weights that are zero, except for one in one process."""
     network = build(CNN, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5])
+    weights = next(iter(network.parameters())).detach().zero_()
     processes.check_weights(network)
     if processes.rank == 1:
-        with torch.no_grad():
-            next(iter(network.parameters())).view(-1)[0] += 1e-6
+        weights.view(-1)[0] = value
     try:
         processes.check_weights(network)
     except GauntletError as error:
@@ -291,9 +298,15 @@ def main(folder: Path) -> None:
     found["paused"] = pause_in_one_process(CountingGroup())
     found["refusals"] = {
         type(module).__name__: refusal(module, processes)
-        for module in (Centered(), DrawingBlock(), nn.InstanceNorm2d(4, track_running_stats=True), nn.BatchNorm2d(4))
+        for module in (
+            Centered(),
+            DrawingBlock(),
+            nn.InstanceNorm2d(4, track_running_stats=True),
+            nn.BatchNorm2d(4),
+            normed(),
+        )
     }
-    found["drifted"] = drift_error(processes)
+    found["drifted"] = {value: drift_error(processes, value) for value in (0.0, 1e-6, math.nan, math.inf)}
     found["lost"] = lost_process_error(processes)
     if processes.rank == 0:
         checkpoints(folder, "several").save(stopped)

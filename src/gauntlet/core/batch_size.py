@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 import torch
 
-from gauntlet.core.device_errors import is_out_of_memory as is_out_of_memory
+from gauntlet.core.device_errors import is_out_of_memory
 from gauntlet.core.errors import GauntletError
 
 T = TypeVar("T")

@@ -12,8 +12,10 @@ import sys
 import pytest
 import torch
 
+from gauntlet.core.errors import GauntletError
 from gauntlet.core.signals import StopRequest
 from gauntlet.learning.training.data_parallel import DataParallelGroup
+from gauntlet.learning.training.data_parallel import _collective as collective
 from gauntlet.learning.training.pauses import Pauses
 from gauntlet.registry import LOSSES
 from tests.support import ROOT, shared_training
@@ -142,12 +144,29 @@ def test_layers_that_cannot_be_shared_are_refused_by_name(found):
     assert "training.gpus: 1" in refusals["Centered"]
     assert "DrawingBlock (body.1) draws random numbers itself" in refusals["DrawingBlock"]
     assert "the buffer body.1.running_mean depends on how a batch is divided" in refusals["InstanceNorm2d"]
-    assert refusals["BatchNorm2d"] == ""
+    assert refusals["BatchNorm2d"] == refusals["Sequential"] == ""
 
 
 def test_diverged_weights_are_detected(found):
-    """A difference in one number of one process is an error."""
-    assert found["drifted"].startswith("the weights of the processes have drifted apart")
+    """A difference in one number of one process is an error, also if the number is NaN and the others are zero."""
+    messages = [error.partition(";")[0] for error in found["drifted"].values()]
+    assert messages == ["", *3 * ["the weights of the processes have drifted apart"]]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("NCCL error: unhandled cuda error, Cuda failure 2 'out of memory'"),
+    ],
+    ids=["torch", "NCCL"],
+)
+def test_memory_that_runs_out_in_a_collective_operation_is_no_lost_process(error):
+    """The training then restarts with smaller parts; any other failure means that a process is gone."""
+    with pytest.raises(type(error), match="out of memory"), collective():
+        raise error
+    with pytest.raises(GauntletError, match="another process of this training ended"), collective():
+        raise RuntimeError("Connection closed by peer")
 
 
 def test_a_process_that_dies_ends_the_others_with_an_error(found):

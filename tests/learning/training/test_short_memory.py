@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from gauntlet.core.errors import GauntletError
 from gauntlet.learning.models.build import build
@@ -44,6 +45,39 @@ class Limited(nn.Module):
         return kept * kept.detach().clamp(1, 1)
 
 
+class Seen(nn.Module):
+    """User-defined layer that counts its images in place, and adds up its inputs in a new tensor for each pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("total", torch.zeros(SHAPE))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the input."""
+        if self.training:
+            self.count += len(x)
+            self.total = self.total + x.detach().sum(0)
+        return x
+
+
+class Normed(nn.Module):
+    """User's network with the spectral normalization of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        hidden = parametrizations.spectral_norm(nn.Linear(64, 32))
+        self.layers = nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), nn.Linear(32, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        logits: Tensor = self.layers(x)
+        return logits
+
+
+NORMED = Spec(f"{__name__}:Normed")
+
+
 def new_run(model: Spec, loss: Spec = ENTROPY, settings=SETTINGS, layers: tuple[nn.Module, ...] = ()) -> TrainingRun:
     """Return a run in float64 of a network that begins with some layers."""
     network = build(model, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5])
@@ -63,10 +97,10 @@ def new_run(model: Spec, loss: Spec = ENTROPY, settings=SETTINGS, layers: tuple[
     ids=["cross-entropy", "trades", "constrained layers and batch statistics", "penalties"],
 )
 def test_a_training_in_parts_equals_that_of_whole_batches(model, loss, settings):
-    """Weights and history agree to rounding, power iterations and draws of layers included."""
-    whole = run_to_end(new_run(model, loss, settings, (Limited(1000), Noise(), nn.Dropout(0.2))))
+    """Weights, buffers and history agree to rounding, power iterations and draws of layers included."""
+    whole = run_to_end(new_run(model, loss, settings, (Seen(), Limited(1000), Noise(), nn.Dropout(0.2))))
     limited = Limited()
-    run = new_run(model, loss, settings, (limited, Noise(), nn.Dropout(0.2)))
+    run = new_run(model, loss, settings, (Seen(), limited, Noise(), nn.Dropout(0.2)))
     parted = run_to_end(run)
     assert run.passes.part_size == 4
     assert {size for size in limited.sizes if size > LIMIT} <= {8, 10, 16, 25}
@@ -78,6 +112,41 @@ def test_a_training_in_parts_equals_that_of_whole_batches(model, loss, settings)
         }
         measured = {name: value for name, value in before.items() if value is not None}
         assert {name: after[name] for name in measured} == pytest.approx(measured, rel=1e-7)
+
+
+@pytest.mark.parametrize("model", [LIPSCHITZ, Spec("lipschitz_cnn"), NORMED], ids=["dense", "cnn", "spectral norm"])
+@pytest.mark.parametrize("before", [0, 2])
+def test_networks_with_computed_weights_continue_in_parts(model, before):
+    """Memory runs out after some steps: weights and power iterations are those of whole batches."""
+    states = []
+    for shrinks in (False, True):
+        torch.manual_seed(0)
+        run = new_run(model)
+        run.run_steps(before)
+        if shrinks:
+            run.passes.shrink(3)
+        run.run_steps(1)
+        states.append(run.state().weights)
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name], tensor, rtol=1e-7, atol=1e-9)
+
+
+def test_a_part_is_computed_again_for_each_backward_pass():
+    """A gradient of a gradient passes through it twice."""
+    images = torch.rand(8, *SHAPE, dtype=torch.float64)
+    found = []
+    for size in (8, 3):
+        torch.manual_seed(0)
+        run = new_run(LIPSCHITZ, layers=(Seen(),))
+        run.passes.shrink(size)
+        batch = images.clone().requires_grad_()
+        loss = run.network.outputs(batch).square().sum()
+        (gradient,) = torch.autograd.grad(loss, batch, create_graph=True)
+        gradient.square().sum().backward()
+        found.append({**dict(run.network.named_buffers()), "gradient": batch.grad})
+        assert int(run.network.body[0].count) == len(images)
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(found[1][name], tensor)
 
 
 def test_tensors_of_a_failed_pass_are_freed_before_the_next():

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from gauntlet.core.randomness import generator
 from gauntlet.learning.losses import Loss
 from gauntlet.learning.models.network import Network
+from gauntlet.learning.training.buffers import BufferCopies
 from gauntlet.registry import ADVERSARIES, Spec
 
 
@@ -69,7 +70,7 @@ def without_side_effects(network: Network, *, training: bool) -> Iterator[None]:
     modes = {module: module.training for module in network.modules()}
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     # In evaluation mode too: a Lipschitz layer that enters it computes and stores the weight that it will use.
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    buffers = BufferCopies(network)
     try:
         for parameter in trainable:
             parameter.requires_grad_(False)
@@ -82,7 +83,4 @@ def without_side_effects(network: Network, *, training: bool) -> Iterator[None]:
             module.training = mode
         for parameter in trainable:
             parameter.requires_grad_(True)
-        with torch.no_grad():
-            for name, buffer in network.named_buffers():
-                if name in buffers:
-                    buffer.copy_(buffers[name])
+        buffers.restore()

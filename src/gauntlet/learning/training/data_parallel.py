@@ -8,6 +8,7 @@ are equal in all processes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from gauntlet.core.device_errors import is_out_of_memory
 from gauntlet.core.errors import GauntletError
 from gauntlet.learning.models.network import Network
 
@@ -66,9 +68,10 @@ class DataParallelGroup:
         return first
 
     def check_weights(self, network: Network) -> None:
-        """Raise GauntletError unless the weights of all processes are equal to the last bit."""
+        """Raise GauntletError unless the sums of each weight and buffer, float64, are equal in all processes."""
         sums = torch.stack([tensor.detach().double().sum() for tensor in network.state_dict().values()])
-        low = sums.nan_to_num().cpu()
+        # NaN, which training can reach in all processes, equals nothing: whether a sum is NaN is compared as a number.
+        low = torch.cat([sums.nan_to_num(0.0, math.inf, -math.inf), sums.isnan()]).cpu()
         high = low.clone()
         with _collective():
             dist.all_reduce(low, op=dist.ReduceOp.MIN)
@@ -143,8 +146,10 @@ class _SumOverProcesses(torch.autograd.Function):
 
 @contextmanager
 def _collective() -> Iterator[None]:
-    """Convert the errors of a collective operation after another process ended."""
+    """Convert the errors of a collective operation after another process ended, but not those of memory."""
     try:
         yield
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise GauntletError(PROCESS_LOST, remedy="see the message of that process") from error

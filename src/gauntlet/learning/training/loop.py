@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from gauntlet.core.arithmetic import float32_arithmetic
-from gauntlet.core.batch_size import is_out_of_memory
+from gauntlet.core.device_errors import is_out_of_memory
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.signals import StopRequest
 from gauntlet.learning.data.splits import Split

@@ -1,8 +1,9 @@
 """Precision of a training step's passes: float32, TF32 or bfloat16.
 
-In each of them the weights, their gradients and the optimizer's state, losses, penalties, projections, validation and
-evaluation are float32 (IEEE). Weights that are computed in every pass, such as those of Lipschitz layers (power
-iteration, Björck's iteration), are computed in IEEE float32 too, and only the products with them in lower precision.
+In each of them the weights, their gradients, the optimizer's state, losses and penalties are float32 numbers, and
+projections, validation and evaluation compute in IEEE float32. In forward passes, weights that each pass computes, such
+as those of Lipschitz layers (power iteration, Björck's iteration), are computed in IEEE float32 too, and only the
+products with them in lower precision.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gauntlet.core.arithmetic import float32_arithmetic, has_tf32_units
-from gauntlet.core.batch_size import is_out_of_memory
+from gauntlet.core.device_errors import is_out_of_memory
 from gauntlet.core.errors import GauntletError, InputError, first_line
 from gauntlet.learning.models.layers.batch_lip_norm import is_batch_lip_norm
 from gauntlet.learning.models.network import Network
@@ -33,7 +34,8 @@ class StepPrecision:
     float32, so that losses need no scaling (Micikevicius et al. 2018, arXiv:1710.03740; Kalamkar et al. 2019,
     arXiv:1905.12322). The network's head, on whose raw outputs the loss is computed, is float32: a tanh that bfloat16
     rounds to 1 has no gradient. A user's module without head computes its logits in bfloat16, and they become float32.
-    ``tf32`` computes the products of the step in TF32, except those of constrained weights and of the head.
+    ``tf32`` computes the products of the step in TF32, those of penalties and of all backward passes included; only in
+    forward passes those of constrained weights and of the head are IEEE float32.
 
     Raises InputError for ``tf32`` on a device without TF32, on which the recipe would mean something else.
     """

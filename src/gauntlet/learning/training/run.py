@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gauntlet.core.batch_size import is_out_of_memory
+from gauntlet.core.device_errors import is_out_of_memory
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.memory_format import set_memory_format
 from gauntlet.core.randomness import derive_seed, generator
@@ -29,6 +29,7 @@ from gauntlet.learning.losses import build_loss, load_loss_state, loss_state
 from gauntlet.learning.losses.kantorovich import kantorovich_rubinstein
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.adversary import Adversary, build_adversary, draw_keys
+from gauntlet.learning.training.buffers import BufferCopies
 from gauntlet.learning.training.collapse_recovery import CollapseRecovery, NonFiniteLoss
 from gauntlet.learning.training.data_parallel import DataParallelGroup
 from gauntlet.learning.training.history import EpochRecord, history_table
@@ -298,17 +299,16 @@ class TrainingRun:
                     raise
             # Here the traceback is gone, and with it the graph of the failed pass.
             self.optimizer.zero_grad(set_to_none=True)
-            for tensor, value in before:
-                tensor.copy_(value)
+            if before is not None:
+                before.restore()
             self.passes.shrink()
             log.warning("memory ran out; batches are computed in parts of %d images", self.passes.part_size)
 
-    def _changing_state(self) -> list[tuple[Tensor, Tensor]]:
-        """List the tensors that a pass changes, with copies: of none where parts cannot replace a batch."""
-        if any(isinstance(module, _BatchNorm) for module in self.network.modules()):
-            return []
-        tensors = [*self.network.buffers(), *loss_state(self.loss).values()]
-        return [(tensor, tensor.clone()) for tensor in tensors]
+    def _changing_state(self) -> BufferCopies | None:
+        """Copy the buffers, which a pass changes; None where parts cannot replace a batch."""
+        if self.processes is not None or any(isinstance(module, _BatchNorm) for module in self.network.modules()):
+            return None
+        return BufferCopies(self.network, *([self.loss] if isinstance(self.loss, nn.Module) else []))
 
     def check_losses(self) -> None:
         """Raise NonFiniteLoss if the loss of a step of the current epoch is not finite."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.core.errors import GauntletError
+from gauntlet.learning.training.buffers import BufferCopies
 from gauntlet.learning.training.whole_batch import Rows
 
 _ROUNDING = 1e-3
@@ -58,7 +59,7 @@ def first_difference(
     `whole` passes a batch through the network at once, `split` in parts; during the latter `rows` returns those of the
     current part.
     """
-    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    buffers = BufferCopies(network)
     expected: dict[tuple[nn.Module, int], Tensor] = {}
     calls: dict[Any, int] = {}
 
@@ -69,8 +70,7 @@ def first_difference(
     with _hooks(network, None, record):
         outputs = whole()
     expected_buffers = _buffers(network)
-    for name, buffer in network.named_buffers():
-        buffer.copy_(buffers[name])
+    buffers.restore()
     differing: list[nn.Module] = []
     passes: list[Rows] = []
 
@@ -105,6 +105,9 @@ def _count(calls: dict[Any, int], key: Any) -> int:
 def _differ(part: Tensor, whole: Tensor, rows: Rows) -> bool:
     """Return whether outputs for some rows differ from those for the whole batch; False without an axis of samples."""
     if not whole.dim() or not part.dim() or len(whole) % rows.total or len(part) % len(rows):
+        return False
+    if len(part) == len(whole) and len(rows) < rows.total:
+        # A parametrized weight: no more rows in the whole batch than in its part.
         return False
     factor = len(whole) // rows.total
     return not _close(part, whole[rows.start * factor : rows.stop * factor])

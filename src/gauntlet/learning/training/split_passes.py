@@ -8,8 +8,9 @@ at a time (Chen et al. 2016, arXiv:1604.06174).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from gauntlet.core.batch_size import BatchSize
 from gauntlet.core.errors import GauntletError, first_line
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.adversary import without_side_effects
+from gauntlet.learning.training.buffers import buffers_restored
 from gauntlet.learning.training.data_parallel import DataParallelGroup
 from gauntlet.learning.training.split_checks import drawing_layers, first_difference
 from gauntlet.learning.training.whole_batch import Rows, draw_whole_batch, normalize_whole_batch
@@ -114,12 +116,18 @@ class SplitPasses:
     def _check(self, size: int | None) -> str | None:
         """Return why parts of `size` images (None: one part) have other outputs than the whole batch, or None."""
 
+        # Each pass computes the parametrized weights anew: it changes the buffers of their parametrizations.
+        def whole() -> Tensor:
+            with _with_weights({}):
+                return self._own_outputs(self.sample)
+
         def split() -> Tensor:
-            return self._compute(self.sample, size)
+            with _with_weights({}):
+                return self._compute(self.sample, size)
 
         with without_side_effects(self.network, training=True), _own_generators(self.sample), torch.no_grad():
             try:
-                return first_difference(self.network, lambda: self._own_outputs(self.sample), split, lambda: self.rows)
+                return first_difference(self.network, whole, split, lambda: self.rows)
             except ValueError as error:
                 # Batch normalization refuses a part of one image.
                 return first_line(error)
@@ -148,7 +156,7 @@ class SplitPasses:
                 rows = Rows(start, min(start + size, own.stop), total)
                 part = images[rows.start : rows.stop]
                 if torch.is_grad_enabled():
-                    contexts = partial(_contexts, weights)
+                    contexts = partial(_contexts, self.network, weights)
                     computed = checkpoint(self._pass, part, rows, use_reentrant=False, context_fn=contexts)
                 else:
                     computed = self._pass(part, rows)
@@ -172,18 +180,40 @@ def _parametrized_weights(network: Network) -> Weights:
     return parametrize._cache
 
 
-def _contexts(
-    weights: Weights,
-) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    return nullcontext(), _with_weights(weights)
+def _contexts(network: Network, weights: Weights) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    return nullcontext(), _Recomputation(network, weights)
+
+
+class _Recomputation(AbstractContextManager[None]):
+    """Context of a part's recomputations: each uses the weights of the first pass, and leaves the buffers as they are.
+
+    Some parametrized weights change with every computation, and some buffers with every pass.
+    """
+
+    def __init__(self, network: Network, weights: Weights) -> None:
+        self.network, self.weights = network, weights
+        self._entered: list[ExitStack] = []
+
+    def __enter__(self) -> None:
+        with ExitStack() as stack:
+            stack.enter_context(_with_weights(self.weights))
+            stack.enter_context(buffers_restored(self.network))
+            self._entered.append(stack.pop_all())
+
+    def __exit__(self, *error: Any) -> None:
+        self._entered.pop().__exit__(*error)
 
 
 @contextmanager
 def _with_weights(weights: Weights) -> Iterator[None]:
-    """Use the values of parametrized weights that the first pass computed: some change with every computation."""
-    with parametrize.cached():
-        parametrize._cache.update(weights)
-        yield
+    """Use these values of parametrized weights, and compute the others once."""
+    before = parametrize._cache
+    try:
+        with parametrize.cached():
+            parametrize._cache = dict(weights)
+            yield
+    finally:
+        parametrize._cache = before
 
 
 @contextmanager
