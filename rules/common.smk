@@ -77,7 +77,8 @@ def begin_run():
     try:
         snakemake_options.check_run(
             touch=workflow.touch,
-            shadow_prefix=workflow.execution_settings.shadow_prefix,
+            # None where Snakemake only looks: --summary, --dag, --report.
+            shadow_prefix=getattr(workflow.execution_settings, "shadow_prefix", None),
             omit_from=settings.omit_from,
             rules=RULES,
             components=workflow.group_settings.group_components,

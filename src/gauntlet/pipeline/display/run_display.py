@@ -131,7 +131,7 @@ class RunDisplay:
                 self._streams = None
             if self._tally.start_s is not None:
                 if not self._is_stopped:
-                    self._fail_unreported()
+                    self._end_unreported()
                 cpu_s = None if self._is_remote else cpu_seconds()
                 is_stopped = self._is_stopped and self._tally.done.total() < self._tally.cells
                 lines = text.summary(self._tally, time.monotonic(), cpu_s, self._style, is_stopped=is_stopped)
@@ -182,7 +182,9 @@ class RunDisplay:
         attempt = self._tally.running.get(number)
         if attempt is None:
             return
-        up_to_date = logs.last_line(paths.log(attempt.job.cell)).endswith(": up to date")
+        # The log of a cell in shards is that of the job which gathers them.
+        last_line = "" if attempt.job.shard else logs.last_line(paths.log(attempt.job.cell))
+        up_to_date = last_line.endswith(": up to date")
         seconds = self._tally.finish(number, time.monotonic(), up_to_date=up_to_date)
         what = "up to date" if up_to_date else f"done, {format_duration(seconds)}"
         self._print_event(attempt.job, what + text.progress_note(self._tally))
@@ -212,11 +214,18 @@ class RunDisplay:
             if len(lines) > 1:
                 self._screen.print(text.indented(lines))
 
-    def _fail_unreported(self) -> None:
-        """Count the jobs as failed whose end was not reported: Snakemake refused the files of a job that ended well."""
+    def _end_unreported(self) -> None:
+        """Count the jobs whose end was not reported.
+
+        With `--quiet progress` Snakemake reports no job that ended well. Otherwise it refused the files of such a job,
+        which has failed.
+        """
         for number, attempt in list(self._tally.running.items()):
-            failure = Failure(attempt.job, "Snakemake's message is above", "")
-            self._tally.fail(number, failure, time.monotonic())
+            now_s = time.monotonic()
+            if self._is_quiet and _is_written_since(attempt.job, now_s - attempt.start_s):
+                self._finish(number)
+            else:
+                self._tally.fail(number, Failure(attempt.job, "Snakemake's message is above", ""), now_s)
 
     def _print_event(self, job: CellsJob, change: str, *, color: str = "", always: bool = False) -> None:
         """Print the line of an event; on a terminal only of a failure, and where a job starts again."""

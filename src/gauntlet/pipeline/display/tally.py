@@ -95,7 +95,12 @@ class RunTally:
         return 0.0 if self.start_s is None else now_s - self.start_s
 
     def seconds_left(self, now_s: float) -> float | None:
-        """Estimate the seconds until the last cell is done; None while too little is known."""
+        """Estimate the seconds until the last cell is done; None while too little is known.
+
+        Nor is it known after a failure, which cells wait for that may never run.
+        """
+        if self.failed:
+            return None
         spent = [(attempt.job.kind, now_s - attempt.start_s) for attempt in self.running.values()]
         return self.durations.seconds_left(spent, self.elapsed_s(now_s))
 

@@ -92,7 +92,7 @@ def _threads(arguments: Sequence[str]) -> str | None:
 
 
 def _wait(fork: int, connection: socket.socket) -> None:
-    """Forward signals to the fork, and exit with its exit code or by the signal that killed it.
+    """Forward signals to the fork, and exit with its exit code, or as a shell reports the signal that killed it.
 
     Returns when server and fork have ended without an exit code: either of them keeps the connection open.
     """
@@ -116,9 +116,11 @@ def _wait(fork: int, connection: socket.socket) -> None:
         os.write(2, b"gauntlet: the process with the libraries has ended; the command is run again without it\n")
         return
     if code < 0:
-        if -code != signal.SIGKILL:
-            signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
+        # Were this process killed too, the shell would write that on the terminal, in the middle of the display.
+        name = signal.Signals(-code).name
+        reason = ", perhaps since memory ran out" if -code == signal.SIGKILL else ""
+        os.write(2, f"gauntlet: killed by {name}{reason}; the same command continues from there\n".encode())
+        code = 128 - code
     # Nothing was written or registered here that an orderly end of the interpreter would take care of.
     os._exit(code)
 

@@ -105,14 +105,18 @@ class Server:
         try:
             connection.settimeout(_REQUEST_S)
             length, streams, _, _ = socket.recv_fds(connection, INTEGER_BYTES, 3)
-            content = connection.recv(int.from_bytes(length), socket.MSG_WAITALL)
+            content = _receive(connection, int.from_bytes(length))
             connection.settimeout(None)
             prefix, module, folder, arguments, variables = decode(content)
             command = next((word for word in arguments if not word.startswith("-")), "")
             if prefix == sys.prefix and len(streams) == 3 and self.prepare(command):
                 server = os.getpid()
+                # A signal for the fork waits until it has handlers of its own.
+                signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
                 fork = os.fork()
-                if not fork:
+                if fork:
+                    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+                else:
                     self._leave(server)
                     # Open as long as this process is, so that its command knows when both it and the server are gone.
                     connection.detach()
@@ -160,6 +164,17 @@ class Server:
             _kill(fork, number)
 
 
+def _receive(connection: socket.socket, length: int) -> bytes:
+    """Return that many bytes; with a time limit, a single call returns what has arrived so far."""
+    content = bytearray()
+    while len(content) < length:
+        part = connection.recv(length - len(content))
+        if not part:
+            raise OSError("a request broke off")
+        content += part
+    return bytes(content)
+
+
 def _kill(fork: int, number: signal.Signals) -> None:
     """Signal a fork and the processes that it has started."""
     with suppress(ProcessLookupError):
@@ -175,6 +190,7 @@ def _run(request: Request) -> NoReturn:
     try:
         for number in STOPPING:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         for target, stream in enumerate(request.streams):
             os.dup2(stream, target)
             os.close(stream)
