@@ -84,7 +84,7 @@ def job():
     with holder:
         yield variables
         holder.stdin.close()
-        assert holder.wait(10) == 0
+        assert holder.wait(300) == 0
 
 
 def command(folder, *arguments, threads="1", log="log", **variables):
@@ -233,7 +233,7 @@ def test_a_command_that_loses_its_server_runs_again_on_its_own(trained):
         (trained / "released").touch()
         os.kill(server, signal.SIGKILL)
         assert process_ids(trained)[0] == asked.pid
-        assert asked.wait(60) == 0
+        assert asked.wait(300) == 0
         (trained / "released").unlink()
         assert not is_alive(fork)
         assert "run again without it" in _text(trained / "log")
@@ -250,7 +250,7 @@ def test_a_command_that_is_stopped_and_loses_its_server_stops(trained):
         # The stop is requested of the fork, which is given time to save its work.
         time.sleep(0.5)
         os.kill(server, signal.SIGKILL)
-        assert asked.wait(10) == 75
+        assert asked.wait(300) == 75
         holder.stdin.close()
 
 
@@ -361,7 +361,7 @@ def test_a_cell_that_shares_its_job_is_a_fork(trained, others, forked):
         assert ("gauntlet.pipeline.forking.server" in parent) == forked
     finally:
         os.kill(cell[0], signal.SIGKILL)
-        job.wait(60)
+        job.wait(300)
 
 
 def test_a_job_waits_for_files_that_are_visible_late(trained):
@@ -376,5 +376,5 @@ def test_a_job_waits_for_files_that_are_visible_late(trained):
         assert time.monotonic() < deadline_s, _text(trained / "job.log")
         time.sleep(0.1)
     (trained / "late").rename(weights)
-    assert job.wait(60) == 0, (trained / "job.log").read_text()
+    assert job.wait(300) == 0, (trained / "job.log").read_text()
     assert (trained / wanted).exists()

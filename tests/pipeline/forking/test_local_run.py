@@ -115,7 +115,7 @@ def command_of(process):
 
 def assert_all_end(processes):
     """Wait until all of some processes have ended."""
-    _, alive = psutil.wait_procs(processes, timeout=20)
+    _, alive = psutil.wait_procs(processes, timeout=300)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
@@ -160,7 +160,7 @@ def test_no_process_outlives_a_run(waiting, tmp_path, number, whole):
         # Snakemake then waits for the jobs that it has started.
         (waiting / "released").touch()
     try:
-        run.wait(60)
+        run.wait(300)
         assert_all_end(processes)
     finally:
         for process in [run, *processes]:
