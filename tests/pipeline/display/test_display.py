@@ -333,7 +333,7 @@ def test_the_block_fits_and_keeps_to_ascii_where_it_must():
             assert 1 <= len(lines) <= max(rows - 1, 1)
             assert max(map(cell_len, lines)) < max(columns, 2)
     head, counts, running, *_, more = text.block(tally, 20.0, (100, 60), text.Style(is_unicode=False))
-    assert head == "####--------------------  1500 of 10000 cells   15 %  0:20, about 0:31 left  1 failed"
+    assert head == "####--------------------  1500 of 10000 cells   15 %  0:20  1 failed"
     assert counts == "evaluate 1500/10000"
     assert running == "running: 1499 evaluate"
     assert more == "  and 1491 more"
