@@ -7,6 +7,7 @@ import io
 import os
 import pty
 import re
+import signal
 import struct
 import termios
 
@@ -62,6 +63,8 @@ def run_on_terminal(command, *, size=(100, 40), **settings):
     """Run a command on a pseudo-terminal; return its exit code, and all that it wrote to the terminal."""
     process, descriptor = pty.fork()
     if process == 0:
+        # A shell ignores it for what it runs in the background, these tests perhaps.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.chdir(settings.get("cwd", "."))
         os.execve(command[0], command, {**os.environ, **settings.get("env", {})})
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
