@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gauntlet.core.errors import AttackError, GauntletError
 from gauntlet.core.schemas import EVALUATION_SCHEMA
@@ -16,21 +16,9 @@ from gauntlet.learning.data.splits import sample_hashes
 from gauntlet.registry import ATTACKS, Spec
 from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate, evaluate_parts, merge_parts
 from tests.support import cheating_attacks
+from tests.support.budget_attacks import Brightness
 
 IDENTITY = CellIdentity("digits", "softmax", 3)
-
-
-class Brightness(nn.Module):
-    """Model of class 1 for a mean pixel above 1/2: brightening by 1/2 - mean is the nearest attack."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.tensor(20.0))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images to logits."""
-        level = self.scale * (x.flatten(1).mean(1) - 0.5)
-        return torch.stack([-level, level], 1)
 
 
 NETWORK = Brightness().eval()
