@@ -277,7 +277,9 @@ def describe_run():
     current = sum(made is not None for _, made in jobs) - len(to_run)
     for handler in workflow.logger_manager.get_log_handlers():
         if isinstance(handler, LogHandler):
-            handler.describe(to_run, current, cost=Costs(STALENESS).of)
+            handler.describe(
+                to_run, current, cost=Costs(STALENESS).of, upstream=GRAPH.upstream
+            )
 
 
 @cache

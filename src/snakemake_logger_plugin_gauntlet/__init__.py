@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from logging import LogRecord
 from typing import TYPE_CHECKING, Any
@@ -87,10 +87,16 @@ class LogHandler(LogHandlerBase):
             tail=common.show_failed_logs,
         )
 
-    def describe(self, jobs: Sequence[CellsJob], current: int, cost: Callable[[Cell], float | None]) -> None:
+    def describe(
+        self,
+        jobs: Sequence[CellsJob],
+        current: int,
+        cost: Callable[[Cell], float | None],
+        upstream: Callable[[Cell], Iterable[Cell]],
+    ) -> None:
         """Set the work of the run; see `RunTally.plan`."""
         if self._display:
-            self._display.describe(jobs, current, cost)
+            self._display.describe(jobs, current, cost, upstream)
 
     def emit(self, record: LogRecord) -> None:
         """Show a record. Should the display fail, Snakemake's own handler takes over."""

@@ -48,7 +48,7 @@ class Run:
         """Start a run and describe it."""
         self.say("Workflow has started!", event=LogEvent.WORKFLOW_STARTED)
         self.say("Provided cores: 2", event=LogEvent.RESOURCES_INFO, **({"nodes": 2} if remote else {"cores": 2}))
-        self.handler.describe(list(jobs), current, lambda _cell: None)
+        self.handler.describe(list(jobs), current, lambda _cell: None, lambda _cell: ())
 
     def start(self, number, rule="evaluate", **ids):
         """Start a job."""
@@ -333,10 +333,32 @@ def test_the_block_fits_and_keeps_to_ascii_where_it_must():
             assert 1 <= len(lines) <= max(rows - 1, 1)
             assert max(map(cell_len, lines)) < max(columns, 2)
     head, counts, running, *_, more = text.block(tally, 20.0, (100, 60), text.Style(is_unicode=False))
-    assert head == "####--------------------  1500 of 10000 cells   15 %  0:20  1 failed"
+    assert head == "####--------------------  1500 of 10000 cells   15 %  0:20, about 0:31 left  1 failed"
     assert counts == "evaluate 1500/10000"
     assert running == "running: 1499 evaluate"
     assert more == "  and 1491 more"
+
+
+def test_what_waits_for_a_failed_cell_is_not_in_the_time_left():
+    """Until it starts again; the attacks on the other model are."""
+    trainings = [job("train", seed=seed) for seed in ("0", "1")]
+    attacks = [job(seed=seed, attack=f"attack{number}") for seed in ("0", "1") for number in range(50)]
+    tally = RunTally()
+    models = {one.cell.ids["seed"]: one.cell for one in trainings}
+    tally.plan(
+        [*trainings, *attacks],
+        0,
+        lambda _cell: 60.0,
+        lambda cell: [] if cell in models.values() else [models[cell.ids["seed"]]],
+    )
+    for number, training in enumerate(trainings):
+        tally.start(number, training, 0.0)
+    tally.finish(0, 60.0)
+    tally.fail(1, Failure(trainings[1], "odd", LOG), 60.0)
+    # Two at a time so far: 50 attacks of a minute.
+    assert tally.seconds_left(60.0) == pytest.approx(25 * 60.0)
+    tally.start(1, trainings[1], 60.0)
+    assert tally.seconds_left(60.0) == pytest.approx(50.5 * 60.0)
 
 
 def test_a_terminal_that_is_gone_stops_nothing():

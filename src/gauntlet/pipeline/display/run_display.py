@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,16 @@ class RunDisplay:
         self._ticker: threading.Thread | None = None
         self._is_dirty = False
 
-    def describe(self, jobs: Sequence[CellsJob], current: int, cost: Callable[[Cell], float | None]) -> None:
+    def describe(
+        self,
+        jobs: Sequence[CellsJob],
+        current: int,
+        cost: Callable[[Cell], float | None],
+        upstream: Callable[[Cell], Iterable[Cell]],
+    ) -> None:
         """Set the work of the run; see `RunTally.plan`."""
         with self._lock:
-            self._tally.plan(jobs, current, cost)
+            self._tally.plan(jobs, current, cost, upstream)
 
     def handle(self, record: logging.LogRecord) -> None:
         """Show a record of Snakemake's logger."""

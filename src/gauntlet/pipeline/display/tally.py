@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from gauntlet.pipeline.display.jobs import CellsJob
+from gauntlet.pipeline.display.jobs import CellsJob, JobKind
 from gauntlet.pipeline.display.time_left import Durations
 from gauntlet.pipeline.stage import Cell
 
@@ -49,10 +49,26 @@ class RunTally:
     up_to_date: int = 0
     start_s: float | None = None
     _attempts: Counter[int] = field(default_factory=Counter)
+    _unfinished: dict[Cell, Counter[JobKind]] = field(default_factory=lambda: defaultdict(Counter))
+    _dependents: dict[Cell, list[Cell]] = field(default_factory=lambda: defaultdict(list))
 
-    def plan(self, jobs: Sequence[CellsJob], current: int, cost: Callable[[Cell], float | None]) -> None:
-        """Set the work of the run: its jobs, the number of current cells, and the expected seconds of a cell."""
+    def plan(
+        self,
+        jobs: Sequence[CellsJob],
+        current: int,
+        cost: Callable[[Cell], float | None],
+        upstream: Callable[[Cell], Iterable[Cell]] = lambda _cell: (),
+    ) -> None:
+        """Set the work of the run: its jobs, the number of current cells, and of a cell its expected seconds.
+
+        `upstream` lists the cells that a cell waits for.
+        """
         self.current = current
+        for job in jobs:
+            if job.cell not in self._unfinished:
+                for other in upstream(job.cell):
+                    self._dependents[other].append(job.cell)
+            self._unfinished[job.cell][job.kind] += 1
         shards = Counter(job.cell for job in jobs if job.shard)
         for job in jobs:
             self.planned[job.stage.name] += not job.shard
@@ -68,7 +84,8 @@ class RunTally:
     def start(self, number: int, job: CellsJob, now_s: float) -> Attempt:
         """Record that the job of a number has started, for the first time or again."""
         self.start_s = now_s if self.start_s is None else self.start_s
-        self.failed.pop(number, None)
+        if self.failed.pop(number, None):
+            self._hold()
         self._attempts[number] += 1
         self.running[number] = Attempt(job, now_s, self._attempts[number])
         return self.running[number]
@@ -78,6 +95,7 @@ class RunTally:
         attempt = self.running.pop(number)
         job, seconds = attempt.job, now_s - attempt.start_s
         self.durations.finish(job.kind, seconds)
+        self._unfinished[job.cell][job.kind] -= 1
         self.done[job.stage.name] += not job.shard
         self.up_to_date += up_to_date and not job.shard
         if job.result is not None:
@@ -89,18 +107,26 @@ class RunTally:
         if attempt := self.running.pop(number, None):
             self.durations.fail(now_s - attempt.start_s)
         self.failed[number] = failure
+        self._hold()
+
+    def _hold(self) -> None:
+        """Take what failed, and what waits for it, out of the time left; an event in itself, not a cost of others."""
+        held = list(dict.fromkeys(failure.job.cell for failure in self.failed.values()))
+        seen = set(held)
+        for cell in held:
+            waiting = [other for other in self._dependents.get(cell, ()) if other not in seen]
+            seen.update(waiting)
+            held += waiting
+        self.durations.held = Counter()
+        for cell in held:
+            self.durations.held.update(self._unfinished.get(cell, {}))
 
     def elapsed_s(self, now_s: float) -> float:
         """Return the seconds since the first job started."""
         return 0.0 if self.start_s is None else now_s - self.start_s
 
     def seconds_left(self, now_s: float) -> float | None:
-        """Estimate the seconds until the last cell is done; None while too little is known.
-
-        Nor is it known after a failure, which cells wait for that may never run.
-        """
-        if self.failed:
-            return None
+        """Estimate the seconds until the last cell is done that can run; None while too little is known."""
         spent = [(attempt.job.kind, now_s - attempt.start_s) for attempt in self.running.values()]
         return self.durations.seconds_left(spent, self.elapsed_s(now_s))
 

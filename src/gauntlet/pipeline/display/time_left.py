@@ -35,6 +35,8 @@ class Durations:
 
     def __init__(self) -> None:
         self._unfinished: Counter[JobKind] = Counter()
+        self.held: Counter[JobKind] = Counter()
+        """Unfinished jobs that cannot run, as things are: those that failed, and what waits for them."""
         self._recorded: dict[JobKind, list[float]] = defaultdict(list)
         self._of_kind: dict[JobKind, _Total] = defaultdict(_Total)
         self._of_rule: dict[str, _Total] = defaultdict(_Total)
@@ -71,17 +73,19 @@ class Durations:
         """Estimate the seconds until all jobs have ended, if as many run at a time as did so far.
 
         `running` are the kinds of the running jobs and how long each has run; `elapsed_s` is the time since the first
-        job started. None before anything is known: no job has started, or half of the jobs are of unknown duration.
+        job started. None before anything is known: no job has started, or half of the jobs are of unknown duration; and
+        where no job is left but those that are held.
         """
-        expected = {kind: self.expected(kind) for kind, count in self._unfinished.items() if count > 0}
+        to_run = self._unfinished - self.held
+        expected = {kind: self.expected(kind) for kind in to_run}
         known = {kind: seconds for kind, seconds in expected.items() if seconds is not None}
-        jobs, known_jobs = (sum(self._unfinished[kind] for kind in kinds) for kinds in (expected, known))
+        jobs, known_jobs = (sum(to_run[kind] for kind in kinds) for kinds in (expected, known))
         if not jobs:
-            return 0.0
+            return None if self.held.total() else 0.0
         if elapsed_s <= 0 or known_jobs < _SHARE_KNOWN * jobs:
             return None
         other = fmean(known.values())
-        work_s = sum(self._unfinished[kind] * known.get(kind, other) for kind in expected)
+        work_s = sum(to_run[kind] * known.get(kind, other) for kind in expected)
         spent_s = self._spent_s
         longest_s = 0.0
         for kind, seconds in running:
