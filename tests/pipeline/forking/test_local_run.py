@@ -135,12 +135,18 @@ def waiting(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda n: n.name)
-@pytest.mark.parametrize("whole", [True, False], ids=["the terminal's processes", "snakemake alone"])
+# No terminal sends SIGKILL to all of its processes.
+ENDINGS = [
+    *((True, number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)),
+    *((False, number) for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)),
+]
+
+
+@pytest.mark.parametrize(
+    ("whole", "number"), ENDINGS, ids=lambda part: part.name if isinstance(part, signal.Signals) else f"all={part}"
+)
 def test_no_process_outlives_a_run(waiting, tmp_path, number, whole):
     """Whatever ends Snakemake: server, fork and command end, and the server's folder is removed."""
-    if whole and number == signal.SIGKILL:
-        pytest.skip("no terminal sends it")
     for name in ("process_id", "released"):
         (waiting / name).unlink(missing_ok=True)
     cell = make_cell("evaluate", "small", "softmax", 0, "waiting")
