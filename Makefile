@@ -15,7 +15,7 @@ run: setup ## the default experiment, to figures and report
 setup: .venv/installed ## a virtual environment from the hash-pinned lock
 
 # uv itself comes from the lock too, by pip; uv then installs everything, many times faster. As pip does, it compiles what it
-# installs, or the first run would take ten seconds longer.
+# installs; otherwise the first run would.
 .venv/installed: envs/requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	awk '/^[^ #]/ {selected = /^uv==/} selected' envs/requirements.lock > .venv/uv.lock
