@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gauntlet.core.determinism import CUBLAS_WORKSPACE, set_determinism
+from gauntlet.core.determinism import CUBLAS_WORKSPACE, set_determinism, set_threads
 from gauntlet.core.device_errors import (
     DeviceError,
     NonDeterministicError,
@@ -146,3 +146,18 @@ def test_memory_that_really_runs_out_is_recognized() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60)
     assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(("asked", "used"), [("3", 3), ("1", 1), (None, 2), ("", 2), ("0", 2), ("4,2", 2), ("many", 2)])
+def test_threads_are_those_that_were_asked_for(asked: str | None, used: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than there are cores, too; without a number, torch keeps its own."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        set_threads()
+        assert torch.get_num_threads() == used
+    finally:
+        torch.set_num_threads(threads)

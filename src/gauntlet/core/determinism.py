@@ -17,6 +17,7 @@ CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 """Environment variable with the size of cuBLAS's workspace, which it reads once, when it is first used."""
 _FIXED_WORKSPACES = (":4096:8", ":16:8")
 """The sizes with which cuBLAS is deterministic (NVIDIA, cuBLAS library documentation, "Results reproducibility")."""
+_THREADS = "OMP_NUM_THREADS"
 
 
 def set_determinism(mode: Deterministic) -> None:
@@ -36,6 +37,15 @@ def set_determinism(mode: Deterministic) -> None:
     # cuDNN's fastest kernel differs from run to run where it is chosen by measurement.
     torch.backends.cudnn.deterministic = mode is not False
     torch.backends.cudnn.benchmark = mode is False
+
+
+def set_threads() -> None:
+    """Compute with as many threads as the environment asks for, since sums depend on their number by rounding.
+
+    By itself, torch lets MKL reduce that number to the physical cores that it finds, which are not always the same.
+    """
+    if (threads := os.environ.get(_THREADS, "")).isdecimal() and int(threads) > 0:
+        torch.set_num_threads(int(threads))
 
 
 def determinism_name(mode: Deterministic) -> str:

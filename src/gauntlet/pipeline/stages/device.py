@@ -9,7 +9,7 @@ import torch
 
 from gauntlet.config.schema import Execution
 from gauntlet.core.arithmetic import float32_arithmetic
-from gauntlet.core.determinism import determinism_name, set_determinism
+from gauntlet.core.determinism import determinism_name, set_determinism, set_threads
 from gauntlet.core.device_errors import device_errors_reported
 from gauntlet.core.errors import InputError, located
 from gauntlet.core.gpu_share import cells_on_gpu
@@ -29,6 +29,7 @@ def open_device(execution: Execution) -> torch.device:
     Raises InputError when there is no such device.
     """
     set_determinism(execution.deterministic)
+    set_threads()
     name = choose_device(execution.device, cuda_devices=torch.cuda.device_count() if torch.cuda.is_available() else 0)
     if name == "cpu":
         keep_freed_memory()
