@@ -79,6 +79,7 @@ def check(configs: Configs = None) -> None:
     from gauntlet.pipeline.graph import Graph
     from gauntlet.pipeline.stage import Scope
     from gauntlet.pipeline.stages.prepare.declaration import missing_folder
+    from gauntlet.pipeline.stages.train.declaration import missing_weights
 
     files = _paths(configs)
     graph = Graph(load(files))
@@ -88,7 +89,9 @@ def check(configs: Configs = None) -> None:
         error, of_quick_form = missing[full], missing.get(quick_name(full))
         if error and of_quick_form and error.problem == of_quick_form.problem:
             del missing[quick_name(full)]
-    if absent := [error for error in missing.values() if error]:
+    absent = [error for error in missing.values() if error]
+    absent += [error for name in graph.config.full_forms for error in missing_weights(Scope(name, graph.config))]
+    if absent:
         raise InputErrors(placed(absent, files))
     for name in graph.config.experiments:
         names = [cell.stage.name for cell in graph.cells_of(name)]

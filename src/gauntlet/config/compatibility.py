@@ -33,6 +33,11 @@ ALWAYS_OFFERED = ("adaptive", "logits")
 def variant_problems(variant: Variant, training: Training) -> Iterator[Problem]:
     """Yield each combination in a variant that cannot work or has no effect, at its key path below the variant."""
     yield from _loss_and_output(variant)
+    if variant.is_adopted:
+        if variant.training.model_fields_set:
+            yield ("training",), "has no effect: the variant has `weights` and is not trained; leave one of them out"
+        yield from _unit_and_folding(variant)
+        return
     for key in ("adversary", "validation_adversary"):
         yield from _adversary_and_loss(variant, key, getattr(training, key))
     yield from _negatives_and_loss(variant, training)
@@ -50,7 +55,7 @@ def _outputs_of(variant: Variant) -> tuple[str, ...]:
 
 
 def _loss_and_output(variant: Variant) -> Iterator[Problem]:
-    needed = LOSSES.entry(variant.loss.name).tags.get("outputs")
+    needed = LOSSES.entry(variant.known_loss.name).tags.get("outputs") if variant.known_loss else None
     outputs = _outputs_of(variant)
     if needed and outputs and not set(needed) & set(outputs):
         problem = f"{variant.loss.name} needs an output of {' or '.join(needed)}"
@@ -231,6 +236,8 @@ def loss_problem(attack: Spec, dataset: Dataset, seen: Iterable[Variant]) -> str
     """
     if ascends_training_loss(attack):
         for variant in seen:
+            if variant.known_loss is None:
+                return "a variant with `weights` does not name its training loss; set its `loss`, or use cross_entropy"
             if LOSSES.entry(variant.loss.name).tags.get("state"):
                 problem = f"{variant.loss.name} has a state that only its training knows"
                 return f"{problem}; use cross_entropy, margin or dlr"

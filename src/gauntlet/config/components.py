@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import PlainValidator, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -12,6 +12,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from gauntlet.config.error_texts import found_text, plain_errors
 from gauntlet.core.errors import InputError, nearest
 from gauntlet.registry import Entry, Registry, Spec
+
+T = TypeVar("T")
 
 KeyPath = tuple[str | int, ...]
 """Keys and list indices that lead to a value."""
@@ -35,7 +37,7 @@ def refuse(problems: Iterable[Problem]) -> None:
         raise ValidationError.from_exception_data("configuration", details)
 
 
-def validate_at(key: str, validate: Callable[[Any], Spec], value: Any) -> Spec:
+def validate_at(key: str | int, validate: Callable[[Any], T], value: Any) -> T:
     """Validate a value by hand; its problems are raised below `key`."""
     try:
         return validate(value)

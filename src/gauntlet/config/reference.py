@@ -8,6 +8,7 @@ from typing import Any
 
 from gauntlet.config.attacks import Attack
 from gauntlet.config.certificates import Certificate
+from gauntlet.config.checkpoint_files import CheckpointFile
 from gauntlet.config.cluster import Cluster
 from gauntlet.config.datasets import Dataset, Limit
 from gauntlet.config.schema import Config, Diagnostics, Execution, Experiment
@@ -39,6 +40,7 @@ SECTIONS = (
     ("`training.gradient_clipping`", GradientClipping, ()),
     ("`variants.NAME`", Variant, (MODELS, *(registry for registry, _ in PARTS.values()), LOSSES)),
     ("`variants.NAME.normalize`", Statistics, ()),
+    ("`variants.NAME.weights`, `training.initial_weights`", CheckpointFile, ()),
     ("`attacks.NAME`", Attack, (ATTACKS,)),
     ("`certificates.NAME`", Certificate, (CERTIFICATES,)),
     ("`diagnostics`", Diagnostics, ()),

@@ -41,7 +41,10 @@ class Experiment(Closed):
 
     dataset: Dataset = Field(description="the images")
     seeds: tuple[Seed, ...] = Field(
-        (0, 1, 2), strict=False, min_length=1, description="training seeds; each variant is trained once per seed"
+        (0, 1, 2),
+        strict=False,
+        min_length=1,
+        description="training seeds; each variant is trained once per seed, variants with `weights` have one per file",
     )
     training: Training = Field(
         default_factory=lambda: Training.model_validate({}), description="training of every variant"
@@ -93,7 +96,7 @@ class Experiment(Closed):
     def _check_combinations(self) -> Self:
         refuse(
             [
-                *([(("seeds",), "a seed is given twice")] if len(set(self.seeds)) < len(self.seeds) else []),
+                *self._seed_problems(),
                 *self._certificate_problems(),
                 *self._attack_problems(),
                 *self._variant_problems(),
@@ -102,6 +105,12 @@ class Experiment(Closed):
             ]
         )
         return self
+
+    def _seed_problems(self) -> Iterator[Problem]:
+        if len(set(self.seeds)) < len(self.seeds):
+            yield ("seeds",), "a seed is given twice"
+        if "seeds" in self.model_fields_set and all(variant.is_adopted for variant in self.variants.values()):
+            yield ("seeds",), "has no effect: every variant has `weights`, and one seed per file; leave it out"
 
     def _certificate_problems(self) -> Iterator[Problem]:
         for name, certificate in self.certificates.items():
@@ -116,6 +125,8 @@ class Experiment(Closed):
                 yield ("attacks", name, "transfer_from"), f"no variant '{source}'; {nearest(source, self.variants)}"
             if not unknown and not any(attack.applies_to(variant, self.variants) for variant in self.variants):
                 yield ("attacks", name, "transfer_from"), "no other variant is left to attack"
+            if not unknown and (problem := self._transfer_problem(attack)):
+                yield ("attacks", name, "transfer_from"), problem
             seen = [self.variants[key] for key in self.variants if key in (attack.transfer_from or self.variants)]
             if seen and (problem := surrogate_problem(attack.surrogate, seen)):
                 yield ("attacks", name, "surrogate"), problem
@@ -123,6 +134,16 @@ class Experiment(Closed):
                 yield ("attacks", name, "targets"), problem
             if problem := loss_problem(attack.attack, self.dataset, seen):
                 yield ("attacks", name, "loss"), problem
+
+    def _transfer_problem(self, attack: Attack) -> str | None:
+        """Return a message if a source of a transfer has no model of a seed that an attacked variant has."""
+        for target in self.variants:
+            if attack.applies_to(target, self.variants):
+                for source in attack.sources(target, self.variants):
+                    if lacking := sorted(set(self.seeds_of(target)) - set(self.seeds_of(source))):
+                        problem = f"{source} has no model of seed {lacking[0]}, which {target} has"
+                        return f"{problem}; give both the same number of seeds"
+        return None
 
     def _variant_problems(self) -> Iterator[Problem]:
         for name, variant in self.variants.items():
@@ -181,7 +202,9 @@ class Experiment(Closed):
             "examples": self.examples,
             "diagnostics": self.diagnostics.model_dump(),
             "variants": {
-                name: {**variant.as_dict(), "training": self.training_of(name).as_dict()}
+                name: variant.as_dict()
+                if variant.is_adopted
+                else {**variant.as_dict(), "training": self.training_of(name).as_dict()}
                 for name, variant in self.variants.items()
             },
             "attacks": {name: attack.as_dict() for name, attack in self.attacks.items()},
@@ -195,8 +218,15 @@ class Experiment(Closed):
             found.setdefault(attack.norm, set()).update(attack.epsilons or () if attack.units == units else ())
         return {norm: sorted(values) for norm, values in found.items() if values}
 
+    def seeds_of(self, variant: str) -> tuple[int, ...]:
+        """Return the seeds of a variant's models: the experiment's, or 0, 1, … for its checkpoints."""
+        weights = self.variants[variant].weights
+        return self.seeds if weights is None else tuple(range(len(weights)))
+
     def training_of(self, variant: str) -> Training:
-        """Merge the experiment's training with the keys that a variant sets."""
+        """Merge the experiment's training with the keys that a variant sets; the defaults for one that is adopted."""
+        if self.variants[variant].is_adopted:
+            return Training.model_validate({})
         changes = self.variants[variant].training
         return self.training.model_copy(update={name: getattr(changes, name) for name in changes.model_fields_set})
 

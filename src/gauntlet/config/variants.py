@@ -9,6 +9,7 @@ from pydantic import Field, PlainValidator, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from gauntlet.config.base import Closed, Title
+from gauntlet.config.checkpoint_files import Checkpoints, OneCheckpoint
 from gauntlet.config.components import component_type, component_validator, refuse, split_component, validate_at
 from gauntlet.config.error_texts import found_text
 from gauntlet.core.errors import InputError
@@ -58,6 +59,10 @@ class GradientClipping(Closed):
     norm: Literal["linf", "l2"] = Field("linf", description="norm of the gradient over all parameters together")
 
 
+_LEFT_OUT = ("gpus", "initial_weights")
+"""Keys of a training that a recipe leaves out: `gpus` decides no result, of a file its content does, not its path."""
+
+
 class Training(Closed):
     """Training of a network."""
 
@@ -104,6 +109,9 @@ class Training(Closed):
     gpus: PositiveInt = Field(
         1, description="processes that share each batch, each with a GPU if there is one; changes no result"
     )
+    initial_weights: OneCheckpoint | None = Field(
+        None, description="checkpoint that every seed starts from (fine-tuning): a path, or `{file: ..., entry: ...}`"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -112,8 +120,8 @@ class Training(Closed):
         return {"optimizer": "adam", **value} if isinstance(value, Mapping) else value
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what decides the bytes of a trained network, defaults filled in."""
-        return {name: _plain(getattr(self, name)) for name in type(self).model_fields if name != "gpus"} | {
+        """Return what decides the bytes of a trained network, defaults filled in, except for the initial weights."""
+        return {name: _plain(getattr(self, name)) for name in type(self).model_fields if name not in _LEFT_OUT} | {
             # A name alone where there are no options: cells from before schedules had options stay fresh.
             "schedule": self.schedule.as_dict() if self.schedule.options else self.schedule.name
         }
@@ -218,13 +226,18 @@ Normalization = Annotated[Literal["data", "none"] | Statistics, PlainValidator(_
 
 
 class Variant(Closed):
-    """One row of the ablation: a network, its loss, and its changes to the experiment's training."""
+    """One row of the ablation: a network, and its loss and changes to the experiment's training, or its weights."""
 
     model: Annotated[Spec, PlainValidator(_validate_network)] = Field(
         description="a network; its keys `head`, `activation`, `unit` and `folding` name its parts, if it has them"
     )
     loss: component_type(LOSSES) = Field(  # type: ignore[valid-type]
         "cross_entropy", validate_default=True, description="the training loss"
+    )
+    weights: Checkpoints | None = Field(
+        None,
+        description="checkpoint of a network that exists: it is adopted, not trained; a path, `{file: ..., entry: "
+        "...}`, or a list with one for each seed, and the variant's seeds are then 0, 1, … instead of `seeds`",
     )
     normalize: Normalization | None = Field(
         None,
@@ -236,13 +249,24 @@ class Variant(Closed):
     title: Title | None = Field(None, description="name in tables and figures; default: the key")
 
     @property
+    def is_adopted(self) -> bool:
+        """True if the network's weights are those of checkpoints, and nothing is trained."""
+        return self.weights is not None
+
+    @property
+    def known_loss(self) -> Spec | None:
+        """The training loss; None for an adopted network whose loss is not set."""
+        return None if self.is_adopted and "loss" not in self.model_fields_set else self.loss
+
+    @property
     def normalization(self) -> Any:
         """Normalization of the first layer as an argument of `build`: None by default, or a pair of mean and std."""
         chosen = self.normalize
         return (chosen.mean, chosen.std) if isinstance(chosen, Statistics) else chosen
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what decides the bytes of a trained network, except for its training, defaults filled in."""
+        """Return what decides the bytes of a network, except for its training or its weights, defaults filled in."""
         chosen = default_normalization(self.model.name) if self.normalize is None else self.normalize
         normalize = chosen.model_dump(mode="json") if isinstance(chosen, Statistics) else chosen
-        return {"model": self.model.as_dict(), "loss": self.loss.as_dict(), "normalize": normalize}
+        loss = {"loss": self.known_loss.as_dict()} if self.known_loss else {}
+        return {"model": self.model.as_dict(), **loss, "normalize": normalize}

@@ -94,6 +94,9 @@ class Files(Protocol):
     def left_out(self, experiment: str) -> list[Cell]:
         """Return the cells that `allow_missing` leaves out of aggregation."""
 
+    def content_digest(self, path: Path) -> str | None:
+        """Return the SHA-256 of the content of a user's file in hex; None if it cannot be read."""
+
 
 @dataclass(frozen=True)
 class CellJob:
@@ -151,7 +154,8 @@ class Stage:
     make them, `waits_for` lists further cells that must be finished before, `outputs` are its files.
 
     Staleness: `slice` is the part of the configuration that decides a cell, `modules` the modules of the components it
-    names (the code of `run` is always part of a recipe). `setting_path` spells a key of the slice as the path below the
+    names (the code of `run` is always part of a recipe). `work` names the module of the stage's folder that has `run`
+    for a cell, where there are several. `setting_path` spells a key of the slice as the path below the
     experiment that a user finds in the configuration file. With `summarizes_inputs` a recipe holds one digest of
     all inputs instead of one each. `tolerates_missing` stages can do without inputs where `allow_missing` is set;
     `requires_current` stages refuse stale inputs. `unmatched` lists outputs that do not belong together. `outdated`
@@ -176,6 +180,7 @@ class Stage:
     outputs: Callable[[Cell], tuple[Path, ...]]
     slice: Callable[[Cell, Scope, Files], Slice]
     modules: Callable[[Cell, Scope], Sequence[str]] = lambda _cell, _scope: ()
+    work: Callable[[Cell, Scope], str] = lambda _cell, _scope: "run"
     command: str = ""
     waits_for: Callable[[Scope], Iterable[Cell]] = lambda _scope: ()
     setting_path: Callable[[Cell, tuple[str, ...], Experiment | None], tuple[str, ...]] = lambda _cell, path, _: path
@@ -214,8 +219,12 @@ class Stage:
 
     @property
     def module(self) -> str:
-        """The module whose function `run` does the work; a recipe holds the code that it reaches."""
+        """The module whose function `run` does the work of most cells."""
         return f"{__package__}.stages.{self.name}.run"
+
+    def module_of(self, cell: Cell, scope: Scope) -> str:
+        """Return the module whose function `run` makes a cell; the cell's recipe holds the code that it reaches."""
+        return f"{__package__}.stages.{self.name}.{self.work(cell, scope)}"
 
     def cell(self, ids: Mapping[str, Any]) -> Cell:
         """Return the cell that ids name, such as Snakemake's wildcards."""
@@ -226,7 +235,7 @@ class Stage:
 
     def run(self, job: CellJob, shard: str | None = None) -> None:
         """Make the job's cell, or shard I/N of it. Imports the code that does so."""
-        module = importlib.import_module(self.module)
+        module = importlib.import_module(self.module_of(job.cell, job.scope))
         # This module loads no torch.
         around: Any = importlib.import_module(f"{__package__}.stages.device") if self.uses_model else None
         with nullcontext() if around is None else around.computing(str(job.cell)):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gauntlet.config.schema import Config
 from gauntlet.core.errors import GauntletError
-from gauntlet.core.provenance.digests import digest_json
+from gauntlet.core.provenance.digests import digest_json, digest_user_file
 from gauntlet.core.provenance.environment import environment
 from gauntlet.core.provenance.recipes import FileMarks, Recipe, read_marks
 from gauntlet.pipeline import paths
@@ -47,6 +47,7 @@ class Staleness:
         self._current: dict[Cell, bool] = {}
         self._fingerprints: dict[tuple[str, ...], Mapping[str, str]] = {}
         self._digests: dict[Path, str | None] = {}
+        self._contents: dict[Path, str | None] = {}
         self._marks: dict[Path, FileMarks] = {}
 
     @classmethod
@@ -130,6 +131,12 @@ class Staleness:
             self._digests[path] = _manifest_digest(path) if path.suffix == ".json" else self._own_digest(path)
         return self._digests[path]
 
+    def content_digest(self, path: Path) -> str | None:
+        """Return the SHA-256 of the content of a user's file in hex; None if it cannot be read."""
+        if path not in self._contents:
+            self._contents[path] = digest_user_file(path)
+        return self._contents[path]
+
     def job(self, cell: Cell) -> CellJob:
         """Return the job of a cell that is about to be made.
 
@@ -175,8 +182,9 @@ class Staleness:
         """Return the fingerprint of the code that makes a cell; the same for all seeds."""
         ids = (cell.stage.name, cell.experiment, cell.variant, cell.name)
         if ids not in self._fingerprints:
-            components = cell.stage.modules(cell, self.graph.scope(cell))
-            self._fingerprints[ids] = fingerprint([cell.stage.module, *components])
+            scope = self.graph.scope(cell)
+            components = cell.stage.modules(cell, scope)
+            self._fingerprints[ids] = fingerprint([cell.stage.module_of(cell, scope), *components])
         return self._fingerprints[ids]
 
     def _missing_inputs(self, cell: Cell) -> GauntletError:

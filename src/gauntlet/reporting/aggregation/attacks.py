@@ -108,7 +108,7 @@ def measure_attacks(path: Path, runs: Mapping[Key, AttackRun] | None = None) -> 
                 (row["seed"], row["attack"]): row for row in evaluations.query(_COUNTS, variant=variant).to_pylist()
             }
             optimalities = optimality(evaluations, variant)
-            for seed in design.seeds:
+            for seed in design.seeds_of(variant):
                 for attack in design.attacks:
                     if variant in attack.without:
                         continue

@@ -122,7 +122,7 @@ def certified_accuracies(
             claimed, measured = (constants or {}).get(key, (None, None))
             head = _head(design, certificate, variant) | {"median_radius": median_of.get(key)}
             head |= {"lipschitz_claimed": claimed, "lipschitz_measured": measured}
-            accuracies = _accuracies(patterns.get(key), of_cell.get(key, []), grid, len(design.seeds))
+            accuracies = _accuracies(patterns.get(key), of_cell.get(key, []), grid, len(design.seeds_of(variant)))
             rows += [head | row for row in accuracies]
     return pa.Table.from_pylist(rows, schema=CERTIFIED_SCHEMA)
 

@@ -66,8 +66,9 @@ class CertificateDesign:
 class ExperimentDesign:
     """The grid of an experiment, in the order of tables and figures.
 
-    `titles` maps variants to their printed names, where these differ; `headline` maps norms to the budgets of the
-    paper's tables, where the configuration states them.
+    `seeds` are those of all variants, `own_seeds` those of variants that do not have all of them (models that were
+    adopted from checkpoints, one seed per file). `titles` maps variants to their printed names, where these differ;
+    `headline` maps norms to the budgets of the paper's tables, where the configuration states them.
     """
 
     experiment: str
@@ -77,6 +78,11 @@ class ExperimentDesign:
     certificates: tuple[CertificateDesign, ...] = ()
     titles: Mapping[str, str] = field(default_factory=dict)
     headline: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    own_seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def seeds_of(self, variant: str) -> tuple[int, ...]:
+        """Return the seeds of a variant's models."""
+        return self.own_seeds.get(variant, self.seeds)
 
     @property
     def norms(self) -> tuple[str, ...]:
@@ -110,7 +116,7 @@ class ExperimentDesign:
     def cells(self) -> Iterator[tuple[str, int, str]]:
         """Yield every planned (variant, seed, attack)."""
         for variant in self.variants:
-            for seed in self.seeds:
+            for seed in self.seeds_of(variant):
                 for attack in self.attacks:
                     if variant not in attack.without:
                         yield variant, seed, attack.name
@@ -143,14 +149,17 @@ def design_from_config(name: str, experiment: Experiment) -> ExperimentDesign:
         )
         for key, certificate in experiment.certificates.items()
     )
+    seeds_of = {variant: experiment.seeds_of(variant) for variant in variants}
+    seeds = tuple(dict.fromkeys(seed for own in seeds_of.values() for seed in own))
     return ExperimentDesign(
         experiment=name,
         variants=variants,
-        seeds=tuple(experiment.seeds),
+        seeds=seeds,
         attacks=tuple(attacks),
         certificates=tuple(certificates),
         titles={key: variant.title for key, variant in experiment.variants.items() if variant.title},
         headline=dict(experiment.headline.items()),
+        own_seeds={variant: own for variant, own in seeds_of.items() if set(own) != set(seeds)},
     )
 
 

@@ -76,7 +76,7 @@ def read_outcomes(evaluations: Evaluations) -> Iterator[Outcomes]:
     common = _in_every_cell(np.where(clean < 0, np.nan, clean)[:, :, None])
     present = np.asarray((clean >= 0).any(-1))[:, :, None]
     if present.any():
-        missing = (~present).sum((1, 2))
+        missing = np.asarray([len(design.seeds_of(name)) for name in design.variants]) - present.sum((1, 2))
         yield Outcomes(CLEAN, "", None, 0.0, clean[:, :, None, common] == 1, present, missing)
 
 
@@ -92,7 +92,9 @@ def read_certified_outcomes(
         for certificate in design.certificates:
             levels, _ = _levels(connection, design, samples, certificate.name, certificate=True)
             levels = levels[:, :, None]
-            planned = np.asarray([len(design.seeds) * (name in certificate.variants) for name in design.variants])
+            planned = np.asarray(
+                [len(design.seeds_of(name)) * (name in certificate.variants) for name in design.variants]
+            )
             present, common = _present(levels), _in_every_cell(levels)
             missing = planned - present.sum((1, 2))
             for radius in radii.get(certificate.norm, ()):
@@ -139,7 +141,7 @@ def _levels(
 
 
 def _missing(design: ExperimentDesign, attack: AttackDesign, levels: NDArray[np.float64]) -> NDArray[np.int64]:
-    planned = np.asarray([len(design.seeds) * (variant not in attack.without) for variant in design.variants])
+    planned = np.asarray([len(design.seeds_of(name)) * (name not in attack.without) for name in design.variants])
     return np.asarray(np.maximum(planned - (~np.isnan(levels)).any(-1).sum(-1), 0))
 
 

@@ -95,6 +95,7 @@ def _variant_rows(
     Each row comes with the losses of its attacks, as `losses_together` returns them.
     """
     design = evaluations.design
+    seeds = design.seeds_of(variant)
     cells = evaluations.query("SELECT DISTINCT seed, attack FROM evaluations WHERE variant = $variant", variant=variant)
     present = set(zip(cells["seed"].to_pylist(), cells["attack"].to_pylist(), strict=True))
     measured = _measure(evaluations, variant, budgets)
@@ -105,8 +106,8 @@ def _variant_rows(
         groups |= {attack.name: [attack.name] for attack in attacks}
         for name, members in groups.items():
             counts = {
-                "attacks": sum(any((seed, member) in present for seed in design.seeds) for member in members),
-                "missing": sum((seed, member) not in present for seed in design.seeds for member in members),
+                "attacks": sum(any((seed, member) in present for seed in seeds) for member in members),
+                "missing": sum((seed, member) not in present for seed in seeds for member in members),
             }
             ids = {"experiment": design.experiment, "variant": variant, "attack": name, "norm": norm, **counts}
             losses = losses_together(attack for attack in attacks if attack.name in members)

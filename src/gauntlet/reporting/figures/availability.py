@@ -30,6 +30,7 @@ def _features(inputs: FigureInputs, design: ExperimentDesign | None) -> set[str]
         ),
         "negatives": any(read_arrays(item.path, "negative") for item in inputs.inspections),
         "several_variants": len(inputs.variants) > 1,
+        "trainings": bool(inputs.histories),
         "transfers": any(attack.sources for attack in attacks),
     }
     return {name for name, present in features.items() if present}

@@ -40,12 +40,15 @@ TOUR = (
 TABLES = frozenset({"certificates", "diagnostics", "evaluations", "examples", "histories", "inspections", "summary"})
 """Names of the result tables that figures read."""
 
-FEATURES = frozenset({"attacks", "certificates", "layer_designs", "negatives", "several_variants", "transfers"})
+FEATURES = frozenset(
+    {"attacks", "certificates", "layer_designs", "negatives", "several_variants", "trainings", "transfers"}
+)
 """Features that only some experiments have.
 
 ``attacks``, ``certificates``: at least one. ``layer_designs``: a variant whose options name a unit, a folding or an
 activation other than the default. ``negatives``: a variant that trains on negative examples.
-``several_variants``: two or more. ``transfers``: an attack computed on the models of other variants.
+``several_variants``: two or more. ``trainings``: a variant that is trained, not adopted. ``transfers``: an attack
+computed on the models of other variants.
 """
 
 

@@ -149,7 +149,7 @@ def _notes(design: ExperimentDesign, panels: list[_Panel]) -> list[str]:
     band = "band: lowest to highest seed" if len(design.seeds) > 1 else ""
     thin = "thin: no attack fooled the model within the radius" if any(panel.unfooled for panel in panels) else ""
     missing = sum(
-        len(design.seeds) - len(panel.certified.get(variant, ()))
+        len(design.seeds_of(variant)) - len(panel.certified.get(variant, ()))
         for panel in panels
         for variant in panel.certificate.variants
     )

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from gauntlet.core.parquet import read_columns
 from gauntlet.reporting.aggregation import ExperimentDesign, open_evaluations
 from gauntlet.reporting.figures.history_labels import labeled_history
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs, HistoryFile, InspectionFile
@@ -46,10 +47,11 @@ def find_inputs(
 
 
 def _histories(folder: Path, design: ExperimentDesign, current: Collection[Path] | None) -> Iterator[HistoryFile]:
+    """Yield the histories of trained models; those of adopted ones have no epochs."""
     for variant in design.variants:
-        for seed in design.seeds:
+        for seed in design.seeds_of(variant):
             path = folder / "models" / _model(variant, seed) / "history.parquet"
-            if _usable(path, current):
+            if _usable(path, current) and len(read_columns(path, ["epoch"])):
                 yield labeled_history(variant, seed, path)
 
 
@@ -63,7 +65,7 @@ def _examples(folder: Path, design: ExperimentDesign, current: Collection[Path] 
 def _inspections(folder: Path, design: ExperimentDesign, current: Collection[Path] | None) -> Iterator[InspectionFile]:
     """Yield one file per variant, of the first planned seed that was inspected."""
     for variant in design.variants:
-        for seed in design.seeds:
+        for seed in design.seeds_of(variant):
             path = folder / "inspections" / _model(variant, seed) / "inspection.parquet"
             if _usable(path, current):
                 yield InspectionFile(variant, seed, path)

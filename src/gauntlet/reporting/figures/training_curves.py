@@ -28,6 +28,7 @@ Series = dict[str, list[NDArray[np.float64]]]
 @FIGURES.register(
     "training_curves",
     reads=("histories",),
+    needs=("trainings",),
     title="Training",
     caption="Validation loss (one panel per loss), validation accuracy, robust validation accuracy (one panel per "
     "attack) and the Kantorovich-Rubinstein term of losses that have one, after every epoch: mean over seeds and their "

@@ -42,7 +42,7 @@ def clean_numbers(evaluations: Evaluations, variant: str) -> dict[str, Any]:
     ).get(("clean",))
     is_planned = any(cell[0] == variant for cell in evaluations.design.cells())
     present = 0 if patterns is None else len(patterns.counts())
-    missing = max((len(seeds) if is_planned else 0) - present, 0)
+    missing = max((len(evaluations.design.seeds_of(variant)) if is_planned else 0) - present, 0)
     return {**_accuracy(patterns, 1), "missing": missing, "errors": 0, "flags": ""}
 
 
@@ -55,7 +55,9 @@ def repeated_numbers(evaluations: Evaluations, variant: str, first: str, epsilon
     attacks = [attack.name for attack in evaluations.design.attacks if attack.repeats == first]
     cells = evaluations.query(_CELLS, variant=variant, attacks=attacks).to_pylist()
     complete = [
-        seed for seed in sorted(evaluations.design.seeds) if sum(row["seed"] == seed for row in cells) == len(attacks)
+        seed
+        for seed in sorted(evaluations.design.seeds_of(variant))
+        if sum(row["seed"] == seed for row in cells) == len(attacks)
     ]
     patterns = read_patterns(
         lambda sql: evaluations.query(sql, variant=variant, attacks=attacks, epsilon=epsilon, seeds=complete),
@@ -64,7 +66,7 @@ def repeated_numbers(evaluations: Evaluations, variant: str, first: str, epsilon
         replicates=len(complete) * len(attacks),
         levels=2,
     ).get(("repeated",))
-    missing = len(evaluations.design.seeds) * len(attacks) - len(cells)
+    missing = len(evaluations.design.seeds_of(variant)) * len(attacks) - len(cells)
     errors = sum(row["errors"] for row in cells if row["seed"] in complete)
     return {**_accuracy(patterns, len(attacks)), "missing": missing, "errors": errors}
 

@@ -32,6 +32,7 @@ def _features(scope: Scope) -> set[str]:
         "layer_designs": any(_names_a_design(variant.model) for variant in settings.variants.values()),
         "negatives": any(settings.training_of(variant).negatives for variant in settings.variants),
         "several_variants": len(settings.variants) > 1,
+        "trainings": any(not variant.is_adopted for variant in settings.variants.values()),
         "transfers": any(attack.transfer_from for attack in settings.attacks.values()),
     }
     return {name for name, is_present in features.items() if is_present}
@@ -53,7 +54,8 @@ def _files_of(table: str, scope: Scope) -> dict[Path, Cell]:
     """Map the files that hold a table, which a figure declares that it reads, to the cells that make them."""
     match table:
         case "histories":
-            return {paths.history(model): model for model in models(scope)}
+            variants = scope.settings.variants
+            return {paths.history(model): model for model in models(scope) if not variants[model.variant].is_adopted}
         case "examples":
             return {paths.examples(cell): cell for cell in evaluations(scope)}
         case "inspections":

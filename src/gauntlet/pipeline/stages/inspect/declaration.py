@@ -14,7 +14,7 @@ from gauntlet.registry import AUGMENTATIONS, NEGATIVES
 def inspections(scope: Scope) -> Iterator[Cell]:
     """List the models that figures look into, the first seed of every variant, in the order of the configuration."""
     for variant in scope.settings.variants:
-        yield Cell(STAGE, scope.name, variant, scope.settings.seeds[0])
+        yield Cell(STAGE, scope.name, variant, scope.settings.seeds_of(variant)[0])
 
 
 def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gauntlet.config.checkpoint_files import CheckpointFile
 from gauntlet.config.schema import Experiment
+from gauntlet.core.errors import InputError
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
 from gauntlet.pipeline.stages.components import modules_of, network_modules
@@ -23,11 +26,14 @@ from gauntlet.registry import (
     Spec,
 )
 
+CHECKPOINTS = "gauntlet.learning.models.checkpoint.loading"
+"""Module of trainings that start from a checkpoint: a change in it makes no other training stale."""
+
 
 def models(scope: Scope) -> Iterator[Cell]:
     """List the models of an experiment, in the order of the configuration."""
     for variant in scope.settings.variants:
-        for seed in scope.settings.seeds:
+        for seed in scope.settings.seeds_of(variant):
             yield Cell(STAGE, scope.name, variant, seed)
 
 
@@ -45,17 +51,46 @@ def _outputs(cell: Cell) -> tuple[Path, ...]:
     return paths.model_weights(cell), paths.model_manifest(cell), paths.history(cell)
 
 
-def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
-    return {**scope.once(("training", cell.variant), lambda: _variant(cell, scope)), "seed": cell.seed}
+def _slice(cell: Cell, scope: Scope, files: Files) -> Slice:
+    slice_ = {**scope.once(("training", cell.variant), lambda: _variant(cell, scope, files)), "seed": cell.seed}
+    weights = scope.settings.variants[cell.variant].weights
+    return slice_ if weights is None else {**slice_, "weights": _checkpoint(weights[cell.seed], files)}
 
 
-def _variant(cell: Cell, scope: Scope) -> dict[str, Any]:
+def _variant(cell: Cell, scope: Scope, files: Files) -> dict[str, Any]:
     variant, training = scope.settings.variants[cell.variant], scope.settings.training_of(cell.variant)
-    return {**variant.as_dict(), "training": training.as_dict()}
+    if variant.is_adopted:
+        return variant.as_dict()
+    initial = training.initial_weights
+    added = {"initial_weights": _checkpoint(initial, files)} if initial else {}
+    return {**variant.as_dict(), "training": {**training.as_dict(), **added}}
+
+
+def _checkpoint(file: CheckpointFile, files: Files) -> dict[str, str | None]:
+    """Return what decides the weights in a checkpoint: its content, and the place in it if that is named."""
+    entry = {"entry": file.entry} if file.entry is not None else {}
+    return {"digest": files.content_digest(file.path), **entry}
+
+
+def missing_weights(scope: Scope) -> Iterator[InputError]:
+    """Yield an error for each checkpoint of an experiment that does not exist."""
+    for name, variant in scope.settings.variants.items():
+        initial = scope.settings.training_of(name).initial_weights
+        own = variant.training.model_fields_set
+        key = f"variants.{name}.training" if "initial_weights" in own else "training"
+        named = [(f"variants.{name}.weights", file) for file in variant.weights or ()]
+        named += [(f"{key}.initial_weights", initial)] if initial else []
+        for place, file in named:
+            if not os.path.isfile(file.path):  # noqa: PTH113 - False, too, without permission
+                problem = f"there is no file '{file.file}', or it cannot be read"
+                remedy = "set the key to a checkpoint, relative to the folder where the command is run"
+                yield InputError(problem, where=f"experiments.{scope.name}.{place}", remedy=remedy)
 
 
 def _modules(cell: Cell, scope: Scope) -> list[str]:
     variant, training = scope.settings.variants[cell.variant], scope.settings.training_of(cell.variant)
+    if variant.is_adopted:
+        return [*network_modules(scope, cell.variant), *modules_of([(LOSSES, variant.known_loss)])]
     components: list[tuple[Registry, Spec | None]] = [
         (LOSSES, variant.loss),
         (OPTIMIZERS, training.optimizer),
@@ -66,7 +101,13 @@ def _modules(cell: Cell, scope: Scope) -> list[str]:
         (ADVERSARIES, training.adversary),
         (ADVERSARIES, training.validation_adversary),
     ]
-    return network_modules(scope, cell.variant) + modules_of(components)
+    initial = [CHECKPOINTS] if training.initial_weights else []
+    return network_modules(scope, cell.variant) + modules_of(components) + initial
+
+
+def _work(cell: Cell, scope: Scope) -> str:
+    """Name the module that makes a model: one that is adopted does not depend on the code of training."""
+    return "adoption" if scope.settings.variants[cell.variant].is_adopted else "run"
 
 
 def training_path(cell: Cell, path: tuple[str, ...], settings: Experiment | None) -> tuple[str, ...]:
@@ -75,7 +116,7 @@ def training_path(cell: Cell, path: tuple[str, ...], settings: Experiment | None
     if path[0] == "training":
         is_own = variant is not None and len(path) > 1 and path[1] in variant.training.model_fields_set
         return ("variants", cell.variant, *path) if is_own else path
-    return ("variants", cell.variant, *path) if path[0] in ("model", "loss", "normalize") else path
+    return ("variants", cell.variant, *path) if path[0] in ("model", "loss", "normalize", "weights") else path
 
 
 def _unmatched(cell: Cell, staleness: Any) -> list[Path]:
@@ -88,13 +129,14 @@ def _unmatched(cell: Cell, staleness: Any) -> list[Path]:
 STAGE: Stage = Stage(
     name="train",
     order=10,
-    help="Train models.",
+    help="Train models, or adopt those that have `weights`.",
     ids=("experiment", "variant", "seed"),
     cells=models,
     inputs=lambda _cell, scope: data_inputs(scope),
     outputs=_outputs,
     slice=_slice,
     modules=_modules,
+    work=_work,
     setting_path=training_path,
     unmatched=_unmatched,
     uses_model=True,

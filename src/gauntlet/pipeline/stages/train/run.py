@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from contextlib import nullcontext
 
 import torch
 
+from gauntlet.config.checkpoint_files import CheckpointFile
 from gauntlet.core.errors import located
 from gauntlet.core.parquet import write_table
 from gauntlet.core.progress import NullProgress, progress
+from gauntlet.core.provenance.recipes import Recipe
 from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.core.signals import StopRequest
 from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.learning.data.splits import to_unit
 from gauntlet.learning.data.store import load_split
 from gauntlet.learning.models.build import build
+from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.weights import save_model
 from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.data_parallel import DataParallelGroup
@@ -27,6 +31,7 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, CellJob
 from gauntlet.pipeline.stages.device import device_metadata
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
+from gauntlet.pipeline.stages.train.declaration import CHECKPOINTS
 from gauntlet.pipeline.stages.train.process_group import describe_processes, open_processes
 from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_stored, check_trainable
 
@@ -69,6 +74,8 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
         certified = any(certificate.applies_to(variant) for certificate in settings.certificates.values())
         with located(str(cell)):
             check_trainable(network, seed=cell.seed, draws=draws, certified=certified)
+            if training.initial_weights is not None:
+                _load_initial(network, training.initial_weights, recipe)
     with StopRequest(str(cell)) as stop:
         file = paths.progress_file(cell)
         reported = progress(str(cell), training.epochs, "epochs", file=file) if writes else nullcontext(NullProgress())
@@ -106,6 +113,14 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
         save_model(fitted.network, paths.model_folder(cell), made)
         sweep(cell)
     log.info("%s: kept epoch %d of %d", cell, fitted.kept_epoch, len(fitted.history))
+
+
+def _load_initial(network: Network, file: CheckpointFile, recipe: Recipe) -> None:
+    """Load the weights that a training starts from."""
+    # By name: the recipes of other trainings do not contain this code.
+    checkpoints = importlib.import_module(CHECKPOINTS)
+    digest = recipe.slice["training"]["initial_weights"]["digest"]
+    checkpoints.load_weights(network, file.path, entry=file.entry, digest=digest)
 
 
 def _describe(epoch: EpochRecord) -> str:

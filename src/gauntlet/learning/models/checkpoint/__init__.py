@@ -1,0 +1,1 @@
+"""Checkpoints of any origin: read without executing anything, searched for weights, and fitted to a network."""

@@ -1,0 +1,123 @@
+"""Names of a checkpoint's tensors compared with those of a network, whatever wrappers added to them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gauntlet.core.errors import shortened
+
+_WRAPPERS = ("module", "_orig_mod")
+"""Parts of names that `DataParallel`, `DistributedDataParallel`, `AveragedModel` and `torch.compile` insert."""
+_COUNTERS = ("num_batches_tracked", "n_averaged")
+"""Last parts of names of counters that decide no output in evaluation mode; older checkpoints lack them."""
+
+Spelling = Callable[[Iterable[str]], dict[str, str]]
+"""Function from names to the same names, spelled in a way that two networks may share."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Tensors of a checkpoint by the names that a network has for them, and the names that do not fit.
+
+    `reshaped` describes tensors of another shape or kind.
+    """
+
+    tensors: Mapping[str, Tensor]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    reshaped: tuple[str, ...]
+
+    @property
+    def problems(self) -> int:
+        """Number of names that do not fit; zero if the checkpoint fits."""
+        return len(self.missing) + len(self.unexpected) + len(self.reshaped)
+
+    def describe(self) -> str:
+        """Return the names that do not fit as text of one line."""
+        parts = {"missing": self.missing, "unexpected": self.unexpected, "of another shape or kind": self.reshaped}
+        return "; ".join(f"{len(names)} {kind}: {shortened(names)}" for kind, names in parts.items() if names)
+
+
+def fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Fit:
+    """Compare the tensors that a network expects with those that were found, under the spelling that fits best.
+
+    Both sides are spelled without the parts that wrappers insert, without a first ``model``, or without the parts that
+    all names begin with; a spelling that makes two names of one side equal is not used.
+    """
+    fits = []
+    for spelling in (_as_written, _without_wrappers, _without_model, _without_beginning):
+        ours, theirs = spelling(expected), spelling(found)
+        if len(set(ours.values())) == len(ours) and len(set(theirs.values())) == len(theirs):
+            fits.append(_compare(expected, found, ours, theirs))
+    return min(fits, key=lambda candidate: candidate.problems)
+
+
+def _compare(
+    expected: Mapping[str, Tensor], found: Mapping[str, Tensor], ours: Mapping[str, str], theirs: Mapping[str, str]
+) -> Fit:
+    name_of = {spelled: name for name, spelled in theirs.items()}
+    pairs = {name: name_of[spelled] for name, spelled in ours.items() if spelled in name_of}
+    missing = [name for name in expected if name not in pairs and not _is_counter(name)]
+    used = set(pairs.values())
+    unexpected = [name for name in found if name not in used and not _is_counter(name)]
+    reshaped = [
+        f"{name} ({_describe(found[other])}, the network has {_describe(expected[name])})"
+        for name, other in pairs.items()
+        if not _is_compatible(expected[name], found[other])
+    ]
+    return Fit(
+        {name: found[other] for name, other in pairs.items()}, tuple(missing), tuple(unexpected), tuple(reshaped)
+    )
+
+
+def _as_written(names: Iterable[str]) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+def _without_wrappers(names: Iterable[str]) -> dict[str, str]:
+    return {name: ".".join(_own_parts(name)) for name in names}
+
+
+def _without_model(names: Iterable[str]) -> dict[str, str]:
+    return {name: ".".join(_after_model(_own_parts(name))) for name in names}
+
+
+def _without_beginning(names: Iterable[str]) -> dict[str, str]:
+    """Leave out the first parts that all names share, counters of whole networks aside."""
+    parts = {name: _own_parts(name) for name in names}
+    begins = [path[:-1] for path in parts.values() if path[-1] not in _COUNTERS]
+    columns = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*begins, strict=False))
+    shared = sum(1 for _ in columns)
+    return {name: ".".join(path[shared:] or path) for name, path in parts.items()}
+
+
+def _own_parts(name: str) -> list[str]:
+    parts = name.split(".")
+    return [part for part in parts[:-1] if part not in _WRAPPERS] + parts[-1:]
+
+
+def _after_model(parts: list[str]) -> list[str]:
+    start = 0
+    while start < len(parts) - 1 and parts[start] == "model":
+        start += 1
+    return parts[start:]
+
+
+def _is_counter(name: str) -> bool:
+    return name.rpartition(".")[2] in _COUNTERS
+
+
+def _is_compatible(expected: Tensor, found: Tensor) -> bool:
+    """Return whether a tensor can be copied into another: equal shapes, dense, both floats or both not."""
+    is_plain = found.layout == torch.strided and not found.is_quantized and not found.is_complex()
+    return is_plain and found.shape == expected.shape and found.is_floating_point() == expected.is_floating_point()
+
+
+def _describe(tensor: Tensor) -> str:
+    shape = "x".join(map(str, tensor.shape)) or "one value"
+    return f"{shape} {str(tensor.dtype).removeprefix('torch.')}"
