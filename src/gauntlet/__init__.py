@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gauntlet.learning.data.splits import RawData as RawData
     from gauntlet.learning.data.splits import Split as Split
     from gauntlet.learning.losses import Loss as Loss
+    from gauntlet.learning.models.checkpoint.loading import load_weights as load_weights
     from gauntlet.learning.models.foldings.folding import Folding as Folding
     from gauntlet.learning.models.network import Head as Head
     from gauntlet.learning.models.network import Network as Network
@@ -76,6 +77,7 @@ _MODULES = {
     "gauntlet.learning.data.negatives": "Negatives sample_rows",
     "gauntlet.learning.data.splits": "RawData Split",
     "gauntlet.learning.losses": "Loss",
+    "gauntlet.learning.models.checkpoint.loading": "load_weights",
     "gauntlet.learning.models.foldings.folding": "Folding",
     "gauntlet.learning.models.network": "Head Network",
     "gauntlet.learning.models.units.unit": "Unit",

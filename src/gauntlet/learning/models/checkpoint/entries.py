@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ class Entry(NamedTuple):
     @property
     def is_average(self) -> bool:
         """True if the name says that these are averaged weights."""
-        return any(part in self.name.lower() for part in ("ema", "swa", "averag"))
+        return bool(set(re.split(r"[^a-z]+", self.name.lower())) & {"ema", "swa", "averaged", "average"})
 
 
 def find_entries(content: Any) -> list[Entry]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gauntlet.core.errors import shortened
-
 _WRAPPERS = ("module", "_orig_mod")
 """Parts of names that `DataParallel`, `DistributedDataParallel`, `AveragedModel` and `torch.compile` insert."""
 _COUNTERS = ("num_batches_tracked", "n_averaged")
 """Last parts of names of counters that decide no output in evaluation mode; older checkpoints lack them."""
+
+_MAX_NAMES = 6
+"""Number of names of each kind that a message lists."""
 
 Spelling = Callable[[Iterable[str]], dict[str, str]]
 """Function from names to the same names, spelled in a way that two networks may share."""
@@ -40,7 +41,7 @@ class Fit:
     def describe(self) -> str:
         """Return the names that do not fit as text of one line."""
         parts = {"missing": self.missing, "unexpected": self.unexpected, "of another shape or kind": self.reshaped}
-        return "; ".join(f"{len(names)} {kind}: {shortened(names)}" for kind, names in parts.items() if names)
+        return "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in parts.items() if names)
 
 
 def fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> Fit:
@@ -66,7 +67,7 @@ def _compare(
     used = set(pairs.values())
     unexpected = [name for name in found if name not in used and not _is_counter(name)]
     reshaped = [
-        f"{name} ({_describe(found[other])}, the network has {_describe(expected[name])})"
+        f"{name} ({_describe(found[other])} in place of {_describe(expected[name])})"
         for name, other in pairs.items()
         if not _is_compatible(expected[name], found[other])
     ]
@@ -116,6 +117,11 @@ def _is_compatible(expected: Tensor, found: Tensor) -> bool:
     """Return whether a tensor can be copied into another: equal shapes, dense, both floats or both not."""
     is_plain = found.layout == torch.strided and not found.is_quantized and not found.is_complex()
     return is_plain and found.shape == expected.shape and found.is_floating_point() == expected.is_floating_point()
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _describe(tensor: Tensor) -> str:

@@ -1,0 +1,271 @@
+"""Checkpoints of any origin: read without executing anything, found wherever nested, all or nothing loaded."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.core.provenance.digests import digest_file, digest_user_file
+from gauntlet.learning.models.build import build
+from gauntlet.learning.models.checkpoint.loading import load_weights
+from gauntlet.learning.models.checkpoint.reading import read_checkpoint
+from gauntlet.learning.models.weights import save_model
+from gauntlet.pipeline.stages.train.adoption import load_network
+from gauntlet.registry import Spec
+from tests.support.user_networks import Plain
+
+PREFIXES = ("", "module.", "_orig_mod.", "model.", "module._orig_mod.", "model.module.", "_orig_mod.module.model.")
+PREFIXES += ("net.", "encoder.backbone.")
+PLACES = ((), ("state_dict",), ("model_state_dict",), ("model",), ("net",), ("checkpoint", "ema", "state_dict"))
+
+
+class Wrapped(nn.Module):
+    """Network that names its layers as wrappers do."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.model, self.module = inner, nn.Linear(2, 2)
+
+
+class Command:
+    """Object whose pickle runs a command when it is loaded."""
+
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+
+def network(seed=0, width=4):
+    """Build a small network with random weights and statistics."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = Plain(1, 3, width=width)
+        made.layers[1].running_mean.normal_()
+        return made
+
+
+def nested(state, keys):
+    """Nest a state dict below keys, next to what checkpoints keep too."""
+    for key in reversed(keys):
+        state = {key: state, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}, "lr": 0.1}}
+    return state
+
+
+def spelled(module, prefix):
+    """Return a module's state dict with a prefix before every name."""
+    return OrderedDict((prefix + name, tensor) for name, tensor in module.state_dict().items())
+
+
+def are_equal(first, second):
+    """Return whether two modules have the same state, bit for bit."""
+    return all(map(torch.equal, first.state_dict().values(), second.state_dict().values()))
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("keys", PLACES, ids=".".join)
+def test_weights_are_found_under_any_prefix_at_any_place(tmp_path, keys, prefix):
+    """Every combination loads the same bits, BatchNorm statistics too."""
+    file, loaded = tmp_path / "model.pt", network(1)
+    torch.save(nested(spelled(network(), prefix), keys), file)
+    assert load_weights(loaded, file) == ".".join(keys)
+    assert are_equal(loaded, network())
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod."])
+def test_a_network_whose_own_names_are_those_of_wrappers_is_loaded(tmp_path, prefix):
+    """Names such as `model.layers` and `module.weight` are not mistaken for prefixes."""
+    file, loaded = tmp_path / "model.pt", Wrapped(network(1))
+    torch.save(spelled(Wrapped(network()), prefix), file)
+    load_weights(loaded, file)
+    assert are_equal(loaded.model, network())
+
+
+def test_wrappers_inside_a_network_are_found(tmp_path):
+    """`DataParallel` around the features only, as in the ImageNet example of torch, and a compiled part."""
+    names = {
+        name: name.replace("layers.", "layers.module.").replace("0.", "0._orig_mod.")
+        for name in spelled(Plain(1, 3), "")
+    }
+    torch.save({names[name]: tensor for name, tensor in network().state_dict().items()}, tmp_path / "model.pt")
+    loaded = network(1)
+    load_weights(loaded, tmp_path / "model.pt")
+    assert are_equal(loaded, network())
+
+
+@pytest.mark.parametrize("form", ["safetensors", "zip", "before torch 1.6"])
+def test_every_format_is_read(tmp_path, form):
+    """The format is detected from the content, not from the name."""
+    file, loaded = tmp_path / "weights", network(1)
+    if form == "safetensors":
+        safetensors.torch.save_file(spelled(network(), "module."), file)
+    else:
+        torch.save(network().state_dict(), file, _use_new_zipfile_serialization=form == "zip")
+    load_weights(loaded, file)
+    assert are_equal(loaded, network())
+
+
+@pytest.mark.parametrize("form", ["zip", "before torch 1.6", "plain pickle"])
+@pytest.mark.parametrize("setting", ["0", "1"])
+def test_no_pickle_is_ever_executed(tmp_path, monkeypatch, form, setting):
+    """A checkpoint that runs a command when it is unpickled is refused in one line, whatever torch's variables say."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", setting)
+    content, file = {"state_dict": network().state_dict(), "args": Command()}, Path("evil.pt")
+    if form == "plain pickle":
+        file.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, file, _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(InputError, match=r"evil\.pt: contains more than tensors.*pickles are not executed") as error:
+        load_weights(network(), file)
+    assert "\n" not in str(error.value)
+    assert not Path("executed").exists()
+    if form == "plain pickle":
+        pickle.loads(file.read_bytes())
+    else:
+        torch.load(file, weights_only=False)
+    assert Path("executed").exists(), "the file must be able to run its command"
+
+
+@pytest.mark.parametrize(
+    "content", [nn.Linear(2, 2), {"state_dict": {}, "network": nn.Linear(2, 2)}], ids=["alone", "in"]
+)
+def test_a_pickled_network_is_refused_by_the_name_of_its_class(tmp_path, content):
+    """The remedy is to save the state dict."""
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"\(torch\.nn\.modules\.linear\.Linear\).*model\.state_dict\(\)"):
+        read_checkpoint(tmp_path / "model.pt")
+
+
+BAD = {
+    "empty": (b"", "is neither a safetensors file nor one of torch.save"),
+    "text": (b"version https://git-lfs.github.com/spec/v1\n", "is neither a safetensors file"),
+    "torn zip": (b"PK\x03\x04torn", "is damaged or no file of torch.save"),
+    "torn pickle": (b"\x80", "is damaged or no file of torch.save"),
+    "torn safetensors": (b"\x02\0\0\0\0\0\0\0{ ", "is a damaged safetensors file"),
+    "no tensors": (None, "the file holds no named tensors"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(tmp_path, name):
+    """A torn copy, a pointer of Git LFS, a file of plain values."""
+    content, expected = BAD[name]
+    file = tmp_path / "model.pt"
+    torch.save({"epoch": 3}, file) if content is None else file.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        load_weights(network(), file)
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    """Neither is a checkpoint."""
+    for path in (tmp_path / "none.pt", tmp_path):
+        with pytest.raises(InputError, match=str(path)):
+            read_checkpoint(path)
+
+
+def test_one_error_names_every_key_that_does_not_fit_and_nothing_is_loaded(tmp_path):
+    """Missing, unexpected, of another shape, of another kind."""
+    state = network().state_dict()
+    state["head.weight"] = state.pop("layers.6.weight")
+    state["layers.0.weight"], state["layers.0.bias"] = torch.zeros(4, 3, 3, 3), torch.zeros(4, dtype=torch.int64)
+    torch.save({"model": state}, tmp_path / "model.pt")
+    loaded = network(1)
+    with pytest.raises(InputError) as error:
+        load_weights(loaded, tmp_path / "model.pt")
+    text = str(error.value)
+    expected = ("'model' does not fit Plain", "1 missing: layers.6.weight", "1 unexpected: head.weight")
+    expected += (
+        "2 of another shape or kind: layers.0.weight (4x3x3x3 float32 in place of 4x1x3x3 float32)",
+        "int64",
+    )
+    assert [part for part in expected if part not in text] == [], text
+    assert "\n" not in text
+    assert are_equal(loaded, network(1))
+
+
+def test_averaged_weights_are_preferred_and_the_others_named(tmp_path, caplog):
+    """As torch's `AveragedModel` saves them, with its counter; `entry` names the others."""
+    averaged = torch.optim.swa_utils.AveragedModel(nn.DataParallel(network(1)))
+    torch.save({"state_dict": network().state_dict(), "ema": averaged.state_dict()}, tmp_path / "model.pt")
+    loaded = network(2)
+    with caplog.at_level(logging.WARNING):
+        assert load_weights(loaded, tmp_path / "model.pt") == "ema"
+    assert are_equal(loaded, network(1))
+    assert "'ema' are used; `entry` names others that fit: state_dict" in caplog.text
+    assert load_weights(loaded, tmp_path / "model.pt", entry="state_dict") == "state_dict"
+    assert are_equal(loaded, network())
+
+
+def test_two_networks_in_a_file_are_not_guessed_between(tmp_path):
+    """Unless they are the same; an entry may also be the beginning of names."""
+    torch.save({"semantic": network().state_dict(), "teacher": network(1).state_dict()}, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"2 entries with different weights fit: semantic, teacher"):
+        load_weights(network(), tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"no tensors at 'student'; `entry` may be semantic, teacher"):
+        load_weights(network(), tmp_path / "model.pt", entry="student")
+    both = {**spelled(network(), "student."), **spelled(network(1), "teacher.")}
+    torch.save({"state_dict": both}, tmp_path / "model.pt")
+    loaded = network(2)
+    with pytest.raises(InputError, match="unexpected"):
+        load_weights(loaded, tmp_path / "model.pt")
+    load_weights(loaded, tmp_path / "model.pt", entry="state_dict.teacher")
+    assert are_equal(loaded, network(1))
+    torch.save({"best": network().state_dict(), "last": network().state_dict()}, tmp_path / "model.pt")
+    load_weights(loaded, tmp_path / "model.pt")
+    assert are_equal(loaded, network())
+
+
+def test_counters_that_older_checkpoints_lack_are_not_missed(tmp_path):
+    """Files from before torch 0.4.1 have no `num_batches_tracked`; half precision is converted."""
+    state = {name: tensor.half() for name, tensor in network().state_dict().items() if "tracked" not in name}
+    torch.save(state, tmp_path / "model.pt")
+    loaded = network(1)
+    load_weights(loaded, tmp_path / "model.pt")
+    assert torch.equal(loaded.layers[0].weight, network().layers[0].weight.half().float())
+
+
+def built(name, normalize=None, seed=0, **options):
+    """Build a network of the package for gray images of 8x8 pixels."""
+    return build(
+        Spec(name, options), image_shape=(1, 8, 8), num_classes=3, mean=[0.5], std=[0.5], normalize=normalize, seed=seed
+    )
+
+
+@pytest.mark.parametrize("name", ["tests.support.user_networks:Plain", "cnn", "lipschitz_cnn"])
+def test_a_model_that_gauntlet_stored_is_adopted(tmp_path, name):
+    """The plain layers that a constrained network is stored as, too."""
+    stored = built(name).eval()
+    save_model(stored, tmp_path)
+    loaded, _ = load_network(built(name, seed=1), read_checkpoint(tmp_path / "model.safetensors"), entry=None)
+    x = torch.rand(5, 1, 8, 8)
+    assert torch.equal(loaded(x), stored.export()(x))
+
+
+def test_a_model_of_another_normalization_is_refused(tmp_path):
+    """The first layer of ours is part of the stored weights."""
+    save_model(built("cnn").eval(), tmp_path)
+    with pytest.raises(InputError, match=r"normalizes with mean \(0\.5\); set `normalize:`"):
+        load_network(built("cnn", "none"), read_checkpoint(tmp_path / "model.safetensors"), entry=None)
+
+
+def test_a_checkpoint_that_is_replaced_meanwhile_is_refused(tmp_path):
+    """The digest is that of the bytes that are loaded; it is computed once for an unchanged file."""
+    file = tmp_path / "model.pt"
+    torch.save(network().state_dict(), file)
+    digest = digest_user_file(file)
+    assert digest == digest_file(file) == read_checkpoint(file, digest=digest).digest
+    torch.save(network(1).state_dict(), file)
+    assert digest_user_file(file) != digest
+    with pytest.raises(GauntletError, match="changed after this job was started"):
+        load_weights(network(), file, digest=digest)
+    assert digest_user_file(tmp_path / "none") is None
