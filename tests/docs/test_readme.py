@@ -88,7 +88,7 @@ def test_entries_of_the_readme_are_valid(tmp_path, monkeypatch):
     variants = [entry for entry in entries.values() if "model" in entry]
     certificates = [entry for entry in entries.values() if entry.get("name") in CERTIFICATES.names()]
     attacks = [entry for entry in entries.values() if "model" not in entry and entry not in certificates]
-    assert (len(variants), len(attacks), len(certificates)) == (2, 3, 1)
+    assert (len(variants), len(attacks), len(certificates)) == (3, 3, 1)
     for entry in certificates:
         Certificate.model_validate(entry)
     for entry in variants:

@@ -1,0 +1,74 @@
+"""The examples of docs/checkpoints.md are run: a checkpoint in the pipeline and in a notebook."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch.nn import functional
+from typer.testing import CliRunner
+
+import gauntlet
+from gauntlet.cli import app
+from gauntlet.core.parquet import read_metadata
+from gauntlet.registry.source_code import locate, module_file, syntax_tree
+from tests.support import ROOT
+
+PAGE = (ROOT / "docs" / "checkpoints.md").read_text()
+NETWORK = '''
+from torch import nn
+
+class MyNet(nn.Module):
+    """Linear classifier."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, num_classes, bias=False)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+'''
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a network, its checkpoint and the configuration of the page."""
+    folder = tmp_path_factory.mktemp("published")
+    (folder / "mynet.py").write_text(NETWORK)
+    (folder / "config.yaml").write_text(re.search(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)[1])
+    digits = load_digits()
+    images, targets = (
+        torch.tensor(digits.images / 16).float().flatten(1),
+        functional.one_hot(torch.tensor(digits.target)),
+    )
+    weights = torch.linalg.lstsq(images, targets.float()).solution.T.contiguous()
+    torch.save({"epoch": 3, "state_dict": {"module.linear.weight": weights}}, folder / "published.pt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(folder)
+        for known in (module_file, locate, syntax_tree):
+            known.cache_clear()
+        yield folder
+    sys.modules.pop("mynet", None)
+
+
+def test_the_notebook_runs(folder):
+    """The first block of Python evaluates the checkpoint."""
+    namespace: dict = {}
+    exec(re.search(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)[1], namespace)
+    assert namespace["rows"].num_rows == 100
+    assert "already_wrong" in namespace["rows"]["status"].to_pylist()
+    assert 0 < gauntlet.robust_accuracy(namespace["rows"], 0.02) < 1
+
+
+def test_the_configuration_adopts_the_checkpoint(folder):
+    """`load_model` loads the result by the path of the page."""
+    for command in ("check", "prepare", "train"):
+        done = CliRunner().invoke(app, [command])
+        assert done.exit_code == 0, done.output
+    model = folder / re.search(r"gauntlet\.load_model\(\"(.*?)\"\)", PAGE)[1]
+    assert gauntlet.load_model(model).body.linear.weight.shape == (10, 64)
+    assert float(read_metadata(model / "history.parquet")["gauntlet.validation_accuracy"]) > 0.9
