@@ -90,7 +90,7 @@ def test_the_examples_are_run(own):
     """Every example is called by the stage that uses it."""
     for stage in ("check", "prepare", "train", "evaluate", "certify"):
         gauntlet(stage)
-    for variant in ("small", "parts", "sigmoid", "certified"):
+    for variant in ("small", "function", "parts", "sigmoid", "certified"):
         assert len(read_table(paths.history(make_cell("train", "own", variant, 0)))) == 2
         rows = read_table(paths.samples(make_cell("evaluate", "own", variant, 0, "signs")))
         assert set(rows["status"].to_pylist()) <= {"adversarial", "robust", "already_wrong"}

@@ -210,7 +210,7 @@ class TrainingDict(Base):
     def forward(self, x: Tensor) -> Any:
         """Map images to logits, in training to a dictionary."""
         logits = super().forward(x)
-        return {"logits": logits} if self.training else logits
+        return {"scores": logits} if self.training else logits
 
 
 class TrainingNone(Base):

@@ -66,5 +66,5 @@ class NoModule:
 
 
 def function() -> nn.Module:
-    """Return a module, though a function is no class."""
+    """Return a module that is no classifier."""
     return nn.Identity()

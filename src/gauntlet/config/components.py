@@ -12,6 +12,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from gauntlet.config.error_texts import found_text, plain_errors
 from gauntlet.core.errors import InputError, nearest
 from gauntlet.registry import Entry, Registry, Spec
+from gauntlet.registry.source_code import OWN
 
 T = TypeVar("T")
 
@@ -76,7 +77,10 @@ def split_component(
 
 
 def check_options(entry: Entry, options: Mapping[Any, Any], other_keys: Iterable[str] = ()) -> dict[str, Any]:
-    """Check options against a component's signature and fill in the defaults; suggestions include `other_keys`."""
+    """Check options against a component's signature and fill in the defaults; suggestions include `other_keys`.
+
+    Options whose default is the component's `OWN` are left out unless they are set.
+    """
     names = [option.name for option in entry.options or ()]
     unknown = [] if entry.options is None else [key for key in options if key not in names]
     problems: list[Problem] = []
@@ -89,7 +93,8 @@ def check_options(entry: Entry, options: Mapping[Any, Any], other_keys: Iterable
         problems += plain_errors(error.errors(), options=True)
         refuse(problems)
         raise
-    plain: dict[str, Any] = _plain(checked.model_dump())
+    left_out = {option.name for option in entry.options or () if option.default is OWN} - checked.model_fields_set
+    plain: dict[str, Any] = _plain(checked.model_dump(exclude=left_out))
     # Pydantic has refused these for options of a known type.
     problems += [
         ((key,), f"expected a finite number, got {found_text(value)}")

@@ -60,7 +60,8 @@ A file is YAML 1.2: `1e-3` and `010` are numbers, `no` and `on` are text. Anchor
 refused. Several files are one configuration: all their experiments, and each other key from the file that has it.
 
 Unknown keys are refused. ε and distances are in pixel units of [0, 1]. Components by import path
-(`package.module:Name`) are allowed wherever a name is; every Foolbox attack with a norm is `foolbox:NAME`."""
+(`package.module:Name`) are allowed wherever a name is; every Foolbox attack with a norm is `foolbox:NAME`, every
+classifier of torchvision or timm `torchvision:NAME` or `timm:NAME` ([extending.md](extending.md))."""
 
 
 def reference() -> str:

@@ -7,7 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gauntlet.registry.source_code import Definition, Parameter, class_attribute, optional_packages, with_bases
+from gauntlet.registry.source_code import (
+    Definition,
+    Parameter,
+    class_attribute,
+    exported,
+    locate,
+    optional_packages,
+    parameters,
+    with_bases,
+)
 
 FOOLBOX_STEP_SIZES = ("abs_stepsize", "stepsize", "initial_stepsize", "max_stepsize")
 """Parameters of Foolbox's classes that our option `step_size` sets: the first that a class has."""
@@ -46,14 +55,17 @@ class Adapter:
     """A prefix of names, such as ``foolbox:``, for the components of another library.
 
     `package` holds the library's classes; `module` is ours and offers ``adapt(name) -> component``; `tags` describes a
-    class, or returns None for what is no component; `options` turns its constructor's parameters into the options that
-    a configuration may set.
+    class, or returns None for what is no component; `options` turns a definition's parameters into the options that
+    a configuration may set, or returns None where any are accepted. `find` and `names` look up and list the definitions
+    of a package.
     """
 
     package: str
     module: str
     tags: Callable[[Definition | None], dict[str, Any] | None]
-    options: Callable[[tuple[Parameter, ...]], tuple[Parameter, ...]]
+    options: Callable[[Definition], tuple[Parameter, ...] | None]
+    find: Callable[[str, str], Definition | None] = locate
+    names: Callable[[str], list[str]] = exported
 
 
 def foolbox_tags(definition: Definition | None) -> dict[str, Any] | None:
@@ -92,13 +104,21 @@ def foolbox_tags(definition: Definition | None) -> dict[str, Any] | None:
     return tags
 
 
-def foolbox_options(parameters: tuple[Parameter, ...]) -> tuple[Parameter, ...]:
+def foolbox_names(package: str) -> list[str]:
+    """List the Foolbox attacks that have a norm."""
+    return [name for name in exported(package) if foolbox_tags(locate(package, name))]
+
+
+def foolbox_options(definition: Definition) -> tuple[Parameter, ...] | None:
     """Return a Foolbox class's own parameters, and the options that all attacks share: `restarts`, `step_size`."""
-    names = {parameter.name for parameter in parameters}
+    accepted = parameters(definition)
+    if accepted is None:
+        return None
+    names = {parameter.name for parameter in accepted}
     shared = [Parameter("restarts", _annotation("PositiveInt"), 1)]
     if names & set(FOOLBOX_STEP_SIZES):
         shared.append(Parameter("step_size", _annotation("PositiveFloat | None"), None))
-    own = (parameter for parameter in parameters if parameter.name not in _SET_BY_ADAPTER)
+    own = (parameter for parameter in accepted if parameter.name not in _SET_BY_ADAPTER)
     return (*own, *(parameter for parameter in shared if parameter.name not in names))
 
 

@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 from gauntlet.core.errors import InputError
-from gauntlet.registry.adapters import Adapter, foolbox_options, foolbox_tags
+from gauntlet.registry.adapters import Adapter, foolbox_names, foolbox_options, foolbox_tags
+from gauntlet.registry.libraries import builder_names, builder_options, builder_tags, find_builder
 from gauntlet.registry.registry import Registry, Spec
 
 SOURCES = Registry("data source", "SOURCES", "gauntlet.learning.data.sources", reserved=set())
@@ -16,7 +17,21 @@ AUGMENTATIONS = Registry(
 )
 NEGATIVES = Registry("negative", "NEGATIVES", "gauntlet.learning.data.negatives", reserved=set())
 MODELS = Registry(
-    "model", "MODELS", "gauntlet.learning.models", reserved={"image_shape", "num_classes", "in_channels", "mean", "std"}
+    "model",
+    "MODELS",
+    "gauntlet.learning.models",
+    reserved={"image_shape", "num_classes", "in_channels", "mean", "std"},
+    adapters={
+        library: Adapter(
+            f"{library}.models",
+            f"gauntlet.learning.models.adapters.{library}",
+            builder_tags,
+            builder_options,
+            find_builder,
+            builder_names,
+        )
+        for library in ("torchvision", "timm")
+    },
 )
 HEADS = Registry(
     "head", "HEADS", "gauntlet.learning.models", reserved={"in_features", "num_classes", "layer", "activation"}
@@ -36,7 +51,11 @@ ATTACKS = Registry(
     reserved={"model", "x", "y", "norm", "epsilon", "keys"},
     adapters={
         "foolbox": Adapter(
-            "foolbox.attacks", "gauntlet.robustness.attacks.adapters.foolbox", foolbox_tags, foolbox_options
+            "foolbox.attacks",
+            "gauntlet.robustness.attacks.adapters.foolbox",
+            foolbox_tags,
+            foolbox_options,
+            names=foolbox_names,
         )
     },
 )

@@ -29,6 +29,7 @@ from gauntlet.core.user_modules import shadowed_file
 from gauntlet.registry.adapters import Adapter
 from gauntlet.registry.option_types import type_of
 from gauntlet.registry.source_code import (
+    OWN,
     REQUIRED,
     Definition,
     Parameter,
@@ -87,9 +88,9 @@ class Entry:
         """List the options with their defaults, for an error message."""
         if not self.options:
             return "it has no options"
+        defaults = {id(REQUIRED): " (required)", id(OWN): ""}
         parts = (
-            f"{option.name} ({'required' if option.default is REQUIRED else repr(option.default)})"
-            for option in self.options
+            f"{option.name}{defaults.get(id(option.default), f' ({option.default!r})')}" for option in self.options
         )
         return "options: " + ", ".join(parts)
 
@@ -164,7 +165,7 @@ class Registry:
         if IMPORT_PATH.fullmatch(name):
             return self._imported(name, prefix, rest)
         known = [*self.catalog, *(f"{other}:" for other in self.adapters)]
-        remedy = f"{nearest(name, known)}; a class of your own is named by import path, 'package.module:Name'"
+        remedy = f"{nearest(name, known)}; your own is named by import path, 'package.module:Name'"
         raise InputError(f"unknown {self.kind} {name!r}", remedy=remedy)
 
     def load(self, name: str) -> Any:
@@ -187,9 +188,7 @@ class Registry:
     def _entry(
         self, name: str, definition: Definition, tags: Mapping[str, Any], adapter: Adapter | None = None
     ) -> Entry:
-        accepted = parameters(definition)
-        if accepted is not None and adapter is not None:
-            accepted = adapter.options(accepted)
+        accepted = parameters(definition) if adapter is None else adapter.options(definition)
         reserved = self.reserved | set(tags.get("parts", ()))
         options = None if accepted is None else tuple(option for option in accepted if option.name not in reserved)
         tags = MappingProxyType(dict(tags))
@@ -199,10 +198,10 @@ class Registry:
         if module_file(adapter.package) is None:
             library = adapter.package.partition(".")[0]
             raise InputError(f"{self.kind} {name!r} needs the package {library}", remedy=f"install {library}")
-        definition = locate(adapter.package, attribute)
+        definition = adapter.find(adapter.package, attribute)
         tags = adapter.tags(definition)
         if definition is None or tags is None:
-            known = [other for other in exported(adapter.package) if adapter.tags(locate(adapter.package, other))]
+            known = adapter.names(adapter.package)
             raise InputError(f"{adapter.package} has no {self.kind} {attribute!r}", remedy=nearest(attribute, known))
         for package in tags.get("requires", ()):
             if module_file(package) is None:

@@ -18,6 +18,16 @@ REQUIRED: Any = object()
 """The default of a parameter that has none."""
 
 
+class _Own:
+    """The default of an option that is passed on only if it is set: its component decides otherwise."""
+
+    def __repr__(self) -> str:
+        return "its own"
+
+
+OWN: Any = _Own()
+
+
 @dataclass(frozen=True)
 class Parameter:
     """One parameter: its annotation as a syntax tree, its default as a value where that is a literal."""
@@ -90,16 +100,40 @@ def _locate(module: str, name: str, visited: frozenset[tuple[str, str]]) -> Defi
             for alias in statement.names:
                 if (alias.asname or alias.name) == name:
                     return _locate(_absolute(module, file, statement), alias.name, visited)
+                if alias.name == "*" and (found := _located_by_star(_absolute(module, file, statement), name, visited)):
+                    return found
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Name) and _assigns(statement, name):
             return _locate(module, statement.value.id, visited)
     return None
 
 
+def _located_by_star(module: str, name: str, visited: frozenset[tuple[str, str]]) -> Definition | None:
+    """Find what ``from module import *`` binds to `name`: a public name, of ``__all__`` where that is a literal."""
+    listed = _listed(module)
+    public = not name.startswith("_") if listed is None else name in listed
+    return _locate(module, name, visited) if public else None
+
+
+def _listed(module: str) -> list[str] | None:
+    """Return a module's ``__all__``; None where it has none, or computes it."""
+    file = module_file(module)
+    for statement in _statements(file) if file else ():
+        if isinstance(statement, ast.Assign) and _assigns(statement, "__all__"):
+            names = literal(statement.value)
+            return [str(name) for name in names] if isinstance(names, list | tuple) else None
+    return None
+
+
 def _statements(file: Path) -> list[ast.stmt]:
-    """List a module's statements, with those under ``if TYPE_CHECKING``: there a package lists what it loads late."""
+    """List a module's statements, with those under ``if TYPE_CHECKING`` and ``try``.
+
+    Under the former, a package lists what it loads late.
+    """
     found: list[ast.stmt] = []
     for statement in syntax_tree(file).body:
-        if isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING"):
+        if isinstance(statement, ast.Try) or (
+            isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
+        ):
             found += statement.body
         else:
             found.append(statement)
@@ -220,17 +254,24 @@ def parameters(definition: Definition) -> tuple[Parameter, ...] | None:
     """List what a function, or a class's constructor, accepts by name; None where it accepts any, or is not known."""
     if isinstance(definition.node, ast.FunctionDef):
         return _parameters(definition.node)
+    return next((_parameters(constructor, skip_first=True) for constructor in constructors(definition)), None)
+
+
+def constructors(definition: Definition) -> Iterator[ast.FunctionDef]:
+    """Yield the constructors of a class and of its bases, nearest first."""
     for owner in with_bases(definition):
         for statement in owner.node.body:
             if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
-                return _parameters(statement, skip_first=True)
-    return None
+                yield statement
 
 
 def _parameters(function: ast.FunctionDef, *, skip_first: bool = False) -> tuple[Parameter, ...] | None:
+    return None if function.args.kwarg is not None else named_parameters(function, skip_first=skip_first)
+
+
+def named_parameters(function: ast.FunctionDef, *, skip_first: bool = False) -> tuple[Parameter, ...]:
+    """List the parameters that a function names, without those that ``**kwargs`` would accept."""
     arguments = function.args
-    if arguments.kwarg is not None:
-        return None
     positional = [*arguments.posonlyargs, *arguments.args]
     defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     pairs = list(zip(positional, defaults, strict=True))[1 if skip_first else 0 :]

@@ -15,6 +15,7 @@ from gauntlet.core.batch_size import BatchSize
 from gauntlet.core.device_errors import device_error, is_out_of_memory
 from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.learning.models.network import Network
+from gauntlet.learning.models.outputs import OUTPUTS_REMEDY, named_logits
 from gauntlet.robustness.networks import InputFormat, copy_network, usable_network
 from gauntlet.robustness.random_networks import mean_over_draws
 
@@ -100,14 +101,14 @@ class Judge:
                 raise
             raise device_error(error) or InputError(_refusal(x, error), remedy=_remedy(x)) from error
         # A network may switch gradients on by itself.
-        return checked_logits(outputs, len(x)).detach().to(self.dtype)
+        return checked_logits(named_logits(outputs), len(x)).detach().to(self.dtype)
 
 
 def checked_logits(outputs: object, count: int) -> Tensor:
     """Return a network's outputs for `count` images if they are logits `(B, K)`, K >= 2. Raises InputError."""
     if not isinstance(outputs, Tensor):
         problem = f"the model returns {type(outputs).__name__} for {count} images"
-        raise InputError(problem, remedy="it must return logits (B, K)")
+        raise InputError(problem, remedy=OUTPUTS_REMEDY)
     if outputs.dim() != 2 or len(outputs) != count or outputs.shape[1] < 2:
         problem = f"the model returns {tuple(outputs.shape)} for {count} images"
         raise InputError(problem, remedy="it must return logits (B, K)")

@@ -149,7 +149,7 @@ class TestImportPath:
         ("name", "message"),
         [
             ("tests.support.user_networks:NoModule", "not a network class"),
-            ("tests.support.user_networks:function", "not a network class"),
+            ("tests.support.user_networks:function", r"returns \(2, 1, 28, 28\) for two images, expected \(2, 10\)"),
             ("tests.support.user_networks:Failing", "cannot be constructed: RuntimeError: no such thing$"),
             ("tests.support.user_networks:WrongShape", r"returns \(2,\) for two images, expected \(2, 10\)"),
             ("tests.support.user_networks:NotFinite", "not finite"),

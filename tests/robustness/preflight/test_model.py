@@ -207,7 +207,7 @@ OTHER_OUTPUTS = {
     "complex64": lambda z: z.to(torch.complex64),
     "sparse": lambda z: z.to_sparse(),
     "tuple": lambda z: (z, z),
-    "dict": lambda z: {"logits": z},
+    "dict": lambda z: {"scores": z},
     "NoneType": lambda z: None,
     "ndarray": lambda z: z.detach().numpy(),
 }

@@ -1,4 +1,4 @@
-"""Construction of networks: registered ones by name, any `torch.nn.Module` class by import path."""
+"""Construction of networks: registered ones by name, classes and functions of others by import path or library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from gauntlet.core.randomness import derive_seed
 from gauntlet.core.seeding import seeded
 from gauntlet.learning.models.layers.normalization import Normalization, Statistics, input_statistics
 from gauntlet.learning.models.network import Head, Network, NetworkDescription
+from gauntlet.learning.models.outputs import OUTPUTS_REMEDY, named_logits
 from gauntlet.registry import MODELS, PARTS, Spec, complete_part, default_normalization
+
+_FACTORY_REMEDY = "name a class derived from torch.nn.Module, or a function that returns such a module"
 
 
 def build(
@@ -34,11 +37,12 @@ def build(
 
     `mean` and `std` are those of the data per channel, in [0, 1]. The network's first layer subtracts and divides by
     them (`normalize`: ``data``), by others (a pair), or does nothing (``none``); the default is the network's own. The
-    global random states do not change. A class by import path is called with its options, and with those of
-    `image_shape`, `num_classes`, `in_channels`, `mean` and `std` (of the first layer) that its constructor accepts. It
-    maps normalized images to logits `(B, K)`, unless it is a `Network` itself.
+    global random states do not change. A class, or a function that returns a module, is called with its options, and
+    with those of `image_shape`, `num_classes`, `in_channels`, `mean` and `std` (of the first layer) that it names; a
+    function with ``**kwargs`` gets `num_classes` too. The module maps normalized images to logits `(B, K)`, or to
+    outputs that name them (`named_logits`), unless it is a `Network` itself.
 
-    Raises InputError if the name is no module class, the constructor fails, or the outputs have another shape.
+    Raises InputError if the name makes no module, the constructor fails, or the outputs have another shape.
     """
     channels, height, width = image_shape
     chosen = default_normalization(model.name) if normalize is None else normalize
@@ -49,7 +53,7 @@ def build(
         factory = _import(model)
     with seeded(derive_seed("train", seed, "weights")):
         network = _construct(description, factory)
-        if normalize not in (None, "data") and not _takes_statistics(network):
+        if normalize not in (None, "data") and not _takes_statistics(network, factory):
             problem = f"{model.name} takes no mean and std, so this has no effect"
             raise InputError(problem, where="normalize", remedy="leave it out, or let its constructor take them")
         network.description = description
@@ -87,9 +91,8 @@ def _import(model: Spec) -> Any:
 
 def _construct(description: NetworkDescription, factory: Any) -> Network:
     name = description.architecture.name
-    if not (inspect.isclass(factory) and issubclass(factory, nn.Module)):
-        remedy = "name a class derived from torch.nn.Module"
-        raise InputError(f"{name} is not a network class", where="model.name", remedy=remedy)
+    if not callable(factory) or (inspect.isclass(factory) and not issubclass(factory, nn.Module)):
+        raise InputError(f"{name} is not a network class", where="model.name", remedy=_FACTORY_REMEDY)
     supplied: dict[str, Any] = {
         "image_shape": description.image_shape,
         "num_classes": description.num_classes,
@@ -97,7 +100,7 @@ def _construct(description: NetworkDescription, factory: Any) -> Network:
         "mean": description.mean,
         "std": description.std,
     }
-    accepted, options = inspect.signature(factory).parameters, dict(description.architecture.options)
+    accepted, options = _accepted(factory), dict(description.architecture.options)
     for key in MODELS.entry(name).tags.get("part_options", {}):
         options[key] = complete_part(name, key, options.get(key, PARTS[key][1]))
     arguments = {key: value for key, value in supplied.items() if key in accepted} | options
@@ -110,15 +113,17 @@ def _construct(description: NetworkDescription, factory: Any) -> Network:
         raise InputError(problem, where="model") from error
     if isinstance(module, Network):
         return module
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{name} returns {type(module).__name__}", where="model.name", remedy=_FACTORY_REMEDY)
     return ImportedNetwork(normalization=Normalization(description.mean, description.std), body=module, head=Head())
 
 
 class ImportedNetwork(Network):
-    """Normalization followed by a user's module, which maps normalized images `(B, C, H, W)` to logits `(B, K)`."""
+    """Normalization, then a module of the user or of a library, which maps normalized images to logits `(B, K)`."""
 
     def outputs(self, x: Tensor) -> Tensor:
         """Map images `(B, C, H, W)` to logits `(B, K)`."""
-        logits: Tensor = self.body(self.normalization(x))
+        logits: Tensor = named_logits(self.body(self.normalization(x)))
         return logits
 
     @property
@@ -127,9 +132,16 @@ class ImportedNetwork(Network):
         return False
 
 
-def _takes_statistics(network: Network) -> bool:
-    accepted = inspect.signature(type(network)).parameters
-    return isinstance(network, ImportedNetwork) or {"mean", "std"} <= accepted.keys()
+def _accepted(factory: Any) -> set[str]:
+    """List the arguments that a class or function can be called with, of those that are not options."""
+    parameters = inspect.signature(factory).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    # A class that takes any keyword may pass them to a base that knows none of ours.
+    return {*parameters, *(["num_classes"] if takes_any and not inspect.isclass(factory) else [])}
+
+
+def _takes_statistics(network: Network, factory: Any) -> bool:
+    return isinstance(network, ImportedNetwork) or {"mean", "std"} <= _accepted(factory)
 
 
 def _check_forward(network: Network, name: str) -> None:
@@ -172,6 +184,6 @@ def _logits(network: Network, name: str, description: NetworkDescription, mode: 
     if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
         actual = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         problem = f"{name} returns {actual} for two images{mode}, expected {expected}"
-        remedy = "return the logits alone, in training mode too" if mode else "return one logit per class"
+        remedy = "return one logit per class" if isinstance(logits, Tensor) else OUTPUTS_REMEDY
         raise InputError(problem, where="model", remedy=remedy)
     return logits

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gauntlet.core.batch_size import BatchSize
 from gauntlet.core.errors import InputError, nearest
 from gauntlet.learning.models.network import Network
+from gauntlet.learning.models.outputs import named_logits
 from gauntlet.robustness.attacks.base.losses import TARGETED_LOSSES, UNTARGETED_LOSSES, AttackLoss
 from gauntlet.robustness.attacks.base.query_counts import QueryCounts
 from gauntlet.robustness.attacks.base.training_loss import training_loss
@@ -256,6 +257,7 @@ class AcceleratedModel:
 
     def _accelerated(self, network: nn.Module) -> nn.Module:
         copy = frozen_copy(usable_network(network), self.device, self.dtype)
+        copy.register_forward_hook(lambda _module, _inputs, outputs: named_logits(outputs))
         copy.register_forward_hook(self._after_forward)
         return copy
 
