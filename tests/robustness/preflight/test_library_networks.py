@@ -14,7 +14,8 @@ from gauntlet.core.errors import InputError
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
 from gauntlet.registry import Spec
-from gauntlet.robustness.preflight import check_trainable
+from gauntlet.robustness.judge import Judge
+from gauntlet.robustness.preflight import check_model, check_trainable
 
 SIZE = 32
 # Families that need larger images, with the reason that the error gives.
@@ -23,6 +24,8 @@ REFUSED = {
     "inception": "cannot take 3x32x32 images: .*Kernel size can't be greater than actual input size",
     "maxvit": r"cannot be constructed: .*Input size \(8, 8\) of block 0 is not divisible by partition size 7",
 }
+# Of these hundred million weights, a second and third network would take long to draw.
+LARGE = ("vgg", "vision_transformer")
 LARGER = [("torchvision:alexnet", 64, {}), ("torchvision:inception_v3", 75, {"aux_logits": False})]
 TIMM = ["convnext_atto", "efficientvit_b0", "mobilenetv3_small_050", "regnetx_002", "resnet10t", "test_nfnet"]
 TIMM += ["vit_tiny_patch16_224"]
@@ -59,7 +62,12 @@ def test_a_network_of_torchvision_is_accepted_or_refused_by_name(family: str, na
             built(f"torchvision:{name}", SIZE)
         assert "\n" not in str(caught.value)
         return
-    check_trainable(built(f"torchvision:{name}", SIZE), seed=0)
+    network = built(f"torchvision:{name}", SIZE)
+    if family not in LARGE:
+        check_trainable(network, seed=0)
+        return
+    images = torch.rand((4, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
+    check_model(Judge(network.eval(), device=torch.device("cpu")), images, None)
 
 
 @pytest.mark.slow

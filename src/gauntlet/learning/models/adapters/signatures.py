@@ -15,4 +15,5 @@ def constructor_parameters(builder: Callable[..., Any]) -> set[str]:
     except (NameError, TypeError):  # an annotation that only a type checker resolves
         network = None
     classes = inspect.getmro(network) if inspect.isclass(network) else ()
-    return {name for cls in classes if "__init__" in vars(cls) for name in inspect.signature(cls.__init__).parameters}
+    constructors = [vars(cls)["__init__"] for cls in classes if inspect.isfunction(vars(cls).get("__init__"))]
+    return {name for constructor in constructors for name in inspect.signature(constructor).parameters}
