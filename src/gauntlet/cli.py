@@ -75,10 +75,11 @@ def check(configs: Configs = None) -> None:
     """Check configuration files: every error with its path in the file, exit 2; nothing is written."""
     from gauntlet.config import load
     from gauntlet.config.loading import placed
+    from gauntlet.config.many_classes import class_costs
     from gauntlet.config.quick import quick_name
     from gauntlet.pipeline.graph import Graph
     from gauntlet.pipeline.stage import Scope
-    from gauntlet.pipeline.stages.prepare.declaration import missing_folder
+    from gauntlet.pipeline.stages.prepare.declaration import missing_folder, prepared_classes
     from gauntlet.pipeline.stages.train.declaration import missing_weights
 
     files = _paths(configs)
@@ -97,6 +98,9 @@ def check(configs: Configs = None) -> None:
         names = [cell.stage.name for cell in graph.cells_of(name)]
         on_models = [stage.name for stage in stages() if stage.uses_model]
         typer.echo(f"{name}: {', '.join(f'{names.count(stage)} {stage}' for stage in on_models)}")
+        settings = graph.config.experiments[name]
+        for warning in class_costs(settings, prepared_classes(settings.dataset)):
+            typer.echo(f"{name}: warning: {warning}", err=True)
 
 
 @app.command()

@@ -96,6 +96,8 @@ def foolbox_tags(definition: Definition | None) -> dict[str, Any] | None:
         tags["search"] = "random"
     if name in _FOOLBOX_SINGLE_STEP:
         tags["steps"] = 1
+    if "DeepFool" in name:
+        tags["per_class"] = {"candidates": None}
     loss = next((loss for part, loss in _FOOLBOX_LOSSES.items() if part in name), None) if gradient else None
     if loss:
         tags["losses"] = (loss,)

@@ -5,7 +5,7 @@ The manifest also has the network's logits for fixed images, which are compared 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ class ModelManifest(BaseModel):
     `loss` is the loss that the network was trained with, and `precision` that of the passes of its training; both are
     None where they are not known. `reference` is its logits for the
     images of `gauntlet.learning.models.reference`, None in models of earlier versions, or where they are not finite.
+    `warnings` are sentences about the model that belong to its numbers.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
@@ -49,12 +50,15 @@ class ModelManifest(BaseModel):
     loss: dict[str, Any] | None = None
     precision: str | None = None
     reference: Rows | None = None
+    warnings: tuple[str, ...] = ()
 
 
-def save_model(network: Network, folder: Path, metadata: Mapping[str, str] | None = None) -> str:
+def save_model(
+    network: Network, folder: Path, metadata: Mapping[str, str] | None = None, *, warnings: Sequence[str] = ()
+) -> str:
     """Write a network from `build`, exported to plain layers, and return the digest of its weights.
 
-    `metadata` is written to ``model.safetensors``. ``manifest.json`` is written last and contains neither time nor
+    `metadata` is written to ``model.safetensors``, `warnings` to the manifest if there are any. ``manifest.json`` is written last and contains neither time nor
     host, so that equal networks have equal manifests. The network does not change. Raises ValueError for a network that
     is not from `build`.
     """
@@ -81,8 +85,9 @@ def save_model(network: Network, folder: Path, metadata: Mapping[str, str] | Non
         loss=None if plain.training_loss is None else plain.training_loss.as_dict(),
         precision=plain.training_precision,
         reference=reference,
+        warnings=tuple(warnings),
     )
-    write_json(folder / "manifest.json", manifest.model_dump(mode="json"))
+    write_json(folder / "manifest.json", manifest.model_dump(mode="json", exclude=set() if warnings else {"warnings"}))
     return digest
 
 

@@ -67,8 +67,8 @@ def render_report(
 
     `inputs` needs `evaluations` and `summary`. `figures` maps names to SVG or PNG files, embedded in the order of the
     tour. `mark` is written into the head. `failures` maps failed cells to the last lines of their logs. `notes` are
-    sentences about the data set for the head of the page. Without its script the page still has all tables and figures;
-    the script sorts, filters, draws curves and shows origins.
+    sentences about the data set and the models for the head of the page. Without its script the page still has all
+    tables and figures; the script sorts, filters, draws curves and shows origins.
 
     Raises InputError when a file is missing, damaged or of another type.
     """

@@ -24,6 +24,7 @@ _DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
     access="gradient",
     batching="attack",
     losses=("margin",),
+    per_class={"targets": 0},
     source="Croce and Hein 2020, arXiv:1907.02044",
 )
 def fab(

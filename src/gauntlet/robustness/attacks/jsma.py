@@ -45,6 +45,7 @@ _OTHERS = AttackLoss(_other_logits, _other_mask)
     norms=("l0",),
     access="gradient",
     batching="attack",
+    per_class={},
     source="Papernot et al. 2016, arXiv:1511.07528",
 )
 def jsma(model: AttackModel, x: Tensor, y: Tensor, *, theta: NonZeroFloat = 1.0, gamma: Fraction = 0.145) -> Tensor:

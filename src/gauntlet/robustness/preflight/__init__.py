@@ -2,6 +2,7 @@
 
 from gauntlet.robustness.preflight.images import PREFLIGHT_IMAGES, check_images
 from gauntlet.robustness.preflight.model import check_eval_mode, check_first_batch, check_model, needed_draws
+from gauntlet.robustness.preflight.normalization import normalization_warning
 from gauntlet.robustness.preflight.training import check_stored, check_trainable
 
 __all__ = [
@@ -13,4 +14,5 @@ __all__ = [
     "check_stored",
     "check_trainable",
     "needed_draws",
+    "normalization_warning",
 ]

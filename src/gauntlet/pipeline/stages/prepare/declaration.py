@@ -6,8 +6,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from gauntlet.config.datasets import Dataset
 from gauntlet.config.schema import Experiment
 from gauntlet.core.errors import InputError
+from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.learning.data.raw_files import raw_files_changed
 from gauntlet.learning.data.visible import expand
 from gauntlet.pipeline import paths
@@ -25,6 +27,14 @@ def data_inputs(scope: Scope) -> dict[Path, Cell]:
     """Map the manifest of an experiment's data set to the cell that makes it."""
     cell = data_cell(scope)
     return {paths.data_manifest(cell.name): cell}
+
+
+def prepared_classes(dataset: Dataset) -> int | None:
+    """Return the number of classes of a data set that is stored; None if it is not, or cannot be read."""
+    try:
+        return load_data_manifest(paths.data_folder(paths.dataset_id(dataset))).num_classes
+    except InputError:
+        return None
 
 
 def missing_folder(scope: Scope) -> InputError | None:

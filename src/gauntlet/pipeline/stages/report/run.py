@@ -10,6 +10,7 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob
 from gauntlet.pipeline.stages.evaluate.declaration import evaluations
 from gauntlet.pipeline.stages.outputs import withdraw
+from gauntlet.pipeline.stages.train.model_warnings import model_warnings
 from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.page import write_report
 
@@ -29,5 +30,6 @@ def run(job: CellJob) -> None:
     withdraw(cell)
     left_out = {str(other): "missing or stale, and left out (allow_missing)" for other in job.left_out}
     mark = recipe_mark(job.recipe.digest)
-    write_report(page, inputs, figures=figures, mark=mark, failures=left_out, notes=data.duplicate_notes)
+    notes = [*data.duplicate_notes, *model_warnings(job.scope)]
+    write_report(page, inputs, figures=figures, mark=mark, failures=left_out, notes=notes)
     log.info("%s: %s", cell, page)
