@@ -58,9 +58,9 @@ def save_model(
 ) -> str:
     """Write a network from `build`, exported to plain layers, and return the digest of its weights.
 
-    `metadata` is written to ``model.safetensors``, `warnings` to the manifest if there are any. ``manifest.json`` is written last and contains neither time nor
-    host, so that equal networks have equal manifests. The network does not change. Raises ValueError for a network that
-    is not from `build`.
+    `metadata` is written to ``model.safetensors``, `warnings` to the manifest if there are any. ``manifest.json`` is
+    written last and contains neither time nor host, so that equal networks have equal manifests. The network does not
+    change. Raises ValueError for a network that is not from `build`.
     """
     plain = network.export()
     if plain.description is None:
