@@ -25,7 +25,7 @@ ATTACKS: dict[str, dict[str, Any]] = {
 def settings(name: str = "CIFAR100") -> dict[str, Any]:
     """Return an experiment on a data set of torchvision."""
     return {
-        "dataset": {"source": "torchvision", "name": name},
+        "dataset": {"source": "torchvision", "name": name, "download": True},
         "seeds": [0],
         "variants": {"small": {"model": "cnn"}},
         "attacks": ATTACKS,

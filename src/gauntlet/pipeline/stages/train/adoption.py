@@ -24,7 +24,7 @@ from gauntlet.pipeline.stage import CellJob
 from gauntlet.pipeline.stages.device import describe_device, device_metadata, open_device
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
 from gauntlet.robustness.judge import Judge
-from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_model, check_stored
+from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_model, check_stored, normalization_warning
 
 log = logging.getLogger("gauntlet")
 
@@ -61,6 +61,7 @@ def run(job: CellJob) -> None:
         judge = Judge(network, device=device, draws=draws)
         check_model(judge, to_unit(validation.images[:PREFLIGHT_IMAGES]), validation.labels, certified=certified)
     accuracy = _accuracy(judge, validation)
+    warning = normalization_warning(network, validation, (data.mean, data.std), device=device, draws=draws)
     made = {
         **job.recipe.metadata(),
         **watch.run_metadata(
@@ -73,13 +74,15 @@ def run(job: CellJob) -> None:
     }
     withdraw(cell)
     write_table(paths.history(cell), history_table([]), made, volatile=VOLATILE)
-    save_model(network, paths.model_folder(cell), made)
+    save_model(network, paths.model_folder(cell), made, warnings=[warning] if warning else [])
     sweep(cell)
     place = f", '{entry}'" if entry else ""
     log.info(
         "%s: adopted %s%s, accuracy %.4f on %d validation images", cell, file.file, place, accuracy, len(validation)
     )
     _warn_of_chance(cell, accuracy, validation.labels)
+    if warning:
+        log.warning("%s: %s", cell, warning)
 
 
 def load_network(network: Network, checkpoint: Checkpoint, *, entry: str | None) -> tuple[Network, str]:
