@@ -22,9 +22,6 @@ _COLUMNS = 4
 _NAME_IN = 0.8
 _LEAST_NAMED = 0.2
 """The probability from which on a class is named."""
-_MOST_UNNAMED = 20
-_LABEL_HEIGHT = 0.09
-"""Height of a name in units of probability, below which two names next to each other overlap."""
 
 
 @FIGURES.register(
@@ -33,8 +30,7 @@ _LABEL_HEIGHT = 0.09
     title="From one image to another",
     caption="The probability of every class along the straight line between the first two test images of different "
     "classes that the variant classifies correctly, and images on that line; of the first seed. Classes that reach 0.2 "
-    "are named. Of many other classes the 20 likeliest are drawn. Sigmoid outputs can give every class a low "
-    "probability.",
+    "are named. Sigmoid outputs can give every class a low probability.",
 )
 def image_transition(inputs: FigureInputs, *, style: Style, most_variants: PositiveInt = 12) -> Figure:
     """Draw one panel per variant, with the images above it."""
@@ -80,25 +76,17 @@ def _draw(axes: Axes, transition: InspectedArray, ends: Sequence[int], inputs: F
     # The classes of the two ends come first, so that they have the same two colors in every panel.
     middle = (label for label in range(len(transition.values)) if label not in ends)
     order = [str(label) for label in (*ends, *middle)]
-    peaks = transition.values.max(1)
-    unnamed = [label for label, peak in enumerate(peaks) if label not in ends and peak < _LEAST_NAMED]
-    likeliest = sorted(unnamed, key=lambda label: -peaks[label])[:_MOST_UNNAMED]
-    left_out = set(unnamed) - set(likeliest)
-    heights: list[float] = []
     for label, values in enumerate(transition.values):
-        if label in left_out:
-            continue
         if label not in ends and values.max() < _LEAST_NAMED:
             axes.plot(share, values, color="#bbbbbb", linewidth=0.5 * style.line_pt, zorder=1)
             continue
         line = line_style(order, str(label)) | {"marker": ""}
         axes.plot(share, values, **line)
         peak = int(values.argmax())
-        height = values[peak] if label in ends else _free_height(float(values[peak]), heights)
         side = "left" if share[peak] < 0.1 else "right" if share[peak] > 0.9 else "center"
         axes.annotate(
             class_label(inputs, label, width_in=_NAME_IN * style.scale, size_pt=style.small_pt),
-            (share[peak], height),
+            (share[peak], values[peak]),
             xytext=(0, 1.5),
             textcoords="offset points",
             ha=side,
@@ -111,12 +99,3 @@ def _draw(axes: Axes, transition: InspectedArray, ends: Sequence[int], inputs: F
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
     axes.set_xlabel("Position on the line")
-
-
-def _free_height(height: float, taken: list[float]) -> float:
-    """Return the least height from `height` on at which a name overlaps none of those in `taken`; add it to them."""
-    for other in sorted(taken):
-        if abs(other - height) < _LABEL_HEIGHT:
-            height = other + _LABEL_HEIGHT
-    taken.append(height)
-    return height

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -22,18 +21,6 @@ def class_label(inputs: FigureInputs, label: int, *, width_in: float, size_pt: f
     """
     name = inputs.class_name(label)
     return plain(shorten(name if _has_letters(name) else f"class {label}", width_in=width_in, size_pt=size_pt))
-
-
-def class_labels(inputs: FigureInputs, labels: Sequence[int], *, width_in: float, size_pt: float) -> list[str]:
-    """Return the labels of classes as `class_label` does; different classes whose cut names agree get their numbers."""
-    cut = [class_label(inputs, label, width_in=width_in, size_pt=size_pt) for label in labels]
-    meant = {name: {label for label, other in zip(labels, cut, strict=True) if other == name} for name in cut}
-    return [
-        plain(shorten(f"{label}: {inputs.class_name(label)}", width_in=width_in, size_pt=size_pt))
-        if len(meant[name]) > 1 and _has_letters(inputs.class_name(label))
-        else name
-        for label, name in zip(labels, cut, strict=True)
-    ]
 
 
 def variant_label(inputs: FigureInputs, variant: str, *, width_in: float, size_pt: float) -> str:
