@@ -17,7 +17,7 @@ _MANY_TARGETS = 20
 def class_costs(experiment: Experiment, classes: int | None = None) -> Iterator[str]:
     """Yield a warning for each attack of an experiment whose cost grows with the classes, with how much it grows.
 
-    `classes` is the number of classes where the prepared data tell it; else that of the source, if it is known. An
+    `classes` is that of the prepared data; where these are missing, that of the source is used, if it is known. An
     attack's tag `per_class` holds the values of its options with which it works on each class.
     """
     count = classes or classes_of(experiment.dataset)
