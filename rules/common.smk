@@ -2,6 +2,7 @@
 import inspect
 from functools import cache
 
+from snakemake import benchmark as benchmark_module
 from snakemake_logger_plugin_gauntlet import LogHandler
 
 from gauntlet.core.errors import GauntletError
@@ -177,6 +178,9 @@ def start_fork_servers():
     """
     is_shared = workflow.is_main_process or len(workflow.dag_settings.target_jobs) > 1
     if GRAPH.config.execution.preload and is_shared:
+        # Snakemake would sample the memory of each waiting command twice a second, for which it reads the whole list of
+        # processes; the duration needs no samples.
+        benchmark_module.BENCHMARK_INTERVAL_SHORT = benchmark_module.BENCHMARK_INTERVAL
         launch.start(
             {job.threads for job in workflow.dag.needrun_jobs() if job.is_shell}
             if workflow.is_main_process
