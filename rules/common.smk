@@ -14,6 +14,7 @@ from gauntlet.pipeline.cluster.resources import RESOURCE_NAMES, JobResources
 from gauntlet.pipeline.display.jobs import CellsJob
 from gauntlet.pipeline.forcing import Forced
 from gauntlet.pipeline.forking import launch
+from gauntlet.pipeline.forking.client import SERVER_VARIABLE
 from gauntlet.pipeline.stages.catalog import stage, stages
 from gauntlet.pipeline.staleness import State
 from gauntlet.pipeline.status.costs import Costs
@@ -178,14 +179,17 @@ def start_fork_servers():
     """
     is_shared = workflow.is_main_process or len(workflow.dag_settings.target_jobs) > 1
     if GRAPH.config.execution.preload and is_shared:
-        # Snakemake would sample the memory of each waiting command twice a second, for which it reads the whole list of
-        # processes; the duration needs no samples.
-        benchmark_module.BENCHMARK_INTERVAL_SHORT = benchmark_module.BENCHMARK_INTERVAL
         launch.start(
             {job.threads for job in workflow.dag.needrun_jobs() if job.is_shell}
             if workflow.is_main_process
             else {1}
         )
+        if SERVER_VARIABLE in os.environ:
+            # Snakemake would sample the memory of each waiting command twice a second, for which it reads the whole
+            # list of processes; the duration needs no samples.
+            benchmark_module.BENCHMARK_INTERVAL_SHORT = (
+                benchmark_module.BENCHMARK_INTERVAL
+            )
 
 
 @cache
