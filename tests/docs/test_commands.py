@@ -49,7 +49,8 @@ ELSEWHERE = {
     r"srun --nodes=2 .*": "tests/pipeline/cluster/test_resources.py",
     r"python -m gauntlet\.config\.reference .*": "tests/docs/test_docs.py",
     r"python -m gauntlet\.config\.attack_table .*": "tests/docs/test_readme.py",
-    r"make (run|test|setup|check|bench|lock)\b.*": ".ci/run",
+    r"make (run|test|setup|check|lock)\b.*": ".ci/run",
+    r"make bench .*": "tests/docs/test_benchmarks.py",
     r"make light": "tests/reporting/test_light.py",
     r"make gpu": "tests/docs/test_gpu_page.py",
 }

@@ -15,15 +15,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-import gauntlet
-
 # pyarrow imports it, where it is installed, when it first converts a value.
 _LATE_IMPORTS = ("pandas",)
 
 _REPORTING = "gauntlet.reporting."
 """The package of the components that stages without a model use."""
 
-_PACKAGE = Path(gauntlet.__file__).parent
+_PACKAGE = Path(__file__).parents[2]
 
 
 class Preloaded:

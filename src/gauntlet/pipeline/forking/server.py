@@ -74,6 +74,8 @@ class Server:
                 if ready == self.lifeline:
                     deadline_s = time.monotonic() + _GRACE_S
                     self._kill_all(signal.SIGTERM)
+                    # A fork that is paused would not see it.
+                    self._kill_all(signal.SIGCONT)
                 elif ready == self.listener.fileno():
                     connection, _ = self.listener.accept()
                     if request := self._answer(connection):
