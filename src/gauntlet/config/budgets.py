@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 LINF_ABOVE_1 = "pixels are in [0, 1], so a linf budget is at most 1"
-"""What is wrong with a larger one."""
+"""Message about a larger one."""
 
 
 def largest_distance(norm: str, values: int) -> float:
