@@ -187,7 +187,7 @@ def after_fork(process):
     command.send_signal(signal.SIGTSTP)
     (tmp_path / "go").touch()
     await_(lambda: state(command.pid) == "T")
-    assert state(fork) == "T"
+    await_(lambda: state(fork) == "T")
     command.kill()
     command.wait()
 
