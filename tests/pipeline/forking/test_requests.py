@@ -36,7 +36,7 @@ listener = socket.socket(socket.AF_UNIX)
 listener.bind("1")
 listener.listen()
 print("ready", flush=True)
-request = server.Server(listener, 0, lambda command: True).serve()
+request = server.Server(listener, 0, lambda *command: True).serve()
 if request:
     server._run(request)
 """
