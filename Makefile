@@ -6,7 +6,7 @@ LIGHT := duckdb jinja2 matplotlib numpy pillow pyarrow pydantic ruamel.yaml safe
 # Compiled modules are kept, so that importing torch is twice as fast.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check bench gpu lock setup light clean
+.PHONY: run test check bench bench-data gpu lock setup light clean
 
 run: setup ## the default experiment, to figures and report
 	$(BIN)/snakemake --profile local
@@ -46,8 +46,17 @@ check: setup ## style, types, import contracts, workflow
 	$(BIN)/snakefmt --check workflow rules
 	$(BIN)/snakemake --lint
 
-bench: setup ## side-by-side speed measurements
-	for script in benchmarks/*.py; do $(BIN)/python $$script; done
+# page.py needs a browser and cluster.py a SLURM; gpu.py has a target of its own.
+bench: bench-data setup ## side-by-side speed measurements on the data in DATA=FOLDER and CIFAR10=FOLDER
+	$(BIN)/python benchmarks/attacks.py --root "$(DATA)"
+	$(BIN)/python benchmarks/training.py --root "$(DATA)" $(if $(CIFAR10),--cifar10 "$(CIFAR10)")
+	$(BIN)/python benchmarks/smoothing.py --precisions
+	$(BIN)/python benchmarks/dry_run.py
+	$(BIN)/python benchmarks/local.py
+	$(BIN)/python benchmarks/summary.py --rows 1000000
+
+bench-data:
+	@$(if $(shell test -d "$(DATA)" && echo yes),:,$(error set DATA to the folder of MNIST and Fashion-MNIST as torchvision stores them: make bench DATA=FOLDER))
 
 gpu: setup ## tests and measurements on a GPU, about ten minutes; writes docs/gpu.md
 	$(BIN)/python -m pytest tests/gpu

@@ -2,6 +2,7 @@
 import inspect
 from functools import cache
 
+from snakemake import benchmark as benchmark_module
 from snakemake_logger_plugin_gauntlet import LogHandler
 
 from gauntlet.core.errors import GauntletError
@@ -13,6 +14,7 @@ from gauntlet.pipeline.cluster.resources import RESOURCE_NAMES, JobResources
 from gauntlet.pipeline.display.jobs import CellsJob
 from gauntlet.pipeline.forcing import Forced
 from gauntlet.pipeline.forking import launch
+from gauntlet.pipeline.forking.client import SERVER_VARIABLE
 from gauntlet.pipeline.stages.catalog import stage, stages
 from gauntlet.pipeline.staleness import State
 from gauntlet.pipeline.status.costs import Costs
@@ -182,6 +184,12 @@ def start_fork_servers():
             if workflow.is_main_process
             else {1}
         )
+        if SERVER_VARIABLE in os.environ:
+            # Snakemake would sample the memory of each waiting command twice a second, for which it reads the whole
+            # list of processes; the duration needs no samples.
+            benchmark_module.BENCHMARK_INTERVAL_SHORT = (
+                benchmark_module.BENCHMARK_INTERVAL
+            )
 
 
 @cache

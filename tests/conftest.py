@@ -13,6 +13,26 @@ import pytest
 from tests.support.stub_outputs import CONFIG, finish_cells, write_config
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Return the scheduler of the slow tests."""
+    from tests.support.scheduling import ModuleScheduling
+
+    return ModuleScheduling(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+def pytest_collection_modifyitems(items):
+    """Run the tests on SLURM first: they take longer than any other group, and mostly wait."""
+    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the measurements that tests record."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties if report.when == "call" else ():
+            terminalreporter.write_line(f"{name}: {value}")
+
+
 @pytest.fixture(autouse=True)
 def torch_as_before() -> Iterator[None]:
     """Undo what a stage that is run in the tests' own process sets for its process: torch's choice of kernels."""

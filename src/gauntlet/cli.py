@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -264,13 +265,24 @@ for _stage in stages():
     app.command(_stage.command)(stage_command(_stage))
 
 
+@cache
+def _command() -> Callable[[], None]:
+    """Return the command with its sub-commands and their options."""
+    return typer.main.get_command(app)
+
+
+def fill_caches() -> None:
+    """Build the command, so that forks of this process need not."""
+    _command()
+
+
 def main() -> None:
     """Run the command; what a user can fix is one line on standard error, never a traceback."""
     # A user's own classes are named by import path, relative to the folder where the command is run.
     find_user_modules_last()
     try:
         with orderly_exit():
-            app()
+            _command()()
     except GauntletError as error:
         for line in str(error).splitlines():
             print(f"gauntlet: {line}", file=sys.stderr)

@@ -12,7 +12,7 @@ from gauntlet.config.schema import Experiment
 from gauntlet.core.errors import InputError
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.vgg import WIDTHS
-from gauntlet.registry import MODELS
+from gauntlet.registry import MODELS, SOURCES
 from tests.support.yaml_text import dump_yaml
 
 DIGITS = {"source": "sklearn_digits"}
@@ -136,3 +136,39 @@ def test_layers_of_vgg_are_those_of_the_network():
     """The tag repeats what the widths of the convolutions imply."""
     layers = {depth: sum(map(len, widths)) for depth, widths in WIDTHS.items()}
     assert MODELS.entry("vgg").tags["last_layer"] == layers
+
+
+@pytest.mark.parametrize(
+    ("where", "training", "own"),
+    [
+        ("e.training.precision", {"precision": "tf32"}, {}),
+        ("e.variants.v.training.precision", {}, {"training": {"precision": "tf32"}}),
+    ],
+)
+def test_tf32_on_the_cpu_is_refused(tmp_path, where, training, own):
+    """Training would refuse it when it begins; other devices and precisions are accepted."""
+    file = write(tmp_path, {"training": training}, own)
+    accepted = file.read_text()
+    load([file])
+    file.write_text(accepted + "execution: {device: cpu}\n")
+    with pytest.raises(InputError, match=rf"{where}: no CPU computes in tf32, and `execution.device` is cpu"):
+        load([file])
+    file.write_text(accepted.replace("tf32", "bfloat16") + "execution: {device: cpu}\n")
+    load([file])
+
+
+def test_three_channels_take_as_many_statistics_or_one(tmp_path):
+    """The number is known by the name of the data set; a folder's images are not known."""
+    cifar, folder = {"source": "torchvision", "name": "CIFAR10", "root": "."}, {"source": "imagefolder", "root": "."}
+    three, two = ({"normalize": {"mean": 0.5, "std": [0.2] * count}} for count in (3, 2))
+    load([write(tmp_path, {"dataset": cifar}, three)])
+    load([write(tmp_path, {"dataset": folder}, two)])
+    with pytest.raises(InputError, match=r"normalize\.std: the images have 3 channels, so expected 3 numbers, or one"):
+        load([write(tmp_path, {"dataset": cifar}, two)])
+
+
+def test_tagged_sizes_are_those_of_the_images():
+    """Of the source that needs no files."""
+    images = SOURCES.load("sklearn_digits")().train.images
+    tags = SOURCES.entry("sklearn_digits").tags
+    assert images.shape[1:] == (tags["channels"], tags["side"], tags["side"])

@@ -262,6 +262,36 @@ WRONG = [
         "attacks.pgd.targets: 10 of 10 classes cannot be targets: one is the image's own, which leaves 9",
     ),
     (
+        (*D, "attacks", "pgd", "step_size"),
+        0.65,
+        "attacks.pgd.step_size: a step of 0.65 crosses the whole ball of the largest budget, 0.3; choose 0.6 or less",
+    ),
+    (
+        (*D, "variants", "softmax", "training"),
+        {"adversary": {"name": "fgsm", "epsilon": 0.1, "step_size": 0.3}},
+        "softmax.training.adversary.step_size: a step of 0.3 crosses the whole ball",
+    ),
+    (
+        (*D, "attacks", "dots"),
+        {"name": "salt_and_pepper_noise", "epsilons": [64, 65]},
+        "attacks.dots.epsilons: 65 is above the largest l0 distance of images of 1x8x8, 64",
+    ),
+    (
+        (*D, "attacks", "wide"),
+        {"name": "pgd", "norm": "l2", "epsilons": [8.1]},
+        "attacks.wide.epsilons: 8.1 is above the largest l2 distance of images of 1x8x8, 8",
+    ),
+    (
+        (*D, "variants", "softmax", "normalize"),
+        {"mean": [0.4, 0.5, 0.4], "std": 0.2},
+        "softmax.normalize.mean: the images have 1 channel, so expected one number, got 3",
+    ),
+    (
+        (*D, "variants", "ecc", "title"),
+        "softmax",
+        "ecc.title: 'softmax' has the title 'softmax' too, which figures and tables could not distinguish; choose",
+    ),
+    (
         (*D, "certificates", "smooth"),
         {"name": "smoothing", "n": 9},
         "certificates.smooth.n: 9 copies can certify nothing at alpha 0.001, even when all agree; 10 is the least",
@@ -291,6 +321,12 @@ RIGHT = [
     ((*D, "attacks", "ink"), {"name": "jsma", "theta": -1}),
     ((*D, "attacks", "auto"), {"name": "autoattack", "norm": "linf", "version": "rand", "draws": 2, "epsilons": [0.1]}),
     ((*D, "attacks", "pgd", "targets"), 9),
+    ((*D, "attacks", "pgd", "step_size"), 0.6),
+    ((*D, "attacks", "pgd"), {"name": "pgd", "norm": "linf", "units": "normalized", "epsilons": [0.1], "step_size": 1}),
+    ((*D, "attacks", "dots"), {"name": "salt_and_pepper_noise", "epsilons": [64]}),
+    ((*D, "attacks", "wide"), {"name": "pgd", "norm": "l2", "epsilons": [8.0]}),
+    ((*D, "variants", "softmax", "normalize"), {"mean": [0.4], "std": 0.2}),
+    ((*D, "variants", "ecc", "title"), "Softmax"),
     ((*D, "certificates", "smooth"), {"name": "smoothing", "n": 10}),
 ]
 

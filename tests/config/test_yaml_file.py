@@ -308,3 +308,11 @@ def test_no_value_gives_a_traceback(tmp_path, place, value):
     text = json.dumps(config)
     file.write_text(text.replace("Infinity", ".inf").replace("NaN", ".nan"))
     only_input_errors(file)
+
+
+def test_a_caller_may_change_what_it_has_read(tmp_path):
+    """A text is parsed once, and each caller gets values of its own."""
+    path = tmp_path / "config.yaml"
+    path.write_text("a: {b: [1]}\n")
+    read_yaml(path).content["a"]["b"].append(2)
+    assert read_yaml(path).content == {"a": {"b": [1]}}

@@ -17,7 +17,10 @@ def light(tmp_path_factory):
     """The command of the light environment, built in a copy of the checkout's packaging files."""
     folder = tmp_path_factory.mktemp("clone")
     for name in ("Makefile", "pyproject.toml", "README.md", "LICENSE", "src", "envs"):
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder / name)
     done = subprocess.run(["make", "light"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder / ".light" / "bin"

@@ -25,14 +25,14 @@ def link_workflow(folder):
     (folder / "local").symlink_to("profiles/local")
 
 
-def run_snakemake(folder, *arguments, check=True):
-    """Run Snakemake in a folder and return the finished process; a dry run is a fork.
+def run_snakemake(folder, *arguments, check=True, is_fork=False):
+    """Run Snakemake in a folder and return the finished process; a dry run is a fork, and so is one with `is_fork`.
 
     The virtual environment is not activated.
     """
     command = ["--profile", "local", *arguments]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    if "-n" in arguments:
+    if is_fork or "-n" in arguments:
         done = run_fork(command, folder, environment)
     else:
         command = [sys.executable, "-m", "snakemake", *command]

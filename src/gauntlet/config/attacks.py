@@ -8,14 +8,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from gauntlet.config.base import Closed, Name, Title, inline_component
+from gauntlet.config.budgets import LINF_ABOVE_1
 from gauntlet.config.compatibility import attack_problems
 from gauntlet.config.components import Problem, refuse
 from gauntlet.config.error_texts import found_text
 from gauntlet.core.errors import InputError
 from gauntlet.core.norms import Norm
 from gauntlet.registry import ATTACKS, PositiveFloat, PositiveInt, Seed, Spec
-
-_LINF_ABOVE_1 = "pixels are in [0, 1], so a linf budget is at most 1"
 
 
 def _as_list(value: Any) -> Any:
@@ -89,7 +88,8 @@ class Attack(Closed):
                 *attack_problems(
                     self.attack,
                     norm=self.norm,
-                    epsilons=self.epsilons,
+                    # In other units they cannot be compared with step sizes, which are in pixel units.
+                    epsilons=self.epsilons if self.units == "pixels" else None,
                     draws=self.draws,
                     surrogate=self.surrogate,
                     sources=len(self.transfer_from or ()),
@@ -127,7 +127,7 @@ class Attack(Closed):
         if self.norm == "l0" and self.epsilons[0] < 1:
             yield ("epsilons",), "an l0 budget is a number of values, 1 or more"
         if self.units == "pixels" and self.norm == "linf" and self.epsilons[-1] > 1:
-            yield ("epsilons",), f"{_LINF_ABOVE_1}; 8 of 255 is 0.0314"
+            yield ("epsilons",), f"{LINF_ABOVE_1}; 8 of 255 is 0.0314"
         if list(self.epsilons) != sorted(set(self.epsilons)):
             yield ("epsilons",), "the budgets must ascend, each once"
 
@@ -149,7 +149,7 @@ class Attack(Closed):
         epsilons = tuple(epsilon * std for epsilon in self.epsilons)
         if self.norm == "linf" and epsilons[-1] > 1:
             remedy = f"the data's standard deviation is {std:.4g}, so choose {1 / std:.4g} or less"
-            raise InputError(_LINF_ABOVE_1, where=f"{where}.epsilons", remedy=remedy)
+            raise InputError(LINF_ABOVE_1, where=f"{where}.epsilons", remedy=remedy)
         return self.model_copy(update={"epsilons": epsilons, "units": "pixels"})
 
     def as_dict(self) -> dict[str, Any]:

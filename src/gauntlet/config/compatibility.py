@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from gauntlet.config.budgets import step_size_problem
 from gauntlet.config.components import KeyPath, Problem
 from gauntlet.config.datasets import Dataset
 from gauntlet.config.feasibility import classes_of
@@ -159,7 +160,8 @@ def attack_problems(
 ) -> Iterator[Problem]:
     """Yield options of one attack that cannot work, each at its key path below the attack.
 
-    `sources` is the number of variants that a transfer attacks as an ensemble.
+    `epsilons` are in pixel units, and None where these are not known. `sources` is the number of variants that a
+    transfer attacks as an ensemble.
     """
     if ascends_training_loss(attack):
         excluded = {
@@ -179,6 +181,8 @@ def attack_problems(
             problem = f"{attack.name} cannot reach {epsilons[-1]:g} in {steps} {reach[0]} of {size:g}"
             remedy = f"raise {reach[0]} or {reach[1]} until their product is the largest budget or more"
             yield (reach[0],), f"{problem}; {remedy}"
+    if epsilons and (too_long := step_size_problem(options.get("step_size"), epsilons[-1])):
+        yield ("step_size",), too_long
     for name, value in tags.get("random", {}).items():
         if options.get(name) == value and draws == 1:
             problem = f"{name} {value} is for random models, whose noise one pass does not average out"

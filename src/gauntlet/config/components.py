@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import PlainValidator, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gauntlet.config.error_texts import found_text, plain_errors
+from gauntlet.config.error_texts import UNKNOWN_KEY, found_text, plain_errors
 from gauntlet.core.errors import InputError, nearest
 from gauntlet.registry import Entry, Registry, Spec
 from gauntlet.registry.source_code import OWN
@@ -86,7 +86,7 @@ def check_options(entry: Entry, options: Mapping[Any, Any], other_keys: Iterable
     problems: list[Problem] = []
     for key in unknown:
         suggestion = nearest(str(key), [*names, *other_keys])
-        problems.append(((str(key),), f"unknown key; {suggestion} ({entry.name}: {entry.describe_options()})"))
+        problems.append(((str(key),), f"{UNKNOWN_KEY}; {suggestion} ({entry.name}: {entry.describe_options()})"))
     try:
         checked = entry.options_model.model_validate({key: options[key] for key in options if key not in unknown})
     except ValidationError as error:

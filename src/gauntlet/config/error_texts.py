@@ -10,6 +10,9 @@ from pydantic_core import ErrorDetails
 
 KeyPath = tuple[str | int, ...]
 
+UNKNOWN_KEY = "unknown key"
+"""First words of a message about a key that its mapping does not have."""
+
 _MAX_TEXT = 60
 """Characters of a value that a message shows."""
 

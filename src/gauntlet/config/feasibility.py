@@ -1,17 +1,18 @@
 """Checks of networks and training that would fail, or have no effect, once training begins.
 
 They rely on the tags that components are registered with: `smallest_side`, `last_layer` and `even` of networks, `code`
-of heads, `side` and `classes` of data sources. A tag that a user's own component lacks excludes nothing.
+of heads, `side`, `channels` and `classes` of data sources. A tag that a user's own component lacks excludes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from gauntlet.config.budgets import largest_distance
 from gauntlet.config.components import Problem
 from gauntlet.config.datasets import Dataset
-from gauntlet.config.variants import Training, Variant
+from gauntlet.config.variants import Statistics, Training, Variant
 from gauntlet.registry import HEADS, MODELS, SOURCES
 
 
@@ -31,6 +32,18 @@ def network_problems(variant: Variant, dataset: Dataset) -> Iterator[Problem]:
             if odd := [number for number in _as_list(options.get(option)) if number % 2]:
                 yield ("model", option), f"{even['activation']} sorts pairs, so {odd[0]} must be even"
     yield from _code(options.get("head") or {}, classes_of(dataset))
+    yield from _statistics(variant, _known(dataset, "channels"))
+
+
+def budget_problem(norm: str, epsilons: Sequence[float], dataset: Dataset) -> str | None:
+    """Return a message if the largest budget, in pixel units, exceeds every distance between images; None if not."""
+    side, channels = side_of(dataset), _known(dataset, "channels")
+    if not epsilons or side is None or channels is None:
+        return None
+    most = largest_distance(norm, channels * side * side)
+    if epsilons[-1] <= most:
+        return None
+    return f"{epsilons[-1]:g} is above the largest {norm} distance of images of {channels}x{side}x{side}, {most:g}"
 
 
 def schedule_problems(training: Training, dataset: Dataset) -> Iterator[Problem]:
@@ -102,6 +115,18 @@ def _code(head: Mapping[str, Any], classes: int | None) -> Iterator[Problem]:
     if classes is not None and head["max_probability"] * classes <= 1:
         problem = f"{head['max_probability']:g} is not above chance among {classes} classes"
         yield ("model", "head", "max_probability"), f"{problem}; choose more than {1 / classes:.3g}"
+
+
+def _statistics(variant: Variant, channels: int | None) -> Iterator[Problem]:
+    """Yield lists of statistics for another number of channels than that of the images."""
+    given = variant.normalize
+    if channels is None or not isinstance(given, Statistics):
+        return
+    for key, values in (("mean", given.mean), ("std", given.std)):
+        if len(values) not in (1, channels):
+            expected = "one number" if channels == 1 else f"{channels} numbers, or one"
+            problem = f"the images have {channels} channel{'' if channels == 1 else 's'}, so expected {expected}"
+            yield ("normalize", key), f"{problem}, got {len(values)}"
 
 
 def _as_list(value: Any) -> list[Any]:

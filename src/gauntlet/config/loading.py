@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gauntlet.config.error_texts import found_text, plain_errors
+from gauntlet.config.error_texts import UNKNOWN_KEY, found_text, plain_errors
+from gauntlet.config.key_places import Keys, misplaced_remedy, unknown_key_remedy
 from gauntlet.config.quick import KEY, Forms, expanded
 from gauntlet.config.schema import Config
 from gauntlet.config.yaml_file import YamlFile, read_yaml
-from gauntlet.core.errors import InputError, InputErrors, nearest
-
-Keys = tuple[str, ...]
-"""A key path with list indices as text."""
+from gauntlet.core.errors import InputError, InputErrors
 
 Problem = tuple[Keys, str]
 """A key path and what is wrong there."""
@@ -108,11 +105,14 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
                 "letters, digits, '-' and '_' only, beginning with a letter or digit, at most 64",
             )
         elif details["type"] == "extra_forbidden":
-            yield key_path, f"unknown key; {nearest(key_path[-1], _keys_at(key_path[:-1]))}"
+            yield key_path, f"{UNKNOWN_KEY}; {unknown_key_remedy(key_path)}"
         else:
             refused.append(details)
     for place, message in plain_errors(refused):
-        yield tuple(map(str, place)), message
+        key_path = tuple(map(str, place))
+        # Of a component's options; the list of these is part of the message.
+        remedy = misplaced_remedy(key_path) if message.startswith(UNKNOWN_KEY) else None
+        yield key_path, f"{message}; {remedy}" if remedy else message
 
 
 def _once(problems: Iterable[Problem], full_of: Mapping[str, str]) -> Iterator[Problem]:
@@ -124,21 +124,3 @@ def _once(problems: Iterable[Problem], full_of: Mapping[str, str]) -> Iterator[P
             yield key_path, message
         elif (("experiments", full_of[names[0]], *names[1:]), message) not in found:
             yield ("experiments", full_of[names[0]], KEY, *names[1:]), message
-
-
-def _keys_at(key_path: Keys) -> list[str]:
-    """List the keys that are valid at a key path."""
-    model: Any = Config
-    for part in key_path:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            break
-        info = model.model_fields.get(part)
-        model = _inner(info.annotation) if info else model
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
-
-
-def _inner(annotation: Any) -> Any:
-    """Return the model that a field holds, directly or as the values of a mapping."""
-    arguments = typing.get_args(annotation)
-    models = [argument for argument in arguments if isinstance(argument, type) and issubclass(argument, BaseModel)]
-    return models[0] if models else annotation

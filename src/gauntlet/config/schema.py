@@ -20,7 +20,7 @@ from gauntlet.config.compatibility import (
 )
 from gauntlet.config.components import Problem, refuse
 from gauntlet.config.datasets import Dataset
-from gauntlet.config.feasibility import network_problems, schedule_problems
+from gauntlet.config.feasibility import budget_problem, network_problems, schedule_problems
 from gauntlet.config.quick import quick_name
 from gauntlet.config.variants import Training, Variant
 from gauntlet.core.errors import nearest
@@ -134,6 +134,9 @@ class Experiment(Closed):
                 yield ("attacks", name, "targets"), problem
             if problem := loss_problem(attack.attack, self.dataset, seen):
                 yield ("attacks", name, "loss"), problem
+            budgets = attack.epsilons if attack.units == "pixels" else None
+            if problem := budget_problem(attack.norm, budgets or (), self.dataset):
+                yield ("attacks", name, "epsilons"), problem
 
     def _transfer_problem(self, attack: Attack) -> str | None:
         """Return a message if a source of a transfer has no model of a seed that an attacked variant has."""
@@ -177,6 +180,12 @@ class Experiment(Closed):
                 if (other := owners.setdefault(letters_only(name), name)) != name:
                     problem = f"it has the LaTeX macros of '{other}'; names must differ in more than - and _"
                     yield (kind, name), problem
+        titles: dict[str, str] = {}
+        for name, variant in self.variants.items():
+            title = variant.title or name
+            if (other := titles.setdefault(title, name)) != name:
+                problem = f"'{other}' has the title '{title}' too, which figures and tables could not distinguish"
+                yield ("variants", name, "title"), f"{problem}; choose another"
         for name in sorted(set(self.attacks) & set(self.certificates)):
             yield ("certificates", name), "an attack has this name already"
 
@@ -223,6 +232,11 @@ class Experiment(Closed):
         weights = self.variants[variant].weights
         return self.seeds if weights is None else tuple(range(len(weights)))
 
+    def key_path_of_training(self, variant: str, key: str) -> tuple[str, ...]:
+        """Return where a key of a variant's training is set, or would be."""
+        is_own = key in self.variants[variant].training.model_fields_set
+        return (*(("variants", variant) if is_own else ()), "training", key)
+
     def training_of(self, variant: str) -> Training:
         """Merge the experiment's training with the keys that a variant sets; the defaults for one that is adopted."""
         if self.variants[variant].is_adopted:
@@ -241,7 +255,7 @@ class Execution(Closed):
     """Devices, batch sizes, precision and cluster: nothing here changes a result or makes one stale."""
 
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field(
-        "auto", description="auto: a GPU if there is one, else the CPU"
+        "auto", description="auto: a GPU if there is one, else the CPU; cpu: the CPU, even where there is a GPU"
     )
     deterministic: Literal[True, "warn", False] = Field(
         True,
@@ -293,15 +307,24 @@ class Config(Closed):
 
     @model_validator(mode="after")
     def _check_device(self) -> Self:
-        """Refuse one fixed device for a training that needs several."""
-        several = any(
-            experiment.training_of(name).gpus > 1
-            for experiment in self.experiments.values()
-            for name in experiment.variants
-        )
-        if several and ":" in self.execution.device:
-            problem = f"{self.execution.device} is one device, and `training.gpus` needs several; set auto or cuda"
+        """Refuse one fixed device for a training that needs several, and a device without a training's precision."""
+        trainings = [
+            (
+                ("experiments", name, *experiment.key_path_of_training(variant, "precision")),
+                experiment.training_of(variant),
+            )
+            for name, experiment in self.experiments.items()
+            for variant in experiment.variants
+        ]
+        device = self.execution.device
+        if ":" in device and any(training.gpus > 1 for _, training in trainings):
+            problem = f"{device} is one device, and `training.gpus` needs several; set auto or cuda"
             refuse([(("execution", "device"), problem)])
+        if device == "cpu":
+            problem = (
+                "no CPU computes in tf32, and `execution.device` is cpu; set float32 or bfloat16, or device to cuda"
+            )
+            refuse([(key_path, problem) for key_path, training in trainings if training.precision == "tf32"])
         return self
 
     @property

@@ -9,6 +9,7 @@ from pydantic import Field, PlainValidator, create_model, model_validator
 from pydantic.fields import FieldInfo
 
 from gauntlet.config.base import Closed, Title
+from gauntlet.config.budgets import LINF_ABOVE_1, step_size_problem
 from gauntlet.config.checkpoint_files import Checkpoints, OneCheckpoint
 from gauntlet.config.components import component_type, component_validator, refuse, split_component, validate_at
 from gauntlet.config.error_texts import found_text
@@ -34,10 +35,12 @@ from gauntlet.registry import (
 
 
 def _validate_adversary(value: Any) -> Spec:
-    """Check an adversary and its budget."""
+    """Check an adversary, its budget and its step size."""
     spec = component_validator(ADVERSARIES)(value)
     if spec.options.get("norm") == "linf" and (spec.options.get("epsilon") or 0) > 1:
-        refuse([(("epsilon",), "pixels are in [0, 1], so a linf budget is at most 1; 8 of 255 is 0.0314")])
+        refuse([(("epsilon",), f"{LINF_ABOVE_1}; 8 of 255 is 0.0314")])
+    if problem := step_size_problem(spec.options.get("step_size"), spec.options.get("epsilon")):
+        refuse([(("step_size",), problem)])
     return spec
 
 

@@ -6,8 +6,10 @@ ruamel.yaml parses; values are built here from its events. Tags are refused, so 
 from __future__ import annotations
 
 import codecs
+import copy
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +36,9 @@ Position = tuple[int, int]
 
 Tree = Mapping[str, tuple[Position, "Tree"]]
 """Keys of a mapping, or indices of a list, to their position and what is below them."""
+
+_parsed_texts: dict[str, tuple[Position, _Node]] = {}
+_MOST_TEXTS = 16
 
 _MAX_DEPTH = 100
 _MAX_NODES = 1_000_000
@@ -72,14 +77,30 @@ class YamlFile:
 def read_yaml(path: Path) -> YamlFile:
     """Read a YAML file that holds one mapping. Raises InputError that names file, line, column and key path."""
     check_name(path)
-    parser = _Parser(path, _text(path))
-    position, node = parser.document()
+    position, node = _document(path, _text(path))
     remedy = "expected a mapping with the key 'experiments'"
     if node.value is None:
         raise InputError("is empty", where=_where(path, position), remedy=remedy)
     if not isinstance(node.value, dict):
         raise InputError(f"holds a {type(node.value).__name__}", where=_where(path, position), remedy=remedy)
     return YamlFile(path, node.value, position, node.tree)
+
+
+def read_ahead(path: Path) -> None:
+    """Parse a file, so that forks of this process need not; errors, of whatever kind, are theirs to report."""
+    with suppress(Exception):
+        _document(path, _text(path))
+
+
+def _document(path: Path, text: str) -> tuple[Position, _Node]:
+    """Parse a text, once; the caller may change the result."""
+    if text not in _parsed_texts:
+        document = _Parser(path, text).document()
+        if len(_parsed_texts) >= _MOST_TEXTS:
+            _parsed_texts.clear()
+        _parsed_texts[text] = document
+    position, node = _parsed_texts[text]
+    return position, node._replace(value=copy.deepcopy(node.value))
 
 
 def check_name(path: Path) -> None:

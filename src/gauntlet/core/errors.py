@@ -66,10 +66,14 @@ def located(where: str) -> Iterator[None]:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Suggest the known name that is nearest to `name`, or list them all when none is near."""
     names = sorted(known)
-    matches = get_close_matches(name, names, n=1, cutoff=0.6)
-    if matches:
-        return f"did you mean '{matches[0]}'?"
+    if (match := closest(name, names)) is not None:
+        return f"did you mean '{match}'?"
     return f"known: {', '.join(names)}" if names else "none is known"
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is nearest to `name`; None when none is near."""
+    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.6)), None)
 
 
 def shortened(names: Iterable[object], *, most: int = 6) -> str:

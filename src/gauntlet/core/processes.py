@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import subprocess
 from contextlib import suppress
 from typing import Any, Self
 
@@ -46,6 +47,15 @@ class ProcessIdentity(BaseModel):
             return False
         except psutil.AccessDenied:
             return True
+
+
+def wait_or_kill(process: subprocess.Popen[Any], limit_s: float) -> None:
+    """Wait until a process that is about to end has ended; kill it after `limit_s` seconds."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(limit_s)
+        return
+    process.kill()
+    process.wait()
 
 
 def cpu_seconds() -> float:

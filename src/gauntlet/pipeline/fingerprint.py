@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Mapping
@@ -78,7 +79,7 @@ def read_ahead(*roots: str) -> None:
     are unchanged where this is used.
     """
     fingerprint(roots)
-    for found in (_fingerprint, imported, module_hash, _is_own):
+    for found in (_fingerprint, imported, module_hash, _is_own, _is_installed_package):
         found.cache_clear()
     forget_search()
 
@@ -89,7 +90,11 @@ def imported(module: str) -> frozenset[str]:
 
     A name that ``gauntlet`` re-exports counts as an import of the module that defines it.
     """
-    file = module_file(module)
+    return frozenset(name for name in _imported_names(module, module_file(module)) if _is_own(name))
+
+
+@cache
+def _imported_names(module: str, file: Path | None) -> frozenset[str]:
     statements = _import_statements(file) if file else _ImportStatements((), (), ())
     modules = {parent for name in statements.modules for parent in _with_parents(name)}
     for level, source, aliases in statements.members:
@@ -98,7 +103,7 @@ def imported(module: str) -> frozenset[str]:
         names += _exporters(aliases) if base == "gauntlet" else []
         modules.update(parent for name in names for parent in _with_parents(name))
     modules.update(parent for name in _exporters(statements.attributes) for parent in _with_parents(name))
-    return frozenset(name for name in modules if _is_own(name))
+    return frozenset(modules)
 
 
 class _ImportStatements(NamedTuple):
@@ -206,11 +211,32 @@ def _is_own(module: str) -> bool:
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names:
         return False
+    if top == "gauntlet":
+        return module_file(module) is not None
+    if _is_installed_package(top):
+        return False
     file = module_file(module)
-    if file is None or top == "gauntlet":
-        return file is not None
-    installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib")}
-    return not any(folder in file.resolve().parents for folder in installed)
+    return file is not None and not _is_installed(file)
+
+
+@cache
+def _is_installed_package(top: str) -> bool:
+    """Return whether all folders of a package are among the installed ones, so that its modules are too."""
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return False
+    locations = list(spec.submodule_search_locations or ()) if spec else []
+    return bool(locations) and all(_is_installed(Path(location, "__init__.py")) for location in locations)
+
+
+def _is_installed(file: Path) -> bool:
+    return not _installed_folders().isdisjoint(file.resolve().parents)
+
+
+@cache
+def _installed_folders() -> frozenset[Path]:
+    return frozenset(Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib"))
 
 
 def _left_out(module: str) -> bool:

@@ -165,7 +165,8 @@ class Stage:
     `shards` is the number of jobs that share a cell's work, `processes` the number of processes in each.
     `shardable` stages have a function `run_shard`. `shows_results` stages show what others computed. `from_results` is
     how the stage works on a results file alone. `late_imports` are libraries that the work imports late, and that most
-    cells need: processes that are forked for cells have them before (`pipeline.forking`).
+    cells need: processes that are forked for cells have them before (`pipeline.forking`), and find the caches filled
+    that the function `fills_caches`, an import path, fills.
 
     The cluster: `minutes` is the time a job asks for when nothing is known (None: what the configuration says),
     `group` names the stages whose short cells share jobs, `rules` are the Snakemake rules whose jobs make its cells.
@@ -197,6 +198,7 @@ class Stage:
     shows_results: bool = False
     from_results: FromResults | None = None
     late_imports: tuple[str, ...] = ()
+    fills_caches: str = ""
     minutes: int | None = None
     group: str | None = None
     rules: tuple[str, ...] = ()

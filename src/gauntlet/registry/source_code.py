@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+_PACKAGE = Path(__file__).parents[1]
+
 REQUIRED: Any = object()
 """The default of a parameter that has none."""
 
@@ -55,6 +57,8 @@ class Definition:
 def module_file(module: str) -> Path | None:
     """Find a module's source file without importing anything; None where it has none."""
     top, *rest = module.split(".")
+    if top == _PACKAGE.name:
+        return _own_file(module)
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
@@ -68,6 +72,12 @@ def module_file(module: str) -> Path | None:
         if file is not None:
             return file
     return None
+
+
+@cache
+def _own_file(module: str) -> Path | None:
+    """Find a module of this package, which is where this file is, whatever the module search path."""
+    return _source_below(_PACKAGE, module.split(".")[1:])
 
 
 def _source_below(folder: Path, parts: list[str]) -> Path | None:

@@ -12,7 +12,7 @@ import pytest
 from tests.support.slurm.cluster import Cluster, missing_requirements
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def slurm():
     """A cluster of one node with two GPUs, its commands and settings in the environment of this process."""
     missing = missing_requirements()
@@ -34,10 +34,3 @@ def slurm():
         finally:
             cluster.stop()
             shutil.rmtree(folder)
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Print the measurements that tests of this folder record."""
-    for report in terminalreporter.getreports("passed"):
-        for name, value in report.user_properties if report.when == "call" else ():
-            terminalreporter.write_line(f"{name}: {value}")

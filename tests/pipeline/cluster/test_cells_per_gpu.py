@@ -78,7 +78,8 @@ def test_cells_of_a_job_compute_side_by_side(slurm, tmp_path):
         folder = tmp_path / str(cells)
         folder.mkdir()
         (folder / "timed.py").write_text(ATTACK)
-        with Run(folder, slurm, configured(cells, *names, odd=cells == 2), "--retries", "0") as run:
+        made = attack_files(*names, *(["odd"] if cells == 2 else []))
+        with Run(folder, slurm, configured(cells, *names, odd=cells == 2), "--retries", "0", *map(str, made)) as run:
             run.start()
             assert run.wait() == int(cells == 2), run.logs()
         outcomes[cells] = {path: digest for path, digest in digests(folder).items() if "/evaluations/" in str(path)}
@@ -98,7 +99,8 @@ def test_cells_of_a_job_compute_side_by_side(slurm, tmp_path):
 def test_a_job_that_is_cancelled_is_continued(slurm, tmp_path):
     """Finished cells are kept, and the run ends with all cells."""
     (tmp_path / "timed.py").write_text(ATTACK)
-    with Run(tmp_path, slurm, configured(2, "a", "b", "c", "d")) as run:
+    names = ("a", "b", "c", "d")
+    with Run(tmp_path, slurm, configured(2, *names), *map(str, attack_files(*names))) as run:
         run.start()
         run.wait_for(lambda: (tmp_path / "times").exists() and len(recorded(tmp_path)) >= 2)
         (job,) = run.jobs("cells", state="RUNNING")

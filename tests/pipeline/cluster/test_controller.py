@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -32,21 +34,36 @@ def waiting(model, x, y, *, epsilon):
 """
 
 
-@pytest.fixture(params=[60], ids=[""])
-def folder(request, slurm, tmp_path, monkeypatch):
-    """A clone with trained models and a blocking attack on each that waits for the file `go`; no job stays queued."""
-    monkeypatch.chdir(tmp_path)
-    link_workflow(tmp_path)
-    (tmp_path / "slurm").symlink_to("profiles/slurm")
-    (tmp_path / "begun").mkdir()
-    (tmp_path / "my_attacks.py").write_text(WAITING)
+def configured(controller_minutes):
+    """Return a configuration with an attack that waits for the file `go`."""
     config = copy.deepcopy(TINY)
     attack = {"name": "my_attacks:waiting", "norm": "linf", "epsilons": [0.1]}
     config["experiments"]["small"] |= {"attacks": {"waiting": attack}, "certificates": {}}
-    config["execution"] = {"cluster": {"minutes": 60, "group_minutes": 60, "controller_minutes": request.param}}
-    write_config(tmp_path, config)
-    for stage in ("prepare", "train"):
-        assert gauntlet(stage).returncode == 0
+    config["execution"] = {"cluster": {"minutes": 60, "group_minutes": 60, "controller_minutes": controller_minutes}}
+    return config
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with data and trained models."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "my_attacks.py").write_text(WAITING)
+    write_config(folder, configured(controller_minutes=60))
+    with chdir(folder):
+        for stage in ("prepare", "train"):
+            assert gauntlet(stage).returncode == 0
+    return folder
+
+
+@pytest.fixture(params=[60], ids=[""])
+def folder(request, slurm, trained, tmp_path, monkeypatch):
+    """A clone with trained models and a blocking attack on each; no job stays queued."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    link_workflow(tmp_path)
+    (tmp_path / "slurm").symlink_to("profiles/slurm")
+    (tmp_path / "begun").mkdir()
+    write_config(tmp_path, configured(controller_minutes=request.param))
     yield tmp_path
     slurm.run("scancel", "--user=root", check=False)
 
@@ -54,7 +71,7 @@ def folder(request, slurm, tmp_path, monkeypatch):
 def gauntlet(*arguments):
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.run(
-        [sys.executable, "-m", "gauntlet", *arguments], capture_output=True, text=True, env=environment, timeout=120
+        [sys.executable, "-m", "gauntlet", *arguments], capture_output=True, text=True, env=environment, timeout=500
     )
 
 

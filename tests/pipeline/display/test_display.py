@@ -339,6 +339,17 @@ def test_the_block_fits_and_keeps_to_ascii_where_it_must():
     assert more == "  and 1491 more"
 
 
+@pytest.mark.parametrize(("seconds", "shown"), [(9.8, "0:10, about 0:01 left"), (10.5, "0:10, longer than expected")])
+def test_no_cell_has_no_time_left(seconds, shown):
+    """A cell that takes longer than before ends some time, and one about to end has not ended."""
+    tally = RunTally()
+    tally.plan([job()], 0, lambda _cell: 10.0)
+    tally.start(1, job(), 0.0)
+    assert text.block(tally, seconds, (100, 60), text.Style(is_unicode=False))[0].endswith(
+        f"0 of 1 cell    0 %  {shown}"
+    )
+
+
 def test_what_waits_for_a_failed_cell_is_not_in_the_time_left():
     """Until it starts again; the attacks on the other model are."""
     trainings = [job("train", seed=seed) for seed in ("0", "1")]

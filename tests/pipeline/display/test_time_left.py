@@ -69,6 +69,16 @@ def test_never_negative_and_zero_at_the_end():
     assert durations.seconds_left([], 1000.0) == 0.0
 
 
+def test_a_job_that_takes_longer_than_expected_is_not_nearly_done():
+    """Nothing is known of its rest; that of the others is known."""
+    durations = planned({FAST: 1, SLOW: 2}, {FAST: 10.0, SLOW: 40.0})
+    assert durations.seconds_left([(FAST, 500.0), (SLOW, 20.0)], 500.0) == pytest.approx(60.0 / (520.0 / 500.0))
+    durations.finish(SLOW, 40.0)
+    durations.finish(SLOW, 40.0)
+    assert durations.seconds_left([(FAST, 10.1)], 1000.0) == 0.0
+    assert 0.0 < durations.seconds_left([(FAST, 9.9)], 1000.0) < 2.0
+
+
 def test_few_jobs_of_a_kind_read_their_records():
     durations, read = Durations(), []
     for number in range(1000):

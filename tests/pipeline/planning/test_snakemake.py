@@ -85,6 +85,25 @@ def test_a_local_run_asks_nothing_of_slurm(folder, tmp_path_factory, monkeypatch
         assert (commands / "asked").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "shown"),
+    [
+        ("--summary", r"^results/small/report\.html\t.*\tno update$"),
+        ("--dag", r'label = "aggregate'),
+        ("--report", r"^Report created\.$"),
+    ],
+)
+def test_snakemake_only_looks(folder, option, shown):
+    """Of a run, these options have no settings that our rules could ask for; they start nothing."""
+    arguments = [option, "report.html"] if option == "--report" else [option]
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("results/**/*")}
+    done = run_snakemake(folder, *arguments, is_fork=True)
+    assert re.search(shown, done.stdout + done.stderr, flags=re.MULTILINE), done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("results/**/*")} == before
+
+
 def test_a_deleted_file_is_planned_though_its_dependents_exist(folder):
     """Every file of every cell is a target."""
     paths.examples(make_cell("evaluate", "small", "ecc", 1, "pgd")).unlink()

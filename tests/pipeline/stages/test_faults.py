@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import random
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -23,16 +23,29 @@ DRIVER = ROOT / "tests" / "support" / "fault_driver.py"
 KILLS = 32
 
 
-def drive(folder, fault="none", event=0):
-    """Run every stage in a folder with a fault; return the finished process."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+@pytest.fixture(scope="module")
+def drive():
+    """A function that runs every stage in a folder with a fault, and returns the finished process."""
+    # A fork has none of the threads of its parent, so that the driver must have none: neither of torch nor of Arrow.
+    without_threads = {"OMP_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+    environment = {**os.environ, **without_threads}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    command = [sys.executable, str(DRIVER), fault, str(event)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=300)
+    command = [sys.executable, str(DRIVER)]
+
+    def driven(folder, fault="none", event=0):
+        driver.stdin.write(json.dumps([fault, event, str(folder)]) + "\n")
+        driver.stdin.flush()
+        code = int(driver.stdout.readline())
+        stdout, stderr = ((folder / name).read_text() for name in ("stdout", "stderr"))
+        return subprocess.CompletedProcess([*command, fault, event], code, stdout, stderr)
+
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as driver:
+        yield driven
+        driver.stdin.close()
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
+def unbroken(drive, tmp_path_factory):
     """An undisturbed run: its folder, its digests, its number of events."""
     folder = tmp_path_factory.mktemp("unbroken")
     write_config(folder, TINY)
@@ -41,7 +54,7 @@ def unbroken(tmp_path_factory):
     return folder, digests(folder), int(done.stdout)
 
 
-def test_killed_at_many_instants_it_ends_with_the_same_bytes(unbroken, tmp_path):
+def test_killed_at_many_instants_it_ends_with_the_same_bytes(drive, unbroken, tmp_path):
     """SIGKILL at random moments of all stages, each followed by a plain rerun."""
     _, wanted, events = unbroken
     write_config(tmp_path, TINY)
@@ -58,7 +71,7 @@ def test_killed_at_many_instants_it_ends_with_the_same_bytes(unbroken, tmp_path)
 
 
 @pytest.mark.parametrize("fault", ["enospc", "oom"])
-def test_a_full_disk_or_memory_needs_at_most_one_rerun(unbroken, tmp_path, fault):
+def test_a_full_disk_or_memory_needs_at_most_one_rerun(drive, unbroken, tmp_path, fault):
     """A full disk is one line and no torn file; out of memory in an attack needs no rerun and changes rounding only."""
     complete, wanted, events = unbroken
     for number in range(4):
@@ -88,7 +101,7 @@ def test_a_full_disk_or_memory_needs_at_most_one_rerun(unbroken, tmp_path, fault
         "inspections/*/*/inspection.parquet",
     ],
 )
-def test_a_damaged_file_is_named_and_made_again_once_deleted(unbroken, tmp_path, pattern):
+def test_a_damaged_file_is_named_and_made_again_once_deleted(drive, unbroken, tmp_path, pattern):
     """A truncated file is refused by name, and after its deletion made again with the same content."""
     source, wanted, _ = unbroken
     shutil.copytree(source, tmp_path / "run")
@@ -133,23 +146,3 @@ def test_a_cell_that_always_fails_stops_only_its_dependents(unbroken, tmp_path):
     log = (folder / "logs/small/evaluate.softmax.0.broken.log").read_text()
     assert log.strip().splitlines()[-1] == "gauntlet: broken: attack my_attacks:broken raised RuntimeError: always"
     assert planned_jobs(folder)["evaluate"] == 2
-
-
-def test_jobs_of_a_killed_controller_count(unbroken, tmp_path):
-    """The same command continues at once and ends with the same bytes."""
-    _, wanted, _ = unbroken
-    write_config(tmp_path, TINY)
-    link_workflow(tmp_path)
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    command = [sys.executable, "-m", "snakemake", "--profile", "local"]
-    with (tmp_path / "controller.log").open("w") as log:
-        controller = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=log)
-    deadline_s = time.monotonic() + 200
-    while not list(tmp_path.glob("logs/small/train.*.log")) and time.monotonic() < deadline_s:
-        time.sleep(0.2)
-    controller.kill()
-    controller.wait()
-    run_snakemake(tmp_path)
-    assert planned_jobs(tmp_path) == {}
-    found = digests(tmp_path)
-    assert {name: found.get(name) for name in wanted} == wanted

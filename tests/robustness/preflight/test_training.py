@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gauntlet.core.errors import InputError
+from gauntlet.core.memory_format import set_memory_format
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.weights import load_model, save_model
@@ -129,6 +130,26 @@ def test_state_that_appears_late_is_found_after_the_training() -> None:
         network(NOISE)
     with pytest.raises(InputError, match="has state that its state dict lacks"):
         check_stored(network.eval(), NOISE)
+
+
+class FormatDependent(Base):
+    """Outputs that change with the memory format of a kernel, as rounding does when a head of codes amplifies it."""
+
+    def __init__(self, *, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__(image_shape=image_shape, num_classes=num_classes)
+        self.kernel = nn.Parameter(torch.ones(4, 3, 2, 2))
+
+    def forward(self, x: Tensor) -> Any:
+        """Map images to logits."""
+        return super().forward(x) * (1 + 0.001 * self.kernel.stride(1))
+
+
+def test_a_trained_network_is_compared_with_itself_in_the_same_memory_format() -> None:
+    """Training may leave the weights in channels last; a network that is built again is contiguous."""
+    network = build(Spec(f"{__name__}:FormatDependent"), **SHAPE, seed=1).eval()
+    for memory_format in (torch.channels_last, torch.contiguous_format):
+        set_memory_format(network, memory_format)
+        check_stored(network, NOISE)
 
 
 def test_building_leaves_running_statistics_as_they_are() -> None:

@@ -71,6 +71,8 @@ class Run:
             "slurm",
             "--latency-wait",
             "5",
+            "--slurm-init-seconds-before-status-checks",
+            "2",
             *self._options,
         ]
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}

@@ -47,6 +47,7 @@ def _locks() -> Iterator[Path]:
     yield LOCK
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gauntlet.core.gpu_share import SHARE_VARIABLE
+from gauntlet.core.processes import wait_or_kill
 from gauntlet.core.signals import STOPPING
 from gauntlet.core.user_modules import SAFE_PATH
 
@@ -29,6 +30,8 @@ DEVICE_FILES = ("nvidia[0-9]*", "kfd")
 _FOLDER_VARIABLES = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
 _START_S = 10.0
 _GRACE_S = 10.0
+_END_S = 3 * _GRACE_S
+"""Seconds for the watcher to end, which waits twice at most `_GRACE_S` seconds for the daemon."""
 
 
 def computes_on_gpu(device: str) -> bool:
@@ -69,7 +72,7 @@ def _start_mps() -> None:
     assert watcher.stdin is not None
     assert watcher.stdout is not None
     is_ready = select.select([watcher.stdout], [], [], _START_S)[0] and watcher.stdout.read(1)
-    atexit.register(watcher.wait)
+    atexit.register(wait_or_kill, watcher, _END_S)
     atexit.register(watcher.stdin.close)
     if is_ready:
         os.environ.update(dict.fromkeys(_FOLDER_VARIABLES, folder))

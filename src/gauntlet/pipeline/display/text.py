@@ -62,7 +62,7 @@ def block(tally: RunTally, now_s: float, size: tuple[int, int], style: Style, *,
     times = format_clock(tally.elapsed_s(now_s))
     left_s = tally.seconds_left(now_s)
     if left_s is not None and done < tally.cells:
-        times += f", about {format_clock(left_s)} left"
+        times += f", about {format_clock(max(left_s, 1.0))} left" if left_s > 0 else ", longer than expected"
     failed = f"{len(tally.failed)} failed" if tally.failed else ""
     plain = "  ".join(part for part in (counts, f"{100 * share:3.0f} %", times, failed) if part)
     bar_columns = min(_BAR_COLUMNS, columns - len(plain) - 2)

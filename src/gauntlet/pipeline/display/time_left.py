@@ -73,8 +73,8 @@ class Durations:
         """Estimate the seconds until all jobs have ended, if as many run at a time as did so far.
 
         `running` are the kinds of the running jobs and how long each has run; `elapsed_s` is the time since the first
-        job started. None before anything is known: no job has started, or half of the jobs are of unknown duration; and
-        where no job is left but those that are held.
+        job started. 0 if every job that is left takes longer than expected. None before anything is known: no job has
+        started, or half of the jobs are of unknown duration; and where no job is left but those that are held.
         """
         to_run = self._unfinished - self.held
         expected = {kind: self.expected(kind) for kind in to_run}
@@ -85,14 +85,11 @@ class Durations:
         if elapsed_s <= 0 or known_jobs < _SHARE_KNOWN * jobs:
             return None
         other = fmean(known.values())
-        work_s = sum(to_run[kind] * known.get(kind, other) for kind in expected)
-        spent_s = self._spent_s
-        longest_s = 0.0
-        for kind, seconds in running:
-            duration_s = known.get(kind, other)
-            # A job that takes longer than expected is nearly done, as far as is known.
-            work_s -= min(seconds, duration_s)
-            longest_s = max(longest_s, duration_s - seconds)
-            spent_s += seconds
+        begun = list(running)
+        waiting = to_run - Counter(kind for kind, _ in begun)
+        # Nothing is known of the rest of a job that takes longer than expected.
+        rests_s = [max(known.get(kind, other) - seconds, 0.0) for kind, seconds in begun]
+        work_s = sum(count * known.get(kind, other) for kind, count in waiting.items()) + sum(rests_s)
+        spent_s = self._spent_s + sum(seconds for _, seconds in begun)
         at_a_time = max(spent_s / elapsed_s, 1e-9)
-        return max(work_s / at_a_time, longest_s, 0.0)
+        return max(work_s / at_a_time, *rests_s, 0.0)

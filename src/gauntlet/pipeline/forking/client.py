@@ -51,6 +51,8 @@ def run_in_fork(module: str, arguments: Sequence[str]) -> None:
 
     variables = {name: value for name, value in os.environ.items() if name != SERVER_VARIABLE}
     content = encode(module, arguments, os.getcwd(), variables)  # noqa: PTH109
+    # Ctrl-Z waits until there is a fork to pause.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTSTP])
     # Until the fork has begun there is nothing to forward a signal to, nor to report.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     with socket.socket(socket.AF_UNIX) as connection:
@@ -63,6 +65,7 @@ def run_in_fork(module: str, arguments: Sequence[str]) -> None:
         except (OSError, EOFError):  # the server is lost, or does not serve this command
             pass
     signal.signal(signal.SIGINT, before)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTSTP])
 
 
 def encode(module: str, arguments: Sequence[str], folder: str, variables: dict[str, str]) -> bytes:
@@ -105,7 +108,16 @@ def _wait(fork: int, connection: socket.socket) -> None:
         except ProcessLookupError:
             pass
 
+    def pause(number: int, frame: FrameType | None) -> None:
+        _signal_group(fork, signal.SIGSTOP)
+        # Returns when this process continues.
+        os.kill(os.getpid(), signal.SIGSTOP)
+        _signal_group(fork, signal.SIGCONT)
+
     before = [(number, signal.signal(number, forward)) for number in FORWARDED]
+    if signal.getsignal(signal.SIGTSTP) == signal.SIG_DFL:
+        before.append((signal.SIGTSTP, signal.signal(signal.SIGTSTP, pause)))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTSTP])
     try:
         code = os.waitstatus_to_exitcode(_receive_integer(connection))
     except (OSError, EOFError):
@@ -123,6 +135,14 @@ def _wait(fork: int, connection: socket.socket) -> None:
         code = 128 - code
     # Nothing was written or registered here that an orderly end of the interpreter would take care of.
     os._exit(code)
+
+
+def _signal_group(fork: int, number: int) -> None:
+    """Signal a fork and the processes that it has started; no terminal does, since they have a session of their own."""
+    try:  # noqa: SIM105 (contextlib takes longer to import)
+        os.killpg(fork, number)
+    except ProcessLookupError:
+        pass
 
 
 def _receive_integer(connection: socket.socket) -> int:

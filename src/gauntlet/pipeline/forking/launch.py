@@ -13,11 +13,15 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from gauntlet.core.processes import wait_or_kill
 from gauntlet.core.user_modules import SAFE_PATH
 from gauntlet.pipeline.forking.client import SERVER_VARIABLE, THREAD_VARIABLES
 
 # Only the forking thread survives a fork, and Arrow's allocator would start one for its housekeeping.
 _WITHOUT_THREADS = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+
+_END_S = 20.0
+"""Seconds for a server to end; its forks have a few of them to save their work."""
 
 
 def start(thread_counts: Iterable[int]) -> None:
@@ -39,7 +43,7 @@ def start(thread_counts: Iterable[int]) -> None:
         finally:
             os.close(lifeline)
         for server in servers:
-            atexit.register(server.wait)
+            atexit.register(wait_or_kill, server, _END_S)
         atexit.register(os.close, held)
         os.environ[SERVER_VARIABLE] = folder
 

@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from gauntlet.core.signals import STOPPING
@@ -50,10 +51,10 @@ class Server:
     """The loop that forks for requests, and reports how forks end.
 
     `listener` accepts requests, `lifeline` is readable when the process that started the server has ended, `prepare`
-    loads what a command needs and returns whether a fork may run it.
+    loads what a command with these configuration files needs and returns whether a fork may run it.
     """
 
-    def __init__(self, listener: socket.socket, lifeline: int, prepare: Callable[[str], bool]) -> None:
+    def __init__(self, listener: socket.socket, lifeline: int, prepare: Callable[[str, list[Path]], bool]) -> None:
         self.listener, self.lifeline, self.prepare = listener, lifeline, prepare
         self.connections: dict[int, socket.socket] = {}
         self.ended, self.noted = os.pipe()
@@ -73,6 +74,8 @@ class Server:
                 if ready == self.lifeline:
                     deadline_s = time.monotonic() + _GRACE_S
                     self._kill_all(signal.SIGTERM)
+                    # A fork that is paused would not see it.
+                    self._kill_all(signal.SIGCONT)
                 elif ready == self.listener.fileno():
                     connection, _ = self.listener.accept()
                     if request := self._answer(connection):
@@ -109,7 +112,8 @@ class Server:
             connection.settimeout(None)
             prefix, module, folder, arguments, variables = decode(content)
             command = next((word for word in arguments if not word.startswith("-")), "")
-            if prefix == sys.prefix and len(streams) == 3 and self.prepare(command):
+            configs = [Path(folder, word) for word in arguments if word.endswith((".yaml", ".yml"))]
+            if prefix == sys.prefix and len(streams) == 3 and self.prepare(command, configs):
                 server = os.getpid()
                 # A signal for the fork waits until it has handlers of its own.
                 signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)

@@ -13,6 +13,7 @@ from gauntlet.registry import SOURCES
     "sklearn_digits",
     classes=10,
     side=8,
+    channels=1,
     source="Alpaydin and Kaynak 1998, UCI optical recognition of handwritten digits",
 )
 def sklearn_digits() -> RawData:

@@ -44,6 +44,19 @@ _SPLIT_NAMES = {"train": ("train",), "validation": ("val", "valid"), "test": ("t
         "SVHN": 32,
         "USPS": 16,
     },
+    channels={
+        "CIFAR10": 3,
+        "CIFAR100": 3,
+        "EMNIST": 1,
+        "FashionMNIST": 1,
+        "GTSRB": 3,
+        "KMNIST": 1,
+        "MNIST": 1,
+        "QMNIST": 1,
+        "STL10": 3,
+        "SVHN": 3,
+        "USPS": 1,
+    },
     source="the classification data sets of torchvision",
 )
 def torchvision(

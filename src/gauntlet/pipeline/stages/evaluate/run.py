@@ -49,7 +49,8 @@ def run(job: CellJob) -> None:
     watch = Stopwatch()
     cell, device = job.cell, open_device(job.execution)
     with StopRequest(str(cell)) as stop, located(str(cell)):
-        evaluation = merge_parts(_attack(job, device, stop), keep_examples=job.experiment.examples)
+        network = load_model(paths.model_folder(cell), device=device)
+        evaluation = merge_parts(_attack(job, network, device, stop), keep_examples=job.experiment.examples)
         _refuse_errors(cell, evaluation)
         made = {
             **job.recipe.metadata(),
@@ -57,7 +58,6 @@ def run(job: CellJob) -> None:
                 **device_metadata(job.execution, describe_device(device), precision=evaluation.precision)
             ),
         }
-        network = load_model(paths.model_folder(cell), device=device)
         draws = job.experiment.attacks[cell.name].draws
         added = example_probabilities(network, evaluation.examples, device=device, draws=draws)
         arrays = {**evaluation.examples, **added}
@@ -78,7 +78,8 @@ def run_shard(job: CellJob, name: str) -> None:
     shard = Shard.parse(name)
     device = open_device(job.execution)
     with StopRequest(str(job.cell)) as stop, located(str(job.cell)):
-        parts = _attack(job, device, stop, shard=shard)
+        network = load_model(paths.model_folder(job.cell), device=device)
+        parts = _attack(job, network, device, stop, shard=shard)
         if parts:
             _refuse_errors(job.cell, merge_parts(parts))
 
@@ -114,7 +115,7 @@ def identity_of(cell: Cell) -> CellIdentity:
 
 
 def _attack(
-    job: CellJob, device: torch.device, stop: StopRequest, *, shard: Shard | None = None
+    job: CellJob, network: Network, device: torch.device, stop: StopRequest, *, shard: Shard | None = None
 ) -> list[EvaluationPart]:
     """Return every part of a cell, or those that one shard still had to do, keeping each as it is finished."""
     cell, settings, execution, recipe = job.cell, job.experiment, job.execution, job.recipe.digest
@@ -136,7 +137,7 @@ def _attack(
     file = paths.progress_file(cell, shard.number, shard.count) if shard else paths.progress_file(cell)
     with progress(title, total, "samples", done=done, file=file) as report:
         for part in evaluate_parts(
-            load_model(paths.model_folder(cell), device=device),
+            network,
             images,
             labels,
             attack_settings(job),

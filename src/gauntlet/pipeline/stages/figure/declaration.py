@@ -95,4 +95,5 @@ STAGE: Stage = Stage(
         "matplotlib.backends.backend_svg",
         "fontTools.subset",
     ),
+    fills_caches="gauntlet.reporting.figures.caches:fill_caches",
 )
