@@ -151,7 +151,8 @@ RUNS: dict[str, tuple[Spec, Spec, Training]] = {
     "long": (CNN, ENTROPY, replace(SETTINGS, batch_size=2, epochs=6)),
     "recovery": (CNN, ENTROPY, replace(SETTINGS, recovery=Recovery(samples=20))),
 }
-BFLOAT16 = (STATISTICS, ENTROPY, replace(SETTINGS, precision="bfloat16"))
+# One epoch: differences by rounding grow from step to step, most of all on processors without units for bfloat16.
+BFLOAT16 = (STATISTICS, ENTROPY, replace(SETTINGS, precision="bfloat16", epochs=1))
 RESUMED = "adam"
 REQUESTED = 57
 """Steps after which one process requests a stop."""
@@ -173,10 +174,13 @@ def new_run(name: str, processes: DataParallelGroup | None = None) -> TrainingRu
 
 
 def bfloat16_run(processes: DataParallelGroup | None = None) -> TrainingRun:
-    """Return a new run in bfloat16, of a user's module, whose logits are bfloat16 too."""
+    """Return a new run in bfloat16, of a user's module, whose logits are bfloat16 too.
+
+    All batches are full: statistics of two images would enlarge any rounding.
+    """
     model, loss, settings = BFLOAT16
     network = build(model, image_shape=SHAPE, num_classes=10, mean=[0.5], std=[0.5])
-    return TrainingRun(network, loss, split(50, 0), split(25, 1), settings=settings, seed=0, processes=processes)
+    return TrainingRun(network, loss, split(48, 0), split(25, 1), settings=settings, seed=0, processes=processes)
 
 
 def run_to_end(run: TrainingRun) -> dict[str, Any]:

@@ -28,7 +28,9 @@ def test_files_state_the_precision_that_a_model_was_trained_in(tmp_path: Path, m
         "variants": {name: {"model": NETWORK, "training": {"precision": name}} for name in precisions},
         "attacks": {"f": {"name": "fgsm", "norm": "linf", "epsilons": [0.05]}},
     }
-    write_config(tmp_path, {"experiments": {"tiny": tiny}, "execution": {"device": "cpu"}})
+    # A configuration that names the CPU is refused when it is read.
+    write_config(tmp_path, {"experiments": {"tiny": tiny}})
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.chdir(tmp_path)
     for cell in [cell for cell in staleness_in(tmp_path).graph.cells() if cell.stage.name == "prepare"]:
         prepare.run(staleness_in(tmp_path).job(cell))
