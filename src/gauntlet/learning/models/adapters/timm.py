@@ -20,10 +20,10 @@ def adapt(name: str) -> Callable[..., nn.Module]:
 
     def build_network(*, image_shape: tuple[int, int, int], num_classes: int, **options: Any) -> nn.Module:
         channels, height, width = image_shape
-        sized = {"img_size": height if height == width else (height, width)} if "img_size" in accepted else {}
-        network: nn.Module = timm.create_model(
-            name, pretrained=False, in_chans=channels, num_classes=num_classes, **sized, **options
-        )
+        settings: dict[str, Any] = {**options, "in_chans": channels, "num_classes": num_classes}
+        if "img_size" in accepted:
+            settings["img_size"] = height if height == width else (height, width)
+        network: nn.Module = timm.create_model(name, pretrained=False, **settings)
         return network
 
     return build_network
