@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import runpy
 import shlex
 import subprocess
@@ -14,8 +15,9 @@ from tests.support import ROOT
 
 
 def make_bench(*arguments):
-    """Run `make bench` in the clone, or only print its commands."""
-    return subprocess.run(["make", "bench", *arguments], cwd=ROOT, capture_output=True, text=True)
+    """Run `make bench` in the clone, or only print its commands; not as a part of the `make` that runs the tests."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", "bench", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
 def benchmark_commands():
