@@ -29,11 +29,12 @@ def message_of(folder, *, execution=None, experiment=None, top=None):
 
 def fields_by_place():
     """Return the keys of each mapping of the schema that the reference describes."""
-    names = [title.strip("`") for title, _, _ in SECTIONS[1:]]
-    paths = [name if name in OWN_PATHS else f"experiments.NAME.{name}" for name in names]
-    return {
-        path: set(model.model_fields) - set(INLINED) for path, (_, model, _) in zip(paths, SECTIONS[1:], strict=True)
-    }
+    fields = {}
+    for title, model, _ in SECTIONS[1:]:
+        for name in title.strip("`").split("`, `"):
+            path = name if name in OWN_PATHS else f"experiments.NAME.{name}"
+            fields[path] = set(model.model_fields) - set(INLINED)
+    return fields
 
 
 FIELDS = fields_by_place()
