@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType, TracebackType
@@ -83,29 +82,6 @@ def handle_in_thread(number: signal.Signals) -> None:
     if callable(handler):
         start = partial(threading.Thread, target=handler, daemon=True)
         signal.signal(number, lambda *arguments: start(args=arguments).start())
-
-
-def exit_on_interrupt() -> Callable[[], None]:
-    """End the process on SIGINT with one line and the exit code of Interrupted; return a function that undoes this.
-
-    For a process that has nothing to save yet. Where SIGINT is ignored or has another handler, that one stays.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        return lambda: None
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        # Written at the end, when a display has left the terminal.
-        atexit.register(os.write, 2, f"gauntlet: stopped by SIGINT; {_REMEDY}\n".encode())
-        raise SystemExit(Interrupted.exit_code)
-
-    signal.signal(signal.SIGINT, leave)
-
-    def undo() -> None:
-        signal.signal(signal.SIGINT, before)
-
-    return undo
 
 
 @contextmanager

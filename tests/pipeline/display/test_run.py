@@ -57,31 +57,6 @@ def test_on_a_terminal(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [[], ["-n"]], ids=["run", "dry run"])
-def test_ctrl_c_while_snakemake_plans(folder, arguments):
-    """It ends in one line, as interrupted; Snakemake would show a traceback."""
-    path, _ = folder
-    config = copy.deepcopy(TINY)
-    # Checking the recipes of so many cells takes seconds.
-    config["experiments"]["small"]["seeds"] = list(range(100))
-    write_config(path, config)
-    stopped = []
-
-    def stop(process, written):
-        if b"Building DAG" in written or b"planning  0:01" in written:
-            stopped or stopped.append(os.kill(process, signal.SIGINT))
-
-    code, written = run_on_terminal([*COMMAND, *arguments], cwd=path, on_output=stop)
-    assert stopped
-    assert code == 75
-    assert "Traceback" not in written
-    assert (
-        shown_lines(written.replace("\x1b[33m", "").replace("\x1b[0m", ""))[-1]
-        == "gauntlet: stopped by SIGINT; the same command continues from there"
-    )
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_stopped(folder, end):
     """Ctrl-C and `kill` leave lines and a cursor at the start of one."""
