@@ -36,7 +36,7 @@ from gauntlet.learning.training.history import EpochRecord, history_table
 from gauntlet.learning.training.objective import StepLoss, TrainingObjective
 from gauntlet.learning.training.optimizers import build_optimizer
 from gauntlet.learning.training.precision import StepPrecision
-from gauntlet.learning.training.schedules import build_schedule
+from gauntlet.learning.training.schedules import Schedule
 from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.learning.training.split_passes import SplitPasses
 from gauntlet.learning.training.state import BestEpoch, Tally, TrainingState, Weights, snapshot
@@ -98,7 +98,7 @@ class TrainingRun:
         trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(settings.optimizer, trainable)
         self.base_lr: float = self.optimizer.param_groups[0]["lr"]
-        self.schedule = build_schedule(settings.schedule, warmup_epochs=settings.warmup_epochs)
+        self.schedule = Schedule(settings.schedule, warmup_epochs=settings.warmup_epochs)
         self.objective = TrainingObjective(
             self.network, self.loss, self.adversary, settings, seed=seed, steps=self.batches.steps
         )
@@ -222,8 +222,6 @@ class TrainingRun:
     def run_steps(self, count: int | None = None, *, pause: Callable[[], bool] | None = None) -> None:
         """Run the remaining steps of the current epoch, at most `count`, until `pause` returns True after a step."""
         start_s = time.perf_counter()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.base_lr * self.schedule(self.epochs, self.settings.epochs)
         self.network.ramps_frozen = self.recovery is not None and self.recovery.ramps_frozen(self.epochs + 1)
         end = self.batches.steps if count is None else min(self.batches.steps, self.step + count)
         cuda = [self.device] if self.device.type == "cuda" else []
@@ -264,6 +262,10 @@ class TrainingRun:
                 step_loss.total.backward()
             return step_loss.detached()
 
+        epoch, steps = self.epochs, self.batches.steps
+        factor = self.schedule.factor(epoch, self.settings.epochs, step=self.step, steps=steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.base_lr * factor
         step_loss = self._within_memory(gradients)
         if self.processes is not None:
             self.processes.average_gradients(self.network.parameters())
