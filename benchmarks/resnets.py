@@ -1,12 +1,14 @@
 """Accuracy of ResNets trained by Gauntlet and by a plain PyTorch loop of the same recipe.
 
-    .venv/bin/python benchmarks/resnets.py --cifar10 FOLDER [--only NETWORK ...] [--seeds 2] [--epochs 3] [--images 5000]
+    .venv/bin/python benchmarks/resnets.py --cifar10 FOLDER [--only NETWORK ...] [--seeds 2] [--epochs 3]
+        [--images 5000] [--batch 100] [--test 2000]
 
-`--cifar10` is the folder of CIFAR-10's parquet tables (JPEG). The networks are PreAct-ResNet-18 and WideResNet-28-2. The
-plain side has networks written out here, float32, `torch.optim.SGD` with momentum 0.9, weight decay 5e-4 and Nesterov's
-step, and a one-cycle schedule; Gauntlet's side is `learning.training`. Both sides have the same initial weights, seed by seed,
-and receive the same batches (order, crops and flips), since at this size the accuracy varies by several points with the
-order of the images. Accuracies are those after the last epoch on the first `--test` test images, in per cent.
+`--cifar10` is the folder of CIFAR-10's parquet tables (JPEG). The networks are PreAct-ResNet-18 and WideResNet-28-2.
+The plain side has networks written out here, float32, `torch.optim.SGD` with momentum 0.9, weight decay 5e-4 and
+Nesterov's step, and a one-cycle schedule; Gauntlet's side is `learning.training`. Both sides have the same initial
+weights, seed by seed, and receive the same batches (order, crops and flips), since at this size the accuracy varies by
+several points with the order of the images. Accuracies are those after the last epoch on the first `--test` test
+images, in per cent.
 """
 
 from __future__ import annotations
@@ -113,7 +115,8 @@ def main() -> None:
         keep="last",
     )
     steps = -(-len(train) // arguments.batch)
-    print(f"torch {torch.__version__}, {len(train)} training images, {len(test)} test images, {arguments.epochs} epochs of {steps} steps")
+    sizes = f"{len(train)} training images, {len(test)} test images, {arguments.epochs} epochs of {steps} steps"
+    print(f"torch {torch.__version__}, {sizes}")
     for name in arguments.only:
         for seed in range(arguments.seeds):
             start_s = time.process_time()
@@ -186,7 +189,7 @@ def train_plainly(
 
 
 def one_cycle(share: float) -> float:
-    """Return the factor of the learning rate after a share of the steps: up to 0.3 a rise from 1/25, then a fall to 0."""
+    """Return the factor of the learning rate after a share of the steps: a rise from 1/25 up to 0.3, then a fall."""
     if share < 0.3:
         return 0.04 + 0.96 * (1 - math.cos(math.pi * share / 0.3)) / 2
     return 4e-6 + (1 - 4e-6) * (1 + math.cos(math.pi * (share - 0.3) / 0.7)) / 2

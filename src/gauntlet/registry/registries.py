@@ -9,11 +9,13 @@ from typing import Any
 from gauntlet.core.errors import InputError
 from gauntlet.registry.adapters import Adapter, foolbox_options, foolbox_tags
 from gauntlet.registry.registry import Registry, Spec
+from gauntlet.registry.torch_optim import optimizer_options, optimizer_tags
 
 SOURCES = Registry("data source", "SOURCES", "gauntlet.learning.data.sources", reserved=set())
 AUGMENTATIONS = Registry(
     "augmentation", "AUGMENTATIONS", "gauntlet.learning.data.augmentations", reserved={"images", "generator"}
 )
+MIXINGS = Registry("mixing", "MIXINGS", "gauntlet.learning.data.mixings", reserved={"images", "generator"})
 NEGATIVES = Registry("negative", "NEGATIVES", "gauntlet.learning.data.negatives", reserved=set())
 MODELS = Registry(
     "model", "MODELS", "gauntlet.learning.models", reserved={"image_shape", "num_classes", "in_channels", "mean", "std"}
@@ -25,7 +27,17 @@ ACTIVATIONS = Registry("activation", "ACTIVATIONS", "gauntlet.learning.models", 
 UNITS = Registry("unit", "UNITS", "gauntlet.learning.models", reserved=set())
 FOLDINGS = Registry("folding", "FOLDINGS", "gauntlet.learning.models", reserved=set())
 LOSSES = Registry("loss", "LOSSES", "gauntlet.learning.losses", reserved={"network", "outputs", "labels"})
-OPTIMIZERS = Registry("optimizer", "OPTIMIZERS", "gauntlet.learning.training", reserved={"parameters"})
+OPTIMIZERS = Registry(
+    "optimizer",
+    "OPTIMIZERS",
+    "gauntlet.learning.training",
+    reserved={"parameters"},
+    adapters={
+        "torch.optim": Adapter(
+            "torch.optim", "gauntlet.learning.training.adapters.torch_optim", optimizer_tags, optimizer_options
+        )
+    },
+)
 SCHEDULES = Registry("schedule", "SCHEDULES", "gauntlet.learning.training.schedules", reserved={"epoch", "epochs"})
 REGULARIZERS = Registry("regularizer", "REGULARIZERS", "gauntlet.learning.training.regularizers", reserved=set())
 ADVERSARIES = Registry("adversary", "ADVERSARIES", "gauntlet.learning.training", reserved=set())

@@ -28,8 +28,8 @@ class WideResNet(Network):
     """Conv3x3(16), three groups of preactivation blocks, normalization, activation, mean over the map, and a head.
 
     Groups have 16, 32 and 64 channels times `width`, and (depth - 4) / 6 blocks each: WRN-28-10 is `depth: 28`,
-    `width: 10`. All groups but the first halve the map. `unit` and `folding` apply to the convolutions of 3x3 and to the
-    head, `activation` to all activations. Images may have any size.
+    `width: 10`. All groups but the first halve the map. `unit` and `folding` apply to the convolutions of 3x3 and to
+    the head, `activation` to all activations. Images may have any size.
     """
 
     def __init__(

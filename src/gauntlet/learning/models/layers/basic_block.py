@@ -10,8 +10,8 @@ from gauntlet.learning.models.layer_factory import LayerFactory
 class BasicBlock(nn.Module):
     """Conv3x3, norm, activation, conv3x3, norm; then the shortcut is added, and an activation follows.
 
-    The shortcut is the identity, or a linear conv1x1 with norm where the shape changes. Maps are `(B, C, H, W)`. Source:
-    He et al. 2016, arXiv:1512.03385.
+    The shortcut is the identity, or a linear conv1x1 with norm where the shape changes. Maps are `(B, C, H, W)`.
+    Source: He et al. 2016, arXiv:1512.03385.
     """
 
     def __init__(self, factory: LayerFactory, in_channels: int, out_channels: int, stride: int) -> None:

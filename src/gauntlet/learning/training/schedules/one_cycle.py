@@ -21,7 +21,8 @@ def one_cycle(
     """Raise the learning rate from `start` times the optimizer's to the optimizer's, then lower it to `end` times it.
 
     The peak is after the share `peak` of training. The defaults are those of PyTorch's OneCycleLR; the momentum is
-    constant. `shape: linear, peak: 0.4, start: 0, end: 0` is the schedule of Wong, Rice, Kolter 2020 (arXiv:2001.03994).
+    constant. `shape: linear, peak: 0.4, start: 0, end: 0` is the schedule of Wong, Rice, Kolter 2020
+    (arXiv:2001.03994).
     """
     share = epoch / epochs
     first, last, progress = (start, 1.0, share / peak) if share < peak else (1.0, end, (share - peak) / (1 - peak))
