@@ -45,4 +45,5 @@ def draw_shares(images: Tensor, generator: torch.Generator, alpha: float) -> Ten
     # In float64, since both gamma draws would underflow to 0 for a small alpha.
     rates = torch.full((2, len(images)), alpha, dtype=torch.float64, device=images.device)
     own, other = torch._standard_gamma(rates, generator=generator).clamp_min(torch.finfo(torch.float64).tiny)
-    return (own / (own + other)).to(images.dtype)
+    shares: Tensor = own / (own + other)
+    return shares.to(images.dtype)
