@@ -33,7 +33,7 @@ def draws(seed: int = 0) -> torch.Generator:
 
 @pytest.mark.parametrize("name", MIXINGS.names())
 def test_an_image_is_mixed_in_the_shares_that_are_returned(name: str) -> None:
-    """The mean of each mixed image is the weighted mean of both images, so the targets have the shares of the pixels."""
+    """The mean of each mixed image is the weighted mean of both images: targets have the shares of the pixels."""
     x = images()
     mixture = build_mixing(Spec(name, {"alpha": 1.0}))(x, draws())
     shares, partners = mixture.shares, x[mixture.partners]

@@ -150,9 +150,9 @@ def test_the_inner_loop_leaves_no_trace_on_the_network(few: PreparedData, name: 
     assert [module.training for module in network.modules()] == modes
 
 
-@pytest.mark.parametrize(("name", "expected"), [("pgd", True), ("fgsm", True), ("trades", False)])
+@pytest.mark.parametrize(("name", "expected"), [("pgd", True), ("fgsm", True), ("trades", False), ("mart", False)])
 def test_the_inner_loop_runs_in_the_mode_of_its_source(few: PreparedData, name: str, expected: bool) -> None:
-    """Madry's and Wong's inner loops use batch statistics, TRADES's the running ones."""
+    """Madry's and Wong's inner loops use batch statistics, TRADES's and MART's the running ones."""
     network, seen = with_statistics(few).train(), set()
     network.body.register_forward_hook(lambda module, *_: seen.add(module.training))
     images, labels, keys = batch(few)

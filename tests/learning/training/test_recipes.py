@@ -85,7 +85,7 @@ def test_a_resumed_recipe_ends_with_the_same_bytes(recipe: str) -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS_OF_TORCH)
 def test_optimizers_of_torch_take_their_options_and_resume(name: str) -> None:
-    """Each class builds with the options that a configuration fills in, lowers the loss, and resumes to the same bytes."""
+    """Each class builds with the options that a configuration fills in, and resumes to the same bytes."""
     settings = Training.model_validate({**SMALL, "optimizer": {"name": f"torch.optim:{name}", "lr": 0.01}})
     assert isinstance(build_optimizer(settings.optimizer, [nn.Parameter(torch.zeros(2))]), getattr(torch.optim, name))
     stopped = new_run(settings)
@@ -165,7 +165,7 @@ def test_warmup_of_a_schedule_per_step_is_per_step() -> None:
 
 
 def test_the_average_is_that_of_the_weights_after_each_step() -> None:
-    """Parameters and running statistics are recomputed here; counters are the network's own; weights go on unchanged."""
+    """Parameters and running statistics are recomputed here; counters are the network's own; training is unchanged."""
     settings = Training.model_validate({**SMALL, "epochs": 1, "ema": {"decay": 0.6}})
     run = new_run(settings)
     average = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
@@ -190,7 +190,7 @@ def test_the_average_is_that_of_the_weights_after_each_step() -> None:
 
 
 def test_perturbed_weights_have_a_higher_loss_and_are_moved_back() -> None:
-    """Gradients are those at weights moved by gamma of their norm, recomputed here; weights and buffers end as before."""
+    """Gradients are those at weights moved by gamma of their norm, recomputed here; the weights end as before."""
     settings = Training.model_validate({"awp": {"gamma": 0.1}})
     run, by_hand = new_run(settings), built().train()
     images, labels = to_unit(SPLITS[0].images[:50]), SPLITS[0].labels[:50]
