@@ -46,15 +46,20 @@ def test_an_image_is_mixed_in_the_shares_that_are_returned(name: str) -> None:
     assert len(set(shares.tolist())) > 10
 
 
-@pytest.mark.parametrize("name", MIXINGS.names())
-def test_a_small_alpha_leaves_most_images_nearly_whole(name: str) -> None:
-    """Shares are near 0 or 1; with a large alpha they are near one half."""
-    shares = {
-        alpha: build_mixing(Spec(name, {"alpha": alpha}))(images(2000), draws()).shares for alpha in (0.001, 50.0)
-    }
-    assert ((shares[0.001] < 0.01) | (shares[0.001] > 0.99)).double().mean() > 0.9
-    # A rectangle may be cut at the border.
-    assert (shares[50.0] - (0.5 if name == "mixup" else 0.7)).abs().mean() < 0.15
+@pytest.mark.parametrize("alpha", [0.001, 0.5, 1.0, 50.0])
+def test_shares_of_mixup_have_the_beta_distribution(alpha: float) -> None:
+    """Mean and variance are those of Beta(alpha, alpha): 1/2 and 1 / (8 alpha + 4); a small alpha does not underflow."""
+    shares = build_mixing(Spec("mixup", {"alpha": alpha}))(images(4000), draws()).shares.double()
+    assert shares.mean().item() == pytest.approx(0.5, abs=0.03)
+    assert shares.var().item() == pytest.approx(1 / (8 * alpha + 4), rel=0.1)
+
+
+def test_rectangles_of_cutmix_are_cut_at_the_border() -> None:
+    """With a small alpha half of the images stay whole, and whole rectangles keep 1 - (3/4)^2 of the others."""
+    shares = build_mixing(Spec("cutmix", {"alpha": 0.001}))(images(4000), draws()).shares
+    whole = shares > 0.999
+    assert whole.double().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert shares[~whole].mean().item() == pytest.approx(1 - 0.75**2, abs=0.05)
 
 
 @pytest.mark.parametrize("name", MIXINGS.names())

@@ -42,8 +42,11 @@ def draw_partners(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def draw_shares(images: Tensor, generator: torch.Generator, alpha: float) -> Tensor:
     """Draw one share per image, `(B,)`, from the distribution Beta(alpha, alpha)."""
-    # In float64, since both gamma draws would underflow to 0 for a small alpha.
-    rates = torch.full((2, len(images)), alpha, dtype=torch.float64, device=images.device)
-    own, other = torch._standard_gamma(rates, generator=generator).clamp_min(torch.finfo(torch.float64).tiny)
-    shares: Tensor = own / (own + other)
+    # The logarithm of a draw from Gamma(alpha) is that of Gamma(alpha + 1) plus log(U) / alpha: a small alpha would
+    # underflow otherwise. A ratio of two such draws has the Beta distribution.
+    size = (2, len(images))
+    rates = torch.full(size, alpha + 1, dtype=torch.float64, device=images.device)
+    uniform = torch.rand(size, generator=generator, dtype=torch.float64, device=images.device)
+    logs = torch._standard_gamma(rates, generator=generator).log() + uniform.clamp_min(1e-300).log() / alpha
+    shares: Tensor = torch.sigmoid(logs[0] - logs[1])
     return shares.to(images.dtype)
