@@ -48,7 +48,7 @@ def test_an_image_is_mixed_in_the_shares_that_are_returned(name: str) -> None:
 
 @pytest.mark.parametrize("alpha", [0.001, 0.5, 1.0, 50.0])
 def test_shares_of_mixup_have_the_beta_distribution(alpha: float) -> None:
-    """Mean and variance are those of Beta(alpha, alpha): 1/2 and 1 / (8 alpha + 4); a small alpha does not underflow."""
+    """Mean and variance are 1/2 and 1 / (8 alpha + 4); a small alpha does not underflow."""
     shares = build_mixing(Spec("mixup", {"alpha": alpha}))(images(4000), draws()).shares.double()
     assert shares.mean().item() == pytest.approx(0.5, abs=0.03)
     assert shares.var().item() == pytest.approx(1 / (8 * alpha + 4), rel=0.1)
