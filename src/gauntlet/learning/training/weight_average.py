@@ -25,7 +25,7 @@ class WeightAverage:
 
     def __init__(self, decay: float, network: nn.Module) -> None:
         self.decay, self.network = decay, network
-        self._averaged = {name for name, _ in network.named_parameters()} | {
+        self._averaged = {name for name, _ in network.named_parameters(remove_duplicate=False)} | {
             f"{name}.{statistic}" if name else statistic
             for name, module in network.named_modules()
             if isinstance(module, _BatchNorm)
@@ -52,7 +52,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Give the network the averaged weights inside the block."""
+        """Load the averaged weights into the network inside the block."""
         current = snapshot(self.network)
         self.network.load_state_dict(self.state.weights)
         try:
