@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gauntlet.core.batch_size import BatchSize
 from gauntlet.core.randomness import sample_keys
 from gauntlet.learning.data.splits import sample_hashes
+from gauntlet.learning.data.stored_images import UnitImages
 from gauntlet.registry import Spec
 from gauntlet.robustness.diagnostics.measurements import Measurement
 from gauntlet.robustness.diagnostics.plain_pgd import Trace, View, plain_pgd
@@ -37,7 +38,7 @@ class ProbedModel:
     def build(
         cls,
         network: nn.Module,
-        images: Tensor,
+        images: Tensor | UnitImages,
         labels: Tensor,
         index: list[int],
         *,
