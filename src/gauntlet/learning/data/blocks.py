@@ -23,7 +23,7 @@ LEVELS = np.arange(256, dtype=np.float32) / np.float32(255)
 """The values in [0, 1] of the 256 levels of a pixel, as `to_unit` computes them."""
 
 Slots = np.ndarray[Any, np.dtype[np.int64]]
-"""Where images are stored, `(n, 2)`: number of the split, or -1 for an image that is not stored, and position."""
+"""Destinations of images, `(n, 2)`: number of the split, or -1 for an image that is not stored, and position."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class ColorFound(Exception):
 
 @dataclass(frozen=True)
 class BlockRecord:
-    """What was seen of a block.
+    """Hashes and statistics of a block.
 
     `hashes`, uint8 `(n, 8)`, are the first bytes of each image's sample hash (zeros for an image that is not stored).
     `levels`, int64 `(splits, C, 256)`, counts the levels of the pixels of each split and channel.

@@ -26,7 +26,7 @@ Table = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class ReadRecord:
-    """What was seen of a data set: the shape (C, H, W) of an image, and by split what `BlockRecord` has."""
+    """Shape (C, H, W) of the images of a data set, and the fields of `BlockRecord` by split."""
 
     shape: tuple[int, int, int]
     hashes: Mapping[str, Table]
