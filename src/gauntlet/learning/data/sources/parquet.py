@@ -75,8 +75,8 @@ class _Table:
     def read(self, column: str, rows_at_once: int) -> Iterator[pa.Array]:
         """Yield a column, some rows at a time. Raises InputError if the file is damaged."""
         try:
-            # Without a buffer, a group of rows is read at once, and some files have a single one.
-            with pq.ParquetFile(self.path, buffer_size=_BUFFER_BYTES) as opened:
+            # By default a group of rows is read at once, and some files have a single one.
+            with pq.ParquetFile(self.path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as opened:
                 for batch in opened.iter_batches(rows_at_once, columns=[column]):
                     yield batch.column(column)
         except (pa.ArrowException, OSError) as error:
