@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +14,7 @@ from gauntlet.core.errors import InputError
 from gauntlet.registry import MODELS
 from gauntlet.registry.libraries import builder_names
 
-needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
-LIBRARIES = ["torchvision", pytest.param("timm", marks=needs_timm)]
+LIBRARIES = ["torchvision", "timm"]
 
 
 def test_networks_of_torchvision_are_those_that_it_lists() -> None:
@@ -26,7 +24,6 @@ def test_networks_of_torchvision_are_those_that_it_lists() -> None:
     assert builder_names("torchvision.models") == torchvision.models.list_models(module=torchvision.models)
 
 
-@needs_timm
 def test_networks_of_timm_are_those_that_it_lists() -> None:
     """The names found in its text are those of its own function, deprecated ones aside."""
     import timm

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import pytest
@@ -80,14 +79,12 @@ def test_networks_that_are_refused_for_small_images_take_larger_ones(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 @pytest.mark.parametrize("name", TIMM)
 def test_a_network_of_timm_is_accepted(name: str) -> None:
     """Vision transformers get the size of the images."""
     check_trainable(built(f"timm:{name}", SIZE), seed=0)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 def test_a_network_of_timm_takes_any_number_of_channels() -> None:
     """The data decide it, as they decide size and classes."""
     network = build(Spec("timm:test_vit"), image_shape=(1, 32, 32), num_classes=4, mean=(0.5,), std=(0.5,))
