@@ -13,7 +13,6 @@ from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.learning.data.splits import Split, to_unit
 from gauntlet.learning.data.store import load_split
-from gauntlet.learning.models.build import build
 from gauntlet.learning.models.checkpoint.loading import load_checkpoint
 from gauntlet.learning.models.checkpoint.reading import Checkpoint, read_checkpoint
 from gauntlet.learning.models.network import Network
@@ -23,6 +22,7 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob
 from gauntlet.pipeline.stages.device import describe_device, device_metadata, open_device
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
+from gauntlet.pipeline.stages.train.network import build_network, fewest_draws, is_certified
 from gauntlet.robustness.judge import Judge
 from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_model, check_stored, normalization_warning
 
@@ -42,22 +42,13 @@ def run(job: CellJob) -> None:
     data = load_data_manifest(folder)
     with located(str(cell)):
         checkpoint = read_checkpoint(file.path, digest=job.recipe.slice["weights"]["digest"])
-        network = build(
-            variant.model,
-            image_shape=data.image_shape,
-            num_classes=data.num_classes,
-            mean=data.mean,
-            std=data.std,
-            normalize=variant.normalization,
-            seed=cell.seed,
-        )
+        network = build_network(job, data)
         network, entry = load_network(network, checkpoint, entry=file.entry)
         network.training_loss = variant.known_loss
         validation = load_split(folder, "validation")
         check_stored(network, to_unit(validation.images[:PREFLIGHT_IMAGES]))
-        applied = [attack for attack in settings.attacks.values() if attack.applies_to(cell.variant, settings.variants)]
-        certified = any(certificate.applies_to(variant) for certificate in settings.certificates.values())
-        draws = 1 if certified else min((attack.draws for attack in applied), default=1)
+        certified = is_certified(job)
+        draws = 1 if certified else fewest_draws(job)
         judge = Judge(network, device=device, draws=draws)
         check_model(judge, to_unit(validation.images[:PREFLIGHT_IMAGES]), validation.labels, certified=certified)
     accuracy = _accuracy(judge, validation)

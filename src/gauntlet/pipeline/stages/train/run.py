@@ -18,7 +18,6 @@ from gauntlet.core.signals import StopRequest
 from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.learning.data.splits import to_unit
 from gauntlet.learning.data.store import load_split
-from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.weights import save_model
 from gauntlet.learning.training.checkpoints import Checkpoints
@@ -32,6 +31,7 @@ from gauntlet.pipeline.stage import Cell, CellJob
 from gauntlet.pipeline.stages.device import device_metadata
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
 from gauntlet.pipeline.stages.train.declaration import CHECKPOINTS
+from gauntlet.pipeline.stages.train.network import build_network, fewest_draws, is_certified
 from gauntlet.pipeline.stages.train.process_group import describe_processes, open_processes
 from gauntlet.robustness.preflight import PREFLIGHT_IMAGES, check_stored, check_trainable
 
@@ -56,24 +56,13 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
     writes = processes is None or processes.rank == 0
     folder = paths.data_folder(paths.dataset_id(settings.dataset))
     data = load_data_manifest(folder)
-    network = build(
-        variant.model,
-        image_shape=data.image_shape,
-        num_classes=data.num_classes,
-        mean=data.mean,
-        std=data.std,
-        normalize=variant.normalization,
-        seed=cell.seed,
-    )
+    network = build_network(job, data)
     partial = paths.partial(cell, recipe.digest)
     checkpoints = Checkpoints(partial / "training.checkpoint", recipe=recipe.digest)
     resume = _resume(cell, checkpoints, processes)
     if resume is None:
-        applied = [attack for attack in settings.attacks.values() if attack.applies_to(cell.variant, settings.variants)]
-        draws = min((attack.draws for attack in applied), default=1)
-        certified = any(certificate.applies_to(variant) for certificate in settings.certificates.values())
         with located(str(cell)):
-            check_trainable(network, seed=cell.seed, draws=draws, certified=certified)
+            check_trainable(network, seed=cell.seed, draws=fewest_draws(job), certified=is_certified(job))
             if training.initial_weights is not None:
                 _load_initial(network, training.initial_weights, recipe)
     with StopRequest(str(cell)) as stop:
