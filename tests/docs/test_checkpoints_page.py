@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 
 import pytest
 import torch
@@ -14,8 +13,8 @@ from typer.testing import CliRunner
 import gauntlet
 from gauntlet.cli import app
 from gauntlet.core.parquet import read_metadata
-from gauntlet.registry.source_code import locate, module_file, syntax_tree
 from tests.support import ROOT
+from tests.support.page_folders import entered
 
 PAGE = (ROOT / "docs" / "checkpoints.md").read_text()
 NETWORK = '''
@@ -46,13 +45,8 @@ def folder(tmp_path_factory):
     )
     weights = torch.linalg.lstsq(images, targets.float()).solution.T.contiguous()
     torch.save({"epoch": 3, "state_dict": {"module.linear.weight": weights}}, folder / "published.pt")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.syspath_prepend(folder)
-        for known in (module_file, locate, syntax_tree):
-            known.cache_clear()
+    with entered(folder, "mynet"):
         yield folder
-    sys.modules.pop("mynet", None)
 
 
 def test_the_notebook_runs(folder):

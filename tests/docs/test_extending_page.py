@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -13,9 +12,9 @@ from gauntlet.core.parquet import read_table
 from gauntlet.pipeline import paths
 from gauntlet.registry import Registry
 from gauntlet.registry import registries as registry
-from gauntlet.registry.source_code import locate, module_file, syntax_tree
 from tests.support import ROOT
 from tests.support.cells import make_cell
+from tests.support.page_folders import entered
 from tests.support.yaml_text import dump_yaml, parse_yaml
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
@@ -28,14 +27,8 @@ def own(tmp_path_factory):
     folder = tmp_path_factory.mktemp("own")
     (folder / "mine.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)))
     (folder / "config.yaml").write_text(re.search(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)[1])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.syspath_prepend(folder)
-        # Sources are found once a process; another test may have had a module of this name.
-        for known in (module_file, locate, syntax_tree):
-            known.cache_clear()
+    with entered(folder, "mine"):
         yield folder
-    sys.modules.pop("mine", None)
 
 
 def gauntlet(*arguments: str) -> str:
