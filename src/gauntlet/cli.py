@@ -72,7 +72,13 @@ def common(
 
 
 @app.command()
-def check(configs: Configs = None) -> None:
+def check(
+    configs: Configs = None,
+    power: Annotated[
+        float | None,
+        typer.Option("--power", help="also: how many seeds show a difference of so many points of accuracy"),
+    ] = None,
+) -> None:
     """Check configuration files: every error with its path in the file, exit 2; nothing is written."""
     from gauntlet.config import load
     from gauntlet.config.loading import placed
@@ -102,6 +108,10 @@ def check(configs: Configs = None) -> None:
         settings = graph.config.experiments[name]
         for warning in class_costs(settings, prepared_classes(settings.dataset)):
             typer.echo(f"{name}: warning: {warning}", err=True)
+    if power is not None:
+        from gauntlet.pipeline.status.power import power_text
+
+        typer.echo(power_text(graph.config, power))
 
 
 @app.command()
