@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gauntlet.reporting.stats.clusters import effective_trials, shared_samples_interval
+from gauntlet.reporting.stats.effects import Effect, factor_effects, factor_interactions, level_means
 from gauntlet.reporting.stats.intervals import (
     CONFIDENCE,
     Interval,
@@ -16,11 +17,15 @@ from gauntlet.reporting.stats.seeds import SeedEffects, paired_t_test, seed_effe
 
 __all__ = [
     "CONFIDENCE",
+    "Effect",
     "Interval",
     "SeedEffects",
     "clopper_pearson_interval",
     "effective_trials",
+    "factor_effects",
+    "factor_interactions",
     "holm",
+    "level_means",
     "odds_ratio",
     "paired_interval",
     "paired_t_test",
