@@ -63,12 +63,12 @@ def cells(of: ExperimentDesign) -> list[Cell]:
 
 
 def evaluation(
-    cell: Cell, attack: AttackDesign, *, samples: int = 200, clean: float = 0.95, errors: int = 0
+    cell: Cell, attack: AttackDesign, *, samples: int = 200, clean: float = 0.95, errors: int = 0, classes: int = 10
 ) -> pa.Table:
     """Draw the rows of one cell; a sample is about as hard for all attacks of one model."""
     model = np.random.default_rng([_number(cell.variant), cell.seed])
     own = np.random.default_rng([_number(cell.variant), cell.seed, _number(attack.name)])
-    label = np.random.default_rng(0).integers(0, 10, samples)
+    label = np.random.default_rng(0).integers(0, classes, samples)
     correct = model.random(samples) < clean
     hardness = model.lognormal(0, 0.7, samples) * ROBUSTNESS.get(cell.variant, 0.08) * (1 + 0.03 * cell.seed)
     scale = STRENGTH.get(attack.name, 1.0) * {"linf": 1.0, "l2": 6.0}.get(attack.norm, 1.0)
@@ -81,7 +81,7 @@ def evaluation(
     status[own.permutation(samples)[:errors]] = "error"
     epsilon = np.where(status == "already_wrong", 0.0, np.where(status == "adversarial", measured, np.nan))
     distance = np.where(status == "adversarial", measured, 0.0)
-    wrong = (label + 1 + own.integers(0, 9, samples)) % 10
+    wrong = (label + 1 + own.integers(0, classes - 1, samples)) % classes
     clean_prediction = np.where(correct, label, wrong)
     columns = {
         **_identity(cell, "attack", attack.norm, samples),
@@ -101,17 +101,17 @@ def evaluation(
     return table(columns, EVALUATION_SCHEMA)
 
 
-def certificate(cell: Cell, *, samples: int = 200) -> pa.Table:
+def certificate(cell: Cell, *, samples: int = 200, classes: int = 10) -> pa.Table:
     """Draw certificates below the distances that `evaluation` draws for the same model."""
     model = np.random.default_rng([_number(cell.variant), cell.seed])
-    label = np.random.default_rng(0).integers(0, 10, samples)
+    label = np.random.default_rng(0).integers(0, classes, samples)
     correct = model.random(samples) < 0.95
     hardness = model.lognormal(0, 0.7, samples) * ROBUSTNESS.get(cell.variant, 0.08)
     radius = np.where(correct, hardness * 6 * model.uniform(0.15, 0.5, samples), 0.0)
     columns = {
         **_identity(cell, "certificate", "l2", samples),
         "label": label,
-        "clean_prediction": np.where(correct, label, (label + 1) % 10),
+        "clean_prediction": np.where(correct, label, (label + 1) % classes),
         "clean_confidence": model.uniform(0.5, 1, samples),
         "radius": radius,
         "status": np.where(correct, "certified", "already_wrong"),
@@ -119,12 +119,12 @@ def certificate(cell: Cell, *, samples: int = 200) -> pa.Table:
     return table(columns, CERTIFICATE_SCHEMA)
 
 
-def smoothed(cell: Cell, *, samples: int = 200) -> pa.Table:
+def smoothed(cell: Cell, *, samples: int = 200, classes: int = 10) -> pa.Table:
     """Draw certificates of a smoothed classifier, which abstains and may exceed the model's distances."""
     own = np.random.default_rng([_number(cell.variant), cell.seed, 11])
-    label = np.random.default_rng(0).integers(0, 10, samples)
+    label = np.random.default_rng(0).integers(0, classes, samples)
     kind = own.choice(["certified", "abstained", "already_wrong"], samples, p=[0.8, 0.12, 0.08])
-    prediction = np.select([kind == "certified", kind == "abstained"], [label, -1], (label + 1) % 10)
+    prediction = np.select([kind == "certified", kind == "abstained"], [label, -1], (label + 1) % classes)
     radius = np.minimum(own.lognormal(-0.7, 0.5, samples) * 10 * ROBUSTNESS.get(cell.variant, 0.08), 0.61)
     columns = {
         **_identity(cell, "certificate", "l2", samples),
@@ -174,14 +174,20 @@ def table(columns: Mapping[str, object], schema: pa.Schema) -> pa.Table:
 
 
 def write_evaluations(
-    folder: Path, of: ExperimentDesign, *, samples: int = 200, errors: Mapping[str, int] | None = None
+    folder: Path,
+    of: ExperimentDesign,
+    *,
+    samples: int = 200,
+    errors: Mapping[str, int] | None = None,
+    classes: int = 10,
 ) -> dict[Cell, Path]:
     """Write the samples of every cell of a plan below a folder."""
     attacks = {attack.name: attack for attack in of.attacks}
     files: dict[Cell, Path] = {}
     for cell in cells(of):
         files[cell] = folder / cell.variant / str(cell.seed) / f"{cell.name}.parquet"
-        rows = evaluation(cell, attacks[cell.name], samples=samples, errors=(errors or {}).get(cell.name, 0))
+        wrong = (errors or {}).get(cell.name, 0)
+        rows = evaluation(cell, attacks[cell.name], samples=samples, errors=wrong, classes=classes)
         write_table(files[cell], rows, {})
     return files
 
@@ -206,9 +212,10 @@ def write_experiment(
     samples: int = 200,
     absent: Sequence[Cell] = (),
     image_shape: tuple[int, int, int] = (1, 8, 8),
+    classes: int = 10,
 ) -> Experiment:
     """Write all inputs of figures and page; `absent` cells are planned but not made."""
-    files = write_evaluations(folder / "cells", of, samples=samples)
+    files = write_evaluations(folder / "cells", of, samples=samples, classes=classes)
     for cell in absent:
         files[cell].unlink()
     missing = combine(files, folder / "evaluations.parquet", design=of, allow_missing=True)
@@ -226,12 +233,12 @@ def write_experiment(
                     cell = make_cell("certify", of.experiment, variant, seed, one.name)
                     certified[cell] = folder / "certificates" / variant / f"{one.name}-{seed}.parquet"
                     make = smoothed if one.certifies == "smoothed" else certificate
-                    write_table(certified[cell], make(cell, samples=samples), {})
+                    write_table(certified[cell], make(cell, samples=samples, classes=classes), {})
             for attack in of.attacks:
                 path = folder / "examples" / variant / str(seed) / f"{attack.name}.safetensors"
                 examples[variant, seed, attack.name] = path
                 cell = make_cell("evaluate", of.experiment, variant, seed, attack.name)
-                _write_examples(path, cell, attack, samples, image_shape)
+                _write_examples(path, cell, attack, samples, image_shape, classes)
     if certified:
         combine(certified, folder / "certificates.parquet", design=of)
     return Experiment(
@@ -246,15 +253,27 @@ def write_experiment(
 
 
 def arrays(
-    variant: str, *, filters: int = 8, image_shape: tuple[int, int, int] = (1, 8, 8), classes: int = 10
+    variant: str,
+    *,
+    filters: int = 8,
+    image_shape: tuple[int, int, int] = (1, 8, 8),
+    classes: int = 10,
+    passed: Mapping[int, float] | None = None,
 ) -> list[InspectedArray]:
-    """Return inspected arrays: a relu, filters, exciting images, negatives except for softmax, and a transition."""
+    """Return inspected arrays: a relu, filters, exciting images, negatives except for softmax, and a transition.
+
+    `passed` has the highest probabilities of classes that the transition passes; all others get small ones then.
+    """
     draw = np.random.default_rng([_number(variant), 11])
     image = partial(draw.uniform, 0, 1, image_shape)
     window = (image_shape[0], 3, 3)
     x = np.linspace(-4, 4, 161)
     shares = np.linspace(0, 1, 33)
     ends = np.stack([1 - shares, shares, *[0 * shares] * (classes - 2)])
+    if passed:
+        ends[:2] = ends[:2] ** 3
+        for label in range(2, classes):
+            ends[label] = passed.get(label, 0.02 * draw.random()) * np.sin(np.pi * shares) ** (1 + label % 3)
     shown = [
         InspectedArray("activation", "relu", np.stack([x, np.maximum(x, 0), x > 0])),
         *(InspectedArray("filter", "body.0", draw.normal(0, 1, window), number) for number in range(filters)),
@@ -310,17 +329,17 @@ def write_inspections(folder: Path, variants: Sequence[str], **options: Any) -> 
 
 
 def _write_examples(
-    path: Path, cell: Cell, attack: AttackDesign, samples: int, image_shape: tuple[int, int, int]
+    path: Path, cell: Cell, attack: AttackDesign, samples: int, image_shape: tuple[int, int, int], classes: int
 ) -> None:
     """Write the images of the first fooled samples: blobs placed by their labels."""
-    rows = evaluation(cell, attack, samples=samples)
+    rows = evaluation(cell, attack, samples=samples, classes=classes)
     fooled = np.flatnonzero(np.asarray(rows["status"].to_pylist()) == "adversarial")[:12]
     channels, height, width = image_shape
     x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
     draw = np.random.default_rng(3)
     original, adversarial = [], []
     for row in fooled:
-        angle = rows["label"][int(row)].as_py() / 10 * 2 * np.pi
+        angle = rows["label"][int(row)].as_py() / classes * 2 * np.pi
         blob = np.exp(-((x - 0.5 * np.cos(angle)) ** 2 + (y - 0.5 * np.sin(angle)) ** 2) * 4)
         image = np.stack([blob] * channels)
         original.append(image)
@@ -332,16 +351,17 @@ def _write_examples(
             "original": np.asarray(original, np.float32).reshape(-1, *image_shape),
             "adversarial": np.asarray(adversarial, np.float32).reshape(-1, *image_shape),
             "index": fooled.astype(np.int64),
-            "clean_probabilities": _probabilities(labels),
-            "adversarial_probabilities": _probabilities(predictions),
+            "clean_probabilities": _probabilities(labels, classes),
+            "adversarial_probabilities": _probabilities(predictions, classes),
         },
         path,
     )
 
 
-def _probabilities(predictions: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return probabilities of ten classes with these predictions."""
-    scores = np.eye(10)[predictions] * 3 + np.random.default_rng(5).uniform(0, 1, (len(predictions), 10))
+def _probabilities(predictions: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
+    """Return probabilities of classes with these predictions."""
+    draws = np.random.default_rng(5).uniform(0, 1, (len(predictions), classes))
+    scores = np.eye(classes)[predictions] * (3 if classes == 10 else 8) + draws
     return np.asarray(np.exp(scores) / np.exp(scores).sum(1, keepdims=True), np.float32)
 
 

@@ -47,16 +47,18 @@ def class_examples(
     files = choose_files(inputs, attack)
     files = [item for item in files if item.variant in certified] or files[:1]
     blocks: dict[str, list[Example]] = {}
-    rows = 0
+    rows = found = 0
     for item in files[:most_variants]:
         by_class: dict[int, Example] = {}
         for example in load_examples(inputs, item):
             by_class.setdefault(example.label, example)
         examples = [by_class[label] for label in sorted(by_class)][:most_classes]
+        found = max(found, len(by_class))
         rows += -(-len(examples) // PER_ROW)
         if blocks and rows > rows_on_a_page():
             break
         blocks[item.variant] = examples
     left_out = f"; the first {len(blocks)} of {len(files)} variants" if len(files) > len(blocks) else ""
+    left_out += f"; the first {most_classes} of {found} classes with a kept example" if found > most_classes else ""
     notes = [f"attack: {plain(inputs.attack_title(files[0].attack))}; {DIFFERENCE}{left_out}"] if files else []
     return draw_triples(blocks, inputs, style=style, notes=notes)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from gauntlet.reporting.figures.example_files import Example
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.labels import class_label, text_width_in, variant_label
+from gauntlet.reporting.figures.labels import class_labels, text_width_in, variant_label
 from gauntlet.reporting.figures.style import Style, norm_label
 from gauntlet.reporting.pictures import change_picture, channels_note, picture
 
@@ -74,11 +74,9 @@ def draw_triples(
 
 def _title(example: Example, inputs: FigureInputs, style: Style) -> tuple[str, str]:
     """Return the classes, and the distance with the certified radius."""
-    each_in = 0.46 * _TITLE_IN * style.scale
-    names = (
-        class_label(inputs, label, width_in=each_in, size_pt=style.small_pt)
-        for label in (example.label, example.prediction)
-    )
+    each_in = 0.44 * _TITLE_IN * style.scale
+    pair = (example.label, example.prediction)
+    names = class_labels(inputs, pair, width_in=each_in, size_pt=style.small_pt)
     certified = f"  (cert. {_rounded_down(example.radius)})" if example.radius is not None else ""
     return " → ".join(names), f"{norm_label(example.norm)} {example.distance:.3g}{certified}"
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.image_grids import draw_tiles, inspected_variants, write_instead
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.labels import class_label
+from gauntlet.reporting.figures.labels import class_label, text_width_in
 from gauntlet.reporting.figures.style import Style, hide_unused, note_below, plain
 from gauntlet.robustness.inspection.arrays import InspectedArray
 
@@ -26,6 +26,8 @@ _LEVELS = 6
 _SHADES = 9
 _LEAST_NAMED = 0.03
 _NAME_IN = 0.5
+_PANEL_IN = 1.1
+_BOX_MARGIN = 0.03
 _BOX = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
 
 
@@ -100,7 +102,9 @@ def _draw_decision(
             # The point of the region that is nearest to its middle, which may be outside.
             nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
             name = corners.get(label) or class_label(inputs, label, width_in=_NAME_IN, size_pt=style.small_pt)
-            where = columns[nearest] * step, rows[nearest] * step
+            # Names of regions at the edge are moved inwards, where they are whole.
+            half = min(0.5, (text_width_in(name, style.small_pt) / style.scale / _PANEL_IN + _BOX_MARGIN) / 2)
+            where = min(max(columns[nearest] * step, half), 1 - half), rows[nearest] * step
             axes.text(*where, name, size=style.small_pt, ha="center", va="center", clip_on=True, bbox=_BOX)
     _draw_borders(axes, classes, style)
     _frame(axes, style)

@@ -6,6 +6,7 @@ Figure of: Le 2019, journal of logic-inspired networks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.image_grids import draw_tiles, inspected_variants, write_instead
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.labels import class_label
+from gauntlet.reporting.figures.labels import class_label, text_width_in
 from gauntlet.reporting.figures.style import Style, hide_unused, line_style, note_below, plain
 from gauntlet.robustness.inspection.arrays import InspectedArray
 
@@ -22,6 +23,18 @@ _COLUMNS = 4
 _NAME_IN = 0.8
 _LEAST_NAMED = 0.2
 """The probability from which on a class is named."""
+_MOST_UNNAMED = 20
+_NAME_HEIGHT = 0.09
+"""Height of a name in units of probability."""
+_TOP = 1.18
+
+
+class _Span(NamedTuple):
+    """Place of a name: positions on the line, and the probability at its lower edge."""
+
+    left: float
+    right: float
+    bottom: float
 
 
 @FIGURES.register(
@@ -30,7 +43,8 @@ _LEAST_NAMED = 0.2
     title="From one image to another",
     caption="The probability of every class along the straight line between the first two test images of different "
     "classes that the variant classifies correctly, and images on that line; of the first seed. Classes that reach 0.2 "
-    "are named. Sigmoid outputs can give every class a low probability.",
+    "are named. Of many other classes the 20 likeliest are drawn. Sigmoid outputs can give every class a low "
+    "probability.",
 )
 def image_transition(inputs: FigureInputs, *, style: Style, most_variants: PositiveInt = 12) -> Figure:
     """Draw one panel per variant, with the images above it."""
@@ -60,7 +74,8 @@ def image_transition(inputs: FigureInputs, *, style: Style, most_variants: Posit
         draw_tiles(above, [[step.values for step in steps]], len(steps))
         above.set_anchor("C")
         ends = [step.label for step in steps if step.label is not None]
-        _draw(below, next(array for array in arrays if array.kind == "transition"), ends, inputs, style)
+        transition = next(array for array in arrays if array.kind == "transition")
+        _draw(below, transition, ends, inputs, style, 0.85 * width_in)
         if number % columns == 0:
             below.set_ylabel("Probability")
         else:
@@ -71,22 +86,33 @@ def image_transition(inputs: FigureInputs, *, style: Style, most_variants: Posit
     return figure
 
 
-def _draw(axes: Axes, transition: InspectedArray, ends: Sequence[int], inputs: FigureInputs, style: Style) -> None:
+def _draw(
+    axes: Axes, transition: InspectedArray, ends: Sequence[int], inputs: FigureInputs, style: Style, width_in: float
+) -> None:
+    """Draw the curves of the classes and name some; `width_in` is the width of the axes."""
     share = np.linspace(0, 1, transition.values.shape[1])
+    peaks = transition.values.max(1)
+    middle = [label for label in range(len(peaks)) if label not in ends]
     # The classes of the two ends come first, so that they have the same two colors in every panel.
-    middle = (label for label in range(len(transition.values)) if label not in ends)
-    order = [str(label) for label in (*ends, *middle)]
-    for label, values in enumerate(transition.values):
-        if label not in ends and values.max() < _LEAST_NAMED:
-            axes.plot(share, values, color="#bbbbbb", linewidth=0.5 * style.line_pt, zorder=1)
-            continue
-        line = line_style(order, str(label)) | {"marker": ""}
-        axes.plot(share, values, **line)
-        peak = int(values.argmax())
-        side = "left" if share[peak] < 0.1 else "right" if share[peak] > 0.9 else "center"
+    named = [*ends, *(label for label in middle if peaks[label] >= _LEAST_NAMED)]
+    unnamed = sorted((label for label in middle if label not in named), key=lambda label: -peaks[label])
+    for label in unnamed[:_MOST_UNNAMED]:
+        axes.plot(share, transition.values[label], color="#bbbbbb", linewidth=0.5 * style.line_pt, zorder=1)
+    taken: list[_Span] = []
+    for label in named:
+        line = line_style([*map(str, named)], str(label)) | {"marker": ""}
+        axes.plot(share, transition.values[label], **line)
+        peak = int(transition.values[label].argmax())
+        name = class_label(inputs, label, width_in=_NAME_IN * style.scale, size_pt=style.small_pt)
+        side: Literal["left", "right", "center"] = (
+            "left" if share[peak] < 0.1 else "right" if share[peak] > 0.9 else "center"
+        )
+        width = text_width_in(name, style.small_pt) / style.scale / width_in
+        left = float(share[peak]) - {"left": 0.0, "center": width / 2, "right": width}[side]
+        taken.append(_free_span(left, left + width, float(peaks[label]), taken))
         axes.annotate(
-            class_label(inputs, label, width_in=_NAME_IN * style.scale, size_pt=style.small_pt),
-            (share[peak], values[peak]),
+            name,
+            (share[peak], taken[-1].bottom),
             xytext=(0, 1.5),
             textcoords="offset points",
             ha=side,
@@ -95,7 +121,25 @@ def _draw(axes: Axes, transition: InspectedArray, ends: Sequence[int], inputs: F
             color=line["color"],
         )
     axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.18)
+    axes.set_ylim(0, _TOP)
     axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
     axes.set_xlabel("Position on the line")
+
+
+def _free_span(left: float, right: float, bottom: float, taken: Sequence[_Span]) -> _Span:
+    """Return the span of a name at `bottom`, or at the least height above where it overlaps none of those in `taken`.
+
+    If there is no room above, the name is put below.
+    """
+    heights = sorted(span.bottom for span in taken if span.left < right and left < span.right)
+    free = bottom
+    for height in heights:
+        if abs(height - free) < _NAME_HEIGHT:
+            free = height + _NAME_HEIGHT
+    if free > _TOP - _NAME_HEIGHT:
+        free = bottom
+        for height in reversed(heights):
+            if abs(height - free) < _NAME_HEIGHT:
+                free = height - _NAME_HEIGHT
+    return _Span(left, right, free)

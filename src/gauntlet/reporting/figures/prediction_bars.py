@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.example_files import Example, choose_files, load_examples
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.labels import class_label, variant_label
+from gauntlet.reporting.figures.labels import class_labels, variant_label
 from gauntlet.reporting.figures.style import PALETTE, Style, hide_unused, legend_above, norm_label, note_below, plain
 from gauntlet.reporting.pictures import channels_note, picture
 
@@ -107,9 +107,8 @@ def _draw(panels: Sequence[Axes], example: Example, inputs: FigureInputs, style:
         linewidth=0,
         label="adversarial",
     )
-    bars.set_yticks(
-        where, [class_label(inputs, label, width_in=_NAME_IN * style.scale, size_pt=style.small_pt) for label in chosen]
-    )
+    names = class_labels(inputs, chosen, width_in=_NAME_IN * style.scale, size_pt=style.small_pt)
+    bars.set_yticks(where, names)
     bars.invert_yaxis()
     bars.set_xlim(0, 1)
     bars.set_xticks([0, 1], ["0", "1"])

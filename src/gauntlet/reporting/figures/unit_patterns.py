@@ -27,8 +27,8 @@ _NAME_IN = 1.0
     reads=("inspections",),
     title="Inputs that excite units and classes",
     caption="Units of the first layer: their weights (0 is mid gray) and, below, the input that excites the unit; then "
-    "images that raise the score of each class. Found from mid gray by 20 steps of gradient ascent with pixels in "
-    "[0, 1], at a root mean square distance of at most 0.25 from gray. Of the first seed.",
+    "images that raise the score of each of the first ten classes. Found from mid gray by 20 steps of gradient ascent "
+    "with pixels in [0, 1], at a root mean square distance of at most 0.25 from gray. Of the first seed.",
 )
 def unit_patterns(inputs: FigureInputs, *, style: Style, most_variants: PositiveInt = 10) -> Figure:
     """Draw one panel per variant: up to eight units with weights and exciting inputs, and up to ten classes."""
