@@ -51,6 +51,7 @@ bench: bench-data setup ## side-by-side speed measurements on the data in DATA=F
 	$(BIN)/python benchmarks/attacks.py --root "$(DATA)"
 	$(BIN)/python benchmarks/training.py --root "$(DATA)" $(if $(CIFAR10),--cifar10 "$(CIFAR10)")
 	$(BIN)/python benchmarks/smoothing.py --precisions
+	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/dry_run.py
 	$(BIN)/python benchmarks/local.py
 	$(BIN)/python benchmarks/summary.py --rows 1000000

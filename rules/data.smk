@@ -13,7 +13,7 @@ rule prepare:
         "logs/data/prepare.{dataset}.tsv"
     conda:
         "../envs/gauntlet.yaml"
-    threads: 1
+    threads: 4
     resources:
         **job_resources("prepare", rule="prepare"),
     params:

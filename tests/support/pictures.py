@@ -11,6 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from torch import Tensor
+
+from gauntlet.learning.data.splits import RawData
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -54,3 +57,9 @@ def write(table: pa.Table, path: Path) -> None:
     """Write a table, and the folders above it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path)
+
+
+def decoded(raw: RawData) -> Tensor:
+    """Decode all images of the training split, uint8 `(N, C, H, W)`."""
+    assert raw.train is not None
+    return raw.train.images

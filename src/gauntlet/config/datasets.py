@@ -28,7 +28,10 @@ class Dataset(Closed):
         0.2,
         description="share of the training images held out for validation, or half_of_test for half of the test images",
     )
-    test: OpenFraction = Field(0.2, description="share held out for testing if the source has no test split")
+    test: OpenFraction | Literal["all"] = Field(
+        0.2,
+        description="share held out for testing if the source has no test split, or all, if nothing is trained",
+    )
     limit: Limit = Field(Limit(), description="use fewer images, for a quick run")
     seed: Seed = Field(0, description="seed of the draws that split the images")
 

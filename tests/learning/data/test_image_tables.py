@@ -21,7 +21,7 @@ from gauntlet.learning.data.prepare import prepare
 from gauntlet.learning.data.sources.parquet import parquet
 from gauntlet.learning.data.splits import RawData
 from gauntlet.registry import Spec
-from tests.support.pictures import encoded, picture, table_of, write
+from tests.support.pictures import decoded, encoded, picture, table_of, write
 
 
 def sizes(raw: RawData) -> tuple[int, int, int]:
@@ -280,8 +280,8 @@ class TestImages:
                 yield batch
 
         monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
-        assert len(parquet(root=str(tmp_path)).train) == 60
-        assert [count for column, count in rows if column == "image"] == [16, 16, 16, 12]
+        assert len(decoded(parquet(root=str(tmp_path)))) == 60
+        assert [count for column, count in rows if column == "image"] == [16, 16, 16, 12] * 2  # once for their shape
 
     @pytest.mark.slow
     def test_more_than_two_gibibytes_of_images_are_read(self, tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ class TestImages:
         """The message names the column and its type, or the row."""
         write(pa.table({"image": column, "label": [0, 1]}), tmp_path / "train.parquet")
         with pytest.raises(InputError, match=message):
-            parquet(root=str(tmp_path), image_column="image", label_column="label")
+            decoded(parquet(root=str(tmp_path), image_column="image", label_column="label"))
 
     def test_the_row_of_a_damaged_image_is_that_of_its_file(self, tmp_path: Path) -> None:
         """Rows are counted from the start of each file."""
@@ -319,7 +319,7 @@ class TestImages:
         table = pa.table({"image": pa.array([{"bytes": b"?"}]), "label": [0]})
         write(table, tmp_path / "train-00001-of-00002.parquet")
         with pytest.raises(InputError, match=r"train-00001-of-00002.parquet: row 0: is damaged"):
-            parquet(root=str(tmp_path))
+            decoded(parquet(root=str(tmp_path)))
 
     def test_images_are_turned_upright(self, tmp_path: Path) -> None:
         """The EXIF orientation is applied, as the datasets library applies it."""

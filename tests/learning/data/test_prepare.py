@@ -8,15 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from gauntlet.core.errors import InputError
-from gauntlet.learning.data.duplicates import count_duplicates
 from gauntlet.learning.data.manifest import load_data_manifest
-from gauntlet.learning.data.prepare import PreparedData, channel_statistics, prepare
+from gauntlet.learning.data.prepare import PreparedData, prepare, select
 from gauntlet.learning.data.splits import RawData, Split, sample_hashes, to_unit
-from gauntlet.learning.data.store import load_split, write_splits
+from gauntlet.learning.data.statistics import channel_statistics, count_duplicates, level_counts
+from gauntlet.learning.data.store import load_split, store
 from gauntlet.registry import SOURCES, Spec
 
 DIGITS = Spec("sklearn_digits")
@@ -29,9 +30,9 @@ def digits() -> PreparedData:
 
 
 @pytest.fixture
-def stored(digits: PreparedData, tmp_path: Path) -> Path:
+def stored(tmp_path: Path) -> Path:
     """A folder with the stored digits."""
-    write_splits(tmp_path / "digits", digits)
+    store(tmp_path / "digits", select(DIGITS))
     return tmp_path / "digits"
 
 
@@ -82,7 +83,7 @@ def test_channel_statistics_are_those_of_the_unit_images(digits: PreparedData) -
     images = digits.splits["train"].images
     assert digits.mean[0] == pytest.approx(to_unit(images).mean().item(), abs=1e-6)
     assert digits.std[0] == pytest.approx(to_unit(images).std().item(), abs=1e-4)
-    assert channel_statistics(torch.full((4, 1, 2, 2), 51, dtype=torch.uint8)) == ((0.2,), (1.0,))
+    assert channel_statistics(level_counts(torch.full((4, 1, 2, 2), 51, dtype=torch.uint8))) == ((0.2,), (1.0,))
 
 
 @pytest.mark.parametrize(
@@ -112,11 +113,11 @@ def test_a_stored_split_is_read_unchanged(digits: PreparedData, stored: Path) ->
         assert manifest.sizes[name] == len(split)
 
 
-def test_same_data_gives_the_same_bytes(digits: PreparedData, stored: Path, tmp_path: Path) -> None:
+def test_same_data_gives_the_same_bytes(stored: Path, tmp_path: Path) -> None:
     """Preparing the same data twice writes equal files."""
     made_by = {"versions": "a", "config": "b", "another": "c"}
-    write_splits(tmp_path / "one", digits, made_by)
-    write_splits(tmp_path / "two", prepare(DIGITS), made_by)
+    store(tmp_path / "one", select(DIGITS), lambda: made_by)
+    store(tmp_path / "two", select(DIGITS), lambda: made_by)
     for file in sorted(path.name for path in (tmp_path / "one").iterdir()):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     assert (stored / "manifest.json").read_bytes() == (tmp_path / "one" / "manifest.json").read_bytes()
@@ -280,20 +281,25 @@ class TestDuplicates:
             torch.cat([train.images[:7], train.images[:1], split_of([0, 1], start=90).images]), torch.ones(10).long()
         )
         validation = Split(test.images[7:], torch.tensor([0, 1, 1]))
+        source = own_source(RawData(train, test, validation, ("a", "b")))
         with caplog.at_level(logging.WARNING):
-            prepared = prepare(own_source(RawData(train, test, validation, ("a", "b"))))
+            prepared = prepare(source)
         expected = {"train/validation": 1, "train/test": 8, "validation/test": 4}
         assert prepared.duplicates == expected
         assert "own: 8 of 10 test images are training images too" in caplog.text
         assert "own: 4 of 10 test images are validation images too" in caplog.text
-        assert write_splits(tmp_path, prepared).duplicates == expected
+        assert store(tmp_path, select(source)).duplicates == expected
         assert load_data_manifest(tmp_path).duplicates == expected
 
     def test_images_of_the_same_bytes_in_another_shape_differ(self) -> None:
         """Only images with the same pixels are duplicates: one pixel makes a difference."""
         first, second = split_of([0, 1]), split_of([0, 1])
         second.images[0, 0, 3, 4] += 1
-        assert count_duplicates({"train": first, "test": second}) == {"train/test": 1}
+        hashes = {
+            name: np.array([list(bytes.fromhex(text)) for text in sample_hashes(to_unit(split.images))], np.uint8)
+            for name, split in (("train", first), ("test", second))
+        }
+        assert count_duplicates(hashes) == {"train/test": 1}
 
     def test_the_manifest_of_data_without_duplicates_has_no_such_key(self, stored: Path) -> None:
         """Its digest is that of earlier versions, so that nothing is redone."""

@@ -19,7 +19,7 @@ from gauntlet.learning.data.sources.imagefolder import imagefolder
 from gauntlet.learning.data.sources.parquet import parquet
 from gauntlet.learning.data.sources.torchvision import torchvision
 from gauntlet.registry import SOURCES, Spec
-from tests.support.pictures import encoded, folder_of, picture
+from tests.support.pictures import decoded, encoded, folder_of, picture
 
 REAL_DATA = os.environ.get("GAUNTLET_TEST_DATA")
 needs_data = pytest.mark.skipif(not REAL_DATA, reason="GAUNTLET_TEST_DATA names no folder with MNIST and others")
@@ -75,7 +75,7 @@ class TestImagefolder:
         folder_of(tmp_path / "b", {"x": 2}, size=(20, 10))
         assert imagefolder(root=str(tmp_path), size=4).train.images.shape == (4, 3, 4, 4)
         with pytest.raises(InputError, match="set `size:`"):
-            imagefolder(root=str(tmp_path))
+            decoded(imagefolder(root=str(tmp_path)))
 
     def test_gray_images_become_color_in_a_color_set(self, tmp_path: Path) -> None:
         """One color image makes a set a color set."""
@@ -88,7 +88,7 @@ class TestImagefolder:
         folder_of(tmp_path, {"a": 1, "b": 1})
         (tmp_path / "a" / "broken.png").write_bytes(b"not an image")
         with pytest.raises(InputError, match=r"broken\.png.*damaged"):
-            imagefolder(root=str(tmp_path))
+            decoded(imagefolder(root=str(tmp_path)))
 
     def test_a_truncated_image_is_named(self, tmp_path: Path) -> None:
         """A truncated image is named in the error, not filled with gray."""
@@ -96,7 +96,7 @@ class TestImagefolder:
         noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8))
         (tmp_path / "b" / "cut.png").write_bytes(encoded(noise)[:2000])
         with pytest.raises(InputError, match=r"cut\.png"):
-            imagefolder(root=str(tmp_path), size=6)
+            decoded(imagefolder(root=str(tmp_path), size=6))
 
     @pytest.mark.parametrize(
         ("counts", "message"), [({}, "0 class folders"), ({"a": 1}, "1 class folders"), ({"a": 0, "b": 0}, "no image")]
@@ -182,7 +182,7 @@ class TestParquet:
         schema = pa.schema([("img", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())])
         pq.write_table(pa.table({"img": images, "label": [0]}, schema=schema), tmp_path / "train.parquet")
         with pytest.raises(InputError, match=r"row 0.*no image bytes"):
-            parquet(root=str(tmp_path))
+            decoded(parquet(root=str(tmp_path)))
 
     def test_missing_and_damaged_tables_are_named(self, tmp_path: Path) -> None:
         """The error names the pattern without matches, or the damaged file."""

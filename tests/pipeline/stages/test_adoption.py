@@ -26,10 +26,11 @@ from tests.support.stub_outputs import staleness_in, write_config
 from tests.support.user_networks import Plain
 
 NAME = "tests.support.user_networks:Plain"
+DIGITS = {"source": "sklearn_digits", "limit": {"train": 100, "test": 30}}
 CONFIG = {
     "experiments": {
         "tiny": {
-            "dataset": {"source": "sklearn_digits", "limit": {"train": 100, "test": 30}},
+            "dataset": DIGITS,
             "training": {"epochs": 1},
             "variants": {
                 "adopted": {"model": NAME, "weights": ["0.pt", "1.pt"], "normalize": "none"},
@@ -115,6 +116,18 @@ def test_what_was_adopted_is_recorded(folder):
         assert 0 <= float(made["gauntlet.validation_accuracy"]) <= 1
         assert made["gauntlet.checkpoint_digest"].removeprefix("sha256:") in weights.read_bytes().decode("latin1")
         assert len(read_table(history)) == 0
+
+
+def test_a_set_of_test_images_only_suffices(folder):
+    """The accuracy that is recorded is on test images, and every stage after the adoption has what it needs."""
+    edit(folder, lambda experiment: experiment.update(dataset={**DIGITS, "test": "all"}, samples=8))
+    make(folder, "prepare")
+    make(folder, "train", "evaluate", "certify", "diagnose", "inspect", variant="adopted")
+    made = read_metadata(paths.history(ADOPTED[0]))
+    assert 0 <= float(made["gauntlet.test_accuracy"]) <= 1
+    assert "gauntlet.validation_accuracy" not in made
+    assert len(read_table(paths.samples(make_cell("evaluate", "tiny", "adopted", 0, "fgsm")))) == 8
+    assert staleness_in(folder).is_current(make_cell("inspect", "tiny", "adopted", 0))
 
 
 def stale(folder):

@@ -186,3 +186,16 @@ def test_prepare_reads_raw_files_again_if_they_changed(gauntlet: Gauntlet, caplo
         change()
         assert gauntlet("prepare", source="parquet", root="ds")[0] == 0
     assert caplog.text.count("up to date") == 3
+
+
+@pytest.mark.parametrize("dataset", [{"root": "pics"}, {"root": "pics/test", "test": "all"}])
+def test_training_on_test_images_alone_is_refused_in_one_line(gauntlet: Gauntlet, dataset: dict[str, str]) -> None:
+    """The set is stored; the training names the data set, and what would be right."""
+    folder_of(Path("pics/test"), {"a": 5, "b": 5})
+    code, text = gauntlet("prepare", source="imagefolder", **dataset)
+    assert (code, stored()[0]["splits"]["train"]["n"]) == (0, 0), text
+    code, text = gauntlet("train", source="imagefolder", **dataset)
+    assert code == 2
+    assert "train t variant=a seed=0: the data set data/imagefolder-" in text
+    assert "has no training images; add training images" in text
+    assert text.count("\n") == 1

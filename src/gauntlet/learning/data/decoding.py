@@ -5,14 +5,11 @@ from __future__ import annotations
 import io
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import ExifTags, Image, ImageOps
-from torch import Tensor
 
 from gauntlet.core.errors import InputError
 
@@ -82,24 +79,6 @@ def to_array(image: Image.Image, *, where: str, size: int | None = None) -> Arra
         plain = _square(plain, size)
     array = np.asarray(plain, dtype=np.uint8)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-
-
-def stack(arrays: Sequence[Array], names: Sequence[str]) -> Tensor:
-    """Stack images `(C, H, W)` to uint8 `(N, C, H, W)`; grayscale images among color images become color images.
-
-    Raises InputError that names the first image of another size.
-    """
-    if not arrays:
-        raise ValueError("no images to stack")
-    channels = max(array.shape[0] for array in arrays)
-    height, width = arrays[0].shape[1:]
-    out = np.empty((len(arrays), channels, height, width), dtype=np.uint8)
-    for position, (array, name) in enumerate(zip(arrays, names, strict=True)):
-        if array.shape[1:] != (height, width):
-            problem = f"is {array.shape[1]}x{array.shape[2]} pixels, the images before it {height}x{width}"
-            raise InputError(problem, where=name, remedy="set `size:` to scale all images to one size")
-        out[position] = array
-    return torch.from_numpy(out)
 
 
 def _square(image: Image.Image, size: int) -> Image.Image:

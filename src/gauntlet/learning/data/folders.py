@@ -35,10 +35,11 @@ def is_image(path: Path) -> bool:
 
 
 def split_folders(base: Path) -> dict[str, Path]:
-    """Return the folder of each split that `base` has, ``train`` among them; without splits `base` is ``train``.
+    """Return the folder of each split that `base` has, ``train`` or ``test`` first; without splits `base` is ``train``.
 
     Folders named as splits may be one below the other, and in a folder such as ``images``. Raises InputError if
-    folders named as splits are next to others with images, if a split has two folders, or none is for training.
+    folders named as splits are next to others with images, if a split has two folders, or if there is neither training
+    nor test split.
     """
     folders, files = children(base)
     named = _splits_among(folders)
@@ -65,10 +66,10 @@ def split_folders(base: Path) -> dict[str, Path]:
             problem = f"contains the split {name.split} twice: {found[name.split].name}, {folder.name}"
             raise InputError(problem, where=str(base), remedy="move one of them elsewhere")
         found[name.split] = folder
-    if "train" not in found:
+    if not found.keys() & {"train", "test"}:
         problem = f"contains the splits {_names(list(named))}, but no training images"
         raise InputError(problem, where=str(base), remedy="add a folder `train`, or set `root:` to the folder above")
-    return {split: _innermost(folder, split) for split, folder in found.items()}
+    return {split: _innermost(found[split], split) for split in ("train", "test", "validation") if split in found}
 
 
 def class_folders(split: Path) -> ClassFolders:

@@ -145,7 +145,7 @@ def _named(labels: Sequence[Label | None], names: tuple[str, ...], column: str, 
 
 
 def number_labels(splits: Mapping[str, Sequence[Labels]], column: str) -> tuple[tuple[str, ...], dict[str, list[int]]]:
-    """Number the labels of all splits alike; `splits` has the files of each split, ``train`` among them.
+    """Number the labels of all splits alike; `splits` has the files of each split, first that whose labels are classes.
 
     Returns the class names and, per split, the class of each row. Classes of metadata keep their order in the first
     training file; other files may name the same classes in another order. Classes without metadata are the labels
@@ -155,11 +155,12 @@ def number_labels(splits: Mapping[str, Sequence[Labels]], column: str) -> tuple[
     """
     if any(not labels.names for several in splits.values() for labels in several):
         splits = {split: [_plain(labels) for labels in several] for split, several in splits.items()}
-    first = splits["train"][0]
+    reference = next(iter(splits))
+    first = splits[reference][0]
     for several in splits.values():
         for labels in several:
             _check_same(first, labels, column)
-    ordered: Sequence[Any] = first.names or sorted({value for labels in splits["train"] for value in labels.values})
+    ordered: Sequence[Any] = first.names or sorted({value for labels in splits[reference] for value in labels.values})
     if first.numbered:
         _check_negative(ordered, column, first.where)
     numbers = {label: number for number, label in enumerate(ordered)}

@@ -1,4 +1,4 @@
-"""Preparation of a data set: training, validation and test split of a source, with their statistics."""
+"""Preparation of a data set: the choice of its images, and the whole of it in memory."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from gauntlet.core.errors import GauntletError, InputError, first_line, shortened
+from gauntlet.core.progress import NullProgress
+from gauntlet.learning.data.blocks import ArraySink
 from gauntlet.learning.data.checks import checked
-from gauntlet.learning.data.duplicates import count_duplicates
-from gauntlet.learning.data.manifest import SPLITS, duplicate_notes
+from gauntlet.learning.data.decoding import Array
+from gauntlet.learning.data.manifest import SPLITS
+from gauntlet.learning.data.reading import read_images
+from gauntlet.learning.data.selection import SelectedData, SelectedSplit
 from gauntlet.learning.data.splits import Split
+from gauntlet.learning.data.statistics import channel_statistics, find_duplicates
 from gauntlet.learning.data.strata import random_permutation, stratified_split
 from gauntlet.registry import SOURCES, Spec
 
@@ -26,7 +31,7 @@ log = logging.getLogger("gauntlet")
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A data set to store: `splits` by name, `mean` and `std` per channel of the training images in [0, 1].
+    """A data set in memory: `splits` by name, `mean` and `std` per channel of the training images in [0, 1].
 
     `duplicates` counts the images that occur in two splits, as `count_duplicates` does.
     """
@@ -38,35 +43,65 @@ class PreparedData:
     duplicates: Mapping[str, int] = field(default_factory=dict)
 
 
-def prepare(
+def prepare(source: Spec, **settings: Any) -> PreparedData:
+    """Read a source and split it, in memory; `settings` are those of `select`.
+
+    Warns and raises InputError as `select` and `read_images` do.
+    """
+    data = select(source, **settings)
+    arrays: list[Array] = []
+
+    def open_sink(shape: tuple[int, int, int]) -> ArraySink:
+        arrays[:] = [np.empty((len(split), *shape), np.uint8) for split in data.splits.values()]
+        return ArraySink(arrays)
+
+    read = read_images(data, open_sink, NullProgress())
+    splits = {
+        name: Split(torch.from_numpy(array), split.labels)
+        for (name, split), array in zip(data.splits.items(), arrays, strict=True)
+    }
+    mean, std = channel_statistics(read.levels[data.described])
+    return PreparedData(splits, data.classes, mean, std, find_duplicates(read.hashes, data.where))
+
+
+def select(
     source: Spec,
     *,
     validation: float | Literal["half_of_test"] = 0.2,
-    test: float = 0.2,
+    test: float | Literal["all"] = 0.2,
     limit: Mapping[str, int | None] | None = None,
     seed: int = 0,
-) -> PreparedData:
-    """Read a source and split it.
+) -> SelectedData:
+    """Read a source's labels and split its images.
 
     `validation` is the share of the training images to hold out, or ``half_of_test`` for half of the test images; the
     source's own validation split, if any, takes precedence over a share. `test` is the share to hold out for testing
-    if the source has no test split. `limit` is the maximum number of images for ``train`` (training and validation
-    together) and for ``test``. All samples are stratified by class and seeded by `seed` and their purpose, so that a
-    limit does not change which images are test images. Each split is stored in random order: its first n images are a
-    random sample.
+    if the source has no test split, or ``all``. Without training images the training split is empty. `limit` is the
+    maximum number of images for ``train`` (training and validation together) and for ``test``. All samples are
+    stratified by class and seeded by `seed` and their purpose, so that a limit does not change which images are test
+    images. Each split is stored in random order: its first n images are a random sample.
 
-    What a user should know is logged as a warning: classes without images, settings without effect, images that occur
-    in two splits. Raises InputError for a source that cannot be read, for fewer than two classes, and for splits that
-    would be empty or lack a class of the test images.
+    What a user should know is logged as a warning: classes without images, settings without effect. Raises InputError
+    for a source that cannot be read, for fewer than two classes, and for splits that would be empty or lack a class of
+    the test images.
     """
     raw = checked(_read(source), source.name)
-    train, held_out = raw.train, raw.validation
-    if raw.test is None:
-        train, test_split = _hold_out(train, round(len(train) * test), "test", seed)
-    else:
-        test_split = raw.test
+    sources = tuple(split for split in (raw.train, raw.validation, raw.test) if split is not None)
+    nothing = SelectedSplit(sources[0], torch.empty(0, dtype=torch.int64))
+    train, held_out, test_split = (
+        None if split is None else SelectedSplit.of(split) for split in (raw.train, raw.validation, raw.test)
+    )
+    if test_split is None:
+        everything = train or nothing
+        if test == "all":
+            train, test_split = None, everything
+        else:
+            train, test_split = _hold_out(everything, round(len(everything) * test), "test", seed)
+    elif test == "all":
+        log.warning("%s: `test: all` has no effect on a source with test images", source.name)
     limits = limit or {}
-    train = _limited(train, limits.get("train"), "limit_train", seed)
+    trained = train is not None
+    train = nothing if train is None else _limited(train, limits.get("train"), "limit_train", seed)
     test_split = _limited(test_split, limits.get("test"), "limit_test", seed)
     if validation == "half_of_test":
         if held_out is not None:
@@ -80,12 +115,8 @@ def prepare(
         held_out = _limited(held_out, limits.get("train"), "limit_validation", seed)
     splits = dict(zip(SPLITS, (train, held_out, test_split), strict=True))
     splits = {name: split.select(random_permutation(len(split), seed, "order", name)) for name, split in splits.items()}
-    _check_splits(splits, raw.classes, source.name, limited=limits.get("train") is not None)
-    duplicates = count_duplicates(splits)
-    for note in duplicate_notes(duplicates, {name: len(split) for name, split in splits.items()}):
-        log.warning("%s: %s", source.name, note)
-    mean, std = channel_statistics(splits["train"].images)
-    return PreparedData(splits, raw.classes, mean, std, duplicates)
+    _check_splits(splits, raw.classes, source.name, limited=limits.get("train") is not None, trained=trained)
+    return SelectedData(splits, sources, raw.classes, source.name)
 
 
 def _read(source: Spec) -> object:
@@ -104,29 +135,12 @@ def _read(source: Spec) -> object:
         raise InputError(problem, where=source.name, remedy="correct the source, or the files that it reads") from error
 
 
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Compute the exact mean and standard deviation per channel of uint8 images `(N, C, H, W)`, scaled to [0, 1].
-
-    A constant channel has the standard deviation 1, so that it can be divided by.
-    """
-    means, deviations = [], []
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    for channel in range(images.shape[1]):
-        # Counting gray levels is exact and needs no float copy of the images.
-        counts = torch.bincount(images[:, channel].flatten(), minlength=256).double()
-        mean = float((counts * levels).sum() / counts.sum())
-        variance = float((counts * (levels - mean) ** 2).sum() / counts.sum())
-        means.append(mean)
-        deviations.append(variance**0.5 or 1.0)
-    return tuple(means), tuple(deviations)
-
-
-def _hold_out(split: Split, count: int, purpose: str, seed: int) -> tuple[Split, Split]:
+def _hold_out(split: SelectedSplit, count: int, purpose: str, seed: int) -> tuple[SelectedSplit, SelectedSplit]:
     rest, chosen = stratified_split(split.labels, count, seed, purpose)
     return split.select(rest), split.select(chosen)
 
 
-def _limited(split: Split, count: int | None, purpose: str, seed: int) -> Split:
+def _limited(split: SelectedSplit, count: int | None, purpose: str, seed: int) -> SelectedSplit:
     if count is None or count >= len(split):
         if count is not None and count > len(split) and purpose != "limit_validation":
             log.warning("`limit: {%s: %d}` has no effect on %d images", purpose[len("limit_") :], count, len(split))
@@ -134,21 +148,27 @@ def _limited(split: Split, count: int | None, purpose: str, seed: int) -> Split:
     return split.select(stratified_split(split.labels, count, seed, purpose)[1])
 
 
-def _check_splits(splits: Mapping[str, Split], classes: tuple[str, ...], where: str, *, limited: bool) -> None:
+def _check_splits(
+    splits: Mapping[str, SelectedSplit], classes: tuple[str, ...], where: str, *, limited: bool, trained: bool
+) -> None:
+    if not trained:
+        log.warning(
+            "%s: there are no training images: nothing can be trained, mean and std are those of the test images", where
+        )
     for name, split in splits.items():
-        if len(split) == 0:
+        if len(split) == 0 and (trained or name == "test"):
             problem = f"the {name} split would be empty"
             raise InputError(problem, where=where, remedy="raise `limit:` or change `validation:` and `test:`")
-    absent = _absent(splits["train"], classes)
+    absent = _absent(splits["train"], classes) if trained else []
     if absent:
         problem = f"no training image of class {shortened(absent)}"
         remedy = "raise `limit: {train: …}`" if limited else "add images, or lower the shares `validation:` and `test:`"
         raise InputError(problem, where=where, remedy=remedy)
     for name in ("validation", "test"):
-        absent = _absent(splits[name], classes)
+        absent = _absent(splits[name], classes) if len(splits[name]) else []
         if absent:
             log.warning("%s: no %s image of class %s", where, name, shortened(absent))
 
 
-def _absent(split: Split, classes: tuple[str, ...]) -> list[str]:
+def _absent(split: SelectedSplit, classes: tuple[str, ...]) -> list[str]:
     return [classes[label] for label in sorted(set(range(len(classes))) - set(split.labels.tolist()))]

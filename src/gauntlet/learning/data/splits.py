@@ -1,4 +1,4 @@
-"""Labeled images as used throughout the package, and the content hash that identifies an image."""
+"""Labeled images in memory, and the content hash that identifies an image."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from gauntlet.learning.data.encoded import EncodedSplit
 
 
 @dataclass(frozen=True)
@@ -33,18 +35,28 @@ class Split:
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
-    def select(self, indices: Tensor) -> Split:
-        """Return the images at `indices` (int64 `(M,)`), in that order."""
-        return Split(self.images[indices], self.labels[indices])
+    def to(self, device: str | torch.device) -> Split:
+        """Return the split on a device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+    def with_labels(self, labels: Tensor) -> Split:
+        """Return the same images with other labels."""
+        return Split(self.images, labels)
+
+
+SourceSplit = Split | EncodedSplit
 
 
 @dataclass(frozen=True)
 class RawData:
-    """Output of a source: its splits, and the class names in label order."""
+    """Output of a source: its splits, and the class names in label order.
 
-    train: Split
-    test: Split | None
-    validation: Split | None
+    A source may lack training images if it has test images.
+    """
+
+    train: SourceSplit | None
+    test: SourceSplit | None
+    validation: SourceSplit | None
     classes: tuple[str, ...]
 
 

@@ -1,49 +1,96 @@
-"""Storage of a data set: one safetensors file per split, and a manifest with the digests checked on reading."""
+"""Storage of a data set: one file per split, and a manifest with the digests checked on reading."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gauntlet.core.errors import InputError
-from gauntlet.core.files import write_json
-from gauntlet.core.tensors import read_tensors, tensor_digest, write_tensors
-from gauntlet.learning.data.manifest import FORMAT, REMEDY, SPLITS, DataManifest, load_data_manifest, manifest_digest
-from gauntlet.learning.data.prepare import PreparedData
+from gauntlet.core.files import atomic_path, remove_leftovers, write_json
+from gauntlet.core.progress import NullProgress, Progress
+from gauntlet.learning.data.blocks import FileSink
+from gauntlet.learning.data.manifest import (
+    FORMAT,
+    SPLITS,
+    DataManifest,
+    load_data_manifest,
+    manifest_digest,
+)
+from gauntlet.learning.data.reading import read_images
+from gauntlet.learning.data.selection import SelectedData
+from gauntlet.learning.data.split_file import SplitFile, open_split_file
 from gauntlet.learning.data.splits import Split
+from gauntlet.learning.data.statistics import channel_statistics, find_duplicates
+from gauntlet.learning.data.stored_images import StoredImages, StoredSplit
 
 
-def write_splits(folder: Path, prepared: PreparedData, metadata: Mapping[str, str] | None = None) -> DataManifest:
-    """Write the splits and, last, their manifest.
+def store(
+    folder: Path,
+    data: SelectedData,
+    metadata: Callable[[], Mapping[str, str]] = dict,
+    *,
+    report: Progress | None = None,
+    before_publishing: Callable[[], None] = lambda: None,
+    processes: int | None = None,
+) -> DataManifest:
+    """Read the images of a data set, write its splits and, last, their manifest.
 
-    `metadata` is written to the split files only: the manifest contains neither time nor host.
+    The images are never in memory at once. `before_publishing` is called when all splits are written under temporary
+    names; then they are renamed. `metadata` is written to the files of the splits only: the manifest contains neither
+    time nor host. A warning states how many images occur in two splits. Raises as `read_images` does.
     """
-    splits: dict[str, dict[str, Any]] = {}
-    for name, split in prepared.splits.items():
-        tensors = {"images": split.images, "labels": split.labels}
-        write_tensors(folder / f"{name}.safetensors", tensors, metadata)
-        splits[name] = {"n": len(split), "digest": tensor_digest(tensors)}
+    with ExitStack() as stack:
+        drafts = {}
+        for name in data.splits:
+            path = folder / f"{name}.safetensors"
+            remove_leftovers(path)
+            drafts[name] = stack.enter_context(atomic_path(path))
+        files: dict[str, SplitFile] = {}
+
+        def open_sink(shape: tuple[int, int, int]) -> FileSink:
+            for name, split in data.splits.items():
+                files[name] = SplitFile.create(drafts[name], len(split), shape, metadata())
+            return FileSink([(file.path, file.images_start) for file in files.values()])
+
+        read = read_images(data, open_sink, report or NullProgress(), processes=processes)
+        splits: dict[str, dict[str, Any]] = {}
+        for name, split in data.splits.items():
+            digest = files[name].finish(split.labels.numpy(), read.hashes[name], metadata())
+            splits[name] = {"n": len(split), "digest": digest}
+        duplicates = find_duplicates(read.hashes, data.where)
+        before_publishing()
+    mean, std = channel_statistics(read.levels[data.described])
     content = {
         "format": FORMAT,
         "splits": splits,
-        "image_shape": list(prepared.splits["train"].image_shape),
-        "num_classes": len(prepared.classes),
-        "classes": list(prepared.classes),
-        "mean": list(prepared.mean),
-        "std": list(prepared.std),
+        "image_shape": list(read.shape),
+        "num_classes": len(data.classes),
+        "classes": list(data.classes),
+        "mean": list(mean),
+        "std": list(std),
     }
-    if prepared.duplicates:
-        content["duplicates"] = dict(prepared.duplicates)
+    if duplicates:
+        content["duplicates"] = duplicates
     write_json(folder / "manifest.json", {**content, "digest": manifest_digest(content)})
     return load_data_manifest(folder)
 
 
-def load_split(folder: Path, name: str) -> Split:
-    """Read one split. Raises InputError if a file is missing or damaged, or if its digest is not the manifest's."""
+def open_split(folder: Path, name: str) -> StoredSplit:
+    """Open one split, whose images are read where they are asked for.
+
+    Raises InputError if a file is missing or damaged, or does not contain the split that the manifest states.
+    """
     manifest = load_data_manifest(folder)
     if name not in manifest.digests:
         raise InputError(f"there is no split '{name}'", where=str(folder), remedy=f"known: {', '.join(SPLITS)}")
-    path = folder / f"{name}.safetensors"
-    tensors = read_tensors(path, expected_digest=manifest.digests[name], remedy=REMEDY)
-    return Split(tensors["images"], tensors["labels"])
+    file, labels, hashes, digests = open_split_file(folder / f"{name}.safetensors", manifest.digests[name])
+    return StoredSplit(StoredImages(file, digests), torch.from_numpy(labels.copy()), hashes)
+
+
+def load_split(folder: Path, name: str) -> Split:
+    """Read one split into memory. Raises InputError as `open_split` does, and for a damaged chunk of images."""
+    return open_split(folder, name).load()

@@ -34,19 +34,19 @@ class _TableFile:
 def table_files(base: Path) -> dict[str, list[Path]]:
     """Return the files of each split in `base` and below, in the order of their names; some splits may be absent.
 
-    The split is in the name of the file, else in that of the nearest folder. Raises InputError if there is no training
-    table, if a split has two tables or two spellings, or if shards are missing.
+    The split is in the name of the file, else in that of the nearest folder. Raises InputError if there is no table for
+    training or tests, if a split has two tables or two spellings, or if shards are missing.
     """
     paths = sorted(path for path in files_below(base) if path.suffix.lower() in SUFFIXES)
     files = [file for path in paths if (file := _table_file(path, base)) is not None]
-    splits = {split: [file for file in files if file.split == split] for split in ("train", "validation", "test")}
-    if not splits["train"]:
+    splits = {split: [file for file in files if file.split == split] for split in ("train", "test", "validation")}
+    unread = [path for path in paths if path not in {file.path for file in files}]
+    if not splits["train"] and (unread or not splits["test"]):
         problem = "there is no training table" + (f" among {shortened(_relative(paths, base))}" if paths else "")
         remedy = "set `root:` to the folder that contains train.parquet or train-00000-of-….parquet"
         raise InputError(problem, where=str(base / "train*.parquet"), remedy=remedy)
     for several in splits.values():
         _check_one_table(several, base)
-    unread = [path for path in paths if path not in {file.path for file in files}]
     if unread:
         log.warning("%s: not read, since their names name no split: %s", base, shortened(_relative(unread, base)))
     return {split: [file.path for file in several] for split, several in splits.items() if several}

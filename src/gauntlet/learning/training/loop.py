@@ -11,6 +11,7 @@ from gauntlet.core.device_errors import is_out_of_memory
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.signals import StopRequest
 from gauntlet.learning.data.splits import Split
+from gauntlet.learning.data.stored_images import StoredSplit
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.data_parallel import DataParallelGroup
@@ -29,8 +30,8 @@ OnEpoch = Callable[[EpochRecord], None]
 def fit(
     network: Network,
     loss: Spec,
-    train: Split,
-    validation: Split,
+    train: Split | StoredSplit,
+    validation: Split | StoredSplit,
     *,
     settings: TrainingSettings,
     seed: int,

@@ -25,6 +25,7 @@ from gauntlet.core.randomness import derive_seed, generator
 from gauntlet.learning.data.augmentations import build_augmentation
 from gauntlet.learning.data.batches import Batches
 from gauntlet.learning.data.splits import Split, to_unit
+from gauntlet.learning.data.stored_images import StoredSplit
 from gauntlet.learning.losses import build_loss, load_loss_state, loss_state
 from gauntlet.learning.losses.kantorovich import kantorovich_rubinstein
 from gauntlet.learning.models.network import Network
@@ -68,8 +69,8 @@ class TrainingRun:
         self,
         network: Network,
         loss: Spec,
-        train: Split,
-        validation: Split,
+        train: Split | StoredSplit,
+        validation: Split | StoredSplit,
         *,
         settings: TrainingSettings,
         seed: int,
@@ -91,7 +92,7 @@ class TrainingRun:
         self.batches = Batches(
             train, batch_size=settings.batch_size, seed=seed, device=device, augmentations=augmentations
         )
-        self.validation = Split(validation.images.to(device), validation.labels.to(device))
+        self.validation = validation.to(device)
         sample = to_unit(self.batches.images[: 2 * (processes.world_size if processes else 1) + 2])
         sample = sample.to(next((parameter.dtype for parameter in self.network.parameters()), sample.dtype))
         self.passes = SplitPasses(self.network, sample, batch_size=settings.batch_size, processes=processes)
@@ -356,7 +357,7 @@ class TrainingRun:
             return None
         order = torch.randperm(len(self.batches.labels), generator=generator("train", self.seed, "recovery"))
         rows = order[: recovery.samples].to(self.device)
-        sample = Split(self.batches.images[rows], self.batches.labels[rows])
+        sample = Split(self.batches.images[rows].to(self.device), self.batches.labels[rows])
         start = self.objective.regularized_from
         return CollapseRecovery(recovery, self.network, self.optimizer, self.loss, sample, regularized_from=start)
 

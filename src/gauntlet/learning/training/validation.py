@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gauntlet.learning.data.splits import Split, to_unit
+from gauntlet.learning.data.stored_images import StoredSplit
 from gauntlet.learning.losses import Loss
 from gauntlet.learning.losses.kantorovich import kantorovich_rubinstein
 from gauntlet.learning.models.network import Network
@@ -26,15 +27,16 @@ class Metrics:
 
 
 @torch.no_grad()
-def clean_metrics(network: Network, loss: Loss, split: Split, *, has_kr: bool = False) -> Metrics:
+def clean_metrics(network: Network, loss: Loss, split: Split | StoredSplit, *, has_kr: bool = False) -> Metrics:
     """Compute the metrics of a network in evaluation mode on the images of a split."""
-    parts = [network.outputs(to_unit(images)) for images in split.images.split(EVALUATION_BATCH)]
+    device = split.labels.device
+    parts = [network.outputs(to_unit(images.to(device))) for images in split.images.split(EVALUATION_BATCH)]
     return _metrics(network, loss, torch.cat(parts), split.labels, has_kr=has_kr)
 
 
 @torch.no_grad()
 def robust_metrics(
-    network: Network, loss: Loss, split: Split, adversary: Adversary, *, keys: Tensor, batch_size: int
+    network: Network, loss: Loss, split: Split | StoredSplit, adversary: Adversary, *, keys: Tensor, batch_size: int
 ) -> Metrics:
     """Compute the metrics of a network in evaluation mode on images that an adversary perturbs at full strength.
 
@@ -44,7 +46,7 @@ def robust_metrics(
     parts = []
     # The gradients for a batch of the training's own size are known to fit in memory.
     for rows in torch.arange(len(split), device=split.labels.device).split(batch_size):
-        images, labels = to_unit(split.images[rows]), split.labels[rows]
+        images, labels = to_unit(split.images[rows].to(rows.device)), split.labels[rows]
         parts.append(network.outputs(adversary.perturb(network, loss, images, labels, keys=keys[rows])))
     return _metrics(network, loss, torch.cat(parts), split.labels)
 

@@ -29,7 +29,7 @@ from gauntlet.core.device_errors import is_out_of_memory
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.randomness import sample_keys
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA
-from gauntlet.learning.data.splits import sample_hashes
+from gauntlet.learning.data.stored_images import UnitImages, hashes_of
 from gauntlet.registry import CERTIFICATES, Spec
 from gauntlet.robustness.certificates.certified_predictions import CertifiedPredictions
 from gauntlet.robustness.evaluation.shards import default_pass_size
@@ -51,7 +51,7 @@ def certify(network: nn.Module, images: Tensor, labels: Tensor, certificate: Spe
 
 def certify_parts(
     network: nn.Module,
-    images: Tensor,
+    images: Tensor | UnitImages,
     labels: Tensor,
     certificate: Spec,
     *,
@@ -83,7 +83,7 @@ def certify_parts(
     for start, stop in [(0, len(images))] if ranges is None else ranges:
         while start < stop:
             part = slice(start, min(start + certifier.images_per_call, stop))
-            hashes = sample_hashes(images[part].to(torch.float32))
+            hashes = hashes_of(images, part)
             address = f"certificate:{certificate.name}:{seed}"
             keys = sample_keys(identity.seed, address, hashes, device=run_device)
             x, y = images[part].to(run_device, torch.float32), labels[part].to(run_device, torch.int64)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gauntlet.core.batch_size import BatchSize
 from gauntlet.core.errors import GauntletError
+from gauntlet.learning.data.stored_images import UnitImages
 from gauntlet.learning.models.network import LipschitzClaim
 from gauntlet.registry import CERTIFICATES, Spec
 from gauntlet.robustness.certificates.lipschitz_constants import LipschitzConstants
@@ -23,7 +24,7 @@ _JACOBIAN_ENTRIES = 2**25
 
 
 def check_lipschitz(
-    network: nn.Module, images: Tensor, certificate: Spec, *, batch_size: int = 256, where: str = ""
+    network: nn.Module, images: Tensor | UnitImages, certificate: Spec, *, batch_size: int = 256, where: str = ""
 ) -> LipschitzConstants | None:
     """Check the constant that a network claims on images `(N, C, H, W)` in [0, 1], before it is certified.
 
@@ -44,7 +45,9 @@ def check_lipschitz(
     return LipschitzConstants(claim.constant, measured)
 
 
-def measure_lipschitz(network: nn.Module, images: Tensor, claim: LipschitzClaim, *, batch_size: int = 256) -> float:
+def measure_lipschitz(
+    network: nn.Module, images: Tensor | UnitImages, claim: LipschitzClaim, *, batch_size: int = 256
+) -> float:
     """Measure a lower bound of a network's L2 constant on images `(N, C, H, W)`, in float64.
 
     The larger of two: ``|f(x) - f(z)| / |x - z|`` over all pairs of the first `PAIRED_IMAGES` images, and the norm of

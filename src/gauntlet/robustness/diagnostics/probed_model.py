@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gauntlet.core.batch_size import BatchSize
 from gauntlet.core.randomness import sample_keys
-from gauntlet.learning.data.splits import sample_hashes
+from gauntlet.learning.data.stored_images import UnitImages, hashes_of
 from gauntlet.registry import Spec
 from gauntlet.robustness.diagnostics.measurements import Measurement
 from gauntlet.robustness.diagnostics.plain_pgd import Trace, View, plain_pgd
@@ -37,7 +37,7 @@ class ProbedModel:
     def build(
         cls,
         network: nn.Module,
-        images: Tensor,
+        images: Tensor | UnitImages,
         labels: Tensor,
         index: list[int],
         *,
@@ -56,7 +56,7 @@ class ProbedModel:
         frozen = frozen_copy(usable_network(network), device, torch.float32)
         probed = frozen if draws == 1 else MeanNetwork(frozen, draws=draws)
         protect_inputs(frozen, formats)
-        keys = sample_keys(identity.seed, "probe", sample_hashes(x.to(torch.float32)), device=device)
+        keys = sample_keys(identity.seed, "probe", hashes_of(images, index), device=device)
         memory = BatchSize(batch_size, device)
         return cls(probed, x.to(device, torch.float32), y.to(device, torch.int64), index, keys, identity, memory)
 

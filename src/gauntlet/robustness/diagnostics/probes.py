@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.errors import InputError
 from gauntlet.core.geometry import Ball
+from gauntlet.learning.data.stored_images import UnitImages
 from gauntlet.robustness.diagnostics.chance import compare_with_chance
 from gauntlet.robustness.diagnostics.loss_comparison import compare_losses
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
@@ -42,7 +43,7 @@ _PROGRESS = 0.05
 
 def run_probes(
     network: nn.Module,
-    images: Tensor,
+    images: Tensor | UnitImages,
     labels: Tensor,
     *,
     epsilons: Mapping[str, Sequence[float]],
@@ -66,7 +67,7 @@ def run_probes(
     check_images(images, labels)
     check_eval_mode(network)
     run_device = torch.device(device) if device is not None else device_of(network)
-    draws = needed_draws(draws, (network,), images, device=run_device)
+    draws = needed_draws(draws, (network,), images[:PREFLIGHT_IMAGES], device=run_device)
     judge = Judge(network, device=run_device, batch_size=batch_size, draws=draws)
     check_model(judge, images[:PREFLIGHT_IMAGES], labels)
     ids = identity or CellIdentity()
@@ -97,7 +98,7 @@ def run_probes(
     return measurement_table(measurements, experiment=ids.experiment, variant=ids.variant, seed=ids.seed)
 
 
-def _correct(judge: Judge, images: Tensor, labels: Tensor, count: int) -> Tensor:
+def _correct(judge: Judge, images: Tensor | UnitImages, labels: Tensor, count: int) -> Tensor:
     """Return which of the first images are classified correctly, bool `(N,)`, `count` of them or more if there are."""
     parts: list[Tensor] = []
     for start in range(0, len(images), _CLASSIFIED_AT_ONCE):

@@ -14,7 +14,7 @@ from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.device_memory import memory_of
 from gauntlet.core.errors import InputError, located
 from gauntlet.core.randomness import sample_keys
-from gauntlet.learning.data.splits import sample_hashes
+from gauntlet.learning.data.stored_images import UnitImages, hashes_of
 from gauntlet.registry import ATTACKS
 from gauntlet.robustness.attacks.base.model import AttackModel, Precision
 from gauntlet.robustness.evaluation.attack_runner import AttackRunner
@@ -67,7 +67,7 @@ def merge_parts(parts: list[EvaluationPart], *, keep_examples: int = 32) -> Eval
 
 def evaluate_parts(
     network: nn.Module,
-    images: Tensor,
+    images: Tensor | UnitImages,
     labels: Tensor,
     attack: AttackSettings,
     *,
@@ -119,7 +119,9 @@ def evaluate_parts(
             problem = f"a source has {count} classes, the attacked model {classes[0]}"
             raise InputError(problem, remedy="take sources for the same classes")
     seen = sources[0] if sources else network
-    chosen_precision = choose_precision(precision, attack, seen, images, y, device=run_device, transfers=bool(sources))
+    chosen_precision = choose_precision(
+        precision, attack, seen, first_images, y, device=run_device, transfers=bool(sources)
+    )
     model = AttackModel(
         network,
         device=run_device,
@@ -141,7 +143,13 @@ def evaluate_parts(
     for start, stop in ranges:
         part = slice(start, stop)
         rows, examples, errors = _evaluate_samples(
-            runner, images[part], y[part], start=start, identity=identity, keep_examples=keep_examples
+            runner,
+            images[part],
+            y[part],
+            hashes_of(images, part),
+            start=start,
+            identity=identity,
+            keep_examples=keep_examples,
         )
         yield EvaluationPart(start, stop, rows, examples, chosen_precision, tuple(errors[:_MAX_ERRORS]))
 
@@ -156,6 +164,7 @@ def _evaluate_samples(
     runner: AttackRunner,
     images: Tensor,
     labels: Tensor,
+    hashes: list[str],
     *,
     start: int,
     identity: CellIdentity,
@@ -163,7 +172,6 @@ def _evaluate_samples(
 ) -> tuple[pa.Table, dict[str, Any], list[str]]:
     """Return rows, candidates of examples and errors of the samples from index `start` on, which alone decide them."""
     model, attack = runner.model, runner.attack
-    hashes = sample_hashes(images.to(torch.float32))
     keys = sample_keys(identity.seed, f"attack:{attack.spec.name}:{attack.seed}", hashes, device=model.device)
     x, y = images.to(model.device, model.dtype), labels.to(model.device)
     clean_logits = model.judge.logits(x)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gauntlet.learning.data.splits import Split, to_unit
+from gauntlet.learning.data.stored_images import StoredSplit
 from gauntlet.learning.models.network import Network
 from gauntlet.robustness.inspection.activation_curves import scalar_activations
 from gauntlet.robustness.inspection.arrays import InspectedArray
@@ -23,7 +24,7 @@ MOST_IMAGES = 128
 _MOST_PIXELS = 2**18
 
 
-def leaky_activations(network: Network, test: Split, device: torch.device) -> list[InspectedArray]:
+def leaky_activations(network: Network, test: Split | StoredSplit, device: torch.device) -> list[InspectedArray]:
     """Return, per activation layer, the share of activations at or below 0, 1/20, ..., 1 of the unit's largest, (21,).
 
     A unit is a channel (dimension 1); its activations are those at all positions, on the first 128 test images (fewer

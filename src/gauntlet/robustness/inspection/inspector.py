@@ -8,6 +8,7 @@ from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.randomness import derive_seed
 from gauntlet.core.seeding import seeded
 from gauntlet.learning.data.splits import Split
+from gauntlet.learning.data.stored_images import StoredSplit
 from gauntlet.learning.models.network import Network
 from gauntlet.robustness.inspection.activation_curves import activation_curves
 from gauntlet.robustness.inspection.activity import leaky_activations
@@ -23,7 +24,7 @@ from gauntlet.robustness.inspection.unit_maps import unit_maps
 
 
 @float32_arithmetic()
-def inspect_network(network: Network, test: Split, *, device: torch.device) -> list[InspectedArray]:
+def inspect_network(network: Network, test: Split | StoredSplit, *, device: torch.device) -> list[InspectedArray]:
     """Inspect a network, in evaluation mode on `device`: activations, first layer, classes, lines and planes of images.
 
     Kinds of arrays that do not apply to the network are left out. A random network is seeded.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from gauntlet.learning.data.splits import Split, to_unit
+from gauntlet.learning.data.stored_images import StoredSplit
 from gauntlet.learning.models.network import Network
 from gauntlet.robustness.inspection.arrays import InspectedArray
 from gauntlet.robustness.judge import Judge, class_probabilities
@@ -16,7 +17,7 @@ _BATCH = 256
 
 
 @torch.no_grad()
-def interpolate(network: Network, test: Split, device: torch.device) -> list[InspectedArray]:
+def interpolate(network: Network, test: Split | StoredSplit, device: torch.device) -> list[InspectedArray]:
     """Return the probability of every class at 33 points between two test images, and five of the interpolated images.
 
     The two are the first correctly classified image and the first such image of another class; without two, the result
@@ -42,7 +43,7 @@ def interpolate(network: Network, test: Split, device: torch.device) -> list[Ins
     ]
 
 
-def correct_images(network: Network, test: Split, device: torch.device, *, count: int) -> list[int]:
+def correct_images(network: Network, test: Split | StoredSplit, device: torch.device, *, count: int) -> list[int]:
     """Return the indices of the first correctly classified image of each of `count` classes, in the order found.
 
     If fewer classes have any, other correctly classified images follow, the lowest indices first; there may be fewer

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gauntlet.core.randomness import generator
 from gauntlet.learning.data.splits import Split, to_unit
+from gauntlet.learning.data.stored_images import StoredSplit
 from gauntlet.robustness.inspection.arrays import InspectedArray
 from gauntlet.robustness.inspection.first_layer import MAX_UNITS, FirstLayer
 
@@ -28,7 +29,7 @@ _ITERATIONS = 20
 
 
 @torch.no_grad()
-def exciting_patches(layer: FirstLayer | None, test: Split, device: torch.device) -> list[InspectedArray]:
+def exciting_patches(layer: FirstLayer | None, test: Split | StoredSplit, device: torch.device) -> list[InspectedArray]:
     """Return, for each of the first 8 units, the mean of the top patches and up to four patterns that occur in them.
 
     Patches `(C, h, w)` are windows of test images, in [0, 1], that lie inside the image; those whose response is among
@@ -98,7 +99,7 @@ def distinct_patterns(patches: Tensor, count: int, *, unit: int) -> list[tuple[i
     return sorted(found, key=lambda pattern: (-pattern[1], pattern[0]))
 
 
-def _sees_pixels(layer: FirstLayer, test: Split, device: torch.device) -> bool:
+def _sees_pixels(layer: FirstLayer, test: Split | StoredSplit, device: torch.device) -> bool:
     """Return whether the inputs of the layer have the shape of the images, or of their pixels in one row."""
     seen = tuple(layer.run(to_unit(test.images[:1]).to(device))[0].shape[1:])
     if isinstance(layer.linear, nn.Conv2d):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from gauntlet.learning.data.splits import Split, to_unit
+from gauntlet.learning.data.stored_images import StoredSplit
 from gauntlet.learning.models.network import Network
 from gauntlet.robustness.inspection.arrays import InspectedArray
 from gauntlet.robustness.inspection.interpolation import correct_images
@@ -18,7 +19,7 @@ SIDE = 17
 
 
 @torch.no_grad()
-def plane(network: Network, test: Split, device: torch.device) -> list[InspectedArray]:
+def plane(network: Network, test: Split | StoredSplit, device: torch.device) -> list[InspectedArray]:
     """Return activations and classes on the plane x + s (y - x) + t (z - x), s and t in [0, 1], and its corners.
 
     x, y and z are the first correctly classified images of three classes; with fewer classes, z is another such image.

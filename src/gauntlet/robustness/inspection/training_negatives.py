@@ -11,6 +11,7 @@ from gauntlet.learning.data.augmentations import build_augmentation
 from gauntlet.learning.data.batches import Batches
 from gauntlet.learning.data.negatives import build_negatives
 from gauntlet.learning.data.splits import Split
+from gauntlet.learning.data.stored_images import StoredSplit
 from gauntlet.registry import Spec
 from gauntlet.robustness.inspection.arrays import InspectedArray
 
@@ -18,7 +19,13 @@ COUNT = 4
 
 
 def training_negatives(
-    spec: Spec, train: Split, *, augmentation: Sequence[Spec], batch_size: int, seed: int, device: torch.device
+    spec: Spec,
+    train: Split | StoredSplit,
+    *,
+    augmentation: Sequence[Spec],
+    batch_size: int,
+    seed: int,
+    device: torch.device,
 ) -> list[InspectedArray]:
     """Return the first negatives of a training run with these settings: one of each of the first four steps.
 

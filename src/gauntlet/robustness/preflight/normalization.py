@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gauntlet.learning.data.splits import Split, to_unit
+from gauntlet.learning.data.stored_images import StoredSplit
 from gauntlet.learning.models.layers.normalization import Normalization, Statistics
 from gauntlet.learning.models.network import Network
 from gauntlet.robustness.judge import Judge
@@ -18,14 +19,20 @@ _LEAST_DEVIATIONS = 4.0
 
 
 def normalization_warning(
-    network: Network, validation: Split, data: Statistics, *, device: torch.device, draws: int = 1
+    network: Network,
+    split: Split | StoredSplit,
+    data: Statistics,
+    *,
+    device: torch.device,
+    draws: int = 1,
+    name: str = "validation",
 ) -> str | None:
-    """Return a warning if the network, in evaluation mode, is more accurate on validation images with, or without.
+    """Return a warning if another normalization makes the network, in evaluation mode, more accurate on a split.
 
     A network that normalizes pixels is tried with raw pixels, since it may normalize inside; one that does not is tried
     with the statistics of the `data`. The difference counts if it is above 1 % of the images and 4 standard deviations
     of a sign test. None for a network without a first layer that normalizes, as where a class of its own omits it. The
-    network does not change.
+    network does not change. `name` is that of the split in the warning.
     """
     layer = network.normalization
     if not isinstance(layer, Normalization):
@@ -37,7 +44,7 @@ def normalization_warning(
         return None
     mean, std = ((0.0,) * channels, (1.0,) * channels) if normalizes else data
     other.normalization = Normalization(mean, std).to(layer.mean.device)
-    before, after = (_correct(each, validation, device, draws) for each in (network, other))
+    before, after = (_correct(each, split, device, draws) for each in (network, other))
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
     if gained - lost <= max(_LEAST_GAIN * len(before), _LEAST_DEVIATIONS * (gained + lost) ** 0.5):
         return None
@@ -50,10 +57,10 @@ def normalization_warning(
         for correct, name in zip((before, after), names, strict=True)
     ]
     choice = "none" if normalizes else "data"
-    return f"accuracy on {len(before)} validation images: {', '.join(shares)}; {reason}: set `normalize: {choice}`"
+    return f"accuracy on {len(before)} {name} images: {', '.join(shares)}; {reason}: set `normalize: {choice}`"
 
 
-def _correct(network: Network, split: Split, device: torch.device, draws: int) -> Tensor:
+def _correct(network: Network, split: Split | StoredSplit, device: torch.device, draws: int) -> Tensor:
     """Return which images of a split are classified correctly, bool `(N,)`; floats are made in parts."""
     judge = Judge(network, device=device, draws=draws)
     parts = [

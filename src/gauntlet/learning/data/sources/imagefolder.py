@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections.abc import Iterator
 
 import torch
 
 from gauntlet.core.errors import InputError, shortened
-from gauntlet.learning.data.decoding import decode, stack
+from gauntlet.learning.data.blocks import Block
+from gauntlet.learning.data.encoded import EncodedSplit
 from gauntlet.learning.data.folders import SUFFIXES, ClassFolders, class_folders, class_key, split_folders
-from gauntlet.learning.data.splits import RawData, Split
+from gauntlet.learning.data.splits import RawData
 from gauntlet.learning.data.visible import expand
 from gauntlet.registry import SOURCES, PositiveInt
 
 log = logging.getLogger("gauntlet")
+
+_IMAGES_AT_ONCE = 128
 
 
 @SOURCES.register("imagefolder", folder="root", compared=True, source="torchvision's ImageFolder layout")
 def imagefolder(*, root: str, size: PositiveInt | None = None) -> RawData:
     """Read ``root/train/CLASS/*.png`` (``test``, ``validation`` likewise), or ``root/CLASS/*.png`` without splits.
 
-    Classes are numbered in alphabetical order. With `size` the shorter side is scaled to that many pixels and the
-    center square is cropped; without it all images must have the same size. Raises InputError that names the folder or
-    file.
+    There may be test images only. Classes are numbered in alphabetical order. With `size` the shorter side is scaled to
+    that many pixels and the center square is cropped; without it all images must have the same size. Raises InputError
+    that names the folder or file.
     """
     base = expand(root)
     if not base.is_dir():
         remedy = "set `root:` to the folder that contains train/CLASS/IMAGE or CLASS/IMAGE"
         raise InputError("there is no such folder", where=root, remedy=remedy)
     found = {split: class_folders(folder) for split, folder in split_folders(base).items()}
-    classes = _classes(found["train"])
+    classes = _classes(next(iter(found.values())))
     splits = {split: _read(folders, classes, size) for split, folders in found.items()}
-    return RawData(splits["train"], splits.get("test"), splits.get("validation"), classes)
+    return RawData(splits.get("train"), splits.get("test"), splits.get("validation"), classes)
 
 
 def _classes(train: ClassFolders) -> tuple[str, ...]:
@@ -48,7 +51,7 @@ def _classes(train: ClassFolders) -> tuple[str, ...]:
     return classes
 
 
-def _read(folders: ClassFolders, classes: tuple[str, ...], size: int | None) -> Split:
+def _read(folders: ClassFolders, classes: tuple[str, ...], size: int | None) -> EncodedSplit:
     numbers = {class_key(name): number for number, name in enumerate(classes)}
     where = str(folders.where)
     unknown = sorted(name for name, images in folders.images.items() if images and class_key(name) not in numbers)
@@ -65,14 +68,12 @@ def _read(folders: ClassFolders, classes: tuple[str, ...], size: int | None) -> 
     if folders.others:
         counts = shortened([f"{suffix} ({count})" for suffix, count in sorted(folders.others.items())])
         log.warning("%s: files that are not read as images: %s", where, counts)
-    names = [str(file) for file, _ in files]
-    orientations: Counter[int] = Counter()
-    arrays = [decode(file, where=str(file), size=size, orientations=orientations) for file, _ in files]
-    turned = orientations.total() - orientations[1]
-    if turned:
-        # As torchvision's ImageFolder reads them.
-        log.warning(
-            "%s: %d images have an EXIF orientation, which is not applied; turn them if it should be", where, turned
-        )
-    images = stack(arrays, names)
-    return Split(images, torch.tensor([label for _, label in files], dtype=torch.int64))
+    paths = [file for file, _ in files]
+
+    def blocks() -> Iterator[Block]:
+        for start in range(0, len(paths), _IMAGES_AT_ONCE):
+            part = paths[start : start + _IMAGES_AT_ONCE]
+            yield Block(part, [str(path) for path in part], size)
+
+    labels = torch.tensor([label for _, label in files], dtype=torch.int64)
+    return EncodedSplit(labels, blocks, where, warns_of_orientation=True)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
 from gauntlet.core.errors import InputError, first_line, shortened
-from gauntlet.learning.data.decoding import Array, decode, stack
+from gauntlet.learning.data.blocks import Block
+from gauntlet.learning.data.encoded import EncodedSplit
 from gauntlet.learning.data.labels import Labels, class_names, is_bytes, is_text, number_labels, read_labels, value_type
-from gauntlet.learning.data.splits import RawData, Split
+from gauntlet.learning.data.splits import RawData
 from gauntlet.learning.data.table_files import table_files
 from gauntlet.learning.data.visible import expand
 from gauntlet.registry import SOURCES, PositiveInt
@@ -22,7 +22,10 @@ from gauntlet.registry import SOURCES, PositiveInt
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
 _IMAGES_AT_ONCE = 16
 """Images per read: a column with 32-bit offsets has at most 2 GiB, so that images of up to 128 MiB can be read."""
+_BLOCK_IMAGES, _BLOCK_BYTES = 128, 4 << 20
+"""Number of images, and of their bytes, from which a block is decoded."""
 _LABELS_AT_ONCE = 65_536
+_BUFFER_BYTES = 1 << 20
 
 
 @SOURCES.register(
@@ -36,20 +39,20 @@ def parquet(
     Columns are recognized by their types unless named. Class names are read from the tables' metadata, and the tables
     may number them differently; without metadata the labels that occur in training are the classes, in sorted order.
     With `size` the shorter side is scaled to that many pixels and the center square is cropped. Raises InputError that
-    names the folder, file, column or row.
+    names the folder, file, column or row. There may be test images only.
     """
     base = expand(root)
     if not base.is_dir():
         remedy = "set `root:` to the folder that contains train.parquet or train-00000-of-….parquet"
         raise InputError("there is no training table", where=str(base / "train*.parquet"), remedy=remedy)
     tables = {split: [_open(path) for path in paths] for split, paths in table_files(base).items()}
-    schema = tables["train"][0].schema
+    schema = next(iter(tables.values()))[0].schema
     label = label_column or _label_column(schema, str(base))
     image = image_column or _image_column(schema, label, str(base))
     labels = {split: _labels(several, label) for split, several in tables.items()}
     classes, numbers = number_labels(labels, label)
     splits = {split: _split(several, image, numbers[split], size) for split, several in tables.items()}
-    return RawData(splits["train"], splits.get("test"), splits.get("validation"), classes)
+    return RawData(splits.get("train"), splits.get("test"), splits.get("validation"), classes)
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,19 @@ class _Table:
     def read(self, column: str, rows_at_once: int) -> Iterator[pa.Array]:
         """Yield a column, some rows at a time. Raises InputError if the file is damaged."""
         try:
-            with pq.ParquetFile(self.path) as opened:
+            # By default a group of rows is read at once, and some files have a single one.
+            with pq.ParquetFile(self.path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as opened:
                 for batch in opened.iter_batches(rows_at_once, columns=[column]):
                     yield batch.column(column)
         except (pa.ArrowException, OSError) as error:
             raise _damaged(self.path, error) from error
+
+    def contents(self, column: str) -> Iterator[bytes | None]:
+        """Yield the encoded image of each row, None where there is none."""
+        for chunk in self.read(column, _IMAGES_AT_ONCE):
+            for scalar in chunk:
+                value = scalar.as_py()
+                yield value["bytes"] if isinstance(value, dict) else value
 
 
 def _open(path: Path) -> _Table:
@@ -141,27 +152,30 @@ def _labels(tables: Sequence[_Table], column: str) -> list[Labels]:
     return read
 
 
-def _split(tables: Sequence[_Table], column: str, labels: list[int], size: int | None) -> Split:
-    arrays: list[Array] = []
-    names: list[str] = []
+def _split(tables: Sequence[_Table], column: str, labels: list[int], size: int | None) -> EncodedSplit:
     for table in tables:
         kind = table.type_of(column)
         if not _holds_images(kind):
             problem = f"column '{column}' ({kind}) has no encoded images"
             remedy = "the column must contain the bytes of image files"
             raise InputError(problem, where=str(table.path), remedy=remedy)
-        contents = (content for chunk in table.read(column, _IMAGES_AT_ONCE) for content in _contents(chunk))
-        for row, content in enumerate(contents):
-            where = f"{table.path}: row {row}"
-            if content is None:
-                remedy = "the table must contain the encoded images, not their paths"
-                raise InputError("has no image bytes", where=where, remedy=remedy)
-            arrays.append(decode(content, where=where, size=size, upright=True))
-            names.append(where)
-    return Split(stack(arrays, names), torch.tensor(labels, dtype=torch.int64))
+
+    def blocks() -> Iterator[Block]:
+        for table in tables:
+            contents: list[bytes | None] = []
+            row = waiting = 0
+            for content in table.contents(column):
+                contents.append(content)
+                waiting += len(content or b"")
+                if len(contents) == _BLOCK_IMAGES or waiting >= _BLOCK_BYTES:
+                    yield _block(contents, table, row, size)
+                    contents, row, waiting = [], row + len(contents), 0
+            if contents:
+                yield _block(contents, table, row, size)
+
+    return EncodedSplit(torch.tensor(labels, dtype=torch.int64), blocks, str(tables[0].path))
 
 
-def _contents(chunk: pa.Array) -> Iterator[Any]:
-    """Yield the encoded image of each row, None where there is none."""
-    for value in chunk.to_pylist():
-        yield value["bytes"] if isinstance(value, dict) else value
+def _block(contents: list[bytes | None], table: _Table, row: int, size: int | None) -> Block:
+    """Return the images of consecutive rows, the first of which is `row`."""
+    return Block(contents, [f"{table.path}: row {row + number}" for number in range(len(contents))], size, upright=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,16 @@ import numpy as np
 import torch
 
 from gauntlet.core.errors import InputError, first_line, nearest, shortened
-from gauntlet.learning.data.decoding import stack, to_array
-from gauntlet.learning.data.splits import RawData, Split
+from gauntlet.learning.data.blocks import Block
+from gauntlet.learning.data.decoding import to_array
+from gauntlet.learning.data.encoded import EncodedSplit
+from gauntlet.learning.data.splits import RawData, SourceSplit, Split
 from gauntlet.learning.data.visible import expand
 from gauntlet.registry import SOURCES, PositiveInt
 
+_TARGETS = ("targets", "labels", "_labels", "y")
+"""Attributes that hold the labels of all images, so that these need not be decoded for them."""
+_IMAGES_AT_ONCE = 16
 _SPLIT_NAMES = {"train": ("train",), "validation": ("val", "valid"), "test": ("test",)}
 
 
@@ -167,8 +173,8 @@ def _class_names(data: Any) -> tuple[tuple[str, ...], ...]:
 
 
 def _numbered_alike(
-    splits: dict[str, Split], names: dict[str, tuple[tuple[str, ...], ...]], where: str
-) -> tuple[tuple[str, ...], dict[str, Split]]:
+    splits: dict[str, SourceSplit], names: dict[str, tuple[tuple[str, ...], ...]], where: str
+) -> tuple[tuple[str, ...], dict[str, SourceSplit]]:
     """Return the class names, and the splits with the labels of the training split.
 
     Some data sets number the classes of each split by its folders. Without names the labels that occur are the classes.
@@ -177,9 +183,7 @@ def _numbered_alike(
     train = names["train"]
     if not train:
         values = torch.cat([split.labels for split in splits.values()]).unique()
-        numbered = {
-            name: Split(split.images, torch.searchsorted(values, split.labels)) for name, split in splits.items()
-        }
+        numbered = {name: split.with_labels(torch.searchsorted(values, split.labels)) for name, split in splits.items()}
         return tuple(str(value) for value in values.tolist()), numbered
     numbers = {name: number for number, name in enumerate(train)}
     for split, own in names.items():
@@ -195,11 +199,11 @@ def _numbered_alike(
             remedy = f"the training classes are {shortened(name[0] for name in train)}"
             raise InputError(problem, where=where, remedy=remedy)
         labels = torch.tensor([numbers[name] for name in own])[splits[split].labels]
-        splits = {**splits, split: Split(splits[split].images, labels)}
+        splits = {**splits, split: splits[split].with_labels(labels)}
     return tuple(name[0] for name in train), splits
 
 
-def _read(data: Any, name: str, size: int | None) -> Split:
+def _read(data: Any, name: str, size: int | None) -> SourceSplit:
     from torchvision import datasets
 
     if size is None and isinstance(data, datasets.MNIST):
@@ -207,15 +211,31 @@ def _read(data: Any, name: str, size: int | None) -> Split:
     if size is None and isinstance(data, datasets.CIFAR10):
         images = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
         return Split(images, torch.tensor(data.targets, dtype=torch.int64))
-    arrays, labels, names = [], [], []
-    for position in range(len(data)):
-        item = data[position]
-        image, label = item if isinstance(item, tuple) and len(item) == 2 else (item, "")
-        try:
-            labels.append(int(label))
-        except (TypeError, ValueError) as error:
-            problem = f"{name} is not for classification: its targets are not class numbers"
-            raise InputError(problem, where="name") from error
-        names.append(f"{name}, image {position}")
-        arrays.append(to_array(image, where=names[-1], size=size))
-    return Split(stack(arrays, names), torch.tensor(labels, dtype=torch.int64))
+    stated = next((labels for key in _TARGETS if (labels := getattr(data, key, None)) is not None), None)
+    if stated is None or len(stated) != len(data):
+        stated = [_item(data, position)[1] for position in range(len(data))]
+    try:
+        labels = [int(label) for label in stated]
+    except (TypeError, ValueError) as error:
+        problem = f"{name} is not for classification: its targets are not class numbers"
+        raise InputError(problem, where="name") from error
+
+    def blocks() -> Iterator[Block]:
+        for start in range(0, len(data), _IMAGES_AT_ONCE):
+            arrays, names = [], []
+            for position in range(start, min(start + _IMAGES_AT_ONCE, len(data))):
+                image, label = _item(data, position)
+                if int(label) != labels[position]:
+                    problem = f"image {position} has the label {label}, and {labels[position]} in the list of labels"
+                    raise InputError(problem, where=name, remedy="use another source")
+                names.append(f"{name}, image {position}")
+                arrays.append(to_array(image, where=names[-1], size=size))
+            yield Block(arrays, names)
+
+    # The library reads the images, one at a time, and decoding processes would have to load it.
+    return EncodedSplit(torch.tensor(labels, dtype=torch.int64), blocks, name, parallel=False)
+
+
+def _item(data: Any, position: int) -> tuple[Any, Any]:
+    item = data[position]
+    return item if isinstance(item, tuple) and len(item) == 2 else (item, "")

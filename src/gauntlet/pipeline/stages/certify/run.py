@@ -15,8 +15,8 @@ from gauntlet.core.progress import progress
 from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA
 from gauntlet.core.signals import StopRequest
-from gauntlet.learning.data.splits import to_unit
-from gauntlet.learning.data.store import load_split
+from gauntlet.learning.data.store import open_split
+from gauntlet.learning.data.stored_images import UnitImages
 from gauntlet.learning.models.weights import load_model
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob
@@ -66,8 +66,8 @@ def _certify(job: CellJob, device: torch.device, stop: StopRequest) -> tuple[pa.
     """
     cell, settings, recipe = job.cell, job.experiment, job.recipe.digest
     certificate = settings.certificates[cell.name]
-    split = load_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
-    images, labels = to_unit(split.images[: settings.samples]), split.labels[: settings.samples]
+    split = open_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
+    images, labels = UnitImages(split, settings.samples), split.labels[: settings.samples]
     kept = PartialResults(paths.partial(cell, recipe), recipe=recipe, schema=CERTIFICATE_SCHEMA)
     parts = kept.load()
     left = remaining([(0, len(images))], [(part.start, part.stop) for part in parts])

@@ -7,8 +7,8 @@ import logging
 from gauntlet.core.errors import located
 from gauntlet.core.parquet import write_table
 from gauntlet.core.provenance.run_metadata import Stopwatch
-from gauntlet.learning.data.splits import to_unit
-from gauntlet.learning.data.store import load_split
+from gauntlet.learning.data.store import open_split
+from gauntlet.learning.data.stored_images import UnitImages
 from gauntlet.learning.models.weights import load_model
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob
@@ -27,11 +27,11 @@ def run(job: CellJob) -> None:
     watch = Stopwatch()
     cell, settings = job.cell, job.experiment
     device = open_device(job.execution)
-    split = load_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
+    split = open_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
     with located(str(cell)):
         rows = run_probes(
             load_model(paths.model_folder(cell), device=device),
-            to_unit(split.images[: settings.samples]),
+            UnitImages(split, settings.samples),
             split.labels[: settings.samples],
             epsilons=in_pixels(settings).budgets(),
             samples=settings.diagnostics.samples,

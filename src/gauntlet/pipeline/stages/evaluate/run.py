@@ -16,8 +16,8 @@ from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark
 from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.core.signals import StopRequest
 from gauntlet.core.tensors import tensor_digest, write_tensors
-from gauntlet.learning.data.splits import to_unit
-from gauntlet.learning.data.store import load_split
+from gauntlet.learning.data.store import open_split
+from gauntlet.learning.data.stored_images import UnitImages
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.weights import load_model
 from gauntlet.pipeline import paths
@@ -84,15 +84,15 @@ def run_shard(job: CellJob, name: str) -> None:
             _refuse_errors(job.cell, merge_parts(parts))
 
 
-def attacked_images(job: CellJob) -> tuple[Tensor, Tensor]:
-    """Read the images, float32 `(N, C, H, W)` in [0, 1], and labels, int64 `(N,)`, that a cell's attack is run on."""
+def attacked_images(job: CellJob) -> tuple[UnitImages, Tensor]:
+    """Open the images, float32 `(N, C, H, W)` in [0, 1], and labels, int64 `(N,)`, that a cell's attack is run on."""
     settings = job.experiment
-    split = load_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
+    split = open_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
     if settings.samples is not None and settings.samples > len(split):
         log.warning(
             "%s: `samples: %d` is more than the %d test images, all are used", job.cell, settings.samples, len(split)
         )
-    return to_unit(split.images[: settings.samples]), split.labels[: settings.samples]
+    return UnitImages(split, settings.samples), split.labels[: settings.samples]
 
 
 def attack_settings(job: CellJob) -> AttackSettings:

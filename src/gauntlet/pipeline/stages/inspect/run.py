@@ -6,7 +6,7 @@ import logging
 
 from gauntlet.core.parquet import write_table
 from gauntlet.core.provenance.run_metadata import Stopwatch
-from gauntlet.learning.data.store import load_split
+from gauntlet.learning.data.store import open_split
 from gauntlet.learning.models.weights import load_model
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob
@@ -26,12 +26,12 @@ def run(job: CellJob) -> None:
     device = open_device(job.execution)
     folder = paths.data_folder(paths.dataset_id(settings.dataset))
     network = load_model(paths.model_folder(cell), device=device)
-    arrays = inspect_network(network, load_split(folder, "test"), device=device)
+    arrays = inspect_network(network, open_split(folder, "test"), device=device)
     training = settings.training_of(cell.variant)
     if training.negatives is not None:
         arrays += training_negatives(
             training.negatives,
-            load_split(folder, "train"),
+            open_split(folder, "train"),
             augmentation=training.augmentation,
             batch_size=training.batch_size,
             seed=cell.seed,

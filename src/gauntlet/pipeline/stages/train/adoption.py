@@ -11,8 +11,9 @@ from gauntlet.core.errors import InputError, located
 from gauntlet.core.parquet import write_table
 from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.learning.data.manifest import load_data_manifest
-from gauntlet.learning.data.splits import Split, to_unit
-from gauntlet.learning.data.store import load_split
+from gauntlet.learning.data.splits import to_unit
+from gauntlet.learning.data.store import open_split
+from gauntlet.learning.data.stored_images import StoredSplit
 from gauntlet.learning.models.checkpoint.loading import load_checkpoint
 from gauntlet.learning.models.checkpoint.reading import Checkpoint, read_checkpoint
 from gauntlet.learning.models.network import Network
@@ -45,14 +46,16 @@ def run(job: CellJob) -> None:
         network = build_network(job, data)
         network, entry = load_network(network, checkpoint, entry=file.entry)
         network.training_loss = variant.known_loss
-        validation = load_split(folder, "validation")
-        check_stored(network, to_unit(validation.images[:PREFLIGHT_IMAGES]))
+        # A set of test images only has no others to check the model on; nothing is chosen by them.
+        name = "validation" if data.sizes["validation"] else "test"
+        split = open_split(folder, name)
+        check_stored(network, to_unit(split.images[:PREFLIGHT_IMAGES]))
         certified = is_certified(job)
         draws = 1 if certified else fewest_draws(job)
         judge = Judge(network, device=device, draws=draws)
-        check_model(judge, to_unit(validation.images[:PREFLIGHT_IMAGES]), validation.labels, certified=certified)
-    accuracy = _accuracy(judge, validation)
-    warning = normalization_warning(network, validation, (data.mean, data.std), device=device, draws=draws)
+        check_model(judge, to_unit(split.images[:PREFLIGHT_IMAGES]), split.labels, certified=certified)
+    accuracy = _accuracy(judge, split)
+    warning = normalization_warning(network, split, (data.mean, data.std), device=device, draws=draws, name=name)
     made = {
         **job.recipe.metadata(),
         **watch.run_metadata(
@@ -60,7 +63,7 @@ def run(job: CellJob) -> None:
             checkpoint=file.file,
             checkpoint_digest=f"sha256:{checkpoint.digest}",
             checkpoint_entry=entry,
-            validation_accuracy=f"{accuracy:.6f}",
+            **{f"{name}_accuracy": f"{accuracy:.6f}"},
         ),
     }
     withdraw(cell)
@@ -68,10 +71,8 @@ def run(job: CellJob) -> None:
     save_model(network, paths.model_folder(cell), made, warnings=[warning] if warning else [])
     sweep(cell)
     place = f", '{entry}'" if entry else ""
-    log.info(
-        "%s: adopted %s%s, accuracy %.4f on %d validation images", cell, file.file, place, accuracy, len(validation)
-    )
-    _warn_of_chance(cell, accuracy, validation.labels)
+    log.info("%s: adopted %s%s, accuracy %.4f on %d %s images", cell, file.file, place, accuracy, len(split), name)
+    _warn_of_chance(cell, accuracy, split.labels)
     if warning:
         log.warning("%s: %s", cell, warning)
 
@@ -95,7 +96,7 @@ def load_network(network: Network, checkpoint: Checkpoint, *, entry: str | None)
         raise
 
 
-def _accuracy(judge: Judge, split: Split) -> float:
+def _accuracy(judge: Judge, split: StoredSplit) -> float:
     """Return the accuracy of a network on a split, converted to floats in parts, so that memory is bounded."""
     correct = 0
     for rows in torch.arange(len(split)).split(judge.memory.size):

@@ -9,15 +9,16 @@ from contextlib import nullcontext
 import torch
 
 from gauntlet.config.checkpoint_files import CheckpointFile
-from gauntlet.core.errors import located
+from gauntlet.core.errors import InputError, located
 from gauntlet.core.parquet import write_table
 from gauntlet.core.progress import NullProgress, progress
 from gauntlet.core.provenance.recipes import Recipe
 from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.core.signals import StopRequest
 from gauntlet.learning.data.manifest import load_data_manifest
+from gauntlet.learning.data.residence import resident
 from gauntlet.learning.data.splits import to_unit
-from gauntlet.learning.data.store import load_split
+from gauntlet.learning.data.store import open_split
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.weights import save_model
 from gauntlet.learning.training.checkpoints import Checkpoints
@@ -56,6 +57,9 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
     writes = processes is None or processes.rank == 0
     folder = paths.data_folder(paths.dataset_id(settings.dataset))
     data = load_data_manifest(folder)
+    if not data.sizes["train"]:
+        remedy = "add training images, or adopt a model with `weights:`"
+        raise InputError(f"the data set {folder} has no training images", where=str(cell), remedy=remedy)
     network = build_network(job, data)
     partial = paths.partial(cell, recipe.digest)
     checkpoints = Checkpoints(partial / "training.checkpoint", recipe=recipe.digest)
@@ -73,11 +77,12 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
             def on_epoch(epoch: EpochRecord) -> None:
                 report.advance(1, _describe(epoch))
 
+            train, validation = resident([open_split(folder, name) for name in ("train", "validation")], device)
             fitted = fit(
                 network,
                 variant.loss,
-                load_split(folder, "train"),
-                load_split(folder, "validation"),
+                train,
+                validation,
                 settings=training,
                 seed=cell.seed,
                 device=device,
@@ -90,7 +95,7 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
             )
         if not writes:
             return
-        check_stored(fitted.network, to_unit(load_split(folder, "validation").images[:PREFLIGHT_IMAGES]))
+        check_stored(fitted.network, to_unit(validation.images[:PREFLIGHT_IMAGES].cpu()))
         devices = describe_processes(device, processes)
         parts = {} if fitted.part_size is None else {"part_size": str(fitted.part_size)}
         made = {

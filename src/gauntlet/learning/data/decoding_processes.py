@@ -1,0 +1,92 @@
+"""Processes that decode and store blocks of images; they load no torch."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from multiprocessing.connection import wait
+from types import ModuleType
+from typing import Any
+
+from gauntlet.core.errors import GauntletError
+from gauntlet.learning.data.blocks import Block, BlockRecord, Slots, store_block
+
+_MOST_PROCESSES = 4
+_WAITING_BLOCKS, _WAITING_BYTES = 4, 32 << 20
+"""Blocks per process, and bytes of all encoded images, that are read ahead."""
+
+_arguments: tuple[Any, ...] = ()
+"""In a decoding process: the arguments of `store_block` after the block and its slots."""
+
+
+def available_processes() -> int:
+    """Return how many processes may decode: one per CPU, at most 4; 0 where there is one CPU."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_PROCESSES, cpus) if cpus > 1 else 0
+
+
+def stored_blocks(
+    blocks: Iterator[tuple[Block, Slots]], arguments: tuple[Any, ...], processes: int
+) -> Iterator[BlockRecord]:
+    """Call `store_block` for each block with its slots and `arguments`; yield the records in the order of the blocks.
+
+    Raises the error of the first block that has one, as `store_block` does, and GauntletError if a process is killed.
+    """
+    if not processes:
+        for block, slots in blocks:
+            yield store_block(block, slots, *arguments)
+        return
+    with _started(processes, arguments) as pool:
+        waiting: deque[tuple[Future[BlockRecord], int]] = deque()
+        try:
+            for block, slots in blocks:
+                waiting.append((pool.submit(_store, block, slots), block.encoded_bytes))
+                while len(waiting) > _WAITING_BLOCKS * processes or sum(size for _, size in waiting) > _WAITING_BYTES:
+                    yield waiting.popleft()[0].result()
+            while waiting:
+                yield waiting.popleft()[0].result()
+        except BrokenExecutor as error:
+            remedy = "run again, with more memory"
+            raise GauntletError("a process that decodes images was killed", remedy=remedy) from error
+        finally:
+            for future, _ in waiting:
+                future.cancel()
+
+
+def _started(processes: int, arguments: tuple[Any, ...]) -> ProcessPoolExecutor:
+    # Forks would begin with the memory of this process, which has loaded torch.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(arguments,))
+    main = sys.modules["__main__"]
+    try:
+        # A spawned process imports the main module of its parent, which may be a script that does everything again.
+        sys.modules["__main__"] = ModuleType("__main__")
+        pool.submit(os.getpid).result()
+    finally:
+        sys.modules["__main__"] = main
+    return pool
+
+
+def _start(arguments: tuple[Any, ...]) -> None:
+    """Prepare a decoding process: it ends with its parent, which alone reacts to Ctrl-C."""
+    global _arguments
+    _arguments = arguments
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        if parent is not None:
+            wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+def _store(block: Block, slots: Slots) -> BlockRecord:
+    return store_block(block, slots, *_arguments)
