@@ -10,15 +10,18 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gauntlet.core.errors import GauntletError, InputError, InputErrors
+from gauntlet.core.errors import GauntletError, InputError, InputErrors, nearest
 from gauntlet.core.signals import orderly_exit
 from gauntlet.core.user_modules import find_user_modules_last
 from gauntlet.pipeline.stage import FromResults, Stage
 from gauntlet.pipeline.stages.catalog import stages
+
+if TYPE_CHECKING:
+    from gauntlet.config import Config
 
 log = logging.getLogger("gauntlet")
 
@@ -74,16 +77,23 @@ def common(
 @app.command()
 def check(
     configs: Configs = None,
+    show: Annotated[
+        str | None, typer.Option("--show", help="only print this variant as YAML, as if it was written out")
+    ] = None,
     power: Annotated[
         float | None,
         typer.Option("--power", help="also: how many seeds show a difference of so many points of accuracy"),
     ] = None,
 ) -> None:
-    """Check configuration files: every error with its path in the file, exit 2; nothing is written."""
+    """Check configuration files: every error with its path in the file, exit 2; nothing is written.
+
+    Counts the cells of each experiment, and shows each grid with its levels and the variants that it makes.
+    """
     from gauntlet.config import load
-    from gauntlet.config.loading import placed
+    from gauntlet.config.grids.description import grid_table
     from gauntlet.config.many_classes import class_costs
     from gauntlet.config.quick import quick_name
+    from gauntlet.config.sources import placed
     from gauntlet.pipeline.graph import Graph
     from gauntlet.pipeline.stage import Scope
     from gauntlet.pipeline.stages.prepare.declaration import missing_folder, prepared_classes
@@ -91,6 +101,9 @@ def check(
 
     files = _paths(configs)
     graph = Graph(load(files))
+    if show is not None:
+        _show_variant(graph.config, files, show)
+        return
     missing = {name: missing_folder(Scope(name, graph.config)) for name in graph.config.experiments}
     for full in graph.config.full_forms:
         # A quick form usually has the folder of its full form, which is reported there.
@@ -106,12 +119,29 @@ def check(
         on_models = [stage.name for stage in stages() if stage.uses_model]
         typer.echo(f"{name}: {', '.join(f'{names.count(stage)} {stage}' for stage in on_models)}")
         settings = graph.config.experiments[name]
+        for grid in settings.grids:
+            typer.echo("".join(f"  {line}\n" for line in grid_table(grid)), nl=False)
         for warning in class_costs(settings, prepared_classes(settings.dataset)):
             typer.echo(f"{name}: warning: {warning}", err=True)
     if power is not None:
         from gauntlet.pipeline.status.power import power_text
 
         typer.echo(power_text(graph.config, power))
+
+
+def _show_variant(config: Config, files: list[Path], name: str) -> None:
+    """Print a variant of each experiment that has it as it would be written by hand."""
+    from gauntlet.config.grids.description import levels_text, written_out
+    from gauntlet.config.sources import Source
+
+    shown = list(Source(files).variants(name))
+    if not shown:
+        known = {variant for experiment in config.experiments.values() for variant in experiment.variants}
+        raise InputError(f"no variant '{name}' in this configuration", remedy=nearest(name, known))
+    for experiment, content in shown:
+        levels = config.experiments[experiment].levels_of(name)
+        typer.echo(f"# experiments.{experiment}.variants{f': {levels_text(levels)}' if levels else ''}")
+        typer.echo(written_out(name, content))
 
 
 @app.command()

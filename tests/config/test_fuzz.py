@@ -56,6 +56,15 @@ experiments:
         training: {negatives: {name: scrambling, blocks: [2, 3]}}
       robust: {model: cnn, training: {adversary: {name: pgd, norm: linf, epsilon: 0.1, steps: 2, warmup_epochs: 1}}}
       bounded: {model: {name: lipschitz_cnn, widths: [4, 4]}, loss: {name: hkr, alpha: 10}}
+      "{activation}_{slope}-{width}":
+        axes:
+          activation: [relu, {name: relog, beta: "{slope}"}]
+          slope: {when: {activation: relog}, levels: [1, 2.5]}
+          width: [{label: "", value: 4, title: narrow}, {label: wide, value: 8}]
+        except: [{slope: 2.5, width: wide}]
+        only: [{width: [4, wide]}]
+        title: "{activation} {slope} {width}"
+        model: {name: mnist_cnn, widths: ["{width}", 4], activation: "{activation}"}
     attacks:
       fgsm: {name: fgsm, norm: linf, epsilons: [0.05, 0.1]}
       pgd: {name: pgd, norm: l2, steps: 4, restarts: 2, epsilons: [0.5], units: normalized, shards: 2, seed: 5}
@@ -64,7 +73,11 @@ experiments:
       ink: {name: jsma, theta: 1.0}
       random: {name: pgd, norm: linf, epsilons: [0.1], draws: 3}
     certificates: {lipschitz: {name: lipschitz}, smooth: {name: smoothing, sigma: 0.25, n: 100}}
-    quick: {seeds: [0], attacks: {ddn: null}, training: {batch_size: 16}}
+    quick:
+      seeds: 1
+      attacks: {ddn: null}
+      training: {batch_size: 16}
+      variants: {relog_1-wide: null, "{activation}_{slope}-{width}": {axes: {width: [4, 6]}, except: [], only: []}}
   second: &second
     dataset: {source: sklearn_digits}
     allow_missing: true

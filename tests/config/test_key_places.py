@@ -56,6 +56,10 @@ def test_each_key_of_the_schema_is_found_from_the_top_of_the_file(tmp_path, plac
     ("where", "message"),
     [
         (
+            {"experiment": {"axes": {"a": [1]}}},
+            "experiments.e.axes: unknown key; 'axes' is a key of `experiments.NAME.variants.NAME`; move it there",
+        ),
+        (
             {"execution": {"cluster": {"preload": True}}},
             "execution.cluster.preload: unknown key; 'preload' is a key of `execution`; move it there",
         ),

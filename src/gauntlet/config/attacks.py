@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -131,11 +131,13 @@ class Attack(Closed):
         if list(self.epsilons) != sorted(set(self.epsilons)):
             yield ("epsilons",), "the budgets must ascend, each once"
 
-    def sources(self, variant: str, variants: Iterable[str]) -> list[str]:
+    def sources(self, variant: str, variants: Collection[str]) -> list[str]:
         """List the variants that the attack on `variant` sees instead of it, in the order of the configuration."""
-        return [source for source in variants if source in (self.transfer_from or ()) and source != variant]
+        found = [source for source in self.transfer_from or () if source != variant and source in variants]
+        # Every cell of a grid asks: its variants are not searched where there is no order to find.
+        return found if len(found) < 2 else [source for source in variants if source in found]
 
-    def applies_to(self, variant: str, variants: Iterable[str]) -> bool:
+    def applies_to(self, variant: str, variants: Collection[str]) -> bool:
         """Return False for a transfer from the attacked variant alone."""
         return self.transfer_from is None or bool(self.sources(variant, variants))
 

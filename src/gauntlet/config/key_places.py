@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from gauntlet.config.grids.reading import OWN_KEYS
 from gauntlet.config.schema import Config
 from gauntlet.core.errors import closest, nearest
 from gauntlet.registry import Spec
@@ -20,6 +21,7 @@ Keys = tuple[str, ...]
 _ANY_NAME = "NAME"
 """Placeholder for the name of an experiment, a variant, an attack or a certificate."""
 
+_VARIANT = ("experiments", _ANY_NAME, "variants", _ANY_NAME)
 _MOST_PLACES = 3
 
 
@@ -63,7 +65,9 @@ def _schema_path(key_path: Keys) -> Keys:
 @cache
 def _keys() -> Mapping[Keys, Sequence[str]]:
     """Collect the keys of every mapping of the schema, the outer mappings first."""
-    return dict(sorted(_walk(Config, ()), key=lambda found: len(found[0])))
+    found = dict(sorted(_walk(Config, ()), key=lambda found: len(found[0])))
+    found[_VARIANT] = (*found[_VARIANT], *OWN_KEYS)
+    return found
 
 
 def _walk(model: type[BaseModel], place: Keys) -> Iterator[tuple[Keys, Sequence[str]]]:

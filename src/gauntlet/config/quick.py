@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gauntlet.config.components import Problem
+from gauntlet.config.grids import Expansion, expand
+from gauntlet.config.grids.expansion import VARIANTS, is_grid
 from gauntlet.core.errors import nearest
 
 KEY = "quick"
@@ -19,27 +21,32 @@ def quick_name(experiment: str) -> str:
 
 @dataclass
 class Forms:
-    """The experiments of a file as plain mappings, each followed by its quick form.
+    """The experiments of a file as plain mappings without grids, each followed by its quick form.
 
-    `full_of` maps the name of each quick form to that of its full form; `problems` are those of the expansion, with key
-    paths below `experiments`.
+    `full_of` maps the name of each quick form to that of its full form, `expansions` each name to the expansion of the
+    experiment's grids; `problems` are those of both, with key paths below `experiments`.
     """
 
     experiments: dict[Any, Any] = field(default_factory=dict)
     full_of: dict[str, str] = field(default_factory=dict)
+    expansions: dict[str, Expansion] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
 
 def expanded(experiments: Mapping[Any, Any]) -> Forms:
-    """Add the quick form `NAME_quick` after each experiment that has the key `quick`; the input is not changed.
+    """Expand the grids of each experiment, and add the quick form `NAME_quick` after each that has the key `quick`.
 
-    Values that are no mappings are left for the schema to refuse.
+    A quick form may change a grid, by the grid's name, and then the variants that the grid makes. The input is not
+    changed. Values that are no mappings are left for the schema to refuse.
     """
     forms = Forms()
     for name, full in experiments.items():
-        forms.experiments[name] = full
+        expansion = forms.expansions[str(name)] = expand(full)
+        forms.experiments[name] = expansion.experiment
+        forms.problems += [((str(name), *below), problem) for below, problem in expansion.problems]
         changes = full.get(KEY) if isinstance(full, Mapping) else None
-        if not isinstance(changes, Mapping):
+        # A quick form of grids that are refused would be refused for the same.
+        if not isinstance(changes, Mapping) or expansion.problems:
             continue
         quick = quick_name(str(name))
         key_path = (str(name), KEY)
@@ -50,10 +57,36 @@ def expanded(experiments: Mapping[Any, Any]) -> Forms:
         if KEY in changes:
             forms.problems.append(((*key_path, KEY), "a quick form has no quick form of its own; leave this key out"))
         before, after = ({key: value for key, value in form.items() if key != KEY} for form in (full, changes))
-        forms.problems += [((*key_path, *below), problem) for below, problem in _nothing_to_remove(before, after)]
-        forms.experiments[quick] = merged(before, after)
+        of_grids, of_variants = _split(after)
+        changed = expand(merged(before, of_grids))
+        # Null may remove a grid, and a variant that a grid makes in the full or in the quick form.
+        known = merged(merged(before, expansion.experiment), changed.experiment)
+        forms.problems += [((*key_path, *below), problem) for below, problem in _nothing_to_remove(known, after)]
+        forms.problems += [((*key_path, *below), problem) for below, problem in changed.problems]
+        changed.experiment = merged(changed.experiment, of_variants)
+        _forget_removed(changed)
+        forms.experiments[quick], forms.expansions[quick] = changed.experiment, changed
         forms.full_of[quick] = str(name)
     return forms
+
+
+def _split(changes: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
+    """Split changes into those that come before the expansion of grids, and those of variants, which come after."""
+    variants = changes.get(VARIANTS)
+    if not isinstance(variants, Mapping):
+        return changes, {}
+    of_grids = {key: value for key, value in variants.items() if is_grid(str(key), value)}
+    of_variants = {key: value for key, value in variants.items() if key not in of_grids}
+    return {**changes, VARIANTS: of_grids}, {VARIANTS: of_variants}
+
+
+def _forget_removed(expansion: Expansion) -> None:
+    """Leave the variants out of the grids that changes removed."""
+    left = expansion.experiment.get(VARIANTS) or {}
+    expansion.grids = [
+        replace(grid, variants={name: levels for name, levels in grid.variants.items() if name in left})
+        for grid in expansion.grids
+    ]
 
 
 def merged(full: Mapping[Any, Any], changes: Mapping[Any, Any]) -> dict[Any, Any]:

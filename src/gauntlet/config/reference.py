@@ -11,6 +11,8 @@ from gauntlet.config.certificates import Certificate
 from gauntlet.config.checkpoint_files import CheckpointFile
 from gauntlet.config.cluster import Cluster
 from gauntlet.config.datasets import Dataset, Limit
+from gauntlet.config.grids.levels import LEVEL_KEYS
+from gauntlet.config.grids.reading import AXIS_KEYS, OWN_KEYS
 from gauntlet.config.schema import Config, Diagnostics, Execution, Experiment
 from gauntlet.config.variants import GradientClipping, Recovery, Statistics, Training, Variant
 from gauntlet.registry import (
@@ -47,6 +49,11 @@ SECTIONS = (
     ("`execution`", Execution, ()),
     ("`execution.cluster`", Cluster, ()),
 )
+GRID_SECTIONS = (
+    ("`variants.GRID`, with places `{axis}` in its name", OWN_KEYS),
+    ("`variants.GRID.axes.AXIS`", AXIS_KEYS),
+    ("`variants.GRID.axes.AXIS.LEVEL`", LEVEL_KEYS),
+)
 _OWN_KEY = {"attack": "name", "certificate": "name"}
 
 
@@ -57,7 +64,9 @@ _INTRODUCTION = """\
 
 A file is YAML 1.2: `1e-3` and `010` are numbers, `no` and `on` are text. Anchors and merges keep an ablation short:
 `wide: {<<: *base, training: {epochs: 40}}` has the keys of `base`, with `training` replaced as a whole. Tags are
-refused. Several files are one configuration: all their experiments, and each other key from the file that has it.
+refused. A name with places, such as `"{activation}_{unit}"`, is a grid: one variant per combination of the levels of
+its `axes` ([ablations.md](ablations.md)). Several files are one configuration: all their experiments, and each other
+key from the file that has it.
 
 Unknown keys are refused. ε and distances are in pixel units of [0, 1]. Components by import path
 (`package.module:Name`) are allowed wherever a name is; every Foolbox attack with a norm is `foolbox:NAME`, every
@@ -81,6 +90,14 @@ def _lines() -> Iterator[str]:
             yield f"| `{_OWN_KEY.get(name, name)}` | {default} | {description} |"
         for registry in registries:
             yield from _components(registry)
+        if model is Variant:
+            yield from _grid_lines()
+
+
+def _grid_lines() -> Iterator[str]:
+    for title, keys in GRID_SECTIONS:
+        yield from ("", f"## {title}", "", "| key | meaning |", "|---|---|")
+        yield from (f"| `{name}` | {meaning} |" for name, meaning in keys.items())
 
 
 def _components(registry: Registry) -> Iterator[str]:

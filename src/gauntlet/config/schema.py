@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, StringConstraints, model_validator
 
 from gauntlet.config.attacks import Attack
 from gauntlet.config.base import Closed, Name, letters_only
@@ -20,7 +20,10 @@ from gauntlet.config.compatibility import (
 )
 from gauntlet.config.components import Problem, refuse
 from gauntlet.config.datasets import Dataset
+from gauntlet.config.error_texts import found_text
 from gauntlet.config.feasibility import budget_problem, network_problems, schedule_problems
+from gauntlet.config.grids.axes import Grid, Levels
+from gauntlet.config.grids.expansion import CELLS_AT_MOST, MOST_CELLS
 from gauntlet.config.quick import quick_name
 from gauntlet.config.variants import Training, Variant
 from gauntlet.core.errors import nearest
@@ -36,15 +39,28 @@ class Diagnostics(Closed):
     steps: PositiveInt = Field(20, description="gradient steps of each diagnostic attack; some take four times as many")
 
 
+_MOST_SEEDS = 10_000
+
+
+def _as_seeds(value: Any) -> Any:
+    """Accept the number of seeds in place of a list: 5 is 0 to 4."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    if not 1 <= value <= _MOST_SEEDS:
+        refuse([((), f"expected 1 to {_MOST_SEEDS} seeds, or a list of them, got {found_text(value)}")])
+    return tuple(range(value))
+
+
 class Experiment(Closed):
     """One data set × variants × seeds × attacks × certificates."""
 
     dataset: Dataset = Field(description="the images")
-    seeds: tuple[Seed, ...] = Field(
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_as_seeds)] = Field(
         (0, 1, 2),
         strict=False,
         min_length=1,
-        description="training seeds; each variant is trained once per seed, variants with `weights` have one per file",
+        description="training seeds, as a list or their number: 5 is 0 to 4; each variant is trained once per seed, "
+        "variants with `weights` have one per file",
     )
     training: Training = Field(
         default_factory=lambda: Training.model_validate({}), description="training of every variant"
@@ -64,6 +80,9 @@ class Experiment(Closed):
         "of most attacks of the norm",
     )
     examples: NonNegativeInt = Field(32, description="adversarial images kept per cell")
+    cells_at_most: PositiveInt = Field(
+        MOST_CELLS, description="largest number of variants × seeds × attacks of an experiment that has grids"
+    )
     allow_missing: bool = Field(
         False, description="aggregate without the cells that are missing or stale, and state this in tables and figures"
     )
@@ -72,6 +91,31 @@ class Experiment(Closed):
         description="keys that differ in a second, smaller form NAME_quick: mappings merge key by key, lists and "
         "scalars replace, null removes a key; run by the target `quick` only",
     )
+
+    _grids: tuple[Grid, ...] = PrivateAttr(())
+
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """The grids that made some of the variants, in the order of the configuration; they are in no recipe."""
+        return self._grids
+
+    def keep_grids(self, grids: Iterable[Grid]) -> None:
+        """Keep the grids that made some of the variants; loading does so."""
+        self._grids = tuple(grids)
+
+    def levels_of(self, variant: str) -> Levels:
+        """Return the level of each axis that a variant has, in the order of the axes; none if no grid made it."""
+        return next((grid.variants[variant] for grid in self._grids if variant in grid.variants), {})
+
+    def size_problem(self) -> str | None:
+        """Return a message if an experiment with grids has more cells than it allows; None if not."""
+        seeds = sum(len(self.seeds_of(variant)) for variant in self.variants)
+        cells = seeds * max(1, len(self.attacks))
+        if not self._grids or cells <= self.cells_at_most:
+            return None
+        counts = f"{len(self.variants)} variants with {seeds} seeds together and {len(self.attacks)} attacks"
+        allowed = f"{self.cells_at_most} are allowed; restrict the grid, or set `{CELLS_AT_MOST}: {cells}`"
+        return f"{counts} are {cells} cells, and {allowed}"
 
     @model_validator(mode="before")
     @classmethod

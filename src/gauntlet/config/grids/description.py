@@ -1,0 +1,61 @@
+"""Descriptions of grids for `gauntlet check`: a table of each grid, and a variant as if it was written out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from gauntlet.config.grids.axes import Axis, Condition, Grid, Level, Levels
+from gauntlet.core.errors import shortened
+
+_MOST_LEVELS = 20
+_MOST_NAMES = 12
+
+
+def grid_table(grid: Grid) -> Iterator[str]:
+    """Yield the lines of a table: the levels of each axis, and the names of the variants."""
+    count = len(grid.variants)
+    yield f"{grid.name}: {count} variant{'' if count == 1 else 's'}, {grid.excluded} excluded"
+    width = max(len("variants"), *(len(axis.name) for axis in grid.axes))
+    for axis in grid.axes:
+        texts = shortened(map(_level_text, axis.levels), most=_MOST_LEVELS)
+        yield f"  {axis.name:{width}}  {texts}{_when(axis, grid)}"
+    yield f"  {'variants':{width}}  {shortened(grid.variants, most=_MOST_NAMES)}"
+
+
+def written_out(name: str, content: Any) -> str:
+    """Return a variant as YAML, as it would be written by hand."""
+    yaml = YAML(typ="safe", pure=True)
+    # Mappings and lists of scalars are written in one line.
+    yaml.default_flow_style = None
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    stream = StringIO()
+    yaml.dump({name: content}, stream)
+    return stream.getvalue().rstrip("\n")
+
+
+def levels_text(levels: Levels) -> str:
+    """Return the levels of a variant in one line."""
+    return ", ".join(f"{axis} {level.label or level.title}" for axis, level in levels.items())
+
+
+def _level_text(level: Level) -> str:
+    if not level.label:
+        return f"{level.title} (not in names)"
+    return level.label if level.label == level.title else f"{level.label} ({level.title})"
+
+
+def _when(axis: Axis, grid: Grid) -> str:
+    return f"  where {' or '.join(_condition(condition, grid) for condition in axis.when)}" if axis.when else ""
+
+
+def _condition(condition: Condition, grid: Grid) -> str:
+    axes = {axis.name: axis for axis in grid.axes}
+    parts = []
+    for name, orders in condition.items():
+        labels = [level.label or level.title for level in axes[name].levels if level.order in orders]
+        parts.append(f"{name} is {' or '.join(labels)}")
+    return " and ".join(parts)

@@ -1,0 +1,31 @@
+"""The source documents' experiments, written with grids, are those that were written out variant by variant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gauntlet.config import load
+from gauntlet.pipeline.graph import Graph
+from gauntlet.pipeline.staleness import Staleness
+from tests.support import ROOT
+
+WRITTEN_OUT = Path(__file__).parent / "written_out"
+
+
+def recipes(file):
+    """Return the recipe of each cell as far as it is known without data, in the order of the graph."""
+    graph = Graph(load([file]))
+    staleness = Staleness(graph)
+    return {str(cell): staleness.outline(cell).digest for cell in graph.cells()}
+
+
+@pytest.mark.parametrize("name", [file.name for file in sorted(WRITTEN_OUT.glob("*.yaml"))])
+def test_the_rewriting_with_grids_makes_nothing_stale(name, tmp_path, monkeypatch):
+    """The same cells, in the same order, with the same recipes, of full and quick form."""
+    monkeypatch.chdir(tmp_path)
+    before, after = recipes(WRITTEN_OUT / name), recipes(ROOT / "experiments" / name)
+    assert list(after) == list(before)
+    assert after == before
+    assert any(experiment.grids for experiment in load([ROOT / "experiments" / name]).experiments.values())
