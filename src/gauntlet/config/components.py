@@ -12,7 +12,6 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from gauntlet.config.error_texts import UNKNOWN_KEY, found_text, plain_errors
 from gauntlet.core.errors import InputError, nearest
 from gauntlet.registry import Entry, Registry, Spec
-from gauntlet.registry.source_code import OWN
 
 T = TypeVar("T")
 
@@ -88,13 +87,12 @@ def check_options(entry: Entry, options: Mapping[Any, Any], other_keys: Iterable
         suggestion = nearest(str(key), [*names, *other_keys])
         problems.append(((str(key),), f"{UNKNOWN_KEY}; {suggestion} ({entry.name}: {entry.describe_options()})"))
     try:
-        checked = entry.options_model.model_validate({key: options[key] for key in options if key not in unknown})
+        complete = entry.complete_options({key: options[key] for key in options if key not in unknown}, mode="python")
     except ValidationError as error:
         problems += plain_errors(error.errors(), options=True)
         refuse(problems)
         raise
-    left_out = {option.name for option in entry.options or () if option.default is OWN} - checked.model_fields_set
-    plain: dict[str, Any] = _plain(checked.model_dump(exclude=left_out))
+    plain: dict[str, Any] = _plain(complete)
     # Pydantic has refused these for options of a known type.
     problems += [
         ((key,), f"expected a finite number, got {found_text(value)}")

@@ -84,6 +84,15 @@ class Entry:
         config = ConfigDict(extra=extra, frozen=True, strict=True, allow_inf_nan=False)
         return create_model(f"options of {self.name}", __config__=config, **fields)
 
+    def complete_options(self, options: Mapping[str, Any], *, mode: Literal["python", "json"]) -> dict[str, Any]:
+        """Check options and return them with the defaults of the others, except the component's `OWN`.
+
+        Raises pydantic's ValidationError.
+        """
+        checked = self.options_model.model_validate(options)
+        left_out = {option.name for option in self.options or () if option.default is OWN} - checked.model_fields_set
+        return checked.model_dump(mode=mode, exclude=left_out)
+
     def describe_options(self) -> str:
         """List the options with their defaults, for an error message."""
         if not self.options:

@@ -59,6 +59,26 @@ def test_a_function_that_returns_a_module_is_a_network(tmp_path: Path) -> None:
         assert torch.equal(load_model(tmp_path)(IMAGES), network.eval()(IMAGES))
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("torchvision:squeezenet1_1", {}),
+        ("torchvision:squeezenet1_1", {"dropout": 0.25}),
+        ("timm:test_vit", {"drop_rate": 0.1}),
+    ],
+)
+def test_a_network_of_a_library_is_stored_and_loaded(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    """With the options that are set; the others stay the library's own."""
+    images = torch.nn.functional.interpolate(IMAGES, size=32)
+    network = build(Spec(name, options), **{**SHAPE, "image_shape": (3, 32, 32)}).eval()
+    save_model(network, tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.description is not None
+    assert loaded.description.architecture == Spec(name, options)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), network(images))
+
+
 def test_a_function_that_takes_any_options_gets_the_number_of_classes() -> None:
     """So do the functions of libraries, which name no class."""
     assert built("any_options")(IMAGES).shape == (6, 4)

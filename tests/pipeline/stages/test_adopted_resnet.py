@@ -25,7 +25,7 @@ CONFIG = {
             "diagnostics": {"samples": 2, "steps": 1},
             "variants": {
                 "resnet": {
-                    "model": "tests.support.residual_networks:ResNet18",
+                    "model": "torchvision:resnet18",
                     "weights": ["0.pt", "1.pt"],
                     "normalize": "none",
                 }

@@ -193,7 +193,7 @@ def _checked(architecture: Mapping[str, Any]) -> Spec:
 
 def _options(registry: Registry, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return dict(registry.entry(name).options_model.model_validate(options).model_dump(mode="json"))
+        return registry.entry(name).complete_options(options, mode="json")
     except ValidationError as error:
         details = error.errors()[0]
         option = ".".join(str(key) for key in details["loc"])
