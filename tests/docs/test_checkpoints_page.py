@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 import gauntlet
-from gauntlet.cli import app
+from gauntlet.cli import app, main
 from gauntlet.core.parquet import read_metadata
 from tests.support import ROOT
 from tests.support.page_folders import entered
@@ -66,3 +67,19 @@ def test_the_configuration_adopts_the_checkpoint(folder):
     model = folder / re.search(r"gauntlet\.load_model\(\"(.*?)\"\)", PAGE)[1]
     assert gauntlet.load_model(model).body.linear.weight.shape == (10, 64)
     assert float(read_metadata(model / "history.parquet")["gauntlet.validation_accuracy"]) > 0.9
+
+
+def test_a_checkpoint_that_is_refused_ends_the_command_with_exit_code_2(folder, capsys, monkeypatch):
+    """One line, on stderr."""
+    content = (folder / "published.pt").read_bytes()
+    torch.save({"state_dict": {}, "args": argparse.Namespace(lr=0.1)}, folder / "published.pt")
+    try:
+        assert CliRunner().invoke(app, ["prepare"]).exit_code == 0
+        monkeypatch.setattr("sys.argv", ["gauntlet", "train"])
+        monkeypatch.setenv("PYTHONSAFEPATH", "1")  # the command sets it for processes that it starts
+        with pytest.raises(SystemExit) as caught:
+            main()
+    finally:
+        (folder / "published.pt").write_bytes(content)
+    assert caught.value.code == 2
+    assert re.fullmatch(r"gauntlet: published\.pt: .*\(argparse\.Namespace\): pickles.*\n", capsys.readouterr().err)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import pickle
+import re
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -41,6 +44,10 @@ class Command:
 
     def __reduce__(self):
         return os.system, ("touch executed",)
+
+
+class Settings(dict):
+    """Mapping of a class of its own, as libraries for settings have."""
 
 
 def network(seed=0, width=4):
@@ -118,7 +125,7 @@ def test_no_pickle_is_ever_executed(tmp_path, monkeypatch, form, setting):
     """A checkpoint that runs a command when it is unpickled is refused in one line, whatever torch's variables say."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", setting)
-    content, file = {"state_dict": network().state_dict(), "args": Command()}, Path("evil.pt")
+    content, file = {"state_dict": network().state_dict(), "run": {"args": [Command()]}}, Path("evil.pt")
     if form == "plain pickle":
         file.write_bytes(pickle.dumps(content))
     else:
@@ -134,14 +141,24 @@ def test_no_pickle_is_ever_executed(tmp_path, monkeypatch, form, setting):
     assert Path("executed").exists(), "the file must be able to run its command"
 
 
-@pytest.mark.parametrize(
-    "content", [nn.Linear(2, 2), {"state_dict": {}, "network": nn.Linear(2, 2)}], ids=["alone", "in"]
-)
-def test_a_pickled_network_is_refused_by_the_name_of_its_class(tmp_path, content):
-    """The remedy is to save the state dict."""
-    torch.save(content, tmp_path / "model.pt")
-    with pytest.raises(InputError, match=r"\(torch\.nn\.modules\.linear\.Linear\).*model\.state_dict\(\)"):
-        read_checkpoint(tmp_path / "model.pt")
+OBJECTS = {
+    "torch.nn.modules.linear.Linear": nn.Linear(2, 2),
+    "argparse.Namespace": argparse.Namespace(lr=0.1),
+    "numpy._core.multiarray.scalar": np.float64(0.9),
+    f"{__name__}.Settings": Settings(lr=0.1),
+    "pathlib.PosixPath": Path("data"),
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
+@pytest.mark.parametrize("name", OBJECTS)
+def test_a_file_of_objects_is_refused_by_the_name_of_their_class(tmp_path, name, zipped):
+    """Alone and deep in the file; the remedy, in the same line, is to save the state dict."""
+    for content in (OBJECTS[name], {"state_dict": network().state_dict(), "run": {"logs": [1, OBJECTS[name]]}}):
+        torch.save(content, tmp_path / "model.pth", _use_new_zipfile_serialization=zipped)
+        with pytest.raises(InputError, match=rf"\({re.escape(name)}\): pickles .*model\.state_dict\(\)") as error:
+            load_weights(network(), tmp_path / "model.pth")
+        assert "\n" not in str(error.value)
 
 
 BAD = {
@@ -225,13 +242,74 @@ def test_two_networks_in_a_file_are_not_guessed_between(tmp_path):
     assert are_equal(loaded, network())
 
 
-def test_counters_that_older_checkpoints_lack_are_not_missed(tmp_path):
-    """Files from before torch 0.4.1 have no `num_batches_tracked`; half precision is converted."""
-    state = {name: tensor.half() for name, tensor in network().state_dict().items() if "tracked" not in name}
+@pytest.mark.parametrize(
+    "inside",
+    [
+        {**spelled(network(), "model."), "criterion.weight": torch.ones(3)},
+        {**spelled(network(), "model.module."), **spelled(network(1), "ema_model.module.")},
+        {**spelled(network(), "model."), "normalize.mean": torch.zeros(3)},
+    ],
+    ids=["weights of the loss", "averages", "normalization"],
+)
+def test_tensors_next_to_a_network_that_fits_are_named_with_the_entry_to_set(tmp_path, inside):
+    """As in files of PyTorch Lightning; nothing is left out unless the user says so."""
+    torch.save({"state_dict": inside}, tmp_path / "model.pt")
+    loaded = network(2)
+    with pytest.raises(InputError, match=r"unexpected: .*; set `entry` to a part of it that fits: state_dict\.model"):
+        load_weights(loaded, tmp_path / "model.pt")
+    load_weights(loaded, tmp_path / "model.pt", entry="state_dict.model")
+    assert are_equal(loaded, network())
+
+
+def test_state_dicts_in_a_list_are_found_by_position(tmp_path):
+    """As the members of an ensemble; the tensors of an optimizer's list have no names."""
+    content = {"models": [network().state_dict(), network(1).state_dict()], "moments": [torch.zeros(2)]}
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=r"2 entries with different weights fit: models\.0, models\.1"):
+        load_weights(network(), tmp_path / "model.pt")
+    loaded = network(2)
+    load_weights(loaded, tmp_path / "model.pt", entry="models.1")
+    assert are_equal(loaded, network(1))
+
+
+def test_the_error_is_about_the_entry_that_fits_best(tmp_path):
+    """Not about the tensors of an optimizer, which are fewer, so that fewer names do not fit."""
+    torch.save({"optimizer": {"lr": torch.ones(1)}, "net": network(width=8).state_dict()}, tmp_path / "model.pt")
+    with pytest.raises(InputError, match="'net' does not fit Plain: 7 of another shape"):
+        load_weights(network(), tmp_path / "model.pt")
+
+
+def test_weights_that_layers_share_have_one_name_in_safetensors(tmp_path):
+    """`save_model` of safetensors leaves the other names out."""
+    shared = [nn.Sequential(layer, nn.ReLU(), layer) for layer in (nn.Linear(2, 2), nn.Linear(2, 2))]
+    safetensors.torch.save_model(shared[0], tmp_path / "model.safetensors")
+    load_weights(shared[1], tmp_path / "model.safetensors")
+    assert are_equal(*shared)
+
+
+@pytest.mark.parametrize("convert", [torch.Tensor.half, torch.Tensor.bfloat16, torch.Tensor.double])
+def test_counters_that_older_checkpoints_lack_are_not_missed(tmp_path, convert):
+    """Files from before torch 0.4.1 have no `num_batches_tracked`, averages may have floats; weights are converted."""
+    for names in ("", "tracked"):
+        state = {
+            name: convert(tensor) for name, tensor in network().state_dict().items() if not names or names not in name
+        }
+        torch.save(state, tmp_path / "model.pt")
+        loaded = network(1)
+        load_weights(loaded, tmp_path / "model.pt")
+        assert torch.equal(loaded.layers[0].weight, convert(network().layers[0].weight).float())
+
+
+def test_tensors_of_another_kind_are_named(tmp_path):
+    """Sparse ones and those without values, whose shapes are right."""
+    state = network().state_dict()
+    state["layers.6.weight"], state["layers.0.bias"] = (
+        state["layers.6.weight"].to_sparse(),
+        torch.zeros(4, device="meta"),
+    )
     torch.save(state, tmp_path / "model.pt")
-    loaded = network(1)
-    load_weights(loaded, tmp_path / "model.pt")
-    assert torch.equal(loaded.layers[0].weight, network().layers[0].weight.half().float())
+    with pytest.raises(InputError, match=r"layers\.0\.bias \(4 meta float32 in place.*layers\.6\.weight \(\w+ sparse"):
+        load_weights(network(), tmp_path / "model.pt")
 
 
 def built(name, normalize=None, seed=0, **options):

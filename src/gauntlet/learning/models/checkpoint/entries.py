@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -12,7 +13,10 @@ _MAX_DEPTH = 5
 
 
 class Entry(NamedTuple):
-    """Named tensors at one place of a checkpoint; `name` joins the keys that lead there by dots, empty at the top."""
+    """Named tensors at one place of a checkpoint; `name` joins the keys that lead there by dots, empty at the top.
+
+    The keys are those of mappings, and positions in lists.
+    """
 
     name: str
     tensors: Mapping[str, Tensor]
@@ -39,20 +43,40 @@ def select_entry(content: Any, name: str) -> list[Entry]:
     if exact:
         return exact
     for entry in reversed(entries):
-        above = f"{entry.name}." if entry.name else ""
-        if name.startswith(above):
-            beginning = f"{name.removeprefix(above)}."
-            inside = {
-                key.removeprefix(beginning): tensor
-                for key, tensor in entry.tensors.items()
-                if key.startswith(beginning)
-            }
-            if inside:
-                return [Entry(name, inside)]
+        above = _above(entry)
+        part = _part(entry, name.removeprefix(above)) if name.startswith(above) else None
+        if part is not None:
+            return [part]
     return []
 
 
+def parts_of(entry: Entry, *, least: int) -> list[Entry]:
+    """Return the parts of an entry with a common beginning of names that not all have, of `least` tensors or more.
+
+    Of the beginnings of the same names, the shortest is used.
+    """
+    counts = Counter({"": len(entry.tensors)})
+    for name in entry.tensors:
+        keys = name.split(".")[:-1]
+        counts.update(".".join(keys[:length]) for length in range(1, len(keys) + 1))
+    beginnings = [name for name, count in counts.items() if name and least <= count < counts[name.rpartition(".")[0]]]
+    return [part for name in beginnings if (part := _part(entry, name))]
+
+
+def _above(entry: Entry) -> str:
+    return f"{entry.name}." if entry.name else ""
+
+
+def _part(entry: Entry, beginning: str) -> Entry | None:
+    """Return the tensors of an entry whose names have a beginning, without it; None if there are none."""
+    start = f"{beginning}."
+    inside = {name.removeprefix(start): tensor for name, tensor in entry.tensors.items() if name.startswith(start)}
+    return Entry(_above(entry) + beginning, inside) if inside else None
+
+
 def _walk(content: Any, keys: tuple[str, ...]) -> Iterator[Entry]:
+    if isinstance(content, list | tuple):
+        content = {str(position): value for position, value in enumerate(content) if not isinstance(value, Tensor)}
     if not isinstance(content, Mapping):
         return
     named = {key: value for key, value in content.items() if isinstance(key, str)}

@@ -38,6 +38,11 @@ class Fit:
         """Number of names that do not fit; zero if the checkpoint fits."""
         return len(self.missing) + len(self.unexpected) + len(self.reshaped)
 
+    @property
+    def matches(self) -> tuple[int, int]:
+        """Sort key of fits, the best last: the number of tensors that fit, then the fewest problems."""
+        return len(self.tensors) - len(self.reshaped), -self.problems
+
     def describe(self) -> str:
         """Return the names that do not fit as text of one line."""
         parts = {"missing": self.missing, "unexpected": self.unexpected, "of another shape or kind": self.reshaped}
@@ -63,13 +68,22 @@ def _compare(
 ) -> Fit:
     name_of = {spelled: name for name, spelled in theirs.items()}
     pairs = {name: name_of[spelled] for name, spelled in ours.items() if spelled in name_of}
-    missing = [name for name in expected if name not in pairs and not _is_counter(name)]
+    pairs = {
+        name: other for name, other in pairs.items() if not _is_counter(name) or _can_hold(expected[name], found[other])
+    }
+    loaded = {_memory(expected[name]) for name in pairs}
+    # Of weights that layers share, a safetensors file has one name.
+    missing = [
+        name
+        for name, tensor in expected.items()
+        if name not in pairs and not _is_counter(name) and _memory(tensor) not in loaded
+    ]
     used = set(pairs.values())
     unexpected = [name for name in found if name not in used and not _is_counter(name)]
     reshaped = [
         f"{name} ({_describe(found[other])} in place of {_describe(expected[name])})"
         for name, other in pairs.items()
-        if not _is_compatible(expected[name], found[other])
+        if not _can_hold(expected[name], found[other])
     ]
     return Fit(
         {name: found[other] for name, other in pairs.items()}, tuple(missing), tuple(unexpected), tuple(reshaped)
@@ -113,10 +127,27 @@ def _is_counter(name: str) -> bool:
     return name.rpartition(".")[2] in _COUNTERS
 
 
-def _is_compatible(expected: Tensor, found: Tensor) -> bool:
-    """Return whether a tensor can be copied into another: equal shapes, dense, both floats or both not."""
-    is_plain = found.layout == torch.strided and not found.is_quantized and not found.is_complex()
-    return is_plain and found.shape == expected.shape and found.is_floating_point() == expected.is_floating_point()
+def _memory(tensor: Tensor) -> tuple[object, ...]:
+    """Return the place of a tensor's values; a tensor without any has a place of its own."""
+    return (tensor.data_ptr() or id(tensor), tensor.shape, tensor.stride())
+
+
+def _can_hold(expected: Tensor, found: Tensor) -> bool:
+    """Return whether a tensor can be copied into the expected one: equal shapes, plain, both floats or both not."""
+    return (
+        not _unusual(found)
+        and found.shape == expected.shape
+        and found.is_floating_point() == expected.is_floating_point()
+    )
+
+
+def _unusual(tensor: Tensor) -> str:
+    """Return the kind of a tensor that is not dense and real, or has no values; else an empty text."""
+    if tensor.layout != torch.strided:
+        return "sparse"
+    return (
+        "quantized" if tensor.is_quantized else "complex" if tensor.is_complex() else "meta" if tensor.is_meta else ""
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -126,4 +157,4 @@ def _listed(names: Sequence[str]) -> str:
 
 def _describe(tensor: Tensor) -> str:
     shape = "x".join(map(str, tensor.shape)) or "one value"
-    return f"{shape} {str(tensor.dtype).removeprefix('torch.')}"
+    return " ".join(filter(None, (shape, _unusual(tensor), str(tensor.dtype).removeprefix("torch."))))

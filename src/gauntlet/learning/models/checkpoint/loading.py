@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gauntlet.core.errors import InputError, shortened
 from gauntlet.learning.models.build import ImportedNetwork
-from gauntlet.learning.models.checkpoint.entries import Entry, find_entries, select_entry
+from gauntlet.learning.models.checkpoint.entries import Entry, find_entries, parts_of, select_entry
 from gauntlet.learning.models.checkpoint.fitting import Fit, fit
 from gauntlet.learning.models.checkpoint.reading import Checkpoint, read_checkpoint
 from gauntlet.learning.models.network import Network
@@ -40,7 +40,7 @@ def load_checkpoint(model: nn.Module, checkpoint: Checkpoint, *, entry: str | No
     ]
     exact = [(found, target, match) for found, target, match in fitted if not match.problems]
     if not exact:
-        raise _misfit(model, checkpoint, min(fitted, key=lambda candidate: candidate[2].problems))
+        raise _misfit(model, checkpoint, max(fitted, key=lambda candidate: candidate[2].matches))
     found, target, match = _choose(checkpoint, exact)
     _check_statistics(target, match, checkpoint)
     try:
@@ -96,10 +96,15 @@ def _are_equal(first: Fit, second: Fit) -> bool:
 
 
 def _misfit(model: nn.Module, checkpoint: Checkpoint, best: tuple[Entry, nn.Module, Fit]) -> InputError:
-    found, _, match = best
+    found, target, match = best
     place = f"'{found.name}' does" if found.name else "its tensors do"
     problem = f"{place} not fit {_name(model)}: {match.describe()}"
     remedy = "name the network and the options that it was trained with"
+    expected = _expected(target)
+    parts = parts_of(found, least=len(expected) // 2)  # half: names of counters and of shared weights may be absent
+    names = [part.name for part in parts if not fit(expected, part.tensors).problems]
+    if names:
+        remedy = f"set `entry` to a part of it that fits: {shortened(names)}"
     return InputError(problem, where=str(checkpoint.path), remedy=remedy)
 
 
