@@ -289,6 +289,17 @@ def test_a_killed_prepare_leaves_no_split_and_no_process(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_decoding_processes_do_not_run_the_script_that_started_them(tmp_path: Path) -> None:
+    """Each would do everything again, or load what the script loads."""
+    folder_of(tmp_path / "raw", {"a": 200, "b": 200})
+    script = tmp_path / "script.py"
+    script.write_text("print('started', flush=True)\n" + _SCRIPT.replace(", report=Wait()", ""))
+    command = [sys.executable, str(script), str(tmp_path / "raw"), str(tmp_path / "stored")]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert (finished.returncode, finished.stdout) == (0, "started\n"), finished.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["imagefolder", "parquet"])
 def test_the_benchmark_runs(source: str, tmp_path: Path) -> None:
     """`benchmarks/data.py` measures a small set, whose memory is bounded and whose trainings have the same bytes."""

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from multiprocessing.connection import wait
+from multiprocessing.synchronize import Barrier
 from types import ModuleType
 from typing import Any
 
@@ -62,19 +63,22 @@ def stored_blocks(
 def _started(processes: int, arguments: tuple[Any, ...]) -> ProcessPoolExecutor:
     # Forks would begin with the memory of this process, which has loaded torch.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(arguments,))
+    all_started = context.Barrier(processes)
+    pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(arguments, all_started))
     main = sys.modules["__main__"]
     try:
-        # A spawned process imports the main module of its parent, which may be a script that does everything again.
+        # A spawned process imports the main module of its parent, which may be a script that does everything again, or
+        # have loaded torch. All are started now: the pool starts one per task until one is idle, and none is before.
         sys.modules["__main__"] = ModuleType("__main__")
-        pool.submit(os.getpid).result()
+        for future in [pool.submit(os.getpid) for _ in range(processes)]:
+            future.result()
     finally:
         sys.modules["__main__"] = main
     return pool
 
 
-def _start(arguments: tuple[Any, ...]) -> None:
-    """Prepare a decoding process: it ends with its parent, which alone reacts to Ctrl-C."""
+def _start(arguments: tuple[Any, ...], all_started: Barrier) -> None:
+    """Prepare a decoding process, and wait for the others: it ends with its parent, which alone reacts to Ctrl-C."""
     global _arguments
     _arguments = arguments
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -86,6 +90,7 @@ def _start(arguments: tuple[Any, ...]) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+    all_started.wait()
 
 
 def _store(block: Block, slots: Slots) -> BlockRecord:
