@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from gauntlet.core.errors import InputError, InputErrors, shortened
+from gauntlet.core.errors import InputError, InputErrors, nearest, shortened
+
+
+def test_all_known_names_are_listed_unless_there_are_very_many() -> None:
+    """As the networks of a library, of which there are a thousand."""
+    assert nearest("nothing", ["b", "a"]) == "known: a, b"
+    assert nearest("b1", ["b1_x", "a"]) == "did you mean 'b1_x'?"
+    assert nearest("zzz", map(str, range(1000))).endswith(" and 940 more")
 
 
 def test_lists_are_shortened_to_the_first_names() -> None:

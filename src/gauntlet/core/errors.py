@@ -64,11 +64,11 @@ def located(where: str) -> Iterator[None]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name that is nearest to `name`, or list them all when none is near."""
+    """Suggest the known name that is nearest to `name`, or list them when none is near: the first 60 of very many."""
     names = sorted(known)
     if (match := closest(name, names)) is not None:
         return f"did you mean '{match}'?"
-    return f"known: {', '.join(names)}" if names else "none is known"
+    return f"known: {shortened(names, most=60)}" if names else "none is known"
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
