@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gauntlet.core.randomness import normal as normal
     from gauntlet.core.randomness import subkeys as subkeys
     from gauntlet.core.randomness import uniform as uniform
+    from gauntlet.learning.data.mixings import Mixture as Mixture
     from gauntlet.learning.data.negatives import Negatives as Negatives
     from gauntlet.learning.data.negatives import sample_rows as sample_rows
     from gauntlet.learning.data.splits import RawData as RawData
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from gauntlet.registry import FOLDINGS as FOLDINGS
     from gauntlet.registry import HEADS as HEADS
     from gauntlet.registry import LOSSES as LOSSES
+    from gauntlet.registry import MIXINGS as MIXINGS
     from gauntlet.registry import MODELS as MODELS
     from gauntlet.registry import NEGATIVES as NEGATIVES
     from gauntlet.registry import OPTIMIZERS as OPTIMIZERS
@@ -74,6 +76,7 @@ _MODULES = {
     "gauntlet.core.geometry": "Ball",
     "gauntlet.core.parquet": "read_table",
     "gauntlet.core.randomness": "integers normal subkeys uniform",
+    "gauntlet.learning.data.mixings": "Mixture",
     "gauntlet.learning.data.negatives": "Negatives sample_rows",
     "gauntlet.learning.data.splits": "RawData Split",
     "gauntlet.learning.losses": "Loss",
@@ -85,7 +88,7 @@ _MODULES = {
     "gauntlet.learning.training.adversary": "Adversary",
     "gauntlet.learning.training.regularizers": "Regularizer sum_penalties weights_and_biases",
     "gauntlet.registry": "ACTIVATIONS ADVERSARIES ATTACKS AUGMENTATIONS CERTIFICATES FIGURES FOLDINGS HEADS LOSSES "
-    "MODELS NEGATIVES OPTIMIZERS REGULARIZERS SCHEDULES SOURCES UNITS "
+    "MIXINGS MODELS NEGATIVES OPTIMIZERS REGULARIZERS SCHEDULES SOURCES UNITS "
     "Fraction NonNegativeFloat NonNegativeInt NonZeroFloat OpenFraction PositiveFloat PositiveInt PowerOfTwo Seed",
     "gauntlet.reporting.accuracy": "robust_accuracy",
     "gauntlet.reporting.figures.inputs": "FigureInputs",

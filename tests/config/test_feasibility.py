@@ -55,6 +55,11 @@ MISTAKES = [
         "adversary.warmup_epochs: the budget rises over 6 epochs, training ends after 5",
     ),
     (
+        {"training": {"epochs": 5, "schedule": "warmup_cosine"}},
+        {},
+        "schedule.warmup_epochs: the learning rate rises over 5 epochs, training ends after 5",
+    ),
+    (
         {"training": {"epochs": 9, "schedule": {"name": "step", "milestones": [6, 3]}}},
         {},
         "training.schedule.milestones: the epochs must ascend, each once",

@@ -128,6 +128,18 @@ RUNS: dict[str, tuple[Spec, Spec, Training]] = {
     ),
     "a loss that reads weights": (CNN, Spec("tests.support.shared_training:weight_penalized_loss"), SETTINGS),
     "pgd": (CNN, ENTROPY, replace(SETTINGS, adversary=Spec("pgd", {"epsilon": 0.1, "steps": 3}))),
+    "perturbed and averaged weights, mixed images": (
+        CNN,
+        ENTROPY,
+        replace(
+            SETTINGS,
+            adversary=Spec("pgd", {"epsilon": 0.1, "steps": 3}),
+            mixing=Spec("mixup", {"alpha": 1.0}),
+            awp={"gamma": 0.05},
+            ema={"decay": 0.9},
+            schedule=Spec("piecewise"),
+        ),
+    ),
     "trades": (CNN, ENTROPY, replace(SETTINGS, adversary=Spec("trades", {"epsilon": 0.1, "steps": 3}))),
     "noise, and another attack in validation": (
         CNN,

@@ -42,6 +42,8 @@ def variant_problems(variant: Variant, training: Training) -> Iterator[Problem]:
     for key in ("adversary", "validation_adversary"):
         yield from _adversary_and_loss(variant, key, getattr(training, key))
     yield from _negatives_and_loss(variant, training)
+    yield from _mixing(variant, training)
+    yield from _average_of_constraints(variant, training)
     yield from _late_starts(training)
     yield from _unit_and_folding(variant)
     yield from _options_without_effect(training)
@@ -85,6 +87,26 @@ def _negatives_and_loss(variant: Variant, training: Training) -> Iterator[Proble
         )
 
 
+def _mixing(variant: Variant, training: Training) -> Iterator[Problem]:
+    if training.mixing is None:
+        return
+    name, loss, adversary = training.mixing.name, variant.loss.name, training.adversary
+    if loss in LOSSES.catalog and not LOSSES.entry(loss).tags.get("soft"):
+        soft = ", ".join(other for other in LOSSES.names() if LOSSES.entry(other).tags.get("soft"))
+        problem = f"{name} mixes targets, and {loss} has no loss of a mixed target; losses that have one: {soft}"
+        yield ("training", "mixing"), problem
+    if adversary and ADVERSARIES.entry(adversary.name).tags.get("mixing") is False:
+        problem = f"{adversary.name} weighs images by the probability of their label, and {name} mixes labels"
+        yield ("training", "mixing"), f"{problem}; use pgd or trades, or leave mixing out"
+
+
+def _average_of_constraints(variant: Variant, training: Training) -> Iterator[Problem]:
+    name = variant.model.name
+    if training.ema and MODELS.entry(name).tags.get("lipschitz"):
+        problem = f"the average of weights that {name} constrains need not satisfy the constraint"
+        yield ("training", "ema"), f"{problem}; leave ema out for this variant (`ema: null`)"
+
+
 def _late_starts(training: Training) -> Iterator[Problem]:
     """Yield parts of training that start after the last epoch."""
     parts: list[tuple[KeyPath, Spec]] = [
@@ -96,6 +118,9 @@ def _late_starts(training: Training) -> Iterator[Problem]:
         if isinstance(start, int) and start > training.epochs:
             problem = f"{spec.name} begins in epoch {start}, training ends after {training.epochs}"
             yield (*key_path, "start_epoch"), problem
+    if training.awp and training.awp.start_epoch > training.epochs:
+        problem = f"perturbed weights begin in epoch {training.awp.start_epoch}, training ends after {training.epochs}"
+        yield ("training", "awp", "start_epoch"), problem
 
 
 def _unit_and_folding(variant: Variant) -> Iterator[Problem]:

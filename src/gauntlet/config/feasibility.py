@@ -57,6 +57,10 @@ def schedule_problems(training: Training, dataset: Dataset) -> Iterator[Problem]
     if isinstance(rise, int) and rise > epochs:
         problem = f"the budget rises over {rise} epochs, training ends after {epochs}"
         yield ("training", "adversary", "warmup_epochs"), f"{problem}; choose {epochs} or less, or train longer"
+    rise = training.schedule.options.get("warmup_epochs")
+    if isinstance(rise, int | float) and rise >= epochs:
+        problem = f"the learning rate rises over {rise:g} epochs, training ends after {epochs}"
+        yield ("training", "schedule", "warmup_epochs"), f"{problem}; choose less, or train longer"
     milestones = training.schedule.options.get("milestones")
     if isinstance(milestones, list) and milestones != sorted(set(milestones)):
         yield ("training", "schedule", "milestones"), "the epochs must ascend, each once"

@@ -14,13 +14,22 @@ from gauntlet.config.datasets import Dataset, Limit
 from gauntlet.config.grids.levels import LEVEL_KEYS
 from gauntlet.config.grids.reading import AXIS_KEYS, OWN_KEYS
 from gauntlet.config.schema import Config, Diagnostics, Execution, Experiment
-from gauntlet.config.variants import GradientClipping, Recovery, Statistics, Training, Variant
+from gauntlet.config.variants import (
+    Averaging,
+    GradientClipping,
+    Recovery,
+    Statistics,
+    Training,
+    Variant,
+    WeightPerturbation,
+)
 from gauntlet.registry import (
     ADVERSARIES,
     ATTACKS,
     AUGMENTATIONS,
     CERTIFICATES,
     LOSSES,
+    MIXINGS,
     MODELS,
     NEGATIVES,
     OPTIMIZERS,
@@ -37,9 +46,11 @@ SECTIONS = (
     ("`experiments.NAME`", Experiment, ()),
     ("`dataset`", Dataset, (SOURCES,)),
     ("`dataset.limit`", Limit, ()),
-    ("`training`", Training, (OPTIMIZERS, SCHEDULES, REGULARIZERS, AUGMENTATIONS, NEGATIVES, ADVERSARIES)),
+    ("`training`", Training, (OPTIMIZERS, SCHEDULES, REGULARIZERS, AUGMENTATIONS, MIXINGS, NEGATIVES, ADVERSARIES)),
     ("`training.recovery`", Recovery, ()),
     ("`training.gradient_clipping`", GradientClipping, ()),
+    ("`training.ema`", Averaging, ()),
+    ("`training.awp`", WeightPerturbation, ()),
     ("`variants.NAME`", Variant, (MODELS, *(registry for registry, _ in PARTS.values()), LOSSES)),
     ("`variants.NAME.normalize`", Statistics, ()),
     ("`variants.NAME.weights`, `training.initial_weights`", CheckpointFile, ()),

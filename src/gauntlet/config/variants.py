@@ -18,6 +18,7 @@ from gauntlet.registry import (
     ADVERSARIES,
     AUGMENTATIONS,
     LOSSES,
+    MIXINGS,
     MODELS,
     NEGATIVES,
     OPTIMIZERS,
@@ -26,6 +27,7 @@ from gauntlet.registry import (
     SCHEDULES,
     Fraction,
     NonNegativeInt,
+    OpenFraction,
     PositiveFloat,
     PositiveInt,
     Spec,
@@ -65,6 +67,26 @@ class GradientClipping(Closed):
 _LEFT_OUT = ("gpus", "initial_weights")
 """Keys of a training that a recipe leaves out: `gpus` decides no result, of a file its content does, not its path."""
 
+_LATER = ("ema", "mixing", "awp")
+"""Keys that a recipe has only where they are set: cells from before these keys stay fresh."""
+
+
+class Averaging(Closed):
+    """Exponential moving average of the weights over the steps (EMA)."""
+
+    decay: OpenFraction = Field(
+        0.999, description="weight of the past in each step; at most (1 + t) / (10 + t) in step t"
+    )
+
+
+class WeightPerturbation(Closed):
+    """Adversarial weight perturbation (AWP; Wu et al. 2020, arXiv:2004.05884)."""
+
+    gamma: PositiveFloat = Field(
+        0.005, description="size of the perturbation relative to the norm of each weight tensor; paper: 0.005 to 0.01"
+    )
+    start_epoch: PositiveInt = Field(1, description="first epoch with perturbed weights")
+
 
 class Training(Closed):
     """Training of a network."""
@@ -72,7 +94,7 @@ class Training(Closed):
     epochs: PositiveInt = Field(30, description="passes over the training images, at most")
     batch_size: PositiveInt = Field(128, description="images per step")
     optimizer: component_type(OPTIMIZERS) = Field(  # type: ignore[valid-type]
-        "adam", validate_default=True, description="adam or sgd, with their options"
+        "adam", validate_default=True, description="adam, adamw or sgd, or `torch.optim:NAME`, with their options"
     )
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32",
@@ -80,7 +102,7 @@ class Training(Closed):
         "tf32 needs an NVIDIA GPU of compute capability 8.0 or more",
     )
     schedule: component_type(SCHEDULES) = Field(  # type: ignore[valid-type]
-        "constant", validate_default=True, description="learning rate over the epochs"
+        "constant", validate_default=True, description="learning rate over the epochs or the steps"
     )
     warmup_epochs: NonNegativeInt = Field(0, description="first epochs, in which the learning rate rises linearly")
     regularizers: list[component_type(REGULARIZERS)] = Field(  # type: ignore[valid-type]
@@ -89,12 +111,20 @@ class Training(Closed):
     gradient_clipping: GradientClipping | None = Field(
         None, description="scales larger gradients down before each step; `{}`: all defaults"
     )
-    keep: Literal["best", "last"] = Field(
-        "best", description="epoch whose weights are kept: the one of the lowest validation loss, or the last one"
+    keep: Literal["best", "best_accuracy", "last"] = Field(
+        "best",
+        description="epoch whose weights are kept: the one of the lowest validation loss, of the highest validation "
+        "accuracy (both under the adversary, if there is one), or the last one",
     )
-    patience: PositiveInt | None = Field(None, description="stop after so many epochs without a lower validation loss")
+    ema: Averaging | None = Field(
+        None, description="average of the weights over the steps, validated and kept in their place; `{}`: all defaults"
+    )
+    patience: PositiveInt | None = Field(None, description="stop after so many epochs without a better one")
     augmentation: list[component_type(AUGMENTATIONS)] = Field(  # type: ignore[valid-type]
         [], description="applied in order to each batch, on the device"
+    )
+    mixing: Annotated[Spec, PlainValidator(component_validator(MIXINGS))] | None = Field(
+        None, description="mixes the images of each batch after augmentation, and their targets in the same shares"
     )
     negatives: Annotated[Spec, PlainValidator(component_validator(NEGATIVES))] | None = Field(
         None,
@@ -102,6 +132,9 @@ class Training(Closed):
     )
     adversary: Annotated[Spec, PlainValidator(_validate_adversary)] | None = Field(
         None, description="perturbs the images of each step after augmentation: adversarial training"
+    )
+    awp: WeightPerturbation | None = Field(
+        None, description="takes each step on the loss at weights perturbed to raise it; `{}`: all defaults"
     )
     validation_adversary: Annotated[Spec, PlainValidator(_validate_adversary)] | None = Field(
         None, description="perturbs the validation images after every epoch, for the history only"
@@ -124,7 +157,8 @@ class Training(Closed):
 
     def as_dict(self) -> dict[str, Any]:
         """Return what decides the bytes of a trained network, defaults filled in, except for the initial weights."""
-        return {name: _plain(getattr(self, name)) for name in type(self).model_fields if name not in _LEFT_OUT} | {
+        values = {name: _plain(getattr(self, name)) for name in type(self).model_fields if name not in _LEFT_OUT}
+        return {name: value for name, value in values.items() if value is not None or name not in _LATER} | {
             # A name alone where there are no options: cells from before schedules had options stay fresh.
             "schedule": self.schedule.as_dict() if self.schedule.options else self.schedule.name
         }

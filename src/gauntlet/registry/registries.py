@@ -10,11 +10,13 @@ from gauntlet.core.errors import InputError
 from gauntlet.registry.adapters import Adapter, foolbox_names, foolbox_options, foolbox_tags
 from gauntlet.registry.libraries import builder_names, builder_options, builder_tags, find_builder
 from gauntlet.registry.registry import Registry, Spec
+from gauntlet.registry.torch_optim import optimizer_names, optimizer_options, optimizer_tags
 
 SOURCES = Registry("data source", "SOURCES", "gauntlet.learning.data.sources", reserved=set())
 AUGMENTATIONS = Registry(
     "augmentation", "AUGMENTATIONS", "gauntlet.learning.data.augmentations", reserved={"images", "generator"}
 )
+MIXINGS = Registry("mixing", "MIXINGS", "gauntlet.learning.data.mixings", reserved={"images", "generator"})
 NEGATIVES = Registry("negative", "NEGATIVES", "gauntlet.learning.data.negatives", reserved=set())
 MODELS = Registry(
     "model",
@@ -40,7 +42,21 @@ ACTIVATIONS = Registry("activation", "ACTIVATIONS", "gauntlet.learning.models", 
 UNITS = Registry("unit", "UNITS", "gauntlet.learning.models", reserved=set())
 FOLDINGS = Registry("folding", "FOLDINGS", "gauntlet.learning.models", reserved=set())
 LOSSES = Registry("loss", "LOSSES", "gauntlet.learning.losses", reserved={"network", "outputs", "labels"})
-OPTIMIZERS = Registry("optimizer", "OPTIMIZERS", "gauntlet.learning.training", reserved={"parameters"})
+OPTIMIZERS = Registry(
+    "optimizer",
+    "OPTIMIZERS",
+    "gauntlet.learning.training",
+    reserved={"parameters"},
+    adapters={
+        "torch.optim": Adapter(
+            "torch.optim",
+            "gauntlet.learning.training.adapters.torch_optim",
+            optimizer_tags,
+            optimizer_options,
+            names=optimizer_names,
+        )
+    },
+)
 SCHEDULES = Registry("schedule", "SCHEDULES", "gauntlet.learning.training.schedules", reserved={"epoch", "epochs"})
 REGULARIZERS = Registry("regularizer", "REGULARIZERS", "gauntlet.learning.training.regularizers", reserved=set())
 ADVERSARIES = Registry("adversary", "ADVERSARIES", "gauntlet.learning.training", reserved=set())

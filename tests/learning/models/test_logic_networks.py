@@ -23,7 +23,12 @@ from gauntlet.learning.models.weights import load_model, save_model
 from gauntlet.learning.training.run import TrainingRun
 from gauntlet.registry import ACTIVATIONS, FOLDINGS, MODELS, UNITS, Spec
 
-SMALL = {"mnist_cnn": {"widths": [3, 4]}, "vgg": {"depth": 4, "capacity": 0.05, "batch_norm": True}}
+SMALL: dict[str, dict[str, Any]] = {
+    "mnist_cnn": {"widths": [3, 4]},
+    "vgg": {"depth": 4, "capacity": 0.05, "batch_norm": True},
+    "resnet": {"capacity": 0.05},
+    "wide_resnet": {"depth": 10, "width": 1},
+}
 COMBINED = list(itertools.product(ACTIVATIONS.names(), UNITS.names(), FOLDINGS.names()))
 NETWORKS = [name for name in MODELS.names() if "unit" in MODELS.entry(name).tags.get("parts", ())]
 
@@ -146,9 +151,20 @@ def test_parts_compose_and_are_stored_with_the_weights(
         assert parameter.grad.isfinite().all()
     for _ in range(300):
         network.after_step()
-    save_model(network.eval(), tmp_path)
     x = images(5)
+    _set_statistics(network, x)
+    save_model(network.eval(), tmp_path)
+    assert network(x).isfinite().all()
     assert torch.equal(load_model(tmp_path)(x), network(x))
+
+
+def _set_statistics(network: Network, x: Tensor) -> None:
+    """Set the running statistics to those of a batch, as training with the present strength of ramps would."""
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0
+    with torch.no_grad():
+        network.train()(x)
 
 
 def test_initialization_preserves_the_scale_of_activations() -> None:

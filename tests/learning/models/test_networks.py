@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -14,7 +16,11 @@ from gauntlet.learning.models.network import Network
 from gauntlet.registry import HEADS, MODELS, Spec
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
-SMALLER = {"vgg": {"depth": 11, "capacity": 0.25}}
+SMALLER: dict[str, dict[str, Any]] = {
+    "vgg": {"depth": 11, "capacity": 0.25},
+    "resnet": {"capacity": 0.1},
+    "wide_resnet": {"depth": 10, "width": 1},
+}
 
 
 def architectures() -> list[Spec]:

@@ -24,6 +24,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "lipschitz_cnn": {"widths": [2, 2], "hidden": 4},
     "mnist_cnn": {"widths": [2, 2]},
     "vgg": {"depth": 3, "capacity": 0.05},
+    "resnet": {"capacity": 0.05},
+    "wide_resnet": {"depth": 10, "width": 1},
 }
 NETWORKS = [*MODELS.names(), "tests.support.user_networks:Plain"]
 

@@ -19,7 +19,7 @@ from gauntlet.learning.training.history import HISTORY_SCHEMA, VOLATILE, EpochRe
 from gauntlet.learning.training.loop import fit
 from gauntlet.learning.training.optimizers import build_optimizer
 from gauntlet.learning.training.run import TrainingRun
-from gauntlet.learning.training.schedules import build_schedule
+from gauntlet.learning.training.schedules import Schedule
 from gauntlet.registry import OPTIMIZERS, Spec
 from tests.support.settings import replace
 
@@ -221,8 +221,10 @@ def test_nesterov_without_momentum_is_refused() -> None:
 )
 def test_schedules_have_their_values(spec: Spec, warmup_epochs: int, rates: list[float]) -> None:
     """The learning rate factors of each epoch, with and without warm-up, equal those listed."""
-    schedule = build_schedule(spec, warmup_epochs=warmup_epochs)
-    assert [schedule(epoch, 4) for epoch in range(4)] == pytest.approx(rates)
+    schedule = Schedule(spec, warmup_epochs=warmup_epochs)
+    assert [schedule.factor(epoch, 4, step=step, steps=2) for epoch in range(4) for step in range(2)] == pytest.approx(
+        [rate for rate in rates for _ in range(2)]
+    )
 
 
 def test_the_history_shows_the_learning_rate_of_the_schedule(few: PreparedData) -> None:

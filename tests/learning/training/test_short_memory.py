@@ -91,10 +91,17 @@ def new_run(model: Spec, loss: Spec = ENTROPY, settings=SETTINGS, layers: tuple[
     [
         (CNN, ENTROPY, SETTINGS),
         (CNN, ENTROPY, TRADES),
+        (CNN, ENTROPY, replace(TRADES, awp={"gamma": 0.05}, ema={"decay": 0.9}, mixing=Spec("cutmix", {"alpha": 1.0}))),
         (LIPSCHITZ, Spec("hkr"), replace(SETTINGS, optimizer=Spec("adam", {"lr": 1e-2}))),
         (CNN, ENTROPY, replace(SETTINGS, regularizers=[Spec("l2", {"strength": 0.1})])),
     ],
-    ids=["cross-entropy", "trades", "constrained layers and batch statistics", "penalties"],
+    ids=[
+        "cross-entropy",
+        "trades",
+        "perturbed and averaged weights, mixed images",
+        "constrained layers and batch statistics",
+        "penalties",
+    ],
 )
 def test_a_training_in_parts_equals_that_of_whole_batches(model, loss, settings):
     """Weights, buffers and history agree to rounding, power iterations and draws of layers included."""

@@ -262,7 +262,12 @@ def test_negatives_are_those_that_the_training_makes(monkeypatch, batch_size):
 @pytest.mark.parametrize("name", [name for name in MODELS.names() if name not in ("lenet",)])
 def test_every_kind_of_network_is_inspected_to_the_same_values_again(name, tmp_path):
     """The table is read back, and network and global random state are unchanged."""
-    options = {"depth": 3, "capacity": 0.05} if name == "vgg" else {}
+    small = {
+        "vgg": {"depth": 3, "capacity": 0.05},
+        "resnet": {"capacity": 0.05},
+        "wide_resnet": {"depth": 10, "width": 1},
+    }
+    options = small.get(name, {})
     model = build(Spec(name, options), image_shape=(1, 8, 8), num_classes=10, mean=DATA.mean, std=DATA.std)
     model = model.export().eval()
     before, state = {key: value.clone() for key, value in model.state_dict().items()}, torch.get_rng_state()

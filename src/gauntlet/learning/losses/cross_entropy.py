@@ -9,7 +9,7 @@ from gauntlet.learning.models.network import Network
 from gauntlet.registry import LOSSES, Fraction
 
 
-@LOSSES.register("cross_entropy", outputs=("logits",), source="Bridle 1990")
+@LOSSES.register("cross_entropy", outputs=("logits",), soft=True, source="Bridle 1990")
 def cross_entropy(network: Network, outputs: Tensor, labels: Tensor, *, label_smoothing: Fraction = 0.0) -> Tensor:
     """Negative log-likelihood of the label under softmax; outputs are logits `(B, K)`; returns `(B,)`.
 

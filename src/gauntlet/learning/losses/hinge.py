@@ -11,7 +11,7 @@ from gauntlet.learning.models.network import Network
 from gauntlet.registry import LOSSES
 
 
-@LOSSES.register("hinge", outputs=("codes",), source="Verma and Swami 2019, NeurIPS")
+@LOSSES.register("hinge", outputs=("codes",), soft=True, source="Verma and Swami 2019, NeurIPS")
 def hinge(network: Network, outputs: Tensor, labels: Tensor) -> Tensor:
     """Mean over code bits of max(0, 1 - c o) with the label's codeword c; outputs are bits `(B, L)`; returns `(B,)`."""
     code: Any = network.head.code

@@ -10,7 +10,7 @@ from gauntlet.learning.models.network import Network
 from gauntlet.registry import LOSSES
 
 
-@LOSSES.register("sigmoid_bce", outputs=("sigmoid",), source="Le 2019, journal of logic-inspired networks")
+@LOSSES.register("sigmoid_bce", outputs=("sigmoid",), soft=True, source="Le 2019, journal of logic-inspired networks")
 def sigmoid_bce(network: Network, outputs: Tensor, labels: Tensor) -> Tensor:
     """Mean over classes of the binary cross-entropy; outputs are logits `(B, K)`; returns `(B,)`.
 

@@ -9,7 +9,7 @@ from gauntlet.learning.models.network import Network
 from gauntlet.registry import LOSSES, PositiveFloat
 
 
-@LOSSES.register("sigmoid_mse", outputs=("sigmoid",), source="Le 2019, journal of logic-inspired networks")
+@LOSSES.register("sigmoid_mse", outputs=("sigmoid",), soft=True, source="Le 2019, journal of logic-inspired networks")
 def sigmoid_mse(network: Network, outputs: Tensor, labels: Tensor, *, positive_weight: PositiveFloat = 1.0) -> Tensor:
     """Mean over classes of w (sigmoid(o) - t)^2, w = `positive_weight` for the label's class (t = 1), 1 for the others.
 

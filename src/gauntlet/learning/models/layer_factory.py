@@ -35,10 +35,16 @@ class LayerFactory:
     ) -> None:
         self._unit, self._folding, self._activation, self._centered = build_unit(unit), folding, activation, centered
 
-    def conv(self, in_channels: int, out_channels: int, size: int) -> nn.Sequential:
-        """Build a convolution with padding, and its folding: `(B, in_channels, H, W)` to `(B, out_channels, H, W)`."""
+    def conv(
+        self, in_channels: int, out_channels: int, size: int, *, stride: int = 1, bias: bool = True
+    ) -> nn.Sequential:
+        """Build a convolution with padding, and its folding: `(B, in_channels, H, W)` to `(B, out_channels, H, W)`.
+
+        H and W are divided by `stride`, rounded up.
+        """
         folding = build_folding(self._folding)
-        linear = nn.Conv2d(in_channels, out_channels * folding.pieces, size, padding=size // 2)
+        channels = out_channels * folding.pieces
+        linear = nn.Conv2d(in_channels, channels, size, stride=stride, padding=size // 2, bias=bias)
         return nn.Sequential(self._unit.wrap(linear), folding)
 
     def dense(self, in_features: int, out_features: int) -> nn.Sequential:

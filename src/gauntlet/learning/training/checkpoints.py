@@ -16,11 +16,11 @@ from torch import Tensor
 from gauntlet.core.errors import InputError, first_line
 from gauntlet.core.files import atomic_path
 from gauntlet.learning.training.history import EpochRecord
-from gauntlet.learning.training.state import BestEpoch, RecoveryState, Tally, TrainingState
+from gauntlet.learning.training.state import AverageState, BestEpoch, RecoveryState, Tally, TrainingState
 
 log = logging.getLogger("gauntlet")
 
-_MAGIC = b"gauntlet-checkpoint 2"
+_MAGIC = b"gauntlet-checkpoint 3"
 
 _MAX_TIME_SHARE = 0.05
 """Maximum share of the run's time that is spent on writing checkpoints."""
@@ -98,6 +98,7 @@ def _to_plain(state: TrainingState) -> dict[str, Any]:
         },
         "loss": state.loss,
         "recovery": None if state.recovery is None else dict(vars(state.recovery)),
+        "average": None if state.average is None else dict(vars(state.average)),
     }
 
 
@@ -122,6 +123,7 @@ def _from_plain(plain: dict[str, Any]) -> TrainingState:
         ),
         None if plain["recovery"] is None else RecoveryState(**plain["recovery"]),
         plain["loss"],
+        None if plain["average"] is None else AverageState(**plain["average"]),
     )
 
 

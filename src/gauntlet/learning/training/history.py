@@ -40,9 +40,10 @@ class EpochRecord:
     Training metrics are computed from the training batches while the weights change; validation metrics from the
     whole split after the epoch: clean, and as `robust_...` under the validation adversary, or under the training
     adversary if there is no other, null without either. `selection_loss` is the validation loss that selects the epoch
-    to keep: under the training adversary if there is one, else clean. `kr` is the Kantorovich-Rubinstein term of the
-    validation split, `train_kr` that of the training batches, null unless the loss has one. `train_loss` includes
-    negatives but no penalty; `penalty` is the mean over the steps of the regularizers' sum, null before they start.
+    with `keep: best`: under the training adversary if there is one, else clean. `kr` is the Kantorovich-Rubinstein term
+    of the validation split, `train_kr` that of the training batches, null unless the loss has one. `train_loss`
+    includes negatives but no penalty; `penalty` is the mean over the steps of the regularizers' sum, null before they
+    start.
     `sampled_accuracy` is the accuracy that recovery measures on training images after the epoch, null if recovery is
     off. After an epoch that `collapsed` training returned to an earlier one; a non-finite loss is null, and so are the
     metrics that would have been measured after it. `ramps_frozen` is true if recovery froze the ramps. `seconds` covers

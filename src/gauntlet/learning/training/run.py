@@ -1,4 +1,4 @@
-"""Training run: steps, validation, and the weights to keep: of the epoch with the lowest validation loss, or the last.
+"""Training run: steps, validation, and the weights to keep: of the epoch that validation prefers, or of the last.
 
 With an adversary it is the loss under the adversary: the clean validation loss would select an epoch after robust
 overfitting, or one before the network became robust (Rice, Wong, Kolter 2020, arXiv:2002.11569).
@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -37,11 +38,12 @@ from gauntlet.learning.training.history import EpochRecord, history_table
 from gauntlet.learning.training.objective import StepLoss, TrainingObjective
 from gauntlet.learning.training.optimizers import build_optimizer
 from gauntlet.learning.training.precision import StepPrecision
-from gauntlet.learning.training.schedules import build_schedule
+from gauntlet.learning.training.schedules import Schedule
 from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.learning.training.split_passes import SplitPasses
 from gauntlet.learning.training.state import BestEpoch, Tally, TrainingState, Weights, snapshot
 from gauntlet.learning.training.validation import Metrics, clean_metrics, robust_metrics
+from gauntlet.learning.training.weight_average import WeightAverage
 from gauntlet.registry import LOSSES, Spec
 
 log = logging.getLogger("gauntlet")
@@ -99,11 +101,12 @@ class TrainingRun:
         trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(settings.optimizer, trainable)
         self.base_lr: float = self.optimizer.param_groups[0]["lr"]
-        self.schedule = build_schedule(settings.schedule, warmup_epochs=settings.warmup_epochs)
+        self.schedule = Schedule(settings.schedule, warmup_epochs=settings.warmup_epochs)
         self.objective = TrainingObjective(
-            self.network, self.loss, self.adversary, settings, seed=seed, steps=self.batches.steps
+            self.network, self.loss, self.adversary, settings, seed=seed, steps=self.batches.steps, processes=processes
         )
         self.precision = StepPrecision(settings.precision, self.network, self.device)
+        self.average = None if settings.ema is None else WeightAverage(settings.ema.decay, self.network)
         self.recovery = self._build_recovery()
         self.epochs, self.step = 0, 0
         self.best: BestEpoch | None = None
@@ -127,12 +130,14 @@ class TrainingRun:
         optimizer = self.optimizer.state_dict()
         recovery = None if self.recovery is None else self.recovery.state
         progress = self.best, self.history, self.tally
-        return TrainingState(self.epochs, self.step, weights, optimizer, *progress, recovery, loss_state(self.loss))
+        average = None if self.average is None else self.average.state
+        loss = loss_state(self.loss)
+        return TrainingState(self.epochs, self.step, weights, optimizer, *progress, recovery, loss, average)
 
     def fits(self, state: TrainingState) -> bool:
         """Return whether a state can belong to this run; log a warning if not."""
         own_shapes = _shapes(self.network.state_dict())
-        stored = [part.weights for part in (state, state.best, state.recovery) if part is not None]
+        stored = [part.weights for part in (state, state.best, state.recovery, state.average) if part is not None]
         group_sizes = [len(group["params"]) for group in self.optimizer.param_groups]
         fits = (
             all(_shapes(weights) == own_shapes for weights in stored)
@@ -141,6 +146,7 @@ class TrainingRun:
             and len(state.history) == state.epochs
             and len(state.tally.losses) == state.step <= self.batches.steps
             and (state.recovery is None) == (self.recovery is None)
+            and (state.average is None) == (self.average is None)
         )
         if not fits:
             log.warning("the checkpoint does not fit the network, training starts from the beginning")
@@ -156,6 +162,8 @@ class TrainingRun:
         self.best, self.history, self.tally = state.best, state.history, state.tally
         if self.recovery is not None and state.recovery is not None:
             self.recovery.state = state.recovery
+        if self.average is not None and state.average is not None:
+            self.average.state = state.average
 
     def run_epoch(self) -> EpochRecord:
         """Run the remaining steps of the current epoch, validate, and recover if the epoch collapsed.
@@ -168,10 +176,11 @@ class TrainingRun:
         start_s, number = time.perf_counter(), self.epochs + 1
         train_loss, train_accuracy, train_kr, penalty = self._training_metrics()
         self.network.eval()
-        clean, robust, selection_loss, non_finite = None, None, None, None
+        clean, robust, selecting, non_finite = None, None, None, None
         try:
             self.check_losses()
-            clean, robust, selection_loss = self._within_memory(self._validation_metrics)
+            with nullcontext() if self.average is None else self.average.applied():
+                clean, robust, selecting = self._within_memory(self._validation_metrics)
         except NonFiniteLoss as error:
             if self.recovery is None:
                 raise
@@ -181,8 +190,8 @@ class TrainingRun:
         collapse = (
             None if self.recovery is None or accuracy is None else self.recovery.collapse_reason(accuracy, non_finite)
         )
-        if not collapse and selection_loss is not None:
-            self._select(number, selection_loss)
+        if not collapse and selecting is not None:
+            self._select(number, selecting)
         training_s = self.tally.seconds
         epoch = EpochRecord(
             epoch=number,
@@ -192,7 +201,7 @@ class TrainingRun:
             validation_accuracy=None if clean is None else clean.accuracy,
             robust_validation_loss=None if robust is None else robust.loss,
             robust_validation_accuracy=None if robust is None else robust.accuracy,
-            selection_loss=selection_loss,
+            selection_loss=None if selecting is None else selecting.loss,
             train_kr=train_kr,
             kr=None if clean is None else clean.kr,
             learning_rate=self.optimizer.param_groups[0]["lr"],
@@ -210,21 +219,23 @@ class TrainingRun:
                 self.recovery.record_good_epoch(number, accuracy)
             else:
                 self.recovery.restore_good_epoch(number, collapse)
+                if self.average is not None:
+                    self.average.restart()
         return epoch
 
-    def _select(self, number: int, selection_loss: float) -> None:
+    def _select(self, number: int, selecting: Metrics) -> None:
         """Keep the weights of an epoch (from 1) that has not collapsed, if it is the best or the last one counts."""
-        best = self.best
-        is_best = best is None or selection_loss < best.validation_loss
-        if is_best or self.settings.keep == "last":
-            epoch, loss = (number, selection_loss) if best is None or is_best else (best.epoch, best.validation_loss)
-            self.best = BestEpoch(epoch, loss, snapshot(self.network), number)
+        best, keep = self.best, self.settings.keep
+        score = -selecting.accuracy if keep == "best_accuracy" else selecting.loss
+        is_best = best is None or score < best.score
+        if is_best or keep == "last":
+            epoch, score = (number, score) if best is None or is_best else (best.epoch, best.score)
+            with nullcontext() if self.average is None else self.average.applied():
+                self.best = BestEpoch(epoch, score, snapshot(self.network), number)
 
     def run_steps(self, count: int | None = None, *, pause: Callable[[], bool] | None = None) -> None:
         """Run the remaining steps of the current epoch, at most `count`, until `pause` returns True after a step."""
         start_s = time.perf_counter()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.base_lr * self.schedule(self.epochs, self.settings.epochs)
         self.network.ramps_frozen = self.recovery is not None and self.recovery.ramps_frozen(self.epochs + 1)
         end = self.batches.steps if count is None else min(self.batches.steps, self.step + count)
         cuda = [self.device] if self.device.type == "cuda" else []
@@ -261,10 +272,12 @@ class TrainingRun:
             generators.manual_seed(seed)
             self.optimizer.zero_grad(set_to_none=True)
             with self.precision.step():
-                step_loss = self.objective.step_loss(images, labels, epoch=self.epochs, step=self.step)
-                step_loss.total.backward()
-            return step_loss.detached()
+                return self.objective.backward(images, labels, epoch=self.epochs, step=self.step)
 
+        epoch, steps = self.epochs, self.batches.steps
+        factor = self.schedule.factor(epoch, self.settings.epochs, step=self.step, steps=steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.base_lr * factor
         step_loss = self._within_memory(gradients)
         if self.processes is not None:
             self.processes.average_gradients(self.network.parameters())
@@ -273,8 +286,10 @@ class TrainingRun:
             nn.utils.clip_grad_norm_(self.network.parameters(), clipping.limit, norm_type=norm)
         self.optimizer.step()
         self.network.after_step()
+        if self.average is not None:
+            self.average.update()
         # Nothing here waits for the device: metrics are collected as tensors and read once per epoch.
-        outputs = step_loss.outputs
+        outputs, labels = step_loss.outputs, step_loss.labels
         with torch.no_grad():
             correct = (self.network.decode(outputs).argmax(dim=1) == labels).sum()
         self.tally.correct = correct if self.tally.correct is None else self.tally.correct + correct
@@ -329,15 +344,15 @@ class TrainingRun:
         penalty = torch.stack(tally.penalties).double().mean() if tally.penalties else None
         return _finite(loss), correct / float(sizes.sum()), _finite(kr), _finite(penalty)
 
-    def _validation_metrics(self) -> tuple[Metrics, Metrics | None, float]:
-        """Return the clean metrics of the validation split, those under an adversary, and the loss that selects."""
+    def _validation_metrics(self) -> tuple[Metrics, Metrics | None, Metrics]:
+        """Return the metrics of the validation split, clean and under an adversary, and those that select."""
         clean = clean_metrics(self.network, self.loss, self.validation, has_kr=self.has_kr)
         trained = None if self.adversary is None else self._robust_metrics(self.adversary)
         robust = trained if self.validation_adversary is None else self._robust_metrics(self.validation_adversary)
         for metrics, kind in ((clean, "validation"), (trained, "robust validation"), (robust, "robust validation")):
             if metrics is not None and not math.isfinite(metrics.loss):
                 raise self._non_finite(metrics.loss, "after its last step", kind)
-        return clean, robust, (trained or clean).loss
+        return clean, robust, trained or clean
 
     def _robust_metrics(self, adversary: Adversary) -> Metrics:
         """Compute the metrics of the validation split under an adversary with the same draws in every epoch."""

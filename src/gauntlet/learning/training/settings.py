@@ -43,6 +43,26 @@ class ClippingSettings(Protocol):
         """Norm over all parameters together."""
 
 
+class AveragingSettings(Protocol):
+    """Settings of the moving average of the weights."""
+
+    @property
+    def decay(self) -> float:
+        """Weight of the past in each step."""
+
+
+class PerturbationSettings(Protocol):
+    """Settings of the adversarial perturbation of the weights."""
+
+    @property
+    def gamma(self) -> float:
+        """Norm of the perturbation of a weight tensor, relative to the norm of the tensor."""
+
+    @property
+    def start_epoch(self) -> int:
+        """First epoch with perturbed weights, counted from 1."""
+
+
 class TrainingSettings(Protocol):
     """Settings of a training run other than network, loss, data and seed."""
 
@@ -64,7 +84,7 @@ class TrainingSettings(Protocol):
 
     @property
     def schedule(self) -> Spec:
-        """Learning rate schedule, per epoch."""
+        """Learning rate schedule, per epoch or per step."""
 
     @property
     def warmup_epochs(self) -> int:
@@ -79,8 +99,12 @@ class TrainingSettings(Protocol):
         """Clipping of the gradient before each step; None: never."""
 
     @property
-    def keep(self) -> Literal["best", "last"]:
+    def keep(self) -> Literal["best", "best_accuracy", "last"]:
         """Epoch whose weights are kept; a collapsed epoch is never kept."""
+
+    @property
+    def ema(self) -> AveragingSettings | None:
+        """Moving average of the weights, which is validated and kept in their place."""
 
     @property
     def patience(self) -> int | None:
@@ -91,12 +115,20 @@ class TrainingSettings(Protocol):
         """Augmentations of each training batch, in order."""
 
     @property
+    def mixing(self) -> Spec | None:
+        """Mixing of the augmented images and of their targets."""
+
+    @property
     def negatives(self) -> Spec | None:
         """Negative examples, made from the augmented images."""
 
     @property
     def adversary(self) -> Spec | None:
         """Adversary of the augmented images; the validation loss under it selects the epoch that is kept."""
+
+    @property
+    def awp(self) -> PerturbationSettings | None:
+        """Adversarial perturbation of the weights in each step."""
 
     @property
     def validation_adversary(self) -> Spec | None:

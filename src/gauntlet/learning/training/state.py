@@ -21,13 +21,14 @@ def snapshot(module: nn.Module) -> Weights:
 
 @dataclass
 class BestEpoch:
-    """The epoch (from 1) with the lowest validation loss so far (under the adversary, if any), and the kept weights.
+    """The best epoch (from 1) so far, by its `score` on the validation split, and the kept weights.
 
-    The kept weights are those of epoch `kept`: of the best epoch, or of the last one that has not collapsed.
+    The score is the loss, or minus the accuracy, under the adversary if there is one; lower is better. The kept weights
+    are those of epoch `kept`: of the best epoch, or of the last one that has not collapsed.
     """
 
     epoch: int
-    validation_loss: float
+    score: float
     weights: Weights
     kept: int
 
@@ -68,11 +69,19 @@ class RecoveryState:
 
 
 @dataclass
+class AverageState:
+    """Averaged weights, with the buffers of the network, and the number of steps in the average."""
+
+    weights: Weights
+    steps: int
+
+
+@dataclass
 class TrainingState:
     """State of a run between two steps: `epochs` finished epochs, and `step` steps of the next one.
 
-    A run that continues from it ends with the same bytes as an uninterrupted one: image order, augmentation, negatives
-    and the network's own random draws are functions of seed, epoch and step.
+    A run that continues from it ends with the same bytes as an uninterrupted one: image order, augmentation, mixing,
+    negatives and the network's own random draws are functions of seed, epoch and step.
     """
 
     epochs: int
@@ -84,6 +93,7 @@ class TrainingState:
     tally: Tally
     recovery: RecoveryState | None = None
     loss: Weights = field(default_factory=dict)
+    average: AverageState | None = None
 
     def copy(self) -> TrainingState:
         """Return a deep copy, which further training does not change."""
@@ -102,7 +112,7 @@ def _moved(value: Any, device: torch.device) -> Any:
         return {key: _moved(item, device) for key, item in value.items()}
     if isinstance(value, list):
         return [_moved(item, device) for item in value]
-    if isinstance(value, TrainingState | BestEpoch | Tally | RecoveryState):
+    if isinstance(value, TrainingState | BestEpoch | Tally | RecoveryState | AverageState):
         for name, item in vars(value).items():
             setattr(value, name, _moved(item, device))
     return value
