@@ -50,6 +50,7 @@ check: setup ## style, types, import contracts, workflow
 bench: bench-data setup ## side-by-side speed measurements on the data in DATA=FOLDER and CIFAR10=FOLDER
 	$(BIN)/python benchmarks/attacks.py --root "$(DATA)"
 	$(BIN)/python benchmarks/training.py --root "$(DATA)" $(if $(CIFAR10),--cifar10 "$(CIFAR10)")
+	$(if $(CIFAR10),$(BIN)/python benchmarks/resnets.py --cifar10 "$(CIFAR10)")
 	$(BIN)/python benchmarks/smoothing.py --precisions
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/dry_run.py
