@@ -3,13 +3,14 @@
     .venv/bin/python benchmarks/resnets.py --cifar10 FOLDER [--only NETWORK ...] [--seeds 2] [--epochs 3]
         [--images 5000] [--batch 100] [--test 2000]
 
-`--cifar10` is the folder of CIFAR-10's parquet tables (JPEG). The networks are PreAct-ResNet-18 and WideResNet-28-2.
+`--cifar10` is the folder of CIFAR-10's parquet tables (JPEG). The networks are PreAct-ResNet-18 and WideResNet-28-2. Of
+`--images` a tenth is for Gauntlet's validation, which selects nothing here; both sides train on the others.
 The plain side has networks written out here, float32, `torch.optim.SGD` with momentum 0.9, weight decay 5e-4 and
 Nesterov's step, and a one-cycle schedule; Gauntlet's side is `learning.training`. Both sides have the same initial
 weights, seed by seed, and receive the same batches (order, crops and flips), since at this size the accuracy varies by
 several points with the order of the images. It varies with rounding too, the more the higher the learning rate, so the
 plain loop runs twice: with images and weights in PyTorch's default memory layout, and channels last, as Gauntlet
-computes. Accuracies are those after the last epoch on the first `--test` test images, in per cent.
+computes. Accuracies are those after the last epoch on `--test` test images, in per cent.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gauntlet.config.variants import Training
-from gauntlet.learning.data.prepare import channel_statistics
-from gauntlet.learning.data.splits import RawData, Split, to_unit
+from gauntlet.learning.data.prepare import PreparedData, prepare
+from gauntlet.learning.data.splits import Split, to_unit
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.run import TrainingRun
-from gauntlet.registry import SOURCES, Spec
+from gauntlet.registry import Spec
 
 LR = 0.02
 ONE_CYCLE = {"peak": 0.3, "start": 0.04, "end": 0.000004, "shape": "cosine"}
@@ -102,11 +103,9 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=2000, help="number of test images")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    raw: RawData = SOURCES.load("parquet")(root=str(arguments.cifar10))
-    train, test = (
-        Split(split.images[:count], split.labels[:count])
-        for split, count in ((raw.train, arguments.images), (_of(raw), arguments.test))
-    )
+    limit = {"train": arguments.images, "test": arguments.test}
+    data = prepare(Spec("parquet", {"root": str(arguments.cifar10)}), validation=0.1, limit=limit)
+    train, test = data.splits["train"], data.splits["test"]
     settings = Training(
         epochs=arguments.epochs,
         batch_size=arguments.batch,
@@ -121,32 +120,23 @@ def main() -> None:
     for name in arguments.only:
         for seed in range(arguments.seeds):
             start_s = time.process_time()
-            default, channels_last, own = compare(*NETWORKS[name], train, test, settings, seed)
+            default, channels_last, own = compare(*NETWORKS[name], data, settings, seed)
             seconds = time.process_time() - start_s
             line = f"{name} seed {seed}: plain loop {100 * default:.2f}, channels last {100 * channels_last:.2f}"
             print(f"{line}, Gauntlet {100 * own:.2f} ({seconds:.0f} s of CPU)", flush=True)
 
 
-def _of(raw: RawData) -> Split:
-    if raw.test is None:
-        raise SystemExit("the data set has no test images")
-    return raw.test
-
-
 def compare(
-    spec: Spec, plain: Callable[[], nn.Module], train: Split, test: Split, settings: Training, seed: int
+    spec: Spec, plain: Callable[[], nn.Module], data: PreparedData, settings: Training, seed: int
 ) -> tuple[float, float, float]:
     """Return the test accuracies of the plain loop in both layouts and of Gauntlet, from the same initial weights."""
-    mean, std = channel_statistics(train.images)
-    network = build(spec, image_shape=train.image_shape, num_classes=10, mean=mean, std=std, seed=seed)
+    train, validation, test = (data.splits[name] for name in ("train", "validation", "test"))
+    network = build(spec, image_shape=train.image_shape, num_classes=10, mean=data.mean, std=data.std, seed=seed)
     references = [plain().to(memory_format=layout) for layout in (torch.contiguous_format, torch.channels_last)]
     for reference in references:
         copy_weights(network, reference)
-    # One image for validation: the kept epoch is the last one in any case.
-    run = TrainingRun(
-        network, Spec("cross_entropy"), train, Split(test.images[:1], test.labels[:1]), settings=settings, seed=seed
-    )
-    center, scale = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (mean, std))
+    run = TrainingRun(network, Spec("cross_entropy"), train, validation, settings=settings, seed=seed)
+    center, scale = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (data.mean, data.std))
 
     def normalize(images: Tensor) -> Tensor:
         return (images - center) / scale
