@@ -1,10 +1,11 @@
 """Time of a dry run over 10 000 finished cells, compared with Snakemake alone on the same graph with plain rules.
 
-    .venv/bin/python benchmarks/dry_run.py [--cells 10000] [--repeats 5]
+    .venv/bin/python benchmarks/dry_run.py [--cells 10000] [--repeats 5] [--variants 10] [--grid]
 
 The finished run is synthetic: files with the hashes of their recipes. Both sides have the same number of cells and
 outputs, and rules with the same directives (log, benchmark, resources, params); the plain side has constant inputs and
-no check of staleness. Neither has Snakemake's records. Runs alternate; medians are compared.
+no check of staleness. Neither has Snakemake's records. Runs alternate; medians are compared. With `--grid` the variants
+are those of an ablation grid of two axes.
 """
 
 from __future__ import annotations
@@ -78,20 +79,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--variants", type=int, default=10)
+    parser.add_argument("--grid", action="store_true")
     options = parser.parse_args()
-    variants, seeds = 10, 10
+    variants, seeds = options.variants, 10
     attacks = max(1, options.cells // (variants * seeds) - 1)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         os.chdir(folder)
-        _ours(folder, variants, seeds, attacks)
+        _ours(folder, variants, seeds, attacks, is_grid=options.grid)
         _plain(folder, variants, seeds, attacks)
         sides = {"gauntlet": ["--profile", "local"], "plain": ["-s", "plain.smk", "--cores", "2"]}
         seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
         for _ in range(options.repeats):
             for name, arguments in sides.items():
                 seconds[name].append(_dry_run(folder, arguments))
-    print(f"{variants * seeds * (attacks + 1)} cells, nothing stale, median of {options.repeats} dry runs")
+    counts = f"{variants * seeds * (attacks + 1)} cells of {variants} variants{' of a grid' if options.grid else ''}"
+    print(f"{counts}, nothing stale, median of {options.repeats} dry runs")
     for number, kind in enumerate(("wall", "CPU")):
         medians = {name: statistics.median(times[number] for times in pairs) for name, pairs in seconds.items()}
         for name, median in medians.items():
@@ -101,12 +105,17 @@ def main() -> None:
     print(f"  peak memory of either {peak_mib:.0f} MiB")
 
 
-def _ours(folder: Path, variants: int, seeds: int, attacks: int) -> None:
+def _ours(folder: Path, variants: int, seeds: int, attacks: int, *, is_grid: bool) -> None:
     pgd = {"name": "pgd", "norm": "linf"}
+    written = {f"v{number}": {"model": {"name": "cnn", "widths": [8 + number]}} for number in range(variants)}
+    if is_grid:
+        model = {"name": "cnn", "widths": ["{first}", "{second}"]}
+        axes = {"first": list(range(8, 8 + variants // 2)), "second": [16, 32]}
+        written = {"w{first}_{second}": {"axes": axes, "model": model}}
     experiment = {
         "dataset": {"source": "sklearn_digits"},
         "seeds": list(range(seeds)),
-        "variants": {f"v{number}": {"model": {"name": "cnn", "widths": [8 + number]}} for number in range(variants)},
+        "variants": written,
         "attacks": {f"a{number}": {**pgd, "epsilons": [0.01 * (number + 1)]} for number in range(attacks)},
     }
     write_config(folder, {"experiments": {"many": experiment}})

@@ -512,3 +512,25 @@ def test_check_shows_a_variant_as_if_it_was_written_out(folder, content):
     refused = CliRunner().invoke(app, ["check", "--show", "relog_7"])
     assert isinstance(refused.exception, InputError)
     assert "no variant 'relog_7' in this configuration; did you mean 'relog_" in str(refused.exception)
+
+
+def test_a_missing_checkpoint_of_a_grid_is_reported_where_it_is_written(folder, content):
+    """One error per variant, at the grid's key or at the level, with the variant's name."""
+    small = content["experiments"]["small"]
+    del small["seeds"], small["attacks"]["moved"]
+    axes = {"net": ["relu", "relog"], "file": [{"label": "", "value": "c.pt"}]}
+    model = {"name": "mnist_cnn", "activation": "{net}"}
+    small["variants"] = {
+        "{net}": {"axes": {"net": ["a", "b"]}, "model": "cnn", "weights": "{net}.pt"},
+        "{net}-c{file}": {"axes": axes, "model": model, "weights": "{file}"},
+    }
+    written(folder, content)
+    refused = CliRunner().invoke(app, ["check"]).exception
+    assert isinstance(refused, InputError)
+    found = [line.partition("experiments.small.variants.")[2] for line in str(refused).splitlines()]
+    assert [re.sub(r", or it cannot be read|; set the key.*", "", line) for line in found] == [
+        "{net}.weights: there is no file 'a.pt' (variant a)",
+        "{net}.weights: there is no file 'b.pt' (variant b)",
+        "{net}-c{file}.axes.file.0.value: there is no file 'c.pt' (variant relu-c)",
+        "{net}-c{file}.axes.file.0.value: there is no file 'c.pt' (variant relog-c)",
+    ]

@@ -218,3 +218,11 @@ def test_check_counts_both_forms(folder):
         "small: 6 train, 24 evaluate, 2 certify, 6 diagnose, 3 inspect",
         "small_quick: 2 train, 6 evaluate, 1 certify, 2 diagnose, 2 inspect",
     ]
+
+
+def test_null_over_null_is_no_mistake(folder):
+    """A key that the full form sets to null is there to be removed."""
+    config = configuration({"samples": None, "variants": {"ecc": {"normalize": None}}})
+    config["experiments"]["small"]["samples"] = None
+    config["experiments"]["small"]["variants"]["ecc"]["normalize"] = None
+    assert load([write_config(folder, config)]).experiments["small_quick"].samples is None

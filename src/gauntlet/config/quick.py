@@ -59,8 +59,7 @@ def expanded(experiments: Mapping[Any, Any]) -> Forms:
         before, after = ({key: value for key, value in form.items() if key != KEY} for form in (full, changes))
         of_grids, of_variants = _split(after)
         changed = expand(merged(before, of_grids))
-        # Null may remove a grid, and a variant that a grid makes in the full or in the quick form.
-        known = merged(merged(before, expansion.experiment), changed.experiment)
+        known = _with_variants_of(before, expansion, changed)
         forms.problems += [((*key_path, *below), problem) for below, problem in _nothing_to_remove(known, after)]
         forms.problems += [((*key_path, *below), problem) for below, problem in changed.problems]
         changed.experiment = merged(changed.experiment, of_variants)
@@ -78,6 +77,17 @@ def _split(changes: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], Mapping[Any, 
     of_grids = {key: value for key, value in variants.items() if is_grid(str(key), value)}
     of_variants = {key: value for key, value in variants.items() if key not in of_grids}
     return {**changes, VARIANTS: of_grids}, {VARIANTS: of_variants}
+
+
+def _with_variants_of(full: Mapping[Any, Any], *expansions: Expansion) -> Mapping[Any, Any]:
+    """Return an experiment with what null may remove: its grids, and the variants that they make in either form."""
+    variants = full.get(VARIANTS)
+    if not isinstance(variants, Mapping):
+        return full
+    known = dict(variants)
+    for expansion in expansions:
+        known |= expansion.experiment.get(VARIANTS, {})
+    return {**full, VARIANTS: known}
 
 
 def _forget_removed(expansion: Expansion) -> None:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gauntlet.config.components import KeyPath, Problem
+from gauntlet.config.components import Problem
 from gauntlet.config.grids.axes import Axis, Grid, Levels, combinations, holds, kept
 from gauntlet.config.grids.levels import NAME, NAME_TEXT
-from gauntlet.config.grids.places import (
-    NAME_SEPARATORS,
-    TITLE_SEPARATORS,
-    fill,
-    places_in,
-    substituted,
-    texts_with_places,
-    whole_place,
-)
+from gauntlet.config.grids.place_checks import place_problems
+from gauntlet.config.grids.places import NAME_SEPARATORS, TITLE_SEPARATORS, fill, places_in, substituted
 from gauntlet.config.grids.reading import (
     AXES,
     EXCEPT,
@@ -26,7 +19,7 @@ from gauntlet.config.grids.reading import (
     GridReader,
     conditions_without_effect,
 )
-from gauntlet.core.errors import nearest, shortened
+from gauntlet.core.errors import shortened
 
 VARIANTS = "variants"
 CELLS_AT_MOST = "cells_at_most"
@@ -85,8 +78,10 @@ def expand(experiment: Any) -> Expansion:
             expansion.templates[name] = _template(value)
         twice = next((variant for variant in made if str(variant) in makers), None)
         if twice is not None:
-            problem = f"it makes '{twice}', and so does '{makers[str(twice)]}'" if made != {key: value} else ""
-            problem = problem or f"the grid '{makers[str(twice)]}' makes a variant of this name too"
+            other = makers[str(twice)]
+            problem = f"the grid '{other}' makes a variant of this name too"
+            if is_grid(name, value):
+                problem = f"it makes '{twice}', and so does '{other}'"
             expansion.problems.append(((VARIANTS, name), f"{problem}; rename one of them"))
         makers |= dict.fromkeys(map(str, made), name)
         variants |= made
@@ -100,42 +95,49 @@ def _template(written: Any) -> dict[Any, Any]:
 
 def _expanded(name: str, written: Any, most: int) -> tuple[Grid, dict[str, Any], list[Problem]]:
     """Expand one grid; also return its variants as plain mappings, and its problems at key paths below it."""
-    nothing = Grid(name, ())
-    if not isinstance(written, Mapping):
-        return nothing, {}, [((), "a name with places is a grid, and needs a mapping with `axes`")]
-    if not places_in(name):
-        keys = ", ".join(f"`{key}`" for key in OWN_KEYS)
-        return (
-            nothing,
-            {},
-            [((), f"the name of a grid has a place '{{axis}}' for each axis ({keys} are keys of grids)")],
-        )
-    if AXES not in written:
-        example = f"axes: {{{places_in(name)[0]}: [...]}}"
-        return nothing, {}, [((), f"the name has places, so it is a grid and needs the key `axes`, such as {example}")]
+    grid, problems = _read(name, written, most)
+    if problems:
+        return Grid(name, ()), {}, problems
+    template = _template(written)
+    return grid, {variant: _variant(template, grid.axes, levels) for variant, levels in grid.variants.items()}, []
+
+
+def _read(name: str, written: Any, most: int) -> tuple[Grid, list[Problem]]:
+    """Read a grid and name its combinations; it is incomplete if there are problems."""
+    if problem := _form_problem(name, written):
+        return Grid(name, ()), [((), problem)]
     reader = GridReader()
     axes = reader.axes(written[AXES])
+    if not axes:
+        return Grid(name, ()), reader.problems
     only, excluded = (reader.conditions(written[key], axes, (key,)) if key in written else () for key in (ONLY, EXCEPT))
-    template = _template(written)
-    problems = [*reader.problems, *(_place_problems(name, template, axes) if not reader.problems else ())]
+    problems = reader.problems or list(place_problems(name, _template(written), axes))
     if problems:
-        return nothing, {}, problems
+        return Grid(name, axes), problems
     every = combinations(axes, most=_MOST_COMBINATIONS)
     if every is None:
         problem = f"the axes have more than {_MOST_COMBINATIONS} combinations; split the grid"
-        return nothing, {}, [((AXES,), problem)]
+        return Grid(name, axes), [((AXES,), problem)]
     for conditions, key in ((only, ONLY), (excluded, EXCEPT)):
         matched = [any(holds(condition, levels) for levels in every) for condition in conditions]
         problems += conditions_without_effect(conditions, matched, (key,))
     chosen = [levels for levels in every if kept(levels, only, excluded)]
-    problems += _size_problems(len(chosen), most)
-    if problems:
-        return nothing, {}, problems
-    named, problems = _named(name, chosen)
-    if problems:
-        return nothing, {}, problems
-    grid = Grid(name, axes, named, len(every) - len(chosen))
-    return grid, {variant: _variant(template, axes, levels) for variant, levels in named.items()}, []
+    problems = problems or list(_size_problems(len(chosen), most))
+    named, name_problems = ({}, []) if problems else _named(name, chosen)
+    return Grid(name, axes, named, len(every) - len(chosen)), problems + name_problems
+
+
+def _form_problem(name: str, written: Any) -> str | None:
+    """Return a message if an entry with a part of a grid lacks another."""
+    if not isinstance(written, Mapping):
+        return "a name with places is a grid, and needs a mapping with `axes`"
+    if not places_in(name):
+        keys = ", ".join(f"`{key}`" for key in OWN_KEYS)
+        return f"the name of a grid has a place '{{axis}}' for each axis ({keys} are keys of grids)"
+    if AXES not in written:
+        example = f"axes: {{{places_in(name)[0]}: [...]}}"
+        return f"the name has places, so it is a grid and needs the key `axes`, such as {example}"
+    return None
 
 
 def _size_problems(chosen: int, most: int) -> Iterator[Problem]:
@@ -181,52 +183,3 @@ def _variant(template: Mapping[Any, Any], axes: Sequence[Axis], levels: Levels) 
     elif any(level.has_title for axis in axes for level in axis.levels):
         variant["title"] = ", ".join(titles.values())
     return variant
-
-
-def _place_problems(name: str, template: Mapping[Any, Any], axes: Sequence[Axis]) -> Iterator[Problem]:
-    """Yield places without an axis, axes without a place in the name or in a value, and levels that cannot be text."""
-    known = {axis.name: axis for axis in axes}
-    for place in places_in(name):
-        if place not in known:
-            yield (), f"the name's place '{{{place}}}' has no axis; {nearest(place, known)}"
-    used: set[str] = set()
-    yield from _checked(template, (), known, known, used)
-    for number, axis in enumerate(axes):
-        later = [other.name for other in axes[number + 1 :]]
-        for level in axis.levels:
-            yield from _checked(level.value, (AXES, axis.name, *level.key_path), known, later, used)
-    for axis_name in known:
-        place = f"'{{{axis_name}}}'"
-        if axis_name not in places_in(name):
-            yield (AXES, axis_name), f"the axis is not used: the name has no place {place}"
-        elif axis_name not in used:
-            yield (
-                (AXES, axis_name),
-                f"the axis is not used: no value has the place {place}, so all levels are alike",
-            )
-
-
-def _checked(
-    value: Any, start: KeyPath, known: Mapping[str, Axis], allowed: Collection[str], used: set[str]
-) -> Iterator[Problem]:
-    for place, text in texts_with_places(value):
-        is_title = not start and place == ("title",)
-        for axis in places_in(text):
-            if axis not in known:
-                yield (*start, *place), f"the place '{{{axis}}}' has no axis; {nearest(axis, known)}"
-            elif axis not in allowed:
-                yield (*start, *place), f"a level can have places of axes below its own only, and '{axis}' is none"
-            elif not is_title:
-                used.add(axis)
-                if whole_place(text) is None and (problem := _no_text(known[axis])):
-                    yield (*start, *place), f"'{{{axis}}}' is part of a longer text, {problem}"
-
-
-def _no_text(axis: Axis) -> str | None:
-    """Return a message if a level of an axis cannot be a part of a longer text."""
-    for level in axis.levels:
-        if isinstance(level.value, Mapping | list):
-            return f"and its level '{level.label}' is no scalar; make the place the whole value"
-        if isinstance(level.value, str) and places_in(level.value):
-            return f"and its level '{level.label}' has places itself; make the place the whole value"
-    return None
