@@ -11,6 +11,7 @@ rule aggregate:
         comparisons=update("results/{experiment}/comparisons.parquet"),
         attacks=update("results/{experiment}/attacks.parquet"),
         diagnostics=update("results/{experiment}/diagnostics.parquet"),
+        choices=update("results/{experiment}/choices.parquet"),
         origins=update("results/{experiment}/origins.parquet"),
         csv=update("results/{experiment}/table.csv"),
         markdown=update("results/{experiment}/table.md"),

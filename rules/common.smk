@@ -166,7 +166,7 @@ def begin_job(cell):
     """Set up a job, before it makes a cell."""
     # Cells that share a job continue when one of them fails; no option of Snakemake's does that in jobs.
     workflow.execution_settings.keep_going = True
-    if cell.stage.uses_model:
+    if GRAPH.computes(cell):
         share_gpu_of_job()
     start_fork_servers()
 
@@ -241,6 +241,7 @@ def requests():
             GRAPH.config.execution,
             available,
             gpus=GRAPH.processes,
+            computes=GRAPH.computes,
             defaults=snakemake_options.plain_defaults(DEFAULT_RESOURCES),
             local_gpu=(
                 None
@@ -254,6 +255,7 @@ def requests():
         seconds=Costs(STALENESS).of,
         shards=GRAPH.shards,
         gpus=GRAPH.processes,
+        computes=GRAPH.computes,
         group_sizes=workflow.group_settings.group_components,
         earlier_jobs=snakemake_jobs(),
         defaults=snakemake_options.plain_defaults(DEFAULT_RESOURCES),

@@ -31,9 +31,9 @@ def fields_by_place():
     """Return the keys of each mapping of the schema that the reference describes."""
     fields = {}
     for title, model, _ in SECTIONS[1:]:
-        for name in title.strip("`").split("`, `"):
+        for name in re.findall("`([^`]+)`", title):
             path = name if name in OWN_PATHS else f"experiments.NAME.{name}"
-            fields[path] = set(model.model_fields) - set(INLINED)
+            fields.setdefault(path, set()).update(set(model.model_fields) - set(INLINED))
     return fields
 
 

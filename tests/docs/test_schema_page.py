@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gauntlet.core.parquet import read_table, write_table
-from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
+from gauntlet.core.schemas import CERTIFICATE_SCHEMA, CHOICE_SCHEMA, EVALUATION_SCHEMA
 from gauntlet.learning.training.history import HISTORY_SCHEMA
 from gauntlet.pipeline import paths
 from gauntlet.reporting.aggregation import CERTIFIED_SCHEMA, AttackDesign, CertificateDesign, measure_attacks
@@ -38,6 +38,7 @@ SCHEMAS = {
     "certified.parquet": CERTIFIED_SCHEMA,
     "attacks.parquet": ATTACKS_SCHEMA,
     "comparisons.parquet": COMPARISONS_SCHEMA,
+    "choices.parquet": CHOICE_SCHEMA,
     "diagnostics.parquet": DIAGNOSTICS_SCHEMA,
     "origins.parquet": ORIGINS_SCHEMA,
     "models/variant=V/seed=S/history.parquet": HISTORY_SCHEMA,

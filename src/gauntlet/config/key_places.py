@@ -64,10 +64,15 @@ def _schema_path(key_path: Keys) -> Keys:
 
 @cache
 def _keys() -> Mapping[Keys, Sequence[str]]:
-    """Collect the keys of every mapping of the schema, the outer mappings first."""
-    found = dict(sorted(_walk(Config, ()), key=lambda found: len(found[0])))
-    found[_VARIANT] = (*found[_VARIANT], *OWN_KEYS)
-    return found
+    """Collect the keys of every mapping of the schema, the outer mappings first.
+
+    Where a mapping may have several forms, the keys of all are valid.
+    """
+    keys: dict[Keys, dict[str, None]] = {}
+    for place, names in sorted(_walk(Config, ()), key=lambda found: len(found[0])):
+        keys.setdefault(place, {}).update(dict.fromkeys(names))
+    keys[_VARIANT].update(dict.fromkeys(OWN_KEYS))
+    return {place: tuple(names) for place, names in keys.items()}
 
 
 def _walk(model: type[BaseModel], place: Keys) -> Iterator[tuple[Keys, Sequence[str]]]:

@@ -9,6 +9,7 @@ from typing import Any
 from gauntlet.config.attacks import Attack
 from gauntlet.config.certificates import Certificate
 from gauntlet.config.checkpoint_files import CheckpointFile
+from gauntlet.config.choices import Choice
 from gauntlet.config.cluster import Cluster
 from gauntlet.config.datasets import Dataset, Limit
 from gauntlet.config.grids.levels import LEVEL_KEYS
@@ -54,6 +55,7 @@ SECTIONS = (
     ("`variants.NAME`", Variant, (MODELS, *(registry for registry, _ in PARTS.values()), LOSSES)),
     ("`variants.NAME.normalize`", Statistics, ()),
     ("`variants.NAME.weights`, `training.initial_weights`", CheckpointFile, ()),
+    ("Chosen variants: `variants.NAME`", Choice, ()),
     ("`attacks.NAME`", Attack, (ATTACKS,)),
     ("`certificates.NAME`", Certificate, (CERTIFICATES,)),
     ("`diagnostics`", Diagnostics, ()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PrivateAttr, StringConstraints, model_validator
@@ -10,6 +11,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, StringConstraints, mod
 from gauntlet.config.attacks import Attack
 from gauntlet.config.base import Closed, Name, letters_only
 from gauntlet.config.certificates import Certificate
+from gauntlet.config.choices import CHOSEN_FROM, AnyVariant, Choice, candidates_in, choice_problems
 from gauntlet.config.cluster import Cluster
 from gauntlet.config.compatibility import (
     code_problem,
@@ -65,7 +67,9 @@ class Experiment(Closed):
     training: Training = Field(
         default_factory=lambda: Training.model_validate({}), description="training of every variant"
     )
-    variants: dict[Name, Variant] = Field(min_length=1, description="the rows of the ablation, in the order of figures")
+    variants: dict[Name, AnyVariant] = Field(
+        min_length=1, description="the rows of the ablation, in the order of figures"
+    )
     attacks: dict[Name, Attack] = Field({}, description="the columns of the results")
     certificates: dict[Name, Certificate] = Field(
         {}, description="lower bounds, checked against every attack on the certified classifier"
@@ -109,28 +113,32 @@ class Experiment(Closed):
 
     def size_problem(self) -> str | None:
         """Return a message if an experiment with grids has more cells than it allows; None if not."""
-        seeds = sum(len(self.seeds_of(variant)) for variant in self.variants)
-        cells = seeds * max(1, len(self.attacks))
+        seeds = sum(len(self.seeds_of(variant)) for variant in self.measured)
+        candidates = sum(len(self.seeds_of(variant)) for variant in self.variants) - seeds
+        cells = seeds * max(1, len(self.attacks)) + candidates
         if not self._grids or cells <= self.cells_at_most:
             return None
-        counts = f"{len(self.variants)} variants with {seeds} seeds together and {len(self.attacks)} attacks"
+        counts = f"{len(self.measured)} variants with {seeds} seeds together and {len(self.attacks)} attacks"
+        counts += f", and {candidates} models of candidates," if candidates else ""
         allowed = f"{self.cells_at_most} are allowed; restrict the grid, or set `{CELLS_AT_MOST}: {cells}`"
         return f"{counts} are {cells} cells, and {allowed}"
 
     @model_validator(mode="before")
     @classmethod
     def _expand_transfers(cls, value: Any) -> Any:
-        """Replace an attack with ``transfer_from: *`` by one attack per variant, in its place."""
+        """Replace an attack with ``transfer_from: *`` by one per variant that is no candidate, in its place."""
         if not isinstance(value, Mapping):
             return value
         variants, written = value.get("variants"), value.get("attacks")
         if not isinstance(variants, Mapping) or not isinstance(written, Mapping):
             return value
         attacks: dict[Any, Any] = {}
+        candidates = candidates_in(variants)
+        sources = [variant for variant in variants if variant not in candidates]
         for name, attack in written.items():
             expanded = {name: attack}
             if isinstance(attack, Mapping) and attack.get("transfer_from") == "*":
-                expanded = {f"{name}_from_{variant}": _transfer(attack, variant) for variant in variants}
+                expanded = {f"{name}_from_{variant}": _transfer(attack, variant) for variant in sources}
             clash = next((key for key in expanded if key in attacks), None)
             refuse([(("attacks", str(name)), f"two attacks are called '{clash}'")] if clash else [])
             attacks.update(expanded)
@@ -153,25 +161,44 @@ class Experiment(Closed):
     def _seed_problems(self) -> Iterator[Problem]:
         if len(set(self.seeds)) < len(self.seeds):
             yield ("seeds",), "a seed is given twice"
-        if "seeds" in self.model_fields_set and all(variant.is_adopted for variant in self.variants.values()):
+        if "seeds" in self.model_fields_set and all(variant.is_adopted for variant in self.networks.values()):
             yield ("seeds",), "has no effect: every variant has `weights`, and one seed per file; leave it out"
 
     def _certificate_problems(self) -> Iterator[Problem]:
         for name, certificate in self.certificates.items():
-            if not any(certificate.applies_to(variant) for variant in self.variants.values()):
+            if not any(certificate.applies_to(variant) for variant in self.networks.values()):
                 needs = CERTIFICATES.entry(certificate.certificate.name).tags["needs"]
                 yield ("certificates", name), f"no variant has a {needs} network, so nothing can be certified"
+            for chosen in self.choices:
+                fits = {
+                    candidate: certificate.applies_to(variant)
+                    for candidate, variant in self.possible_networks(chosen).items()
+                }
+                if len(set(fits.values())) > 1:
+                    with_it, without = (next(key for key in fits if fits[key] is value) for value in (True, False))
+                    problem = f"'{with_it}' can have the certificate '{name}' and '{without}' cannot"
+                    remedy = "choose among networks that all can, or none"
+                    yield ("variants", chosen, CHOSEN_FROM), f"{problem}; {remedy}"
 
     def _attack_problems(self) -> Iterator[Problem]:
         for name, attack in self.attacks.items():
             unknown = [source for source in attack.transfer_from or () if source not in self.variants]
             for source in unknown:
                 yield ("attacks", name, "transfer_from"), f"no variant '{source}'; {nearest(source, self.variants)}"
-            if not unknown and not any(attack.applies_to(variant, self.variants) for variant in self.variants):
+            for source in attack.transfer_from or ():
+                if owner := next((key for key in self.choices if source in self.choices[key].chosen_from), None):
+                    is_candidate = f"'{source}' is a candidate of '{owner}', which may have its model"
+                    yield ("attacks", name, "transfer_from"), f"{is_candidate}; name {owner}"
+            if not unknown and not any(attack.applies_to(variant, self.variants) for variant in self.measured):
                 yield ("attacks", name, "transfer_from"), "no other variant is left to attack"
             if not unknown and (problem := self._transfer_problem(attack)):
                 yield ("attacks", name, "transfer_from"), problem
-            seen = [self.variants[key] for key in self.variants if key in (attack.transfer_from or self.variants)]
+            seen = [
+                variant
+                for key in self.measured
+                if key in (attack.transfer_from or self.variants)
+                for variant in self.possible_networks(key).values()
+            ]
             if seen and (problem := surrogate_problem(attack.surrogate, seen)):
                 yield ("attacks", name, "surrogate"), problem
             if problem := targets_problem(attack.attack, self.dataset):
@@ -184,7 +211,7 @@ class Experiment(Closed):
 
     def _transfer_problem(self, attack: Attack) -> str | None:
         """Return a message if a source of a transfer has no model of a seed that an attacked variant has."""
-        for target in self.variants:
+        for target in self.measured:
             if attack.applies_to(target, self.variants):
                 for source in attack.sources(target, self.variants):
                     if lacking := sorted(set(self.seeds_of(target)) - set(self.seeds_of(source))):
@@ -193,7 +220,7 @@ class Experiment(Closed):
         return None
 
     def _variant_problems(self) -> Iterator[Problem]:
-        for name, variant in self.variants.items():
+        for name, variant in self.networks.items():
             training = self.training_of(name)
             for key_path, message in (
                 *variant_problems(variant, training),
@@ -203,6 +230,13 @@ class Experiment(Closed):
                 yield ("variants", name, *key_path), message
             if problem := code_problem(variant, self.dataset):
                 yield ("variants", name, "model", "head", "length"), problem
+        trainings = {name: self.training_of(name) for name in self.networks} if self.choices else {}
+        seeds = {name: self.seeds_of(name) for name in self.networks} if self.choices else {}
+        for name in self.choices:
+            if self.dataset.test == "all":
+                yield ("variants", name, CHOSEN_FROM), "`dataset.test: all` leaves no validation images to choose by"
+            for key_path, message in choice_problems(name, self.variants, trainings, seeds):
+                yield ("variants", name, *key_path), message
 
     def _headline_problems(self) -> Iterator[Problem]:
         """Yield headline norms and budgets at which nothing is measured."""
@@ -218,25 +252,59 @@ class Experiment(Closed):
                 yield ("headline", norm), f"no attack is run at {unknown[0]:g}; there are {known}"
 
     def _name_problems(self) -> Iterator[Problem]:
-        for kind, names in (("variants", self.variants), ("attacks", self.attacks)):
+        for kind, names in (("variants", self.measured), ("attacks", tuple(self.attacks))):
             owners: dict[str, str] = {}
             for name in names:
                 if (other := owners.setdefault(letters_only(name), name)) != name:
                     problem = f"it has the LaTeX macros of '{other}'; names must differ in more than - and _"
                     yield (kind, name), problem
         titles: dict[str, str] = {}
-        for name, variant in self.variants.items():
-            title = variant.title or name
+        for name in self.measured:
+            title = self.variants[name].title or name
             if (other := titles.setdefault(title, name)) != name:
                 problem = f"'{other}' has the title '{title}' too, which figures and tables could not distinguish"
                 yield ("variants", name, "title"), f"{problem}; choose another"
         for name in sorted(set(self.attacks) & set(self.certificates)):
             yield ("certificates", name), "an attack has this name already"
 
+    @cached_property
+    def networks(self) -> dict[str, Variant]:
+        """The variants with a network of their own, trained or adopted; the others are chosen from among these."""
+        return {name: variant for name, variant in self.variants.items() if isinstance(variant, Variant)}
+
+    @cached_property
+    def choices(self) -> dict[str, Choice]:
+        """The variants whose model is that of a candidate."""
+        return {name: variant for name, variant in self.variants.items() if isinstance(variant, Choice)}
+
+    @cached_property
+    def measured(self) -> tuple[str, ...]:
+        """The variants that are attacked, certified, diagnosed, inspected and shown: all but the candidates."""
+        candidates = {name for choice in self.choices.values() for name in choice.chosen_from}
+        return tuple(name for name in self.variants if name not in candidates)
+
+    def possible_networks(self, variant: str) -> dict[str, Variant]:
+        """Return the variants whose network a variant's model may have, by name: itself, or the candidates."""
+        if variant in self.networks:
+            return {variant: self.networks[variant]}
+        candidates = self.choices[variant].chosen_from
+        return {name: self.networks[name] for name in candidates if name in self.networks}
+
+    def measured_as(self, variant: str) -> tuple[str, ...]:
+        """Return the measured variants that may have a variant's model: itself, or those chosen from it."""
+        if variant in self.measured:
+            return (variant,)
+        return tuple(name for name, choice in self.choices.items() if variant in choice.chosen_from)
+
+    def can_certify(self, certificate: Certificate, variant: str) -> bool:
+        """Return whether a certificate applies to a variant, whichever candidate is chosen."""
+        networks = self.possible_networks(variant).values()
+        return bool(networks) and all(certificate.applies_to(network) for network in networks)
+
     def presentation(self) -> dict[str, Any]:
         """Return what decides how results are presented and no result: titles and headline, those that are set."""
-        kinds: dict[str, Mapping[str, Variant | Attack | Certificate]] = {
-            "variants": self.variants,
+        kinds: dict[str, Mapping[str, Variant | Choice | Attack | Certificate]] = {
+            "variants": {name: self.variants[name] for name in self.measured},
             "attacks": self.attacks,
             "certificates": self.certificates,
         }
@@ -256,7 +324,7 @@ class Experiment(Closed):
             "diagnostics": self.diagnostics.model_dump(),
             "variants": {
                 name: variant.as_dict()
-                if variant.is_adopted
+                if isinstance(variant, Choice) or variant.is_adopted
                 else {**variant.as_dict(), "training": self.training_of(name).as_dict()}
                 for name, variant in self.variants.items()
             },
@@ -273,19 +341,22 @@ class Experiment(Closed):
 
     def seeds_of(self, variant: str) -> tuple[int, ...]:
         """Return the seeds of a variant's models: the experiment's, or 0, 1, … for its checkpoints."""
-        weights = self.variants[variant].weights
-        return self.seeds if weights is None else tuple(range(len(weights)))
+        network = next(iter(self.possible_networks(variant).values()), None)
+        return self.seeds if network is None or network.weights is None else tuple(range(len(network.weights)))
 
     def key_path_of_training(self, variant: str, key: str) -> tuple[str, ...]:
         """Return where a key of a variant's training is set, or would be."""
-        is_own = key in self.variants[variant].training.model_fields_set
+        is_own = key in self.networks[variant].training.model_fields_set
         return (*(("variants", variant) if is_own else ()), "training", key)
 
     def training_of(self, variant: str) -> Training:
-        """Merge the experiment's training with the keys that a variant sets; the defaults for one that is adopted."""
-        if self.variants[variant].is_adopted:
+        """Merge the experiment's training with the keys that a variant sets; the defaults for one that is adopted.
+
+        A chosen variant has no training of its own.
+        """
+        if self.networks[variant].is_adopted:
             return Training.model_validate({})
-        changes = self.variants[variant].training
+        changes = self.networks[variant].training
         return self.training.model_copy(update={name: getattr(changes, name) for name in changes.model_fields_set})
 
 
@@ -358,7 +429,7 @@ class Config(Closed):
                 experiment.training_of(variant),
             )
             for name, experiment in self.experiments.items()
-            for variant in experiment.variants
+            for variant in experiment.networks
         ]
         device = self.execution.device
         if ":" in device and any(training.gpus > 1 for _, training in trainings):

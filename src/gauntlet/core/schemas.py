@@ -44,6 +44,30 @@ were zero in all entries, or not finite. `status` is adversarial, robust, alread
 as robust.
 """
 
+CHOICE_SCHEMA = pa.schema(
+    [
+        ("experiment", pa.string()),
+        ("variant", pa.string()),
+        ("seed", pa.int64()),
+        ("candidate", pa.string()),
+        ("chosen", pa.bool_()),
+        ("by", pa.string()),
+        ("over", pa.string()),
+        ("score", pa.float64()),
+        ("epoch", pa.int32()),
+        ("validation_loss", pa.float64()),
+        ("validation_accuracy", pa.float64()),
+        ("robust_validation_accuracy", pa.float64()),
+    ]
+)
+"""One row per candidate of one (variant, seed) that was chosen from several, in the order of the configuration.
+
+`score` is what candidates were compared by: the figure that `by` names, of this seed (`over` is each_seed) or its mean
+over seeds (all_seeds); null if it is missing or not finite, which excludes the candidate. The lowest loss or the
+highest accuracy is `chosen`, the first row among equals. `epoch` is the one whose weights were kept, null for adopted
+models; the figures are of this epoch and this seed, null if not measured. All are of the validation split.
+"""
+
 CERTIFICATE_SCHEMA = pa.schema(
     [
         ("experiment", pa.string()),

@@ -79,6 +79,10 @@ class Graph:
         """Return the number of processes, each with a GPU where there is one, in a cell's job."""
         return cell.stage.processes(cell, self.scope(cell))
 
+    def computes(self, cell: Cell) -> bool:
+        """Return whether a cell's job computes with a network, on a GPU where there is one."""
+        return cell.stage.uses_model and not cell.stage.is_light(cell, self.scope(cell))
+
     @cached_property
     def _owners(self) -> dict[Cell, str]:
         """The cells that belong to no single experiment, with the first experiment that needs each."""

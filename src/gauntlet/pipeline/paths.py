@@ -131,6 +131,11 @@ def comparisons(experiment: str) -> Path:
     return experiment_folder(experiment) / "comparisons.parquet"
 
 
+def choices(experiment: str) -> Path:
+    """Return the file of the candidates of every chosen model, with their validation figures."""
+    return experiment_folder(experiment) / "choices.parquet"
+
+
 def origins(experiment: str) -> Path:
     """Return the file of the origin of every model, attack, certificate and probe: recipe, inputs, commit, time."""
     return experiment_folder(experiment) / "origins.parquet"
@@ -161,7 +166,7 @@ def aggregates(experiment: str) -> list[Path]:
     tables = [table(experiment, suffix) for suffix in ("csv", "md")]
     rows = [evaluations(experiment), certificates(experiment)]
     others = [attacks(experiment), certified(experiment), comparisons(experiment), diagnostics(experiment)]
-    return [summary(experiment), *rows, *others, origins(experiment), *tables]
+    return [summary(experiment), *rows, *others, choices(experiment), origins(experiment), *tables]
 
 
 def figure(experiment: str, name: str, suffix: str) -> Path:

@@ -97,6 +97,9 @@ class Files(Protocol):
     def content_digest(self, path: Path) -> str | None:
         """Return the SHA-256 of the content of a user's file in hex; None if it cannot be read."""
 
+    def manifest(self, path: Path) -> Mapping[str, Any]:
+        """Return the content of a manifest; empty if it cannot be read."""
+
 
 @dataclass(frozen=True)
 class CellJob:
@@ -161,7 +164,8 @@ class Stage:
     `requires_current` stages refuse stale inputs. `unmatched` lists outputs that do not belong together. `outdated`
     returns whether raw files changed since a current cell was made; only the stage's own command asks for it.
 
-    Work: `uses_model` stages compute with a network, on a GPU where there is one; `resumable` ones keep partial files;
+    Work: `uses_model` stages compute with a network, on a GPU where there is one, except for the cells that `is_light`
+    names: these take seconds, and a job of their own without a GPU. `resumable` stages keep partial files;
     `shards` is the number of jobs that share a cell's work, `processes` the number of processes in each.
     `shardable` stages have a function `run_shard`. `shows_results` stages show what others computed. `from_results` is
     how the stage works on a results file alone. `late_imports` are libraries that the work imports late, and that most
@@ -180,7 +184,7 @@ class Stage:
     inputs: Callable[[Cell, Scope], Mapping[Path, Cell]]
     outputs: Callable[[Cell], tuple[Path, ...]]
     slice: Callable[[Cell, Scope, Files], Slice]
-    modules: Callable[[Cell, Scope], Sequence[str]] = lambda _cell, _scope: ()
+    modules: Callable[[Cell, Scope, Files], Sequence[str]] = lambda _cell, _scope, _files: ()
     work: Callable[[Cell, Scope], str] = lambda _cell, _scope: "run"
     command: str = ""
     waits_for: Callable[[Scope], Iterable[Cell]] = lambda _scope: ()
@@ -191,6 +195,7 @@ class Stage:
     unmatched: Callable[[Cell, Any], list[Path]] = lambda _cell, _staleness: []
     outdated: Callable[[Cell, Scope], bool] = lambda _cell, _scope: False
     uses_model: bool = False
+    is_light: Callable[[Cell, Scope], bool] = lambda _cell, _scope: False
     resumable: bool = False
     shardable: bool = False
     shards: Callable[[Cell, Scope], int] = _single

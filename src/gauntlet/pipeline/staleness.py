@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from gauntlet.config.schema import Config
 from gauntlet.core.errors import GauntletError
@@ -20,6 +21,7 @@ from gauntlet.core.provenance.recipes import FileMarks, Recipe, read_marks
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.fingerprint import fingerprint
 from gauntlet.pipeline.graph import Graph
+from gauntlet.pipeline.manifests import read_manifest
 from gauntlet.pipeline.stage import Cell, CellJob
 
 UNMARKED = (".json", ".csv", ".md")
@@ -47,6 +49,7 @@ class Staleness:
         self._current: dict[Cell, bool] = {}
         self._fingerprints: dict[tuple[str, ...], Mapping[str, str]] = {}
         self._digests: dict[Path, str | None] = {}
+        self._manifests: dict[Path, Mapping[str, Any]] = {}
         self._contents: dict[Path, str | None] = {}
         self._marks: dict[Path, FileMarks] = {}
 
@@ -137,6 +140,12 @@ class Staleness:
             self._contents[path] = digest_user_file(path)
         return self._contents[path]
 
+    def manifest(self, path: Path) -> Mapping[str, Any]:
+        """Return the content of a manifest; empty if it cannot be read."""
+        if path not in self._manifests:
+            self._manifests[path] = read_manifest(path)
+        return self._manifests[path]
+
     def job(self, cell: Cell) -> CellJob:
         """Return the job of a cell that is about to be made.
 
@@ -179,11 +188,12 @@ class Staleness:
         return Recipe(cell.stage.name, slice_, self._modules(cell), inputs)
 
     def _modules(self, cell: Cell) -> Mapping[str, str]:
-        """Return the fingerprint of the code that makes a cell; the same for all seeds."""
-        ids = (cell.stage.name, cell.experiment, cell.variant, cell.name)
+        """Return the fingerprint of the code that makes a cell; the same for all seeds, unless models are chosen."""
+        scope = self.graph.scope(cell)
+        seed = str(cell.seed) if scope.settings.choices else ""
+        ids = (cell.stage.name, cell.experiment, cell.variant, seed, cell.name)
         if ids not in self._fingerprints:
-            scope = self.graph.scope(cell)
-            components = cell.stage.modules(cell, scope)
+            components = cell.stage.modules(cell, scope, self)
             self._fingerprints[ids] = fingerprint([cell.stage.module_of(cell, scope), *components])
         return self._fingerprints[ids]
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from gauntlet.core.errors import InputError
 from gauntlet.core.files import remove_leftovers, write_text
 from gauntlet.core.parquet import read_metadata, read_table, write_table
-from gauntlet.core.schemas import CERTIFICATE_SCHEMA
+from gauntlet.core.schemas import CERTIFICATE_SCHEMA, CHOICE_SCHEMA
 from gauntlet.reporting.aggregation import (
     CERTIFIED_SCHEMA,
     certified_accuracies,
@@ -45,6 +45,7 @@ _COMPANIONS = {
     "attacks": ATTACKS_SCHEMA,
     "diagnostics": DIAGNOSTICS_SCHEMA,
     "origins": ORIGINS_SCHEMA,
+    "choices": CHOICE_SCHEMA,
 }
 
 

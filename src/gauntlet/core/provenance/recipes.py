@@ -21,6 +21,8 @@ from gauntlet.core.provenance.digests import digest_json
 
 CELL_KEY = "gauntlet.cell"
 RECIPE_KEY = "gauntlet.recipe"
+CHOSEN_RECIPE_KEY = "gauntlet.chosen_recipe"
+"""Recipe of the training of a model that was chosen from several, in the copy of its history."""
 DIGEST_KEY = "gauntlet.digest"
 ENVIRONMENT_NAME = "environment"
 PACKAGES_NAME = "packages"

@@ -33,7 +33,8 @@ class ModelManifest(BaseModel):
     `loss` is the loss that the network was trained with, and `precision` that of the passes of its training; both are
     None where they are not known. `reference` is its logits for the
     images of `gauntlet.learning.models.reference`, None in models of earlier versions, or where they are not finite.
-    `warnings` are sentences about the model that belong to its numbers.
+    `warnings` are sentences about the model that belong to its numbers. The manifest of a model that was chosen from
+    several also has `choice`, the record of the choice, which no network depends on.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)

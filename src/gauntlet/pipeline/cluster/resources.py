@@ -57,7 +57,8 @@ class JobResources:
     share its work, `gpus` the GPUs of each of them. `group_sizes` are the cells per job of each job group.
     `earlier_jobs` are jobs of an earlier controller that are still in the queue: a cell's new job starts after its old
     one and finds the cell done. `defaults` are values for resources that the configuration does not set.
-    `local_gpu` states whether the cells of a local run compute on a GPU; None for jobs.
+    `local_gpu` states whether the cells of a local run compute on a GPU; None for jobs. `computes` returns whether a
+    cell's job computes with a network.
     """
 
     def __init__(
@@ -72,12 +73,13 @@ class JobResources:
         earlier_jobs: Iterable[Job] = (),
         defaults: Mapping[str, str] = MappingProxyType({}),
         local_gpu: bool | None = None,
+        computes: Callable[[Cell], bool] = lambda cell: cell.stage.uses_model,
     ) -> None:
         self._device, self._cluster = execution.device, execution.cluster
         self._partitions, self._seconds, self._shards, self._gpus = tuple(partitions), seconds, shards, gpus
         self._group_sizes = {"figures": _FIGURES_PER_JOB, **group_sizes}
         self._earlier_jobs = tuple(earlier_jobs)
-        self._defaults, self._local_gpu = defaults, local_gpu
+        self._defaults, self._local_gpu, self._computes = defaults, local_gpu, computes
         self.slots = self._cluster.cells_per_gpu
         options = [option.removeprefix("--").partition("=") for option in self._cluster.sbatch]
         self._options = {name: value for name, _, value in options}
@@ -95,7 +97,7 @@ class JobResources:
 
         `comment` is the job comment that the plugin will write.
         """
-        on_model = cell.stage.uses_model
+        on_model = self._computes(cell)
         gpu = on_model and self.uses_gpus
         partition, memory = self.partition(gpu=gpu), self._cluster.memory_mb
         model, is_shared = (self._cluster.gpu_model or "") if gpu else "", self._shares_gpu(cell)
@@ -157,6 +159,9 @@ class JobResources:
         longest = self._cluster.group_minutes
         if cell.stage.group is None or self._shards(cell) > 1 or self._gpus(cell) > 1:
             return None
+        if cell.stage.uses_model and not self._computes(cell):
+            # Cells of a group that depend on each other share one job, which must ask for the same partition.
+            return None
         if not cell.stage.uses_model:
             return cell.stage.group if longest else None
         seconds = self._seconds(cell)
@@ -165,7 +170,7 @@ class JobResources:
 
     def _shares_gpu(self, cell: Cell) -> bool:
         """Return whether a cell computes on a GPU of a job side by side with others."""
-        return self.slots > 1 and self.uses_gpus and cell.stage.uses_model and self.group(cell) is not None
+        return self.slots > 1 and self.uses_gpus and self._computes(cell) and self.group(cell) is not None
 
     def _slot(self, cell: Cell) -> int:
         """Return how many of `slots` a cell takes: all of a job's, unless it shares the job's GPU.
@@ -174,7 +179,7 @@ class JobResources:
         """
         if self._local_gpu is None:
             return 1 if self._shares_gpu(cell) else self.slots
-        if not (self._local_gpu and cell.stage.uses_model):
+        if not (self._local_gpu and self._computes(cell)):
             return 0
         return 1 if self._gpus(cell) == 1 else self.slots
 
@@ -183,6 +188,8 @@ class JobResources:
         factor, seconds = self.slots if self._shares_gpu(cell) else 1, self._seconds(cell)
         if seconds is not None:
             return math.ceil(_SAFETY_FACTOR * factor * seconds / 60 / self._shards(cell)) + _STARTUP_MINUTES
+        if cell.stage.uses_model and not self._computes(cell):
+            return _STARTUP_MINUTES
         return factor * (cell.stage.minutes or self._cluster.minutes)
 
     def _max_minutes(self, cell: Cell, partition: str) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gauntlet.pipeline.stage import Scope
+from gauntlet.pipeline import paths
+from gauntlet.pipeline.stage import Cell, Files, Scope
+from gauntlet.pipeline.stages.train.chosen import chosen_variant
 from gauntlet.registry import MODELS, Registry, Spec, parts_of
 
 
@@ -13,10 +15,27 @@ def modules_of(components: Iterable[tuple[Registry, Spec | None]]) -> list[str]:
     return [_module(registry, spec) for registry, spec in components if spec is not None]
 
 
+def networks_of(model: Cell, scope: Scope, files: Files) -> tuple[str, ...]:
+    """List the variants whose code the cells on a model depend on: the model's own variant, or the chosen one.
+
+    While nothing is chosen these are all candidates. Once it is, the others' code decides no more than the choice.
+    """
+    networks = scope.settings.possible_networks(model.variant)
+    if model.variant in networks:
+        return (model.variant,)
+    chosen = chosen_variant(files.manifest(paths.model_manifest(model)))
+    return (chosen,) if chosen in networks else tuple(networks)
+
+
 def network_modules(scope: Scope, variant: str) -> list[str]:
     """List the modules that define a variant's network and its parts."""
-    model = scope.settings.variants[variant].model
+    model = scope.settings.networks[variant].model
     return scope.once(("network", variant), lambda: modules_of([(MODELS, model), *parts_of(model)]))
+
+
+def model_modules(model: Cell, scope: Scope, files: Files) -> list[str]:
+    """List the modules that define the network of a model and its parts, see `networks_of`."""
+    return [module for variant in networks_of(model, scope, files) for module in network_modules(scope, variant)]
 
 
 def _module(registry: Registry, spec: Spec) -> str:

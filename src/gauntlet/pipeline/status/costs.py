@@ -58,7 +58,9 @@ class Costs:
         return None
 
     def _key(self, level: int, cell: Cell) -> tuple[Any, ...]:
-        return level, cell.experiment in self._quick, _SIMILARITY[level](cell)
+        # Training, adoption and a choice make the same files in very different times.
+        work = cell.stage.work(cell, self._staleness.graph.scope(cell))
+        return level, cell.experiment in self._quick, work, _SIMILARITY[level](cell)
 
     def _predicted(self, cell: Cell) -> float | None:
         recipe = self._staleness.recipe(cell) if paths.prediction(cell).is_file() else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gauntlet.reporting.aggregation.attacks import ATTACKS_VOLATILE, AttackRun, measure_attacks
 from gauntlet.reporting.aggregation.certified import CERTIFIED_SCHEMA, certified_accuracies
+from gauntlet.reporting.aggregation.choices import choice_table
 from gauntlet.reporting.aggregation.combination import combine
 from gauntlet.reporting.aggregation.comparisons import compare_variants
 from gauntlet.reporting.aggregation.confidence import count_confidences
@@ -34,6 +35,7 @@ __all__ = [
     "Evaluations",
     "ExperimentDesign",
     "certified_accuracies",
+    "choice_table",
     "combine",
     "compare_variants",
     "count_confidences",

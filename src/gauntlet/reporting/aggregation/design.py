@@ -137,14 +137,14 @@ _DESIGN = TypeAdapter(ExperimentDesign)
 
 def design_from_config(name: str, experiment: Experiment) -> ExperimentDesign:
     """Build the design of an experiment from its configuration."""
-    variants, repeats = tuple(experiment.variants), _repeats(experiment)
+    variants, repeats = experiment.measured, _repeats(experiment)
     attacks = (_attack(key, attack, variants, repeats.get(key)) for key, attack in experiment.attacks.items())
     certificates = (
         CertificateDesign(
             key,
             certificate.norm,
             certificate.certifies,
-            tuple(variant for variant, settings in experiment.variants.items() if certificate.applies_to(settings)),
+            tuple(variant for variant in variants if experiment.can_certify(certificate, variant)),
             certificate.title,
         )
         for key, certificate in experiment.certificates.items()
@@ -157,7 +157,7 @@ def design_from_config(name: str, experiment: Experiment) -> ExperimentDesign:
         seeds=seeds,
         attacks=tuple(attacks),
         certificates=tuple(certificates),
-        titles={key: variant.title for key, variant in experiment.variants.items() if variant.title},
+        titles=experiment.presentation().get("variants", {}),
         headline=dict(experiment.headline.items()),
         own_seeds={variant: own for variant, own in seeds_of.items() if set(own) != set(seeds)},
     )

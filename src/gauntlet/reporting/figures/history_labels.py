@@ -9,7 +9,7 @@ from typing import Any
 
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_metadata
-from gauntlet.core.provenance.recipes import RECIPE_KEY
+from gauntlet.core.provenance.recipes import CHOSEN_RECIPE_KEY, RECIPE_KEY
 from gauntlet.registry import LOSSES
 from gauntlet.reporting.figures.inputs import HistoryFile
 
@@ -19,7 +19,8 @@ Component = Mapping[str, Any] | str
 
 def labeled_history(variant: str, seed: int, path: Path) -> HistoryFile:
     """Return a history with the labels of its loss and attack; both are empty for a file without a recipe."""
-    recipe = json.loads(read_metadata(path).get(RECIPE_KEY, "{}")).get("slice", {})
+    metadata = read_metadata(path)
+    recipe = json.loads(metadata.get(CHOSEN_RECIPE_KEY) or metadata.get(RECIPE_KEY, "{}")).get("slice", {})
     return HistoryFile(variant, seed, path, loss_label(recipe.get("loss", "")), adversary_label(recipe))
 
 

@@ -68,6 +68,7 @@ class FigureInputs:
     origins: Path | None = None
     inspections: tuple[InspectionFile, ...] = ()
     comparisons: Path | None = None
+    choices: Path | None = None
 
     def has(self, name: str) -> bool:
         """Return whether an input exists."""

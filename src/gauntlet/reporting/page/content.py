@@ -25,6 +25,7 @@ from gauntlet.reporting.formatting import (
     sample_count_text,
 )
 from gauntlet.reporting.page.check_results import CheckResult, read_check_results
+from gauntlet.reporting.page.choices import ChoiceSection, read_choices
 from gauntlet.reporting.page.comparisons import Comparison, bold_numbers, list_comparisons, read_comparisons
 from gauntlet.reporting.page.gallery import MOST_BYTES, Gallery, read_gallery
 from gauntlet.reporting.page.script_data import script_data
@@ -95,6 +96,7 @@ class PageContent:
     check_results: tuple[CheckResult, ...]
     provenance: tuple[tuple[str, str], ...]
     gallery: Gallery
+    choices: tuple[ChoiceSection, ...]
     script_data: dict[str, Any]
 
 
@@ -146,6 +148,7 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
         check_results=tuple(read_check_results(inputs, design.variants)),
         provenance=tuple(_provenance(path)),
         gallery=gallery,
+        choices=tuple(read_choices(inputs)),
         script_data=script_data(design, rows, inputs, gallery),
     )
 

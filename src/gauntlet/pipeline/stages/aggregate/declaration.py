@@ -11,7 +11,7 @@ from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
 from gauntlet.pipeline.stages.certify.declaration import certificates
 from gauntlet.pipeline.stages.diagnose.declaration import diagnoses
 from gauntlet.pipeline.stages.evaluate.declaration import evaluations
-from gauntlet.pipeline.stages.train.declaration import models
+from gauntlet.pipeline.stages.train.declaration import choice_inputs, models
 
 SETTING_NAMES = {
     "order": "the cells or their order",
@@ -36,7 +36,17 @@ def summary_path(_cell: Cell, path: tuple[str, ...], _settings: object) -> tuple
 
 def _inputs(_cell: Cell, scope: Scope) -> Mapping[Path, Cell]:
     measured = [*evaluations(scope), *certificates(scope), *diagnoses(scope)]
-    return {cell.outputs[0]: cell for cell in measured}
+    return {cell.outputs[0]: cell for cell in measured} | _choices(scope)
+
+
+def _choices(scope: Scope) -> dict[Path, Cell]:
+    """Map the histories of chosen models and of their candidates, which decide the choices, to their cells.
+
+    The record of a choice is in the manifest of the chosen model, whose digest is that of the weights alone.
+    """
+    chosen = [cell for cell in models(scope) if cell.variant in scope.settings.choices]
+    candidates = [made for cell in chosen for made in choice_inputs(cell, scope).values()]
+    return {paths.history(model): model for model in dict.fromkeys([*candidates, *chosen])}
 
 
 def _slice(cell: Cell, scope: Scope, files: Files) -> Slice:

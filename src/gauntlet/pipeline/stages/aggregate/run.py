@@ -23,13 +23,15 @@ from gauntlet.pipeline.stages.certify.declaration import certificates
 from gauntlet.pipeline.stages.diagnose.declaration import diagnoses
 from gauntlet.pipeline.stages.evaluate.declaration import evaluations
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
-from gauntlet.pipeline.stages.train.declaration import model_of, models
+from gauntlet.pipeline.stages.train.chosen import choice_record, network_variant
+from gauntlet.pipeline.stages.train.declaration import measured_models, model_of, models
 from gauntlet.registry import ATTACKS
 from gauntlet.reporting.aggregation import (
     ATTACKS_VOLATILE,
     ORIGINS_VOLATILE,
     AttackRun,
     certified_accuracies,
+    choice_table,
     combine,
     compare_variants,
     design_from_config,
@@ -63,7 +65,9 @@ def run(job: CellJob) -> None:
     """
     watch = Stopwatch()
     cell, name, settings = job.cell, job.cell.experiment, in_pixels(job.experiment)
-    present = dict.fromkeys(job.inputs.values())
+    inputs = dict.fromkeys(job.inputs.values())
+    chosen = [model for model in models(job.scope) if model in inputs and model.variant in settings.choices]
+    present = dict.fromkeys(other for other in inputs if other != model_of(other))
     for measured in present:
         # A kill right after publication leaves partial files.
         sweep(measured)
@@ -85,6 +89,7 @@ def run(job: CellJob) -> None:
             write_table(out, schema.empty_table(), made)
     costs = {(other.variant, other.seed, other.name): _attack_run(job, other) for other in attacks}
     write_table(paths.attacks(name), measure_attacks(paths.evaluations(name), costs), made, volatile=ATTACKS_VOLATILE)
+    write_table(paths.choices(name), choice_table({model: choice_record(model) for model in chosen}), made)
     write_table(paths.origins(name), read_origins(_sources(present)), made, volatile=ORIGINS_VOLATILE)
     diagnostics = _diagnosed(job, settings, attacks, probed)
     write_table(paths.diagnostics(name), diagnostics, made)
@@ -111,7 +116,7 @@ def run(job: CellJob) -> None:
 
 
 def compared_attack(name: str, settings: Experiment, variant: str) -> ComparedAttack:
-    """Return what comparisons of attacks use of an attack's settings on a variant.
+    """Return what comparisons of attacks use of an attack's settings on the network of a variant.
 
     `adaptive` takes another view only where the head has one; elsewhere it is one more attack on the logits.
     """
@@ -125,7 +130,7 @@ def compared_attack(name: str, settings: Experiment, variant: str) -> ComparedAt
         search=str(tags.get("search", "")),
         steps=steps if isinstance(steps, int) else None,
         surrogate="adaptive"
-        if tags.get("adaptive") and offered_surrogates(settings.variants[variant])
+        if tags.get("adaptive") and offered_surrogates(settings.networks[variant])
         else attack.surrogate,
         transfer=attack.transfer_from is not None,
         epsilons=attack.epsilons,
@@ -139,11 +144,14 @@ def _diagnosed(job: CellJob, settings: Experiment, attacks: Sequence[Cell], prob
     """
     tables = [MEASUREMENT_SCHEMA.empty_table()]
     probes_of, attacks_on = _by_model(probed), _by_model(attacks)
-    for model in models(job.scope):
+    for model in measured_models(job.scope):
         tables += [read_table(paths.probes(probe)) for probe in probes_of.get(model, [])]
-        facts = {attack: compared_attack(attack, settings, model.variant) for attack in settings.attacks}
+        if model not in attacks_on:
+            continue
+        network = network_variant(model, settings)
+        facts = {attack: compared_attack(attack, settings, network) for attack in settings.attacks}
         columns = (*COLUMNS, *GRADIENT_COLUMNS.values())
-        rows = [(facts[other.name], read_columns(paths.samples(other), columns)) for other in attacks_on.get(model, [])]
+        rows = [(facts[other.name], read_columns(paths.samples(other), columns)) for other in attacks_on[model]]
         tables.append(
             measurement_table(
                 compare_attacks(rows), experiment=model.experiment, variant=model.variant, seed=model.seed

@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
-from gauntlet.pipeline.stages.components import modules_of, network_modules
+from gauntlet.pipeline.stages.components import model_modules, modules_of
 from gauntlet.pipeline.stages.evaluate.declaration import component_path
-from gauntlet.pipeline.stages.train.declaration import model_inputs, models
+from gauntlet.pipeline.stages.train.declaration import measured_models, model_inputs, model_of
 from gauntlet.registry import CERTIFICATES
 
 
 def certificates(scope: Scope) -> Iterator[Cell]:
     """List every certificate of every model that can have it, in the order of the configuration."""
-    for model in models(scope):
+    for model in measured_models(scope):
         for name, certificate in scope.settings.certificates.items():
-            if certificate.applies_to(scope.settings.variants[model.variant]):
+            if scope.settings.can_certify(certificate, model.variant):
                 yield Cell(STAGE, scope.name, model.variant, model.seed, name)
 
 
@@ -26,9 +26,9 @@ def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
     return {**ids, "samples": scope.settings.samples, "certificate": certificate}
 
 
-def _modules(cell: Cell, scope: Scope) -> list[str]:
+def _modules(cell: Cell, scope: Scope, files: Files) -> list[str]:
     certificate = scope.settings.certificates[cell.name].certificate
-    return network_modules(scope, cell.variant) + modules_of([(CERTIFICATES, certificate)])
+    return model_modules(model_of(cell), scope, files) + modules_of([(CERTIFICATES, certificate)])
 
 
 STAGE: Stage = Stage(

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from gauntlet.config.schema import Experiment
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
-from gauntlet.pipeline.stages.components import modules_of, network_modules
-from gauntlet.pipeline.stages.train.declaration import model_inputs, models
+from gauntlet.pipeline.stages.components import model_modules, modules_of
+from gauntlet.pipeline.stages.train.declaration import measured_models, model_inputs, model_of
 from gauntlet.registry import ATTACKS, Spec
 
 
 def diagnoses(scope: Scope) -> Iterator[Cell]:
     """List every model that is probed, in the order of the configuration; none where nothing is attacked."""
     if scope.settings.attacks and scope.settings.diagnostics.enabled:
-        for model in models(scope):
+        for model in measured_models(scope):
             yield Cell(STAGE, scope.name, model.variant, model.seed)
 
 
@@ -49,7 +49,9 @@ STAGE: Stage = Stage(
     inputs=model_inputs,
     outputs=lambda cell: (paths.probes(cell),),
     slice=_slice,
-    modules=lambda cell, scope: network_modules(scope, cell.variant) + modules_of([(ATTACKS, Spec("pgd"))]),
+    modules=lambda cell, scope, files: (
+        model_modules(model_of(cell), scope, files) + modules_of([(ATTACKS, Spec("pgd"))])
+    ),
     uses_model=True,
     group="cells",
     late_imports=("torch.fx.experimental.symbolic_shapes", "scipy.stats"),

@@ -9,15 +9,15 @@ from gauntlet.config.compatibility import ascends_training_loss
 from gauntlet.config.schema import Experiment
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
-from gauntlet.pipeline.stages.components import modules_of, network_modules
-from gauntlet.pipeline.stages.train.declaration import model_inputs, model_of, models
+from gauntlet.pipeline.stages.components import modules_of, network_modules, networks_of
+from gauntlet.pipeline.stages.train.declaration import measured_models, model_inputs, model_of
 from gauntlet.registry import ATTACKS, LOSSES
 
 
 def evaluations(scope: Scope) -> Iterator[Cell]:
     """List every attack on every model that it applies to, in the order of the configuration."""
     variants = scope.settings.variants
-    for model in models(scope):
+    for model in measured_models(scope):
         for name, attack in scope.settings.attacks.items():
             if attack.applies_to(model.variant, variants):
                 yield Cell(STAGE, scope.name, model.variant, model.seed, name)
@@ -49,10 +49,11 @@ def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
     return {**ids, "samples": settings.samples, "examples": settings.examples, "attack": attack}
 
 
-def _modules(cell: Cell, scope: Scope) -> list[str]:
+def _modules(cell: Cell, scope: Scope, files: Files) -> list[str]:
     attack = scope.settings.attacks[cell.name].attack
-    networks = [cell.variant, *(model.variant for model in source_models(cell, scope.settings))]
-    losses = [(LOSSES, scope.settings.variants[variant].loss) for variant in networks]
+    seen = [model_of(cell), *source_models(cell, scope.settings)]
+    networks = [variant for model in seen for variant in networks_of(model, scope, files)]
+    losses = [(LOSSES, scope.settings.networks[variant].loss) for variant in networks]
     components = [(ATTACKS, attack), *(losses if ascends_training_loss(attack) else [])]
     return [module for variant in networks for module in network_modules(scope, variant)] + modules_of(components)
 

@@ -12,7 +12,7 @@ from gauntlet.pipeline.stages.aggregate.declaration import aggregate_cell, summa
 from gauntlet.pipeline.stages.certify.declaration import certificates
 from gauntlet.pipeline.stages.evaluate.declaration import evaluations
 from gauntlet.pipeline.stages.inspect.declaration import inspections
-from gauntlet.pipeline.stages.train.declaration import models
+from gauntlet.pipeline.stages.train.declaration import measured_models
 from gauntlet.registry import FIGURES, Spec
 from gauntlet.reporting.figures.catalog import figure_names
 from gauntlet.robustness.inspection.designs import DEFAULT, design_of
@@ -26,13 +26,18 @@ def figures(scope: Scope) -> list[str]:
 def _features(scope: Scope) -> set[str]:
     """Return the features of an experiment that figures need, see `gauntlet.reporting.figures.catalog`."""
     settings = scope.settings
+    networks = [
+        (name, variant)
+        for measured in settings.measured
+        for name, variant in settings.possible_networks(measured).items()
+    ]
     features = {
         "attacks": bool(settings.attacks),
         "certificates": any(True for _ in certificates(scope)),
-        "layer_designs": any(_names_a_design(variant.model) for variant in settings.variants.values()),
-        "negatives": any(settings.training_of(variant).negatives for variant in settings.variants),
-        "several_variants": len(settings.variants) > 1,
-        "trainings": any(not variant.is_adopted for variant in settings.variants.values()),
+        "layer_designs": any(_names_a_design(variant.model) for _, variant in networks),
+        "negatives": any(settings.training_of(name).negatives for name, _ in networks),
+        "several_variants": len(settings.measured) > 1,
+        "trainings": any(not variant.is_adopted for _, variant in networks),
         "transfers": any(attack.transfer_from for attack in settings.attacks.values()),
     }
     return {name for name, is_present in features.items() if is_present}
@@ -50,12 +55,16 @@ def _inputs(cell: Cell, scope: Scope) -> Mapping[Path, Cell]:
     return {path: maker for table in tables for path, maker in _files_of(table, scope).items()}
 
 
+def _is_trained(model: Cell, scope: Scope) -> bool:
+    """Return whether a model has a history with epochs, or may have one."""
+    return not all(variant.is_adopted for variant in scope.settings.possible_networks(model.variant).values())
+
+
 def _files_of(table: str, scope: Scope) -> dict[Path, Cell]:
     """Map the files that hold a table, which a figure declares that it reads, to the cells that make them."""
     match table:
         case "histories":
-            variants = scope.settings.variants
-            return {paths.history(model): model for model in models(scope) if not variants[model.variant].is_adopted}
+            return {paths.history(model): model for model in measured_models(scope) if _is_trained(model, scope)}
         case "examples":
             return {paths.examples(cell): cell for cell in evaluations(scope)}
         case "inspections":
@@ -67,7 +76,7 @@ def _files_of(table: str, scope: Scope) -> dict[Path, Cell]:
 def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
     titles = {kind: named for kind, named in scope.settings.presentation().items() if kind != "headline"}
     shown = {"titles": digest_json(titles)} if titles else {}
-    return {"experiment": cell.experiment, "variants": list(scope.settings.variants), **shown}
+    return {"experiment": cell.experiment, "variants": list(scope.settings.measured), **shown}
 
 
 STAGE: Stage = Stage(
@@ -80,7 +89,7 @@ STAGE: Stage = Stage(
     inputs=_inputs,
     outputs=lambda cell: tuple(paths.figure(cell.experiment, cell.name, suffix) for suffix in paths.FIGURE_FORMATS),
     slice=_slice,
-    modules=lambda cell, _scope: [FIGURES.entry(cell.name).module],
+    modules=lambda cell, _scope, _files: [FIGURES.entry(cell.name).module],
     setting_path=summary_path,
     tolerates_missing=True,
     shows_results=True,

@@ -6,31 +6,35 @@ from collections.abc import Iterator
 
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
-from gauntlet.pipeline.stages.components import modules_of, network_modules
-from gauntlet.pipeline.stages.train.declaration import model_inputs, training_path
-from gauntlet.registry import AUGMENTATIONS, NEGATIVES
+from gauntlet.pipeline.stages.components import model_modules, modules_of, networks_of
+from gauntlet.pipeline.stages.train.declaration import model_inputs, model_of, training_path
+from gauntlet.registry import AUGMENTATIONS, NEGATIVES, Registry, Spec
 
 
 def inspections(scope: Scope) -> Iterator[Cell]:
     """List the models that figures look into, the first seed of every variant, in the order of the configuration."""
-    for variant in scope.settings.variants:
+    for variant in scope.settings.measured:
         yield Cell(STAGE, scope.name, variant, scope.settings.seeds_of(variant)[0])
 
 
-def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
+def _slice(cell: Cell, scope: Scope, files: Files) -> Slice:
     ids = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.name}
-    training = scope.settings.training_of(cell.variant)
-    if training.negatives is None:
+    networks = networks_of(model_of(cell), scope, files)
+    training = scope.settings.training_of(networks[0])
+    # While none of several candidates is chosen, the cell has no recipe yet.
+    if training.negatives is None or len(networks) > 1:
         return ids
     settings = training.as_dict()
     return {**ids, "training": {key: settings[key] for key in ("negatives", "augmentation", "batch_size")}}
 
 
-def _modules(cell: Cell, scope: Scope) -> list[str]:
-    training = scope.settings.training_of(cell.variant)
-    augmentation = training.augmentation if training.negatives else ()
-    components = [(NEGATIVES, training.negatives), *((AUGMENTATIONS, spec) for spec in augmentation)]
-    return network_modules(scope, cell.variant) + modules_of(components)
+def _modules(cell: Cell, scope: Scope, files: Files) -> list[str]:
+    model, components = model_of(cell), list[tuple[Registry, Spec | None]]()
+    for variant in networks_of(model, scope, files):
+        training = scope.settings.training_of(variant)
+        augmentation = training.augmentation if training.negatives else ()
+        components += [(NEGATIVES, training.negatives), *((AUGMENTATIONS, spec) for spec in augmentation)]
+    return model_modules(model, scope, files) + modules_of(components)
 
 
 STAGE: Stage = Stage(

@@ -12,6 +12,8 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob
 from gauntlet.pipeline.stages.device import describe_device, device_metadata, open_device
 from gauntlet.pipeline.stages.outputs import withdraw
+from gauntlet.pipeline.stages.train.chosen import network_variant
+from gauntlet.pipeline.stages.train.declaration import model_of
 from gauntlet.robustness.inspection.arrays import array_table
 from gauntlet.robustness.inspection.inspector import inspect_network
 from gauntlet.robustness.inspection.training_negatives import training_negatives
@@ -27,7 +29,7 @@ def run(job: CellJob) -> None:
     folder = paths.data_folder(paths.dataset_id(settings.dataset))
     network = load_model(paths.model_folder(cell), device=device)
     arrays = inspect_network(network, open_split(folder, "test"), device=device)
-    training = settings.training_of(cell.variant)
+    training = settings.training_of(network_variant(model_of(cell), settings))
     if training.negatives is not None:
         arrays += training_negatives(
             training.negatives,

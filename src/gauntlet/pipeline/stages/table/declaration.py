@@ -17,7 +17,7 @@ def _inputs(_cell: Cell, scope: Scope) -> Mapping[Path, Cell]:
 
 def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
     settings = scope.settings
-    return {"experiment": cell.experiment, "variants": list(settings.variants), "shown": settings.presentation()}
+    return {"experiment": cell.experiment, "variants": list(settings.measured), "shown": settings.presentation()}
 
 
 STAGE: Stage = Stage(

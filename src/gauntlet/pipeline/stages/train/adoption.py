@@ -36,7 +36,7 @@ def run(job: CellJob) -> None:
     Raises InputError when the checkpoint cannot be read or does not fit, or the network cannot be evaluated soundly.
     """
     watch = Stopwatch()
-    cell, settings, variant = job.cell, job.experiment, job.experiment.variants[job.cell.variant]
+    cell, settings, variant = job.cell, job.experiment, job.experiment.networks[job.cell.variant]
     file = (variant.weights or ())[cell.seed]
     device = open_device(job.execution)
     folder = paths.data_folder(paths.dataset_id(settings.dataset))
@@ -63,7 +63,7 @@ def run(job: CellJob) -> None:
             checkpoint=file.file,
             checkpoint_digest=f"sha256:{checkpoint.digest}",
             checkpoint_entry=entry,
-            **{f"{name}_accuracy": f"{accuracy:.6f}"},
+            **{f"{name}_accuracy": repr(accuracy)},
         ),
     }
     withdraw(cell)

@@ -10,7 +10,7 @@ from gauntlet.pipeline.stage import CellJob
 
 def build_network(job: CellJob, data: DataManifest) -> Network:
     """Build the network of the job's variant for the data, with initial weights of the job's seed."""
-    variant = job.experiment.variants[job.cell.variant]
+    variant = job.experiment.networks[job.cell.variant]
     return build(
         variant.model,
         image_shape=data.image_shape,
@@ -23,13 +23,20 @@ def build_network(job: CellJob, data: DataManifest) -> Network:
 
 
 def fewest_draws(job: CellJob) -> int:
-    """Return the smallest number of draws by which an attack on the job's variant is judged; 1 without attacks."""
-    settings, variant = job.experiment, job.cell.variant
-    applied = (attack for attack in settings.attacks.values() if attack.applies_to(variant, settings.variants))
-    return min((attack.draws for attack in applied), default=1)
+    """Return the smallest number of draws by which an attack on the job's model is judged; 1 without attacks.
+
+    A candidate is attacked as the variant that is chosen from it.
+    """
+    settings, measured = job.experiment, job.experiment.measured_as(job.cell.variant)
+    draws = [
+        attack.draws
+        for attack in settings.attacks.values()
+        if any(attack.applies_to(variant, settings.variants) for variant in measured)
+    ]
+    return min(draws, default=1)
 
 
 def is_certified(job: CellJob) -> bool:
     """Return whether a certificate applies to the job's variant."""
-    variant = job.experiment.variants[job.cell.variant]
+    variant = job.experiment.networks[job.cell.variant]
     return any(certificate.applies_to(variant) for certificate in job.experiment.certificates.values())

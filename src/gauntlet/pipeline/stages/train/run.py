@@ -31,6 +31,7 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, CellJob
 from gauntlet.pipeline.stages.device import device_metadata
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
+from gauntlet.pipeline.stages.train.chosen import KEPT_EPOCH
 from gauntlet.pipeline.stages.train.declaration import CHECKPOINTS
 from gauntlet.pipeline.stages.train.network import build_network, fewest_draws, is_certified
 from gauntlet.pipeline.stages.train.process_group import describe_processes, open_processes
@@ -53,7 +54,7 @@ def run(job: CellJob) -> None:
 def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | None) -> None:
     watch = Stopwatch()
     cell, settings, recipe = job.cell, job.experiment, job.recipe
-    variant, training = settings.variants[cell.variant], settings.training_of(cell.variant)
+    variant, training = settings.networks[cell.variant], settings.training_of(cell.variant)
     writes = processes is None or processes.rank == 0
     folder = paths.data_folder(paths.dataset_id(settings.dataset))
     data = load_data_manifest(folder)
@@ -101,6 +102,7 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
         made = {
             **recipe.metadata(),
             **watch.run_metadata(**device_metadata(job.execution, devices, precision=training.precision), **parts),
+            f"gauntlet.{KEPT_EPOCH}": str(fitted.kept_epoch),
         }
         withdraw(cell)
         write_table(paths.history(cell), fitted.history, made, volatile=VOLATILE)
