@@ -29,18 +29,24 @@ def load(paths: Sequence[Path]) -> Config:
     except ValidationError as error:
         problems = list(_problems(error))
     else:
-        problems = list(_sizes(config, source))
+        problems = list(_grid_problems(config, source))
     if problems or source.problems:
         raise InputErrors(source.errors(problems))
     return config
 
 
-def _sizes(config: Config, source: Source) -> Iterator[Problem]:
-    """Hand each experiment its grids; yield those with too many cells."""
+def _grid_problems(config: Config, source: Source) -> Iterator[Problem]:
+    """Hand each experiment its grids; yield those with too many cells, and mistakes in what `show` selects.
+
+    A quick form may lack variants that the full form shows.
+    """
     for name, experiment in config.experiments.items():
         experiment.keep_grids(source.grids(name))
         if problem := experiment.size_problem():
             yield ("experiments", name, "variants"), problem
+        if not source.is_quick(name):
+            for key_path, problem in experiment.shown()[1]:
+                yield ("experiments", name, "show", *map(str, key_path)), problem
 
 
 def _problems(error: ValidationError) -> Iterator[Problem]:

@@ -26,6 +26,7 @@ from gauntlet.config.error_texts import found_text
 from gauntlet.config.feasibility import budget_problem, network_problems, schedule_problems
 from gauntlet.config.grids.axes import Grid, Levels
 from gauntlet.config.grids.expansion import CELLS_AT_MOST, MOST_CELLS
+from gauntlet.config.grids.selection import select_variants
 from gauntlet.config.quick import quick_name
 from gauntlet.config.variants import Training, Variant
 from gauntlet.core.errors import nearest
@@ -83,6 +84,11 @@ class Experiment(Closed):
         description="by norm, the budgets in pixel units of the accuracies in tables for a paper; default: the budget "
         "of most attacks of the norm",
     )
+    show: Annotated[tuple[str | dict[str, Any], ...], Field(strict=False, min_length=1)] | None = Field(
+        None,
+        description="variants that figures show, by name or by conditions on axes such as {activation: relu}; tables, "
+        "matrices and the page have all variants; default: all, or the first eight where a panel holds no more",
+    )
     examples: NonNegativeInt = Field(32, description="adversarial images kept per cell")
     cells_at_most: PositiveInt = Field(
         MOST_CELLS, description="largest number of variants × seeds × attacks of an experiment that has grids"
@@ -110,6 +116,10 @@ class Experiment(Closed):
     def levels_of(self, variant: str) -> Levels:
         """Return the level of each axis that a variant has, in the order of the axes; none if no grid made it."""
         return next((grid.variants[variant] for grid in self._grids if variant in grid.variants), {})
+
+    def shown(self) -> tuple[tuple[str, ...], list[Problem]]:
+        """Return the variants that `show` selects, and its problems at key paths below it; none without the key."""
+        return select_variants(self.show, self.measured, self._grids) if self.show else ((), [])
 
     def size_problem(self) -> str | None:
         """Return a message if an experiment with grids has more cells than it allows; None if not."""

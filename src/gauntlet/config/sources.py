@@ -48,6 +48,10 @@ class Source:
         """Return the grids of an experiment or a quick form, in the order of the configuration."""
         return tuple(self._forms.expansions[experiment].grids)
 
+    def is_quick(self, experiment: str) -> bool:
+        """Return whether an experiment is the quick form of another."""
+        return experiment in self._forms.full_of
+
     def variants(self, name: str) -> Iterator[tuple[str, Any]]:
         """Yield each experiment that has a variant of this name, with the variant as a plain mapping."""
         for experiment, content in self._forms.experiments.items():

@@ -1,7 +1,9 @@
 """The figures that an experiment has, in the order of docs/tour.md; without matplotlib, for the graph of cells.
 
 A figure declares in the tags of `@FIGURES.register` the result tables that it `reads`, those that it `may_read`, and
-the features of an experiment that it `needs`.
+the features of an experiment that it `needs`. A figure with `shows_all` has every variant, such as a matrix with a row
+for each; the others have those that the experiment's key `show` selects. `lines` marks figures with a line per variant
+in each panel, which is unreadable for many.
 """
 
 from __future__ import annotations

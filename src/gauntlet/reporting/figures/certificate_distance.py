@@ -32,6 +32,7 @@ _PAIRS = f"""
     "certificate_distance",
     reads=("certificates", "evaluations"),
     needs=("attacks", "certificates"),
+    lines=True,
     title="Certified radii against adversarial distances",
     caption="Certified radius of every certified sample against the smallest distance at which any attack of the norm "
     "fooled it. A point below the diagonal would refute the certificate. Certificates of smoothed classifiers, which "

@@ -70,6 +70,7 @@ class _Panel:
     "certified_accuracy",
     reads=("certificates", "evaluations"),
     needs=("certificates",),
+    lines=True,
     title="Certified accuracy against the radius",
     caption="Share of all test samples whose correct class is certified against every perturbation smaller than the "
     "radius: mean over seeds, band from the lowest to the highest seed. Thin, for certificates of the attacked model: "

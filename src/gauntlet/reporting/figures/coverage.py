@@ -36,6 +36,7 @@ Row = dict[str, Any]
     "coverage",
     reads=("evaluations", "summary"),
     needs=("attacks",),
+    lines=True,
     title="Failure rate against coverage",
     caption="A model that answers only above a threshold on its confidence: the share of attacked images that it "
     "answers wrongly, against the share of clean images that it answers at all, as the threshold falls from left to "

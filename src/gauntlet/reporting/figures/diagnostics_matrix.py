@@ -42,6 +42,7 @@ _VERDICTS = {
     "diagnostics_matrix",
     reads=("diagnostics",),
     needs=("attacks",),
+    shows_all=True,
     title="Checks of gradient masking",
     caption="The verdict of every check on every variant, the worst over its seeds. Where a check fails, robust "
     "accuracies in the norm are only upper bounds. Checks that apply to no variant are counted below.",

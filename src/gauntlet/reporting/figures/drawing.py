@@ -15,7 +15,8 @@ from gauntlet.core.errors import InputError
 from gauntlet.core.files import write_bytes
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.style import Style, apply_style
+from gauntlet.reporting.figures.shown_variants import choose_variants
+from gauntlet.reporting.figures.style import Style, add_note, apply_style
 
 FORMATS = ("pdf", "svg", "png")
 _MARK_CHARACTERS = re.compile(r"[ !-%'*-;=?-\[\]-~]*")
@@ -34,8 +35,11 @@ def draw(
     if missing:
         raise InputError(f"figure '{name}' needs {', '.join(missing)}", remedy="run the stages that make them")
     style = style or Style()
+    shown, note = choose_variants(inputs, entry.tags)
     with apply_style(style):
-        figure: Figure = FIGURES.load(name)(inputs, style=style, **(options or {}))
+        figure: Figure = FIGURES.load(name)(shown, style=style, **(options or {}))
+        if note:
+            add_note(figure, note, style)
         FigureCanvasAgg(figure)
     return figure
 

@@ -39,6 +39,7 @@ class _Column:
     "heat_map",
     reads=("evaluations", "summary"),
     needs=("attacks",),
+    shows_all=True,
     title="Variants against attacks",
     caption="Robust accuracy in percent, mean over seeds, of every variant under every attack at one budget per norm, "
     "after the worst case per sample over all attacks of the norm. Dash: the attack was not run at this budget.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gauntlet.core.errors import InputError
@@ -51,7 +51,8 @@ class InspectionFile:
 class FigureInputs:
     """Result files of one experiment. `variants` sets order and colors; `classes` names the labels, if known.
 
-    `titles` and `attack_titles` map variants and attacks to their printed names, where these differ.
+    `titles` and `attack_titles` map variants and attacks to their printed names, where these differ. `shown` are the
+    variants that the configuration shows in figures, empty where it leaves the choice to the figures.
     """
 
     variants: tuple[str, ...]
@@ -69,6 +70,7 @@ class FigureInputs:
     inspections: tuple[InspectionFile, ...] = ()
     comparisons: Path | None = None
     choices: Path | None = None
+    shown: tuple[str, ...] = ()
 
     def has(self, name: str) -> bool:
         """Return whether an input exists."""
@@ -100,6 +102,17 @@ class FigureInputs:
     def attack_title(self, attack: str) -> str:
         """Return the printed name of an attack."""
         return self.attack_titles.get(attack, attack)
+
+    def only(self, variants: Iterable[str]) -> FigureInputs:
+        """Return the inputs with some of the variants alone."""
+        chosen = frozenset(variants)
+        return replace(
+            self,
+            variants=tuple(name for name in self.variants if name in chosen),
+            histories=tuple(item for item in self.histories if item.variant in chosen),
+            examples=tuple(item for item in self.examples if item.variant in chosen),
+            inspections=tuple(item for item in self.inspections if item.variant in chosen),
+        )
 
     def variants_by_loss(self) -> Mapping[str, tuple[str, ...]]:
         """Group the variants by their training loss."""

@@ -21,6 +21,7 @@ WEAK = 0.1
 @FIGURES.register(
     "leaky_activations",
     reads=("inspections",),
+    lines=True,
     title="Weak activations",
     caption="Left: the share of activations at or below a fraction of the largest activation of their unit, over all "
     "layers with an activation function, on the first test images; at 0, those that are off. Right: the share "

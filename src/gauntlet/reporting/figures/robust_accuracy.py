@@ -27,6 +27,7 @@ Row = dict[str, Any]
     "robust_accuracy",
     reads=("summary",),
     needs=("attacks",),
+    lines=True,
     title="Robust accuracy against the budget",
     caption="Share of test samples that no attack fooled within ε: the worst case per sample over all attacks of a "
     "norm (bold, with the 95 % t-interval over seeds) and single attacks (thin). At ε = 0: clean accuracy.",

@@ -174,6 +174,11 @@ def note_below(figure: Figure, parts: Sequence[str], style: Style, *, wide: bool
     figure.supxlabel(text, fontsize=style.small_pt, color="#444444", x=0.01, ha="left", linespacing=1.4)
 
 
+def add_note(figure: Figure, text: str, style: Style) -> None:
+    """Write a note in a line of its own, below the notes that a figure has."""
+    note_below(figure, [figure.get_supxlabel(), text], style, wide=False)
+
+
 def hide_unused(axes: Sequence[Axes]) -> None:
     """Hide panels without content."""
     for panel in axes:

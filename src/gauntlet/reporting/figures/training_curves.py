@@ -29,6 +29,7 @@ Series = dict[str, list[NDArray[np.float64]]]
     "training_curves",
     reads=("histories",),
     needs=("trainings",),
+    lines=True,
     title="Training",
     caption="Validation loss (one panel per loss), validation accuracy, robust validation accuracy (one panel per "
     "attack) and the Kantorovich-Rubinstein term of losses that have one, after every epoch: mean over seeds and their "

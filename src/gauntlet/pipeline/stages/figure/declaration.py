@@ -76,7 +76,14 @@ def _files_of(table: str, scope: Scope) -> dict[Path, Cell]:
 def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
     titles = {kind: named for kind, named in scope.settings.presentation().items() if kind != "headline"}
     shown = {"titles": digest_json(titles)} if titles else {}
-    return {"experiment": cell.experiment, "variants": list(scope.settings.measured), **shown}
+    # Figures of all variants do not depend on those that the others show.
+    selected = [] if FIGURES.entry(cell.name).tags.get("shows_all") else list(scope.settings.shown()[0])
+    return {
+        "experiment": cell.experiment,
+        "variants": list(scope.settings.measured),
+        **shown,
+        **({"show": selected} if selected else {}),
+    }
 
 
 STAGE: Stage = Stage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from gauntlet.core.provenance.recipes import recipe_mark
 from gauntlet.learning.data.manifest import load_data_manifest
@@ -25,6 +26,7 @@ def run(job: CellJob) -> None:
         classes=load_data_manifest(paths.data_folder(paths.dataset_id(settings.dataset))).classes,
         current=job.inputs,
     )
+    inputs = replace(inputs, shown=settings.shown()[0])
     withdraw(cell)
     files = write_figure(cell.name, inputs, cell.outputs[0].parent, mark=recipe_mark(job.recipe.digest))
     log.info("%s: %s", cell, ", ".join(map(str, files)))
