@@ -44,7 +44,7 @@ def test_variants_are_shown_by_name_or_by_condition_in_the_order_of_the_file(fol
 @pytest.mark.parametrize(
     ("show", "message"),
     [
-        (["relog_3"], r"config\.yaml:\d+:\d+: small\.show\.0: no variant 'relog_3'; did you mean 'relog_1'"),
+        (["relog_3"], r"yaml:\d+:\d+: experiments\.small\.show\.0: no variant 'relog_3'; did you mean 'relog_1'"),
         (["plain", {"activations": "relu"}], r"show\.1\.activations: no axis 'activations'; did you mean 'activation'"),
         ([{"activation": "gelu"}], r"show\.0\.activation: the axis 'activation' has no level 'gelu'"),
         ([{"activation": "relu", "unit": "oval"}], r"show\.0: the condition holds for no variant"),
