@@ -1,4 +1,4 @@
-# Combine the cells of one experiment, check them against each other, and summarize. Configuration: `attacks`, titles,
+# Combine the cells of one experiment, check them against each other, and summarize. Configuration: `attacks`, `axes`, titles,
 # `headline`.
 rule aggregate:
     input:
@@ -12,6 +12,8 @@ rule aggregate:
         attacks=update("results/{experiment}/attacks.parquet"),
         diagnostics=update("results/{experiment}/diagnostics.parquet"),
         choices=update("results/{experiment}/choices.parquet"),
+        variants=update("results/{experiment}/variants.parquet"),
+        effects=update("results/{experiment}/effects.parquet"),
         origins=update("results/{experiment}/origins.parquet"),
         csv=update("results/{experiment}/table.csv"),
         markdown=update("results/{experiment}/table.md"),

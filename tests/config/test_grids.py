@@ -112,19 +112,28 @@ def test_a_grid_becomes_variants_in_its_place(folder):
 
 
 def test_variants_of_grids_have_the_recipes_of_variants_written_out(folder, content):
-    """A grid and the same variants written by hand have the same cells, and neither makes the other stale."""
-    recipes = recipes_in(folder)
+    """A grid and the same variants written by hand have the same cells, and neither makes the other stale.
+
+    The factors are in the recipes of what is made of all cells together, and in no other.
+    """
+    recipes, with_factors = recipes_in(folder), recipes_in(folder, with_grids=True)
     small = content["experiments"]["small"]
     small["variants"] = expand(small).experiment["variants"]
     assert "axes" not in written(folder, content).read_text()
     assert recipes_in(folder) == recipes
+    changed = {cell.stage.name for cell, recipe in with_factors.items() if recipe != recipes.get(cell)}
+    # The page is made of these files, and its recipe has their digests.
+    assert changed == {"aggregate", "figure", "table", "effects"}
 
 
-def recipes_in(folder):
+def recipes_in(folder, *, with_grids=False):
     """Return the recipe of each cell of the folder's configuration, as far as it is known without files."""
-    graph = Graph(load([folder / "config.yaml"]))
+    config = load([folder / "config.yaml"])
+    for experiment in config.experiments.values():
+        experiment.keep_grids(experiment.grids if with_grids else ())
+    graph = Graph(config)
     staleness = Staleness(graph)
-    return {cell.outputs: staleness.outline(cell).digest for cell in graph.cells()}
+    return {cell: staleness.outline(cell).digest for cell in graph.cells()}
 
 
 def test_a_new_level_makes_only_new_cells(folder, content):

@@ -28,7 +28,7 @@ experiments:
     diagnostics: {samples: 8, steps: 2}
     training: {epochs: 1}
     variants:
-      softmax: {model: {name: cnn, widths: [4]}}
+      "{head}": {axes: {head: [softmax]}, model: {name: cnn, widths: [4], head: "{head}"}}
       lipschitz: {model: lipschitz_cnn, loss: hkr}
     attacks:
       fgsm: {name: fgsm, norm: linf, epsilons: [0.1]}
@@ -38,7 +38,7 @@ experiments:
 """
 
 STAGES = ("check", "status", "prepare", "train", "predict", "evaluate", "certify", "diagnose", "inspect", "aggregate")
-ORDER = (*STAGES, "figures", "tables", "report")
+ORDER = (*STAGES, "figures", "tables", "effects", "report")
 
 ELSEWHERE = {
     r"gauntlet submit\b.*": "tests/pipeline/cluster/test_controller.py",

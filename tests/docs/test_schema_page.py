@@ -20,6 +20,8 @@ from gauntlet.pipeline import paths
 from gauntlet.reporting.aggregation import CERTIFIED_SCHEMA, AttackDesign, CertificateDesign, measure_attacks
 from gauntlet.reporting.aggregation.attacks import ATTACKS_SCHEMA
 from gauntlet.reporting.aggregation.comparisons import COMPARISONS_SCHEMA
+from gauntlet.reporting.aggregation.effects import EFFECTS_SCHEMA
+from gauntlet.reporting.aggregation.grids import VARIANTS_SCHEMA
 from gauntlet.reporting.aggregation.origins import ORIGINS_SCHEMA
 from gauntlet.reporting.aggregation.summary import SUMMARY_SCHEMA
 from gauntlet.robustness.certificates.counterexamples import COUNTEREXAMPLE_SCHEMA, find_counterexamples
@@ -39,6 +41,8 @@ SCHEMAS = {
     "attacks.parquet": ATTACKS_SCHEMA,
     "comparisons.parquet": COMPARISONS_SCHEMA,
     "choices.parquet": CHOICE_SCHEMA,
+    "variants.parquet": VARIANTS_SCHEMA,
+    "effects.parquet": EFFECTS_SCHEMA,
     "diagnostics.parquet": DIAGNOSTICS_SCHEMA,
     "origins.parquet": ORIGINS_SCHEMA,
     "models/variant=V/seed=S/history.parquet": HISTORY_SCHEMA,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -108,6 +109,16 @@ class Experiment(Closed):
     def grids(self) -> tuple[Grid, ...]:
         """The grids that made some of the variants, in the order of the configuration; they are in no recipe."""
         return self._grids
+
+    @property
+    def measured_grids(self) -> tuple[Grid, ...]:
+        """The grids with those of their variants that are measured, without grids of candidates alone."""
+        measured = set(self.measured)
+        kept = (
+            replace(grid, variants={name: levels for name, levels in grid.variants.items() if name in measured})
+            for grid in self._grids
+        )
+        return tuple(grid for grid in kept if grid.variants)
 
     def keep_grids(self, grids: Iterable[Grid]) -> None:
         """Keep the grids that made some of the variants; loading does so."""
@@ -312,7 +323,10 @@ class Experiment(Closed):
         return bool(networks) and all(certificate.applies_to(network) for network in networks)
 
     def presentation(self) -> dict[str, Any]:
-        """Return what decides how results are presented and no result: titles and headline, those that are set."""
+        """Return what decides how results are presented and no result: titles, headline and grids, those that are set.
+
+        The levels of grids have printed names too, and order the tables of their effects.
+        """
         kinds: dict[str, Mapping[str, Variant | Choice | Attack | Certificate]] = {
             "variants": {name: self.variants[name] for name in self.measured},
             "attacks": self.attacks,
@@ -322,7 +336,8 @@ class Experiment(Closed):
             kind: {name: item.title for name, item in items.items() if item.title} for kind, items in kinds.items()
         }
         headline = {norm: list(values) for norm, values in self.headline.items()}
-        return {key: value for key, value in ({**titles, "headline": headline}).items() if value}
+        grids = [grid.as_dict() for grid in self.measured_grids]
+        return {key: value for key, value in ({**titles, "headline": headline, "grids": grids}).items() if value}
 
     def as_dict(self) -> dict[str, Any]:
         """Return all that the experiment consists of, defaults filled in, as plain values."""

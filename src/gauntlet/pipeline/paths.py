@@ -21,6 +21,7 @@ CONTROLLER = LOGS / "controller"
 SPLITS = ("train", "validation", "test")
 FIGURE_FORMATS = ("pdf", "svg", "png")
 TABLE_FILES = ("table.tex", "macros.tex", "table.md", "table.csv")
+EFFECT_FILES = ("effects.tex", "effects.md", "effects.csv")
 
 
 def dataset_id(dataset: Dataset) -> str:
@@ -136,6 +137,16 @@ def choices(experiment: str) -> Path:
     return experiment_folder(experiment) / "choices.parquet"
 
 
+def variants(experiment: str) -> Path:
+    """Return the file of the variants of an experiment and the level that each has of every factor of its grid."""
+    return experiment_folder(experiment) / "variants.parquet"
+
+
+def effects(experiment: str) -> Path:
+    """Return the file of the effects of factors: differences between levels and interactions, over matched settings."""
+    return experiment_folder(experiment) / "effects.parquet"
+
+
 def origins(experiment: str) -> Path:
     """Return the file of the origin of every model, attack, certificate and probe: recipe, inputs, commit, time."""
     return experiment_folder(experiment) / "origins.parquet"
@@ -166,7 +177,8 @@ def aggregates(experiment: str) -> list[Path]:
     tables = [table(experiment, suffix) for suffix in ("csv", "md")]
     rows = [evaluations(experiment), certificates(experiment)]
     others = [attacks(experiment), certified(experiment), comparisons(experiment), diagnostics(experiment)]
-    return [summary(experiment), *rows, *others, choices(experiment), origins(experiment), *tables]
+    factors = [variants(experiment), effects(experiment)]
+    return [summary(experiment), *rows, *others, choices(experiment), *factors, origins(experiment), *tables]
 
 
 def figure(experiment: str, name: str, suffix: str) -> Path:

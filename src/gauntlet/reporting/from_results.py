@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gauntlet.core.errors import InputError
@@ -22,6 +23,7 @@ from gauntlet.reporting.aggregation import (
     compare_variants,
     design_from_metadata,
     headline_budgets,
+    measure_effects,
     norm_grids,
     open_evaluations,
     summarize,
@@ -35,6 +37,7 @@ from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.figures.style import find_style
 from gauntlet.reporting.page import write_report
 from gauntlet.reporting.tables.cells import TableInputs
+from gauntlet.reporting.tables.effect_files import render_effects
 from gauntlet.reporting.tables.files import render_tables
 from gauntlet.robustness.diagnostics.checks import DIAGNOSTICS_SCHEMA, collect_flags
 
@@ -69,13 +72,13 @@ def tables_from_results(evaluations: Path, folder: Path) -> list[Path]:
     """
     _require_folder(folder)
     with _inputs(evaluations) as inputs:
-        with open_evaluations(evaluations) as opened:
-            radii = headline_budgets(opened.design, norm_grids(opened))
-        certificates = inputs.certificates
-        certified = certified_accuracies(certificates, radii=radii) if certificates else CERTIFIED_SCHEMA.empty_table()
-        compared = compare_variants(evaluations, certificates, certified=certified)
+        certified = _certified(inputs)
+        compared = compare_variants(evaluations, inputs.certificates, certified=certified)
         summary = read_table(inputs.path("summary"))
-    texts = render_tables(TableInputs(evaluations, summary, compared, certified))
+        texts = render_tables(TableInputs(evaluations, summary, compared, certified))
+        design = design_from_metadata(read_metadata(evaluations))
+        if design and design.grids:
+            texts |= render_effects(read_table(inputs.path("effects")), design)
     for name, text in texts.items():
         write_text(folder / name, text)
     return [folder / name for name in texts]
@@ -122,16 +125,31 @@ def _readable(inputs: FigureInputs) -> FigureInputs:
 
 @contextmanager
 def _inputs(evaluations: Path) -> Iterator[FigureInputs]:
-    """Yield the inputs from the folder of the evaluations, with a new summary."""
+    """Yield the inputs from the folder of the evaluations, with a new summary and, of grids, new effects."""
     with tempfile.TemporaryDirectory() as scratch:
-        summary = Path(scratch) / "summary.parquet"
+        summary, effects = Path(scratch) / "summary.parquet", Path(scratch) / "effects.parquet"
         inputs = _readable(find_inputs(evaluations))
-        if design_from_metadata(read_metadata(evaluations)) is None:
+        design = design_from_metadata(read_metadata(evaluations))
+        if design is None:
             log.warning(
                 "%s has no experiment design: no titles, no headline, and missing cells cannot be counted", evaluations
             )
         if not inputs.has("diagnostics"):
             log.warning("no diagnostics.parquet next to %s: masked gradients cannot be marked", evaluations)
         flags = collect_flags(read_table(inputs.path("diagnostics"))) if inputs.has("diagnostics") else None
-        write_table(summary, summarize(evaluations, flags=flags), {})
-        yield replace(inputs, summary=summary)
+        summarized = summarize(evaluations, flags=flags)
+        write_table(summary, summarized, {})
+        has_effects = design is not None and bool(design.grids)
+        if has_effects:
+            measured = measure_effects(evaluations, summarized, inputs.certificates, _certified(inputs))
+            write_table(effects, measured, {})
+        yield replace(inputs, summary=summary, effects=effects if has_effects else None)
+
+
+def _certified(inputs: FigureInputs) -> pa.Table:
+    """Return the certified accuracies of the results, at the radii of the tables too."""
+    if inputs.certificates is None:
+        return CERTIFIED_SCHEMA.empty_table()
+    with open_evaluations(inputs.path("evaluations")) as opened:
+        radii = headline_budgets(opened.design, norm_grids(opened))
+    return certified_accuracies(inputs.certificates, radii=radii)

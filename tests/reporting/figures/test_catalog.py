@@ -15,7 +15,7 @@ from gauntlet.core.parquet import write_table
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
 from gauntlet.pipeline import paths
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.aggregation import design_from_config
+from gauntlet.reporting.aggregation import EFFECTS_SCHEMA, design_from_config
 from gauntlet.reporting.aggregation.summary import SUMMARY_SCHEMA
 from gauntlet.reporting.figures.availability import available_figures
 from gauntlet.reporting.figures.catalog import FEATURES, TABLES, TOUR, figure_names, tour_order
@@ -27,8 +27,9 @@ from tests.support.cells import make_cell
 from tests.support.stub_outputs import CONFIG, staleness_in, write_config
 
 DOCS = ROOT / "docs"
-NOT_IN_TOUR = {"negative_examples", "unit_fits", "signal_depth"}
+NOT_IN_TOUR = {"factor_effects", "negative_examples", "unit_fits", "signal_depth"}
 SIGMOID = {"model": {"name": "cnn", "head": "sigmoid"}, "loss": "sigmoid_bce", "training": {"negatives": "overlay"}}
+GRID = {"axes": {"normalize": ["data", "none"]}, "model": {"name": "cnn"}, "normalize": "{normalize}"}
 CASES = {
     "everything but transfers and negatives": lambda one: None,
     "no attacks": lambda one: one.update(attacks={}),
@@ -38,6 +39,7 @@ CASES = {
     "transfers": lambda one: one["attacks"]["pgd"].update(transfer_from="softmax"),
     "negatives": lambda one: one["variants"].update(ecc=SIGMOID),
     "layer designs": lambda one: one["variants"].update(ecc={"model": {"name": "mnist_cnn", "activation": "relog"}}),
+    "grids": lambda one: one["variants"].update({"cnn_{normalize}": GRID}),
     "layers of the default design": lambda one: one["variants"].update(softmax={"model": "mnist_cnn"}),
 }
 
@@ -62,6 +64,7 @@ def write_results(scratch, design, absent):
     certified = [synthetic.certificate(cell, samples=20) for cell in cells]
     write_table(paths.certificates("small"), pa.concat_tables([CERTIFICATE_SCHEMA.empty_table(), *certified]), {})
     write_table(paths.diagnostics("small"), DIAGNOSTICS_SCHEMA.empty_table(), {})
+    write_table(paths.effects("small"), EFFECTS_SCHEMA.empty_table(), {})
     for variant in design.variants:
         model = make_cell("train", "small", variant, design.seeds[0])
         write_table(paths.history(model), synthetic.history(model), {})

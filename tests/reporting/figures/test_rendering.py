@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib
 import pyarrow as pa
@@ -12,9 +13,9 @@ import pytest
 from PIL import Image
 
 from gauntlet.core.errors import InputError
-from gauntlet.core.parquet import write_table
+from gauntlet.core.parquet import read_table, write_table
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.aggregation import AttackDesign
+from gauntlet.reporting.aggregation import AttackDesign, certified_accuracies, measure_effects
 from gauntlet.reporting.figures.availability import available_figures
 from gauntlet.reporting.figures.catalog import TOUR
 from gauntlet.reporting.figures.drawing import draw, write_figure
@@ -23,6 +24,7 @@ from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.robustness.diagnostics.checks import add_verdicts
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from tests.support import synthetic
+from tests.support.grids import grid_of
 
 MARK = "gauntlet-cell:sha256:" + "0123456789abcdef" * 4
 NAMES = FIGURES.names()
@@ -33,11 +35,18 @@ def inputs(tmp_path_factory):
     """Write a small experiment with every kind of table."""
     transfer = AttackDesign("from_softmax", "linf", (0.1,), without=("softmax",), sources=("softmax",))
     plan = synthetic.plan(("softmax", "lipschitz"), (0, 1), (*synthetic.ATTACKS[1:5], transfer))
+    plan = replace(
+        plan, grids=(grid_of("{loss}", {name: (number,) for number, name in enumerate(plan.variants)}, loss=2),)
+    )
     made = synthetic.write_experiment(tmp_path_factory.mktemp("experiment"), plan, samples=60)
     diagnostics = made.summary.with_name("diagnostics.parquet")
     measured = [Measurement("one_step_beats_many", "linf", 0.03, 3), Measurement("zero_gradients", None, 0.0)]
     tables = [measurement_table(measured, experiment="digits", variant=name, seed=0) for name in plan.variants]
     write_table(diagnostics, add_verdicts(pa.concat_tables(tables)), {})
+    effects = made.summary.with_name("effects.parquet")
+    certified = certified_accuracies(made.certificates)
+    measured_effects = measure_effects(made.evaluations, read_table(made.summary), made.certificates, certified)
+    write_table(effects, measured_effects, {})
     return FigureInputs(
         plan.variants,
         made.evaluations,
@@ -46,6 +55,7 @@ def inputs(tmp_path_factory):
         tuple(HistoryFile(variant, seed, path) for (variant, seed), path in made.histories.items()),
         tuple(ExamplesFile(*key, path) for key, path in made.examples.items()),
         diagnostics=diagnostics,
+        effects=effects,
         inspections=synthetic.write_inspections(made.summary.with_name("inspections"), plan.variants),
     )
 

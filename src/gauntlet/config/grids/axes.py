@@ -56,6 +56,17 @@ class Grid:
     variants: Mapping[str, Levels] = field(default_factory=dict)
     excluded: int = 0
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the factors of the results as plain values: names, levels with titles and values, and variants."""
+        axes = {
+            axis.name: [{"label": level.label, "title": level.title, "value": level.value} for level in axis.levels]
+            for axis in self.axes
+        }
+        variants = {
+            variant: {axis: level.order for axis, level in levels.items()} for variant, levels in self.variants.items()
+        }
+        return {"name": self.name, "axes": axes, "variants": variants}
+
 
 def holds(condition: Condition, levels: Levels) -> bool:
     """Return whether a combination has a level of each axis that a condition names, and one that it allows."""

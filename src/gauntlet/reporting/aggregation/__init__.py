@@ -17,6 +17,8 @@ from gauntlet.reporting.aggregation.design import (
     design_from_config,
     design_from_metadata,
 )
+from gauntlet.reporting.aggregation.effects import EFFECTS_SCHEMA, measure_effects
+from gauntlet.reporting.aggregation.grids import FactorDesign, GridDesign, LevelDesign, variants_table
 from gauntlet.reporting.aggregation.headline import headline_budgets
 from gauntlet.reporting.aggregation.origins import ORIGINS_VOLATILE, read_origins
 from gauntlet.reporting.aggregation.queries import Evaluations, norm_grids, open_evaluations
@@ -26,6 +28,7 @@ from gauntlet.reporting.aggregation.transfers import list_transfers
 __all__ = [
     "ATTACKS_VOLATILE",
     "CERTIFIED_SCHEMA",
+    "EFFECTS_SCHEMA",
     "ORIGINS_VOLATILE",
     "WORST_CASE",
     "AttackDesign",
@@ -34,6 +37,9 @@ __all__ = [
     "CoverageCurve",
     "Evaluations",
     "ExperimentDesign",
+    "FactorDesign",
+    "GridDesign",
+    "LevelDesign",
     "certified_accuracies",
     "choice_table",
     "combine",
@@ -45,8 +51,10 @@ __all__ = [
     "list_transfers",
     "measure_attacks",
     "measure_coverage",
+    "measure_effects",
     "norm_grids",
     "open_evaluations",
     "read_origins",
     "summarize",
+    "variants_table",
 ]

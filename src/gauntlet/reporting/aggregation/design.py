@@ -15,6 +15,7 @@ from gauntlet.config.compatibility import losses_of
 from gauntlet.core.errors import InputError
 from gauntlet.core.files import canonical_json
 from gauntlet.registry import ATTACKS
+from gauntlet.reporting.aggregation.grids import GridDesign, grids_from_config
 
 if TYPE_CHECKING:
     from gauntlet.config.attacks import Attack
@@ -68,7 +69,8 @@ class ExperimentDesign:
 
     `seeds` are those of all variants, `own_seeds` those of variants that do not have all of them (models that were
     adopted from checkpoints, one seed per file). `titles` maps variants to their printed names, where these differ;
-    `headline` maps norms to the budgets of the paper's tables, where the configuration states them.
+    `headline` maps norms to the budgets of the paper's tables, where the configuration states them; `grids` are the
+    grids that some of the variants are of.
     """
 
     experiment: str
@@ -79,6 +81,7 @@ class ExperimentDesign:
     titles: Mapping[str, str] = field(default_factory=dict)
     headline: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     own_seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    grids: tuple[GridDesign, ...] = ()
 
     def seeds_of(self, variant: str) -> tuple[int, ...]:
         """Return the seeds of a variant's models."""
@@ -160,6 +163,7 @@ def design_from_config(name: str, experiment: Experiment) -> ExperimentDesign:
         titles=experiment.presentation().get("variants", {}),
         headline=dict(experiment.headline.items()),
         own_seeds={variant: own for variant, own in seeds_of.items() if set(own) != set(seeds)},
+        grids=grids_from_config(experiment),
     )
 
 

@@ -16,6 +16,7 @@ TOUR = (
     "training_curves",
     "robust_accuracy",
     "heat_map",
+    "factor_effects",
     "paired_budgets",
     "diagnostics_matrix",
     "transfer_matrix",
@@ -39,18 +40,20 @@ TOUR = (
 )
 """The order of figures in docs/tour.md, docs/figures.md and the page; figures that are not listed come last."""
 
-TABLES = frozenset({"certificates", "diagnostics", "evaluations", "examples", "histories", "inspections", "summary"})
+TABLES = frozenset(
+    {"certificates", "diagnostics", "effects", "evaluations", "examples", "histories", "inspections", "summary"}
+)
 """Names of the result tables that figures read."""
 
 FEATURES = frozenset(
-    {"attacks", "certificates", "layer_designs", "negatives", "several_variants", "trainings", "transfers"}
+    {"attacks", "certificates", "factors", "layer_designs", "negatives", "several_variants", "trainings", "transfers"}
 )
 """Features that only some experiments have.
 
-``attacks``, ``certificates``: at least one. ``layer_designs``: a variant whose options name a unit, a folding or an
-activation other than the default. ``negatives``: a variant that trains on negative examples.
-``several_variants``: two or more. ``trainings``: a variant that is trained, not adopted. ``transfers``: an attack
-computed on the models of other variants.
+``attacks``, ``certificates``: at least one. ``factors``: a grid with a factor of two levels. ``layer_designs``: a
+variant whose options name a unit, a folding or an activation other than the default. ``negatives``: a variant that
+trains on negative examples. ``several_variants``: two or more. ``trainings``: a variant that is trained, not adopted.
+``transfers``: an attack computed on the models of other variants.
 """
 
 

@@ -71,6 +71,7 @@ class FigureInputs:
     comparisons: Path | None = None
     choices: Path | None = None
     shown: tuple[str, ...] = ()
+    effects: Path | None = None
 
     def has(self, name: str) -> bool:
         """Return whether an input exists."""

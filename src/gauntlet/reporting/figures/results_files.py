@@ -11,7 +11,7 @@ from gauntlet.reporting.aggregation import ExperimentDesign, open_evaluations
 from gauntlet.reporting.figures.history_labels import labeled_history
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs, HistoryFile, InspectionFile
 
-_TABLES = ("summary", "certificates", "attacks", "diagnostics", "origins", "comparisons", "choices")
+_TABLES = ("summary", "certificates", "attacks", "diagnostics", "origins", "comparisons", "choices", "effects")
 
 
 def find_inputs(

@@ -29,6 +29,7 @@ from gauntlet.reporting.page.choices import ChoiceSection, read_choices
 from gauntlet.reporting.page.comparisons import Comparison, bold_numbers, list_comparisons, read_comparisons
 from gauntlet.reporting.page.gallery import MOST_BYTES, Gallery, read_gallery
 from gauntlet.reporting.page.script_data import script_data
+from gauntlet.reporting.tables.effect_cells import EffectTable, effect_tables
 
 _CELLS = """
     SELECT variant, seed, attack, norm, count(*) AS samples, avg(correct::INT) AS clean,
@@ -88,6 +89,7 @@ class PageContent:
     seeds: tuple[int, ...]
     norms: tuple[NormSection, ...]
     comparisons: tuple[Comparison, ...]
+    effects: tuple[EffectTable, ...]
     costs: tuple[dict[str, Any], ...]
     cells: tuple[dict[str, Any], ...]
     missing: tuple[str, ...]
@@ -138,6 +140,7 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
             for norm in design.norms
         ),
         comparisons=tuple(list_comparisons(compared, rows, headline)),
+        effects=tuple(effect_tables(_effect_rows(inputs), design)),
         costs=tuple(_costs(inputs)),
         cells=tuple(cells),
         missing=tuple(
@@ -228,6 +231,10 @@ def _costs(inputs: FigureInputs) -> Iterator[dict[str, Any]]:
             },
             "optimality": mean(optimality) if optimality else None,
         }
+
+
+def _effect_rows(inputs: FigureInputs) -> list[Mapping[str, Any]]:
+    return read_table(inputs.path("effects")).to_pylist() if inputs.has("effects") else []
 
 
 def _quotient(values: Sequence[float | None], count: int) -> float | None:

@@ -20,6 +20,7 @@ from gauntlet.reporting.figures.style import Style
 from gauntlet.reporting.page.content import read_content
 from gauntlet.reporting.page.gallery import MOST_BYTES
 from gauntlet.reporting.page.script_data import as_json
+from gauntlet.reporting.tables.wording import column_head
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -81,6 +82,7 @@ def render_report(
     )
     environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.1f}"
     environment.filters["number"] = _number
+    environment.filters["column_head"] = column_head
     embedded = [_embed(name, figures[name]) for name in tour_order(figures)]
     template = environment.get_template("page.html.j2")
     script = _script()

@@ -29,7 +29,7 @@ class Effect:
 
     `seeds` and `matched` count the seeds and the settings of the other factors behind the estimate. `left_out` counts
     settings in which a cell is missing, `unmatched` those that the grid does not have at every level. `missing` lists
-    (cell, seed) without an outcome in settings that the grid has at every level.
+    (cell, seed) without an outcome in settings that the grid has at every level; `cells` are those of the estimate.
     """
 
     levels: tuple[int, ...]
@@ -44,6 +44,7 @@ class Effect:
     left_out: int
     unmatched: int
     missing: tuple[tuple[int, int], ...]
+    cells: tuple[int, ...]
 
 
 def factor_effects(codes: ArrayLike, values: ArrayLike, factor: int) -> list[Effect]:
@@ -140,10 +141,10 @@ def _contrast(
     low, high = (np.where(np.isnan(p), np.nan, end) for end in t_interval(by_seed))
     estimate = by_seed.mean(-1) if seeds else undefined
     counts = {"matched": int(used.sum()), "left_out": int((~used).sum()), "unmatched": matching.unmatched}
-    missing = matching.missing(outcomes)
+    missing, cells = matching.missing(outcomes), matching.members(used, weights != 0)
     # A mean is not compared with anything.
     p = p if references else undefined
-    return Effect(levels, references, estimate, low, high, p, undefined, seeds, **counts, missing=missing)
+    return Effect(levels, references, estimate, low, high, p, undefined, seeds, **counts, missing=missing, cells=cells)
 
 
 def _adjusted(effects: Iterator[Effect]) -> list[Effect]:

@@ -30,6 +30,12 @@ class Matching:
         counts = np.diff(first, append=len(self.cells)).reshape(-1, *[1] * (values.ndim - 1))
         return np.asarray((np.add.reduceat(values[self.cells], first) / counts).reshape(shape))
 
+    def members(self, settings: NDArray[np.bool_], corners: NDArray[np.bool_]) -> tuple[int, ...]:
+        """Return the cells of some settings, bool (settings,), and corners, bool (corners,), ascending."""
+        counts = np.diff(self.starts.reshape(-1), append=len(self.cells))
+        chosen = np.repeat(np.outer(settings, corners).reshape(-1), counts)
+        return tuple(sorted(self.cells[chosen].tolist()))
+
     def missing(self, values: NDArray[np.float64]) -> tuple[tuple[int, int], ...]:
         """Return the (cell, seed) of matched settings without a value, in order."""
         absent = np.isnan(values[self.cells]).any(tuple(range(1, values.ndim - 1)))

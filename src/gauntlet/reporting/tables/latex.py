@@ -41,6 +41,7 @@ _SYMBOLS = {
     "*": "{*}",
     "—": "---",
     "–": "--",
+    "−": "$-$",
     "±": r"$\pm$",
     "×": r"$\times$",
     "∞": r"$\infty$",
@@ -66,19 +67,16 @@ def latex_table(content: TableContent, *, mark: str = "") -> str:
     tight = bool(size)
     rows = {variant: [content.cells[variant, column] for column in columns] for variant in content.design.variants}
     widest_marks = [max(map(wording.marks_text, cells), key=len) for cells in zip(*rows.values(), strict=True)]
-    groups = [(norm, len(list(members))) for norm, members in itertools.groupby(columns, key=_group)]
     lines = [
         *([f"% {mark}"] if mark else []),
         r"% \usepackage{booktabs}",
         *([rf"{{\{size}\setlength{{\tabcolsep}}{{1.6pt}}"] if tight else []),
         rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}",
         r"\toprule",
-        *_heads(groups),
-        _row(["", *(escape_latex(column.title) for column in columns)]),
-        _row(["", *(_math(wording.column_budget_text(column)) for column in columns)]),
+        *latex_heads(columns),
         r"\midrule",
         *(
-            _row(
+            latex_row(
                 [
                     escape_latex(content.title(variant)),
                     *(_cell(*cell, tight) for cell in zip(cells, widest_marks, strict=True)),
@@ -102,15 +100,19 @@ def _group(column: Column) -> str:
     return f"certified, {norm}" if column.measure == "certified" else norm
 
 
-def _heads(groups: Sequence[tuple[str, int]]) -> Iterator[str]:
-    """Yield the line of norms over their columns, and a line of rules below them."""
-    yield _row(["", *(rf"\multicolumn{{{width}}}{{c}}{{{head}}}" for head, width in groups)])
-    rules, first = [], 2
+def latex_heads(columns: Sequence[Column], labels: Sequence[str] = ("",)) -> Iterator[str]:
+    """Yield the lines above the numbers: norms with a rule below them, titles, budgets; `labels` head the rows."""
+    groups = [(norm, len(list(members))) for norm, members in itertools.groupby(columns, key=_group)]
+    empty = [""] * len(labels)
+    yield latex_row([*empty, *(rf"\multicolumn{{{width}}}{{c}}{{{head}}}" for head, width in groups)])
+    rules, first = [], len(labels) + 1
     for head, width in groups:
         rules += [rf"\cmidrule(lr){{{first}-{first + width - 1}}}"] if head else []
         first += width
     if rules:
         yield " ".join(rules)
+    yield latex_row([*map(escape_latex, labels), *(escape_latex(column.title) for column in columns)])
+    yield latex_row([*empty, *(_math(wording.column_budget_text(column)) for column in columns)])
 
 
 def _cell(cell: TableCell, widest_marks: str, tight: bool) -> str:
@@ -119,11 +121,14 @@ def _cell(cell: TableCell, widest_marks: str, tight: bool) -> str:
     number = rf"\textbf{{{accuracy}}}" if cell.best else accuracy
     small = rf"{{\tiny {interval.replace(' ', '')}}}" if tight else rf" {{\scriptsize {interval}}}"
     marks = wording.marks_text(cell)
-    superscript = _marks(marks) if marks else rf"\phantom{{{_marks(widest_marks)}}}" if widest_marks else ""
+    superscript = (
+        marks_superscript(marks) if marks else rf"\phantom{{{marks_superscript(widest_marks)}}}" if widest_marks else ""
+    )
     return number + (small if interval else "") + superscript
 
 
-def _marks(marks: str) -> str:
+def marks_superscript(marks: str) -> str:
+    """Return footnote marks as a superscript."""
     return rf"$^{{{''.join(map(_MARKS.__getitem__, marks))}}}$"
 
 
@@ -131,5 +136,6 @@ def _math(budget: str) -> str:
     return rf"{{\scriptsize ${budget.replace('ε', chr(92) + 'varepsilon')}$}}" if budget else ""
 
 
-def _row(fields: Sequence[str]) -> str:
+def latex_row(fields: Sequence[str]) -> str:
+    """Return a line of a tabular."""
     return " & ".join(fields) + r" \\"

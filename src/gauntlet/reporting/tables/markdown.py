@@ -6,7 +6,6 @@ import csv
 import io
 from dataclasses import asdict, fields
 
-from gauntlet.core.norms import NORM_TEXT
 from gauntlet.reporting.formatting import escape_markdown
 from gauntlet.reporting.tables import wording
 from gauntlet.reporting.tables.cells import Column, TableCell, TableContent
@@ -18,10 +17,10 @@ def markdown(content: TableContent) -> str:
     lines = [
         f"# {escape_markdown(content.design.experiment)}",
         "",
-        _line(["variant", *map(_head, columns)]),
-        _line(["---", *["---:"] * len(columns)]),
+        markdown_row(["variant", *map(_head, columns)]),
+        markdown_row(["---", *["---:"] * len(columns)]),
         *(
-            _line(
+            markdown_row(
                 [
                     escape_markdown(content.title(variant)),
                     *(_cell(content.cells[variant, column]) for column in columns),
@@ -50,10 +49,7 @@ def csv_cells(content: TableContent) -> str:
 
 
 def _head(column: Column) -> str:
-    norm = NORM_TEXT.get(column.norm, column.norm) if column.norm else ""
-    kind = "certified" if column.measure == "certified" else ""
-    parts = (norm, column.title, kind, wording.column_budget_text(column))
-    return escape_markdown(" ".join(filter(None, parts)))
+    return escape_markdown(wording.column_head(column))
 
 
 def _cell(cell: TableCell) -> str:
@@ -62,5 +58,6 @@ def _cell(cell: TableCell) -> str:
     return " ".join(filter(None, parts)) + escape_markdown(wording.marks_text(cell))
 
 
-def _line(fields: list[str]) -> str:
+def markdown_row(fields: list[str]) -> str:
+    """Return a line of a table."""
     return f"| {' | '.join(fields)} |"

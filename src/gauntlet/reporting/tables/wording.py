@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from gauntlet.core.norms import NORM_TEXT
 from gauntlet.reporting.footnotes import footnote_marks, footnotes, single_loss_note
 from gauntlet.reporting.formatting import budget_text
 from gauntlet.reporting.tables.cells import Column, TableCell, TableContent
@@ -44,6 +45,13 @@ def column_budget_text(column: Column) -> str:
     if column.norm is None:
         return ""
     return f"{'r' if column.measure == 'certified' else 'ε'} = {budget_text(column.epsilon)}"
+
+
+def column_head(column: Column) -> str:
+    """Return the heading of a column in one line: norm, title, budget."""
+    norm = NORM_TEXT.get(column.norm, column.norm) if column.norm else ""
+    kind = "certified" if column.measure == "certified" else ""
+    return " ".join(filter(None, (norm, column.title, kind, column_budget_text(column))))
 
 
 def table_notes(content: TableContent) -> list[str]:

@@ -19,7 +19,7 @@ SETTING_NAMES = {
     "settings": "the experiment's settings",
     "templates": "the page's templates",
     "variants": "variants",
-    "shown": "titles or headline",
+    "shown": "titles, headline or grids",
 }
 """Names of the keys of slices that hold a digest of several keys of the configuration."""
 

@@ -37,10 +37,12 @@ from gauntlet.reporting.aggregation import (
     design_from_config,
     headline_budgets,
     measure_attacks,
+    measure_effects,
     norm_grids,
     open_evaluations,
     read_origins,
     summarize,
+    variants_table,
 )
 from gauntlet.reporting.tables.summary_text import csv_table, markdown_table
 from gauntlet.robustness.certificates.counterexamples import find_counterexamples
@@ -100,6 +102,9 @@ def run(job: CellJob) -> None:
     certified_accuracy = certified_accuracies(paths.certificates(name), constants=_constants(certified), radii=radii)
     compared = compare_variants(paths.evaluations(name), paths.certificates(name), certified=certified_accuracy)
     write_table(paths.comparisons(name), compared, made)
+    write_table(paths.variants(name), variants_table(design), made)
+    effects = measure_effects(paths.evaluations(name), summary, paths.certificates(name), certified_accuracy)
+    write_table(paths.effects(name), effects, made)
     table = markdown_table(
         summary,
         certified=certified_accuracy,

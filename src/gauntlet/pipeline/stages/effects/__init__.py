@@ -1,0 +1,1 @@
+"""Stage `effects`: the tables of the effects of factors."""

@@ -1,0 +1,125 @@
+"""Tables of effects, and the same on the page, from results alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from dataclasses import replace
+
+import pytest
+
+from gauntlet.core.parquet import read_table, write_table
+from gauntlet.reporting.aggregation import certified_accuracies, measure_effects
+from gauntlet.reporting.figures.results_files import find_inputs
+from gauntlet.reporting.from_results import figures_from_results, report_from_results, tables_from_results
+from gauntlet.reporting.page import render_report
+from gauntlet.reporting.tables.effect_files import render_effects
+from tests.support import synthetic
+from tests.support.cells import make_cell
+from tests.support.grids import grid_plan, write_results
+
+PLAN = grid_plan((3, 2), attacks=synthetic.ATTACKS[1:2], alone=("plain",))
+PLAN = replace(PLAN, titles={"plain": "Plain"})
+ABSENT = [make_cell("evaluate", "digits", "a2_b0", 0, "pgd")]
+
+
+@pytest.fixture(scope="module")
+def evaluations(tmp_path_factory):
+    """Write a grid of two factors, in which one cell is missing, and a variant of no grid."""
+    return write_results(tmp_path_factory.mktemp("results"), PLAN, absent=ABSENT)
+
+
+@pytest.fixture(scope="module")
+def texts(evaluations, tmp_path_factory):
+    """Write the tables from the results alone."""
+    folder = tmp_path_factory.mktemp("tables")
+    return {path.name: path.read_text() for path in tables_from_results(evaluations, folder)}
+
+
+@pytest.fixture(scope="module")
+def effects(texts):
+    """The rows of the table as CSV."""
+    return list(csv.DictReader(io.StringIO(texts["effects.csv"])))
+
+
+def cells_of(line):
+    """Return the fields of a line of a Markdown table."""
+    return [field.strip() for field in line.strip("|").split("|")]
+
+
+def test_every_number_of_the_table_is_a_row_of_the_effects(texts, effects):
+    """Means at first levels, differences from them with half their intervals, bold where significant."""
+    lines = [cells_of(line) for line in texts["effects.md"].splitlines() if re.match(r"\| (first|second) \|", line)]
+    assert [line[:2] for line in lines] == [["first", name] for name in ("A0", "A1", "A2")] + [
+        ["second", name] for name in ("B0", "B1")
+    ]
+    measures = list(dict.fromkeys(row["measure"] for row in effects))
+    assert measures == ["clean", "robust", "certified"]
+    for factor, title, *numbers in lines:
+        for measure, number in zip(measures, numbers, strict=True):
+            kind = "mean" if title.endswith("0") else "difference"
+            (row,) = (
+                row
+                for row in effects
+                if (row["measure"], row["kind"], row["factor"], row["level"], row["other_factor"])
+                == (measure, kind, factor, title.lower(), "")
+                and row["reference"] in ("", f"{title[0].lower()}0")
+            )
+            text = f"{100 * float(row['estimate']):{'+' if kind == 'difference' else ''}.1f}"
+            text = f"**{text}**" if row["t_significant"] == "True" else text
+            mark = r"\*" if int(row["missing"]) else ""
+            assert number == f"{text} ± {50 * (float(row['t_high']) - float(row['t_low'])):.1f}{mark}"
+
+
+def test_what_is_missing_is_named(texts, effects):
+    """The cell takes its setting out of the comparisons with its level, and its variant is in the notes."""
+    robust = [row for row in effects if row["measure"] == "robust" and row["kind"] == "difference"]
+    left_out = {(row["level"], row["reference"]) for row in robust if row["left_out"] != "0"}
+    assert left_out == {("a2", "a0"), ("a2", "a1"), ("b1", "b0")}
+    assert r"Cells are missing of a2\_b0." in texts["effects.md"]
+    assert "Cells are missing of a2\\_b0." in texts["effects.tex"]
+
+
+def test_latex_is_well_formed(texts):
+    """Every row of a tabular has its columns, braces balance, and signs are those of mathematics."""
+    text = texts["effects.tex"]
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+    rows = [line for line in text.splitlines() if re.match(r"(first|second)? & [AB]\d", line)]
+    assert len(rows) == 5
+    assert {line.count(" & ") for line in rows} == {4}
+    assert not re.search(r"(?<!\$)-\d+\.\d", text)
+
+
+def test_figure_and_page_come_from_results_alone(evaluations, tmp_path):
+    """They compute the effects again, and the page has the same numbers as the table."""
+    files = figures_from_results(evaluations, tmp_path, "factor_effects")
+    assert [file.suffix for file in files] == [".pdf", ".svg", ".png"]
+    (page,) = report_from_results(evaluations, tmp_path / "report.html")
+    text = page.read_text()
+    section = text[text.index('<h2 id="effects">') : text.index('<section id="curves"')]
+    assert section.count('<tr><th scope="row">') == 5 + 2
+    assert "Cells are missing of a2_b0." in section
+    assert 'id="figure-factor_effects"' in text
+
+
+def test_results_without_grids_have_no_tables_of_effects(tmp_path):
+    """Neither files nor a section of the page."""
+    plan = synthetic.plan(("softmax", "ecc"), (0,), synthetic.ATTACKS[1:2])
+    evaluations = write_results(tmp_path, replace(plan, certificates=plan.certificates[-1:]), samples=20)
+    assert "effects.md" not in {path.name for path in tables_from_results(evaluations, tmp_path / "tables")}
+    assert 'id="effects"' not in render_report(find_inputs(evaluations), figures={})
+
+
+def test_one_seed_has_no_intervals_and_says_so(tmp_path):
+    """Differences alone, none of them bold."""
+    plan = replace(grid_plan((2,), attacks=synthetic.ATTACKS[1:2], seeds=(0,)))
+    evaluations = write_results(tmp_path, plan, samples=20)
+    certified = certified_accuracies(evaluations.with_name("certificates.parquet"))
+    summary = read_table(evaluations.with_name("summary.parquet"))
+    effects = measure_effects(evaluations, summary, evaluations.with_name("certificates.parquet"), certified)
+    write_table(evaluations.with_name("effects.parquet"), effects, {})
+    text = render_effects(read_table(evaluations.with_name("effects.parquet")), plan)["effects.md"]
+    assert "One training seed: there is no interval" in text
+    assert "±" not in text
+    assert "**" not in text
