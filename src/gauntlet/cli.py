@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gauntlet.core.errors import GauntletError, InputError, InputErrors, nearest
+from gauntlet.core.errors import GauntletError, InputError, InputErrors, nearest, shortened
 from gauntlet.core.signals import orderly_exit
 from gauntlet.core.user_modules import find_user_modules_last
 from gauntlet.pipeline.stage import FromResults, Stage
@@ -87,7 +87,7 @@ def check(
 ) -> None:
     """Check configuration files: every error with its path in the file, exit 2; nothing is written.
 
-    Counts the cells of each experiment, and shows each grid with its levels and the variants that it makes.
+    Counts the cells of each experiment, and shows each grid with its levels and variants, and each choice.
     """
     from gauntlet.config import load
     from gauntlet.config.grids.description import grid_table
@@ -121,6 +121,9 @@ def check(
         settings = graph.config.experiments[name]
         for grid in settings.grids:
             typer.echo("".join(f"  {line}\n" for line in grid_table(grid)), nl=False)
+        for variant, choice in settings.choices.items():
+            candidates = shortened(choice.chosen_from, most=12)
+            typer.echo(f"  {variant}: the best of {candidates} by {choice.by}, {choice.over}")
         for warning in class_costs(settings, prepared_classes(settings.dataset)):
             typer.echo(f"{name}: warning: {warning}", err=True)
     if power is not None:

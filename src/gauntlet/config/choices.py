@@ -9,11 +9,10 @@ from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from gauntlet.config.base import Closed, Name, Title
 from gauntlet.config.components import Problem, refuse
+from gauntlet.config.grids.places import CHOSEN_FROM
 from gauntlet.config.variants import Training, Variant
 from gauntlet.core.errors import nearest
 from gauntlet.registry import Spec
-
-CHOSEN_FROM = "chosen_from"
 
 Figure = Literal["validation_loss", "validation_accuracy", "robust_validation_accuracy"]
 """A figure of the history by which candidates are compared."""

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from gauntlet.config.grids.places import CANDIDATES
 from gauntlet.config.grids.reading import OWN_KEYS
 from gauntlet.config.schema import Config
 from gauntlet.core.errors import closest, nearest
@@ -71,7 +72,7 @@ def _keys() -> Mapping[Keys, Sequence[str]]:
     keys: dict[Keys, dict[str, None]] = {}
     for place, names in sorted(_walk(Config, ()), key=lambda found: len(found[0])):
         keys.setdefault(place, {}).update(dict.fromkeys(names))
-    keys[_VARIANT].update(dict.fromkeys(OWN_KEYS))
+    keys[_VARIANT].update(dict.fromkeys((*OWN_KEYS, CANDIDATES)))
     return {place: tuple(names) for place, names in keys.items()}
 
 

@@ -30,7 +30,7 @@ def load(paths: Sequence[Path]) -> Config:
         problems = list(_problems(error))
     else:
         problems = list(_grid_problems(config, source))
-    if problems or source.problems:
+    if problems or source.is_refused:
         raise InputErrors(source.errors(problems))
     return config
 
@@ -42,6 +42,7 @@ def _grid_problems(config: Config, source: Source) -> Iterator[Problem]:
     """
     for name, experiment in config.experiments.items():
         experiment.keep_grids(source.grids(name))
+        experiment.keep_drawn(source.drawn_settings(name))
         if problem := experiment.size_problem():
             yield ("experiments", name, "variants"), problem
         if not source.is_quick(name):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from gauntlet.config.attacks import Attack
+from gauntlet.config.candidates import CANDIDATE_KEYS, DISTRIBUTIONS
 from gauntlet.config.certificates import Certificate
 from gauntlet.config.checkpoint_files import CheckpointFile
 from gauntlet.config.choices import Choice
@@ -67,6 +68,10 @@ GRID_SECTIONS = (
     ("`variants.GRID.axes.AXIS`", AXIS_KEYS),
     ("`variants.GRID.axes.AXIS.LEVEL`", LEVEL_KEYS),
 )
+CANDIDATE_SECTIONS = (
+    ("`variants.NAME.candidates`", CANDIDATE_KEYS),
+    ("`variants.NAME.candidates.space.PARAMETER`", DISTRIBUTIONS),
+)
 _OWN_KEY = {"attack": "name", "certificate": "name"}
 
 
@@ -104,11 +109,13 @@ def _lines() -> Iterator[str]:
         for registry in registries:
             yield from _components(registry)
         if model is Variant:
-            yield from _grid_lines()
+            yield from _plain_lines(GRID_SECTIONS)
+        if model is Choice:
+            yield from _plain_lines(CANDIDATE_SECTIONS)
 
 
-def _grid_lines() -> Iterator[str]:
-    for title, keys in GRID_SECTIONS:
+def _plain_lines(sections: Iterable[tuple[str, Mapping[str, str]]]) -> Iterator[str]:
+    for title, keys in sections:
         yield from ("", f"## {title}", "", "| key | meaning |", "|---|---|")
         yield from (f"| `{name}` | {meaning} |" for name, meaning in keys.items())
 

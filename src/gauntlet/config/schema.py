@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, StringConstraints, mod
 from gauntlet.config.attacks import Attack
 from gauntlet.config.base import Closed, Name, letters_only
 from gauntlet.config.certificates import Certificate
-from gauntlet.config.choices import CHOSEN_FROM, AnyVariant, Choice, candidates_in, choice_problems
+from gauntlet.config.choices import AnyVariant, Choice, candidates_in, choice_problems
 from gauntlet.config.cluster import Cluster
 from gauntlet.config.compatibility import (
     code_problem,
@@ -27,6 +27,7 @@ from gauntlet.config.error_texts import found_text
 from gauntlet.config.feasibility import budget_problem, network_problems, schedule_problems
 from gauntlet.config.grids.axes import Grid, Levels
 from gauntlet.config.grids.expansion import CELLS_AT_MOST, MOST_CELLS
+from gauntlet.config.grids.places import CHOSEN_FROM
 from gauntlet.config.grids.selection import select_variants
 from gauntlet.config.quick import quick_name
 from gauntlet.config.variants import Training, Variant
@@ -104,6 +105,7 @@ class Experiment(Closed):
     )
 
     _grids: tuple[Grid, ...] = PrivateAttr(())
+    _drawn: dict[str, Mapping[str, Any]] = PrivateAttr({})
 
     @property
     def grids(self) -> tuple[Grid, ...]:
@@ -123,6 +125,15 @@ class Experiment(Closed):
     def keep_grids(self, grids: Iterable[Grid]) -> None:
         """Keep the grids that made some of the variants; loading does so."""
         self._grids = tuple(grids)
+
+    @property
+    def drawn(self) -> Mapping[str, Mapping[str, Any]]:
+        """The drawn settings of each candidate that `candidates` made; they are in no recipe of a model."""
+        return self._drawn
+
+    def keep_drawn(self, settings: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep the drawn settings of candidates; loading does so."""
+        self._drawn = dict(settings)
 
     def levels_of(self, variant: str) -> Levels:
         """Return the level of each axis that a variant has, in the order of the axes; none if no grid made it."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gauntlet.config.candidates import Drawn, Settings, draw_candidates
 from gauntlet.config.error_texts import UNKNOWN_KEY
 from gauntlet.config.grids import Grid
 from gauntlet.config.grids.expansion import VARIANTS
@@ -35,8 +36,12 @@ class Source:
         self._files = [read_yaml(path) for path in paths]
         self.content, self._owners = _merged(self._files)
         self._forms = Forms()
+        self._drawn: dict[str, Drawn] = {}
         if isinstance(self.content.get(_EXPERIMENTS), Mapping):
             self._forms = expanded(self.content[_EXPERIMENTS])
+            self._drawn = {str(name): draw_candidates(form) for name, form in self._forms.experiments.items()}
+            for name in self._forms.experiments:
+                self._forms.experiments[name] = self._drawn[str(name)].experiment
             self.content[_EXPERIMENTS] = {
                 name: self._marked(str(name), experiment) for name, experiment in self._forms.experiments.items()
             }
@@ -52,6 +57,15 @@ class Source:
         """Return whether an experiment is the quick form of another."""
         return experiment in self._forms.full_of
 
+    def drawn_settings(self, experiment: str) -> Mapping[str, Settings]:
+        """Return the draws of each candidate of an experiment or a quick form."""
+        return self._drawn[experiment].settings
+
+    @property
+    def is_refused(self) -> bool:
+        """True if a mistake was found before validation."""
+        return bool(self.problems) or any(drawn.problems for drawn in self._drawn.values())
+
     def variants(self, name: str) -> Iterator[tuple[str, Any]]:
         """Yield each experiment that has a variant of this name, with the variant as a plain mapping."""
         for experiment, content in self._forms.experiments.items():
@@ -65,7 +79,12 @@ class Source:
         It is at the place in the files. The source's own problems follow.
         """
         variants: dict[tuple[str, str], list[str]] = {}
-        for key_path, message in self._once(problems):
+        of_candidates = [
+            ((_EXPERIMENTS, name, *map(str, key_path)), message)
+            for name, drawn in self._drawn.items()
+            for key_path, message in drawn.problems
+        ]
+        for key_path, message in self._once([*problems, *of_candidates]):
             written, variant = self.written(key_path, is_key=message.startswith(UNKNOWN_KEY))
             names = variants.setdefault((self.where(written), message), [])
             names += [variant] if variant else []
@@ -87,19 +106,22 @@ class Source:
         if len(key_path) < 2 or key_path[0] != _EXPERIMENTS or key_path[1] not in self._forms.expansions:
             return key_path, ""
         _, experiment, *below = key_path
+        candidate = ""
+        if below[:1] == [VARIANTS] and len(below) > 1 and below[1] in self._drawn[experiment].owners:
+            candidate, below[1] = below[1], self._drawn[experiment].owners[below[1]]
         full = self._forms.full_of.get(experiment)
         place = (_EXPERIMENTS, experiment) if full is None else (_EXPERIMENTS, full, KEY)
         expansion = self._forms.expansions[experiment]
         grid = expansion.grid_of(below[1]) if below[:1] == [VARIANTS] and len(below) > 1 else None
         changed = self._changed(full) if full is not None else ()
         if grid is None or below[1] in changed:
-            return (*place, *below), ""
+            return (*place, *below), candidate
         levels, template = grid.variants[below[1]], expansion.templates[grid.name]
         inside = tuple(below[2:])
         inner = written_path(template, levels, inside[: len(inside) - is_key]) + inside[len(inside) - is_key :]
         if full is not None and grid.name not in changed:
             place = (_EXPERIMENTS, full)
-        return (*place, VARIANTS, grid.name, *inner), below[1]
+        return (*place, VARIANTS, grid.name, *inner), candidate or below[1]
 
     def _changed(self, full: str) -> Iterable[str]:
         """Return the grids and variants that a quick form changes."""
@@ -111,8 +133,8 @@ class Source:
         return {**experiment, _UNFINISHED: None} if self._is_unfinished(name) else experiment
 
     def _is_unfinished(self, experiment: str) -> bool:
-        expansion = self._forms.expansions.get(experiment)
-        return expansion is not None and bool(expansion.problems)
+        expansion, drawn = self._forms.expansions.get(experiment), self._drawn.get(experiment)
+        return any(found is not None and bool(found.problems) for found in (expansion, drawn))
 
     def _once(self, problems: Iterable[Problem]) -> Iterator[Problem]:
         """Yield problems, without those that a quick form's full form has too, or that follow from refused grids."""

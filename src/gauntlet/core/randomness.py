@@ -7,12 +7,13 @@ not depend on batch size, order, device or shard.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from gauntlet.core.addresses import derive_seed as derive_seed
 
 # Constants of SplitMix64 (Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators"), as signed 64 bit.
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
@@ -21,12 +22,6 @@ _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 
 _CACHED = 1 << 15
 """Numbers that are drawn at once on a CPU, so that intermediate results stay in its cache."""
-
-
-def derive_seed(*address: str | int) -> int:
-    """Hash an address to a seed in [0, 2^63)."""
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in address)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 def generator(*address: str | int, device: str | torch.device = "cpu") -> torch.Generator:

@@ -50,6 +50,7 @@ CHOICE_SCHEMA = pa.schema(
         ("variant", pa.string()),
         ("seed", pa.int64()),
         ("candidate", pa.string()),
+        ("settings", pa.string()),
         ("chosen", pa.bool_()),
         ("by", pa.string()),
         ("over", pa.string()),
@@ -66,6 +67,7 @@ CHOICE_SCHEMA = pa.schema(
 over seeds (all_seeds); null if it is missing or not finite, which excludes the candidate. The lowest loss or the
 highest accuracy is `chosen`, the first row among equals. `epoch` is the one whose weights were kept, null for adopted
 models; the figures are of this epoch and this seed, null if not measured. All are of the validation split.
+`settings` are the drawn values of a candidate of a random search as JSON, null for one that is written out.
 """
 
 CERTIFICATE_SCHEMA = pa.schema(

@@ -10,7 +10,15 @@ from gauntlet.config.components import Problem
 from gauntlet.config.grids.axes import Axis, Grid, Levels, combinations, holds, kept
 from gauntlet.config.grids.levels import NAME, NAME_TEXT
 from gauntlet.config.grids.place_checks import place_problems
-from gauntlet.config.grids.places import NAME_SEPARATORS, TITLE_SEPARATORS, fill, places_in, substituted
+from gauntlet.config.grids.places import (
+    CHOSEN_FROM,
+    NAME_SEPARATORS,
+    TITLE_SEPARATORS,
+    fill,
+    parameters_of,
+    places_in,
+    substituted,
+)
 from gauntlet.config.grids.reading import (
     AXES,
     EXCEPT,
@@ -173,7 +181,13 @@ def _variant(template: Mapping[Any, Any], axes: Sequence[Axis], levels: Levels) 
 
     Without a title of its own it has one made of its levels' titles, if any level of the grid sets a title.
     """
-    variant: dict[str, Any] = substituted({key: item for key, item in template.items() if key != "title"}, levels)
+    values = {key: item for key, item in template.items() if key != "title"}
+    variant: dict[str, Any] = substituted(values, levels, parameters_of(template))
+    if isinstance(names := template.get(CHOSEN_FROM), list):
+        labels = {axis: level.label for axis, level in levels.items()}
+        variant[CHOSEN_FROM] = [
+            fill(item, labels, NAME_SEPARATORS) if isinstance(item, str) else item for item in names
+        ]
     titles = {axis: level.title for axis, level in levels.items()}
     title = template.get("title")
     if isinstance(title, str):

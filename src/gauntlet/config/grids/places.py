@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from gauntlet.config.components import KeyPath
@@ -12,6 +12,12 @@ from gauntlet.config.grids.axes import Levels
 NAME_SEPARATORS = "[_-]"
 TITLE_SEPARATORS = r"[\s,;:·/+_-]+"
 """Separators, as patterns, of which one goes together with a place that is left out."""
+
+CHOSEN_FROM = "chosen_from"
+"""Key of a chosen variant: a list of names, whose places are filled with labels as those of a grid's name are."""
+
+CANDIDATES, SPACE = "candidates", "space"
+"""Key of a variant that draws candidates, and its key with the parameters, whose places are filled after the axes."""
 
 _PLACE = re.compile(r"\{([A-Za-z0-9_-]+)\}")
 _ABSENT: Any = object()
@@ -43,6 +49,13 @@ def texts_with_places(value: Any, key_path: KeyPath = ()) -> Iterator[tuple[KeyP
             yield from texts_with_places(item, (*key_path, index))
 
 
+def parameters_of(template: Mapping[Any, Any]) -> frozenset[str]:
+    """Return the places of a variant that its `candidates` fill, not the axes of a grid."""
+    candidates = template.get(CANDIDATES)
+    space = candidates.get(SPACE) if isinstance(candidates, Mapping) else None
+    return frozenset(map(str, space)) if isinstance(space, Mapping) else frozenset()
+
+
 def fill(text: str, fillings: Mapping[str, str], separators: str) -> str:
     """Fill the places of a text; a place without a filling, or an empty one, is left out with the separator before it.
 
@@ -63,8 +76,8 @@ def fill(text: str, fillings: Mapping[str, str], separators: str) -> str:
     return filled
 
 
-def substituted(value: Any, levels: Levels) -> Any:
-    """Return a value with its places filled.
+def substituted(value: Any, levels: Levels, kept: Collection[str] = ()) -> Any:
+    """Return a value with its places filled, except for those named in `kept`.
 
     A text that is one place becomes the level's value, whatever its type. A place in a longer text becomes text. A key
     or list item whose value is the place of an axis that does not exist in the combination is left out.
@@ -72,14 +85,15 @@ def substituted(value: Any, levels: Levels) -> Any:
     if isinstance(value, str):
         if "{" not in value:
             return value
-        if (axis := whole_place(value)) is not None:
-            return substituted(levels[axis].value, levels) if axis in levels else _ABSENT
-        return fill(value, {axis: scalar_text(level.value) for axis, level in levels.items()}, NAME_SEPARATORS)
+        if (axis := whole_place(value)) is not None and axis not in kept:
+            return substituted(levels[axis].value, levels, kept) if axis in levels else _ABSENT
+        fillings = {axis: scalar_text(level.value) for axis, level in levels.items()}
+        return fill(value, fillings | {name: f"{{{name}}}" for name in kept}, NAME_SEPARATORS)
     if isinstance(value, Mapping):
-        filled = ((key, substituted(item, levels)) for key, item in value.items())
+        filled = ((key, substituted(item, levels, kept)) for key, item in value.items())
         return {key: item for key, item in filled if item is not _ABSENT}
     if isinstance(value, list):
-        return [item for item in (substituted(item, levels) for item in value) if item is not _ABSENT]
+        return [item for item in (substituted(item, levels, kept) for item in value) if item is not _ABSENT]
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ class CandidateRow:
     """
 
     name: str
+    settings: str
     figures: tuple[tuple[str, bool], ...]
     mean: str
     chosen: str
@@ -34,6 +36,7 @@ class ChoiceSection:
     by: str
     best: str
     is_over_seeds: bool
+    has_settings: bool
     seeds: tuple[int, ...]
     rows: tuple[CandidateRow, ...]
     reasons: tuple[str, ...]
@@ -58,6 +61,7 @@ def _section(variant: str, rows: Sequence[Mapping[str, Any]]) -> ChoiceSection:
         by=by.replace("_", " "),
         best="lowest" if by == "validation_loss" else "highest",
         is_over_seeds=is_over_seeds,
+        has_settings=any(row["settings"] is not None for row in rows),
         seeds=seeds,
         rows=tuple(_candidates(rows, seeds, by)),
         reasons=tuple(
@@ -73,6 +77,7 @@ def _candidates(rows: Sequence[Mapping[str, Any]], seeds: Sequence[int], by: str
         chosen = [seed for seed in seeds if seed in of_seed and of_seed[seed]["chosen"]]
         yield CandidateRow(
             name,
+            _settings_text(next(iter(of_seed.values()))["settings"]),
             tuple((_text(of_seed[seed][by] if seed in of_seed else None, by), seed in chosen) for seed in seeds),
             _text(next(iter(of_seed.values()))["score"], by),
             "all seeds" if len(chosen) == len(seeds) > 1 else ", ".join(f"seed {seed}" for seed in chosen),
@@ -91,6 +96,13 @@ def _reason(rows: Sequence[Mapping[str, Any]], by: str) -> str:
         return f"{text}; no other candidate has a finite figure" if len(rows) > 1 else f"{text}; the only candidate"
     closest = min(others, key=lambda row: abs(row["score"] - best["score"]))
     return f"{text} against {_text(closest['score'], by)} of {closest['candidate']}"
+
+
+def _settings_text(settings: str | None) -> str:
+    """Return the drawn settings of a candidate in one line."""
+    values = json.loads(settings) if settings else {}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    return ", ".join(f"{name} {text}" for name, text in texts.items())
 
 
 def _text(value: float | None, by: str) -> str:

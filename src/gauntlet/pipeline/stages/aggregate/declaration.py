@@ -15,6 +15,7 @@ from gauntlet.pipeline.stages.train.declaration import choice_inputs, models
 
 SETTING_NAMES = {
     "order": "the cells or their order",
+    "candidates": "the candidates of random searches",
     "attacks": "the attacks' settings",
     "settings": "the experiment's settings",
     "templates": "the page's templates",
@@ -59,6 +60,8 @@ def _slice(cell: Cell, scope: Scope, files: Files) -> Slice:
         "attacks": digest_json({name: attack.as_dict() for name, attack in settings.attacks.items()}),
         # Titles and headline travel in the metadata of the results, for readers without the configuration.
         **({"shown": digest_json(shown)} if shown else {}),
+        # The settings that candidates were drawn with are a column of the table of choices.
+        **({"candidates": digest_json(settings.drawn)} if settings.drawn else {}),
     }
 
 

@@ -91,7 +91,9 @@ def run(job: CellJob) -> None:
             write_table(out, schema.empty_table(), made)
     costs = {(other.variant, other.seed, other.name): _attack_run(job, other) for other in attacks}
     write_table(paths.attacks(name), measure_attacks(paths.evaluations(name), costs), made, volatile=ATTACKS_VOLATILE)
-    write_table(paths.choices(name), choice_table({model: choice_record(model) for model in chosen}), made)
+    write_table(
+        paths.choices(name), choice_table({model: choice_record(model) for model in chosen}, job.experiment.drawn), made
+    )
     write_table(paths.origins(name), read_origins(_sources(present)), made, volatile=ORIGINS_VOLATILE)
     diagnostics = _diagnosed(job, settings, attacks, probed)
     write_table(paths.diagnostics(name), diagnostics, made)
