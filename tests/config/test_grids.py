@@ -439,6 +439,30 @@ def test_a_mistake_in_a_variant_of_a_grid_is_reported_where_it_is_written(folder
     assert str(key) in file.read_text().splitlines()[int(position.split(":")[0]) - 1]
 
 
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {
+                "model": {"name": "cnn", "widths": ["{a}"]},
+                "training": {"regularizers": ["{b}", {"name": "l2", "s": 1}]},
+            },
+            "{a}_{b}.training.regularizers.1.s: unknown key; ",
+        ),
+        ({"model": {"name": "cnn", "depth": "{a}"}, "loss": "{b}"}, "{a}_{b}.model.depth: unknown key; "),
+    ],
+)
+def test_a_place_of_the_grid_is_found_in_lists_with_items_left_out_and_for_keys(folder, content, keys, message):
+    """A list item keeps its index as written, and an unknown key is reported at the key, not at its value's level."""
+    axes = {"a": [1, 2], "b": {"when": {"a": 1}, "levels": ["l1" if "training" in keys else "cross_entropy"]}}
+    content["experiments"]["small"]["variants"] = {"{a}_{b}": {"axes": axes, **keys}}
+    with pytest.raises(InputError) as caught:
+        load([written(folder, content)])
+    found = [line for line in str(caught.value).splitlines() if message in line]
+    assert len(found) == 1
+    assert re.search(r"\(variants 1_(l1|cross_entropy), 2\)$", found[0])
+
+
 def test_too_many_cells_are_refused_unless_allowed(folder, content):
     """The limit counts variants × seeds × attacks, of experiments with grids only."""
     small = content["experiments"]["small"]
