@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import gauntlet
 from gauntlet.cli import app
+from gauntlet.config import load
 from gauntlet.config.reference import SECTIONS, reference
 from gauntlet.config.schema import Config, Experiment
 from gauntlet.registry import ADVERSARIES
@@ -20,7 +21,7 @@ from gauntlet.registry import registries as registry
 from gauntlet.robustness.diagnostics.checks import CHECKS
 from tests.support import ROOT
 from tests.support.contributions import files_of
-from tests.support.yaml_text import parse_yaml
+from tests.support.yaml_text import dump_yaml, parse_yaml
 
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 TEXTS = [pytest.param(path.read_text(), id=path.name) for path in DOCUMENTS]
@@ -71,15 +72,19 @@ FRAGMENTS = [
 
 
 @pytest.mark.parametrize("block", FRAGMENTS)
-def test_entries_of_the_pages_are_valid(block):
-    """Fragments of configuration in the pages are valid."""
+def test_entries_of_the_pages_are_valid(tmp_path, block):
+    """Fragments of configuration in the pages are valid, with grids and candidates expanded."""
     entries = parse_yaml(block)
     sigmoid = {"model": {"name": "mnist_cnn", "head": "sigmoid"}, "loss": "sigmoid_bce"}
     settings = entries if set(entries) <= set(Experiment.model_fields) else {"variants": entries}
     attacks = {norm: {"name": "fgsm", "norm": norm, "epsilons": [0.1, 0.3, 1.0]} for norm in ("linf", "l2")}
     images = {"source": "torchvision", "name": "CIFAR10"}
     base = {"dataset": images, "variants": {"any": sigmoid}, "attacks": attacks}
-    Experiment.model_validate(base | settings)
+    Experiment.model_validate(base | settings | {"variants": base["variants"]})
+    if "variants" in settings:
+        file = tmp_path / "config.yaml"
+        file.write_text(dump_yaml({"experiments": {"e": base | settings}}))
+        load([file])
 
 
 def test_every_check_is_documented_with_its_thresholds():
