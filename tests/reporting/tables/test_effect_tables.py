@@ -14,6 +14,7 @@ from gauntlet.reporting.aggregation import certified_accuracies, measure_effects
 from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.from_results import figures_from_results, report_from_results, tables_from_results
 from gauntlet.reporting.page import render_report
+from gauntlet.reporting.tables.effect_cells import points_text
 from gauntlet.reporting.tables.effect_files import render_effects
 from tests.support import synthetic
 from tests.support.cells import make_cell
@@ -101,6 +102,11 @@ def test_figure_and_page_come_from_results_alone(evaluations, tmp_path):
     assert section.count('<tr><th scope="row">') == 5 + 2
     assert "Cells are missing of a2_b0." in section
     assert 'id="figure-factor_effects"' in text
+
+
+def test_a_small_negative_difference_is_no_negative_zero():
+    """A difference that rounds to zero has one sign."""
+    assert [points_text(value) for value in (-0.0001, 0.0, 0.0004, -0.0006, None)] == ["+0.0"] * 3 + ["-0.1", "–"]
 
 
 def test_results_without_grids_have_no_tables_of_effects(tmp_path):

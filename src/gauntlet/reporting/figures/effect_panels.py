@@ -14,6 +14,7 @@ from gauntlet.reporting.aggregation import LevelDesign
 from gauntlet.reporting.figures.labels import shorten, text_width_in
 from gauntlet.reporting.figures.style import Style, line_style, plain
 from gauntlet.reporting.footnotes import footnote_marks
+from gauntlet.reporting.tables.effect_cells import points_text
 
 Row = Mapping[str, Any]
 
@@ -119,9 +120,7 @@ class MeanPanel:
             axes.text(x, y, mean + footnote_marks([{**row, "missing": 0}]), va="bottom" if known else "center", **ink)
             if interaction is not None and known:
                 weight = "bold" if interaction["t_significant"] else "normal"
-                axes.text(
-                    x, y, f"{100 * interaction['estimate']:+.1f}".replace("-", "−"), va="top", weight=weight, **ink
-                )
+                axes.text(x, y, points_text(interaction["estimate"]).replace("-", "−"), va="top", weight=weight, **ink)
         axes.grid(False)
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)

@@ -83,7 +83,8 @@ def percent_text(value: float | None) -> str:
 
 def points_text(value: float | None) -> str:
     """Return a difference of shares in percentage points, with its sign; a dash where there is none."""
-    return "–" if value is None else f"{100 * value:+.1f}"
+    # Adding 0 makes a negative zero positive.
+    return "–" if value is None else f"{round(100 * value, 1) + 0.0:+.1f}"
 
 
 def half_width_text(row: Row) -> str:
@@ -151,6 +152,8 @@ def _notes(rows: Sequence[Row], columns: Sequence[Column]) -> Iterator[str]:
             "±: 95 % t-interval over training seeds, paired by seed. Bold: significant at 0.05, t-test paired by seed,"
             " Holm's adjustment over all pairs of levels of the factor, or all interactions of the two factors."
         )
+        if any(row["seeds"] > 1 and row["estimate"] is not None and row["t_low"] is None for row in rows):
+            yield "Without ±: equal in all seeds, so that nothing is known of the spread."
     elif any(row["seeds"] > 1 for row in rows):
         yield "No interval and no test: the differences are equal in all seeds."
     else:
