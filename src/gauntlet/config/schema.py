@@ -89,7 +89,7 @@ class Experiment(Closed):
     show: Annotated[tuple[str | dict[str, Any], ...], Field(strict=False, min_length=1)] | None = Field(
         None,
         description="variants that figures show, by name or by conditions on axes such as {activation: relu}; tables, "
-        "matrices and the page have all variants; default: all, or the first eight where a panel holds no more",
+        "matrices and the page have all variants; default: all, or as docs/ablations.md states for more than eight",
     )
     examples: NonNegativeInt = Field(32, description="adversarial images kept per cell")
     cells_at_most: PositiveInt = Field(

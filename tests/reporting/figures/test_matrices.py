@@ -90,3 +90,21 @@ def test_verdicts_are_the_worst_over_seeds(tmp_path):
     assert _texts(figure.axes[0]) == {(0, 0): "✗", (1, 0): "!", (0, 1): "✓", (1, 1): "·"}
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["softmax", "ECC"]
     assert "1 of 3 checks apply to no variant" in figure._supxlabel.get_text()
+
+
+def test_many_variants_are_rows_of_the_diagnostics_matrix(tmp_path):
+    """Their names would overlap next to each other; verdicts stay with their variants."""
+    names = tuple(f"a_long_name_{number}" for number in range(40))
+    check = next(iter(CHECKS))
+    tables = [
+        measurement_table(
+            [Measurement(check, "linf", float(name == names[7]), 50)], experiment="e", variant=name, seed=0
+        )
+        for name in names
+    ]
+    write_table(tmp_path / "diagnostics.parquet", add_verdicts(pa.concat_tables(tables)), {})
+    figure = draw("diagnostics_matrix", FigureInputs(names, diagnostics=tmp_path / "diagnostics.parquet"))
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(names)
+    assert [text.get_position() for text in axes.texts if text.get_text() == "✗"] == [(0, 7)]
+    assert figure.get_size_inches()[1] < 9.5

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from gauntlet.core.parquet import read_table, write_table
@@ -15,10 +16,12 @@ from gauntlet.core.provenance.recipes import Recipe
 from gauntlet.reporting.aggregation import ATTACKS_VOLATILE, ORIGINS_VOLATILE, measure_attacks, read_origins, summarize
 from gauntlet.reporting.figures.drawing import write_figure
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
+from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.page import write_report
 from gauntlet.robustness.diagnostics.checks import add_verdicts, collect_flags
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from tests.support import browser, synthetic
+from tests.support.grids import grid_plan, write_results
 
 pytestmark = pytest.mark.slow
 
@@ -459,6 +462,40 @@ def test_a_name_with_markup_stays_a_name(chromium, tmp_path):
     assert count == (20,)
     assert chromium.run_script("return window.intruded ?? null") is None
     assert chromium.run_script("return document.querySelectorAll('img').length") == 0
+    assert chromium.console_messages() == []
+
+
+def test_variants_are_filtered_by_factor_in_all_tables(chromium, tmp_path):
+    """Rows, and columns of the diagnostics; the arrow keys skip what is hidden, and nothing is wider than a phone."""
+    plan = grid_plan((3, 4), attacks=synthetic.ATTACKS[1:2], seeds=(0,), alone=("plain",))
+    evaluations = write_results(tmp_path, plan, samples=20)
+    zero = Measurement("zero_gradients", None, 0.0)
+    checked = [measurement_table([zero], experiment="digits", variant=name, seed=0) for name in plan.variants]
+    write_table(tmp_path / "diagnostics.parquet", add_verdicts(pa.concat_tables(checked)), {})
+    write_report(tmp_path / "page.html", find_inputs(evaluations), figures={})
+    chromium.console_messages()
+    chromium.open(tmp_path / "page.html", width=390, height=844)
+    shown = (
+        "const [part] = arguments; return [...document.querySelectorAll(part)]"
+        ".filter((one) => getComputedStyle(one).display !== 'none').map((one) => one.dataset.variant)"
+    )
+    choose = (
+        "const [index, level] = arguments; const list = document.querySelectorAll('#factors-filter select')[index];"
+        "list.value = level; list.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    parts = ("table[data-table=worst] tbody tr", "#cells-table tbody tr", "table[data-table=check] th[data-variant]")
+    assert all(chromium.run_script(shown, part) == list(plan.variants) for part in parts)
+    chromium.run_script(choose, 0, "A1")
+    chromium.run_script(choose, 1, "B2")
+    assert all(chromium.run_script(shown, part) == ["a1_b2"] for part in parts)
+    checks = "table[data-table=check] tbody tr:first-child td"
+    assert len(chromium.run_script(shown, checks)) == 1
+    assert "1 of 13 variants" in chromium.find("#factors-filter output").text
+    assert chromium.run_script("return document.documentElement.scrollWidth") == 390
+    chromium.run_script("document.querySelector('table[data-table=worst] td[tabindex]').focus()")
+    current = "return document.activeElement.parentElement.dataset.variant"
+    chromium.press(DOWN)
+    assert chromium.run_script(current) == "a1_b2"
     assert chromium.console_messages() == []
 
 

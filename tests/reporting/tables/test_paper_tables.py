@@ -318,21 +318,26 @@ def test_every_character_of_a_title_is_escaped(letter):
     assert written.isascii()
 
 
-def compiled(folder, texts, macro):
-    """Compile the table and the macros in a minimal document with booktabs; return LaTeX's output."""
+def run_latex(folder, document):
+    """Compile a document in a folder; return LaTeX's output."""
     if not shutil.which("pdflatex"):
         # Set by .ci/run: there, a test that is not run has failed.
         (pytest.fail if os.environ.get("GAUNTLET_TEST_LATEX") else pytest.skip)(
             "no LaTeX: tests/support/install/latex.sh"
         )
+    (folder / "paper.tex").write_text(document)
+    done = subprocess.run(["pdflatex", "-halt-on-error", "paper"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def compiled(folder, texts, macro):
+    """Compile the table and the macros in a minimal document with booktabs; return LaTeX's output."""
     for name in ("table.tex", "macros.tex"):
         (folder / name).write_text(texts[name])
     head = r"\documentclass{article}\usepackage{booktabs}\usepackage[margin=1in]{geometry}\input{macros}"
     body = rf"\begin{{table}}\input{{table}}\end{{table}}\{macro}"
-    (folder / "paper.tex").write_text(rf"{head}\begin{{document}}{body}\end{{document}}")
-    done = subprocess.run(["pdflatex", "-halt-on-error", "paper"], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    return run_latex(folder, rf"{head}\begin{{document}}{body}\end{{document}}")
 
 
 @pytest.mark.slow

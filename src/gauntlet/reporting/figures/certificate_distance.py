@@ -52,7 +52,7 @@ def certificate_distance(inputs: FigureInputs, *, style: Style) -> Figure:
     radius = np.asarray(table["radius"], dtype=np.float64)
     distance = np.asarray([np.nan if value is None else value for value in table["distance"]], dtype=np.float64)
     norms = list(dict.fromkeys(table["norm"])) or ["l2"]
-    certified = inputs.titles_of(dict.fromkeys(table["variant"]))
+    certified = inputs.titles_of(name for name in inputs.variants if name in table["variant"])
     height = (3.7 if np.isfinite(distance).any() else 1.0) + style.legend_row_in * legend_rows(
         certified, style, wide=len(norms) > 1
     )[1]

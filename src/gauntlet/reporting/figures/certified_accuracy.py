@@ -19,19 +19,18 @@ from gauntlet.reporting.aggregation import (
     open_evaluations,
 )
 from gauntlet.reporting.aggregation.definitions import CERTIFIED
+from gauntlet.reporting.figures.blocks import panel_blocks, variant_legend
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import (
     Style,
     hide_unused,
-    legend_above,
-    legend_rows,
-    line_style,
     norm_label,
     note_below,
     plain,
 )
 
 _STEPS = 200
+_EVERY_IN_FACETS = 4
 
 # A row is in bucket k if its value reaches the first k steps above 0, in bucket -1 if not even 0; the last bucket
 # also holds all larger values.
@@ -71,6 +70,7 @@ class _Panel:
     reads=("certificates", "evaluations"),
     needs=("certificates",),
     lines=True,
+    faceted=True,
     title="Certified accuracy against the radius",
     caption="Share of all test samples whose correct class is certified against every perturbation smaller than the "
     "radius: mean over seeds, band from the lowest to the highest seed. Thin, for certificates of the attacked model: "
@@ -88,19 +88,33 @@ def certified_accuracy(inputs: FigureInputs, *, style: Style) -> Figure:
     names = [name for name in inputs.variants if any(name in panel.certified for panel in panels)]
     columns = 2 if len(panels) in (2, 4) else min(3, max(1, len(panels)))
     rows, wide = max(1, -(-len(panels) // columns)), columns > 1
-    height = 0.55 + 1.9 * rows + style.legend_row_in * legend_rows(inputs.titles_of(names), style, wide=wide)[1]
-    figure, grid = style.figure(rows, columns, height_in=height, wide=wide, sharey=True)
+    figure, blocks = panel_blocks(
+        inputs,
+        max(1, len(panels)),
+        columns,
+        style=style,
+        height_in=0.55 + 1.9 * rows,
+        legend=inputs.titles_of(names),
+        wide=wide,
+        sharey=True,
+    )
     handles: dict[str, Any] = {}
-    for axes, panel in zip(grid.flat, panels, strict=False):
+    for number, (block, panel) in enumerate(zip(blocks, panels, strict=False)):
         for variant in (name for name in inputs.variants if name in panel.certified):
-            handles[variant] = _draw(axes, panel, variant, line_style(inputs.variants, variant), style)
-        _label(axes, panel)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("Certified accuracy (%)")
-    grid[0][0].set_ylim(-2, 102)
-    hide_unused(grid.flat[len(panels) :])
-    legend_above(figure, {inputs.title(name): handles[name] for name in names}, style, wide=wide)
-    note_below(figure, _notes(design, panels), style, wide=wide)
+            for axes in block.of(variant):
+                handles[variant] = _draw(
+                    axes, panel, variant, inputs.look(variant), style, in_facets=bool(inputs.facets)
+                )
+        for axes in block.axes:
+            _label(axes, panel)
+            axes.set_ylim(-2, 102)
+            if inputs.facets or number % columns == 0:
+                axes.set_ylabel("Certified accuracy (%)")
+        block.label_facets()
+    if not panels:
+        hide_unused(blocks[0].axes)
+    variant_legend(figure, inputs, {inputs.title(name): handles[name] for name in names}, style, wide=wide)
+    note_below(figure, _notes(design, panels, has_bands=inputs.facets is None), style, wide=wide)
     return figure
 
 
@@ -126,16 +140,20 @@ def _cumulated(table: dict[str, list[Any]]) -> Curves:
     return {name: np.stack(seeds) for name, seeds in curves.items()}
 
 
-def _draw(axes: Axes, panel: _Panel, variant: str, line: dict[str, Any], style: Style) -> Any:
-    radius, shares = panel.radius, panel.certified[variant]
+def _draw(axes: Axes, panel: _Panel, variant: str, line: dict[str, Any], style: Style, *, in_facets: bool) -> Any:
+    # Fewer points in facets, and no bands: they would be megabytes.
+    every = _EVERY_IN_FACETS if in_facets else 1
+    radius, shares = panel.radius[::every], panel.certified[variant][:, ::every]
     if variant in panel.unfooled:
         thin = line | {"marker": "", "linewidth": 0.5 * style.line_pt, "alpha": 0.7}
-        axes.plot(radius, panel.unfooled[variant].mean(0), **thin, drawstyle="steps-post", zorder=2)
+        axes.plot(radius, panel.unfooled[variant][:, ::every].mean(0), **thin, drawstyle="steps-post", zorder=2)
     # Between two steps the lower value is drawn: a certificate may shrink in print, but not grow.
-    axes.fill_between(radius, shares.min(0), shares.max(0), step="pre", color=line["color"], alpha=0.15, linewidth=0)
+    if not in_facets:
+        band = {"color": line["color"], "alpha": 0.15, "linewidth": 0}
+        axes.fill_between(radius, shares.min(0), shares.max(0), step="pre", **band)
     # Markers identify lines, not radii, so a few are enough.
-    every = (_STEPS // 16, _STEPS // 8)
-    return axes.plot(radius, shares.mean(0), **line, drawstyle="steps-pre", markevery=every, zorder=3)[0]
+    marked = (_STEPS // 16 // every, _STEPS // 8 // every)
+    return axes.plot(radius, shares.mean(0), **line, drawstyle="steps-pre", markevery=marked, zorder=3)[0]
 
 
 def _label(axes: Axes, panel: _Panel) -> None:
@@ -145,9 +163,9 @@ def _label(axes: Axes, panel: _Panel) -> None:
     axes.set_xlim(0, panel.radius[-1])
 
 
-def _notes(design: ExperimentDesign, panels: list[_Panel]) -> list[str]:
+def _notes(design: ExperimentDesign, panels: list[_Panel], *, has_bands: bool) -> list[str]:
     """Return the notes on bands and thin lines, if there are any, and on missing cells."""
-    band = "band: lowest to highest seed" if len(design.seeds) > 1 else ""
+    band = "band: lowest to highest seed" if has_bands and len(design.seeds) > 1 else ""
     thin = "thin: no attack fooled the model within the radius" if any(panel.unfooled for panel in panels) else ""
     missing = sum(
         len(design.seeds_of(variant)) - len(panel.certified.get(variant, ()))

@@ -12,17 +12,9 @@ from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import AttackDesign, CoverageCurve, measure_coverage, open_evaluations
 from gauntlet.reporting.figures.attack_choice import strongest_attack
+from gauntlet.reporting.figures.blocks import panel_blocks, variant_legend
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.style import (
-    Style,
-    hide_unused,
-    legend_above,
-    legend_rows,
-    line_style,
-    norm_label,
-    note_below,
-    plain,
-)
+from gauntlet.reporting.figures.style import Style, norm_label, note_below, plain
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
 from gauntlet.reporting.formatting import budget_text
 
@@ -37,6 +29,7 @@ Row = dict[str, Any]
     reads=("evaluations", "summary"),
     needs=("attacks",),
     lines=True,
+    faceted=True,
     title="Failure rate against coverage",
     caption="A model that answers only above a threshold on its confidence: the share of attacked images that it "
     "answers wrongly, against the share of clean images that it answers at all, as the threshold falls from left to "
@@ -67,23 +60,36 @@ def failure_against_coverage(inputs: FigureInputs, *, style: Style) -> Figure:
         variant: inputs.title(variant) + footnote_marks([row for row in attack_rows if row["variant"] == variant])
         for variant in inputs.variants
     }
-    height = 2.45 * panel_rows + style.legend_row_in * legend_rows(list(labels.values()), style, wide=wide)[1]
-    figure, panels = style.figure(panel_rows, columns, height_in=height, wide=wide, sharex=True, sharey=True)
+    figure, blocks = panel_blocks(
+        inputs,
+        max(1, len(drawn)),
+        columns,
+        style=style,
+        height_in=2.45 * panel_rows,
+        legend=list(labels.values()),
+        wide=wide,
+        sharex=True,
+        sharey=True,
+    )
     handles: dict[str, Any] = {}
-    for attack, axes in zip(drawn, panels.flat, strict=False):
+    for attack, block in zip(drawn, blocks, strict=False):
         for variant in inputs.variants:
             curve = curves[attack.name, variant]
             if curve is not None:
-                handles[labels[variant]] = _draw(axes, inputs, variant, curve)
-        axes.set_title(f"{plain(attack.title or attack.name)} ({_budgets(attack)})", loc="left")
-    hide_unused(list(panels.flat)[max(1, len(drawn)) :])
-    for axes in panels[-1]:
-        axes.set_xlabel("Clean images answered (%)")
-    for axes in panels[:, 0]:
-        axes.set_ylabel("Failures under attack (%)")
-        axes.set_xlim(-2, 102)
-        axes.set_ylim(-2, 102)
-    legend_above(figure, handles, style, wide=wide)
+                for axes in block.of(variant):
+                    handles[labels[variant]] = _draw(axes, inputs, variant, curve)
+        for axes in block.axes:
+            axes.set_title(f"{plain(attack.title or attack.name)} ({_budgets(attack)})", loc="left")
+    for number, block in enumerate(blocks):
+        for axes in block.axes:
+            if inputs.facets or number >= columns * (panel_rows - 1):
+                axes.set_xlabel("Clean images answered (%)")
+            if inputs.facets or number % columns == 0:
+                axes.set_ylabel("Failures under attack (%)")
+            axes.set_xlim(-2, 102)
+            axes.set_ylim(-2, 102)
+        block.label_facets()
+    variant_legend(figure, inputs, handles, style, wide=wide)
     not_maximized = any(attack.maximizes != "confidence" for attack in drawn)
     note = "confidence was not maximized: the worst case may be higher" if not_maximized else ""
     note_below(figure, [note, *footnotes(attack_rows, missing="cells are missing", doubt="too low")], style, wide=wide)
@@ -91,7 +97,7 @@ def failure_against_coverage(inputs: FigureInputs, *, style: Style) -> Figure:
 
 
 def _draw(axes: Axes, inputs: FigureInputs, variant: str, curve: CoverageCurve) -> Any:
-    line: Mapping[str, Any] = line_style(inputs.variants, variant)
+    line: Mapping[str, Any] = inputs.look(variant)
     return axes.plot(100 * curve.clean, 100 * curve.failure, **line, markevery=_MARKED_EVERY, clip_on=False)[0]
 
 

@@ -17,6 +17,11 @@ from gauntlet.robustness.diagnostics.checks import CHECKS, worst_verdict
 
 _ROW_IN = 0.19
 _COLUMN_IN = 0.34
+_MOST_COLUMNS = 30
+"""Number of variants up to which their names fit next to each other."""
+
+_MOST_ROWS_IN, _LEAST_ROW_IN = 8.0, 0.115
+"""Height of all variants in rows, and the least height of one whose name can be read."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ _VERDICTS = {
     "accuracies in the norm are only upper bounds. Checks that apply to no variant are counted below.",
 )
 def diagnostics_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
-    """Draw one row per check and norm, and one column per variant, with marks and colors."""
+    """Draw one row per check and norm, and one column per variant, with marks and colors; many variants are rows."""
     rows = read_table(inputs.path("diagnostics")).to_pylist()
     verdicts: dict[tuple[str, str], dict[str, list[str]]] = {}
     for row in rows:
@@ -65,14 +70,25 @@ def diagnostics_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
         style.letter_em * style.small_pt / 72 * max((len(name.partition("$")[0]) + 2 for name in names), default=0)
     )
     titles = inputs.titles_of()
-    wide = label_in + _COLUMN_IN * len(titles) > 0.95 * style.one_column_in
-    titles_in = style.letter_em * style.small_pt / 72 / style.scale * max(map(len, titles))
-    figure, panels = style.figure(1, 1, height_in=0.5 + _ROW_IN * max(1, len(applicable)) + titles_in, wide=wide)
+    in_rows = len(titles) > _MOST_COLUMNS
+    wide = not in_rows and label_in + _COLUMN_IN * len(titles) > 0.95 * style.one_column_in
+    if in_rows:
+        row_in = max(_LEAST_ROW_IN, min(_ROW_IN, _MOST_ROWS_IN / len(titles)))
+        height = 0.5 + row_in * len(titles) + label_in / style.scale
+    else:
+        row_in = _ROW_IN
+        titles_in = style.letter_em * style.small_pt / 72 / style.scale * max(map(len, titles))
+        height = 0.5 + _ROW_IN * max(1, len(applicable)) + titles_in
+    figure, panels = style.figure(1, 1, height_in=height, wide=wide)
     axes: Axes = panels[0][0]
-    for y, by_variant in enumerate(applicable.values()):
-        for column, variant in enumerate(inputs.variants):
-            _draw(axes, column, y, _VERDICTS[by_variant.get(variant, "not_applicable")], style)
-    _frame(axes, names, titles)
+    size_pt = min(style.font_pt, 0.8 * 72 * style.scale * row_in)
+    for check, by_variant in enumerate(applicable.values()):
+        for number, variant in enumerate(inputs.variants):
+            x, y = (check, number) if in_rows else (number, check)
+            _draw(axes, x, y, _VERDICTS[by_variant.get(variant, "not_applicable")], size_pt)
+    titles = [plain(title) for title in titles]
+    _frame(axes, *((titles, names) if in_rows else (names, titles)))
+    axes.tick_params(axis="y", labelsize=min(style.small_pt, size_pt))
     checks = {check for check, _ in worst_verdicts}
     unused = checks - {check for check, _ in applicable}
     present = {verdict for by_variant in applicable.values() for verdict in by_variant.values()}
@@ -82,19 +98,19 @@ def diagnostics_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, column: int, row: int, look: _VerdictStyle, style: Style) -> None:
+def _draw(axes: Axes, column: int, row: int, look: _VerdictStyle, size_pt: float) -> None:
     corner = (column - 0.5, row - 0.5)
     axes.add_patch(Rectangle(corner, 1, 1, facecolor=look.background, edgecolor="white", linewidth=1))
-    axes.text(column, row, look.mark, ha="center", va="center", color=look.color, size=style.font_pt, weight="bold")
+    axes.text(column, row, look.mark, ha="center", va="center", color=look.color, size=size_pt, weight="bold")
 
 
-def _frame(axes: Axes, names: Sequence[str], titles: Sequence[str]) -> None:
+def _frame(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_xlim(-0.5, len(titles) - 0.5)
-    axes.set_ylim(max(1, len(names)) - 0.5, -0.5)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_xlim(-0.5, max(1, len(columns)) - 0.5)
+    axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), rows)
     axes.xaxis.tick_top()
     # A slanted name over the last column would reach beyond the edge of the figure.
-    axes.set_xticks(range(len(titles)), [plain(title) for title in titles], rotation=90)
+    axes.set_xticks(range(len(columns)), columns, rotation=90)

@@ -21,6 +21,9 @@ from gauntlet.reporting.formatting import budget_text, clean_marks
 _GAP = 0.25
 _LEAST_SLANTED_IN = 0.45
 
+_MOST_ROWS_IN, _LEAST_ROW_IN = 8.0, 0.115
+"""Height of all rows on a page, which many rows share, and the least height of one whose numbers can be read."""
+
 Row = dict[str, Any]
 
 
@@ -60,14 +63,16 @@ def heat_map(inputs: FigureInputs, *, style: Style, epsilon: float | None = None
         norm: epsilon or (headline[norm][0] if headline.get(norm) else common_budget(rows, norm)) for norm in norms
     }
     columns, groups = _columns(rows, budgets, inputs)
-    height = 1.3 + 0.27 * len(variants)
+    row_in = max(_LEAST_ROW_IN, min(0.27, _MOST_ROWS_IN / max(1, len(variants))))
+    height = 1.3 + row_in * len(variants)
     label_in = style.letter_em * style.small_pt / 72 * max(map(len, inputs.titles_of(variants)), default=0)
     wide = len(columns) > 4 or label_in > 0.3 * style.one_column_in
     figure, panels = style.figure(1, 1, height_in=height, wide=wide)
     # The width of a column; with more than about twenty, numbers shrink to fit.
     width_in = style.two_columns_in if wide else style.one_column_in
     column_in = max(0.03 * width_in, 0.87 * width_in - label_in) / len(columns)
-    size_pt = min(style.font_pt, column_in * 72 / 3.4)
+    row_pt = 0.75 * 72 * style.scale * row_in
+    size_pt = min(style.font_pt, column_in * 72 / 3.4, row_pt)
     axes: Axes = panels[0][0]
     image = None
     for column in columns:
@@ -79,6 +84,7 @@ def heat_map(inputs: FigureInputs, *, style: Style, epsilon: float | None = None
         for row, variant in enumerate(variants):
             _write(axes, column, row, variant, size_pt)
     _frame(axes, columns, groups, inputs.titles_of(variants))
+    axes.tick_params(axis="y", labelsize=min(style.small_pt, row_pt))
     _label_columns(axes, columns, style, column_in)
     if image is not None:
         bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)

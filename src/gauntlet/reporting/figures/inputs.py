@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from gauntlet.core.errors import InputError
+from gauntlet.reporting.aggregation import GridDesign
+from gauntlet.reporting.figures.facets import Facets
+from gauntlet.reporting.figures.style import line_style
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class FigureInputs:
     """Result files of one experiment. `variants` sets order and colors; `classes` names the labels, if known.
 
     `titles` and `attack_titles` map variants and attacks to their printed names, where these differ. `shown` are the
-    variants that the configuration shows in figures, empty where it leaves the choice to the figures.
+    variants that the configuration shows in figures, empty where it leaves the choice to the figures; `grids` are
+    those that variants are of, and `facets` divide panels that would have too many lines.
     """
 
     variants: tuple[str, ...]
@@ -70,8 +75,10 @@ class FigureInputs:
     inspections: tuple[InspectionFile, ...] = ()
     comparisons: Path | None = None
     choices: Path | None = None
-    shown: tuple[str, ...] = ()
     effects: Path | None = None
+    shown: tuple[str, ...] = ()
+    grids: tuple[GridDesign, ...] = ()
+    facets: Facets | None = None
 
     def has(self, name: str) -> bool:
         """Return whether an input exists."""
@@ -114,6 +121,10 @@ class FigureInputs:
             examples=tuple(item for item in self.examples if item.variant in chosen),
             inspections=tuple(item for item in self.inspections if item.variant in chosen),
         )
+
+    def look(self, variant: str) -> dict[str, Any]:
+        """Return color, line and marker of a variant."""
+        return dict(self.facets.looks[variant]) if self.facets else line_style(self.variants, variant)
 
     def variants_by_loss(self) -> Mapping[str, tuple[str, ...]]:
         """Group the variants by their training loss."""

@@ -42,6 +42,7 @@ def find_inputs(
         inspections=tuple(_inspections(folder, design, current)),
         classes=classes,
         titles=design.titles,
+        grids=design.grids,
         attack_titles={attack.name: attack.title for attack in design.attacks if attack.title},
     )
 

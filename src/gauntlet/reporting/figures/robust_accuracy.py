@@ -12,8 +12,9 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation.definitions import WORST_CASE, is_worst_case
+from gauntlet.reporting.figures.blocks import panel_blocks, variant_legend
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_style, norm_label, note_below
+from gauntlet.reporting.figures.style import Style, norm_label, note_below
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
 from gauntlet.reporting.formatting import budget_text
 
@@ -28,6 +29,7 @@ Row = dict[str, Any]
     reads=("summary",),
     needs=("attacks",),
     lines=True,
+    faceted=True,
     title="Robust accuracy against the budget",
     caption="Share of test samples that no attack fooled within ε: the worst case per sample over all attacks of a "
     "norm (bold, with the 95 % t-interval over seeds) and single attacks (thin). At ε = 0: clean accuracy.",
@@ -43,24 +45,30 @@ def robust_accuracy(inputs: FigureInputs, *, style: Style, attacks: bool | None 
     norms = list(dict.fromkeys(row["norm"] for row in rows)) or ["linf"]
     wide = len(norms) > 1
     attacks = len(inputs.variants) <= _MOST_WITH_ATTACKS if attacks is None else attacks
-    height = 2.45 + style.legend_row_in * legend_rows(inputs.titles_of(), style, wide=wide)[1]
-    figure, panels = style.figure(1, len(norms), height_in=height, wide=wide, sharey=True)
+    figure, blocks = panel_blocks(
+        inputs, len(norms), len(norms), style=style, height_in=2.45, legend=inputs.titles_of(), wide=wide, sharey=True
+    )
     handles: dict[str, Any] = {}
-    for norm, axes in zip(norms, panels[0], strict=True):
+    for norm, block in zip(norms, blocks, strict=True):
         norm_rows = [row for row in rows if row["norm"] == norm]
         for variant in inputs.variants:
             variant_rows = [row for row in norm_rows if row["variant"] == variant]
             worst = [row for row in variant_rows if row["attack"] == f"{WORST_CASE}{norm}"]
             if not worst:
                 continue
-            if attacks:
-                _draw_attacks(axes, inputs, variant, variant_rows, style)
             label = inputs.title(variant) + footnote_marks([row for row in rows if row["variant"] == variant])
-            handles[label] = _draw_worst(axes, inputs, variant, worst)
-        _label(axes, norm, sorted({row["epsilon"] for row in norm_rows}), style, panels=len(norms))
-    panels[0][0].set_ylabel("Robust accuracy (%)")
-    panels[0][0].set_ylim(-2, 102)
-    legend_above(figure, handles, style, wide=wide)
+            for axes in block.of(variant):
+                if attacks:
+                    _draw_attacks(axes, inputs, variant, variant_rows, style)
+                handles[label] = _draw_worst(axes, inputs, variant, worst)
+        next_to = len(inputs.facets.columns) if inputs.facets else len(norms)
+        for axes in block.axes:
+            _label(axes, norm, sorted({row["epsilon"] for row in norm_rows}), style, panels=next_to)
+            if inputs.facets or norm == norms[0]:
+                axes.set_ylabel("Robust accuracy (%)")
+                axes.set_ylim(-2, 102)
+        block.label_facets()
+    variant_legend(figure, inputs, handles, style, wide=wide)
     thin = "thin: single attacks" if attacks else ""
     note_below(figure, ["bold: worst case over attacks, per sample", thin, *footnotes(rows)], style, wide=wide)
     return figure
@@ -69,7 +77,7 @@ def robust_accuracy(inputs: FigureInputs, *, style: Style, attacks: bool | None 
 def _draw_worst(axes: Axes, inputs: FigureInputs, variant: str, rows: list[Row]) -> Any:
     budgets, accuracy = _curve(rows)
     interval = "t" if rows[0]["t_low"] is not None else "wilson"
-    line = line_style(inputs.variants, variant)
+    line = inputs.look(variant)
     low, high = (100 * np.clip([row[f"{interval}_{end}"] for row in rows], 0, 1) for end in ("low", "high"))
     axes.fill_between(
         budgets[1:],
@@ -83,7 +91,7 @@ def _draw_worst(axes: Axes, inputs: FigureInputs, variant: str, rows: list[Row])
 
 
 def _draw_attacks(axes: Axes, inputs: FigureInputs, variant: str, rows: list[Row], style: Style) -> None:
-    line = line_style(inputs.variants, variant) | {"marker": "", "linewidth": 0.5 * style.line_pt, "alpha": 0.45}
+    line = inputs.look(variant) | {"marker": "", "linewidth": 0.5 * style.line_pt, "alpha": 0.45}
     budgets = sorted({row["epsilon"] for row in rows})
     for attack in dict.fromkeys(row["attack"] for row in rows if not is_worst_case(row["attack"])):
         measured = {row["epsilon"]: 100 * row["robust_accuracy"] for row in rows if row["attack"] == attack}

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from gauntlet.reporting.figures.facets import MOST_LINES, find_facets
 from gauntlet.reporting.figures.inputs import FigureInputs
-
-MOST_LINES = 8
-"""Number of variants up to which lines in one panel can be distinguished."""
 
 
 def choose_variants(inputs: FigureInputs, tags: Mapping[str, Any]) -> tuple[FigureInputs, str]:
     """Return the inputs with the variants that a figure with these tags shows, and a note on those that it does not.
 
-    A figure that `shows_all` has every variant. The others have those that the configuration shows. Without such a
-    choice, a figure of `lines` has the first eight in the order of the configuration, and the rest have all.
+    A figure that `shows_all` has every variant. The others have those that the configuration shows. Of more than eight,
+    a figure of `lines` that is `faceted` gets facets. Without facets and without a choice, a figure of lines has the
+    first eight in the order of the configuration.
     """
     count = len(inputs.variants)
     if tags.get("shows_all"):
         return inputs, ""
-    chosen = [name for name in inputs.variants if name in inputs.shown]
-    if chosen:
-        note = f"{len(chosen)} chosen of {count} variants" if len(chosen) < count else ""
-        return inputs.only(chosen), note
-    if tags.get("lines") and count > MOST_LINES:
+    chosen = inputs.only(inputs.shown) if any(name in inputs.shown for name in inputs.variants) else inputs
+    note = f"{len(chosen.variants)} chosen of {count} variants" if len(chosen.variants) < count else ""
+    if not tags.get("lines") or len(chosen.variants) <= MOST_LINES:
+        return chosen, note
+    if tags.get("faceted") and (facets := find_facets(chosen.variants, inputs.titles, inputs.grids)):
+        return replace(chosen, facets=facets), note
+    if chosen is inputs:
         return inputs.only(inputs.variants[:MOST_LINES]), f"the first {MOST_LINES} of {count} variants"
-    return inputs, ""
+    return chosen, note

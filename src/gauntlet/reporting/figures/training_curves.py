@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
+from gauntlet.reporting.figures.blocks import panel_blocks, variant_legend
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.style import Style, hide_unused, legend_above, legend_rows, line_style, plain
+from gauntlet.reporting.figures.style import Style, plain
 
 _COLUMNS = ("validation_loss", "validation_accuracy", "robust_validation_accuracy", "kr")
 
@@ -30,6 +31,7 @@ Series = dict[str, list[NDArray[np.float64]]]
     reads=("histories",),
     needs=("trainings",),
     lines=True,
+    faceted=True,
     title="Training",
     caption="Validation loss (one panel per loss), validation accuracy, robust validation accuracy (one panel per "
     "attack) and the Kantorovich-Rubinstein term of losses that have one, after every epoch: mean over seeds and their "
@@ -56,29 +58,39 @@ def training_curves(inputs: FigureInputs, *, style: Style) -> Figure:
         panels.append(("KR term", "kr", inputs.variants))
     columns = 2 if len(panels) in (2, 4) else min(3, len(panels))
     rows = -(-len(panels) // columns)
-    legend_in = style.legend_row_in * legend_rows(inputs.titles_of(), style, wide=True)[1]
-    figure, grid = style.figure(rows, columns, height_in=0.25 + 1.9 * rows + legend_in, sharex=True)
-    letters = int(style.two_columns_in / columns * 72 / (style.letter_em * style.font_pt))
+    figure, blocks = panel_blocks(
+        inputs,
+        len(panels),
+        columns,
+        style=style,
+        height_in=0.25 + 1.9 * rows,
+        legend=inputs.titles_of(),
+        wide=True,
+        sharex=True,
+    )
+    width_in = style.two_columns_in / (1 if inputs.facets else columns)
+    letters = int(width_in * 72 / (style.letter_em * style.font_pt))
     handles: dict[str, Any] = {}
-    for axes, (title, column, variants) in zip(grid.flat, panels, strict=False):
+    for number, (block, (title, column, variants)) in enumerate(zip(blocks, panels, strict=True)):
         scale = 100 if column.endswith("accuracy") else 1
         for variant in (name for name in inputs.variants if name in variants):
             if runs := series[column].get(variant):
-                handles[variant] = _draw(axes, [scale * run for run in runs], line_style(inputs.variants, variant))
+                for axes in block.of(variant):
+                    handles[variant] = _draw(axes, [scale * run for run in runs], inputs.look(variant))
         if column == "validation_accuracy":
             for variant, epochs in _collapses(inputs).items():
-                color = line_style(inputs.variants, variant)["color"]
-                axes.plot(epochs, [0.03] * len(epochs), "x", color=color, transform=axes.get_xaxis_transform())
-        axes.set_title(plain(textwrap.fill(title, letters)), loc="left")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    for axes in grid.flat[: len(panels)]:
-        axes.tick_params(labelbottom=True)
-    for axes in grid.flat[max(0, len(panels) - columns) : len(panels)]:
-        axes.set_xlabel("Epoch")
-    hide_unused(grid.flat[len(panels) :])
-    legend_above(
-        figure, {inputs.title(name): handles[name] for name in inputs.variants if name in handles}, style, wide=True
-    )
+                color = inputs.look(variant)["color"]
+                for axes in block.of(variant):
+                    axes.plot(epochs, [0.03] * len(epochs), "x", color=color, transform=axes.get_xaxis_transform())
+        for axes in block.axes:
+            axes.set_title(plain(textwrap.fill(title, letters)), loc="left")
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes.tick_params(labelbottom=True)
+            if inputs.facets or number >= len(panels) - columns:
+                axes.set_xlabel("Epoch")
+        block.label_facets()
+    labeled = {inputs.title(name): handles[name] for name in inputs.variants if name in handles}
+    variant_legend(figure, inputs, labeled, style, wide=True)
     return figure
 
 

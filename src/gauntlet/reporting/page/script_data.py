@@ -17,6 +17,7 @@ from gauntlet.reporting.figures.style import PALETTE, line_style
 from gauntlet.reporting.formatting import budget_text
 from gauntlet.reporting.page.gallery import Gallery
 from gauntlet.reporting.page.queries import page_queries
+from gauntlet.reporting.tables.rows import row_labels
 from gauntlet.robustness.diagnostics.checks import CHECKS
 
 _INTERVALS = ("wilson_low", "wilson_high", "t_low", "t_high")
@@ -41,6 +42,7 @@ def script_data(
     return {
         "experiment": design.experiment,
         "variants": [{"name": variant, **_line_style(design.variants, variant)} for variant in design.variants],
+        **_factors(design),
         "norms": {norm: NORM_TEXT.get(norm, norm) for norm in design.norms},
         "attacks": [
             {"name": attack.name, "norm": attack.norm, "counts": attack.counts, "without": list(attack.without)}
@@ -58,6 +60,12 @@ def script_data(
         "origins": _origins(inputs),
         "gallery": list(gallery.entries),
     }
+
+
+def _factors(design: ExperimentDesign) -> dict[str, Any]:
+    """Return the headings of the factors and the level of each variant, as in tables, where these have columns."""
+    labels = row_labels(design)
+    return {"factors": list(labels.heads), "levels": dict(labels.of)} if labels.are_factors else {}
 
 
 def _line_style(variants: Sequence[str], variant: str) -> dict[str, Any]:

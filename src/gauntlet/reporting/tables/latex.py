@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from gauntlet.core.norms import NORM_LATEX
 from gauntlet.reporting.tables import wording
 from gauntlet.reporting.tables.cells import Column, TableCell, TableContent
+from gauntlet.reporting.tables.rows import RowLabels, row_labels, without_repeats
 
 _SIZES = ((7, ""), (9, "footnotesize"))
 """Maximum number of columns per font size; tables with more columns are `_SMALLEST`."""
 
 _SMALLEST = "scriptsize"
+
+_MOST_ROWS = 45
+"""Number of rows up to which a table fits on a page."""
 
 _MARKS = {"*": "*", "†": r"\dag", "‡": r"\ddag"}
 
@@ -60,37 +64,52 @@ def escape_latex(text: str) -> str:
 def latex_table(content: TableContent, *, mark: str = "") -> str:
     """Return the table, which needs the package booktabs; `mark` is written into a comment at its head.
 
-    Many columns are set in small type without gaps, so that eleven with short names fit on a one-column page.
+    Many columns are set in small type without gaps, so that eleven with short names fit on a one-column page. More rows
+    than fit on a page are a longtable, with its head on every page.
     """
-    columns = content.columns
-    size = next((size for most, size in _SIZES if len(columns) <= most), _SMALLEST)
+    columns, labels = content.columns, row_labels(content.design)
+    width = len(columns) + len(labels.heads) - 1
+    size = next((size for most, size in _SIZES if width <= most), _SMALLEST)
     tight = bool(size)
     rows = {variant: [content.cells[variant, column] for column in columns] for variant in content.design.variants}
     widest_marks = [max(map(wording.marks_text, cells), key=len) for cells in zip(*rows.values(), strict=True)]
+    is_long = len(rows) > _MOST_ROWS
+    kind = "longtable" if is_long else "tabular"
+    gap = "3pt" if labels.are_factors else "1.6pt"
     lines = [
         *([f"% {mark}"] if mark else []),
-        r"% \usepackage{booktabs}",
-        *([rf"{{\{size}\setlength{{\tabcolsep}}{{1.6pt}}"] if tight else []),
-        rf"\begin{{tabular}}{{@{{}}l{'r' * len(columns)}@{{}}}}",
+        rf"% \usepackage{{booktabs{',longtable' if is_long else ''}}}",
+        *([rf"{{\{size}\setlength{{\tabcolsep}}{{{gap}}}"] if tight else []),
+        rf"\begin{{{kind}}}{{@{{}}{'l' * len(labels.heads)}{'r' * len(columns)}@{{}}}}",
         r"\toprule",
-        *latex_heads(columns),
+        *latex_heads(columns, labels.heads),
         r"\midrule",
-        *(
-            latex_row(
-                [
-                    escape_latex(content.title(variant)),
-                    *(_cell(*cell, tight) for cell in zip(cells, widest_marks, strict=True)),
-                ]
-            )
-            for variant, cells in rows.items()
+        *([r"\endhead", r"\bottomrule", r"\endfoot"] if is_long else []),
+        *_rows(
+            labels,
+            {
+                name: [_cell(*cell, tight) for cell in zip(cells, widest_marks, strict=True)]
+                for name, cells in rows.items()
+            },
         ),
-        r"\bottomrule",
-        r"\end{tabular}}" if tight else r"\end{tabular}",
+        *([] if is_long else [r"\bottomrule"]),
+        rf"\end{{{kind}}}}}" if tight else rf"\end{{{kind}}}",
         "",
         r"\smallskip",
         rf"{{\footnotesize {' '.join(map(escape_latex, wording.table_notes(content)))}\par}}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _rows(labels: RowLabels, numbers: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield a line per variant; levels of factors that the line above has too are left out."""
+    above: tuple[str, ...] | None = None
+    for variant, fields in numbers.items():
+        own = labels.of[variant]
+        if above is not None and labels.are_factors and own[0] != above[0]:
+            yield r"\addlinespace"
+        yield latex_row([*map(escape_latex, without_repeats(own, above)), *fields])
+        above = own
 
 
 def _group(column: Column) -> str:

@@ -9,20 +9,22 @@ from dataclasses import asdict, fields
 from gauntlet.reporting.formatting import escape_markdown
 from gauntlet.reporting.tables import wording
 from gauntlet.reporting.tables.cells import Column, TableCell, TableContent
+from gauntlet.reporting.tables.rows import row_labels
 
 
 def markdown(content: TableContent) -> str:
     """Return the table with its notes below."""
-    columns = content.columns
+    columns, labels = content.columns, row_labels(content.design)
+    heads = map(escape_markdown, labels.heads) if labels.are_factors else ["variant"]
     lines = [
         f"# {escape_markdown(content.design.experiment)}",
         "",
-        markdown_row(["variant", *map(_head, columns)]),
-        markdown_row(["---", *["---:"] * len(columns)]),
+        markdown_row([*heads, *map(_head, columns)]),
+        markdown_row([*["---"] * len(labels.heads), *["---:"] * len(columns)]),
         *(
             markdown_row(
                 [
-                    escape_markdown(content.title(variant)),
+                    *map(escape_markdown, labels.of[variant]),
                     *(_cell(content.cells[variant, column]) for column in columns),
                 ]
             )

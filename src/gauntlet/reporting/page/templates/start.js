@@ -3,6 +3,7 @@ for (const element of all(".needs-script")) element.hidden = false;
 for (const table of all("table.sortable")) makeSortable(table);
 for (const table of all("table[data-table]")) makeNavigable(table);
 makeFilterable(find("#cells-table"), find("#cells-filter"));
+startFactors();
 if (DATA.curves.length) startCurves();
 else find("#curves").hidden = true;
 startGallery();

@@ -19,6 +19,9 @@ function openNumber(cell) {
   if (ids) showOrigin(ids, parts.map((part) => part.textContent.replace(/\s+/g, " ").trim()).join(" "));
 }
 
+// Rows and columns may be hidden by the filter of their table, and by that of the factors.
+const isVisible = (part) => Boolean(part) && !part.hidden && !part.classList.contains("other-level");
+
 // The next number in a direction, skipping blanks and hidden rows; null at the edge.
 function neighbor(cell, down, right) {
   let row = cell.parentElement;
@@ -28,7 +31,7 @@ function neighbor(cell, down, right) {
     column += right;
     const next = row?.cells[column];
     if (!row || (right && !next)) return null;
-    if (!row.hidden && next && idsOf(next)) return next;
+    if (isVisible(row) && isVisible(next) && idsOf(next)) return next;
   } while (true);
 }
 
@@ -37,8 +40,8 @@ const STEPS = { ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLe
 
 function firstNumber(table) {
   for (const row of table.tBodies[0].rows) {
-    if (row.hidden) continue;
-    const cell = [...row.cells].find(idsOf);
+    if (!isVisible(row)) continue;
+    const cell = [...row.cells].find((one) => isVisible(one) && idsOf(one));
     if (cell) return cell;
   }
   return null;
@@ -56,7 +59,7 @@ function makeNavigable(table) {
   table.classList.add("numbers");
   table.setAttribute("role", "grid");
   table.addEventListener("filtered", () => {
-    if (!current || current.parentElement.hidden) setCurrent(firstNumber(table));
+    if (!current || !isVisible(current.parentElement) || !isVisible(current)) setCurrent(firstNumber(table));
   });
   table.addEventListener("click", (event) => {
     const cell = event.target.closest("td");
@@ -78,6 +81,36 @@ function makeNavigable(table) {
     } else return;
     event.preventDefault();
   });
+}
+
+// One list of levels per factor, which hides the variants of other levels in the rows and columns of all tables.
+function startFactors() {
+  const form = find("#factors-filter");
+  if (!DATA.factors) return;
+  const controls = DATA.factors.map((factor, index) => {
+    const levels = [...new Set(Object.values(DATA.levels).map((labels) => labels[index]))].filter(Boolean);
+    return select([["", "all"], ...levels.map((level) => [level, level])], "");
+  });
+  const count = make("output", { class: "status muted" });
+  form.append(...controls.map((control, index) => withLabel(DATA.factors[index], control)), count);
+  const parts = all("table [data-variant]").map((part) => {
+    const table = part.closest("table");
+    const column = part.tagName === "TH" ? [...table.rows].map((row) => row.cells[part.cellIndex]) : [part];
+    return [part.dataset.variant, column.filter(Boolean)];
+  });
+  const apply = () => {
+    const fits = (labels) => controls.every((control, index) => !control.value || labels[index] === control.value);
+    const shown = new Set(DATA.variants.map(({ name }) => name).filter((name) => fits(DATA.levels[name])));
+    for (const [variant, cells] of parts) {
+      for (const cell of cells) cell.classList.toggle("other-level", !shown.has(variant));
+    }
+    count.textContent = `${shown.size} of ${DATA.variants.length} variants, in all tables`;
+    for (const table of all("table[data-table]")) table.dispatchEvent(new Event("filtered"));
+  };
+  form.addEventListener("input", apply);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  apply();
+  form.hidden = false;
 }
 
 function sortKey(row, column) {
