@@ -58,6 +58,18 @@ def test_a_selection_that_shows_nothing_is_refused_at_its_line(folder, show, mes
         _load(folder, show)
 
 
+def test_facets_are_by_axes(folder):
+    """Another name is refused; the choice redraws figures with facets alone."""
+    with pytest.raises(InputError, match=r"small\.facets: no axis 'activations'; did you mean 'activation'"):
+        _load(folder, None, facets=["activations"])
+    _load(folder, None)
+    finish_cells(folder)
+    _load(folder, None, facets=["activation", "unit"])
+    staleness = staleness_in(folder)
+    stale = {cell.name for cell in staleness.graph.cells() if not staleness.is_current(cell)}
+    assert stale == {"coverage", "robust_accuracy", "training_curves"}
+
+
 def test_a_quick_form_shows_those_of_the_variants_that_it_has(folder):
     """It inherits the key, and need not repeat it."""
     quick = {"variants": {"plain": None}, "attacks": {"moved": None}}

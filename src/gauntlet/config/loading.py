@@ -36,7 +36,7 @@ def load(paths: Sequence[Path]) -> Config:
 
 
 def _grid_problems(config: Config, source: Source) -> Iterator[Problem]:
-    """Hand each experiment its grids; yield those with too many cells, and mistakes in what `show` selects.
+    """Hand each experiment its grids; yield those with too many cells, and mistakes in `show` and `facets`.
 
     A quick form may lack variants that the full form shows.
     """
@@ -46,6 +46,8 @@ def _grid_problems(config: Config, source: Source) -> Iterator[Problem]:
         if problem := experiment.size_problem():
             yield ("experiments", name, "variants"), problem
         if not source.is_quick(name):
+            if problem := experiment.facets_problem():
+                yield ("experiments", name, "facets"), problem
             for key_path, problem in experiment.shown()[1]:
                 yield ("experiments", name, "show", *map(str, key_path)), problem
 

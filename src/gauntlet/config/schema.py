@@ -91,6 +91,11 @@ class Experiment(Closed):
         description="variants that figures show, by name or by conditions on axes such as {activation: relu}; tables, "
         "matrices and the page have all variants; default: all, or as docs/ablations.md states for more than eight",
     )
+    facets: Annotated[tuple[Name, ...], Field(strict=False, min_length=1, max_length=2)] | None = Field(
+        None,
+        description="one or two axes for whose levels figures of more than eight variants have panels; default: those "
+        "that make the fewest panels with at most eight lines",
+    )
     examples: NonNegativeInt = Field(32, description="adversarial images kept per cell")
     cells_at_most: PositiveInt = Field(
         MOST_CELLS, description="largest number of variants × seeds × attacks of an experiment that has grids"
@@ -142,6 +147,14 @@ class Experiment(Closed):
     def shown(self) -> tuple[tuple[str, ...], list[Problem]]:
         """Return the variants that `show` selects, and its problems at key paths below it; none without the key."""
         return select_variants(self.show, self.measured, self._grids) if self.show else ((), [])
+
+    def facets_problem(self) -> str | None:
+        """Return a message if `facets` names something that is no axis; None if not."""
+        axes = dict.fromkeys(axis.name for grid in self._grids for axis in grid.axes)
+        unknown = [name for name in self.facets or () if name not in axes]
+        if not unknown:
+            return None
+        return f"no axis '{unknown[0]}'; {nearest(unknown[0], axes) if axes else 'no variant has `axes`'}"
 
     def size_problem(self) -> str | None:
         """Return a message if an experiment with grids has more cells than it allows; None if not."""

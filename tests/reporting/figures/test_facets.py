@@ -39,6 +39,13 @@ def test_the_fewest_facets_with_at_most_eight_lines_are_chosen():
     assert facets.places["a3_b1_c2_d0"] == (2, 3)
 
 
+def test_named_factors_are_chosen():
+    """If the variants have several levels of them."""
+    facets = _facets((4, 4, 3, 2), named=["fourth"])
+    assert (facets.rows, facets.columns) == (("",), ("fourth: D0", "fourth: D1"))
+    assert _facets((4, 1, 4), named=["second"]) == _facets((4, 1, 4))
+
+
 def test_variants_of_one_facet_differ_in_color_or_dashes():
     """Equal levels have equal looks in every facet."""
     facets = _facets((4, 4, 3, 2))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from gauntlet.reporting.figures.facets import Facets
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, hide_unused, legend_above, legend_rows, plain
+from gauntlet.reporting.footnotes import footnote_marks
 
 _FACET_IN = 1.02
 _HEAD_IN = 0.62
@@ -96,6 +97,21 @@ def panel_blocks(
             axes.sharex(first)
             axes.sharey(first)
     return figure, blocks
+
+
+def marked_note(inputs: FigureInputs, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return a note on the variants with footnote marks, which facets cannot mark; empty where the legend marks them.
+
+    `rows` are those of the summary.
+    """
+    if inputs.facets is None:
+        return ""
+    marked: dict[str, set[str]] = {}
+    for row in rows:
+        for mark in footnote_marks([row]):
+            marked.setdefault(mark, set()).add(row["variant"])
+    counts = [f"{mark} {len(names)} of {len(inputs.variants)} variants" for mark, names in marked.items()]
+    return f"{', '.join(counts)}: see the tables" if counts else ""
 
 
 def legend_labels(inputs: FigureInputs, labels: list[str]) -> list[str]:

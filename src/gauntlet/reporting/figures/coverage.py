@@ -12,7 +12,7 @@ from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import AttackDesign, CoverageCurve, measure_coverage, open_evaluations
 from gauntlet.reporting.figures.attack_choice import strongest_attack
-from gauntlet.reporting.figures.blocks import panel_blocks, variant_legend
+from gauntlet.reporting.figures.blocks import marked_note, panel_blocks, variant_legend
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, norm_label, note_below, plain
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
@@ -55,7 +55,7 @@ def failure_against_coverage(inputs: FigureInputs, *, style: Style) -> Figure:
     panel_rows = -(-max(1, len(drawn)) // columns)
     wide = columns > 1
     names = {attack.name for attack in drawn}
-    attack_rows = [row for row in rows if row["attack"] in names]
+    attack_rows = [row for row in rows if row["attack"] in names and row["variant"] in inputs.variants]
     labels = {
         variant: inputs.title(variant) + footnote_marks([row for row in attack_rows if row["variant"] == variant])
         for variant in inputs.variants
@@ -92,7 +92,8 @@ def failure_against_coverage(inputs: FigureInputs, *, style: Style) -> Figure:
     variant_legend(figure, inputs, handles, style, wide=wide)
     not_maximized = any(attack.maximizes != "confidence" for attack in drawn)
     note = "confidence was not maximized: the worst case may be higher" if not_maximized else ""
-    note_below(figure, [note, *footnotes(attack_rows, missing="cells are missing", doubt="too low")], style, wide=wide)
+    marked = footnotes(attack_rows, missing="cells are missing", doubt="too low")
+    note_below(figure, [note, *marked, marked_note(inputs, attack_rows)], style, wide=wide)
     return figure
 
 

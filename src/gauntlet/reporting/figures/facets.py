@@ -55,9 +55,12 @@ class _Factor:
         return f"{self.name}: {self.titles[level]}"
 
 
-def find_facets(variants: Sequence[str], titles: Mapping[str, str], grids: Sequence[GridDesign]) -> Facets | None:
+def find_facets(
+    variants: Sequence[str], titles: Mapping[str, str], grids: Sequence[GridDesign], named: Sequence[str] = ()
+) -> Facets | None:
     """Choose one or two factors for the facets of variants; None if no choice makes them readable.
 
+    The choice is `named` if the variants have several levels of these factors.
     Of all choices with at most 16 facets it is the one with the fewest facets that have at most eight lines each; if
     there is none, the one with the fewest lines. Up to three variants of no grid are in every facet. Variants of
     several grids have no facets, for their factors differ.
@@ -68,11 +71,15 @@ def find_facets(variants: Sequence[str], titles: Mapping[str, str], grids: Seque
     members = [name for name in variants if name in used[0].variants]
     alone = [name for name in variants if name not in used[0].variants]
     factors = [factor for factor in _factors(used[0], members) if len(factor.levels) > 1]
+    by_name = {factor.name: factor for factor in factors}
     choices = [choice for count in (1, 2) for choice in itertools.combinations(factors, count) if _fits(choice)]
+    is_named = bool(named) and all(name in by_name for name in named)
+    if is_named:
+        choices = [tuple(by_name[name] for name in named)]
     if not choices or len(alone) > _MOST_ALONE:
         return None
     chosen = min(choices, key=lambda choice: _badness(choice, members))
-    if _most_lines(chosen, members) > _MOST_LINES_IN_A_FACET:
+    if not is_named and _most_lines(chosen, members) > _MOST_LINES_IN_A_FACET:
         return None
     rows, columns = _rows_and_columns(chosen)
     others = [factor for factor in factors if factor not in chosen]

@@ -57,7 +57,8 @@ class FigureInputs:
 
     `titles` and `attack_titles` map variants and attacks to their printed names, where these differ. `shown` are the
     variants that the configuration shows in figures, empty where it leaves the choice to the figures; `grids` are
-    those that variants are of, and `facets` divide panels that would have too many lines.
+    those that variants are of, `facet_by` the factors that the configuration names for facets, and `facets` divide
+    panels that would have too many lines.
     """
 
     variants: tuple[str, ...]
@@ -78,6 +79,7 @@ class FigureInputs:
     effects: Path | None = None
     shown: tuple[str, ...] = ()
     grids: tuple[GridDesign, ...] = ()
+    facet_by: tuple[str, ...] = ()
     facets: Facets | None = None
 
     def has(self, name: str) -> bool:

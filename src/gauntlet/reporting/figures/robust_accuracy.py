@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation.definitions import WORST_CASE, is_worst_case
-from gauntlet.reporting.figures.blocks import panel_blocks, variant_legend
+from gauntlet.reporting.figures.blocks import marked_note, panel_blocks, variant_legend
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, norm_label, note_below
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
@@ -70,7 +70,9 @@ def robust_accuracy(inputs: FigureInputs, *, style: Style, attacks: bool | None 
         block.label_facets()
     variant_legend(figure, inputs, handles, style, wide=wide)
     thin = "thin: single attacks" if attacks else ""
-    note_below(figure, ["bold: worst case over attacks, per sample", thin, *footnotes(rows)], style, wide=wide)
+    shown = [row for row in rows if row["variant"] in inputs.variants]
+    bold = "bold: worst case over attacks, per sample"
+    note_below(figure, [bold, thin, *footnotes(shown), marked_note(inputs, shown)], style, wide=wide)
     return figure
 
 

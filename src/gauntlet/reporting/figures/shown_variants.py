@@ -24,7 +24,7 @@ def choose_variants(inputs: FigureInputs, tags: Mapping[str, Any]) -> tuple[Figu
     note = f"{len(chosen.variants)} chosen of {count} variants" if len(chosen.variants) < count else ""
     if not tags.get("lines") or len(chosen.variants) <= MOST_LINES:
         return chosen, note
-    if tags.get("faceted") and (facets := find_facets(chosen.variants, inputs.titles, inputs.grids)):
+    if tags.get("faceted") and (facets := find_facets(chosen.variants, inputs.titles, inputs.grids, inputs.facet_by)):
         return replace(chosen, facets=facets), note
     if chosen is inputs:
         return inputs.only(inputs.variants[:MOST_LINES]), f"the first {MOST_LINES} of {count} variants"

@@ -79,11 +79,13 @@ def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
     shown = {"titles": digest_json(titles)} if titles else {}
     # Figures of all variants do not depend on those that the others show.
     selected = [] if FIGURES.entry(cell.name).tags.get("shows_all") else list(scope.settings.shown()[0])
+    by = list(scope.settings.facets or ()) if FIGURES.entry(cell.name).tags.get("faceted") else []
     return {
         "experiment": cell.experiment,
         "variants": list(scope.settings.measured),
         **shown,
         **({"show": selected} if selected else {}),
+        **({"facets": by} if by else {}),
     }
 
 

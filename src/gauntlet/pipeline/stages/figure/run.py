@@ -26,7 +26,7 @@ def run(job: CellJob) -> None:
         classes=load_data_manifest(paths.data_folder(paths.dataset_id(settings.dataset))).classes,
         current=job.inputs,
     )
-    inputs = replace(inputs, shown=settings.shown()[0])
+    inputs = replace(inputs, shown=settings.shown()[0], facet_by=settings.facets or ())
     withdraw(cell)
     files = write_figure(cell.name, inputs, cell.outputs[0].parent, mark=recipe_mark(job.recipe.digest))
     log.info("%s: %s", cell, ", ".join(map(str, files)))
