@@ -107,7 +107,8 @@ def measure(arguments: argparse.Namespace) -> None:
         for place, training in trainings.items():
             seconds, digest = training.output.split()
             print(f"epoch from {place}: {len(split) / float(seconds):.0f} images/s, {training.memory}, {digest}")
-        print(f"trainings with different weights: {len({run.output.split()[1] for run in trainings.values()}) - 1}")
+        if fits:
+            print(f"digests of weights: {len({run.output.split()[1] for run in trainings.values()})}")
 
 
 def images_per_second(batches: Iterable[Any], count: int) -> float:

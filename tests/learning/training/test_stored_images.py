@@ -24,11 +24,13 @@ SETTINGS = Training(
     augmentation=[Spec("shift", {"pixels": 1}), Spec("gaussian_noise", {"std": 0.1})],
     validation_adversary=Spec("fgsm", {"norm": "linf", "epsilon": 0.1}),
     recovery=Recovery(samples=50),
+    ema={},
+    mixing=Spec("mixup"),
 )
 
 
 def test_a_training_from_files_has_the_bytes_of_one_from_memory(tmp_path: Path) -> None:
-    """Weights and history are equal, with augmentation, an adversary in validation, and checks for a collapse."""
+    """Weights and history are equal, with whatever reads images or weights in a training."""
     data = store(tmp_path, select(Spec("sklearn_digits"), limit={"train": 400, "test": 100}))
     results = []
     for budget, kind in ((0, StoredSplit), (10**9, Split)):
