@@ -13,9 +13,10 @@ from gauntlet.config.checkpoint_files import CheckpointFile
 from gauntlet.config.choices import Choice
 from gauntlet.config.cluster import Cluster
 from gauntlet.config.datasets import Dataset, Limit
+from gauntlet.config.execution import Execution
 from gauntlet.config.grids.levels import LEVEL_KEYS
 from gauntlet.config.grids.reading import AXIS_KEYS, OWN_KEYS
-from gauntlet.config.schema import Config, Diagnostics, Execution, Experiment
+from gauntlet.config.schema import Config, Diagnostics, Experiment
 from gauntlet.config.variants import (
     Averaging,
     GradientClipping,

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, PrivateAttr, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from gauntlet.config.attacks import Attack
-from gauntlet.config.base import Closed, Name, letters_only
+from gauntlet.config.base import Closed, Name
 from gauntlet.config.certificates import Certificate
-from gauntlet.config.choices import AnyVariant, Choice, candidates_in, choice_problems
-from gauntlet.config.cluster import Cluster
-from gauntlet.config.compatibility import (
-    code_problem,
-    loss_problem,
-    surrogate_problem,
-    targets_problem,
-    variant_problems,
-)
+from gauntlet.config.choices import AnyVariant, Choice, candidates_in
 from gauntlet.config.components import Problem, refuse
 from gauntlet.config.datasets import Dataset
 from gauntlet.config.error_texts import found_text
-from gauntlet.config.feasibility import budget_problem, network_problems, schedule_problems
+from gauntlet.config.execution import Execution
+from gauntlet.config.experiment_problems import experiment_problems
 from gauntlet.config.grids.axes import Grid, Levels
 from gauntlet.config.grids.expansion import CELLS_AT_MOST, MOST_CELLS
-from gauntlet.config.grids.places import CHOSEN_FROM
 from gauntlet.config.grids.selection import select_variants
 from gauntlet.config.quick import quick_name
 from gauntlet.config.variants import Training, Variant
 from gauntlet.core.errors import nearest
 from gauntlet.core.norms import Norm
-from gauntlet.registry import CERTIFICATES, NonNegativeInt, PositiveFloat, PositiveInt, Seed
+from gauntlet.registry import NonNegativeInt, PositiveFloat, PositiveInt, Seed
 
 
 class Diagnostics(Closed):
@@ -191,126 +183,8 @@ class Experiment(Closed):
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
-        refuse(
-            [
-                *self._seed_problems(),
-                *self._certificate_problems(),
-                *self._attack_problems(),
-                *self._variant_problems(),
-                *self._headline_problems(),
-                *self._name_problems(),
-            ]
-        )
+        refuse(list(experiment_problems(self)))
         return self
-
-    def _seed_problems(self) -> Iterator[Problem]:
-        if len(set(self.seeds)) < len(self.seeds):
-            yield ("seeds",), "a seed is given twice"
-        if "seeds" in self.model_fields_set and all(variant.is_adopted for variant in self.networks.values()):
-            yield ("seeds",), "has no effect: every variant has `weights`, and one seed per file; leave it out"
-
-    def _certificate_problems(self) -> Iterator[Problem]:
-        for name, certificate in self.certificates.items():
-            if not any(certificate.applies_to(variant) for variant in self.networks.values()):
-                needs = CERTIFICATES.entry(certificate.certificate.name).tags["needs"]
-                yield ("certificates", name), f"no variant has a {needs} network, so nothing can be certified"
-            for chosen in self.choices:
-                fits = {
-                    candidate: certificate.applies_to(variant)
-                    for candidate, variant in self.possible_networks(chosen).items()
-                }
-                if len(set(fits.values())) > 1:
-                    with_it, without = (next(key for key in fits if fits[key] is value) for value in (True, False))
-                    problem = f"'{with_it}' can have the certificate '{name}' and '{without}' cannot"
-                    remedy = "choose among networks that all can, or none"
-                    yield ("variants", chosen, CHOSEN_FROM), f"{problem}; {remedy}"
-
-    def _attack_problems(self) -> Iterator[Problem]:
-        for name, attack in self.attacks.items():
-            unknown = [source for source in attack.transfer_from or () if source not in self.variants]
-            for source in unknown:
-                yield ("attacks", name, "transfer_from"), f"no variant '{source}'; {nearest(source, self.variants)}"
-            for source in attack.transfer_from or ():
-                if owner := next((key for key in self.choices if source in self.choices[key].chosen_from), None):
-                    is_candidate = f"'{source}' is a candidate of '{owner}', which may have its model"
-                    yield ("attacks", name, "transfer_from"), f"{is_candidate}; name {owner}"
-            if not unknown and not any(attack.applies_to(variant, self.variants) for variant in self.measured):
-                yield ("attacks", name, "transfer_from"), "no other variant is left to attack"
-            if not unknown and (problem := self._transfer_problem(attack)):
-                yield ("attacks", name, "transfer_from"), problem
-            seen = [
-                variant
-                for key in self.measured
-                if key in (attack.transfer_from or self.variants)
-                for variant in self.possible_networks(key).values()
-            ]
-            if seen and (problem := surrogate_problem(attack.surrogate, seen)):
-                yield ("attacks", name, "surrogate"), problem
-            if problem := targets_problem(attack.attack, self.dataset):
-                yield ("attacks", name, "targets"), problem
-            if problem := loss_problem(attack.attack, self.dataset, seen):
-                yield ("attacks", name, "loss"), problem
-            budgets = attack.epsilons if attack.units == "pixels" else None
-            if problem := budget_problem(attack.norm, budgets or (), self.dataset):
-                yield ("attacks", name, "epsilons"), problem
-
-    def _transfer_problem(self, attack: Attack) -> str | None:
-        """Return a message if a source of a transfer has no model of a seed that an attacked variant has."""
-        for target in self.measured:
-            if attack.applies_to(target, self.variants):
-                for source in attack.sources(target, self.variants):
-                    if lacking := sorted(set(self.seeds_of(target)) - set(self.seeds_of(source))):
-                        problem = f"{source} has no model of seed {lacking[0]}, which {target} has"
-                        return f"{problem}; give both the same number of seeds"
-        return None
-
-    def _variant_problems(self) -> Iterator[Problem]:
-        for name, variant in self.networks.items():
-            training = self.training_of(name)
-            for key_path, message in (
-                *variant_problems(variant, training),
-                *network_problems(variant, self.dataset),
-                *schedule_problems(training, self.dataset),
-            ):
-                yield ("variants", name, *key_path), message
-            if problem := code_problem(variant, self.dataset):
-                yield ("variants", name, "model", "head", "length"), problem
-        trainings = {name: self.training_of(name) for name in self.networks} if self.choices else {}
-        seeds = {name: self.seeds_of(name) for name in self.networks} if self.choices else {}
-        for name in self.choices:
-            if self.dataset.test == "all":
-                yield ("variants", name, CHOSEN_FROM), "`dataset.test: all` leaves no validation images to choose by"
-            for key_path, message in choice_problems(name, self.variants, trainings, seeds):
-                yield ("variants", name, *key_path), message
-
-    def _headline_problems(self) -> Iterator[Problem]:
-        """Yield headline norms and budgets at which nothing is measured."""
-        for norm, headline in self.headline.items():
-            attacks = [attack for attack in self.attacks.values() if attack.norm == norm]
-            if not attacks and all(certificate.norm != norm for certificate in self.certificates.values()):
-                yield ("headline", norm), f"there is no attack and no certificate in {norm}"
-            budgets = self.budgets().get(norm, [])
-            unknown = [value for value in headline if value not in budgets]
-            # Budgets in other units are known in pixels only when the data are.
-            if unknown and budgets and all(attack.units == "pixels" for attack in attacks):
-                known = ", ".join(f"{value:g}" for value in budgets)
-                yield ("headline", norm), f"no attack is run at {unknown[0]:g}; there are {known}"
-
-    def _name_problems(self) -> Iterator[Problem]:
-        for kind, names in (("variants", self.measured), ("attacks", tuple(self.attacks))):
-            owners: dict[str, str] = {}
-            for name in names:
-                if (other := owners.setdefault(letters_only(name), name)) != name:
-                    problem = f"it has the LaTeX macros of '{other}'; names must differ in more than - and _"
-                    yield (kind, name), problem
-        titles: dict[str, str] = {}
-        for name in self.measured:
-            title = self.variants[name].title or name
-            if (other := titles.setdefault(title, name)) != name:
-                problem = f"'{other}' has the title '{title}' too, which figures and tables could not distinguish"
-                yield ("variants", name, "title"), f"{problem}; choose another"
-        for name in sorted(set(self.attacks) & set(self.certificates)):
-            yield ("certificates", name), "an attack has this name already"
 
     @cached_property
     def networks(self) -> dict[str, Variant]:
@@ -413,51 +287,6 @@ def _transfer(attack: Mapping[Any, Any], variant: Any) -> dict[Any, Any]:
     """Return an attack that transfers from one variant, which its title names."""
     title = {"title": f"{attack['title']} from {variant}"} if "title" in attack else {}
     return {**attack, "transfer_from": variant, **title}
-
-
-class Execution(Closed):
-    """Devices, batch sizes, precision and cluster: nothing here changes a result or makes one stale."""
-
-    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field(
-        "auto", description="auto: a GPU if there is one, else the CPU; cpu: the CPU, even where there is a GPU"
-    )
-    deterministic: Literal[True, "warn", False] = Field(
-        True,
-        description="kernels that give the same bytes for the same inputs; an operation that has none is refused by "
-        "name, with warn it runs with a warning, with false any kernel runs",
-    )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto",
-        description="of an attack's passes; auto: bfloat16 for attacks that need only directions of gradients, where "
-        "the device is fast at it and the gradients agree, else float32, on a GPU with TF32; every success is "
-        "confirmed in IEEE float32",
-    )
-    attack_batch_size: PositiveInt | Literal["auto"] = Field(
-        "auto",
-        description="images per attack batch; auto: 256 on the CPU, on a GPU what fits into half of the free memory, "
-        "at most 1024",
-    )
-    scratch: Annotated[str, StringConstraints(pattern=r"^(auto|off|[/$].*)$")] = Field(
-        "auto",
-        description="folder on a node's local disk, where files are written before they are moved to their place; "
-        "auto: $SLURM_TMPDIR or, in a job, $TMPDIR, if that is another file system; off: none",
-    )
-    preload: bool = Field(
-        True,
-        description="the cells of a local run, and those that share a job on a cluster, are forked from one process "
-        "that has the libraries loaded",
-    )
-    cluster: Cluster = Field(Cluster(), description="resources that jobs request from SLURM")
-
-    @model_validator(mode="after")
-    def _check_device(self) -> Self:
-        """Refuse a device on which nothing here was ever run, and a number of cells per GPU where there is none."""
-        if self.device == "mps":
-            refuse([(("device",), "mps is not supported: it has no float64, which distances need; set cpu")])
-        if self.device == "cpu" and self.cluster.cells_per_gpu > 1:
-            problem = "has no effect with `device: cpu`; leave it out, or set `device` to auto or cuda"
-            refuse([(("cluster", "cells_per_gpu"), problem)])
-        return self
 
 
 class Config(Closed):

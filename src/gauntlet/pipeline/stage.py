@@ -15,7 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from gauntlet.config.schema import Config, Execution, Experiment
+from gauntlet.config.execution import Execution
+from gauntlet.config.schema import Config, Experiment
 from gauntlet.core.provenance.recipes import Recipe
 
 T = TypeVar("T")

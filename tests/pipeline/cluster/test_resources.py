@@ -7,7 +7,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from gauntlet.config.schema import Execution
+from gauntlet.config.execution import Execution
 from gauntlet.pipeline.cluster import partitions
 from gauntlet.pipeline.cluster.partitions import PARTITIONS_VARIABLE, Partition, list_partitions, parse_minutes
 from gauntlet.pipeline.cluster.queue import Job, dependency_option

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from gauntlet.config.schema import Execution
+from gauntlet.config.execution import Execution
 from gauntlet.core.errors import GauntletError, InputError, Interrupted
 from gauntlet.learning.training.data_parallel import PROCESS_LOST
 from gauntlet.learning.training.memory_record import RESTART, RestartWithLessMemory

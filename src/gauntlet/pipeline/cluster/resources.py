@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from types import MappingProxyType
 
-from gauntlet.config.schema import Execution
+from gauntlet.config.execution import Execution
 from gauntlet.pipeline.cluster.partitions import Partition
 from gauntlet.pipeline.cluster.queue import Job, dependency_option
 from gauntlet.pipeline.stage import Cell

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from gauntlet.config.schema import Execution
+from gauntlet.config.execution import Execution
 from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.determinism import determinism_name, set_determinism, set_threads
 from gauntlet.core.device_errors import device_errors_reported

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-from gauntlet.config.schema import Execution
+from gauntlet.config.execution import Execution
 from gauntlet.core.errors import InputError
 from gauntlet.learning.training.data_parallel import DataParallelGroup
 from gauntlet.pipeline.stages.device import describe_device, open_device

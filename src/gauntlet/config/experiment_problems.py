@@ -1,0 +1,153 @@
+"""Checks of an experiment whose parts are valid one by one: what does not fit together, at its key path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from gauntlet.config.base import letters_only
+from gauntlet.config.choices import choice_problems
+from gauntlet.config.compatibility import (
+    code_problem,
+    loss_problem,
+    surrogate_problem,
+    targets_problem,
+    variant_problems,
+)
+from gauntlet.config.components import Problem
+from gauntlet.config.feasibility import budget_problem, network_problems, schedule_problems
+from gauntlet.config.grids.places import CHOSEN_FROM
+from gauntlet.core.errors import nearest
+from gauntlet.registry import CERTIFICATES
+
+if TYPE_CHECKING:
+    from gauntlet.config.attacks import Attack
+    from gauntlet.config.schema import Experiment
+
+
+def experiment_problems(experiment: Experiment) -> Iterator[Problem]:
+    """Yield every problem of an experiment, as key path below it and message."""
+    yield from _seed_problems(experiment)
+    yield from _certificate_problems(experiment)
+    yield from _attack_problems(experiment)
+    yield from _variant_problems(experiment)
+    yield from _headline_problems(experiment)
+    yield from _name_problems(experiment)
+
+
+def _seed_problems(experiment: Experiment) -> Iterator[Problem]:
+    if len(set(experiment.seeds)) < len(experiment.seeds):
+        yield ("seeds",), "a seed is given twice"
+    if "seeds" in experiment.model_fields_set and all(variant.is_adopted for variant in experiment.networks.values()):
+        yield ("seeds",), "has no effect: every variant has `weights`, and one seed per file; leave it out"
+
+
+def _certificate_problems(experiment: Experiment) -> Iterator[Problem]:
+    for name, certificate in experiment.certificates.items():
+        if not any(certificate.applies_to(variant) for variant in experiment.networks.values()):
+            needs = CERTIFICATES.entry(certificate.certificate.name).tags["needs"]
+            yield ("certificates", name), f"no variant has a {needs} network, so nothing can be certified"
+        for chosen in experiment.choices:
+            fits = {
+                candidate: certificate.applies_to(variant)
+                for candidate, variant in experiment.possible_networks(chosen).items()
+            }
+            if len(set(fits.values())) > 1:
+                with_it, without = (next(key for key in fits if fits[key] is value) for value in (True, False))
+                problem = f"'{with_it}' can have the certificate '{name}' and '{without}' cannot"
+                remedy = "choose among networks that all can, or none"
+                yield ("variants", chosen, CHOSEN_FROM), f"{problem}; {remedy}"
+
+
+def _attack_problems(experiment: Experiment) -> Iterator[Problem]:
+    for name, attack in experiment.attacks.items():
+        unknown = [source for source in attack.transfer_from or () if source not in experiment.variants]
+        for source in unknown:
+            yield ("attacks", name, "transfer_from"), f"no variant '{source}'; {nearest(source, experiment.variants)}"
+        for source in attack.transfer_from or ():
+            if owner := next(
+                (key for key in experiment.choices if source in experiment.choices[key].chosen_from), None
+            ):
+                is_candidate = f"'{source}' is a candidate of '{owner}', which may have its model"
+                yield ("attacks", name, "transfer_from"), f"{is_candidate}; name {owner}"
+        if not unknown and not any(attack.applies_to(variant, experiment.variants) for variant in experiment.measured):
+            yield ("attacks", name, "transfer_from"), "no other variant is left to attack"
+        if not unknown and (problem := _transfer_problem(experiment, attack)):
+            yield ("attacks", name, "transfer_from"), problem
+        seen = [
+            variant
+            for key in experiment.measured
+            if key in (attack.transfer_from or experiment.variants)
+            for variant in experiment.possible_networks(key).values()
+        ]
+        if seen and (problem := surrogate_problem(attack.surrogate, seen)):
+            yield ("attacks", name, "surrogate"), problem
+        if problem := targets_problem(attack.attack, experiment.dataset):
+            yield ("attacks", name, "targets"), problem
+        if problem := loss_problem(attack.attack, experiment.dataset, seen):
+            yield ("attacks", name, "loss"), problem
+        budgets = attack.epsilons if attack.units == "pixels" else None
+        if problem := budget_problem(attack.norm, budgets or (), experiment.dataset):
+            yield ("attacks", name, "epsilons"), problem
+
+
+def _transfer_problem(experiment: Experiment, attack: Attack) -> str | None:
+    """Return a message if a source of a transfer has no model of a seed that an attacked variant has."""
+    for target in experiment.measured:
+        if attack.applies_to(target, experiment.variants):
+            for source in attack.sources(target, experiment.variants):
+                if lacking := sorted(set(experiment.seeds_of(target)) - set(experiment.seeds_of(source))):
+                    problem = f"{source} has no model of seed {lacking[0]}, which {target} has"
+                    return f"{problem}; give both the same number of seeds"
+    return None
+
+
+def _variant_problems(experiment: Experiment) -> Iterator[Problem]:
+    for name, variant in experiment.networks.items():
+        training = experiment.training_of(name)
+        for key_path, message in (
+            *variant_problems(variant, training),
+            *network_problems(variant, experiment.dataset),
+            *schedule_problems(training, experiment.dataset),
+        ):
+            yield ("variants", name, *key_path), message
+        if problem := code_problem(variant, experiment.dataset):
+            yield ("variants", name, "model", "head", "length"), problem
+    trainings = {name: experiment.training_of(name) for name in experiment.networks} if experiment.choices else {}
+    seeds = {name: experiment.seeds_of(name) for name in experiment.networks} if experiment.choices else {}
+    for name in experiment.choices:
+        if experiment.dataset.test == "all":
+            yield ("variants", name, CHOSEN_FROM), "`dataset.test: all` leaves no validation images to choose by"
+        for key_path, message in choice_problems(name, experiment.variants, trainings, seeds):
+            yield ("variants", name, *key_path), message
+
+
+def _headline_problems(experiment: Experiment) -> Iterator[Problem]:
+    """Yield headline norms and budgets at which nothing is measured."""
+    for norm, headline in experiment.headline.items():
+        attacks = [attack for attack in experiment.attacks.values() if attack.norm == norm]
+        if not attacks and all(certificate.norm != norm for certificate in experiment.certificates.values()):
+            yield ("headline", norm), f"there is no attack and no certificate in {norm}"
+        budgets = experiment.budgets().get(norm, [])
+        unknown = [value for value in headline if value not in budgets]
+        # Budgets in other units are known in pixels only when the data are.
+        if unknown and budgets and all(attack.units == "pixels" for attack in attacks):
+            known = ", ".join(f"{value:g}" for value in budgets)
+            yield ("headline", norm), f"no attack is run at {unknown[0]:g}; there are {known}"
+
+
+def _name_problems(experiment: Experiment) -> Iterator[Problem]:
+    for kind, names in (("variants", experiment.measured), ("attacks", tuple(experiment.attacks))):
+        owners: dict[str, str] = {}
+        for name in names:
+            if (other := owners.setdefault(letters_only(name), name)) != name:
+                problem = f"it has the LaTeX macros of '{other}'; names must differ in more than - and _"
+                yield (kind, name), problem
+    titles: dict[str, str] = {}
+    for name in experiment.measured:
+        title = experiment.variants[name].title or name
+        if (other := titles.setdefault(title, name)) != name:
+            problem = f"'{other}' has the title '{title}' too, which figures and tables could not distinguish"
+            yield ("variants", name, "title"), f"{problem}; choose another"
+    for name in sorted(set(experiment.attacks) & set(experiment.certificates)):
+        yield ("certificates", name), "an attack has this name already"
