@@ -138,12 +138,20 @@ def cell_inputs(name, shards=False):
         makers = set(read.values())
         waits_for = [other for other in GRAPH.upstream(cell) if other not in makers]
         files = [*map(str, read), *(str(other.outputs[0]) for other in waits_for)]
+        # A job may run its own rule only, and would run it for these files in place of its target. It waits for them
+        # all the same, since its command names the inputs that are listed here.
+        same_rule = [other for other in makers if other.stage is cell.stage]
+        files += [
+            str(path)
+            for other in same_rule
+            for path in other.outputs
+            if path not in read
+        ]
         if not workflow.is_main_process:
             begin_job(cell)
             # Snakemake waits for all these, in case a network file system shows them late.
-            files = [
-                str(path) for other in GRAPH.upstream(cell) for path in other.outputs
-            ]
+            others = [other for other in GRAPH.upstream(cell) if other not in same_rule]
+            files = [str(path) for other in others for path in other.outputs]
         if not workflow.is_main_process or is_left_alone(cell):
             return ancient(files)
         workflow.dag.forcefiles.add(str(cell.outputs[0]))
