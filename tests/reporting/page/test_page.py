@@ -275,6 +275,16 @@ def test_an_experiment_without_attacks_has_a_page(tmp_path):
     assert "4 variants, 0 attacks; nothing was measured" in words
 
 
+def test_one_variant_and_one_attack_are_counted_in_the_singular(tmp_path):
+    """The head of the page says 1 variant, not 1 variants."""
+    plan = replace(synthetic.plan(), variants=synthetic.plan().variants[:1], attacks=synthetic.plan().attacks[:1])
+    write_table(tmp_path / "evaluations.parquet", EVALUATION_SCHEMA.empty_table(), plan.metadata())
+    write_table(tmp_path / "summary.parquet", summarize(tmp_path / "evaluations.parquet"), plan.metadata())
+    inputs = FigureInputs(plan.variants, tmp_path / "evaluations.parquet", tmp_path / "summary.parquet")
+    words = " ".join(" ".join(Page(render_report(inputs, figures={})).text).split())
+    assert "1 variant, 1 attack; nothing was measured" in words
+
+
 def test_missing_figures_and_tables_are_refused(experiment, tmp_path):
     """Missing figures and tables and unknown formats are named."""
     _, inputs, _ = experiment

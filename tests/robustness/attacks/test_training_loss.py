@@ -20,6 +20,7 @@ from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.weights import save_model
 from gauntlet.pipeline.stage import Cell, Scope
 from gauntlet.pipeline.stages.evaluate import declaration
+from gauntlet.pipeline.staleness import Staleness
 from gauntlet.registry import Spec
 
 IMAGES = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.6 + 0.2
@@ -163,11 +164,14 @@ def test_the_code_of_the_loss_belongs_to_the_recipe() -> None:
     base = {"name": "fgsm", "norm": "linf", "epsilons": [0.1]}
     attacks = {"t": {**base, "loss": "training"}, "m": base, "x": {**base, "loss": "training", "transfer_from": "a"}}
     settings = {"dataset": "sklearn_digits", "seeds": [0], "variants": variants, "attacks": attacks}
-    scope = Scope("e", Config.model_validate({"experiments": {"e": settings}}))
+    config = Config.model_validate({"experiments": {"e": settings}})
+    scope, staleness = Scope("e", config), Staleness.of(config)
+
+    losses = "gauntlet.learning.losses."
 
     def modules(variant: str, attack: str) -> set[str]:
         cell = Cell(declaration.STAGE, "e", variant, 0, attack)
-        return {name for name in declaration.STAGE.modules(cell, scope) if name.startswith("gauntlet.learning.losses.")}
+        return {name for name in declaration.STAGE.modules(cell, scope, staleness) if name.startswith(losses)}
 
     assert modules("a", "t") == {"gauntlet.learning.losses.hinge"}
     assert modules("b", "t") == {"gauntlet.learning.losses.cross_entropy"}
