@@ -276,3 +276,37 @@ def test_a_choice_asks_for_no_gpu_and_costs_what_choices_cost(folder):
             paths.model_weights(train(name, seed)).unlink()
     assert Costs(staleness_in(folder)).of(train("tuned")) is None
     assert Costs(staleness_in(folder)).of(train("slow")) is not None
+
+
+def test_adopted_candidates_are_compared_by_the_accuracy_of_their_check(folder):
+    """With all digits, together with trained ones; their history has no epochs."""
+    for seed in (0, 1):
+        torch.save(load_model(paths.model_folder(train("plain", seed))).body.state_dict(), f"{seed}.pt")
+
+    def adopt(settings):
+        settings["variants"]["adopted"] = {"model": OTHER, "weights": ["0.pt", "1.pt"]}
+        settings["variants"]["accurate"] = {"chosen_from": ["plain", "adopted"], "by": "validation_accuracy"}
+
+    edit(folder, adopt)
+    make(folder, "train", "evaluate", "aggregate")
+    for seed in (0, 1):
+        plain, adopted = record("accurate", seed)["candidates"]
+        assert plain["score"] == adopted["score"] == adopted["validation_accuracy"]
+        assert (adopted["epoch"], record("accurate", seed)["equals"]) == (None, ["adopted"])
+    edit(folder, lambda settings: (adopt(settings), settings["variants"]["accurate"].update(chosen_from=["adopted"])))
+    make(folder, "train")
+    assert len(read_table(paths.history(train("accurate")))) == 0
+    assert not [cell for cell in stale(folder) if "accurate" in cell], "the weights are the same"
+
+
+def test_where_missing_cells_are_allowed_a_choice_that_was_not_made_is_left_out(folder):
+    """With what depends on it; the others are in the tables."""
+    edit(folder, lambda settings: settings.update(allow_missing=True))
+    for path in (*train("slow").outputs, *train("tuned").outputs):
+        path.unlink()
+    job = staleness_in(folder).job(make_cell("aggregate", "tiny"))
+    left_out = {str(cell).partition("variant=")[2] for cell in job.left_out}
+    assert left_out == {"slow seed=0", "tuned seed=0", "tuned seed=0 attack=fgsm"}
+    job.cell.stage.run(job)
+    models = {(row["variant"], row["seed"]) for row in read_table(paths.choices("tiny")).to_pylist()}
+    assert models == {("tuned", 1), ("accurate", 0), ("accurate", 1)}
