@@ -387,6 +387,15 @@ def test_a_mistake_of_a_grid_is_one_line_at_its_key(folder, content, variants, m
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("level", ["", "slim net"])
+def test_a_condition_names_a_level_without_a_label_by_its_title_too(level):
+    """A level may have neither a label nor a scalar value."""
+    axes = {"w": [{"label": "", "value": [4, 8], "title": "slim net"}, {"label": "wide", "value": [8]}], "k": [1]}
+    template = {"model": {"name": "cnn", "widths": "{w}", "kernel": "{k}"}}
+    made = expanded(axes, "net_{w}_{k}", template, **{"except": [{"w": level}]})
+    assert list(made.experiment["variants"]) == ["net_wide_1"]
+
+
 def test_a_condition_that_holds_nowhere_is_refused():
     """It would be a silent mistake."""
     axes = {"a": [1, 2], "b": {"when": {"a": 1}, "levels": [3, 4]}}

@@ -49,13 +49,16 @@ def test_variants_are_shown_by_name_or_by_condition_in_the_order_of_the_file(fol
         ([{"activation": "gelu"}], r"show\.0\.activation: the axis 'activation' has no level 'gelu'"),
         ([{"activation": "relu", "unit": "oval"}], r"show\.0: the condition holds for no variant"),
         ([{"activation": "relu", "loss": "smooth"}], r"show\.0: no grid has all of these axes"),
+        (["plain_low"], r"show\.0: 'plain_low' is a candidate of 'tuned', and only the chosen one has results"),
         ([], r"small\.show: "),
     ],
 )
 def test_a_selection_that_shows_nothing_is_refused_at_its_line(folder, show, message):
     """The line names what would be right."""
+    variants = parse_yaml(SMALL)["experiments"]["small"]["variants"]
+    chosen = {"plain_low": {"model": "cnn", "training": {"batch_size": 8}}, "tuned": {"chosen_from": ["plain_low"]}}
     with pytest.raises(InputError, match=message):
-        _load(folder, show)
+        _load(folder, show, variants={**variants, **chosen})
 
 
 def test_facets_are_by_axes(folder):

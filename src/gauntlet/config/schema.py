@@ -138,7 +138,10 @@ class Experiment(Closed):
 
     def shown(self) -> tuple[tuple[str, ...], list[Problem]]:
         """Return the variants that `show` selects, and its problems at key paths below it; none without the key."""
-        return select_variants(self.show, self.measured, self._grids) if self.show else ((), [])
+        if not self.show:
+            return (), []
+        owners = {candidate: name for name, choice in self.choices.items() for candidate in choice.chosen_from}
+        return select_variants(self.show, self.measured, self._grids, owners=owners)
 
     def facets_problem(self) -> str | None:
         """Return a message if `facets` names something that is no axis; None if not."""

@@ -118,13 +118,16 @@ class GridReader:
 
 
 def _order(written: Any, axis: Axis, place: KeyPath) -> int:
-    """Return the order of the level that has a label, or a scalar value. Raises Refused if there is none."""
+    """Return the order of the level that has a label, a scalar value, or a title. Raises Refused if there is none."""
     for level in axis.levels:
         if isinstance(written, str) and written == level.label:
             return level.order
     for level in axis.levels:
         if _same(level.value, written):
             return level.order
+    titled = [level.order for level in axis.levels if isinstance(written, str) and written == level.title]
+    if len(titled) == 1:
+        return titled[0]
     labels = [level.label or level.title for level in axis.levels]
     text = found_text(written) if isinstance(written, Mapping | list) else scalar_text(written)
     raise Refused(place, f"the axis '{axis.name}' has no level '{text}'; {nearest(text, labels)}")

@@ -11,12 +11,13 @@ from gauntlet.core.errors import nearest
 
 
 def select_variants(
-    selection: Sequence[object], variants: Collection[str], grids: Sequence[Grid]
+    selection: Sequence[object], variants: Collection[str], grids: Sequence[Grid], *, owners: Mapping[str, str]
 ) -> tuple[tuple[str, ...], list[Problem]]:
     """Return the selected variants, in the order of `variants`, and the problems at key paths below the selection.
 
     Each item is the name of a variant, or a condition: a mapping of axes to a level or a list of levels. A condition
-    selects from every grid that has all of its axes. An item that selects no variant is a problem.
+    selects from every grid that has all of its axes. An item that selects no variant is a problem. `owners` maps
+    candidates, which have no results, to the variants that may have their models.
     """
     chosen: set[str] = set()
     problems: list[Problem] = []
@@ -30,6 +31,9 @@ def select_variants(
                 problems.append(((index,), "the condition holds for no variant; correct it, or leave it out"))
         elif str(item) in variants:
             chosen.add(str(item))
+        elif owner := owners.get(str(item)):
+            problem = f"'{item}' is a candidate of '{owner}', and only the chosen one has results; name {owner}"
+            problems.append(((index,), problem))
         else:
             problems.append(((index,), f"no variant '{item}'; {nearest(str(item), variants)}"))
     return tuple(name for name in variants if name in chosen), problems
