@@ -239,7 +239,7 @@ def test_one_command_makes_every_file_and_a_second_none(tmp_path, monkeypatch):
     failed = run_snakemake(tmp_path, check=False)
     assert failed.returncode == 1
     log = paths.log(make_cell("evaluate", "small", "softmax", 0, "pgd")).read_text()
-    assert re.search(r"test\.safetensors: is damaged", log)
+    assert re.search(r"test\.safetensors: is truncated", log)
     assert planned_jobs(tmp_path)["evaluate"] == 4
     data.write_bytes(kept)
     run_snakemake(tmp_path)

@@ -313,6 +313,17 @@ def test_the_shown_query_returns_the_shown_number(page, written, kind):
     assert tried >= (1 if kind == "check" else 3)
 
 
+def test_tables_that_fit_have_no_scroll_bar(chromium, written):
+    """The marks of sortable columns stay within their cells: no table scrolls by a few pixels."""
+    chromium.open(written[0] / "report.html", width=1280, height=900)
+    beyond = chromium.run_script(
+        "return [...document.querySelectorAll('.scroll')].filter(box => box.clientWidth).map(box =>"
+        " box.scrollWidth - box.clientWidth)"
+    )
+    assert len(beyond) > 3
+    assert not [pixels for pixels in beyond if 0 < pixels < 16]
+
+
 def test_a_phone_scrolls_down_only(chromium, written):
     """At 390 pixels nothing exceeds the width, in the page or an open origin; tables scroll themselves."""
     chromium.open(written[0] / "report.html", width=390, height=844)
