@@ -31,11 +31,14 @@ AT_THE_END = ("aggregate", "table", "report")
 """Stages that need all other cells."""
 
 EVERY_STAGE = """
-import sys, torch
+import pathlib, sys, torch
 from gauntlet import cli
+from gauntlet.config import load
+from gauntlet.pipeline.graph import Graph
 from gauntlet.pipeline.stages.catalog import stages
 torch.set_num_threads(1)
-for stage in stages():
+with_cells = {cell.stage for cell in Graph(load([pathlib.Path("config.yaml")])).cells()}
+for stage in (stage for stage in stages() if stage in with_cells):
     sys.argv = ["gauntlet", "--quiet", stage.command]
     try:
         cli.main()
