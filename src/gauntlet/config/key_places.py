@@ -24,6 +24,8 @@ _ANY_NAME = "NAME"
 
 _VARIANT = ("experiments", _ANY_NAME, "variants", _ANY_NAME)
 _MOST_PLACES = 3
+_NEARLY_SAME = 0.8
+"""Similarity of `seed` and `seeds` (0.89), not of `axes` and `facets` (0.6)."""
 
 
 def unknown_key_remedy(key_path: Keys) -> str:
@@ -35,7 +37,8 @@ def unknown_key_remedy(key_path: Keys) -> str:
     elsewhere = misplaced_remedy(key_path)
     if elsewhere is None:
         return nearest(key, known)
-    return f"{nearest(key, known)} {elsewhere}" if closest(key, known) else elsewhere
+    # A key that exists elsewhere is misspelled only if a key here is nearly the same.
+    return f"{nearest(key, known)} {elsewhere}" if closest(key, known, similarity=_NEARLY_SAME) else elsewhere
 
 
 def misplaced_remedy(key_path: Keys) -> str | None:

@@ -71,9 +71,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"known: {shortened(names, most=60)}" if names else "none is known"
 
 
-def closest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is nearest to `name`; None when none is near."""
-    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.6)), None)
+def closest(name: str, known: Iterable[str], *, similarity: float = 0.6) -> str | None:
+    """Return the known name that is nearest to `name`; None when none has this similarity, from 0 to 1 for equal."""
+    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=similarity)), None)
 
 
 def shortened(names: Iterable[object], *, most: int = 6) -> str:
