@@ -38,7 +38,7 @@ experiments:
 """
 
 STAGES = ("check", "status", "prepare", "train", "predict", "evaluate", "certify", "diagnose", "inspect", "aggregate")
-ORDER = (*STAGES, "figures", "tables", "effects", "report")
+ORDER = (*STAGES, "figures", "tables", "effects", "published", "report")
 
 ELSEWHERE = {
     r"gauntlet submit\b.*": "tests/pipeline/cluster/test_controller.py",
