@@ -42,7 +42,7 @@ def published_lines(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]
                 number_text(row["measured"], row["unit"]),
                 interval_text(row),
                 str(row["seeds"]),
-                str(row["samples"] // row["seeds"]) if row["seeds"] else "–",
+                str(row["samples"] // row["seeds"]) if row["seeds"] and row["samples"] else "–",
                 verdict_text(row),
             ),
             footnote_marks([row]),
@@ -68,10 +68,10 @@ def published_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def number_text(value: float | None, unit: str) -> str:
-    """Return a measured number: percent with one decimal, others with four significant digits."""
+    """Return a measured number: percent with one decimal, others with five significant digits."""
     if value is None:
         return "–"
-    return f"{value:.1f}" if unit == PERCENT else f"{value:.4g}"
+    return f"{value:.1f}" if unit == PERCENT else f"{value:.5g}"
 
 
 def interval_text(row: Mapping[str, Any]) -> str:
