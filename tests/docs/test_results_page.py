@@ -73,7 +73,7 @@ def test_numbers_with_and_without_a_published_value_have_tables(folder):
     (folder / "mine.csv").write_text(kept_text([outside, alone]))
     assert read_kept(folder / "mine.csv") == [outside, alone]
     lines = results_page(folder).splitlines()
-    assert "| `madry` | clean | 98.5 | 97.2 | 97.0 to 97.5 | 3 | 500 | **outside, -1.2 points** | abc |" in lines
+    assert "| `madry` | clean | 98.5 | 97.2 | 97.0 to 97.5 | 3 | 500 | **outside, -1.2** | abc |" in lines
     assert "- `madry`, clean: A shorter training." in lines
     assert "|  | `madry`, def |" in lines
     assert any(line.startswith("| square | 98.4 \\[") for line in lines)

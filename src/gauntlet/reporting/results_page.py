@@ -28,8 +28,8 @@ REASON = "reason"
 
 INTRODUCTION = "introduction.md"
 _HEAD = """\
-<!-- Written by `python -m gauntlet.reporting.results_page docs/results > docs/results.md` from the tables in docs/results;
-a test keeps it so. -->
+<!-- Written by `python -m gauntlet.reporting.results_page docs/results > docs/results.md` from the tables there; a test
+keeps it so. -->
 """
 _SHOWN = ("variant", "quantity", "published", "measured", "95 % interval", "seeds", "samples", "verdict", "commit")
 

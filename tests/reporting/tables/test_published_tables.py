@@ -90,7 +90,7 @@ def test_the_files_and_the_page_have_every_number(evaluations, tmp_path):
     )
     texts = render_published(rows, PLAN.titles)
     clean = rows.to_pylist()[0]
-    number, difference = f"{clean['measured']:.1f}", f"outside, {clean['measured'] - 1.25:+.1f} points"
+    number, difference = f"{clean['measured']:.1f}", f"outside, {clean['measured'] - 1.25:+.1f}"
     assert f"| ECC\\_4 | clean | 1.25 (std 0.5), 3 seeds | {number}" in texts["published.md"]
     assert f"**{difference}**" in texts["published.md"]
     assert "ecc, clean: epoch 100." in texts["published.md"]

@@ -58,7 +58,7 @@ def published_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if any(row["interval"] == "seeds" for row in rows):
         notes.append(
             "Intervals over training seeds: Student's t. inside: the published value is in the interval; outside:"
-            " it is not, with the measured value less the published one."
+            " it is not. Differences: measured less published, of accuracies in percentage points."
         )
     if any(row["interval"] == "samples" for row in rows):
         notes.append("One seed: Wilson interval over samples, which has nothing of the spread over trainings.")
@@ -86,7 +86,7 @@ def verdict_text(row: Mapping[str, Any]) -> str:
     if row["verdict"] in (INSIDE, MISSING) or row["difference"] is None:
         return str(row["verdict"])
     if row["unit"] == PERCENT:
-        return f"{row['verdict']}, {round(row['difference'], 1) + 0.0:+.1f} points"
+        return f"{row['verdict']}, {round(row['difference'], 1) + 0.0:+.1f}"
     return f"{row['verdict']}, {row['difference']:+.3g}"
 
 
