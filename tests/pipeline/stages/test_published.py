@@ -38,7 +38,7 @@ def stale_stages(folder):
 
 
 def test_published_numbers_make_their_table_and_the_page_stale_and_nothing_else(folder):
-    """When they are added, changed in a value or a note, and removed."""
+    """An edit adds them, changes a value or a note, or removes them."""
     configure(folder, None)
     finish_cells(folder)
     configure(folder, NUMBERS)
