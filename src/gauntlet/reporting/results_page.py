@@ -100,10 +100,7 @@ def _origins(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if origins:
         yield from ("", markdown_row([name.replace("_", " ") for name in ORIGIN]), markdown_row(["---"] * len(ORIGIN)))
     for origin in dict.fromkeys(origins):
-        *shown, command = origin
-        # A command of the tool, not a note that the configuration was another one.
-        is_command = command.startswith(("gauntlet", "snakemake"))
-        yield markdown_row([*map(escape_markdown, shown), f"`{command}`" if is_command else escape_markdown(command)])
+        yield markdown_row([*map(escape_markdown, origin)])
 
 
 def _compared(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
