@@ -313,5 +313,5 @@ def test_diagnostics_are_shown_with_their_evidence(experiment, tmp_path):
     words = " ".join(" ".join(page.text).split())
     assert "unbounded budget pass fail –" in words
     assert "15 of 40 samples: PGD <does> not reach them" in words
-    assert "1 of 3 variants fail a check: ecc" in words
+    assert "1 of 3 variants fails a check: ecc" in words
     assert "‡" in words
