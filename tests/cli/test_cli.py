@@ -72,7 +72,7 @@ def test_unknown_ids_are_refused_with_the_existing_ones(monkeypatch, capsys, tmp
     write_config(tmp_path, CONFIG)
     code, _, err = run(monkeypatch, capsys, "train", "--variant", "softmaxx")
     assert code == 2
-    assert "no cell to train matches --variant softmaxx; available: train small variant=softmax seed=0" in err
+    assert "no train cell matches --variant softmaxx; available: train small variant=softmax seed=0" in err
 
 
 def test_a_missing_input_is_named_with_the_command_that_makes_it(monkeypatch, capsys, tmp_path):

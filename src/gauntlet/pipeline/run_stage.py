@@ -43,7 +43,7 @@ class Selection:
             known = [str(cell) for cell in graph.cells() if cell.stage is stage]
             available = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
             raise InputError(
-                f"no cell to {doing or stage.name} matches {given or 'this configuration'}",
+                f"no {doing or stage.name} cell matches {given or 'this configuration'}",
                 remedy=f"available: {available or 'none'}",
             )
         return matching

@@ -9,15 +9,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from gauntlet.core.geometry import Ball
-from gauntlet.core.randomness import normal
 from gauntlet.learning.losses import Loss
 from gauntlet.learning.models.network import Network
-from gauntlet.learning.training.adversaries.ascent import ascend
+from gauntlet.learning.training.adversaries.ascent import ascend_loss, start_near
 from gauntlet.learning.training.adversaries.trades import divergence
 from gauntlet.learning.training.adversary import Adversary, without_side_effects
 from gauntlet.registry import ADVERSARIES, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-_START_STD = 1e-3
 _FLOOR = 1e-4
 """Added to a probability of 0 before the logarithm, as in the authors' code."""
 
@@ -52,15 +50,9 @@ class Mart(Adversary):
     ) -> Tensor:
         """Return images of higher loss in the ball and in [0, 1]."""
         ball = Ball(images, strength * self.epsilon, self.norm)
-        start = ball.project(images + _START_STD * normal(keys, images.shape[1:], stream="start", dtype=images.dtype))
+        start, step_size = start_near(images, ball, keys), strength * self.step_size
         with without_side_effects(network, training=False):
-            return ascend(
-                lambda x: loss(network, network.outputs(x), labels).sum(),
-                start,
-                ball,
-                steps=self.steps,
-                step_size=strength * self.step_size,
-            )
+            return ascend_loss(network, loss, labels, start, ball, steps=self.steps, step_size=step_size)
 
     def objective(
         self, network: Network, loss: Loss, images: Tensor, perturbed: Tensor, labels: Tensor

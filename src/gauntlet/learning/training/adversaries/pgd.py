@@ -9,7 +9,7 @@ from torch import Tensor
 from gauntlet.core.geometry import Ball
 from gauntlet.learning.losses import Loss
 from gauntlet.learning.models.network import Network
-from gauntlet.learning.training.adversaries.ascent import ascend
+from gauntlet.learning.training.adversaries.ascent import ascend_loss
 from gauntlet.learning.training.adversary import Adversary, without_side_effects
 from gauntlet.registry import ADVERSARIES, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -43,13 +43,8 @@ class Pgd(Adversary):
         ball = Ball(images, strength * self.epsilon, self.norm)
         start = ball.random_point(keys, stream="start") if self.random_start else images
         with without_side_effects(network, training=network.training):
-            return ascend(
-                # The sum: a mean would scale small gradients down toward underflow.
-                lambda x: loss(network, network.outputs(x), labels).sum(),
-                start,
-                ball,
-                steps=self.steps,
-                step_size=strength * self.step_size,
+            return ascend_loss(
+                network, loss, labels, start, ball, steps=self.steps, step_size=strength * self.step_size
             )
 
 

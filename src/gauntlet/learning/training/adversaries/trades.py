@@ -9,14 +9,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from gauntlet.core.geometry import Ball
-from gauntlet.core.randomness import normal
 from gauntlet.learning.losses import Loss
 from gauntlet.learning.models.network import Network
-from gauntlet.learning.training.adversaries.ascent import ascend
+from gauntlet.learning.training.adversaries.ascent import ascend, start_near
 from gauntlet.learning.training.adversary import Adversary, without_side_effects
 from gauntlet.registry import ADVERSARIES, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-
-_START_STD = 1e-3
 
 
 @ADVERSARIES.register("trades", losses=("cross_entropy",), source="Zhang et al. 2019, arXiv:1901.08573")
@@ -46,8 +43,7 @@ class Trades(Adversary):
         """Return images in the ball and in [0, 1] whose predictions differ most; labels are not used."""
         ball = Ball(images, strength * self.epsilon, self.norm)
         # The divergence has no gradient at the clean image.
-        noise = normal(keys, images.shape[1:], stream="start", dtype=images.dtype)
-        start = ball.project(images + _START_STD * noise)
+        start = start_near(images, ball, keys)
         with without_side_effects(network, training=False):
             with torch.no_grad():
                 clean = network.outputs(images)
