@@ -21,8 +21,10 @@ RESULTS = ("aggregate", "figure", "table", "effects", "report")
 def recipes(file, *, with_grids=False):
     """Return the recipe of each cell as far as it is known without data, in the order of the graph."""
     config = load([file])
-    for experiment in config.experiments.values():
+    for name, experiment in config.experiments.items():
         experiment.keep_grids(experiment.grids if with_grids else ())
+        # Published numbers are newer than the files that are written out.
+        config.experiments[name] = experiment.model_copy(update={"published": None})
     graph = Graph(config)
     staleness = Staleness(graph)
     return {str(cell): staleness.outline(cell).digest for cell in graph.cells()}

@@ -34,11 +34,16 @@ experiments:
       fgsm: {name: fgsm, norm: linf, epsilons: [0.1]}
     certificates:
       lipschitz: {name: lipschitz}
+    published:
+      reference: A paper
+      numbers:
+        softmax: {clean: 90, fgsm: 50}
+        lipschitz: {kr: 1.5, validation_accuracy: 80, epoch: 1, lipschitz@0.1: 20}
     quick: {variants: {lipschitz: null}, certificates: null}
 """
 
 STAGES = ("check", "status", "prepare", "train", "predict", "evaluate", "certify", "diagnose", "inspect", "aggregate")
-ORDER = (*STAGES, "figures", "tables", "effects", "report")
+ORDER = (*STAGES, "figures", "tables", "effects", "published", "report")
 
 ELSEWHERE = {
     r"gauntlet submit\b.*": "tests/pipeline/cluster/test_controller.py",
@@ -49,6 +54,7 @@ ELSEWHERE = {
     r"srun --nodes=2 .*": "tests/pipeline/cluster/test_resources.py",
     r"python -m gauntlet\.config\.reference .*": "tests/docs/test_docs.py",
     r"python -m gauntlet\.config\.attack_table .*": "tests/docs/test_readme.py",
+    r"python -m gauntlet\.reporting\.results_page .*": "tests/docs/test_results_page.py",
     r"make (run|test|setup|check|lock)\b.*": ".ci/run",
     r"make bench .*": "tests/docs/test_benchmarks.py",
     r"make light": "tests/reporting/test_light.py",

@@ -24,6 +24,7 @@ from gauntlet.reporting.aggregation.effects import EFFECTS_SCHEMA
 from gauntlet.reporting.aggregation.grids import VARIANTS_SCHEMA
 from gauntlet.reporting.aggregation.origins import ORIGINS_SCHEMA
 from gauntlet.reporting.aggregation.summary import SUMMARY_SCHEMA
+from gauntlet.reporting.tables.published_rows import PUBLISHED_SCHEMA
 from gauntlet.robustness.certificates.counterexamples import COUNTEREXAMPLE_SCHEMA, find_counterexamples
 from gauntlet.robustness.diagnostics.checks import CHECKS, DIAGNOSTICS_SCHEMA
 from gauntlet.robustness.diagnostics.measurements import MEASUREMENT_SCHEMA
@@ -43,6 +44,7 @@ SCHEMAS = {
     "choices.parquet": CHOICE_SCHEMA,
     "variants.parquet": VARIANTS_SCHEMA,
     "effects.parquet": EFFECTS_SCHEMA,
+    "published.parquet": PUBLISHED_SCHEMA,
     "diagnostics.parquet": DIAGNOSTICS_SCHEMA,
     "origins.parquet": ORIGINS_SCHEMA,
     "models/variant=V/seed=S/history.parquet": HISTORY_SCHEMA,

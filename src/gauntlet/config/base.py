@@ -17,6 +17,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_le
 Title = Annotated[str, StringConstraints(pattern=r"^[^\s\x00-\x1f\x7f](.*[^\s\x00-\x1f\x7f])?$", max_length=80)]
 """Name in tables and figures: any text of one line."""
 
+Line = Annotated[str, StringConstraints(pattern=r"^[^\s\x00-\x1f\x7f](.*[^\s\x00-\x1f\x7f])?$", max_length=300)]
+"""Any text of one line, such as the title of a paper."""
+
 _DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
 

@@ -17,6 +17,7 @@ from gauntlet.config.compatibility import (
 from gauntlet.config.components import Problem
 from gauntlet.config.feasibility import budget_problem, network_problems, schedule_problems
 from gauntlet.config.grids.places import CHOSEN_FROM
+from gauntlet.config.published import published_problems
 from gauntlet.core.errors import nearest
 from gauntlet.registry import CERTIFICATES
 
@@ -33,6 +34,7 @@ def experiment_problems(experiment: Experiment) -> Iterator[Problem]:
     yield from _variant_problems(experiment)
     yield from _headline_problems(experiment)
     yield from _name_problems(experiment)
+    yield from published_problems(experiment)
 
 
 def _seed_problems(experiment: Experiment) -> Iterator[Problem]:

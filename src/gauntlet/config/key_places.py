@@ -83,9 +83,16 @@ def _walk(model: type[BaseModel], place: Keys) -> Iterator[tuple[Keys, Sequence[
     fields = {name: info for name, info in model.model_fields.items() if not _is_inlined(info)}
     yield place, tuple(fields)
     for name, info in fields.items():
-        names = (_ANY_NAME,) if typing.get_origin(info.annotation) is dict else ()
+        names = _names(info.annotation)
         for inner in _models(info.annotation):
             yield from _walk(inner, (*place, name, *names))
+
+
+def _names(annotation: Any) -> Keys:
+    """Return a placeholder for each level of names above the values of a mapping."""
+    if typing.get_origin(annotation) is not dict:
+        return ()
+    return (_ANY_NAME, *_names(typing.get_args(annotation)[1]))
 
 
 def _is_inlined(info: FieldInfo) -> bool:

@@ -12,6 +12,8 @@ from gauntlet.config.grids.expansion import VARIANTS, is_grid
 from gauntlet.core.errors import nearest
 
 KEY = "quick"
+PUBLISHED = "published"
+"""Key that a quick form does not inherit: published numbers are of the full form."""
 
 
 def quick_name(experiment: str) -> str:
@@ -37,7 +39,7 @@ def expanded(experiments: Mapping[Any, Any]) -> Forms:
     """Expand the grids of each experiment, and add the quick form `NAME_quick` after each that has the key `quick`.
 
     A quick form may change a grid, by the grid's name, and then the variants that the grid makes. The input is not
-    changed. Values that are no mappings are left for the schema to refuse.
+    changed. A quick form has no published numbers. Values that are no mappings are left for the schema to refuse.
     """
     forms = Forms()
     for name, full in experiments.items():
@@ -56,7 +58,11 @@ def expanded(experiments: Mapping[Any, Any]) -> Forms:
             continue
         if KEY in changes:
             forms.problems.append(((*key_path, KEY), "a quick form has no quick form of its own; leave this key out"))
-        before, after = ({key: value for key, value in form.items() if key != KEY} for form in (full, changes))
+        if PUBLISHED in changes:
+            problem = "published numbers do not apply to a quick form, which has none; leave this key out"
+            forms.problems.append(((*key_path, PUBLISHED), problem))
+        own = (KEY, PUBLISHED)
+        before, after = ({key: value for key, value in form.items() if key not in own} for form in (full, changes))
         of_grids, of_variants = _split(after)
         changed = expand(merged(before, of_grids))
         known = _with_variants_of(before, expansion, changed)

@@ -16,6 +16,7 @@ from gauntlet.config.datasets import Dataset, Limit
 from gauntlet.config.execution import Execution
 from gauntlet.config.grids.levels import LEVEL_KEYS
 from gauntlet.config.grids.reading import AXIS_KEYS, OWN_KEYS
+from gauntlet.config.published import Published, PublishedNumber
 from gauntlet.config.schema import Config, Diagnostics, Experiment
 from gauntlet.config.variants import (
     Averaging,
@@ -61,6 +62,8 @@ SECTIONS = (
     ("`attacks.NAME`", Attack, (ATTACKS,)),
     ("`certificates.NAME`", Certificate, (CERTIFICATES,)),
     ("`diagnostics`", Diagnostics, ()),
+    ("`published`", Published, ()),
+    ("`published.numbers.NAME.NAME`: a number of a variant and a quantity, or a mapping", PublishedNumber, ()),
     ("`execution`", Execution, ()),
     ("`execution.cluster`", Cluster, ()),
 )

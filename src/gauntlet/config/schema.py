@@ -21,6 +21,7 @@ from gauntlet.config.experiment_problems import experiment_problems
 from gauntlet.config.grids.axes import Grid, Levels
 from gauntlet.config.grids.expansion import CELLS_AT_MOST, MOST_CELLS
 from gauntlet.config.grids.selection import select_variants
+from gauntlet.config.published import Published
 from gauntlet.config.quick import quick_name
 from gauntlet.config.variants import Training, Variant
 from gauntlet.core.errors import nearest
@@ -94,6 +95,11 @@ class Experiment(Closed):
     )
     allow_missing: bool = Field(
         False, description="aggregate without the cells that are missing or stale, and state this in tables and figures"
+    )
+    published: Published | None = Field(
+        None,
+        description="numbers that the source has published, for the table and the page's section of published numbers; "
+        "a quick form has none",
     )
     quick: dict[Any, Any] | None = Field(
         None,

@@ -22,6 +22,7 @@ SPLITS = ("train", "validation", "test")
 FIGURE_FORMATS = ("pdf", "svg", "png")
 TABLE_FILES = ("table.tex", "macros.tex", "table.md", "table.csv")
 EFFECT_FILES = ("effects.tex", "effects.md", "effects.csv")
+PUBLISHED_FILES = ("published.tex", "published.md", "published.csv")
 
 
 def dataset_id(dataset: Dataset) -> str:
@@ -145,6 +146,11 @@ def variants(experiment: str) -> Path:
 def effects(experiment: str) -> Path:
     """Return the file of the effects of factors: differences between levels and interactions, over matched settings."""
     return experiment_folder(experiment) / "effects.parquet"
+
+
+def published(experiment: str) -> Path:
+    """Return the file of published numbers next to the measured ones; only where the experiment has some."""
+    return experiment_folder(experiment) / "published.parquet"
 
 
 def origins(experiment: str) -> Path:

@@ -39,6 +39,8 @@ from gauntlet.reporting.page import write_report
 from gauntlet.reporting.tables.cells import TableInputs
 from gauntlet.reporting.tables.effect_files import render_effects
 from gauntlet.reporting.tables.files import render_tables
+from gauntlet.reporting.tables.published_files import render_published
+from gauntlet.reporting.tables.published_rows import PUBLISHED_SCHEMA
 from gauntlet.robustness.diagnostics.checks import DIAGNOSTICS_SCHEMA, collect_flags
 
 log = logging.getLogger("gauntlet")
@@ -49,6 +51,7 @@ _COMPANIONS = {
     "diagnostics": DIAGNOSTICS_SCHEMA,
     "origins": ORIGINS_SCHEMA,
     "choices": CHOICE_SCHEMA,
+    "published": PUBLISHED_SCHEMA,
 }
 
 
@@ -67,7 +70,8 @@ def figures_from_results(evaluations: Path, folder: Path, name: str | None, styl
 def tables_from_results(evaluations: Path, folder: Path) -> list[Path]:
     """Write the tables for a paper into a folder; return the files written.
 
-    Certificates and diagnostics are read from `certificates.parquet` and `diagnostics.parquet`, if these exist.
+    Certificates, diagnostics and published numbers are read from `certificates.parquet`, `diagnostics.parquet` and
+    `published.parquet`, if these exist.
     Raises InputError when the evaluations are missing or damaged.
     """
     _require_folder(folder)
@@ -79,6 +83,8 @@ def tables_from_results(evaluations: Path, folder: Path) -> list[Path]:
         design = design_from_metadata(read_metadata(evaluations))
         if design and design.grids:
             texts |= render_effects(read_table(inputs.path("effects")), design)
+        if inputs.has("published"):
+            texts |= render_published(read_table(inputs.path("published")), inputs.titles)
     for name, text in texts.items():
         write_text(folder / name, text)
     return [folder / name for name in texts]

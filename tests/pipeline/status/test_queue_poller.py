@@ -91,6 +91,7 @@ def test_comments_name_rules_and_wildcards_as_the_rules_have_them(stage):
         "aggregate": make_cell("aggregate", "EXPERIMENT"),
         "table": make_cell("table", "EXPERIMENT"),
         "effects": make_cell("effects", "EXPERIMENT"),
+        "published": make_cell("published", "EXPERIMENT"),
         "report": make_cell("report", "EXPERIMENT"),
         "figure": make_cell("figure", "EXPERIMENT", name="PROBE"),
     }

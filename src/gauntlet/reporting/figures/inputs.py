@@ -77,6 +77,7 @@ class FigureInputs:
     comparisons: Path | None = None
     choices: Path | None = None
     effects: Path | None = None
+    published: Path | None = None
     shown: tuple[str, ...] = ()
     grids: tuple[GridDesign, ...] = ()
     facet_by: tuple[str, ...] = ()

@@ -11,7 +11,17 @@ from gauntlet.reporting.aggregation import ExperimentDesign, open_evaluations
 from gauntlet.reporting.figures.history_labels import labeled_history
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs, HistoryFile, InspectionFile
 
-_TABLES = ("summary", "certificates", "attacks", "diagnostics", "origins", "comparisons", "choices", "effects")
+_TABLES = (
+    "summary",
+    "certificates",
+    "attacks",
+    "diagnostics",
+    "origins",
+    "comparisons",
+    "choices",
+    "effects",
+    "published",
+)
 
 
 def find_inputs(

@@ -30,6 +30,7 @@ from gauntlet.reporting.page.comparisons import Comparison, bold_numbers, list_c
 from gauntlet.reporting.page.gallery import MOST_BYTES, Gallery, read_gallery
 from gauntlet.reporting.page.script_data import script_data
 from gauntlet.reporting.tables.effect_cells import EffectTable, effect_tables
+from gauntlet.reporting.tables.published_files import HEADS, PublishedLine, published_lines, published_notes
 
 _CELLS = """
     SELECT variant, seed, attack, norm, count(*) AS samples, avg(correct::INT) AS clean,
@@ -79,6 +80,16 @@ class NormSection:
 
 
 @dataclass(frozen=True)
+class PublishedSection:
+    """The published numbers of an experiment, each next to the measured one."""
+
+    reference: str
+    heads: tuple[str, ...]
+    lines: tuple[PublishedLine, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class PageContent:
     """The values that the template shows."""
 
@@ -90,6 +101,7 @@ class PageContent:
     norms: tuple[NormSection, ...]
     comparisons: tuple[Comparison, ...]
     effects: tuple[EffectTable, ...]
+    published: PublishedSection | None
     costs: tuple[dict[str, Any], ...]
     cells: tuple[dict[str, Any], ...]
     missing: tuple[str, ...]
@@ -141,6 +153,7 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
         ),
         comparisons=tuple(list_comparisons(compared, rows, headline)),
         effects=tuple(effect_tables(_effect_rows(inputs), design)),
+        published=_published(inputs),
         costs=tuple(_costs(inputs)),
         cells=tuple(cells),
         missing=tuple(
@@ -235,6 +248,15 @@ def _costs(inputs: FigureInputs) -> Iterator[dict[str, Any]]:
 
 def _effect_rows(inputs: FigureInputs) -> list[Mapping[str, Any]]:
     return read_table(inputs.path("effects")).to_pylist() if inputs.has("effects") else []
+
+
+def _published(inputs: FigureInputs) -> PublishedSection | None:
+    """Return the section of published numbers; None without any."""
+    rows = read_table(inputs.path("published")).to_pylist() if inputs.has("published") else []
+    if not rows:
+        return None
+    lines, notes = published_lines(rows, inputs.titles), published_notes(rows)
+    return PublishedSection(rows[0]["reference"], HEADS, tuple(lines), tuple(notes))
 
 
 def _quotient(values: Sequence[float | None], count: int) -> float | None:

@@ -47,12 +47,12 @@ def clean_numbers(evaluations: Evaluations, variant: str) -> dict[str, Any]:
 
 
 def repeated_numbers(evaluations: Evaluations, variant: str, first: str, epsilon: float) -> dict[str, Any]:
-    """Compute the accuracy of a variant under an attack and its repetitions with other seeds, at one budget.
+    """Compute the accuracy of a variant under an attack and its repetitions with other seeds, if any, at one budget.
 
     The mean and its interval are over the training seeds that have every repetition. It is not the worst case over the
     repetitions, which is part of the worst case of the norm.
     """
-    attacks = [attack.name for attack in evaluations.design.attacks if attack.repeats == first]
+    attacks = [attack.name for attack in evaluations.design.attacks if attack.repeats == first] or [first]
     cells = evaluations.query(_CELLS, variant=variant, attacks=attacks).to_pylist()
     complete = [
         seed

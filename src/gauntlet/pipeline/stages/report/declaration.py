@@ -10,6 +10,7 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, Files, FromResults, Scope, Slice, Stage
 from gauntlet.pipeline.stages.aggregate.declaration import aggregate_cell, summary_path
 from gauntlet.pipeline.stages.figure.declaration import STAGE as FIGURE
+from gauntlet.pipeline.stages.published.declaration import published_cells
 from gauntlet.registry.source_code import module_file
 
 UNMARKED = (".csv", ".md")
@@ -20,7 +21,8 @@ def _inputs(_cell: Cell, scope: Scope) -> Mapping[Path, Cell]:
     aggregate = aggregate_cell(scope.name)
     tables = [path for path in paths.aggregates(scope.name) if path.suffix not in UNMARKED]
     drawings = {paths.figure(scope.name, figure.name, "svg"): figure for figure in FIGURE.cells(scope)}
-    return {**dict.fromkeys(tables, aggregate), **drawings}
+    published = {paths.published(scope.name): cell for cell in published_cells(scope)}
+    return {**dict.fromkeys(tables, aggregate), **published, **drawings}
 
 
 def _slice(cell: Cell, scope: Scope, files: Files) -> Slice:

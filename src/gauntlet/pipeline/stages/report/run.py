@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from gauntlet.core.provenance.recipes import recipe_mark
 from gauntlet.learning.data.manifest import load_data_manifest
@@ -27,6 +28,9 @@ def run(job: CellJob) -> None:
         classes=data.classes,
         current={paths.examples(other) for other in evaluations(job.scope) if other not in job.left_out},
     )
+    if job.experiment.published is None:
+        # A table of an earlier configuration may be there.
+        inputs = replace(inputs, published=None)
     withdraw(cell)
     left_out = {str(other): "missing or stale, and left out (allow_missing)" for other in job.left_out}
     mark = recipe_mark(job.recipe.digest)

@@ -1,0 +1,154 @@
+"""Numbers that the source of an experiment has published, and the quantities that they are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import isclose
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from gauntlet.config.base import Closed, Line
+from gauntlet.config.components import Problem
+from gauntlet.core.errors import nearest
+from gauntlet.registry import LOSSES, NonNegativeFloat, PositiveInt
+
+if TYPE_CHECKING:
+    from gauntlet.config.schema import Experiment
+
+CLEAN = "clean"
+SHARES_OF_HISTORY = ("validation_accuracy", "robust_validation_accuracy")
+HISTORY_COLUMNS = ("epoch", "kr", "validation_loss", "robust_validation_loss", *SHARES_OF_HISTORY)
+"""Columns of the training history that may be published; their values are those of the kept epoch."""
+
+_CLOSE = 1e-3
+"""Relative distance below which two budgets are equal, as for the key `headline`."""
+
+
+def _as_number(value: Any) -> Any:
+    """Accept a number in place of a mapping with the key `value`."""
+    return {"value": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+class PublishedNumber(Closed):
+    """One published number."""
+
+    value: float = Field(description="accuracies in percent, other quantities in their own unit")
+    std: NonNegativeFloat | None = Field(None, description="published standard deviation over trainings, in its unit")
+    seeds: PositiveInt | None = Field(None, description="number of trainings that the published number is a mean over")
+    note: Line | None = Field(None, description="conditions of the published number, such as epoch and images")
+
+
+class Published(Closed):
+    """Published numbers of an experiment's source."""
+
+    reference: Line = Field(description="title of the source, or authors, year and number")
+    numbers: dict[str, dict[str, Annotated[PublishedNumber, BeforeValidator(_as_number)]]] = Field(
+        min_length=1,
+        description="by variant and quantity: `clean`, an attack (`NAME`, or `NAME@BUDGET` in the attack's units), a "
+        "certificate (`NAME`, or `NAME@RADIUS`), or at the kept epoch "
+        f"{', '.join(f'`{name}`' for name in HISTORY_COLUMNS)}",
+    )
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A published quantity: `name` is an attack, a certificate or a column; `budget` is None if none is written.
+
+    The budget of an attack is in the attack's units, the radius of a certificate in pixel units.
+    """
+
+    kind: Literal["clean", "history", "attack", "certificate"]
+    name: str
+    budget: float | None = None
+
+    @property
+    def is_share(self) -> bool:
+        """True for accuracies, which are stated in percent."""
+        return self.kind != "history" or self.name in SHARES_OF_HISTORY
+
+
+def parse_quantity(text: str, experiment: Experiment) -> Quantity | str:
+    """Return the quantity of a key below a variant, or a message on what is wrong."""
+    name, separator, budget_text = text.partition("@")
+    attack, is_certificate = experiment.attacks.get(name), name in experiment.certificates
+    if name in (CLEAN, *HISTORY_COLUMNS):
+        kind: Literal["clean", "history"] = "clean" if name == CLEAN else "history"
+        return f"{name} has no budget; write {name}" if separator else Quantity(kind, name)
+    if attack is None and not is_certificate:
+        known = [CLEAN, *HISTORY_COLUMNS, *experiment.attacks, *experiment.certificates]
+        return f"no quantity '{name}'; {nearest(name, known)}"
+    try:
+        budget = float(budget_text) if separator else None
+    except ValueError:
+        return f"'{budget_text}' is no number; write {name}@{'RADIUS' if is_certificate else 'BUDGET'}"
+    if attack is None:
+        return Quantity("certificate", name, budget)
+    if budget is not None and attack.epsilons:
+        same = [value for value in attack.epsilons if isclose(value, budget, rel_tol=_CLOSE)]
+        if not same:
+            known_budgets = ", ".join(f"{value:g}" for value in attack.epsilons)
+            return f"{name} is not run at {budget:g}; its budgets are {known_budgets}"
+        budget = same[0]
+    headline = experiment.headline.get(attack.norm, ())
+    if budget is None and len(attack.epsilons or ()) != 1 and len(headline) > 1:
+        return f"{attack.norm} has several headline budgets; write {name}@BUDGET"
+    only = attack.epsilons[0] if attack.epsilons and len(attack.epsilons) == 1 else None
+    return Quantity("attack", name, only if budget is None else budget)
+
+
+def published_problems(experiment: Experiment) -> Iterator[Problem]:
+    """Yield published numbers of unknown variants or quantities, or of what is not measured."""
+    for variant, numbers in experiment.published.numbers.items() if experiment.published else ():
+        place = ("published", "numbers", variant)
+        if variant not in experiment.measured:
+            candidate = "a candidate, which is not measured" if variant in experiment.variants else None
+            yield place, f"'{variant}' is {candidate}" if candidate else _unknown_variant(variant, experiment)
+            continue
+        for text, number in numbers.items():
+            quantity = parse_quantity(text, experiment)
+            problem = quantity if isinstance(quantity, str) else _unmeasured(quantity, variant, experiment)
+            if problem is None and isinstance(quantity, Quantity) and quantity.is_share:
+                outside = not 0 <= number.value <= 100
+                problem = f"expected an accuracy in percent, 0 to 100, got {number.value:g}" if outside else None
+            if problem:
+                yield (*place, text), problem
+
+
+def _unknown_variant(variant: str, experiment: Experiment) -> str:
+    return f"no variant '{variant}'; {nearest(variant, experiment.measured)}"
+
+
+def _unmeasured(quantity: Quantity, variant: str, experiment: Experiment) -> str | None:
+    """Return a message if a quantity is never measured on a variant; None if it is."""
+    if quantity.kind == "clean":
+        none = "no attack, and clean accuracy is measured with attacks; use validation_accuracy"
+        return None if experiment.attacks else f"the experiment has {none}"
+    if quantity.kind == "attack":
+        applies = experiment.attacks[quantity.name].applies_to(variant, experiment.measured)
+        return None if applies else f"{quantity.name} is not run on {variant}"
+    if quantity.kind == "certificate":
+        applies = experiment.can_certify(experiment.certificates[quantity.name], variant)
+        return None if applies else f"{variant} has no certificate {quantity.name}"
+    for name, network in experiment.possible_networks(variant).items():
+        if network.is_adopted:
+            return f"{variant} is adopted and has no training history"
+        training = experiment.training_of(name)
+        if quantity.name.startswith("robust_") and not (training.adversary or training.validation_adversary):
+            return f"{variant} has no adversary during validation; set training.validation_adversary"
+        loss = network.loss.name
+        if quantity.name == "kr" and ":" not in loss and not LOSSES.entry(loss).tags.get("kr"):
+            return f"{variant} is trained with {loss}, which has no KR term"
+    return None
+
+
+def published_quantities(experiment: Experiment) -> Mapping[tuple[str, str], tuple[Quantity, PublishedNumber]]:
+    """Map each variant and quantity as written to the quantity and its published number; the experiment is valid."""
+    found = {}
+    for variant, numbers in experiment.published.numbers.items() if experiment.published else ():
+        for text, number in numbers.items():
+            quantity = parse_quantity(text, experiment)
+            if isinstance(quantity, Quantity):
+                found[variant, text] = quantity, number
+    return found

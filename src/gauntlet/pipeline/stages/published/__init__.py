@@ -1,0 +1,1 @@
+"""Stage `published`: published numbers next to the measured ones."""

@@ -1,0 +1,234 @@
+"""Published numbers next to the measured ones: means over seeds, their intervals, and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gauntlet.core.errors import InputError
+from gauntlet.reporting.aggregation import (
+    Evaluations,
+    certified_accuracies,
+    headline_budgets,
+    norm_grids,
+    open_evaluations,
+)
+from gauntlet.reporting.aggregation.headline import headline_radii
+from gauntlet.reporting.formatting import accuracy_flags_of
+from gauntlet.reporting.stats import t_interval, wilson_interval
+from gauntlet.reporting.tables.numbers import clean_numbers, repeated_numbers
+
+PUBLISHED_SCHEMA = pa.schema(
+    [
+        ("experiment", pa.string()),
+        ("reference", pa.string()),
+        ("variant", pa.string()),
+        ("quantity", pa.string()),
+        ("norm", pa.string()),
+        ("budget", pa.float64()),
+        ("unit", pa.string()),
+        ("published", pa.float64()),
+        ("published_std", pa.float64()),
+        ("published_seeds", pa.int64()),
+        ("note", pa.string()),
+        ("measured", pa.float64()),
+        ("low", pa.float64()),
+        ("high", pa.float64()),
+        ("interval", pa.string()),
+        ("training_std", pa.float64()),
+        ("seeds", pa.int64()),
+        ("samples", pa.int64()),
+        ("errors", pa.int64()),
+        ("missing", pa.int64()),
+        ("flags", pa.string()),
+        ("difference", pa.float64()),
+        ("verdict", pa.string()),
+    ]
+)
+"""One row per variant and published quantity, in the order of the configuration.
+
+`quantity` is as in the configuration, `budget` in pixel units. Published and measured values are in `unit`: "%" for
+accuracies, "" for others. `measured` is the mean over seeds; `low` and `high` bound it at 95 %, over training seeds
+(`interval` "seeds": Student's t) or, with one seed, over samples ("samples": Wilson; null for what is no accuracy).
+`samples` is the number pooled over seeds. `verdict` is `inside` or `outside` the interval over seeds, `one seed`, or
+`missing`; `difference` is the measured value less the published one. The other columns are as in SUMMARY_SCHEMA.
+"""
+
+PERCENT = "%"
+INSIDE, OUTSIDE, ONE_SEED, MISSING = "inside", "outside", "one seed", "missing"
+
+
+@dataclass(frozen=True)
+class PublishedEntry:
+    """A published number and what it is compared with.
+
+    `kind` is "clean", "history", "attack" or "certificate", `name` the column, attack or certificate, `budget` the
+    budget or radius in pixel units, None for the headline's. `value` is in percent if `is_share`.
+    """
+
+    variant: str
+    quantity: str
+    kind: str
+    name: str
+    budget: float | None
+    is_share: bool
+    value: float
+    std: float | None = None
+    seeds: int | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class KeptEpochs:
+    """The rows of a variant's training histories at the kept epochs, one per seed that is present.
+
+    `planned` counts the seeds; `samples` is the number of validation images.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    planned: int
+    samples: int
+
+
+def measure_published(
+    reference: str,
+    entries: Sequence[PublishedEntry],
+    *,
+    evaluations: Path,
+    certificates: Path,
+    summary: pa.Table,
+    histories: Mapping[str, KeptEpochs],
+) -> pa.Table:
+    """Compare published numbers with the results of an experiment: rows of PUBLISHED_SCHEMA.
+
+    `summary` is computed from `evaluations`; `histories` has the variants with entries of kind "history".
+
+    Raises InputError when a file is missing or damaged, and for an entry whose budget the headline leaves open.
+    """
+    with open_evaluations(evaluations) as opened:
+        headline = headline_budgets(opened.design, norm_grids(opened))
+        summarized = summary.to_pylist()
+        wanted = _radii(opened, entries, headline)
+        certified = certified_accuracies(certificates, radii=wanted).to_pylist() if wanted else []
+        rows = [
+            {"experiment": opened.design.experiment, "reference": reference}
+            | _row(entry, _measured(entry, opened, headline, summarized, certified, histories))
+            for entry in entries
+        ]
+    return pa.Table.from_pylist(rows, schema=PUBLISHED_SCHEMA)
+
+
+def _radii(
+    evaluations: Evaluations, entries: Sequence[PublishedEntry], headline: Mapping[str, Sequence[float]]
+) -> dict[str, list[float]]:
+    """Return the radii of the published certificates by norm, and those of the headline."""
+    norms = {certificate.name: certificate.norm for certificate in evaluations.design.certificates}
+    radii: dict[str, list[float]] = {}
+    for entry in entries:
+        if entry.kind == "certificate":
+            norm = norms[entry.name]
+            radii.setdefault(norm, list(headline.get(norm, ()))).extend([] if entry.budget is None else [entry.budget])
+    return radii
+
+
+def _measured(
+    entry: PublishedEntry,
+    evaluations: Evaluations,
+    headline: Mapping[str, Sequence[float]],
+    summary: Sequence[Mapping[str, Any]],
+    certified: Sequence[Mapping[str, Any]],
+    histories: Mapping[str, KeptEpochs],
+) -> dict[str, Any]:
+    """Return an accuracy as a share, or another quantity, with intervals and counts as in SUMMARY_SCHEMA."""
+    flags = accuracy_flags_of(summary).get(entry.variant, "")
+    if entry.kind == "history":
+        return _of_history(histories[entry.variant], entry)
+    if entry.kind == "clean":
+        return clean_numbers(evaluations, entry.variant) | {"flags": flags}
+    design = evaluations.design
+    if entry.kind == "certificate":
+        rows = [row for row in certified if (row["variant"], row["certificate"]) == (entry.variant, entry.name)]
+        norm = next(item.norm for item in design.certificates if item.name == entry.name)
+        default = headline_radii(norm, headline, [row["radius"] for row in rows])
+        radius = _budget(entry, default)
+        row = next((row for row in rows if row["radius"] == radius), {})
+        return {**row, "accuracy": row.get("certified_accuracy"), "norm": norm, "budget": radius, "flags": flags}
+    attack = next(item for item in design.attacks if item.name == entry.name)
+    run_at = [value for value in headline[attack.norm] if value in (attack.epsilons or headline[attack.norm])]
+    budget = _budget(entry, run_at)
+    failed = next((row["flags"] for row in summary if _is_of(row, entry)), None)
+    numbers = repeated_numbers(evaluations, entry.variant, entry.name, budget)
+    return {**numbers, "norm": attack.norm, "budget": budget, "flags": failed}
+
+
+def _is_of(row: Mapping[str, Any], entry: PublishedEntry) -> bool:
+    return (row["variant"], row["attack"]) == (entry.variant, entry.name)
+
+
+def _budget(entry: PublishedEntry, headline: Sequence[float]) -> float:
+    """Return the budget of an entry: its own, or the only one of the headline."""
+    if entry.budget is not None:
+        return entry.budget
+    if len(headline) != 1:
+        problem = f"{entry.name} has {'several' if headline else 'no'} headline budgets"
+        where = f"published.numbers.{entry.variant}.{entry.quantity}"
+        raise InputError(problem, where=where, remedy=f"write {entry.name}@BUDGET")
+    return headline[0]
+
+
+def _of_history(kept: KeptEpochs, entry: PublishedEntry) -> dict[str, Any]:
+    """Return the mean of a column over the kept epochs of the seeds; a share has an interval over samples too."""
+    values = np.array([row[entry.name] for row in kept.rows if row[entry.name] is not None], dtype=np.float64)
+    counts = {"seeds": len(values), "samples": len(values) * kept.samples, "missing": kept.planned - len(values)}
+    if not len(values):
+        return counts
+    low, high = map(float, t_interval(values))
+    row: dict[str, Any] = {"accuracy": float(values.mean()), **counts, "flags": ""}
+    if len(values) > 1:
+        row |= {"t_low": low, "t_high": high, "training_std": float(values.std(ddof=1))}
+    if entry.is_share and kept.samples:
+        bounds = wilson_interval(np.rint(values[0] * kept.samples), kept.samples)
+        row |= dict(zip(("wilson_low", "wilson_high"), map(float, bounds), strict=True))
+    return row
+
+
+def _row(entry: PublishedEntry, numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of an entry, its numbers in its unit."""
+    factor = 100 if entry.is_share else 1
+    over_seeds = numbers.get("t_low") is not None
+    kind = "t" if over_seeds else "wilson"
+    measured, low, high = (numbers.get(name) for name in ("accuracy", f"{kind}_low", f"{kind}_high"))
+    std = numbers.get("training_std")
+    in_unit = {"measured": measured, "low": low, "high": high, "training_std": std}
+    scaled = {name: None if value is None else factor * value for name, value in in_unit.items()}
+    return {
+        "variant": entry.variant,
+        "quantity": entry.quantity,
+        "norm": numbers.get("norm"),
+        "budget": numbers.get("budget"),
+        "unit": PERCENT if entry.is_share else "",
+        "published": entry.value,
+        "published_std": entry.std,
+        "published_seeds": entry.seeds,
+        "note": entry.note,
+        **scaled,
+        "interval": None if low is None else "seeds" if over_seeds else "samples",
+        **{name: numbers.get(name) or 0 for name in ("seeds", "samples", "errors", "missing")},
+        "flags": numbers.get("flags"),
+        "difference": None if measured is None else scaled["measured"] - entry.value,  # type: ignore[operator]
+        "verdict": _verdict(entry.value, scaled, over_seeds=over_seeds),
+    }
+
+
+def _verdict(published: float, numbers: Mapping[str, float | None], *, over_seeds: bool) -> str:
+    low, high = numbers["low"], numbers["high"]
+    if numbers["measured"] is None:
+        return MISSING
+    if not over_seeds or low is None or high is None:
+        return ONE_SEED
+    return INSIDE if low <= published <= high else OUTSIDE

@@ -1,0 +1,100 @@
+"""The key `published`: quantities and budgets that are checked, and quick forms without published numbers."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from gauntlet.config import load
+from gauntlet.config.published import Quantity, published_quantities
+from gauntlet.core.errors import InputError
+from tests.support.yaml_text import dump_yaml, parse_yaml
+
+TEXT = """
+dataset: sklearn_digits
+variants:
+  softmax: {model: cnn, training: {validation_adversary: {name: fgsm, norm: linf, epsilon: 0.1}}}
+  lipschitz: {model: lipschitz_cnn, loss: hkr}
+attacks:
+  pgd: {name: pgd, norm: linf, epsilons: [0.1, 0.2]}
+  fgsm: {name: fgsm, norm: linf, epsilons: [0.1]}
+  fab: {name: fab, norm: l2}
+certificates: {certified: {name: lipschitz}}
+quick: {training: {epochs: 1}}
+"""
+
+
+def load_published(folder, numbers, **keys):
+    """Load an experiment with published numbers."""
+    content = {**copy.deepcopy(parse_yaml(TEXT)), "published": {"reference": "A paper", "numbers": numbers}, **keys}
+    (folder / "config.yaml").write_text(dump_yaml({"experiments": {"digits": content}}))
+    return load([folder / "config.yaml"]).experiments
+
+
+def test_each_quantity_names_what_is_measured(tmp_path):
+    """An attack's only budget, or the one written; a number alone is the value; budgets are the attack's own."""
+    numbers = {
+        "softmax": {
+            "clean": 71.88,
+            "fgsm": 23,
+            "pgd@0.10001": 4,
+            "pgd": 5,
+            "fab@1.5": 6,
+            "robust_validation_accuracy": 7,
+        },
+        "lipschitz": {"kr": {"value": 1.7586, "note": "epoch 100", "std": 0.1, "seeds": 3}, "certified@0.25": 8},
+    }
+    experiments = load_published(tmp_path, numbers)
+    found = published_quantities(experiments["digits"])
+    assert {key: quantity for key, (quantity, _) in found.items()} == {
+        ("softmax", "clean"): Quantity("clean", "clean"),
+        ("softmax", "fgsm"): Quantity("attack", "fgsm", 0.1),
+        ("softmax", "pgd@0.10001"): Quantity("attack", "pgd", 0.1),
+        ("softmax", "pgd"): Quantity("attack", "pgd"),
+        ("softmax", "fab@1.5"): Quantity("attack", "fab", 1.5),
+        ("softmax", "robust_validation_accuracy"): Quantity("history", "robust_validation_accuracy"),
+        ("lipschitz", "kr"): Quantity("history", "kr"),
+        ("lipschitz", "certified@0.25"): Quantity("certificate", "certified", 0.25),
+    }
+    kr = found["lipschitz", "kr"][1]
+    assert (kr.value, kr.note, kr.std, kr.seeds) == (1.7586, "epoch 100", 0.1, 3)
+    assert found["softmax", "clean"][1].value == 71.88
+    assert experiments["digits_quick"].published is None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"softmaxx": {"clean": 3}}, "numbers.softmaxx: no variant 'softmaxx'; did you mean 'softmax'?"),
+        ({"softmax": {"clean": 103}}, "softmax.clean: expected an accuracy in percent, 0 to 100, got 103"),
+        ({"softmax": {"pgd@0.3": 4}}, "softmax.pgd@0.3: pgd is not run at 0.3; its budgets are 0.1, 0.2"),
+        ({"softmax": {"pgdd": 4}}, "softmax.pgdd: no quantity 'pgdd'; did you mean 'pgd'?"),
+        ({"softmax": {"pgd@high": 4}}, "'high' is no number; write pgd@BUDGET"),
+        ({"softmax": {"clean@0.1": 4}}, "clean has no budget; write clean"),
+        ({"softmax": {"kr": 4}}, "softmax.kr: softmax is trained with cross_entropy, which has no KR term"),
+        ({"softmax": {"certified": 4}}, "softmax.certified: softmax has no certificate certified"),
+        ({"lipschitz": {"robust_validation_accuracy": 4}}, "lipschitz has no adversary during validation"),
+        ({"lipschitz": {"clean": {"value": 4, "sd": 1}}}, "clean.sd: unknown key; did you mean 'std'?"),
+        ({"lipschitz": {"clean": "high"}}, "lipschitz.clean: expected a mapping, got 'high'"),
+    ],
+)
+def test_a_mistake_is_refused_at_its_key(tmp_path, numbers, message):
+    """Unknown variants, quantities and budgets, and what is never measured on a variant."""
+    with pytest.raises(InputError) as error:
+        load_published(tmp_path, numbers)
+    [line] = str(error.value).splitlines()
+    assert message in line
+    assert "config.yaml:" in line
+
+
+def test_published_numbers_of_a_quick_form_are_refused(tmp_path):
+    """They are numbers of the full form."""
+    with pytest.raises(InputError, match=r"quick\.published: published numbers do not apply to a quick form"):
+        load_published(tmp_path, {"softmax": {"clean": 3}}, quick={"published": None})
+
+
+def test_several_headline_budgets_leave_an_attack_ambiguous(tmp_path):
+    """Then the budget is written."""
+    with pytest.raises(InputError, match="linf has several headline budgets; write pgd@BUDGET"):
+        load_published(tmp_path, {"softmax": {"pgd": 3}}, headline={"linf": [0.1, 0.2]})

@@ -1,0 +1,114 @@
+"""The table of published numbers: measured means, intervals and verdicts, as files, on the page, and from results."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+
+from gauntlet.core.parquet import read_table, write_table
+from gauntlet.reporting.aggregation import summarize
+from gauntlet.reporting.figures.results_files import find_inputs
+from gauntlet.reporting.from_results import tables_from_results
+from gauntlet.reporting.page import render_report
+from gauntlet.reporting.stats import t_interval, wilson_interval
+from gauntlet.reporting.tables.published_files import render_published
+from gauntlet.reporting.tables.published_rows import KeptEpochs, PublishedEntry, measure_published
+from tests.support import synthetic
+
+PLAN = synthetic.plan(("softmax", "ecc"), (0, 1, 2), synthetic.ATTACKS[:2])
+PLAN = replace(PLAN, titles={"ecc": "ECC_4"})
+HISTORIES = {"softmax": KeptEpochs([{"kr": 1.0}, {"kr": 2.0}, {"kr": 3.0}], 4, 50)}
+ONE = {"ecc": KeptEpochs([{"kr": 1.5, "validation_accuracy": 0.8}], 1, 50)}
+EPSILON = 0.1
+
+
+@pytest.fixture(scope="module")
+def evaluations(tmp_path_factory):
+    """Write the results of three seeds."""
+    folder = tmp_path_factory.mktemp("results")
+    synthetic.write_experiment(folder, PLAN)
+    return folder / "evaluations.parquet"
+
+
+def measure(evaluations, *entries):
+    """Compare published numbers, given as arguments of PublishedEntry, with the results."""
+    return measure_published(
+        "A paper_1",
+        [PublishedEntry(*entry) for entry in entries],
+        evaluations=evaluations,
+        certificates=evaluations.with_name("certificates.parquet"),
+        summary=summarize(evaluations),
+        histories={**HISTORIES, **ONE},
+    )
+
+
+def test_an_accuracy_is_that_of_the_summary_in_percent(evaluations):
+    """Mean over seeds with its t-interval; the verdict says whether the published value is in it."""
+    attack = PLAN.attacks[0].name
+    summary = summarize(evaluations).to_pylist()
+    (expected,) = [
+        row for row in summary if (row["variant"], row["attack"], row["epsilon"]) == ("softmax", attack, EPSILON)
+    ]
+    low, high = 100 * expected["t_low"], 100 * expected["t_high"]
+    entries = [("softmax", f"{attack}@0.1", "attack", attack, EPSILON, True, value) for value in (low + 0.01, low - 1)]
+    inside, outside = measure(evaluations, *entries).to_pylist()
+    for row in (inside, outside):
+        assert row["measured"] == pytest.approx(100 * expected["robust_accuracy"])
+        assert (row["low"], row["high"]) == pytest.approx((low, high))
+        assert (row["interval"], row["unit"], row["seeds"], row["budget"]) == ("seeds", "%", 3, EPSILON)
+        assert row["samples"] == expected["samples"]
+    assert (inside["verdict"], outside["verdict"]) == ("inside", "outside")
+    assert outside["difference"] == pytest.approx(outside["measured"] - low + 1)
+
+
+def test_columns_of_the_history_are_means_over_the_kept_epochs(evaluations):
+    """Not in percent unless they are accuracies; with one seed an accuracy has Wilson's interval."""
+    kr, alone, accuracy = measure(
+        evaluations,
+        ("softmax", "kr", "history", "kr", None, False, 2.5),
+        ("ecc", "kr", "history", "kr", None, False, 2.5),
+        ("ecc", "validation_accuracy", "history", "validation_accuracy", None, True, 81.0),
+    ).to_pylist()
+    assert (kr["measured"], kr["unit"], kr["verdict"], kr["missing"]) == (2.0, "", "inside", 1)
+    assert (kr["low"], kr["high"]) == pytest.approx(tuple(map(float, t_interval([1.0, 2.0, 3.0]))))
+    assert (alone["verdict"], alone["low"], alone["interval"]) == ("one seed", None, None)
+    bounds = [100 * float(bound) for bound in wilson_interval(40, 50)]
+    assert [accuracy["low"], accuracy["high"]] == pytest.approx(bounds)
+    assert (accuracy["interval"], accuracy["verdict"], accuracy["samples"]) == ("samples", "one seed", 50)
+
+
+def test_the_files_and_the_page_have_every_number(evaluations, tmp_path):
+    """Markdown, LaTeX, CSV and the page state the same texts; results alone give the same files."""
+    attack = PLAN.attacks[0].name
+    rows = measure(
+        evaluations,
+        ("ecc", "clean", "clean", "clean", None, True, 1.25, 0.5, 3, "epoch 100"),
+        ("ecc", f"{attack}@0.1", "attack", attack, EPSILON, True, 50.0),
+    )
+    texts = render_published(rows, PLAN.titles)
+    clean = rows.to_pylist()[0]
+    number, difference = f"{clean['measured']:.1f}", f"outside, {clean['measured'] - 1.25:+.1f}"
+    assert f"| ECC\\_4 | clean | 1.25 (std 0.5), 3 seeds | {number}" in texts["published.md"]
+    assert f"**{difference}**" in texts["published.md"]
+    assert "ecc, clean: epoch 100." in texts["published.md"]
+    assert r"ECC\_4 & clean & 1.25" in texts["published.tex"]
+    assert "Source: A paper\\_1." in texts["published.tex"]
+    records = list(csv.DictReader(io.StringIO(texts["published.csv"])))
+    assert [float(row["measured"]) for row in records] == [row["measured"] for row in rows.to_pylist()]
+
+    kept = evaluations.with_name("published.parquet")
+    write_table(kept, rows, {})
+    try:
+        written = {path.name: path.read_text() for path in tables_from_results(evaluations, tmp_path)}
+        page = render_report(find_inputs(evaluations), figures={})
+    finally:
+        kept.unlink()
+    assert {name: written[name] for name in texts} == texts
+    assert '<h2 id="published">' in page
+    assert f"<strong>{difference}</strong>" in page
+    assert '<h2 id="published">' not in render_report(find_inputs(evaluations), figures={})
+    assert "published.md" not in {path.name for path in tables_from_results(evaluations, tmp_path)}
+    assert read_table(evaluations.with_name("summary.parquet")).num_rows
