@@ -54,6 +54,7 @@ ELSEWHERE = {
     r"srun --nodes=2 .*": "tests/pipeline/cluster/test_resources.py",
     r"python -m gauntlet\.config\.reference .*": "tests/docs/test_docs.py",
     r"python -m gauntlet\.config\.attack_table .*": "tests/docs/test_readme.py",
+    r"python -m gauntlet\.reporting\.kept_results .*": "tests/reporting/tables/test_kept_results.py",
     r"python -m gauntlet\.reporting\.results_page .*": "tests/docs/test_results_page.py",
     r"make (run|test|setup|check|lock)\b.*": ".ci/run",
     r"make bench .*": "tests/docs/test_benchmarks.py",

@@ -10,7 +10,9 @@ import pytest
 from gauntlet.config import load
 from gauntlet.config.published import published_quantities
 from gauntlet.core.errors import InputError
-from gauntlet.reporting.results_page import kept_text, read_kept, results_page
+from gauntlet.reporting.kept_results import kept_text, read_kept
+from gauntlet.reporting.results_page import results_page
+from gauntlet.reporting.stats import prediction_interval
 from tests.support import ROOT
 
 FOLDER = ROOT / "docs" / "results"
@@ -48,7 +50,11 @@ def test_differences_and_verdicts_follow_from_the_numbers(name):
         if published is not None:
             assert row["difference"] == pytest.approx(measured - published, abs=1e-6)
             over_seeds = row["interval"] == "seeds"
-            inside = over_seeds and row["low"] <= published <= row["high"]
+            if over_seeds:
+                future = row["published_seeds"] or 1
+                expected = prediction_interval(row["low"], row["high"], values=row["seeds"], future=future)
+                assert (row["expected_low"], row["expected_high"]) == pytest.approx(tuple(map(float, expected)))
+            inside = over_seeds and row["expected_low"] <= published <= row["expected_high"]
             assert row["verdict"] == ("inside" if inside else "outside" if over_seeds else "one seed")
         if row["low"] is not None:
             assert row["low"] <= measured <= row["high"]
@@ -68,12 +74,15 @@ def test_published_numbers_are_those_of_the_experiment_file(name):
 def test_numbers_with_and_without_a_published_value_have_tables(folder):
     """Means over seeds with verdicts and reasons; measured only, a column per variant and commit; origins once."""
     outside = {**ROW, "measured": 97.25, "low": 97.0, "high": 97.5, "interval": "seeds", "seeds": 3, "samples": 1500}
+    outside |= {"expected_low": 96.75, "expected_high": 97.75}
     outside |= {"difference": -1.25, "verdict": "outside", "reason": "A shorter training.", "commit": "abc"}
     alone = {**ROW, "quantity": "square", "published": None, "verdict": None, "difference": None, "commit": "def"}
     (folder / "mine.csv").write_text(kept_text([outside, alone]))
     assert read_kept(folder / "mine.csv") == [outside, alone]
     lines = results_page(folder).splitlines()
-    assert "| `madry` | clean | 98.5 | 97.2 | 97.0 to 97.5 | 3 | 500 | **outside, -1.2** | abc |" in lines
+    assert (
+        "| `madry` | clean | 98.5 | 97.2 | 97.0 to 97.5 | 96.8 to 97.8 | 3 | 500 | **outside, -1.2** | abc |" in lines
+    )
     assert "- `madry`, clean: A shorter training." in lines
     assert "|  | `madry`, def |" in lines
     assert any(line.startswith("| square | 98.4 \\[") for line in lines)

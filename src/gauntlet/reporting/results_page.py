@@ -1,37 +1,29 @@
 """The page docs/results.md, written from the tables and texts that are kept in docs/results.
 
-A table `NAME.csv` has the rows of `tables/published.csv` of an experiment, and columns that state how they were made
-(`ORIGIN`); `NAME.md` is the text above it. Rows without a published value are measured only.
+A table `NAME.csv` is one of `reporting.kept_results`; `NAME.md` is the text above it. Rows without a published value
+are measured only.
 """
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from gauntlet.core.errors import InputError
 from gauntlet.reporting.formatting import escape_markdown
+from gauntlet.reporting.kept_results import ORIGIN, REASON, read_kept
 from gauntlet.reporting.tables.markdown import markdown_row
-from gauntlet.reporting.tables.published_files import csv_rows, interval_text, number_text, published_lines
-from gauntlet.reporting.tables.published_rows import OUTSIDE, PUBLISHED_SCHEMA
-
-ORIGIN = ("commit", "date", "machine", "training_seeds", "command")
-"""Columns of a kept table in addition to those of PUBLISHED_SCHEMA; `training_seeds` lists the seeds."""
-
-REASON = "reason"
-"""Optional column: the reason of a difference from the published value."""
+from gauntlet.reporting.tables.published_files import HEADS, interval_text, number_text, published_lines, quantity_text
+from gauntlet.reporting.tables.published_rows import OUTSIDE
 
 INTRODUCTION = "introduction.md"
 _HEAD = """\
 <!-- Written by `python -m gauntlet.reporting.results_page docs/results > docs/results.md` from the tables there; a test
 keeps it so. -->
 """
-_SHOWN = ("variant", "quantity", "published", "measured", "95 % interval", "seeds", "samples", "verdict", "commit")
+_SHOWN = (*HEADS, "commit")
 
 
 def results_page(folder: Path) -> str:
@@ -45,36 +37,6 @@ def results_page(folder: Path) -> str:
     if lost := sorted(path.name for path in folder.glob("*.csv") if not path.with_suffix(".md").is_file()):
         raise InputError("the table has no text", where=str(folder / lost[0]), remedy="write one of the same name, .md")
     return _HEAD + "\n" + "\n\n".join(section.strip("\n") for section in sections) + "\n"
-
-
-def read_kept(path: Path) -> list[dict[str, Any]]:
-    """Read a kept table, with the types of PUBLISHED_SCHEMA; empty fields are None, an absent reason is "".
-
-    Raises InputError for a missing column and for a value of another type.
-    """
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or ()
-        if missing := [name for name in (*PUBLISHED_SCHEMA.names, *ORIGIN) if name not in columns]:
-            raise InputError(f"there is no column {missing[0]}", where=str(path), remedy="see docs/tables.md")
-        return [_typed(row, f"{path}:{number}") for number, row in enumerate(reader, 2)]
-
-
-def kept_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the text of a kept table."""
-    return csv_rows(rows, [*PUBLISHED_SCHEMA.names, *ORIGIN, REASON])
-
-
-def _typed(row: Mapping[str, str], where: str) -> dict[str, Any]:
-    typed: dict[str, Any] = {name: row[name] for name in ORIGIN} | {REASON: row.get(REASON) or ""}
-    for field in PUBLISHED_SCHEMA:
-        convert = {pa.float64(): float, pa.int64(): int}.get(field.type, str)
-        try:
-            typed[field.name] = convert(row[field.name]) if row[field.name] else None
-        except ValueError as error:
-            problem = f"{field.name} is '{row[field.name]}'"
-            raise InputError(problem, where=where, remedy="write a number, or leave the field empty") from error
-    return typed | {"unit": typed["unit"] or ""}
 
 
 def _read_text(path: Path) -> str:
@@ -106,7 +68,7 @@ def _origins(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _compared(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield a line per published number, and the notes and reasons of differences."""
     yield from ("", markdown_row(list(_SHOWN)))
-    yield markdown_row([*["---"] * 2, *["---:"] * 5, *["---"] * 2])
+    yield markdown_row([*["---"] * 2, *["---:"] * 6, *["---"] * 2])
     for row, line in zip(rows, published_lines(rows, {}), strict=True):
         texts = list(map(escape_markdown, line.fields[1:]))
         verdict = f"**{texts[-1]}**" if line.verdict == OUTSIDE else texts[-1]
@@ -125,11 +87,11 @@ def _measured(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     order = list(dict.fromkeys(row["variant"] for row in rows))
     made = dict.fromkeys((row["variant"], row["commit"]) for row in rows)
     columns = sorted(made, key=lambda column: order.index(column[0]))
-    cells = {(row["quantity"], row["variant"], row["commit"]): row for row in rows}
+    cells = {(_label(row), row["variant"], row["commit"]): row for row in rows}
     yield from ("", "Measured, without a published value:", "")
     yield markdown_row(["", *(", ".join(filter(None, (f"`{variant}`", commit))) for variant, commit in columns)])
     yield markdown_row(["---", *["---:"] * len(columns)])
-    for quantity in dict.fromkeys(row["quantity"] for row in rows):
+    for quantity in dict.fromkeys(map(_label, rows)):
         found = [cells.get((quantity, *column)) for column in columns]
         yield markdown_row([escape_markdown(quantity), *(_cell(row) if row else "" for row in found)])
     notes = [
@@ -138,6 +100,11 @@ def _measured(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if row["note"]
     ]
     yield from ["", *dict.fromkeys(notes)] if notes else []
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    """Return the name of a quantity, with the budget if the name says that it has one."""
+    return quantity_text(row) if "@" in row["quantity"] else str(row["quantity"])
 
 
 def _cell(row: Mapping[str, Any]) -> str:

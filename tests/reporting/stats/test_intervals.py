@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as reference
 
-from gauntlet.reporting.stats import clopper_pearson_interval, t_interval, wilson_interval
+from gauntlet.reporting.stats import clopper_pearson_interval, prediction_interval, t_interval, wilson_interval
 
 COUNTS = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 CONFIDENCES = st.sampled_from([0.5, 0.9, 0.95, 0.999])
@@ -72,3 +72,21 @@ def test_a_confidence_is_a_probability(confidence):
         wilson_interval(1, 2, confidence=confidence)
     with pytest.raises(ValueError, match="confidence"):
         t_interval([0.0, 1.0], confidence=confidence)
+
+
+@pytest.mark.parametrize(("values", "future"), [(2, 1), (3, 1), (10, 5)])
+def test_the_prediction_interval_holds_further_values_as_often_as_stated(values, future):
+    """The t-interval of the mean would hold a single further one much less often."""
+    draws = np.random.default_rng(0).normal(3.0, 2.0, (40_000, values + future))
+    low, high = t_interval(draws[:, :values])
+    further = draws[:, values:].mean(1)
+    wide_low, wide_high = prediction_interval(low, high, values=values, future=future)
+    assert np.mean((wide_low <= further) & (further <= wide_high)) == pytest.approx(0.95, abs=0.005)
+    assert np.mean((low <= further) & (further <= high)) < 0.92
+
+
+@pytest.mark.parametrize(("values", "future"), [(1, 1), (3, 0)])
+def test_a_prediction_needs_two_values_and_a_further_one(values, future):
+    """One value has no spread."""
+    with pytest.raises(ValueError, match=f"got {values} and {future}"):
+        prediction_interval(0.0, 1.0, values=values, future=future)

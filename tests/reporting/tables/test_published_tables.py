@@ -13,7 +13,7 @@ from gauntlet.reporting.aggregation import summarize
 from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.from_results import tables_from_results
 from gauntlet.reporting.page import render_report
-from gauntlet.reporting.stats import t_interval, wilson_interval
+from gauntlet.reporting.stats import prediction_interval, t_interval, wilson_interval
 from gauntlet.reporting.tables.published_files import render_published
 from gauntlet.reporting.tables.published_rows import KeptEpochs, PublishedEntry, measure_published
 from tests.support import synthetic
@@ -46,22 +46,34 @@ def measure(evaluations, *entries):
 
 
 def test_an_accuracy_is_that_of_the_summary_in_percent(evaluations):
-    """Mean over seeds with its t-interval; the verdict says whether the published value is in it."""
+    """Mean over seeds with its t-interval; the verdict says whether one more training may be the published one."""
     attack = PLAN.attacks[0].name
     summary = summarize(evaluations).to_pylist()
     (expected,) = [
         row for row in summary if (row["variant"], row["attack"], row["epsilon"]) == ("softmax", attack, EPSILON)
     ]
     low, high = 100 * expected["t_low"], 100 * expected["t_high"]
-    entries = [("softmax", f"{attack}@0.1", "attack", attack, EPSILON, True, value) for value in (low + 0.01, low - 1)]
+    expected_low, expected_high = map(float, prediction_interval(low, high, values=3))
+    assert expected_low < low
+    values = (expected_low + 0.01, expected_low - 1)
+    entries = [("softmax", f"{attack}@0.1", "attack", attack, EPSILON, True, value) for value in values]
     inside, outside = measure(evaluations, *entries).to_pylist()
     for row in (inside, outside):
         assert row["measured"] == pytest.approx(100 * expected["robust_accuracy"])
         assert (row["low"], row["high"]) == pytest.approx((low, high))
+        assert (row["expected_low"], row["expected_high"]) == pytest.approx((expected_low, expected_high))
         assert (row["interval"], row["unit"], row["seeds"], row["budget"]) == ("seeds", "%", 3, EPSILON)
         assert row["samples"] == expected["samples"]
     assert (inside["verdict"], outside["verdict"]) == ("inside", "outside")
-    assert outside["difference"] == pytest.approx(outside["measured"] - low + 1)
+    assert outside["difference"] == pytest.approx(outside["measured"] - expected_low + 1)
+
+
+def test_a_mean_over_many_trainings_is_expected_nearer_than_a_single_one(evaluations):
+    """So that a published mean can be outside where a single published run is not."""
+    attack = PLAN.attacks[0].name
+    entry = ("softmax", f"{attack}@0.1", "attack", attack, EPSILON, True, 50.0, None)
+    single, mean = measure(evaluations, (*entry, 1), (*entry, 30)).to_pylist()
+    assert single["expected_low"] < mean["expected_low"] < mean["low"] < mean["high"] < mean["expected_high"]
 
 
 def test_columns_of_the_history_are_means_over_the_kept_epochs(evaluations):

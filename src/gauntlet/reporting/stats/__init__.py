@@ -8,6 +8,7 @@ from gauntlet.reporting.stats.intervals import (
     CONFIDENCE,
     Interval,
     clopper_pearson_interval,
+    prediction_interval,
     t_interval,
     wilson_interval,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "odds_ratio",
     "paired_interval",
     "paired_t_test",
+    "prediction_interval",
     "seed_effects",
     "shared_samples_interval",
     "sign_flip_test",

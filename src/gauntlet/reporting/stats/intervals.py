@@ -70,6 +70,22 @@ def t_interval(values: ArrayLike, *, confidence: float = CONFIDENCE, axis: int =
     return mean - half, mean + half
 
 
+def prediction_interval(low: ArrayLike, high: ArrayLike, *, values: int, future: int = 1) -> Interval:
+    """Widen the t-interval of a mean over `values` normal values to one for the mean of `future` further values.
+
+    Holds it with the t-interval's confidence, such as the accuracy of one more training. With more `values` it tends to
+    the spread of single values, whereas the interval of the mean shrinks to a point.
+
+    Raises ValueError for fewer than two values or no further one.
+    Source: Hahn 1969, Technometrics 11, 791-794.
+    """
+    if values < 2 or future < 1:
+        raise ValueError(f"expected 2 values and 1 further one at least, got {values} and {future}")
+    ends = np.asarray(low, dtype=np.float64), np.asarray(high, dtype=np.float64)
+    center, half = (ends[0] + ends[1]) / 2, (ends[1] - ends[0]) / 2 * math.sqrt(1 + values / future)
+    return center - half, center + half
+
+
 def _counts(successes: ArrayLike, trials: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     k, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64))
     if not (np.all(k >= 0) and np.all(k <= n)):

@@ -17,7 +17,7 @@ from gauntlet.reporting.tables.latex import escape_latex, latex_row, marks_super
 from gauntlet.reporting.tables.markdown import markdown_row
 from gauntlet.reporting.tables.published_rows import INSIDE, MISSING, OUTSIDE, PERCENT
 
-HEADS = ("variant", "quantity", "published", "measured", "95 % interval", "seeds", "samples", "verdict")
+HEADS = ("variant", "quantity", "published", "measured", "95 % interval", "expected", "seeds", "samples", "verdict")
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,11 @@ def published_lines(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]
             row["variant"],
             (
                 titles.get(row["variant"], row["variant"]),
-                _quantity(row),
+                quantity_text(row),
                 _published(row),
                 number_text(row["measured"], row["unit"]),
                 interval_text(row),
+                interval_text(row, "expected_low", "expected_high"),
                 str(row["seeds"]),
                 str(row["samples"] // row["seeds"]) if row["seeds"] and row["samples"] else "–",
                 verdict_text(row),
@@ -57,8 +58,9 @@ def published_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     notes = ["Accuracies in percent, measured ones as means over seeds; samples per seed."]
     if any(row["interval"] == "seeds" for row in rows):
         notes.append(
-            "Intervals over training seeds: Student's t. inside: the published value is in the interval; outside:"
-            " it is not. Differences: measured less published, of accuracies in percentage points."
+            "Intervals over training seeds: Student's t, of the mean. Expected: holds one further training, or the mean"
+            " of as many as were published, with 95 %. inside: it holds the published value; outside: it does not."
+            " Differences: measured less published, of accuracies in percentage points."
         )
     if any(row["interval"] == "samples" for row in rows):
         notes.append("One seed: Wilson interval over samples, which has nothing of the spread over trainings.")
@@ -74,15 +76,15 @@ def number_text(value: float | None, unit: str) -> str:
     return f"{value:.1f}" if unit == PERCENT else f"{value:.5g}"
 
 
-def interval_text(row: Mapping[str, Any]) -> str:
-    """Return the bounds of a measured number; empty without an interval."""
-    if row["low"] is None or row["high"] is None:
+def interval_text(row: Mapping[str, Any], low: str = "low", high: str = "high") -> str:
+    """Return the bounds of a measured number, or those in two other columns; empty without an interval."""
+    if row[low] is None or row[high] is None:
         return ""
-    return f"{number_text(row['low'], row['unit'])} to {number_text(row['high'], row['unit'])}"
+    return f"{number_text(row[low], row['unit'])} to {number_text(row[high], row['unit'])}"
 
 
 def verdict_text(row: Mapping[str, Any]) -> str:
-    """Return the verdict, with the difference from the published value where it is not inside the interval."""
+    """Return the verdict, with the difference from the published value where that is not expected."""
     if row["verdict"] in (INSIDE, MISSING) or row["difference"] is None:
         return str(row["verdict"])
     if row["unit"] == PERCENT:
@@ -112,7 +114,7 @@ def csv_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
 def markdown_lines(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> Iterator[str]:
     """Yield the lines of the table in Markdown."""
     yield markdown_row(list(HEADS))
-    yield markdown_row(["---", "---", "---:", "---:", "---:", "---:", "---:", "---"])
+    yield markdown_row(["---", "---", *["---:"] * (len(HEADS) - 3), "---"])
     for line in published_lines(rows, titles):
         fields = [escape_markdown(text) for text in line.fields]
         fields[3] += escape_markdown(line.marks)
@@ -129,7 +131,7 @@ def _markdown(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> s
 def _latex(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str], mark: str) -> str:
     """Return a tabular with its notes; it needs the package booktabs."""
     lines = [*([f"% {mark}"] if mark else []), r"% \usepackage{booktabs}"]
-    lines += [r"{\footnotesize\setlength{\tabcolsep}{3pt}", r"\begin{tabular}{@{}llrrrrrl@{}}", r"\toprule"]
+    lines += [r"{\footnotesize\setlength{\tabcolsep}{3pt}", r"\begin{tabular}{@{}llrrrrrrl@{}}", r"\toprule"]
     lines += [latex_row([escape_latex(head) for head in HEADS]), r"\midrule"]
     above = ""
     for line in published_lines(rows, titles):
@@ -145,7 +147,7 @@ def _latex(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str], mark: s
     return "\n".join(lines) + "\n"
 
 
-def _quantity(row: Mapping[str, Any]) -> str:
+def quantity_text(row: Mapping[str, Any]) -> str:
     """Return the name of a quantity with the budget or radius that was measured."""
     name = str(row["quantity"]).split("@")[0].replace("_", " ")
     if row["budget"] is None:

@@ -18,9 +18,10 @@ from gauntlet.reporting.aggregation import (
     norm_grids,
     open_evaluations,
 )
+from gauntlet.reporting.aggregation.definitions import WORST_CASE
 from gauntlet.reporting.aggregation.headline import headline_radii
 from gauntlet.reporting.formatting import accuracy_flags_of
-from gauntlet.reporting.stats import t_interval, wilson_interval
+from gauntlet.reporting.stats import prediction_interval, t_interval, wilson_interval
 from gauntlet.reporting.tables.numbers import clean_numbers, repeated_numbers
 
 PUBLISHED_SCHEMA = pa.schema(
@@ -40,6 +41,8 @@ PUBLISHED_SCHEMA = pa.schema(
         ("low", pa.float64()),
         ("high", pa.float64()),
         ("interval", pa.string()),
+        ("expected_low", pa.float64()),
+        ("expected_high", pa.float64()),
         ("training_std", pa.float64()),
         ("seeds", pa.int64()),
         ("samples", pa.int64()),
@@ -55,8 +58,10 @@ PUBLISHED_SCHEMA = pa.schema(
 `quantity` is as in the configuration, `budget` in pixel units. Published and measured values are in `unit`: "%" for
 accuracies, "" for others. `measured` is the mean over seeds; `low` and `high` bound it at 95 %, over training seeds
 (`interval` "seeds": Student's t) or, with one seed, over samples ("samples": Wilson; null for what is no accuracy).
-`samples` is the number pooled over seeds. `verdict` is `inside` or `outside` the interval over seeds, `one seed`, or
-`missing`; `difference` is the measured value less the published one. The other columns are as in SUMMARY_SCHEMA.
+`expected_*` hold the mean of `published_seeds` further trainings, one if that is null, with 95 % (null with one seed).
+`samples` is the number pooled over seeds. `verdict` says whether the published value is `inside` or `outside` what is
+expected, or `one seed`, or `missing`; `difference` is the measured value less the published one. The other columns are
+as in SUMMARY_SCHEMA.
 """
 
 PERCENT = "%"
@@ -67,8 +72,9 @@ INSIDE, OUTSIDE, ONE_SEED, MISSING = "inside", "outside", "one seed", "missing"
 class PublishedEntry:
     """A published number and what it is compared with.
 
-    `kind` is "clean", "history", "attack" or "certificate", `name` the column, attack or certificate, `budget` the
-    budget or radius in pixel units, None for the headline's. `value` is in percent if `is_share`.
+    `kind` is "clean", "history", "attack", "worst_case" or "certificate", `name` the column, attack, norm of the worst
+    case or certificate, `budget` the budget or radius in pixel units, None for the headline's. `value` is in percent if
+    `is_share`, and None where nothing is published.
     """
 
     variant: str
@@ -77,7 +83,7 @@ class PublishedEntry:
     name: str
     budget: float | None
     is_share: bool
-    value: float
+    value: float | None
     std: float | None = None
     seeds: int | None = None
     note: str | None = None
@@ -158,6 +164,9 @@ def _measured(
         radius = _budget(entry, default)
         row = next((row for row in rows if row["radius"] == radius), {})
         return {**row, "accuracy": row.get("certified_accuracy"), "norm": norm, "budget": radius, "flags": flags}
+    if entry.kind == "worst_case":
+        row = next(row for row in summary if _is_of(row, entry) and row["epsilon"] == entry.budget)
+        return {**row, "accuracy": row["robust_accuracy"], "budget": entry.budget}
     attack = next(item for item in design.attacks if item.name == entry.name)
     run_at = [value for value in headline[attack.norm] if value in (attack.epsilons or headline[attack.norm])]
     budget = _budget(entry, run_at)
@@ -167,7 +176,8 @@ def _measured(
 
 
 def _is_of(row: Mapping[str, Any], entry: PublishedEntry) -> bool:
-    return (row["variant"], row["attack"]) == (entry.variant, entry.name)
+    name = f"{WORST_CASE}{entry.name}" if entry.kind == "worst_case" else entry.name
+    return (row["variant"], row["attack"]) == (entry.variant, name)
 
 
 def _budget(entry: PublishedEntry, headline: Sequence[float]) -> float:
@@ -204,7 +214,9 @@ def _row(entry: PublishedEntry, numbers: Mapping[str, Any]) -> dict[str, Any]:
     kind = "t" if over_seeds else "wilson"
     measured, low, high = (numbers.get(name) for name in ("accuracy", f"{kind}_low", f"{kind}_high"))
     std = numbers.get("training_std")
+    expected = _expected(numbers, entry.seeds or 1) if over_seeds else (None, None)
     in_unit = {"measured": measured, "low": low, "high": high, "training_std": std}
+    in_unit |= dict(zip(("expected_low", "expected_high"), expected, strict=True))
     scaled = {name: None if value is None else factor * value for name, value in in_unit.items()}
     return {
         "variant": entry.variant,
@@ -220,15 +232,23 @@ def _row(entry: PublishedEntry, numbers: Mapping[str, Any]) -> dict[str, Any]:
         "interval": None if low is None else "seeds" if over_seeds else "samples",
         **{name: numbers.get(name) or 0 for name in ("seeds", "samples", "errors", "missing")},
         "flags": numbers.get("flags"),
-        "difference": None if measured is None else scaled["measured"] - entry.value,  # type: ignore[operator]
-        "verdict": _verdict(entry.value, scaled, over_seeds=over_seeds),
+        "difference": None if measured is None or entry.value is None else factor * measured - entry.value,
+        "verdict": _verdict(entry.value, scaled),
     }
 
 
-def _verdict(published: float, numbers: Mapping[str, float | None], *, over_seeds: bool) -> str:
-    low, high = numbers["low"], numbers["high"]
+def _expected(numbers: Mapping[str, Any], published_seeds: int) -> tuple[float, float]:
+    # The published value is itself a draw: even the right mean, known exactly, differs from it.
+    ends = prediction_interval(numbers["t_low"], numbers["t_high"], values=numbers["seeds"], future=published_seeds)
+    return float(ends[0]), float(ends[1])
+
+
+def _verdict(published: float | None, numbers: Mapping[str, float | None]) -> str | None:
+    low, high = numbers["expected_low"], numbers["expected_high"]
+    if published is None:
+        return None
     if numbers["measured"] is None:
         return MISSING
-    if not over_seeds or low is None or high is None:
+    if low is None or high is None:
         return ONE_SEED
     return INSIDE if low <= published <= high else OUTSIDE

@@ -1,0 +1,139 @@
+"""Tables of results that took hours, kept in the repository: what was measured, and how (docs/tables.md).
+
+`python -m gauntlet.reporting.kept_results results/NAME MACHINE COMMAND` prints the table of an experiment, a row per
+published number and per accuracy that was measured beside them.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from gauntlet.core.errors import InputError
+from gauntlet.core.parquet import read_table
+from gauntlet.reporting.aggregation import open_evaluations, summarize
+from gauntlet.reporting.aggregation.definitions import is_worst_case
+from gauntlet.reporting.tables.published_files import csv_rows
+from gauntlet.reporting.tables.published_rows import PUBLISHED_SCHEMA, PublishedEntry, measure_published
+
+ORIGIN = ("commit", "date", "machine", "training_seeds", "command")
+"""Columns of a kept table in addition to those of PUBLISHED_SCHEMA; `training_seeds` lists the seeds."""
+
+REASON = "reason"
+"""Optional column: the reason of a difference from the published value."""
+
+_SHORT_COMMIT = 7
+
+
+def keep_results(folder: Path, *, machine: str, command: str) -> list[dict[str, Any]]:
+    """Return the rows of a kept table, from the folder of an experiment's results.
+
+    First those of its published numbers, if it has any, then clean accuracies, and accuracies under every attack and
+    worst case at every budget, and certified ones at the same radii. `machine` and `command` describe the run.
+
+    Raises InputError when a file is missing or damaged.
+    """
+    published = folder / "published.parquet"
+    rows = read_table(published).to_pylist() if published.is_file() else []
+    known = {_key(row) for row in rows}
+    rows += [row for row in _unpublished(folder).to_pylist() if _key(row) not in known]
+    origins = read_table(folder / "origins.parquet").to_pylist()
+    return [row | _origin(row, origins, machine, command) | {REASON: ""} for row in rows]
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str, float | None]:
+    return row["variant"], row["quantity"].partition("@")[0], row["budget"]
+
+
+def _unpublished(folder: Path) -> pa.Table:
+    """Measure everything as if it were published without a value: rows of PUBLISHED_SCHEMA."""
+    evaluations, certificates = folder / "evaluations.parquet", folder / "certificates.parquet"
+    summary = summarize(evaluations)
+    return measure_published(
+        "",
+        list(_entries(evaluations, certificates, summary)),
+        evaluations=evaluations,
+        certificates=certificates,
+        summary=summary,
+        histories={},
+    )
+
+
+def _entries(evaluations: Path, certificates: Path, summary: pa.Table) -> Iterator[PublishedEntry]:
+    """Yield what a folder has: clean accuracies, attacks and worst cases by budget, certificates by radius."""
+    with open_evaluations(evaluations) as opened:
+        design = opened.design
+    for variant in design.variants:
+        yield PublishedEntry(variant, "clean", "clean", "clean", None, is_share=True, value=None)
+    budgets: dict[str, set[float]] = {}
+    for row in summary.to_pylist():
+        budgets.setdefault(row["norm"], set()).add(row["epsilon"])
+        worst = is_worst_case(row["attack"])
+        kind, name = ("worst_case", row["norm"]) if worst else ("attack", row["attack"])
+        shown = "worst case" if worst else name
+        quantity = f"{shown}@{row['epsilon']:.4g}"
+        yield PublishedEntry(row["variant"], quantity, kind, name, row["epsilon"], is_share=True, value=None)
+    for certificate in design.certificates:
+        radii = sorted(budgets.get(certificate.norm, ()))
+        for variant in certificate.variants:
+            for radius in (0.0, *radii):
+                quantity = f"{certificate.name}@{radius:.4g}"
+                yield PublishedEntry(variant, quantity, "certificate", certificate.name, radius, True, None)
+
+
+def _origin(row: Mapping[str, Any], origins: Sequence[Mapping[str, Any]], machine: str, command: str) -> dict[str, str]:
+    """Return the columns ORIGIN: of the models of a row's variant and of what measured the row; empty if missing."""
+    if row["measured"] is None:
+        return dict.fromkeys(ORIGIN, "")
+    name = row["quantity"].partition("@")[0]
+    models = [cell for cell in origins if cell["variant"] == row["variant"] and cell["stage"] == "train"]
+    cells = [cell for cell in origins if cell["variant"] == row["variant"] and cell["name"] == name] or models
+    made = [*models, *cells]
+    commits = dict.fromkeys((cell["commit"] or "unknown")[:_SHORT_COMMIT] for cell in made)
+    return {
+        "commit": ", ".join(commits),
+        "date": max((cell["finished"] or "" for cell in made), default="")[: len("2026-01-31")],
+        "machine": machine,
+        "training_seeds": " ".join(map(str, sorted({cell["seed"] for cell in cells}))),
+        "command": command,
+    }
+
+
+def read_kept(path: Path) -> list[dict[str, Any]]:
+    """Read a kept table, with the types of PUBLISHED_SCHEMA; empty fields are None, an absent reason is "".
+
+    Raises InputError for a missing column and for a value of another type.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        columns = reader.fieldnames or ()
+        if missing := [name for name in (*PUBLISHED_SCHEMA.names, *ORIGIN) if name not in columns]:
+            raise InputError(f"there is no column {missing[0]}", where=str(path), remedy="see docs/tables.md")
+        return [_typed(row, f"{path}:{number}") for number, row in enumerate(reader, 2)]
+
+
+def kept_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the text of a kept table."""
+    return csv_rows(rows, [*PUBLISHED_SCHEMA.names, *ORIGIN, REASON])
+
+
+def _typed(row: Mapping[str, str], where: str) -> dict[str, Any]:
+    typed: dict[str, Any] = {name: row[name] for name in ORIGIN} | {REASON: row.get(REASON) or ""}
+    for field in PUBLISHED_SCHEMA:
+        convert = {pa.float64(): float, pa.int64(): int}.get(field.type, str)
+        try:
+            typed[field.name] = convert(row[field.name]) if row[field.name] else None
+        except ValueError as error:
+            problem = f"{field.name} is '{row[field.name]}'"
+            raise InputError(problem, where=where, remedy="write a number, or leave the field empty") from error
+    return typed | {"unit": typed["unit"] or ""}
+
+
+if __name__ == "__main__":
+    results, machine, command = sys.argv[1:]
+    sys.stdout.write(kept_text(keep_results(Path(results), machine=machine, command=command)))

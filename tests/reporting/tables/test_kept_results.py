@@ -1,0 +1,87 @@
+"""Kept tables: every number of a results folder, with what made it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+
+from gauntlet.core.parquet import write_table
+from gauntlet.reporting.aggregation import summarize
+from gauntlet.reporting.aggregation.origins import ORIGINS_SCHEMA
+from gauntlet.reporting.kept_results import keep_results, kept_text, read_kept
+from gauntlet.reporting.tables.published_rows import PublishedEntry, measure_published
+from tests.support import synthetic
+
+PLAN = synthetic.plan(("softmax", "ecc"), (0, 1, 2), synthetic.ATTACKS[:2])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Write the results of three seeds, with one published number."""
+    folder = tmp_path_factory.mktemp("results")
+    synthetic.write_experiment(folder, PLAN)
+    evaluations = folder / "evaluations.parquet"
+    attack = PLAN.attacks[0].name
+    published = measure_published(
+        "A paper",
+        [PublishedEntry("ecc", attack, "attack", attack, 0.1, is_share=True, value=50.0)],
+        evaluations=evaluations,
+        certificates=folder / "certificates.parquet",
+        summary=summarize(evaluations),
+        histories={},
+    )
+    write_table(folder / "published.parquet", published, {})
+    write_table(folder / "origins.parquet", pa.Table.from_pylist(list(origins()), ORIGINS_SCHEMA), {})
+    return folder
+
+
+def origins():
+    """Yield what made each model and evaluation: the later commit and date are those of one attack."""
+    for variant in PLAN.variants:
+        for seed in PLAN.seeds:
+            model = {"variant": variant, "seed": seed, "commit": "a" * 40, "finished": "2026-01-02T03:04:05Z"}
+            yield model | {"stage": "train"}
+            for attack, commit, day in zip(PLAN.attacks, ("a", "b"), (2, 3), strict=True):
+                made = {"commit": commit * 40, "finished": f"2026-01-0{day}T03:04:05Z"}
+                yield model | made | {"stage": "evaluate", "name": attack.name}
+
+
+def test_the_summary_is_kept_whole_and_published_numbers_once(folder, tmp_path):
+    """A row per clean accuracy, attack, worst case and budget; what is published has its value and is not repeated."""
+    rows = keep_results(folder, machine="two cores", command="a command")
+    attack = PLAN.attacks[0].name
+    (published,) = [row for row in rows if row["published"] is not None]
+    assert (published["quantity"], published["verdict"]) == (attack, published["verdict"] or "")
+    keys = [(row["variant"], row["quantity"].partition("@")[0], row["budget"]) for row in rows]
+    assert len(set(keys)) == len(keys)
+    accuracies = {key: row["measured"] for key, row in zip(keys, rows, strict=True)}
+    summary = summarize(folder / "evaluations.parquet").to_pylist()
+    for row in summary:
+        name = "worst case" if row["attack"].startswith("worst:") else row["attack"]
+        key = row["variant"], name, row["epsilon"]
+        assert accuracies[key] == pytest.approx(100 * row["robust_accuracy"]), key
+        assert accuracies[row["variant"], "clean", None] == pytest.approx(100 * row["clean_accuracy"])
+    certified = [row["budget"] for row in rows if row["quantity"].endswith("@0")]
+    assert certified == [0.0 for certificate in PLAN.certificates for _ in certificate.variants]
+    assert len(rows) == len(summary) + len(PLAN.variants) + len(certified)
+    (tmp_path / "kept.csv").write_text(kept_text(rows))
+    assert [row["measured"] for row in read_kept(tmp_path / "kept.csv")] == [row["measured"] for row in rows]
+
+
+def test_the_documented_command_prints_the_table(folder):
+    """As docs/tables.md has it."""
+    command = [sys.executable, "-m", "gauntlet.reporting.kept_results", str(folder), "two cores", "a command"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed == kept_text(keep_results(folder, machine="two cores", command="a command"))
+
+
+def test_each_row_states_its_seeds_commits_date_and_command(folder):
+    """From the metadata of the models and of what measured them."""
+    first, second = (attack.name for attack in PLAN.attacks)
+    made = {first: ("aaaaaaa", "2026-01-02"), second: ("aaaaaaa, bbbbbbb", "2026-01-03")}
+    for row in keep_results(folder, machine="two cores", command="a command"):
+        assert (row["machine"], row["command"], row["training_seeds"]) == ("two cores", "a command", "0 1 2")
+        assert (row["commit"], row["date"]) == made.get(row["quantity"].partition("@")[0], made[first])
