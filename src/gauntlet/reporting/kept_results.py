@@ -1,7 +1,7 @@
 """Tables of results that took hours, kept in the repository: what was measured, and how (docs/tables.md).
 
 `python -m gauntlet.reporting.kept_results results/NAME MACHINE COMMAND` prints the table of an experiment, a row per
-published number and per accuracy that was measured beside them.
+published number and per accuracy that was measured.
 """
 
 from __future__ import annotations
