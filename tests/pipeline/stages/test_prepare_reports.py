@@ -13,9 +13,11 @@ import pytest
 import torch
 
 from gauntlet.config import load
+from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.learning.data.store import load_split
 from gauntlet.pipeline.stages.evaluate.run import attacked_images
 from tests.cli.test_cli import run
+from tests.support.cifar_files import Images, write_cifar10
 from tests.support.pictures import folder_of, picture, table_of, write
 
 Gauntlet = Callable[..., tuple[int, str]]
@@ -142,7 +144,7 @@ def test_images_in_two_splits_are_reported(gauntlet: Gauntlet, caplog: pytest.Lo
     assert stored()[0]["duplicates"] == {"train/test": 16, "validation/test": 4}
 
 
-@pytest.mark.parametrize("source", ["imagefolder", "parquet", "torchvision"])
+@pytest.mark.parametrize("source", ["cifar", "imagefolder", "parquet", "torchvision"])
 def test_a_missing_folder_is_found_by_check(gauntlet: Gauntlet, source: str) -> None:
     """`check` names the key, unless the source downloads the files or the data set is stored."""
     named = {"name": "MNIST"} if source == "torchvision" else {}
@@ -150,6 +152,19 @@ def test_a_missing_folder_is_found_by_check(gauntlet: Gauntlet, source: str) -> 
         refused(gauntlet(stage, source=source, root="absent", **named), "absent", "root")
     if source == "torchvision":
         assert gauntlet("check", source=source, root="absent", download=True, **named)[0] == 0
+
+
+def test_a_malicious_file_of_cifar_is_refused_and_executes_nothing(gauntlet: Gauntlet) -> None:
+    """`prepare` ends with one line that names the file and the function; the published form is stored."""
+    write_cifar10(Path("ciFAIR-10"), Images.random(100, 1), Images.random(50, 2))
+    test_file = Path("ciFAIR-10/test_batch")
+    published = test_file.read_bytes()
+    test_file.write_bytes(b"\x80\x02cposix\nsystem\nU\x0atouch done\x85R.")
+    refused(gauntlet("prepare", source="cifar", root="ciFAIR-10"), "ciFAIR-10/test_batch", "posix.system")
+    assert not Path("done").exists()
+    test_file.write_bytes(published)
+    assert gauntlet("prepare", source="cifar", root="ciFAIR-10")[0] == 0
+    assert load_data_manifest(stored()[1]).sizes == {"train": 80, "validation": 20, "test": 50}
 
 
 def test_check_needs_no_folder_of_a_stored_data_set(gauntlet: Gauntlet) -> None:
