@@ -19,7 +19,7 @@ from gauntlet.reporting.tables.published_files import HEADS, interval_text, numb
 from gauntlet.reporting.tables.published_rows import OUTSIDE
 
 INTRODUCTION = "introduction.md"
-_HEAD = """\
+_NOTE = """\
 <!-- Written by `python -m gauntlet.reporting.results_page docs/results > docs/results.md` from the tables there; a test
 keeps it so. -->
 """
@@ -28,7 +28,8 @@ _SHOWN = (*HEADS, "commit")
 
 def results_page(folder: Path) -> str:
     """Return the page: the introduction, then every text with its table. Raises InputError for a damaged table."""
-    sections = [_read_text(folder / INTRODUCTION)]
+    title, _, introduction = _read_text(folder / INTRODUCTION).partition("\n")
+    sections = [f"{title}\n\n{_NOTE}{introduction}"]
     for text in sorted(folder.glob("*.md")):
         if text.name != INTRODUCTION:
             table = text.with_suffix(".csv")
@@ -36,7 +37,7 @@ def results_page(folder: Path) -> str:
             sections.append("\n".join([_read_text(text).rstrip("\n"), *lines]))
     if lost := sorted(path.name for path in folder.glob("*.csv") if not path.with_suffix(".md").is_file()):
         raise InputError("the table has no text", where=str(folder / lost[0]), remedy="write one of the same name, .md")
-    return _HEAD + "\n" + "\n\n".join(section.strip("\n") for section in sections) + "\n"
+    return "\n\n".join(section.strip("\n") for section in sections) + "\n"
 
 
 def _read_text(path: Path) -> str:

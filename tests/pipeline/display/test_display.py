@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import re
 import sys
 from types import SimpleNamespace
@@ -160,7 +161,11 @@ def test_cells_of_a_failed_job_group_that_were_made_are_done(pipe, tmp_path):
     run.start(1)
     run.start(2, attack="cw")
     made.cell.outputs[0].parent.mkdir(parents=True)
-    (tmp_path / made.cell.outputs[0]).write_text("rows")
+    file = tmp_path / made.cell.outputs[0]
+    file.write_text("rows")
+    # Files are stamped with a clock that may lag by a tick, here since before the job began.
+    stamp = file.stat().st_mtime - 0.01
+    os.utime(file, (stamp, stamp))
     run.fail(1, indent=True)
     run.fail(
         2, "logs/small/evaluate.softmax.0.cw.log", "SLURM-job '7' failed, SLURM status is: 'TIMEOUT'.", indent=True

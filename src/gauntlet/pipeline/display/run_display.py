@@ -49,6 +49,8 @@ _IGNORED = frozenset(
 )
 _LOG_LINES = 20
 _TICK_S, _REDRAW_S = 0.2, 1.0
+_CLOCK_TICK_S = 0.02
+"""The kernel stamps files with a clock that lags by up to a tick of 1 to 10 ms: a file may look older than it is."""
 
 
 class RunDisplay:
@@ -262,6 +264,6 @@ class RunDisplay:
 def _is_written_since(job: CellsJob, seconds: float) -> bool:
     """Return whether a cell's first file is at most `seconds` old; Snakemake touches the files of finished jobs."""
     try:
-        return job.cell.outputs[0].stat().st_mtime >= time.time() - seconds
+        return job.cell.outputs[0].stat().st_mtime >= time.time() - seconds - _CLOCK_TICK_S
     except OSError:
         return False
