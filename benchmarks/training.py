@@ -42,8 +42,8 @@ from torchvision import datasets, transforms
 
 from gauntlet.config.variants import Training
 from gauntlet.core.memory import keep_freed_memory
-from gauntlet.learning.data.prepare import channel_statistics
 from gauntlet.learning.data.splits import RawData, Split
+from gauntlet.learning.data.statistics import channel_statistics, level_counts
 from gauntlet.learning.models.build import build
 from gauntlet.learning.training.run import TrainingRun
 from gauntlet.registry import AUGMENTATIONS, MODELS, SOURCES, Registry, Spec
@@ -126,6 +126,23 @@ def mnist_cnn() -> nn.Module:
     )
 
 
+class Maxout(nn.Module):
+    """Maximum of each four adjacent channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, 4 C, ...)` to `(B, C, ...)`."""
+        return x.unflatten(1, (-1, 4)).amax(2)
+
+
+def maxout_cnn() -> nn.Module:
+    """Build the journal's network for MNIST with maxout folding."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 64, 5, padding=2), Maxout(), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(16, 128, 5, padding=2), Maxout(), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Flatten(), nn.Linear(1568, 40), Maxout()),
+    )
+
+
 def users_cnn() -> nn.Module:
     """Build a network as users write it, with batch normalization and dropout."""
     return nn.Sequential(
@@ -189,6 +206,11 @@ CASES = {
     ),
     "mnist_cnn": Case(
         *((2, 3), 60, "MNIST", Spec("mnist_cnn"), Spec("cross_entropy"), _AMSGRAD, mnist_cnn, nn.CrossEntropyLoss),
+        adam={"amsgrad": True},
+    ),
+    "mnist_cnn_maxout": Case(
+        *((1.3, 1.3), 30, "MNIST", Spec("mnist_cnn", {"folding": {"name": "maxout"}}), Spec("cross_entropy"), _AMSGRAD),
+        *(maxout_cnn, nn.CrossEntropyLoss),
         adam={"amsgrad": True},
     ),
     "users_sequential": Case(
@@ -270,7 +292,7 @@ class GauntletTraining:
     def __init__(self, case: Case, raw: RawData, *, seed: int, precision: str = "float32") -> None:
         assert raw.test is not None
         settings = case.settings.model_copy(update={"precision": precision})
-        mean, std = channel_statistics(raw.train.images)
+        mean, std = channel_statistics(level_counts(raw.train.images))
         shape = raw.train.image_shape
         network = build(case.model, image_shape=shape, num_classes=10, mean=mean, std=std, seed=seed)
         self.run = TrainingRun(network, case.loss, raw.train, raw.test, settings=settings, seed=seed)
@@ -299,7 +321,7 @@ class PlainLoop:
     def __init__(
         self, case: Case, arguments: argparse.Namespace, raw: RawData, gauntlet: GauntletTraining, *, images: int = 0
     ) -> None:
-        mean, std = channel_statistics(raw.train.images)
+        mean, std = channel_statistics(level_counts(raw.train.images))
         normalize = [transforms.Normalize(mean, std)] if case.normalize else []
         test_transform = transforms.Compose([transforms.ToTensor(), *normalize])
         train_transform = transforms.Compose([*case.transform, transforms.ToTensor(), *case.after, *normalize])

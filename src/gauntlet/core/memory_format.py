@@ -16,6 +16,16 @@ def set_memory_format(network: nn.Module, memory_format: torch.memory_format) ->
             tensor.data = tensor.data.to(memory_format=memory_format)
 
 
+def fastest_memory_format(network: nn.Module, device: torch.device) -> torch.memory_format:
+    """Return the format in which a network trains fastest: channels last, unless a layer `prefers_contiguous`.
+
+    On a CPU, layers that combine neighboring channels are several times as fast for images whose channels are
+    contiguous, and convolutions hardly slower.
+    """
+    prefers_contiguous = any(getattr(module, "prefers_contiguous", False) is True for module in network.modules())
+    return torch.contiguous_format if prefers_contiguous and device.type == "cpu" else torch.channels_last
+
+
 def memory_format_of(network: nn.Module) -> torch.memory_format:
     """Return channels last if a parameter or buffer has this format and is not contiguous as well, else contiguous."""
     for tensor in [*network.parameters(), *network.buffers()]:

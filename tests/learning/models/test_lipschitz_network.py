@@ -18,7 +18,7 @@ from gauntlet.learning.models.layers.batch_lip_norm import CenteredScale, settle
 from gauntlet.learning.models.layers.batch_lip_norm import batch_lip_norm as build_batch_lip_norm
 from gauntlet.learning.models.layers.full_sort import FullSort
 from gauntlet.learning.models.layers.group_sort import GroupSort2
-from gauntlet.learning.models.layers.pooling import L2NormPool2d, ScaledAvgPool2d
+from gauntlet.learning.models.layers.pooling import L2NormPool2d, MaxPool2d, ScaledAvgPool2d
 from gauntlet.learning.models.layers.residual import Mixture, ResidualBlock, build_residual
 from gauntlet.learning.models.lipschitz import LipschitzNetwork, effective_weight, layer_bound
 from gauntlet.learning.training.run import TrainingRun
@@ -312,6 +312,37 @@ def test_odd_widths_are_refused_where_pairs_are_sorted(options: dict[str, Any]) 
     """GroupSort2 cannot pair an odd number of channels."""
     with pytest.raises(InputError, match="must be even"):
         build(Spec("lipschitz_cnn", options), image_shape=(1, 8, 8), num_classes=10, mean=(0,), std=(1,))
+
+
+@pytest.mark.parametrize("layer", [GroupSort2(), L2NormPool2d(), MaxPool2d()], ids=lambda layer: type(layer).__name__)
+@pytest.mark.parametrize("side", [4, 5])
+def test_layers_have_exact_first_second_and_batched_derivatives(layer: nn.Module, side: int) -> None:
+    """They equal finite differences in float64; derivatives under vmap, over samples and outputs, equal the others."""
+    x = torch.randn(2, 2, side, side, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert torch.autograd.gradcheck(layer, x.clone().requires_grad_())
+    assert torch.autograd.gradgradcheck(layer, x.clone().requires_grad_())
+    jacobian = torch.autograd.functional.jacobian(layer, x)
+    assert torch.equal(torch.func.jacrev(layer)(x), jacobian)
+
+    def squared(image: Tensor) -> Tensor:
+        total: Tensor = layer(image[None]).square().sum()
+        return total
+
+    each = torch.func.vmap(torch.func.grad(squared))(x)
+    assert torch.allclose(each, torch.autograd.functional.jacobian(lambda x: layer(x).square().sum(), x))
+
+
+@pytest.mark.parametrize("side", [6, 7])
+def test_maxima_of_windows_and_their_gradients_are_those_of_torch(side: int) -> None:
+    """Also for equal values, the first of which gets the gradient, and in both memory formats."""
+    x = torch.randn(3, 4, side, side, generator=torch.Generator().manual_seed(0)).round()
+    direction = torch.randn(3, 4, 3, 3, generator=torch.Generator().manual_seed(1))
+    for layout in (torch.contiguous_format, torch.channels_last):
+        images = x.contiguous(memory_format=layout).requires_grad_()
+        expected = nn.MaxPool2d(2)(images)
+        assert torch.equal(MaxPool2d()(images), expected)
+        found = torch.autograd.grad(MaxPool2d()(images), images, direction)[0]
+        assert torch.equal(found, torch.autograd.grad(expected, images, direction)[0])
 
 
 @pytest.mark.parametrize("side", [4, 5])

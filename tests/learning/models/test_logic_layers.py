@@ -128,6 +128,23 @@ class TestUnits:
         x = inputs("conv")
         assert torch.allclose(conv(x)[:, :, 2, 3], dense(x[:, :, 1:4, 2:5].flatten(1)), atol=1e-5)
 
+    @pytest.mark.parametrize("name", ["elliptical", "quadratic"])
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_a_grouped_convolution_is_its_formula(self, name: str, bias: bool) -> None:
+        """W x + b - a V (x * x) + a as two convolutions, with strides, groups, and with or without b; gradients too."""
+        linear = nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=bias)
+        layer = advanced(build_unit({"name": name}).wrap(linear), 250).double()
+        assert isinstance(layer, SecondOrder)
+        x = inputs("conv", torch.float64).requires_grad_()
+        v = layer.curvature.abs() if name == "elliptical" else layer.curvature
+        curved = nn.functional.conv2d(x * x, v, None, stride=2, padding=1, groups=2)
+        expected, leaves = linear(x) + 0.25 * (1 - curved), [x, *layer.parameters()]
+        direction = normal(*expected.shape, dtype=torch.float64, seed=1)
+        assert torch.allclose(layer(x), expected)
+        gradients = torch.autograd.grad(layer(x), leaves, direction)
+        for found, wanted in zip(gradients, torch.autograd.grad(expected, leaves, direction), strict=True):
+            assert torch.allclose(found, wanted)
+
     def test_a_spherical_unit_is_an_elliptical_unit_of_half_the_strength(self) -> None:
         """With all |V| equal to 1 / fan-in; its convolution is the dense unit on each patch, also at the border."""
         for kind, fan_in in (("dense", 4), ("conv", 36)):
@@ -199,3 +216,19 @@ class TestFoldings:
         exact = normal(2, 3 * folding.pieces, dtype=torch.float64).requires_grad_()
         assert folding(exact).dtype == torch.float64
         assert torch.autograd.gradcheck(folding, exact)
+
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+    def test_gradients_of_foldings_are_those_of_torch_also_for_ties(self, layout: torch.memory_format) -> None:
+        """Pieces that are equal share the gradient; second derivatives and batched ones agree too."""
+        x = normal(2, 16, 4, 4, dtype=torch.float64).round().contiguous(memory_format=layout).requires_grad_()
+        direction = normal(2, 2, 4, 4, dtype=torch.float64, seed=1)
+        folding = build_folding({"name": "minmaxout", "min_over": 2, "max_over": 4})
+        expected = x.unflatten(1, (-1, 4, 2)).amin(3).amax(2)
+        assert torch.equal(folding(x), expected)
+        (gradient,) = torch.autograd.grad(expected, x, direction)
+        assert gradient.count_nonzero() > direction.numel()
+        assert torch.equal(torch.autograd.grad(folding(x), x, direction)[0], gradient)
+        distinct = normal(2, 8, 2, 1, dtype=torch.float64).requires_grad_()
+        assert torch.autograd.gradgradcheck(folding, distinct)
+        jacobian = torch.func.jacrev(folding)(distinct.detach())
+        assert torch.equal(jacobian, torch.autograd.functional.jacobian(folding, distinct.detach()))

@@ -12,6 +12,7 @@ from gauntlet.core.errors import InputError
 from gauntlet.learning.models.heads import build_head
 from gauntlet.learning.models.layer_factory import LayerFactory
 from gauntlet.learning.models.layers.normalization import Normalization
+from gauntlet.learning.models.layers.pooling import MaxPool2d
 from gauntlet.learning.models.network import Network
 from gauntlet.registry import MODELS, PositiveInt
 
@@ -54,7 +55,7 @@ class MnistCnn(Network):
         for number, (in_channels, out_channels) in enumerate(pairwise((channels, *widths))):
             conv = factory.conv(in_channels, out_channels, 5)
             factory.initialize(conv, factory.moment if number else 1.0)
-            layers += [*conv, nn.MaxPool2d(2), factory.activation()]
+            layers += [*conv, MaxPool2d(), factory.activation()]
         in_features = widths[-1] * (height // 4) * (width // 4)
         built = build_head(head, in_features=in_features, num_classes=num_classes, layer=factory.dense)
         factory.initialize(built, factory.moment)

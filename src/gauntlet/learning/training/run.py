@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gauntlet.core.device_errors import is_out_of_memory
 from gauntlet.core.errors import GauntletError
-from gauntlet.core.memory_format import set_memory_format
+from gauntlet.core.memory_format import fastest_memory_format, set_memory_format
 from gauntlet.core.randomness import derive_seed, generator
 from gauntlet.learning.data.augmentations import build_augmentation
 from gauntlet.learning.data.batches import Batches
@@ -79,9 +79,8 @@ class TrainingRun:
         device: str | torch.device = "cpu",
         processes: DataParallelGroup | None = None,
     ) -> None:
-        # Channels last is the faster layout for convolutions; it changes no stored value.
         self.network = network.to(device).train()
-        set_memory_format(self.network, torch.channels_last)
+        set_memory_format(self.network, fastest_memory_format(self.network, torch.device(device)))
         self.processes = processes
         self.loss_spec, self.loss, self.has_kr = loss, build_loss(loss), bool(LOSSES.entry(loss.name).tags.get("kr"))
         if isinstance(self.loss, nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gauntlet.learning.models.foldings.folding import Folding
+from gauntlet.learning.models.foldings.folding import Folding, largest
 from gauntlet.registry import FOLDINGS, PositiveInt
 
 
@@ -12,11 +12,12 @@ from gauntlet.registry import FOLDINGS, PositiveInt
 class Maxout(Folding):
     """Maximum of `pieces` outputs; the layer before is wider by this factor."""
 
+    prefers_contiguous = True
+
     def __init__(self, *, pieces: PositiveInt = 4) -> None:
         super().__init__()
         self.pieces = pieces
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, pieces * C, ...)` to `(B, C, ...)`."""
-        pieces: Tensor = x.unflatten(1, (-1, self.pieces))
-        return pieces.amax(2)
+        return largest(x, self.pieces)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from gauntlet.learning.models.foldings.folding import Folding
+from gauntlet.learning.models.foldings.folding import Folding, largest, smallest
 from gauntlet.registry import FOLDINGS, PositiveInt
 
 
@@ -15,6 +15,8 @@ class MinMaxout(Folding):
     The journal's ``minmaxout_2_4`` is `min_over: 2, max_over: 4`.
     """
 
+    prefers_contiguous = True
+
     def __init__(self, *, min_over: PositiveInt = 2, max_over: PositiveInt = 4) -> None:
         super().__init__()
         self.min_over, self.max_over = min_over, max_over
@@ -22,5 +24,4 @@ class MinMaxout(Folding):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, min_over * max_over * C, ...)` to `(B, C, ...)`."""
-        pieces: Tensor = x.unflatten(1, (-1, self.max_over, self.min_over))
-        return pieces.amin(3).amax(2)
+        return largest(smallest(x, self.min_over), self.max_over)

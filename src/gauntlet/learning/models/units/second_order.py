@@ -30,15 +30,15 @@ class SecondOrder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map inputs of `linear` to outputs of the shape of `linear`'s outputs."""
         linear, strength = self.linear, self.ramp()
-        weight = self.curvature.abs() if self.positive else self.curvature
+        curvature = self.curvature.abs() if self.positive else self.curvature
+        bias = strength * GAMMA + (linear.weight.new_zeros(len(linear.weight)) if linear.bias is None else linear.bias)
+        # W x + b - a V (x * x) + a gamma as one layer with the inputs x and x * x.
+        weight = torch.cat((linear.weight, -strength * curvature), 1)
         if isinstance(linear, nn.Linear):
-            curved = functional.linear(x * x, weight)
-        else:
-            curved = functional.conv2d(
-                x * x, weight, None, linear.stride, linear.padding, linear.dilation, linear.groups
-            )
-        response: Tensor = linear(x) + strength * (GAMMA - curved)
-        return response
+            return functional.linear(torch.cat((x, x * x), -1), weight, bias)
+        groups = x.unflatten(1, (linear.groups, -1))
+        both = torch.cat((groups, groups * groups), 2).flatten(1, 2)
+        return functional.conv2d(both, weight, bias, linear.stride, linear.padding, linear.dilation, linear.groups)
 
 
 class SecondOrderUnit(Unit):
