@@ -46,7 +46,7 @@ class _Extremum(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, pieces: int, is_maximum: bool) -> Tensor:
-        groups = x.unflatten(1, (-1, pieces))
+        groups: Tensor = x.unflatten(1, (-1, pieces))
         return groups.amax(2) if is_maximum else groups.amin(2)
 
     @staticmethod
