@@ -34,6 +34,20 @@ def test_its_rows_equal_those_of_the_evaluator() -> None:
     assert not evaluate(NETWORK, IMAGES, LABELS, PGD, seed=5, experiment="e", variant="v").equals(expected)
 
 
+def test_an_attack_on_fewer_samples_has_the_rows_of_the_first_images() -> None:
+    """They are those of a call with these images; more than there are is refused at the key."""
+    few = evaluate(NETWORK, IMAGES, LABELS, {**PGD, "samples": 3})
+    assert few.equals(evaluate(NETWORK, IMAGES[:3], LABELS[:3], PGD))
+    assert len(few) == 3
+    assert evaluate(NETWORK, IMAGES, LABELS, {**PGD, "samples": len(IMAGES)}).equals(
+        evaluate(NETWORK, IMAGES, LABELS, PGD)
+    )
+    with pytest.raises(InputError, match=rf"attack.samples: 99999 is more than the {len(IMAGES)} images"):
+        evaluate(NETWORK, IMAGES, LABELS, {**PGD, "samples": 99999})
+    with pytest.raises(InputError, match="labels"):
+        evaluate(NETWORK, IMAGES, LABELS[:-1], {**PGD, "samples": 3})
+
+
 def test_it_takes_tensors_arrays_and_bytes() -> None:
     """uint8 and float, torch and numpy give the same rows; inputs and model are unchanged."""
     expected = evaluate(NETWORK, IMAGES, LABELS, PGD)

@@ -87,8 +87,7 @@ def evaluate(
     with _settings_of_the_pipeline(run_device):
         result = run(
             model,
-            _images(images),
-            _tensor(labels, "labels"),
+            *_first(_images(images), _tensor(labels, "labels"), checked.samples),
             settings,
             identity=CellIdentity(experiment, variant, seed),
             keep_examples=0,
@@ -203,6 +202,17 @@ def _images(images: Tensor | np.ndarray) -> Tensor:
         return floats
     warnings.warn(f"images lie up to {excess:.1g} outside [0, 1] and are clipped", UserWarning, stacklevel=3)
     return clipped
+
+
+def _first(images: Tensor, labels: Tensor, samples: int | None) -> tuple[Tensor, Tensor]:
+    """Return the first `samples` images and labels, all for None. Raises InputError where there are fewer."""
+    # The evaluator refuses images and labels that do not match.
+    if samples is None or not images.dim() or images.shape[:1] != labels.shape[:1]:
+        return images, labels
+    if samples > len(images):
+        remedy = f"choose at most {len(images)}, or leave it out"
+        raise InputError(f"{samples} is more than the {len(images)} images", where="attack.samples", remedy=remedy)
+    return images[:samples], labels[:samples]
 
 
 def _tensor(values: Any, name: str) -> Tensor:

@@ -11,7 +11,9 @@ from gauntlet.config.loading import load
 from gauntlet.config.yaml_file import read_yaml
 from gauntlet.core.errors import InputError
 from gauntlet.pipeline.graph import Graph
+from gauntlet.pipeline.staleness import Staleness
 from gauntlet.registry import SOURCES
+from gauntlet.reporting.aggregation import design_from_config
 from tests.support import ROOT
 from tests.support.yaml_text import dump_yaml
 
@@ -185,6 +187,7 @@ WRONG = [
         {"adversary": {"name": "pgd", "epsilon": 0.1, "norm": "l1"}},
         "variants.softmax.training.adversary.norm",
     ),
+    ((*D, "attacks", "pgd", "samples"), 0, "digits.attacks.pgd.samples: expected a number above 0"),
     ((*D, "headline"), {"linf": [0.15]}, "digits.headline.linf: no attack is run at 0.15; there are 0.01, 0.03, 0.1"),
     ((*D, "headline"), {"l1": [3.0]}, "digits.headline.l1: there is no attack and no certificate in l1"),
     ((*D, "headline"), {"linf": []}, "digits.headline.linf"),
@@ -312,7 +315,44 @@ def test_a_mistake_is_reported_with_its_place_and_remedy(tmp_path, path, value, 
     assert caught.value.exit_code == 2
 
 
+def test_an_attack_on_more_samples_than_the_experiment_is_refused(tmp_path):
+    """The line has the key and the numbers that would be right."""
+    file = tmp_path / "config.yaml"
+    config = copy.deepcopy(read_yaml(DEFAULT).content)
+    experiment = config["experiments"]["digits"]
+    experiment |= {"samples": 40, "quick": None}
+    experiment["attacks"]["pgd"]["samples"] = 41
+    file.write_text(dump_yaml(config))
+    with pytest.raises(InputError) as caught:
+        load([file])
+    problem = "attacks.pgd.samples: 41 is more than the experiment's `samples`, 40; choose at most 40, or leave it out"
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("own", [None, 40])
+def test_as_many_samples_as_the_experiment_are_no_part(tmp_path, own):
+    """The recipe and the design are those without the key; fewer samples are stated in both."""
+    slices, designs = [], []
+    for samples in (None, own, 39):
+        file = tmp_path / "config.yaml"
+        config = copy.deepcopy(read_yaml(DEFAULT).content)
+        config["experiments"]["digits"] |= {"samples": 40, "quick": None}
+        config["experiments"]["digits"]["attacks"]["pgd"] |= {} if samples is None else {"samples": samples}
+        file.write_text(dump_yaml(config))
+        experiment = load([file]).experiments["digits"]
+        staleness = Staleness(Graph(load([file])))
+        cells = [cell for cell in staleness.graph.cells() if (cell.stage.name, cell.name) == ("evaluate", "pgd")]
+        slices.append([staleness.outline(cell).slice for cell in cells])
+        designs.append(next(one for one in design_from_config("digits", experiment).attacks if one.name == "pgd"))
+    assert slices[0] == slices[1] != slices[2]
+    assert {one["samples"] for one in slices[2]} == {39}
+    assert all("samples" not in one["attack"] for one in slices[2])
+    assert designs[0] == designs[1] == replace(designs[2], samples=None, counts=True)
+    assert (designs[2].samples, designs[2].counts) == (39, False)
+
+
 RIGHT = [
+    ((*D, "attacks", "pgd", "samples"), 20),
     ((*D, "attacks", "pgd", "surrogate"), "code_bits"),
     ((*D, "attacks", "pgd", "surrogate"), "logits"),
     ((*D, "attacks", "pgd", "surrogate"), "adaptive"),

@@ -96,6 +96,22 @@ def test_rows_of_several_calls_may_be_joined_and_repeated_rows_are_refused():
         gauntlet.robust_accuracy(pa.concat_tables([parts[0], parts[0]]), 0.1)
 
 
+def test_attacks_on_different_samples_have_no_worst_case():
+    """Of one seed, every attack must be run on the same samples; seeds may differ."""
+    cells = synthetic.cells(synthetic.plan(("softmax",), (0, 1), ATTACKS))
+    rows = [
+        synthetic.evaluation(cell, attack, samples=20)
+        for cell in cells
+        for attack in ATTACKS
+        if attack.name == cell.name
+    ]
+    assert 0 <= gauntlet.robust_accuracy(pa.concat_tables(rows), 0.1) <= 1
+    assert 0 <= gauntlet.robust_accuracy(pa.concat_tables([rows[0], rows[2].slice(0, 7)]), 0.1) <= 1
+    for few in ([rows[0], rows[1].slice(0, 7)], [rows[0].slice(0, 7), rows[1].slice(7)]):
+        with pytest.raises(InputError, match="not run on the same samples"):
+            gauntlet.robust_accuracy(pa.concat_tables(few), 0.1)
+
+
 @pytest.mark.parametrize("epsilon", [-0.1, float("nan"), float("inf"), "0.03", None, True])
 def test_a_budget_is_a_number_from_zero_on(epsilon):
     """Others are refused in one line."""

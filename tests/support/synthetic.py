@@ -98,7 +98,7 @@ def evaluation(
         "nonfinite_gradients": np.zeros(samples, int),
         "status": status,
     }
-    return table(columns, EVALUATION_SCHEMA)
+    return table(columns, EVALUATION_SCHEMA).slice(0, attack.samples)
 
 
 def certificate(cell: Cell, *, samples: int = 200, classes: int = 10) -> pa.Table:

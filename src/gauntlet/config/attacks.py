@@ -50,6 +50,11 @@ class Attack(Closed):
         description="variants whose models the attack sees instead of the attacked one, several as an ensemble; "
         "`*` makes one attack NAME_from_VARIANT per variant",
     )
+    samples: PositiveInt | None = Field(
+        None,
+        description="number of test images to attack, the first of the experiment's; an attack on fewer than these has "
+        "no part in worst cases; default: all of them",
+    )
     title: Title | None = Field(None, description="name in tables and figures; default: the key")
     shards: PositiveInt = Field(1, description="jobs that share the samples; changes no result")
 
@@ -155,9 +160,10 @@ class Attack(Closed):
         return self.model_copy(update={"epsilons": epsilons, "units": "pixels"})
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what decides the rows of this attack on a fixed model."""
+        """Return what decides the rows of this attack on a fixed model and fixed images."""
         # `units: pixels` is left out, so that cells from before the key existed stay fresh.
-        plain = self.model_dump(exclude={"attack", "shards", "title", *(["units"] if self.units == "pixels" else [])})
+        left_out = {"attack", "shards", "title", "samples", *(["units"] if self.units == "pixels" else [])}
+        plain = self.model_dump(exclude=left_out)
         plain["epsilons"] = None if self.epsilons is None else list(self.epsilons)
         plain["transfer_from"] = (
             list(self.transfer_from) if isinstance(self.transfer_from, tuple) else plain["transfer_from"]

@@ -88,6 +88,10 @@ def _attack_problems(experiment: Experiment) -> Iterator[Problem]:
             yield ("attacks", name, "targets"), problem
         if problem := loss_problem(attack.attack, experiment.dataset, seen):
             yield ("attacks", name, "loss"), problem
+        if attack.samples and experiment.samples and attack.samples > experiment.samples:
+            problem = f"{attack.samples} is more than the experiment's `samples`, {experiment.samples}"
+            remedy = f"choose at most {experiment.samples}, or leave it out"
+            yield ("attacks", name, "samples"), f"{problem}; {remedy}"
         budgets = attack.epsilons if attack.units == "pixels" else None
         if problem := budget_problem(attack.norm, budgets or (), experiment.dataset):
             yield ("attacks", name, "epsilons"), problem

@@ -229,6 +229,20 @@ class Experiment(Closed):
         networks = self.possible_networks(variant).values()
         return bool(networks) and all(certificate.applies_to(network) for network in networks)
 
+    def samples_of(self, attack: str) -> int | None:
+        """Return the number of test images that an attack is run on, the first ones; None for all."""
+        return self.attacks[attack].samples or self.samples
+
+    def fewer_samples(self, attack: str) -> int | None:
+        """Return the number of test images of an attack on only some of the experiment's; None for all of these."""
+        samples = self.attacks[attack].samples
+        return None if samples == self.samples else samples
+
+    def attack_dict(self, attack: str) -> dict[str, Any]:
+        """Return what decides the rows of an attack on a fixed model, and whether it is in worst cases."""
+        fewer = self.fewer_samples(attack)
+        return {**self.attacks[attack].as_dict(), **({} if fewer is None else {"samples": fewer})}
+
     def presentation(self) -> dict[str, Any]:
         """Return what decides how results are presented and no result: titles, headline and grids, those that are set.
 
@@ -260,7 +274,7 @@ class Experiment(Closed):
                 else {**variant.as_dict(), "training": self.training_of(name).as_dict()}
                 for name, variant in self.variants.items()
             },
-            "attacks": {name: attack.as_dict() for name, attack in self.attacks.items()},
+            "attacks": {name: self.attack_dict(name) for name in self.attacks},
             "certificates": {name: certificate.as_dict() for name, certificate in self.certificates.items()},
         }
 

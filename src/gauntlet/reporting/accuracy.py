@@ -14,6 +14,11 @@ from gauntlet.reporting.aggregation.queries import open_connection
 
 _COLUMNS = ("experiment", "variant", "seed", "attack", "norm", "index", "epsilon", "status", "sample_hash")
 _REPEATED = "SELECT 1 FROM rows GROUP BY seed, attack, index, sample_hash HAVING count(*) > 1 LIMIT 1"
+_UNEQUAL = """
+    SELECT 1 FROM (SELECT seed, index, sample_hash, count(*) AS attacks FROM rows GROUP BY ALL) JOIN
+        (SELECT seed, count(DISTINCT attack) AS all_attacks FROM rows GROUP BY seed) USING (seed)
+    WHERE attacks < all_attacks LIMIT 1
+"""
 _ACCURACY = """
     SELECT avg(share) FROM (
         SELECT seed, avg(holds::INT) AS share FROM (
@@ -29,12 +34,13 @@ def robust_accuracy(rows: Any, epsilon: float) -> float:
     `rows` follow EVALUATION_SCHEMA, as from `gauntlet.evaluate`: a pyarrow table, or a frame of pandas or Polars. A
     misclassified sample is fooled at 0. A row with status error counts as fooled, since the attack may have missed an
     adversarial image there. Of several attacks, in rows of one table, the result is the worst case: a sample counts if
-    it is robust in all of its rows. A sample is an index and an image, so that rows of several calls, each on a part of
-    the images, may be joined. Of several seeds, it is the mean over seeds. `epsilon` is in the norm of the rows
-    and in pixel units; a bounded attack knows nothing of budgets that it was not run at.
+    it is robust in all of its rows, and all attacks must be run on the same samples. A sample is an index and an image,
+    so that rows of several calls, each on a part of the images, may be joined. Of several seeds, it is the mean over
+    seeds. `epsilon` is in the norm of the rows and in pixel units; a bounded attack knows nothing of budgets that it
+    was not run at.
 
-    Raises InputError when there are no rows, columns are missing, a row appears twice, rows are of several experiments,
-    variants or norms, or the budget is not a finite number from 0 on.
+    Raises InputError when there are no rows, columns are missing, a row appears twice, attacks are run on different
+    samples, rows are of several experiments, variants or norms, or the budget is not a finite number from 0 on.
     """
     if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not 0 <= float(epsilon) < math.inf:
         raise InputError(f"the budget is {epsilon!r}", remedy="pass a finite number from 0 on")
@@ -55,6 +61,9 @@ def robust_accuracy(rows: Any, epsilon: float) -> float:
         if connection.sql(_REPEATED).fetchall():
             problem = "a row appears twice: one attack, seed, index and image"
             raise InputError(problem, remedy="pass each row once; name models with `variant=`, and select one")
+        if connection.sql(_UNEQUAL).fetchall():
+            problem = "the attacks are not run on the same samples, so the rows have no worst case"
+            raise InputError(problem, remedy="select an attack, or the samples that all attacks are run on")
         accuracy = connection.sql(query, params={"epsilon": float(epsilon)}).fetchall()[0][0]
     return float(accuracy)
 

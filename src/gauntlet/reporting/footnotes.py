@@ -37,10 +37,20 @@ def footnotes(
     ]
 
 
+def exclusion_note(attack: str, reason: str) -> str:
+    """Return the note of an attack, by its printed name, that has no part in the worst case."""
+    return f"{attack}: {reason}; not in the worst case"
+
+
+def clean_note(samples: int | None) -> str:
+    """Return the note of clean accuracy that is measured on the first `samples` only; empty for all, None."""
+    return "" if samples is None else f"clean: on the first {samples} samples only"
+
+
 def single_loss_note(norm: str, loss: str) -> str:
-    """Return the note of a norm whose attacks along gradients all ascend the same loss."""
-    text = loss.replace("_", " ")
-    return f"{NORM_TEXT.get(norm, norm)}: all attacks along gradients ascend one loss, {text}; others may fool more."
+    """Return the note of a norm in whose worst case all attacks along gradients ascend the same loss."""
+    attacks = f"{NORM_TEXT.get(norm, norm)}: all attacks along gradients in the worst case"
+    return f"{attacks} ascend one loss, {loss.replace('_', ' ')}; others may fool more."
 
 
 def _reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:

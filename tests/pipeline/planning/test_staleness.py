@@ -235,6 +235,11 @@ ROWS = [
         {"evaluate": 6, **AFTER_ATTACKS},
     ),
     (
+        "one attack's number of samples",
+        lambda folder: configure(folder, lambda one, _: one["attacks"]["ddn"].update(samples=7)),
+        {"evaluate": 6, **AFTER_ATTACKS},
+    ),
+    (
         "one attack's module",
         lambda folder: edit_module(folder, "robustness/attacks/noise.py"),
         {"evaluate": 6, **AFTER_ATTACKS},

@@ -66,6 +66,7 @@ def test_a_finished_run_is_done(folder):
             "attacks.pgd.epsilons: [0.1] -> [0.1, 0.2]",
         ),
         (lambda one, _: one.update(samples=7), PGD, "samples: null -> 7"),
+        (lambda one, _: one["attacks"]["pgd"].update(samples=7), PGD, "attacks.pgd.samples: null -> 7"),
         (
             lambda one, _: one["training"].update(epochs=5),
             make_cell("train", "small", "lipschitz", 0),

@@ -35,6 +35,26 @@ def _texts(axes):
     return {tuple(round(one) for one in text.get_position()): text.get_text() for text in axes.texts}
 
 
+def test_attacks_on_few_samples_have_a_matrix_of_their_own(experiment, tmp_path):
+    """The matrix of the others stays as it is; the other one has no worst case on its diagonal."""
+    few = AttackDesign("few_from_ecc", "linf", (0.1,), without=("ecc",), sources=("ecc",), counts=False, samples=9)
+    plan = synthetic.plan(VARIANTS, (0, 1), (*ATTACKS, few))
+    made = synthetic.write_experiment(tmp_path, plan, samples=60)
+    figures = [
+        draw("transfer_matrix", FigureInputs(VARIANTS, one.evaluations, one.summary)).axes for one in (experiment, made)
+    ]
+    assert _texts(figures[0][0]) == _texts(figures[1][0])
+    other = figures[1][1]
+    assert other.get_title(loc="left").endswith("first 9 samples")
+    accuracy = {row["variant"]: row["robust_accuracy"] for row in _rows(made, "few_from_ecc")}
+    shown = {variant: f"{100 * accuracy[variant]:.1f}" for variant in accuracy} | {"ecc": "–"}
+    assert _texts(other) == {(column, 0): shown[variant] for column, variant in enumerate(VARIANTS)}
+
+
+def _rows(made, attack):
+    return [row for row in read_table(made.summary).to_pylist() if row["attack"] == attack]
+
+
 def test_each_field_is_the_lowest_accuracy_under_attacks_on_the_variant_of_its_row(experiment):
     """The strongest attack counts, the diagonal is the worst case, and an ensemble has a row."""
     axes = draw("transfer_matrix", FigureInputs(VARIANTS, experiment.evaluations, experiment.summary)).axes[0]

@@ -48,6 +48,7 @@ ATTACKS = (
     AttackDesign("pgd_l2", "l2", synthetic.L2),
     AttackDesign("cw", "l2", None),
     AttackDesign("noise", "l2", synthetic.L2),
+    AttackDesign("few", "linf", (0.03, 0.1), counts=False, samples=12),
 )
 FLAGS = {("lipschitz", "linf"): ("zero_gradients",)}
 

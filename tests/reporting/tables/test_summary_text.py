@@ -83,7 +83,7 @@ def test_names_cannot_break_the_table():
 def test_a_norm_with_one_loss_is_named(summary):
     """The note is in the section of its norm only."""
     text = markdown_table(summary, single_losses={"linf": "cross_entropy"})
-    note = "L∞: all attacks along gradients ascend one loss, cross entropy; others may fool more."
+    note = "L∞: all attacks along gradients in the worst case ascend one loss, cross entropy; others may fool more."
     assert text.count(note) == 1
     assert text.index("## L∞") < text.index(note) < text.index("### L∞: single attacks")
     assert "one loss" not in markdown_table(summary)

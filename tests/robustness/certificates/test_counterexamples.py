@@ -72,6 +72,14 @@ def test_an_attack_in_another_norm_counts_with_its_measured_distance() -> None:
     assert check([certificate("s", 1.0, norm="linf")], [attacked("s", 1.8)])[0]["norm"] == "linf"
 
 
+def test_an_attack_on_few_samples_refutes_the_certificates_of_these() -> None:
+    """Every attacked sample is compared, whatever the other attacks were run on."""
+    certificates = [certificate(f"s{number}", 0.5, index=number) for number in range(4)]
+    few = [attacked(f"s{number}", 0.4, index=number, attack="few") for number in range(2)]
+    rows = check(certificates, [*[attacked(f"s{number}", 0.6, index=number) for number in range(4)], *few])
+    assert [(row["attack"], row["index"]) for row in rows] == [("few", 0), ("few", 1)]
+
+
 def test_only_certified_and_fooled_samples_are_compared() -> None:
     """Robust, error and abstained rows do not count, and neither does a sample that is misclassified as it is."""
     assert (

@@ -68,6 +68,17 @@ def verdicts(*tables):
     return {(row["check"], row["norm"]): row for row in add_verdicts(found).to_pylist()}
 
 
+@pytest.mark.parametrize("few", ["weaker", "stronger"])
+def test_attacks_are_compared_on_the_samples_that_both_were_run_on(few):
+    """An attack on the first 40 samples is compared on these, and its share is of these."""
+    weaker, stronger = outcome(range(10, 60)), outcome([])
+    tables = {"weaker": weaker, "stronger": stronger}
+    tables[few] = tables[few].slice(0, 40)
+    found = compare_attacks([(FGSM, tables["weaker"]), (PGD, tables["stronger"])])
+    share = next(one for one in found if one.check == "one_step_beats_many")
+    assert (share.count, share.total, share.value) == (30, 40, 0.75)
+
+
 @pytest.mark.parametrize("check", PAIRS)
 @pytest.mark.parametrize(
     ("extra", "verdict"), [(0, "pass"), (1, "pass"), (4, "warn"), (5, "warn"), (9, "warn"), (17, "fail")], ids=str

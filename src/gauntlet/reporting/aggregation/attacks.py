@@ -55,7 +55,7 @@ _AREAS = f"""
     WITH sized AS (
         SELECT seed, attack, index, correct, norm,
             CASE WHEN NOT correct THEN 0 WHEN fooled THEN {size_in("$norm")} ELSE 'inf' END::DOUBLE AS distance
-        FROM evaluations WHERE variant = $variant
+        FROM evaluations WHERE variant = $variant AND list_contains($rivals::VARCHAR[], attack) AND {{samples}}
     ),
     nearest AS (
         SELECT seed, bool_and(correct) AS correct, min(distance) AS distance, min(distance) FILTER (norm = $norm) AS own
@@ -66,11 +66,16 @@ _AREAS = f"""
     ),
     curves AS (
         SELECT seed, NULL AS attack, correct, distance FROM nearest
-        UNION ALL SELECT seed, attack, correct, distance FROM sized WHERE norm = $norm
+        UNION ALL SELECT seed, attack, correct, distance FROM sized
+        WHERE norm = $norm AND list_contains($attacks::VARCHAR[], attack)
     )
     SELECT seed, attack, sum((least(distance, bound) * $units)::HUGEINT) AS area,
         count_if(correct) * (any_value(bound) * $units)::HUGEINT AS most
     FROM curves JOIN bounds USING (seed) GROUP BY seed, attack
+"""
+
+_SAMPLES_OF = """
+    index IN (SELECT index FROM evaluations WHERE variant = $variant AND list_contains($attacks::VARCHAR[], attack))
 """
 
 _COUNTS = """
@@ -125,7 +130,7 @@ def optimality(evaluations: Evaluations, variant: str) -> dict[tuple[int, str], 
     infinity if it was not fooled), d* the smallest d of all attacks on the model, and A and A* the areas under the
     shares of samples with d > ε and d* > ε, for ε from 0 to a bound. The optimality is
     1 - (A - A*) / (clean accuracy · bound - A*): 1 for an attack as good as all attacks together, 0 for one that fools
-    nothing.
+    nothing. All is on the samples of the attack; of attacks on fewer samples than the attack's, none is in d*.
 
     d is the measured distance, also for bounded attacks, whose examples may be nearer than the ε of the grid. Examples
     of attacks in all norms count for d*, since each has a size in every norm. The bound is the largest distance at
@@ -140,14 +145,24 @@ def optimality(evaluations: Evaluations, variant: str) -> dict[tuple[int, str], 
     Source: Cinà et al. 2024, arXiv:2404.19460; integrated exactly.
     """
     optimalities: dict[tuple[int, str], float] = {}
-    for norm in evaluations.design.norms:
-        rows = evaluations.query(_AREAS, variant=variant, norm=norm, units=float(_UNITS)).to_pylist()
+    design = evaluations.design
+    for norm, samples in dict.fromkeys((attack.norm, attack.samples) for attack in design.attacks):
+        attacks = [attack.name for attack in design.attacks_in(norm) if attack.samples == samples]
+        rivals = [attack.name for attack in design.attacks if _covers(attack.samples, samples)]
+        query = _AREAS.format(samples="true" if samples == design.clean_samples else _SAMPLES_OF)
+        names = {"attacks": attacks, "rivals": rivals, "norm": norm}
+        rows = evaluations.query(query, variant=variant, units=float(_UNITS), **names).to_pylist()
         ensemble = {row["seed"]: row for row in rows if row["attack"] is None}
         for row in rows:
             least, most = (int(ensemble[row["seed"]][end]) for end in ("area", "most"))
             if row["attack"] is not None and most > least:
                 optimalities[row["seed"], row["attack"]] = 1 - (int(row["area"]) - least) / (most - least)
     return optimalities
+
+
+def _covers(samples: int | None, others: int | None) -> bool:
+    """Return whether the first `samples` include the first `others`; None is all."""
+    return samples is None or (others is not None and samples >= others)
 
 
 def _row(attack: AttackDesign, counts: Mapping[str, Any] | None, run: AttackRun | None) -> dict[str, Any]:

@@ -72,7 +72,8 @@ def combine(
         pq.ParquetWriter(file, described, compression="zstd") as writer,
     ):
         digest = hashlib.sha256()
-        for group in _row_groups(_checked_cells(present, schema), schema):
+        samples_of = {attack.name: attack.samples for attack in design.attacks}
+        for group in _row_groups(_checked_cells(present, schema, samples_of), schema):
             writer.write_table(group.cast(described), row_group_size=ROW_GROUP_ROWS)
             digest.update(table_digest(group).encode())
         digests = {STREAM_DIGEST_KEY: digest_mark(digest.hexdigest()), BYTES_DIGEST_KEY: file.digest.hexdigest()}
@@ -125,20 +126,30 @@ class _HashingWriter(io.BufferedWriter):
         return super().write(data)
 
 
-def _checked_cells(files: Mapping[C, Path], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield the rows of each cell, verified against its digest and against the samples of the first cell."""
-    reference: tuple[str, Path] | None = None
+def _checked_cells(
+    files: Mapping[C, Path], schema: pa.Schema, samples_of: Mapping[str, int | None]
+) -> Iterator[pa.Table]:
+    """Yield the rows of each cell, verified against its digest and against the samples of the cells before it.
+
+    `samples_of` maps attacks to the number of their samples, None for all. Cells with the same number must have the
+    same samples, and a cell with fewer the first ones of a cell with more.
+    """
+    fewer = sorted({samples for samples in samples_of.values() if samples is not None})
+    references: dict[int | None, tuple[str, Path]] = {}
     for cell, path in files.items():
         table = read_table(path)
         _check_cell(table, schema, cell, path)
         table = table.take(pc.sort_indices(table, sort_keys=[("index", "ascending")]))
-        samples = table_digest(table.select(["index", "label", "sample_hash"]))
-        if reference is None:
-            reference = samples, path
-        elif samples != reference[0]:
-            raise InputError(
-                f"it holds other samples than {reference[1]}", where=str(path), remedy="make both from the same data"
-            )
+        own = samples_of.get(cell.name)
+        samples = table.select(["index", "label", "sample_hash"])
+        parts = {number: samples.slice(0, number) for number in fewer if own is None or number < own}
+        for number, part in [(own, samples), *parts.items()]:
+            digest = table_digest(part)
+            reference, other = references.setdefault(number, (digest, path))
+            if digest != reference:
+                raise InputError(
+                    f"it holds other samples than {other}", where=str(path), remedy="make both from the same data"
+                )
         yield table
 
 

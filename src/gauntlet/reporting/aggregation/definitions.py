@@ -5,7 +5,8 @@ Views, summary, comparisons, tables, macros, figures and the page's queries are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,18 @@ WORST_CASE = "worst:"
 """Prefix of a norm: the name of the worst case over the attacks of that norm."""
 
 
+Row = TypeVar("Row", bound=Mapping[str, Any])
+
+
 def is_worst_case(name: str) -> bool:
     """Return whether a name in the column `attack` is a worst case over the attacks of a norm."""
     return name.startswith(WORST_CASE)
+
+
+def prefer_worst_cases(rows: Iterable[Row]) -> list[Row]:
+    """Return the summary rows of worst cases; without any, all rows."""
+    listed = list(rows)
+    return [row for row in listed if is_worst_case(row["attack"])] or listed
 
 
 CORRECT = "clean_prediction = label"
@@ -95,7 +105,8 @@ DISTANCE = f"CASE WHEN {FOOLED} THEN {size_in('norm')} END"
 def counts_in(uncounted: Iterable[str]) -> str:
     """Return the SQL condition that an attack counts in the worst case.
 
-    `uncounted` names the attacks whose images are not perturbations of the samples, such as `rubbish`.
+    `uncounted` names the attacks whose images are not perturbations of the samples, such as `rubbish`, or that are run
+    on some of the samples only.
     """
     names = ", ".join(map(quoted, uncounted))
     return f"attack NOT IN ({names})" if names else "true"

@@ -18,7 +18,6 @@ from gauntlet.registry import ATTACKS
 from gauntlet.reporting.aggregation.grids import GridDesign, grids_from_config
 
 if TYPE_CHECKING:
-    from gauntlet.config.attacks import Attack
     from gauntlet.config.schema import Experiment
 
 DESIGN_KEY = "gauntlet.plan"
@@ -29,11 +28,13 @@ class AttackDesign:
     """An attack: `epsilons` is the grid of a bounded attack, None for one that measures distances.
 
     `without` names the variants that it is not run on, such as the only source of a transfer. `maximizes` names a
-    quantity that it maximizes after fooling the model, such as confidence in a wrong class. `counts` is false if its
-    images are not perturbations of the samples, which excludes it from worst cases. `title` is its printed name, if
-    not `name`. `sources` are the variants whose models a transfer attacks instead of the evaluated one. `repeats` names
-    the first of several attacks that differ only in their seed, None for all others. `noise` marks random images.
-    `losses` are those that it ascends along the model's own gradients: empty if unknown, None if it takes none.
+    quantity that it maximizes after fooling the model, such as confidence in a wrong class. `counts` is false if it has
+    no part in worst cases: its images are not perturbations of the samples, or it is run on the first `samples` of them
+    only (None: on all), and a worst case over different images is none. `synthetic` marks images that are not
+    perturbations. `title` is its printed name, if not `name`. `sources` are the variants whose models a transfer
+    attacks instead of the evaluated one. `repeats` names the first of several attacks that differ only in their seed,
+    None for all others. `noise` marks random images. `losses` are those that it ascends along the model's own
+    gradients: empty if unknown, None if it takes none.
     """
 
     name: str
@@ -47,6 +48,23 @@ class AttackDesign:
     repeats: str | None = None
     noise: bool = False
     losses: tuple[str, ...] | None = ()
+    samples: int | None = None
+    synthetic: bool = False
+
+    @property
+    def is_perturbation(self) -> bool:
+        """True if its images are perturbations of the samples."""
+        # Files of earlier versions lack `synthetic`; there, no other attack was left out of worst cases.
+        return not self.synthetic and (self.counts or self.samples is not None)
+
+    @property
+    def exclusion(self) -> str:
+        """Reason why it has no part in worst cases; empty if it has."""
+        reasons = [
+            "" if self.is_perturbation else "images are not perturbations of the samples",
+            "" if self.samples is None else f"on the first {self.samples} samples only",
+        ]
+        return "" if self.counts else " and ".join(filter(None, reasons))
 
 
 @dataclass(frozen=True)
@@ -96,20 +114,35 @@ class ExperimentDesign:
         """Return the attacks that measure their budget in `norm`."""
         return tuple(attack for attack in self.attacks if attack.norm == norm)
 
+    def counted_in(self, norm: str) -> tuple[AttackDesign, ...]:
+        """Return the attacks of the worst case in `norm`; without any, there is no worst case."""
+        return tuple(attack for attack in self.attacks_in(norm) if attack.counts)
+
+    @property
+    def clean_attacks(self) -> tuple[str, ...]:
+        """Attacks that are run on the most samples: clean accuracy is measured on these."""
+        return tuple(attack.name for attack in self.attacks if attack.samples == self.clean_samples)
+
+    @property
+    def clean_samples(self) -> int | None:
+        """Number of samples that clean accuracy is measured on, the first ones; None for all."""
+        numbers = [attack.samples for attack in self.attacks]
+        return None if None in numbers else max(filter(None, numbers), default=None)
+
     @property
     def single_losses(self) -> dict[str, str]:
-        """Norms in which every attack along gradients ascends the same known loss, and that loss."""
+        """Norms in whose worst case every attack along gradients ascends the same known loss, and that loss."""
         single = {}
         for norm in self.norms:
-            losses = {attack.losses for attack in self.attacks_in(norm) if attack.losses is not None}
+            losses = {attack.losses for attack in self.counted_in(norm) if attack.losses is not None}
             if len(losses) == 1 and len(only := losses.pop()) == 1:
                 single[norm] = only[0]
         return single
 
     @property
-    def uncounted(self) -> tuple[str, ...]:
-        """Attacks that have no part in a worst case."""
-        return tuple(attack.name for attack in self.attacks if not attack.counts)
+    def uncounted(self) -> dict[str, str]:
+        """Attacks that have no part in a worst case, and the reason."""
+        return {attack.name: attack.exclusion for attack in self.attacks if not attack.counts}
 
     @property
     def derived_certificates(self) -> tuple[str, ...]:
@@ -141,7 +174,7 @@ _DESIGN = TypeAdapter(ExperimentDesign)
 def design_from_config(name: str, experiment: Experiment) -> ExperimentDesign:
     """Build the design of an experiment from its configuration."""
     variants, repeats = experiment.measured, _repeats(experiment)
-    attacks = (_attack(key, attack, variants, repeats.get(key)) for key, attack in experiment.attacks.items())
+    attacks = (_attack(experiment, key, repeats.get(key)) for key in experiment.attacks)
     certificates = (
         CertificateDesign(
             key,
@@ -167,15 +200,17 @@ def design_from_config(name: str, experiment: Experiment) -> ExperimentDesign:
     )
 
 
-def _attack(key: str, attack: Attack, variants: tuple[str, ...], repeats: str | None) -> AttackDesign:
+def _attack(experiment: Experiment, key: str, repeats: str | None) -> AttackDesign:
+    attack, variants, samples = experiment.attacks[key], experiment.measured, experiment.fewer_samples(key)
     tags = ATTACKS.entry(attack.attack.name).tags
+    synthetic = tags.get("access") == "none"
     return AttackDesign(
         name=key,
         norm=attack.norm,
         epsilons=attack.epsilons,
         without=tuple(variant for variant in variants if not attack.applies_to(variant, variants)),
         maximizes=tags.get("maximizes"),
-        counts=tags.get("access") != "none",
+        counts=not synthetic and samples is None,
         title=attack.title,
         sources=attack.transfer_from or (),
         repeats=repeats,
@@ -184,14 +219,16 @@ def _attack(key: str, attack: Attack, variants: tuple[str, ...], repeats: str | 
         losses=losses_of(attack.attack)
         if tags.get("access", "gradient") == "gradient" and not attack.transfer_from
         else None,
+        samples=samples,
+        synthetic=synthetic,
     )
 
 
 def _repeats(experiment: Experiment) -> dict[str, str]:
     """Map each attack that differs from another only in its seed to the first of these."""
     groups: dict[str, list[str]] = {}
-    for key, attack in experiment.attacks.items():
-        groups.setdefault(canonical_json({**attack.as_dict(), "seed": None}), []).append(key)
+    for key in experiment.attacks:
+        groups.setdefault(canonical_json({**experiment.attack_dict(key), "seed": None}), []).append(key)
     return {key: names[0] for names in groups.values() if len(names) > 1 for key in names}
 
 

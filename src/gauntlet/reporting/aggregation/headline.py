@@ -26,7 +26,7 @@ def headline_budgets(design: ExperimentDesign, grids: Mapping[str, Sequence[floa
             pairs = zip(configured, nearest, strict=True)
             budgets[norm] = tuple(near if math.isclose(near, value, rel_tol=_CLOSE) else value for value, near in pairs)
         else:
-            attacks = [attack for attack in design.attacks_in(norm) if attack.counts]
+            attacks = design.counted_in(norm) or design.attacks_in(norm)
             run_at = {value: sum(value in (attack.epsilons or grid) for attack in attacks) for value in grid}
             budgets[norm] = (_middle([value for value in grid if run_at[value] == max(run_at.values())]),)
     return budgets

@@ -18,7 +18,8 @@ from gauntlet.reporting.aggregation.queries import Evaluations, norm_grids
 _CELLS = "SELECT DISTINCT seed, attack FROM evaluations WHERE variant = $variant"
 _CLEAN = """
     SELECT seed, avg(correct) AS accuracy FROM (
-        SELECT seed, bool_and(correct)::INT AS correct FROM evaluations WHERE variant = $variant GROUP BY seed, index
+        SELECT seed, bool_and(correct)::INT AS correct FROM evaluations
+        WHERE variant = $variant AND list_contains($attacks::VARCHAR[], attack) GROUP BY seed, index
     ) GROUP BY seed
 """
 _WORST = f"""
@@ -58,7 +59,8 @@ def read_headline_outcomes(
     """
     design, grids = evaluations.design, norm_grids(evaluations)
     budgets = headline_budgets(design, grids)
-    worst = [(norm, budget) for norm in design.norms for budget in budgets[norm] if budget in grids[norm]]
+    norms = [norm for norm in design.norms if design.counted_in(norm)]
+    worst = [(norm, budget) for norm in norms for budget in budgets[norm] if budget in grids[norm]]
     if design.attacks:
         yield from _attacked(evaluations, worst)
     rows = certified.to_pylist()
@@ -87,7 +89,7 @@ def _attacked(evaluations: Evaluations, worst: list[tuple[str, float]]) -> Itera
             "SELECT DISTINCT seed, attack FROM evaluations WHERE variant = $variant", variant=variant
         )
         present = set(zip(cells["seed"].to_pylist(), cells["attack"].to_pylist(), strict=True))
-        for row in evaluations.query(_CLEAN, variant=variant).to_pylist():
+        for row in evaluations.query(_CLEAN, variant=variant, attacks=list(design.clean_attacks)).to_pylist():
             clean[number, position[row["seed"]]] = row["accuracy"]
         parameters = {"norms": [norm for norm, _ in worst], "budgets": [budget for _, budget in worst]}
         for row in evaluations.query(_WORST, variant=variant, **parameters).to_pylist():

@@ -48,6 +48,7 @@ class Outcomes:
 def read_outcomes(evaluations: Evaluations) -> Iterator[Outcomes]:
     """Yield the outcomes of every attack and worst case at each budget of the summary, then those of clean images.
 
+    An attack on fewer samples than others has outcomes on these alone, and no part in worst cases and clean outcomes.
     Memory holds a few 8-byte numbers per row of one attack, and of all attacks that are repeated with other seeds.
     """
     design, grids = evaluations.design, norm_grids(evaluations)
@@ -61,8 +62,9 @@ def read_outcomes(evaluations: Evaluations) -> Iterator[Outcomes]:
             levels, correct = _levels(evaluations.connection, design, samples, attack.name)
             missing = _missing(design, attack, levels)
             yield from _robust(attack.name, norm, attack_grid(attack, grids), levels[:, :, None], missing)
-            np.minimum(clean, correct, out=clean, where=(correct >= 0) & (clean >= 0))
-            np.copyto(clean, correct, where=clean < 0)
+            if attack.name in design.clean_attacks:
+                np.minimum(clean, correct, out=clean, where=(correct >= 0) & (clean >= 0))
+                np.copyto(clean, correct, where=clean < 0)
             if attack.counts:
                 np.fmin(worst, levels, out=worst)
                 worst_missing += missing

@@ -142,15 +142,14 @@ def check_samples(connection: duckdb.DuckDBPyConnection, path: Path, *, name: st
 def norm_grids(evaluations: Evaluations) -> dict[str, tuple[float, ...]]:
     """Return the ascending budgets at which each norm's worst case is stated.
 
-    They are the union of the grids of its bounded attacks; without any, deciles of the measured distances, rounded to
-    two digits.
+    They are the union of the grids of its bounded attacks that count; without any, deciles of the measured distances,
+    rounded to two digits. Where no attack of the norm counts, they are those of all.
     """
     grids: dict[str, tuple[float, ...]] = {}
     for norm in evaluations.design.norms:
-        bounded = [
-            attack.epsilons for attack in evaluations.design.attacks_in(norm) if attack.epsilons and attack.counts
-        ]
-        grids[norm] = tuple(sorted({value for grid in bounded for value in grid})) or _deciles(evaluations, norm)
+        attacks = evaluations.design.counted_in(norm) or evaluations.design.attacks_in(norm)
+        values = {value for attack in attacks for value in attack.epsilons or ()}
+        grids[norm] = tuple(sorted(values)) or _deciles(evaluations, [attack.name for attack in attacks])
     return grids
 
 
@@ -207,11 +206,12 @@ def _budgets(evaluations: Evaluations, attack: str) -> tuple[float, ...] | None:
     return tuple(values) if 0 < len(values) <= _MOST_GRID_BUDGETS else None
 
 
-def _deciles(evaluations: Evaluations, norm: str) -> tuple[float, ...]:
+def _deciles(evaluations: Evaluations, attacks: list[str]) -> tuple[float, ...]:
     table = evaluations.query(
-        "SELECT quantile_disc(fooled_at, $shares) AS deciles FROM evaluations WHERE norm = $norm AND fooled",
+        "SELECT quantile_disc(fooled_at, $shares) AS deciles FROM evaluations "
+        "WHERE list_contains($attacks::VARCHAR[], attack) AND fooled",
         shares=_DECILES,
-        norm=norm,
+        attacks=attacks,
     )
     deciles = table["deciles"][0].as_py() or []
     # Without fooled samples only the accuracy at ε = 0 is stated.

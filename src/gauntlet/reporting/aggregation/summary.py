@@ -39,7 +39,8 @@ SUMMARY_SCHEMA = pa.schema(
         ("flags", pa.string()),
     ]
 )
-"""One row per variant, attack and budget; `attack` is "worst:NORM" for the worst case over the attacks of a norm.
+"""One row per variant, attack and budget; `attack` is "worst:NORM" for the worst case over the attacks of a norm, which
+those that do not count have no part in (`design.AttackDesign`); a norm without attacks that count has none.
 
 `robust_accuracy` is the mean over seeds of the share of samples that no budget up to `epsilon` fooled; samples with an
 error count as fooled. `wilson_*` bound it over samples, with the effective number of samples where seeds share them
@@ -102,7 +103,8 @@ def _variant_rows(
     rows: list[tuple[dict[str, Any], set[str] | None]] = []
     for norm in design.norms:
         attacks = [attack for attack in design.attacks_in(norm) if variant not in attack.without]
-        groups = {f"{WORST_CASE}{norm}": [attack.name for attack in attacks if attack.counts]}
+        counted = [attack.name for attack in attacks if attack.counts]
+        groups = {f"{WORST_CASE}{norm}": counted} if design.counted_in(norm) else {}
         groups |= {attack.name: [attack.name] for attack in attacks}
         for name, members in groups.items():
             counts = {

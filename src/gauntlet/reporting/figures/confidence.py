@@ -25,6 +25,7 @@ from gauntlet.reporting.aggregation import (
 from gauntlet.reporting.figures.attack_choice import strongest_attack
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import PALETTE, Style, hide_unused, legend_above, legend_rows, note_below, plain
+from gauntlet.reporting.footnotes import clean_note
 
 _BINS = 20
 _COLUMNS = 4
@@ -51,6 +52,7 @@ def confidence_histograms(inputs: FigureInputs, *, style: Style, most_variants: 
     with open_evaluations(inputs.path("evaluations")) as evaluations:
         attack, noise = _attack_and_noise(evaluations.design, rows)
         histograms = {name: _histograms(evaluations, name, attack, noise) for name in inputs.variants}
+        clean_samples = evaluations.design.clean_samples
     measured = [name for name, by_kind in histograms.items() if by_kind]
     variants = measured[:most_variants]
     kinds = [kind for kind in _LINES if any(kind in histograms[name] for name in variants)]
@@ -77,8 +79,9 @@ def confidence_histograms(inputs: FigureInputs, *, style: Style, most_variants: 
     note_below(
         figure,
         [
-            f"adversarial: {plain(attack.title or attack.name)}" if attack else "",
-            f"noise: {plain(noise.title or noise.name)}" if noise else "",
+            f"adversarial: {_printed(attack)}" if attack else "",
+            f"noise: {_printed(noise)}" if noise else "",
+            clean_note(clean_samples),
             "" if attack is None or attack.maximizes == "confidence" else "confidence was not maximized",
             f"the first {len(variants)} of {len(measured)} variants" if len(variants) < len(measured) else "",
         ],
@@ -100,24 +103,37 @@ def _attack_and_noise(
 ) -> tuple[AttackDesign | None, AttackDesign | None]:
     """Choose the attack and the noise to draw, None if there is none."""
     noises = sorted(
-        (attack for attack in design.attacks if attack.noise or not attack.counts), key=lambda attack: attack.counts
+        (attack for attack in design.attacks if attack.noise or not attack.is_perturbation),
+        key=lambda attack: attack.is_perturbation,
     )
     searching = [attack for attack in design.attacks if attack not in noises]
     confident = next((attack for attack in searching if attack.maximizes == "confidence"), None)
     return confident or strongest_attack(searching, summary), next(iter(noises), None)
 
 
+def _printed(attack: AttackDesign) -> str:
+    """Return the printed name of an attack, with the number of its samples where these are not all."""
+    few = f", on the first {attack.samples} samples only" if attack.samples else ""
+    return f"{plain(attack.title or attack.name)}{few}"
+
+
 def _histograms(
     evaluations: Evaluations, variant: str, attack: AttackDesign | None, noise: AttackDesign | None
 ) -> Histograms:
     """Count images of each kind by confidence; kinds without images are left out."""
-    histograms: Histograms = {}
+    design, histograms = evaluations.design, Histograms()
     for drawn, kind in ((attack, "adversarial"), (noise, "noise")):
         if drawn is not None:
             counts = count_confidences(evaluations, variant, drawn.name, bins=_BINS)
-            histograms.setdefault("clean", counts.clean)
+            if drawn.name in design.clean_attacks:
+                histograms.setdefault("clean", counts.clean)
             # All images of noise count, but of an attack only those that fool: the others are nearly clean.
             histograms[kind] = counts.fooled if kind == "adversarial" else counts.fooled + counts.robust
+    for name in design.clean_attacks if histograms and "clean" not in histograms else ():
+        clean = count_confidences(evaluations, variant, name, bins=_BINS).clean
+        if clean.any():
+            histograms["clean"] = clean
+            break
     return {kind: histograms[kind] for kind in _LINES if kind in histograms and histograms[kind].any()}
 
 

@@ -93,7 +93,12 @@ def failure_against_coverage(inputs: FigureInputs, *, style: Style) -> Figure:
     not_maximized = any(attack.maximizes != "confidence" for attack in drawn)
     note = "confidence was not maximized: the worst case may be higher" if not_maximized else ""
     marked = footnotes(attack_rows, missing="cells are missing", doubt="too low")
-    note_below(figure, [note, *marked, marked_note(inputs, attack_rows)], style, wide=wide)
+    few = [
+        f"{plain(attack.title or attack.name)}: on the first {attack.samples} samples only"
+        for attack in drawn
+        if attack.samples
+    ]
+    note_below(figure, [note, *few, *marked, marked_note(inputs, attack_rows)], style, wide=wide)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,10 @@ from matplotlib.figure import Figure
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import open_evaluations
-from gauntlet.reporting.aggregation.definitions import is_worst_case
+from gauntlet.reporting.aggregation.definitions import is_worst_case, prefer_worst_cases
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, norm_label, note_below, plain
-from gauntlet.reporting.footnotes import footnote_marks, footnotes
+from gauntlet.reporting.footnotes import clean_note, footnote_marks, footnotes
 from gauntlet.reporting.formatting import budget_text, clean_marks
 
 _GAP = 0.25
@@ -57,12 +58,11 @@ def heat_map(inputs: FigureInputs, *, style: Style, epsilon: float | None = None
     rows = read_table(inputs.path("summary")).to_pylist()
     variants = [name for name in inputs.variants if any(row["variant"] == name for row in rows)]
     with open_evaluations(inputs.path("evaluations")) as evaluations:
-        headline = evaluations.design.headline
+        design = evaluations.design
     norms = dict.fromkeys(row["norm"] for row in rows)
-    budgets = {
-        norm: epsilon or (headline[norm][0] if headline.get(norm) else common_budget(rows, norm)) for norm in norms
-    }
-    columns, groups = _columns(rows, budgets, inputs)
+    first = {norm: budgets[0] for norm, budgets in design.headline.items() if budgets}
+    at = {norm: epsilon or first.get(norm) or common_budget(rows, norm) for norm in norms}
+    columns, groups = _columns(rows, at, inputs, clean_attacks=design.clean_attacks)
     row_in = max(_LEAST_ROW_IN, min(0.27, _MOST_ROWS_IN / max(1, len(variants))))
     height = 1.3 + row_in * len(variants)
     label_in = style.letter_em * style.small_pt / 72 * max(map(len, inputs.titles_of(variants)), default=0)
@@ -90,7 +90,7 @@ def heat_map(inputs: FigureInputs, *, style: Style, epsilon: float | None = None
         bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.01)
         bar.set_label("Accuracy (%)")
         bar.outline.set_visible(False)
-    if notes := footnotes(rows):
+    if notes := [clean_note(design.clean_samples), *inputs.exclusion_notes(), *footnotes(rows)]:
         note_below(figure, notes, style, wide=wide)
     return figure
 
@@ -98,7 +98,7 @@ def heat_map(inputs: FigureInputs, *, style: Style, epsilon: float | None = None
 def common_budget(rows: list[Row], norm: str) -> float:
     """Return the budget of a norm at which variants are compared by default; 0 if nothing was measured."""
     measured = [row for row in rows if row["norm"] == norm and row["robust_accuracy"] is not None]
-    worst = [row for row in measured if is_worst_case(row["attack"])]
+    worst = prefer_worst_cases(measured)
     if not worst:
         return 0.0
     half = float(np.mean([row["clean_accuracy"] for row in worst])) / 2
@@ -115,10 +115,15 @@ def common_budget(rows: list[Row], norm: str) -> float:
 
 
 def _columns(
-    rows: list[Row], budgets: dict[str, float], inputs: FigureInputs
+    rows: list[Row], budgets: dict[str, float], inputs: FigureInputs, *, clean_attacks: Collection[str]
 ) -> tuple[list[_Column], dict[str, tuple[float, float]]]:
-    """Return the columns from left to right, and the beginning and end of each norm's group."""
-    first = {row["variant"]: row for row in reversed(rows)}
+    """Return the columns from left to right, and the beginning and end of each norm's group.
+
+    Clean accuracy is that of a worst case or of `clean_attacks`, which are run on the most samples.
+    """
+    first = {
+        row["variant"]: row for row in reversed(rows) if is_worst_case(row["attack"]) or row["attack"] in clean_attacks
+    }
     columns = [_Column(0.0, "clean", first, key="clean_accuracy", bold=True)]
     groups: dict[str, tuple[float, float]] = {}
     position = 1.0 + _GAP

@@ -10,7 +10,8 @@ from typing import Any
 from gauntlet.core.errors import InputError
 from gauntlet.reporting.aggregation import GridDesign
 from gauntlet.reporting.figures.facets import Facets
-from gauntlet.reporting.figures.style import line_style
+from gauntlet.reporting.figures.style import line_style, plain
+from gauntlet.reporting.footnotes import exclusion_note
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class InspectionFile:
 class FigureInputs:
     """Result files of one experiment. `variants` sets order and colors; `classes` names the labels, if known.
 
-    `titles` and `attack_titles` map variants and attacks to their printed names, where these differ. `shown` are the
+    `titles` and `attack_titles` map variants and attacks to their printed names, where these differ, and `uncounted`
+    the attacks that have no part in worst cases to the reason. `shown` are the
     variants that the configuration shows in figures, empty where it leaves the choice to the figures; `grids` are
     those that variants are of, `facet_by` the factors that the configuration names for facets, and `facets` divide
     panels that would have too many lines.
@@ -72,6 +74,7 @@ class FigureInputs:
     diagnostics: Path | None = None
     titles: Mapping[str, str] = field(default_factory=dict)
     attack_titles: Mapping[str, str] = field(default_factory=dict)
+    uncounted: Mapping[str, str] = field(default_factory=dict)
     origins: Path | None = None
     inspections: tuple[InspectionFile, ...] = ()
     comparisons: Path | None = None
@@ -113,6 +116,10 @@ class FigureInputs:
     def attack_title(self, attack: str) -> str:
         """Return the printed name of an attack."""
         return self.attack_titles.get(attack, attack)
+
+    def exclusion_notes(self) -> list[str]:
+        """Return a note for each attack that has no part in worst cases."""
+        return [exclusion_note(plain(self.attack_title(name)), reason) for name, reason in self.uncounted.items()]
 
     def only(self, variants: Iterable[str]) -> FigureInputs:
         """Return the inputs with some of the variants alone."""

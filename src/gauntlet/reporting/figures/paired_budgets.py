@@ -44,7 +44,7 @@ def paired_budgets(inputs: FigureInputs, *, style: Style, most_variants: int = 8
     variants = list(inputs.variants[:most_variants])
     with open_evaluations(inputs.path("evaluations")) as evaluations:
         design = evaluations.design
-        norms = [norm for norm in design.norms if any(attack.counts for attack in design.attacks_in(norm))]
+        norms = [norm for norm in design.norms if design.counted_in(norm)]
         pairs = {norm: [_pairs(evaluations, norm, *two) for two in itertools.pairwise(variants)] for norm in norms}
     wide = len(norms) > 1 or len(variants) > 4
     columns = max(1, min(len(norms), 2 if len(variants) <= 5 else 1)) if wide else 1
@@ -65,6 +65,7 @@ def paired_budgets(inputs: FigureInputs, *, style: Style, most_variants: int = 8
         else:
             draw_differences(axes, norm, pairs[norm], titles, style)
             notes.append("black: median")
+    notes += inputs.exclusion_notes()
     if len(variants) < len(inputs.variants):
         notes.append(f"the first {len(variants)} of {len(inputs.variants)} variants")
     note_below(figure, list(dict.fromkeys(notes)), style, wide=wide)

@@ -54,6 +54,7 @@ def find_inputs(
         titles=design.titles,
         grids=design.grids,
         attack_titles={attack.name: attack.title for attack in design.attacks if attack.title},
+        uncounted=design.uncounted,
     )
 
 

@@ -42,7 +42,7 @@ def robust_accuracy(inputs: FigureInputs, *, style: Style, attacks: bool | None 
     the marked budgets: lines only guide the eye.
     """
     rows = [row for row in read_table(inputs.path("summary")).to_pylist() if row["robust_accuracy"] is not None]
-    norms = list(dict.fromkeys(row["norm"] for row in rows)) or ["linf"]
+    norms = list(dict.fromkeys(row["norm"] for row in rows if is_worst_case(row["attack"]))) or ["linf"]
     wide = len(norms) > 1
     attacks = len(inputs.variants) <= _MOST_WITH_ATTACKS if attacks is None else attacks
     figure, blocks = panel_blocks(
@@ -72,7 +72,8 @@ def robust_accuracy(inputs: FigureInputs, *, style: Style, attacks: bool | None 
     thin = "thin: single attacks" if attacks else ""
     shown = [row for row in rows if row["variant"] in inputs.variants]
     bold = "bold: worst case over attacks, per sample"
-    note_below(figure, [bold, thin, *footnotes(shown), marked_note(inputs, shown)], style, wide=wide)
+    notes = [bold, thin, *inputs.exclusion_notes(), *footnotes(shown), marked_note(inputs, shown)]
+    note_below(figure, notes, style, wide=wide)
     return figure
 
 

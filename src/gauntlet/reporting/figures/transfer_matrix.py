@@ -37,16 +37,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Matrix:
-    """The matrix of one norm and budget.
+    """The matrix of one norm and budget, of attacks on all samples or on the first `samples`.
 
     `rows` maps a source (a variant, or an attack on several variants) to the summary row of each target variant;
-    `own` maps a variant to its worst case, the diagonal.
+    `own` maps a variant to its worst case, the diagonal; it is empty for attacks on some of the samples.
     """
 
     norm: str
     epsilon: float
     rows: dict[str, dict[str, Row]]
     own: dict[str, Row]
+    samples: int | None = None
 
     def row(self, source: str, target: str) -> Row | None:
         """Return the summary row of a field; None if no such attack was run."""
@@ -65,6 +66,8 @@ class _Matrix:
 )
 def transfer_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
     """Draw one matrix per norm: attacked variants in columns, variants that the attack was computed on in rows.
+
+    Attacks on some of the samples have a matrix of their own.
 
     The budget is the headline budget of the norm, or the nearest one that transferred attacks were run at.
     """
@@ -101,8 +104,8 @@ def _matrices(
 ) -> list[_Matrix]:
     attacks = {attack.name: attack for attack in design.attacks}
     matrices = []
-    for norm in dict.fromkeys(row["norm"] for row in transferred):
-        norm_rows = [row for row in transferred if row["norm"] == norm]
+    for norm, samples in dict.fromkeys((row["norm"], attacks[row["attack"]].samples) for row in transferred):
+        norm_rows = [row for row in transferred if row["norm"] == norm and attacks[row["attack"]].samples == samples]
         epsilon = min(sorted({row["epsilon"] for row in norm_rows}), key=lambda value: abs(value - budgets[norm][0]))
         # Attacks on one variant share its row; an attack on several variants has its own.
         single = [
@@ -119,9 +122,9 @@ def _matrices(
         own = {
             row["variant"]: row
             for row in summary
-            if row["attack"] == f"{WORST_CASE}{norm}" and np.isclose(row["epsilon"], epsilon)
+            if row["attack"] == f"{WORST_CASE}{norm}" and np.isclose(row["epsilon"], epsilon) and samples is None
         }
-        matrices.append(_Matrix(norm, epsilon, rows, own))
+        matrices.append(_Matrix(norm, epsilon, rows, own, samples))
     return matrices
 
 
@@ -140,7 +143,7 @@ def _draw(axes: Axes, matrix: _Matrix, inputs: FigureInputs, style: Style, *, si
         color = "white" if value < _DARK else "black"
         axes.text(x, y, text, ha="center", va="center", size=size_pt, color=color)
     for y, source in enumerate(matrix.rows):
-        if source in inputs.variants:
+        if source in inputs.variants and matrix.own:
             axes.add_patch(_frame((inputs.variants.index(source) - 0.44, y - 0.42)))
     axes.grid(False)
     axes.spines[:].set_visible(False)
@@ -154,7 +157,8 @@ def _draw(axes: Axes, matrix: _Matrix, inputs: FigureInputs, style: Style, *, si
         axes.axvline(boundary - 0.5, color="white", linewidth=1)
     for boundary in range(1, len(names)):
         axes.axhline(boundary - 0.5, color="white", linewidth=1)
-    axes.set_title(f"{norm_label(matrix.norm)}, ε = {budget_text(matrix.epsilon)}", loc="left")
+    few = f", first {matrix.samples} samples" if matrix.samples else ""
+    axes.set_title(f"{norm_label(matrix.norm)}, ε = {budget_text(matrix.epsilon)}{few}", loc="left")
     axes.set_ylabel("Computed on")
     axes.set_xlabel("Attacked")
 

@@ -12,9 +12,9 @@ from typing import Any
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.reporting.aggregation import Evaluations, headline_budgets, norm_grids, open_evaluations
-from gauntlet.reporting.aggregation.definitions import CERTIFIED, certified_at, is_worst_case
+from gauntlet.reporting.aggregation.definitions import CERTIFIED, certified_at, is_worst_case, prefer_worst_cases
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.footnotes import single_loss_note
+from gauntlet.reporting.footnotes import exclusion_note, single_loss_note
 from gauntlet.reporting.formatting import (
     Percent,
     budget_text,
@@ -67,7 +67,10 @@ class AccuracyRow:
 
 @dataclass(frozen=True)
 class NormSection:
-    """The accuracies in one norm: the worst case, single attacks, certificates; `note` is "" or about its attacks."""
+    """The accuracies in one norm: the worst case, single attacks, certificates.
+
+    `note` is "" or about the attacks of the worst case, `excluded` has a note for each attack that is not in it.
+    """
 
     key: str
     name: str
@@ -77,6 +80,7 @@ class NormSection:
     single: tuple[AccuracyRow, ...]
     certified: tuple[dict[str, Any], ...]
     note: str = ""
+    excluded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
     gallery = read_gallery(inputs, most_bytes=most_image_bytes)
     compared = read_comparisons(inputs)
     bold = bold_numbers(rows, compared)
-    measured = [row for row in rows if is_worst_case(row["attack"]) and row["seeds"]]
+    measured = prefer_worst_cases(row for row in rows if row["seeds"])
     return PageContent(
         experiment=design.experiment,
         counts="; ".join(dict.fromkeys(sample_count_text(row) for row in measured)) or "nothing was measured",
@@ -142,12 +146,17 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
             NormSection(
                 key=norm,
                 name=NORM_TEXT.get(norm, norm),
-                attacks=tuple(attack.name for attack in design.attacks_in(norm) if attack.counts),
+                attacks=tuple(attack.name for attack in design.counted_in(norm)),
                 budgets=tuple((budget, budget_text(budget)) for budget in _budgets(rows, norm)),
                 worst=tuple(_accuracy_rows(rows, norm, bold, worst_case=True)),
                 single=tuple(_accuracy_rows(rows, norm, bold, worst_case=False)),
                 certified=certified[norm],
                 note=single_loss_note(norm, design.single_losses[norm]) if norm in design.single_losses else "",
+                excluded=tuple(
+                    exclusion_note(attack.name, attack.exclusion)
+                    for attack in design.attacks_in(norm)
+                    if not attack.counts
+                ),
             )
             for norm in design.norms
         ),

@@ -22,6 +22,7 @@ from gauntlet.reporting.aggregation.definitions import is_worst_case
 from gauntlet.reporting.aggregation.headline import headline_radii
 from gauntlet.reporting.aggregation.outcomes import CLEAN, SEEDS
 from gauntlet.reporting.best import Candidate, best_variant
+from gauntlet.reporting.footnotes import clean_note, exclusion_note
 from gauntlet.reporting.formatting import accuracy_flags_of
 from gauntlet.reporting.tables.numbers import clean_numbers, is_repeated, repeated_numbers
 
@@ -120,18 +121,18 @@ def _columns(evaluations: Evaluations, inputs: TableInputs) -> Iterator[Column]:
     design, grids = evaluations.design, norm_grids(evaluations)
     budgets = headline_budgets(design, grids)
     if design.attacks:
-        yield Column(CLEAN, "", None, 0.0, "clean")
+        yield Column(CLEAN, "", None, 0.0, "clean", clean_note(design.clean_samples))
     for norm in design.norms:
         for attack in design.attacks_in(norm):
             if attack.repeats not in (None, attack.name):
                 continue
             name = f"{SEEDS}{attack.repeats}" if attack.repeats else attack.name
             title = attack.title or attack.name
-            note = "" if attack.counts else f"{title}: images are not perturbations of the samples"
+            note = "" if attack.counts else exclusion_note(title, attack.exclusion)
             for epsilon in budgets[norm]:
                 if epsilon in (attack.epsilons or grids[norm]):
                     yield Column("robust", name, norm, epsilon, title, note)
-        for epsilon in budgets[norm]:
+        for epsilon in budgets[norm] if design.counted_in(norm) else ():
             if epsilon in grids[norm]:
                 yield Column("robust", f"{WORST_CASE}{norm}", norm, epsilon, "worst case")
     rows = inputs.certified.to_pylist()

@@ -14,7 +14,7 @@ from gauntlet.reporting.aggregation.definitions import (
     robust_at,
     worst_case_rows,
 )
-from gauntlet.reporting.aggregation.outcomes import SEEDS
+from gauntlet.reporting.aggregation.outcomes import CLEAN, SEEDS
 from gauntlet.reporting.tables import wording
 from gauntlet.reporting.tables.cells import Column, TableContent
 
@@ -70,6 +70,8 @@ def macro_name(experiment: str, variant: str, column: Column) -> str:
 def macro_query(design: ExperimentDesign, variant: str, column: Column) -> str:
     """Return the DuckDB query, in one line, that gives a number of the table in percent."""
     where, rows, condition = f"variant = {quoted(variant)}", _EVALUATIONS, CORRECT
+    if column.measure == CLEAN and len(design.clean_attacks) < len(design.attacks):
+        where += f" AND attack IN ({', '.join(map(quoted, design.clean_attacks))})"
     if column.measure == "certified":
         where += f" AND certificate = {quoted(column.name)}"
         rows, condition = _CERTIFICATES, certified_at(repr(column.epsilon))

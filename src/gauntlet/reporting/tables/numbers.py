@@ -16,7 +16,7 @@ from gauntlet.reporting.stats import seed_effects
 _CLEAN = """
     SELECT 'clean' AS name, index, list_position($seeds::BIGINT[], seed) - 1 AS replicate,
         bool_and(correct)::INT AS level
-    FROM evaluations WHERE variant = $variant GROUP BY seed, index
+    FROM evaluations WHERE variant = $variant AND list_contains($attacks::VARCHAR[], attack) GROUP BY seed, index
 """
 _REPEATED = f"""
     SELECT 'repeated' AS name, index, ({robust_at("$epsilon")})::INT AS level,
@@ -31,16 +31,19 @@ _CELLS = """
 
 
 def clean_numbers(evaluations: Evaluations, variant: str) -> dict[str, Any]:
-    """Compute the clean accuracy of a variant over samples that are correct in the rows of every attack."""
-    seeds = sorted(evaluations.design.seeds)
+    """Compute the clean accuracy of a variant over samples that are correct in the rows of every attack.
+
+    Attacks on fewer samples than others are left out, so that all seeds are measured on the same samples.
+    """
+    seeds, attacks = sorted(evaluations.design.seeds), list(evaluations.design.clean_attacks)
     patterns = read_patterns(
-        lambda sql: evaluations.query(sql, variant=variant, seeds=seeds),
+        lambda sql: evaluations.query(sql, variant=variant, seeds=seeds, attacks=attacks),
         _CLEAN,
         keys=("name",),
         replicates=len(seeds),
         levels=2,
     ).get(("clean",))
-    is_planned = any(cell[0] == variant for cell in evaluations.design.cells())
+    is_planned = any(name == variant and attack in attacks for name, _, attack in evaluations.design.cells())
     present = 0 if patterns is None else len(patterns.counts())
     missing = max((len(evaluations.design.seeds_of(variant)) if is_planned else 0) - present, 0)
     return {**_accuracy(patterns, 1), "missing": missing, "errors": 0, "flags": ""}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import pyarrow as pa
 
 from gauntlet.core.norms import NORM_TEXT
-from gauntlet.reporting.aggregation.definitions import is_worst_case
-from gauntlet.reporting.footnotes import single_loss_note
+from gauntlet.reporting.aggregation.definitions import is_worst_case, prefer_worst_cases
+from gauntlet.reporting.footnotes import exclusion_note, single_loss_note
 from gauntlet.reporting.formatting import (
     Row,
     accuracy_flags_of,
@@ -39,14 +40,14 @@ def markdown_table(
     *,
     certified: pa.Table | None = None,
     missing: Sequence[object] = (),
-    uncounted: Container[str] = (),
+    uncounted: Mapping[str, str] = MappingProxyType({}),
     single_losses: Mapping[str, str] | None = None,
 ) -> str:
     """Return a summary as a Markdown page: worst case per norm, single attacks, certificates, errors, missing cells.
 
     `certified` holds certified accuracies; `missing` are the cells that were left out, as they print; `uncounted`
-    names the attacks that have no part in a worst case; `single_losses` maps norms whose attacks along gradients all
-    ascend the same loss to that loss.
+    maps the attacks that have no part in a worst case to the reason; `single_losses` maps norms in whose worst case all
+    attacks along gradients ascend the same loss to that loss.
     """
     rows, certified_rows = summary.to_pylist(), certified.to_pylist() if certified is not None else []
     experiment = ", ".join(dict.fromkeys(row["experiment"] for row in [*rows, *certified_rows]))
@@ -56,8 +57,8 @@ def markdown_table(
     return "\n".join([f"# {escape_markdown(experiment)}", "", *page]) + "\n"
 
 
-def _accuracies(rows: list[Row], uncounted: Container[str], single_losses: Mapping[str, str]) -> Iterator[str]:
-    measured = [row for row in rows if is_worst_case(row["attack"]) and row["seeds"]]
+def _accuracies(rows: list[Row], uncounted: Mapping[str, str], single_losses: Mapping[str, str]) -> Iterator[str]:
+    measured = prefer_worst_cases(row for row in rows if row["seeds"])
     counts = "; ".join(dict.fromkeys(map(sample_count_text, measured))) or "nothing was measured"
     yield (
         "Robust accuracy in percent: the share of test samples that no attack fooled within ε "
@@ -69,13 +70,17 @@ def _accuracies(rows: list[Row], uncounted: Container[str], single_losses: Mappi
         rows_in_norm = [row for row in rows if row["norm"] == norm]
         single = [row for row in rows_in_norm if not is_worst_case(row["attack"])]
         attacks = dict.fromkeys(row["attack"] for row in single if row["attack"] not in uncounted)
-        yield from ("", f"## {title}: worst case per sample over all attacks")
-        yield from ("", f"Attacks: {', '.join(map(escape_markdown, attacks))}.", "")
-        yield from _grid([row for row in rows_in_norm if is_worst_case(row["attack"])], ("variant",), intervals=True)
+        worst = [row for row in rows_in_norm if is_worst_case(row["attack"])]
+        if worst:
+            yield from ("", f"## {title}: worst case per sample over all attacks")
+            yield from ("", f"Attacks: {', '.join(map(escape_markdown, attacks))}.", "")
+            yield from _grid(worst, ("variant",), intervals=True)
         if norm in single_losses:
             yield from ("", escape_markdown(single_loss_note(norm, single_losses[norm])))
-        yield from ("", f"### {title}: single attacks", "")
-        yield from _grid(single, ("variant", "attack"), intervals=False)
+        yield from ("", f"##{'#' if worst else ''} {title}: single attacks", "")
+        yield from _grid(single, ("variant", "attack"), intervals=not worst)
+        for attack in dict.fromkeys(row["attack"] for row in single if row["attack"] in uncounted):
+            yield from ("", f"{escape_markdown(exclusion_note(attack, uncounted[attack]))}.")
 
 
 def _certified(rows: list[Row]) -> Iterator[str]:

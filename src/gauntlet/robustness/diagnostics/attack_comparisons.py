@@ -97,9 +97,10 @@ _NORMS_WITHOUT_ASCENT = ("l0",)
 def compare_attacks(tables: Sequence[tuple[ComparedAttack, pa.Table]]) -> list[Measurement]:
     """Measure every check of this module on one model, in each norm of its attacks.
 
-    A table has the COLUMNS of one attack's evaluation; samples are joined by content. A sample counts if it is
-    classified correctly, a weaker attack fooled it, a stronger attack was run at that budget or a larger one, and no
-    stronger attack fooled it at the smallest such budget.
+    A table has the COLUMNS of one attack's evaluation; samples are joined by content. Shares are of the samples on
+    which both a weaker and a stronger attack were run. A sample counts if it is classified correctly, a weaker attack
+    fooled it, a stronger attack was run at that budget or a larger one, and no stronger attack fooled it at the
+    smallest such budget.
     """
     measurements: list[Measurement] = []
     for norm in dict.fromkeys(attack.norm for attack, _ in tables):
@@ -124,6 +125,10 @@ class _Outcomes:
 
     index: NDArray[np.int64]
     budgets: dict[ComparedAttack, NDArray[np.float64]]
+
+    def known(self, attacks: Sequence[ComparedAttack]) -> NDArray[np.bool_]:
+        """Return the samples on which the result of at least one of the attacks is known, bool `(N,)`."""
+        return np.asarray(np.any([~np.isnan(self.budgets[attack]) for attack in attacks], axis=0))
 
     @classmethod
     def from_tables(cls, tables: Sequence[tuple[ComparedAttack, pa.Table]]) -> _Outcomes:
@@ -168,11 +173,13 @@ def _compare(check: str, norm: str, outcomes: _Outcomes, comparison: _Comparison
         surprising |= missed
         counts.append(f"{attack.name} {int(missed.sum())}")
     names = ", ".join(attack.name for attack in stronger)
+    # Attacks on some of the samples cannot be compared on the others.
+    known = (outcomes.known(weaker) & outcomes.known(stronger)).sum()
     return Measurement.share(
         check,
         norm,
         outcomes.index[surprising].tolist(),
-        len(outcomes.index),
+        int(known),
         f"fooled by a {comparison.weaker_name} attack ({', '.join(counts)}) and by no {comparison.stronger_name} attack"
         f" within that ε ({names})",
     )

@@ -57,7 +57,7 @@ def _slice(cell: Cell, scope: Scope, files: Files) -> Slice:
         "experiment": cell.experiment,
         "order": digest_json([str(path) for path in files.gathered(cell)]),
         # The rows may stay the same while an attack's settings, which decide what follows from them, change.
-        "attacks": digest_json({name: attack.as_dict() for name, attack in settings.attacks.items()}),
+        "attacks": digest_json({name: settings.attack_dict(name) for name in settings.attacks}),
         # Titles and headline travel in the metadata of the results, for readers without the configuration.
         **({"shown": digest_json(shown)} if shown else {}),
         # The settings that candidates were drawn with are a column of the table of choices.

@@ -46,7 +46,7 @@ def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
     settings = scope.settings
     attack = scope.once(("attack", cell.name), lambda: settings.attacks[cell.name].as_dict())
     ids = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.name}
-    return {**ids, "samples": settings.samples, "examples": settings.examples, "attack": attack}
+    return {**ids, "samples": settings.samples_of(cell.name), "examples": settings.examples, "attack": attack}
 
 
 def _modules(cell: Cell, scope: Scope, files: Files) -> list[str]:
@@ -66,6 +66,13 @@ def component_path(cell: Cell, path: tuple[str, ...], _settings: Experiment | No
     return (f"{kind}s", cell.name, *(rest[1:] if rest[:1] == (kind,) else rest))
 
 
+def _setting_path(cell: Cell, path: tuple[str, ...], settings: Experiment | None) -> tuple[str, ...]:
+    """Spell a key of the slice of an attack, whose number of samples may be its own or the experiment's."""
+    if path == ("samples",) and settings is not None and settings.attacks[cell.name].samples is not None:
+        return ("attacks", cell.name, "samples")
+    return component_path(cell, path, settings)
+
+
 STAGE: Stage = Stage(
     name="evaluate",
     order=20,
@@ -76,7 +83,7 @@ STAGE: Stage = Stage(
     outputs=_outputs,
     slice=_slice,
     modules=_modules,
-    setting_path=component_path,
+    setting_path=_setting_path,
     uses_model=True,
     resumable=True,
     shardable=True,

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from gauntlet.core.errors import AttackError, located
+from gauntlet.core.errors import AttackError, InputError, located
 from gauntlet.core.parquet import write_table
 from gauntlet.core.progress import progress
 from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark
@@ -85,14 +85,24 @@ def run_shard(job: CellJob, name: str) -> None:
 
 
 def attacked_images(job: CellJob) -> tuple[UnitImages, Tensor]:
-    """Open the images, float32 `(N, C, H, W)` in [0, 1], and labels, int64 `(N,)`, that a cell's attack is run on."""
+    """Open the images, float32 `(N, C, H, W)` in [0, 1], and labels, int64 `(N,)`, that a cell's attack is run on.
+
+    Raises InputError for `samples` of the attack that are not fewer than the test images: the results would be taken
+    for those of a part.
+    """
     settings = job.experiment
     split = open_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
+    fewer = settings.fewer_samples(job.cell.name)
+    if fewer is not None and fewer >= len(split):
+        where = f"{job.cell.experiment}.attacks.{job.cell.name}.samples"
+        problem = f"{fewer} is not fewer than the {len(split)} test images"
+        raise InputError(problem, where=where, remedy="leave it out, or choose fewer")
     if settings.samples is not None and settings.samples > len(split):
         log.warning(
             "%s: `samples: %d` is more than the %d test images, all are used", job.cell, settings.samples, len(split)
         )
-    return UnitImages(split, settings.samples), split.labels[: settings.samples]
+    samples = settings.samples_of(job.cell.name)
+    return UnitImages(split, samples), split.labels[:samples]
 
 
 def attack_settings(job: CellJob) -> AttackSettings:
