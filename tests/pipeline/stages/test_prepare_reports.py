@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from gauntlet.config import load
+from gauntlet.config.attacks import Attack
 from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.learning.data.store import load_split
 from gauntlet.pipeline.stages.evaluate.run import attacked_images
@@ -181,8 +182,11 @@ def test_more_samples_than_test_images_are_reported(gauntlet: Gauntlet, caplog: 
     write(table_of([0, 1] * 10), Path("ds/train.parquet"))
     assert gauntlet("prepare", source="parquet", root="ds")[0] == 0
     settings = load([Path("config.yaml")]).experiments["t"]
+    attacks = {"fgsm": Attack.model_validate({"name": "fgsm", "norm": "linf", "epsilons": [0.1]})}
+    cell = SimpleNamespace(experiment="t", name="fgsm")
     for samples, warned in ((4, False), (5, True)):
-        job: Any = SimpleNamespace(experiment=settings.model_copy(update={"samples": samples}), cell="evaluate t")
+        experiment = settings.model_copy(update={"samples": samples, "attacks": attacks})
+        job: Any = SimpleNamespace(experiment=experiment, cell=cell)
         assert len(attacked_images(job)[0]) == 4
         assert ("`samples: 5` is more than the 4 test images" in caplog.text) == warned
 
