@@ -15,7 +15,7 @@ from gauntlet.core.errors import InputError
 from gauntlet.reporting.formatting import escape_markdown
 from gauntlet.reporting.kept_results import ORIGIN, REASON, read_kept
 from gauntlet.reporting.tables.markdown import markdown_row
-from gauntlet.reporting.tables.published_files import HEADS, interval_text, number_text, published_lines, quantity_text
+from gauntlet.reporting.tables.published_lines import HEADS, interval_text, number_text, published_lines, quantity_text
 from gauntlet.reporting.tables.published_rows import OUTSIDE
 
 INTRODUCTION = "introduction.md"

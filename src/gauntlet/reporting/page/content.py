@@ -30,7 +30,7 @@ from gauntlet.reporting.page.comparisons import Comparison, bold_numbers, list_c
 from gauntlet.reporting.page.gallery import MOST_BYTES, Gallery, read_gallery
 from gauntlet.reporting.page.script_data import script_data
 from gauntlet.reporting.tables.effect_cells import EffectTable, effect_tables
-from gauntlet.reporting.tables.published_files import HEADS, PublishedLine, published_lines, published_notes
+from gauntlet.reporting.tables.published_lines import HEADS, PublishedLine, published_lines, published_notes
 
 _CELLS = """
     SELECT variant, seed, attack, norm, count(*) AS samples, avg(correct::INT) AS clean,
