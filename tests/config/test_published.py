@@ -42,8 +42,13 @@ def test_each_quantity_names_what_is_measured(tmp_path):
             "pgd": 5,
             "fab@1.5": 6,
             "robust_validation_accuracy": 7,
+            "robust_validation_accuracy@16": 8,
         },
-        "lipschitz": {"kr": {"value": 1.7586, "note": "epoch 100", "std": 0.1, "seeds": 3}, "certified@0.25": 8},
+        "lipschitz": {
+            "kr@30": 1.5,
+            "kr": {"value": 1.7586, "note": "epoch 100", "std": 0.1, "seeds": 3},
+            "certified@0.25": 8,
+        },
     }
     experiments = load_published(tmp_path, numbers)
     found = published_quantities(experiments["digits"])
@@ -54,6 +59,8 @@ def test_each_quantity_names_what_is_measured(tmp_path):
         ("softmax", "pgd"): Quantity("attack", "pgd"),
         ("softmax", "fab@1.5"): Quantity("attack", "fab", 1.5),
         ("softmax", "robust_validation_accuracy"): Quantity("history", "robust_validation_accuracy"),
+        ("softmax", "robust_validation_accuracy@16"): Quantity("history", "robust_validation_accuracy", epoch=16),
+        ("lipschitz", "kr@30"): Quantity("history", "kr", epoch=30),
         ("lipschitz", "kr"): Quantity("history", "kr"),
         ("lipschitz", "certified@0.25"): Quantity("certificate", "certified", 0.25),
     }
@@ -72,6 +79,18 @@ def test_each_quantity_names_what_is_measured(tmp_path):
         ({"softmax": {"pgdd": 4}}, "softmax.pgdd: no quantity 'pgdd'; did you mean 'pgd'?"),
         ({"softmax": {"pgd@high": 4}}, "'high' is no number; write pgd@BUDGET"),
         ({"softmax": {"clean@0.1": 4}}, "clean has no budget; write clean"),
+        ({"lipschitz": {"kr@0": 4}}, "lipschitz.kr@0: '0' is no epoch, which are counted from 1; write kr@EPOCH"),
+        ({"lipschitz": {"kr@last": 4}}, "lipschitz.kr@last: 'last' is no epoch, which are counted from 1"),
+        ({"lipschitz": {"kr@": 4}}, "lipschitz.kr@: '' is no epoch, which are counted from 1"),
+        ({"lipschitz": {"kr@1.5": 4}}, "lipschitz.kr@1.5: '1.5' is no epoch, which are counted from 1"),
+        ({"lipschitz": {"kr@05": 4}}, "lipschitz.kr@05: '05' is no epoch, which are counted from 1"),
+        ({"lipschitz": {"kr@31": 4}}, "lipschitz.kr@31: lipschitz is trained for 30 epochs; choose one of them"),
+        (
+            {"softmax": {"epoch@5": 4}},
+            "softmax.epoch@5: epoch is the kept one, and is stated at no other; write epoch",
+        ),
+        ({"softmax": {"validation_accuracy@5": 103}}, "expected an accuracy in percent, 0 to 100, got 103"),
+        ({"softmax": {"kr@5": 4}}, "softmax.kr@5: softmax is trained with cross_entropy, which has no KR term"),
         ({"softmax": {"kr": 4}}, "softmax.kr: softmax is trained with cross_entropy, which has no KR term"),
         ({"softmax": {"certified": 4}}, "softmax.certified: softmax has no certificate certified"),
         ({"lipschitz": {"robust_validation_accuracy": 4}}, "lipschitz has no adversary during validation"),
@@ -86,6 +105,20 @@ def test_a_mistake_is_refused_at_its_key(tmp_path, numbers, message):
     [line] = str(error.value).splitlines()
     assert message in line
     assert "config.yaml:" in line
+
+
+def test_a_stated_epoch_is_one_of_the_training_of_every_candidate(tmp_path):
+    """A chosen variant may be any of them; the shortest decides."""
+    variants = {
+        "short": {"model": "cnn", "training": {"epochs": 4}},
+        "long": {"model": "cnn", "training": {"epochs": 9}},
+        "tuned": {"chosen_from": ["long", "short"], "by": "validation_loss"},
+    }
+    keys = {"variants": variants, "certificates": {}}
+    found = load_published(tmp_path, {"tuned": {"validation_loss@4": 1}}, **keys)["digits"]
+    assert published_quantities(found)["tuned", "validation_loss@4"][0].epoch == 4
+    with pytest.raises(InputError, match="validation_loss@5: short is trained for 4 epochs; choose one of them"):
+        load_published(tmp_path, {"tuned": {"validation_loss@5": 1}}, **keys)
 
 
 def test_published_numbers_of_a_quick_form_are_refused(tmp_path):

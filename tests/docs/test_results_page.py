@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -33,6 +34,14 @@ def test_the_page_is_written_from_the_kept_tables():
     command = [sys.executable, "-m", "gauntlet.reporting.results_page", "docs/results"]
     written = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert written == (ROOT / "docs" / "results.md").read_text()
+
+
+def test_every_decimal_number_of_the_findings_is_on_the_page_of_results():
+    """Digit by digit; a number that was rounded otherwise, or measured again, is corrected there."""
+    decimal = re.compile(r"(?<![\d.])\d+\.\d+(?!\.?\d)")
+    findings, results = (decimal.findall((ROOT / "docs" / name).read_text()) for name in ("findings.md", "results.md"))
+    assert len(findings) > 20
+    assert not set(findings) - set(results)
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isclose
@@ -17,10 +18,10 @@ from gauntlet.registry import LOSSES, NonNegativeFloat, PositiveInt
 if TYPE_CHECKING:
     from gauntlet.config.schema import Experiment
 
-CLEAN = "clean"
+CLEAN, EPOCH = "clean", "epoch"
 SHARES_OF_HISTORY = ("validation_accuracy", "robust_validation_accuracy")
-HISTORY_COLUMNS = ("epoch", "kr", "validation_loss", "robust_validation_loss", *SHARES_OF_HISTORY)
-"""Columns of the training history that may be published; their values are those of the kept epoch."""
+HISTORY_COLUMNS = (EPOCH, "kr", "validation_loss", "robust_validation_loss", *SHARES_OF_HISTORY)
+"""Columns of the training history that may be published, at the kept epoch or, all but `epoch`, at any other."""
 
 _CLOSE = 1e-3
 """Relative distance below which two budgets are equal, as for the key `headline`."""
@@ -47,8 +48,8 @@ class Published(Closed):
     numbers: dict[str, dict[str, Annotated[PublishedNumber, BeforeValidator(_as_number)]]] = Field(
         min_length=1,
         description="by variant and quantity: `clean`, an attack (`NAME`, or `NAME@BUDGET` in the attack's units), a "
-        "certificate (`NAME`, or `NAME@RADIUS`), or at the kept epoch "
-        f"{', '.join(f'`{name}`' for name in HISTORY_COLUMNS)}",
+        "certificate (`NAME`, or `NAME@RADIUS`), or a column of the training history at the kept epoch (`NAME`, or "
+        f"`NAME@EPOCH` at another): {', '.join(f'`{name}`' for name in HISTORY_COLUMNS)}",
     )
 
 
@@ -56,12 +57,14 @@ class Published(Closed):
 class Quantity:
     """A published quantity: `name` is an attack, a certificate or a column; `budget` is None if none is written.
 
-    The budget of an attack is in the attack's units, the radius of a certificate in pixel units.
+    The budget of an attack is in the attack's units, the radius of a certificate in pixel units. `epoch` is that of a
+    column of the training history, counted from 1; None is the kept epoch.
     """
 
     kind: Literal["clean", "history", "attack", "certificate"]
     name: str
     budget: float | None = None
+    epoch: int | None = None
 
     @property
     def is_share(self) -> bool:
@@ -73,9 +76,10 @@ def parse_quantity(text: str, experiment: Experiment) -> Quantity | str:
     """Return the quantity of a key below a variant, or a message on what is wrong."""
     name, separator, budget_text = text.partition("@")
     attack, is_certificate = experiment.attacks.get(name), name in experiment.certificates
-    if name in (CLEAN, *HISTORY_COLUMNS):
-        kind: Literal["clean", "history"] = "clean" if name == CLEAN else "history"
-        return f"{name} has no budget; write {name}" if separator else Quantity(kind, name)
+    if name == CLEAN:
+        return f"{name} has no budget; write {name}" if separator else Quantity("clean", name)
+    if name in HISTORY_COLUMNS:
+        return _at_epoch(name, budget_text) if separator else Quantity("history", name)
     if attack is None and not is_certificate:
         known = [CLEAN, *HISTORY_COLUMNS, *experiment.attacks, *experiment.certificates]
         return f"no quantity '{name}'; {nearest(name, known)}"
@@ -96,6 +100,15 @@ def parse_quantity(text: str, experiment: Experiment) -> Quantity | str:
         return f"{attack.norm} has several headline budgets; write {name}@BUDGET"
     only = attack.epsilons[0] if attack.epsilons and len(attack.epsilons) == 1 else None
     return Quantity("attack", name, only if budget is None else budget)
+
+
+def _at_epoch(column: str, epoch_text: str) -> Quantity | str:
+    """Return a column of the training history at a stated epoch, or a message on what is wrong."""
+    if column == EPOCH:
+        return f"{column} is the kept one, and is stated at no other; write {column}"
+    if not re.fullmatch(r"[1-9][0-9]*", epoch_text):
+        return f"'{epoch_text}' is no epoch, which are counted from 1; write {column}@EPOCH"
+    return Quantity("history", column, epoch=int(epoch_text))
 
 
 def published_problems(experiment: Experiment) -> Iterator[Problem]:
@@ -135,6 +148,8 @@ def _unmeasured(quantity: Quantity, variant: str, experiment: Experiment) -> str
         if network.is_adopted:
             return f"{variant} is adopted and has no training history"
         training = experiment.training_of(name)
+        if quantity.epoch is not None and quantity.epoch > training.epochs:
+            return f"{name} is trained for {training.epochs} epochs; choose one of them"
         if quantity.name.startswith("robust_") and not (training.adversary or training.validation_adversary):
             return f"{variant} has no adversary during validation; set training.validation_adversary"
         loss = network.loss.name

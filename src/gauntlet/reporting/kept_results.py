@@ -15,11 +15,12 @@ from typing import Any
 import pyarrow as pa
 
 from gauntlet.core.errors import InputError
-from gauntlet.core.parquet import read_table
+from gauntlet.core.parquet import read_columns, read_table
 from gauntlet.reporting.aggregation import open_evaluations, summarize
 from gauntlet.reporting.aggregation.definitions import is_worst_case
+from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.tables.published_files import csv_rows
-from gauntlet.reporting.tables.published_rows import PUBLISHED_SCHEMA, PublishedEntry, measure_published
+from gauntlet.reporting.tables.published_rows import PUBLISHED_SCHEMA, PublishedEntry, measure_published, stated_epoch
 
 ORIGIN = ("commit", "date", "machine", "training_seeds", "command")
 """Columns of a kept table in addition to those of PUBLISHED_SCHEMA; `training_seeds` lists the seeds."""
@@ -43,7 +44,14 @@ def keep_results(folder: Path, *, machine: str, command: str) -> list[dict[str, 
     known = {_key(row) for row in rows}
     rows += [row for row in _unpublished(folder).to_pylist() if _key(row) not in known]
     origins = read_table(folder / "origins.parquet").to_pylist()
-    return [row | _origin(row, origins, machine, command) | {REASON: ""} for row in rows]
+    epochs = _epochs(folder / "evaluations.parquet") if any(stated_epoch(row) is not None for row in rows) else {}
+    return [row | _origin(row, origins, epochs, machine, command) | {REASON: ""} for row in rows]
+
+
+def _epochs(evaluations: Path) -> dict[tuple[str, int], list[int]]:
+    """Return the epochs of every training history, by variant and seed."""
+    histories = find_inputs(evaluations).histories
+    return {(file.variant, file.seed): read_columns(file.path, ["epoch"])["epoch"].to_pylist() for file in histories}
 
 
 def _key(row: Mapping[str, Any]) -> tuple[str, str, float | None]:
@@ -86,12 +94,23 @@ def _entries(evaluations: Path, certificates: Path, summary: pa.Table) -> Iterat
                 yield PublishedEntry(variant, quantity, "certificate", certificate.name, radius, True, None)
 
 
-def _origin(row: Mapping[str, Any], origins: Sequence[Mapping[str, Any]], machine: str, command: str) -> dict[str, str]:
-    """Return the columns ORIGIN: of the models of a row's variant and of what measured the row; empty if missing."""
+def _origin(
+    row: Mapping[str, Any],
+    origins: Sequence[Mapping[str, Any]],
+    epochs: Mapping[tuple[str, int], Sequence[int]],
+    machine: str,
+    command: str,
+) -> dict[str, str]:
+    """Return the columns ORIGIN: of the models of a row's variant and of what measured the row; empty if missing.
+
+    At a stated epoch of the history the models are those that were trained so far, by their `epochs`.
+    """
     if row["measured"] is None:
         return dict.fromkeys(ORIGIN, "")
     name = row["quantity"].partition("@")[0]
     models = [cell for cell in origins if cell["variant"] == row["variant"] and cell["stage"] == "train"]
+    if (epoch := stated_epoch(row)) is not None:
+        models = [cell for cell in models if epoch in epochs.get((cell["variant"], cell["seed"]), ())]
     cells = [cell for cell in origins if cell["variant"] == row["variant"] and cell["name"] == name] or models
     made = [*models, *cells]
     commits = dict.fromkeys((cell["commit"] or "unknown")[:_SHORT_COMMIT] for cell in made)

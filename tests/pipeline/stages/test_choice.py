@@ -128,6 +128,25 @@ def test_a_chosen_model_is_the_best_candidate_to_the_bit(folder):
         assert {name: row["score"] for name, row in rows.items()} == {name: min(of) for name, of in losses.items()}
 
 
+def test_published_columns_of_a_chosen_models_history_are_measured(folder):
+    """At the epoch that its training kept, which the copy records, and at a stated one."""
+    numbers = {"epoch": 2, "validation_loss": 1.0, "validation_loss@1": 1.0, "validation_accuracy@2": 50}
+    edit(folder, lambda settings: settings.update(published={"reference": "A paper", "numbers": {"tuned": numbers}}))
+    make(folder, "published")
+    rows = {row["quantity"]: row for row in read_table(paths.published("tiny")).to_pylist()}
+    histories = [read_table(paths.history(train("fast", seed))).to_pylist() for seed in (0, 1)]
+    kept = [int(read_metadata(paths.history(train("fast", seed)))["gauntlet.kept_epoch"]) for seed in (0, 1)]
+    losses = [[epoch["validation_loss"] for epoch in history] for history in histories]
+    expected = {
+        "epoch": sum(kept) / 2,
+        "validation_loss": sum(of[number - 1] for of, number in zip(losses, kept, strict=True)) / 2,
+        "validation_loss@1": sum(of[0] for of in losses) / 2,
+        "validation_accuracy@2": 100 * sum(history[1]["validation_accuracy"] for history in histories) / 2,
+    }
+    assert {name: row["measured"] for name, row in rows.items()} == pytest.approx(expected)
+    assert {(row["seeds"], row["missing"]) for row in rows.values()} == {(2, 0)}
+
+
 def test_over_all_seeds_the_best_mean_decides_every_seed(folder):
     """Each seed has the same candidate, also where another one is better with this seed."""
     scores = {row["variant"]: row["score"] for row in record("accurate")["candidates"]}

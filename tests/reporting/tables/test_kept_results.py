@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -12,8 +13,10 @@ from gauntlet.core.parquet import write_table
 from gauntlet.reporting.aggregation import summarize
 from gauntlet.reporting.aggregation.origins import ORIGINS_SCHEMA
 from gauntlet.reporting.kept_results import keep_results, kept_text, read_kept
+from gauntlet.reporting.tables.published_histories import Histories
 from gauntlet.reporting.tables.published_rows import PublishedEntry, measure_published
 from tests.support import synthetic
+from tests.support.cells import make_cell
 
 PLAN = synthetic.plan(("softmax", "ecc"), (0, 1, 2), synthetic.ATTACKS[:2])
 
@@ -76,6 +79,39 @@ def test_the_documented_command_prints_the_table(folder):
     command = [sys.executable, "-m", "gauntlet.reporting.kept_results", str(folder), "two cores", "a command"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert printed == kept_text(keep_results(folder, machine="two cores", command="a command"))
+
+
+def test_a_stated_epoch_names_the_seeds_whose_trainings_reached_it(folder, tmp_path):
+    """Trainings that stopped before have no part in the mean; the kept epoch is that of all."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    ends = {0: 30, 1: 27, 2: 24}
+    rows, kept = [], []
+    for seed in PLAN.seeds:
+        table = synthetic.history(make_cell("train", PLAN.experiment, "ecc", seed))
+        path = tmp_path / "models" / "variant=ecc" / f"seed={seed}" / "history.parquet"
+        path.parent.mkdir(parents=True)
+        write_table(path, table, {})
+        rows.append(table.to_pylist())
+        kept.append(5)
+    assert [len(history) for history in rows] == list(ends.values())
+    column, share = "validation_accuracy", {"is_share": True, "value": 90.0}
+    evaluations = tmp_path / "evaluations.parquet"
+    published = measure_published(
+        "A paper",
+        [
+            PublishedEntry("ecc", column, "history", column, None, **share),
+            PublishedEntry("ecc", f"{column}@27", "history", column, None, **share, epoch=27),
+            PublishedEntry("ecc", f"{column}@31", "history", column, None, **share, epoch=31),
+        ],
+        evaluations=evaluations,
+        certificates=tmp_path / "certificates.parquet",
+        summary=summarize(evaluations),
+        histories={"ecc": Histories(rows, kept, 3, 50)},
+    )
+    write_table(tmp_path / "published.parquet", published, {})
+    kept_rows = keep_results(tmp_path, machine="two cores", command="a command")[:3]
+    assert [row["quantity"] for row in kept_rows] == [column, f"{column}@27", f"{column}@31"]
+    assert [(row["seeds"], row["training_seeds"]) for row in kept_rows] == [(3, "0 1 2"), (2, "0 1"), (0, "")]
 
 
 def test_each_row_states_its_seeds_commits_date_and_command(folder):

@@ -15,13 +15,19 @@ from gauntlet.reporting.from_results import tables_from_results
 from gauntlet.reporting.page import render_report
 from gauntlet.reporting.stats import prediction_interval, t_interval, wilson_interval
 from gauntlet.reporting.tables.published_files import render_published
-from gauntlet.reporting.tables.published_rows import KeptEpochs, PublishedEntry, measure_published
+from gauntlet.reporting.tables.published_histories import Histories
+from gauntlet.reporting.tables.published_rows import PublishedEntry, measure_published
 from tests.support import synthetic
 
 PLAN = synthetic.plan(("softmax", "ecc"), (0, 1, 2), synthetic.ATTACKS[:2])
 PLAN = replace(PLAN, titles={"ecc": "ECC_4"})
-HISTORIES = {"softmax": KeptEpochs([{"kr": 1.0}, {"kr": 2.0}, {"kr": 3.0}], 4, 50)}
-ONE = {"ecc": KeptEpochs([{"kr": 1.5, "validation_accuracy": 0.8}], 1, 50)}
+THREE = [
+    [{"epoch": 1, "kr": 10.0}, {"epoch": 2, "kr": 1.0}, {"epoch": 3, "kr": 5.0}],
+    [{"epoch": 1, "kr": 2.0}, {"epoch": 2, "kr": 20.0}, {"epoch": 3, "kr": 6.0}],
+    [{"epoch": 1, "kr": 30.0}, {"epoch": 2, "kr": 3.0}],
+]
+SINGLE = [{"epoch": 1, "kr": 9.5, "validation_accuracy": 0.3}, {"epoch": 2, "kr": 1.5, "validation_accuracy": 0.8}]
+HISTORIES = {"softmax": Histories(THREE, [2, 1, 2], 4, 50), "ecc": Histories([SINGLE], [2], 1, 50)}
 EPSILON = 0.1
 
 
@@ -41,7 +47,7 @@ def measure(evaluations, *entries):
         evaluations=evaluations,
         certificates=evaluations.with_name("certificates.parquet"),
         summary=summarize(evaluations),
-        histories={**HISTORIES, **ONE},
+        histories=HISTORIES,
     )
 
 
@@ -90,6 +96,36 @@ def test_columns_of_the_history_are_means_over_the_kept_epochs(evaluations):
     bounds = [100 * float(bound) for bound in wilson_interval(40, 50)]
     assert [accuracy["low"], accuracy["high"]] == pytest.approx(bounds)
     assert (accuracy["interval"], accuracy["verdict"], accuracy["samples"]) == ("samples", "one seed", 50)
+
+
+def test_columns_of_the_history_at_a_stated_epoch_are_means_over_the_seeds_that_reached_it(evaluations):
+    """Whatever epoch was kept; a training that stopped before counts as missing, which a note explains."""
+    entries = [
+        ("softmax", f"kr@{epoch}", "history", "kr", None, False, 6.0, None, None, None, epoch) for epoch in (1, 3, 4)
+    ]
+    share = ("ecc", "validation_accuracy@1", "history", "validation_accuracy", None, True, 81.0, None, None, None, 1)
+    rows = measure(evaluations, *entries, share)
+    first, third, beyond, accuracy = rows.to_pylist()
+    assert [first[name] for name in ("measured", "seeds", "missing", "samples")] == [14.0, 3, 1, 150]
+    assert [third[name] for name in ("measured", "seeds", "missing", "samples")] == [5.5, 2, 2, 100]
+    assert (third["low"], third["high"]) == pytest.approx(tuple(map(float, t_interval([5.0, 6.0]))))
+    assert [beyond[name] for name in ("measured", "seeds", "missing", "verdict")] == [None, 0, 4, "missing"]
+    assert (accuracy["measured"], accuracy["verdict"]) == (pytest.approx(30.0), "one seed")
+    texts = render_published(rows, PLAN.titles)
+    assert "| softmax | kr, epoch 3 | 6 | 5.5\\* |" in texts["published.md"]
+    assert "| ECC\\_4 | validation accuracy, epoch 1 | 81 | 30.0 |" in texts["published.md"]
+    assert "cells are missing, or trainings stopped before the stated epoch: may be too high." in texts["published.md"]
+    assert "Not diagnosed" not in texts["published.md"]
+    assert "softmax & kr, epoch 1 & 6 & 14" in texts["published.tex"]
+    kept = render_published(measure(evaluations, ("softmax", "kr", "history", "kr", None, False, 2.5)), {})
+    assert "cells are missing: may be too high." in kept["published.md"]
+
+
+def test_a_history_without_a_kept_epoch_has_stated_epochs_only():
+    """The kept row is then unknown, and no other row is taken for it."""
+    histories = Histories(THREE, [None, 1, None], 3, 50)
+    assert histories.at(None) == [THREE[1][0]]
+    assert histories.at(3) == [THREE[0][2], THREE[1][2]]
 
 
 def test_the_files_and_the_page_have_every_number(evaluations, tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
 from gauntlet.reporting.formatting import budget_text
-from gauntlet.reporting.tables.published_rows import INSIDE, MISSING, PERCENT
+from gauntlet.reporting.tables.published_rows import INSIDE, MISSING, PERCENT, stated_epoch
 
 HEADS = ("variant", "quantity", "published", "measured", "95 % interval", "expected", "seeds", "samples", "verdict")
 
@@ -58,7 +58,9 @@ def published_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     if any(row["interval"] == "samples" for row in rows):
         notes.append("One seed: Wilson interval over samples, which has nothing of the spread over trainings.")
-    notes += [f"{text[0].upper()}{text[1:]}." for text in footnotes(rows)]
+    stopped = any(row["missing"] and stated_epoch(row) is not None for row in rows)
+    missing = f"cells are missing{', or trainings stopped before the stated epoch' if stopped else ''}: may be too high"
+    notes += [f"{text[0].upper()}{text[1:]}." for text in footnotes(rows, missing=missing)]
     notes += [f"{row['variant']}, {row['quantity']}: {row['note']}." for row in rows if row["note"]]
     return notes
 
@@ -87,10 +89,11 @@ def verdict_text(row: Mapping[str, Any]) -> str:
 
 
 def quantity_text(row: Mapping[str, Any]) -> str:
-    """Return the name of a quantity with the budget or radius that was measured."""
+    """Return the name of a quantity with the budget or radius that was measured, or with the stated epoch."""
     name = str(row["quantity"]).split("@")[0].replace("_", " ")
     if row["budget"] is None:
-        return name
+        epoch = stated_epoch(row)
+        return name if epoch is None else f"{name}, epoch {epoch}"
     return f"{name}, {NORM_TEXT.get(row['norm'], row['norm'])} {budget_text(row['budget'])}"
 
 

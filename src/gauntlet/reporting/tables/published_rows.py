@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from gauntlet.core.errors import InputError
@@ -21,8 +20,9 @@ from gauntlet.reporting.aggregation import (
 from gauntlet.reporting.aggregation.definitions import WORST_CASE
 from gauntlet.reporting.aggregation.headline import headline_radii
 from gauntlet.reporting.formatting import accuracy_flags_of
-from gauntlet.reporting.stats import prediction_interval, t_interval, wilson_interval
+from gauntlet.reporting.stats import prediction_interval
 from gauntlet.reporting.tables.numbers import clean_numbers, repeated_numbers
+from gauntlet.reporting.tables.published_histories import Histories, history_numbers
 
 PUBLISHED_SCHEMA = pa.schema(
     [
@@ -59,9 +59,10 @@ PUBLISHED_SCHEMA = pa.schema(
 accuracies, "" for others. `measured` is the mean over seeds; `low` and `high` bound it at 95 %, over training seeds
 (`interval` "seeds": Student's t) or, with one seed, over samples ("samples": Wilson; null for what is no accuracy).
 `expected_*` hold the mean of `published_seeds` further trainings, one if that is null, with 95 % (null with one seed).
-`samples` is the number pooled over seeds. `verdict` says whether the published value is `inside` or `outside` what is
-expected, or `one seed`, or `missing`; `difference` is the measured value less the published one. The other columns are
-as in SUMMARY_SCHEMA.
+`samples` is the number pooled over seeds. For a column of the history, `missing` counts the seeds without a value, such
+as trainings that stopped before the stated epoch. `verdict` says whether the published value is `inside` or `outside`
+what is expected, or `one seed`, or `missing`; `difference` is the measured value less the published one. The other
+columns are as in SUMMARY_SCHEMA.
 """
 
 PERCENT = "%"
@@ -74,7 +75,7 @@ class PublishedEntry:
 
     `kind` is "clean", "history", "attack", "worst_case" or "certificate", `name` the column, attack, norm of the worst
     case or certificate, `budget` the budget or radius in pixel units, None for the headline's. `value` is in percent if
-    `is_share`, and None where nothing is published.
+    `is_share`, and None where nothing is published. `epoch` is that of a column, None for the kept one.
     """
 
     variant: str
@@ -87,18 +88,7 @@ class PublishedEntry:
     std: float | None = None
     seeds: int | None = None
     note: str | None = None
-
-
-@dataclass(frozen=True)
-class KeptEpochs:
-    """The rows of a variant's training histories at the kept epochs, one per seed that is present.
-
-    `planned` counts the seeds; `samples` is the number of validation images.
-    """
-
-    rows: Sequence[Mapping[str, Any]]
-    planned: int
-    samples: int
+    epoch: int | None = None
 
 
 def measure_published(
@@ -108,7 +98,7 @@ def measure_published(
     evaluations: Path,
     certificates: Path,
     summary: pa.Table,
-    histories: Mapping[str, KeptEpochs],
+    histories: Mapping[str, Histories],
 ) -> pa.Table:
     """Compare published numbers with the results of an experiment: rows of PUBLISHED_SCHEMA.
 
@@ -127,6 +117,12 @@ def measure_published(
             for entry in entries
         ]
     return pa.Table.from_pylist(rows, schema=PUBLISHED_SCHEMA)
+
+
+def stated_epoch(row: Mapping[str, Any]) -> int | None:
+    """Return the epoch of a row of PUBLISHED_SCHEMA that is a column of the history at a stated epoch; else None."""
+    epoch = str(row["quantity"]).partition("@")[2]
+    return int(epoch) if row["budget"] is None and row["norm"] is None and epoch.isdecimal() else None
 
 
 def _radii(
@@ -148,12 +144,12 @@ def _measured(
     headline: Mapping[str, Sequence[float]],
     summary: Sequence[Mapping[str, Any]],
     certified: Sequence[Mapping[str, Any]],
-    histories: Mapping[str, KeptEpochs],
+    histories: Mapping[str, Histories],
 ) -> dict[str, Any]:
     """Return an accuracy as a share, or another quantity, with intervals and counts as in SUMMARY_SCHEMA."""
     flags = accuracy_flags_of(summary).get(entry.variant, "")
     if entry.kind == "history":
-        return _of_history(histories[entry.variant], entry)
+        return history_numbers(histories[entry.variant], entry.name, entry.epoch, is_share=entry.is_share)
     if entry.kind == "clean":
         return clean_numbers(evaluations, entry.variant) | {"flags": flags}
     design = evaluations.design
@@ -189,22 +185,6 @@ def _budget(entry: PublishedEntry, headline: Sequence[float]) -> float:
         where = f"published.numbers.{entry.variant}.{entry.quantity}"
         raise InputError(problem, where=where, remedy=f"write {entry.name}@BUDGET")
     return headline[0]
-
-
-def _of_history(kept: KeptEpochs, entry: PublishedEntry) -> dict[str, Any]:
-    """Return the mean of a column over the kept epochs of the seeds; a share has an interval over samples too."""
-    values = np.array([row[entry.name] for row in kept.rows if row[entry.name] is not None], dtype=np.float64)
-    counts = {"seeds": len(values), "samples": len(values) * kept.samples, "missing": kept.planned - len(values)}
-    if not len(values):
-        return counts
-    low, high = map(float, t_interval(values))
-    row: dict[str, Any] = {"accuracy": float(values.mean()), **counts, "flags": ""}
-    if len(values) > 1:
-        row |= {"t_low": low, "t_high": high, "training_std": float(values.std(ddof=1))}
-    if entry.is_share and kept.samples:
-        bounds = wilson_interval(np.rint(values[0] * kept.samples), kept.samples)
-        row |= dict(zip(("wilson_low", "wilson_high"), map(float, bounds), strict=True))
-    return row
 
 
 def _row(entry: PublishedEntry, numbers: Mapping[str, Any]) -> dict[str, Any]:

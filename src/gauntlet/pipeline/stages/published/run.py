@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from gauntlet.config.published import Quantity, published_quantities
 from gauntlet.config.schema import Experiment
@@ -13,14 +13,15 @@ from gauntlet.core.parquet import read_metadata, read_table, write_table
 from gauntlet.core.provenance.recipes import recipe_mark
 from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.stage import Cell, CellJob
+from gauntlet.pipeline.stage import CellJob
 from gauntlet.pipeline.stages.budgets import in_pixels
 from gauntlet.pipeline.stages.outputs import withdraw
 from gauntlet.pipeline.stages.published.declaration import models_with_published_history
 from gauntlet.pipeline.stages.train.chosen import KEPT_EPOCH
 from gauntlet.reporting.aggregation import design_from_config
 from gauntlet.reporting.tables.published_files import render_published
-from gauntlet.reporting.tables.published_rows import KeptEpochs, PublishedEntry, measure_published
+from gauntlet.reporting.tables.published_histories import Histories
+from gauntlet.reporting.tables.published_rows import PublishedEntry, measure_published
 
 log = logging.getLogger("gauntlet")
 
@@ -54,7 +55,7 @@ def _entries(settings: Experiment) -> Iterator[PublishedEntry]:
     pixels = in_pixels(settings)
     for (variant, text), (quantity, number) in published_quantities(settings).items():
         budget = _in_pixels(quantity, settings, pixels)
-        values = number.value, number.std, number.seeds, number.note
+        values = number.value, number.std, number.seeds, number.note, quantity.epoch
         yield PublishedEntry(variant, text, quantity.kind, quantity.name, budget, quantity.is_share, *values)
 
 
@@ -65,23 +66,22 @@ def _in_pixels(quantity: Quantity, settings: Experiment, pixels: Experiment) -> 
     return in_pixel_units[epsilons.index(quantity.budget)] if epsilons and in_pixel_units else quantity.budget
 
 
-def _histories(job: CellJob) -> Mapping[str, KeptEpochs]:
-    """Read the kept epochs of the models whose histories have published columns."""
+def _histories(job: CellJob) -> Mapping[str, Histories]:
+    """Read the training histories of the models that have published columns of it."""
     samples = load_data_manifest(paths.data_folder(paths.dataset_id(job.experiment.dataset))).sizes.get("validation", 0)
-    models: dict[str, list[Cell]] = {}
+    models: dict[str, list[Path]] = {}
     for model in models_with_published_history(job.scope):
-        models.setdefault(model.variant, []).append(model)
-    return {
-        variant: KeptEpochs([row for cell in cells if (row := _kept_row(job, cell))], len(cells), samples)
-        for variant, cells in models.items()
-    }
+        models.setdefault(model.variant, []).append(paths.history(model))
+    return {variant: _variant_histories(files, job, samples) for variant, files in models.items()}
 
 
-def _kept_row(job: CellJob, model: Cell) -> dict[str, Any] | None:
-    """Return the row of the epoch whose weights a model has; None without one."""
-    path = paths.history(model)
-    if path not in job.inputs:
-        return None
-    kept = read_metadata(path).get(f"gauntlet.{KEPT_EPOCH}")
-    rows: list[dict[str, Any]] = read_table(path).to_pylist()
-    return next((row for row in rows if str(row["epoch"]) == kept), None)
+def _variant_histories(files: Sequence[Path], job: CellJob, samples: int) -> Histories:
+    """Read the histories of one variant; those that are missing are left out."""
+    present = [path for path in files if path in job.inputs]
+    kept = [read_metadata(path).get(f"gauntlet.{KEPT_EPOCH}") for path in present]
+    return Histories(
+        [read_table(path).to_pylist() for path in present],
+        [None if epoch is None else int(epoch) for epoch in kept],
+        planned=len(files),
+        samples=samples,
+    )

@@ -23,7 +23,7 @@ from gauntlet.pipeline.stages.train.chosen import KEPT_EPOCH, RECORD
 
 log = logging.getLogger("gauntlet")
 
-_RUN_METADATA = ("device", "precision", "arithmetic", "determinism")
+_RUN_METADATA = ("device", "precision", "arithmetic", "determinism", KEPT_EPOCH)
 """Entries about the training of the chosen model that its copy keeps."""
 
 
