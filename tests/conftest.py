@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.slurm import LONGEST
 from tests.support.stub_outputs import CONFIG, finish_cells, write_config
 
 
@@ -22,8 +23,8 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(items):
-    """Run the tests on SLURM first: they take longer than any other group, and mostly wait."""
-    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
+    """Run the tests on SLURM first, and of these the longest module: they take longer than others, and mostly wait."""
+    items.sort(key=lambda item: (item.get_closest_marker("slurm") is None, not item.nodeid.startswith(LONGEST)))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -32,7 +32,7 @@ def _run(arguments: list[str], folder: Path, environment: dict[str, str], output
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.path.insert(0, str(folder))
+    sys.path[:0] = [str(folder), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     # Loaded already in the process that this one is a fork of, and not in that of the tests.
     from snakemake.cli import main
 

@@ -25,7 +25,7 @@ def link_workflow(folder):
     (folder / "local").symlink_to("profiles/local")
 
 
-def run_snakemake(folder, *arguments, check=True, is_fork=False):
+def run_snakemake(folder, *arguments, check=True, is_fork=False, timeout_s=500):
     """Run Snakemake in a folder and return the finished process; a dry run is a fork, and so is one with `is_fork`.
 
     The virtual environment is not activated.
@@ -36,7 +36,7 @@ def run_snakemake(folder, *arguments, check=True, is_fork=False):
         done = run_fork(command, folder, environment)
     else:
         command = [sys.executable, "-m", "snakemake", *command]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=500)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=timeout_s)
     if check and done.returncode:
         logs = "\n".join(path.read_text() for path in folder.glob("logs/**/*.log"))
         raise AssertionError(done.stdout + done.stderr + logs)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
+from contextlib import ExitStack
 
 import pytest
 
 from tests.support.cells import make_cell
 from tests.support.output_digests import digests
 from tests.support.slurm.run import Run
+from tests.support.stages import run_stages
 from tests.support.stub_outputs import write_config
 from tests.support.workflow import TINY, link_workflow, run_snakemake
 
@@ -69,21 +72,34 @@ def attack_jobs(run):
     return [one.held for one in run.accounts() if one.kind.startswith(("rule_cells", "rule_evaluate"))]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with the attack, and with the data and the model that it is run on."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "timed.py").write_text(ATTACK)
+    write_config(folder, configured(1, "a"))
+    run_stages(folder, "prepare", "train")
+    return folder
+
+
 @pytest.mark.slurm
-def test_cells_of_a_job_compute_side_by_side(slurm, tmp_path):
+def test_cells_of_a_job_compute_side_by_side(slurm, trained, tmp_path):
     """They hold one GPU, and memory and CPUs for each; one that fails stops no other; their bytes are the same."""
     names = ("a", "b", "c", "d")
-    outcomes = {}
-    for cells in (2, 1):
-        folder = tmp_path / str(cells)
-        folder.mkdir()
-        (folder / "timed.py").write_text(ATTACK)
-        made = attack_files(*names, *(["odd"] if cells == 2 else []))
-        with Run(folder, slurm, configured(cells, *names, odd=cells == 2), "--retries", "0", *map(str, made)) as run:
+    with ExitStack() as ends:
+        runs = {}
+        for cells in (2, 1):
+            folder = shutil.copytree(trained, tmp_path / str(cells))
+            made = attack_files(*names, *(["odd"] if cells == 2 else []))
+            run = Run(folder, slurm, configured(cells, *names, odd=cells == 2), "--retries", "0", *map(str, made))
+            runs[cells] = ends.enter_context(run)
             run.start()
+        for cells, run in runs.items():
             assert run.wait() == int(cells == 2), run.logs()
-        outcomes[cells] = {path: digest for path, digest in digests(folder).items() if "/evaluations/" in str(path)}
-        calls = recorded(folder)
+    outcomes = {}
+    for cells, run in runs.items():
+        outcomes[cells] = {path: digest for path, digest in digests(run.folder).items() if "/evaluations/" in str(path)}
+        calls = recorded(run.folder)
         assert len({job for job, *_ in calls}) == 1, calls
         assert {shared for _, shared, *_ in calls} == {"2" if cells == 2 else "None"}
         assert most_at_once([(begin, end) for _, _, begin, end in calls]) == cells
@@ -96,21 +112,21 @@ def test_cells_of_a_job_compute_side_by_side(slurm, tmp_path):
 
 
 @pytest.mark.slurm
-def test_a_job_that_is_cancelled_is_continued(slurm, tmp_path):
+def test_a_job_that_is_cancelled_is_continued(slurm, trained, tmp_path):
     """Finished cells are kept, and the run ends with all cells."""
-    (tmp_path / "timed.py").write_text(ATTACK)
+    folder = shutil.copytree(trained, tmp_path / "there")
     names = ("a", "b", "c", "d")
-    with Run(tmp_path, slurm, configured(2, *names), *map(str, attack_files(*names))) as run:
+    with Run(folder, slurm, configured(2, *names), *map(str, attack_files(*names))) as run:
         run.start()
-        run.wait_for(lambda: (tmp_path / "times").exists() and len(recorded(tmp_path)) >= 2)
+        run.wait_for(lambda: (folder / "times").exists() and len(recorded(folder)) >= 2)
         (job,) = run.jobs("cells", state="RUNNING")
         run.slurm.run("scancel", job.id)
         assert run.wait() == 0, run.logs()
-    assert len({job for job, *_ in recorded(tmp_path)}) == 2
-    assert len(list(tmp_path.rglob("samples.parquet"))) == 4
+    assert len({job for job, *_ in recorded(folder)}) == 2
+    assert len(list(folder.rglob("samples.parquet"))) == 4
 
 
-def test_cells_of_a_local_run_share_the_gpu(tmp_path, monkeypatch):
+def test_cells_of_a_local_run_share_the_gpu(trained, tmp_path, monkeypatch):
     """No more than `cells_per_gpu` compute at once, on more cores."""
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/nvidia0").touch()
@@ -121,7 +137,7 @@ def test_cells_of_a_local_run_share_the_gpu(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    (tmp_path / "timed.py").write_text(ATTACK)
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     link_workflow(tmp_path)
     write_config(tmp_path, configured(2, "a", "b", "c", "d"))
     run_snakemake(tmp_path, "--cores", "4", *(str(path) for path in attack_files("a", "b", "c", "d")))

@@ -20,6 +20,7 @@ import gauntlet
 from gauntlet.pipeline import paths
 from tests.support.cells import make_cell
 from tests.support.output_digests import digests
+from tests.support.stages import run_stages
 from tests.support.stub_outputs import staleness_in, write_config
 from tests.support.workflow import TINY, link_workflow, planned_jobs, run_snakemake
 
@@ -29,23 +30,6 @@ SERVER = "gauntlet.pipeline.forking.server"
 
 AT_THE_END = ("aggregate", "table", "report")
 """Stages that need all other cells."""
-
-EVERY_STAGE = """
-import pathlib, sys, torch
-from gauntlet import cli
-from gauntlet.config import load
-from gauntlet.pipeline.graph import Graph
-from gauntlet.pipeline.stages.catalog import stages
-torch.set_num_threads(1)
-with_cells = {cell.stage for cell in Graph(load([pathlib.Path("config.yaml")])).cells()}
-for stage in (stage for stage in stages() if stage in with_cells):
-    sys.argv = ["gauntlet", "--quiet", stage.command]
-    try:
-        cli.main()
-    except SystemExit as ending:
-        if ending.code:
-            raise
-"""
 
 ATTACKS = """
 import os, pathlib, time
@@ -92,11 +76,7 @@ def unbroken(tmp_path_factory):
         cells = list(staleness_in(folder).graph.cells())
     one_of_each = {cell.stage.name: str(cell.outputs[0]) for cell in cells if cell.stage.name not in AT_THE_END}
     assert SERVER not in run_snakemake(folder, "--verbose", *one_of_each.values()).stdout
-    command = [sys.executable, "-c", EVERY_STAGE]
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    run_stages(folder)
     return folder
 
 

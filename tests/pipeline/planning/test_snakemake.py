@@ -221,21 +221,18 @@ def test_one_command_makes_every_file_and_a_second_none(tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / ".snakemake")
     assert planned_jobs(tmp_path) == {}
 
-    model = paths.model_weights(make_cell("train", "small", "softmax", 0))
-    # Snakemake touches what a job leaves alone; a file that is made anew is another file.
-    before = {path: path.stat().st_ino for path in tmp_path.glob("results/**/samples.parquet")}
-    model.unlink()
-    run_snakemake(tmp_path)
-    after = {path: path.stat().st_ino for path in tmp_path.glob("results/**/samples.parquet")}
-    assert before == after, "a model trained again to the same weights has nothing measured anew"
-
     config = copy.deepcopy(TINY)
     config["experiments"]["small"]["attacks"]["pgd"]["step_size"] = 1e-3
     config["experiments"]["small"]["attacks"]["ddn"] = {"name": "foolbox:DDNAttack", "steps": 4}
     write_config(tmp_path, config)
+    paths.model_weights(make_cell("train", "small", "softmax", 0)).unlink()
     data = next(iter(tmp_path.glob("data/*/test.safetensors")))
     kept = data.read_bytes()
     data.write_bytes(kept[:-7])
+    # Snakemake touches what a job leaves alone; a file that is made anew is another file.
+    before = {path: tmp_path / str(number) for number, path in enumerate(tmp_path.glob("results/**/samples.parquet"))}
+    for path, same in before.items():
+        os.link(path, same)
     failed = run_snakemake(tmp_path, check=False)
     assert failed.returncode == 1
     log = paths.log(make_cell("evaluate", "small", "softmax", 0, "pgd")).read_text()
@@ -244,3 +241,5 @@ def test_one_command_makes_every_file_and_a_second_none(tmp_path, monkeypatch):
     data.write_bytes(kept)
     run_snakemake(tmp_path)
     assert planned_jobs(tmp_path) == {}
+    anew = {path.parent.name for path, same in before.items() if not path.samefile(same)}
+    assert anew == {"attack=pgd", "attack=ddn"}, "a model trained again to the same weights has nothing measured anew"

@@ -5,8 +5,10 @@ Snakemake runs a copy of the code, so that modules can be edited; the finished r
 
 from __future__ import annotations
 
+import compileall
 import copy
 import os
+import py_compile
 import re
 import shutil
 import subprocess
@@ -18,6 +20,7 @@ import pytest
 
 from gauntlet.pipeline import paths
 from tests.support.cells import make_cell
+from tests.support.snakemake_fork import run_fork
 from tests.support.stub_outputs import CONFIG, finish_cell, finish_cells, staleness_in, write_config
 from tests.support.workflow import ROOT
 
@@ -58,13 +61,19 @@ def lay_out(folder):
     for name in ("workflow", "rules", "profiles", "envs", "src"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "local").symlink_to("profiles/local")
+    # Compiled modules that stay valid in a copy with new time stamps, unless their source is edited.
+    checked = py_compile.PycInvalidationMode.CHECKED_HASH
+    compileall.compile_dir(folder / "src", quiet=1, invalidation_mode=checked)
 
 
 def snakemake(folder, *arguments):
-    """Run Snakemake with the folder's copy of the code."""
+    """Run Snakemake with the folder's copy of the code; a dry run is a fork."""
     environment = {**os.environ, "PYTHONPATH": str(folder / "src")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    command = [sys.executable, "-m", "snakemake", "--profile", "local", *arguments]
+    command = ["--profile", "local", *arguments]
+    if "-n" in arguments:
+        return run_fork(command, folder, environment)
+    command = [sys.executable, "-m", "snakemake", *command]
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, env=environment, timeout=300, check=False
     )

@@ -14,10 +14,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 from tests.support.slurm import accounts
 from tests.support.slurm.daemons import SEARCH_PATH, Daemons, free_ports, listens, missing_programs, search_path
+from tests.support.slurm.processes import descendants, send, step_daemons, stop_descendants
 
 NEEDED = ("munged", "slurmctld", "slurmd", *accounts.NEEDED)
 
@@ -107,6 +106,7 @@ class Cluster:
             node_port=self._node_port,
             accounts_port=accounts_port,
         )
+        self._node_log = folder / "slurmd.log"
         self.settings = folder / "slurm.conf"
         self.settings.write_text(settings)
         self.without_accounts = folder / "unaccounted" / "slurm.conf"
@@ -156,19 +156,23 @@ class Cluster:
         """Kill the node's daemon; processes of jobs go on, or die with it as in a power failure."""
         self._daemons.stop("slurmd", signal.SIGKILL)
         if with_jobs:
-            steps = self._steps()
-            for process in [*steps, *(below for step in steps for below in step.children(recursive=True))]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+            steps = step_daemons(self._node_log)
+            send([*steps, *descendants(steps)], signal.SIGKILL)
 
-    def _steps(self) -> list[psutil.Process]:
-        """List the step daemons of this cluster."""
-        found, log = [], str(self.folder / "slurmd.log")
-        for process in psutil.process_iter(["name"]):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if process.info["name"] == "slurmstepd" and log in {file.path for file in process.open_files()}:
-                    found.append(process)
-        return found
+    def freeze(self, *jobs: str) -> list[str]:
+        """Stop the processes of jobs; return the jobs that still run, which go on to do so until thawed or killed.
+
+        SLURM itself lets processes go on before it ends them.
+        """
+        stop_descendants(step_daemons(self._node_log, jobs))
+        # The controller knows by then of the jobs that had already ended.
+        time.sleep(1)
+        running = self.run("squeue", "--noheader", "--states=RUNNING", "--format=%i").split()
+        return [job for job in jobs if job in running]
+
+    def thaw(self, *jobs: str) -> None:
+        """Let the processes of frozen jobs go on."""
+        send(descendants(step_daemons(self._node_log, jobs)), signal.SIGCONT)
 
     @contextlib.contextmanager
     def without_answers(self, *commands: str) -> Iterator[None]:
