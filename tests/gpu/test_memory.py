@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from gauntlet.core.device_memory import CudaMemory, measured_batch_size
+from gauntlet.core.device_memory import CudaMemory, limit_memory, measured_batch_size
 from gauntlet.registry import Spec
 from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate
 from gauntlet.robustness.evaluation.types import Evaluation
@@ -38,10 +38,10 @@ def test_an_attack_goes_on_with_smaller_batches(gpu: torch.device) -> None:
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(gpu).total_memory
     try:
-        torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated(gpu) + 250e6) / total, gpu)
+        limit_memory(gpu, (torch.cuda.memory_allocated(gpu) + 250e6) / total)
         found = attack(gpu, 64)
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, gpu)
+        limit_memory(gpu, 1.0)
     assert found.rows["status"].equals(expected.rows["status"])
     assert found.rows["epsilon"].equals(expected.rows["epsilon"])
 

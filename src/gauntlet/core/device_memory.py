@@ -50,6 +50,12 @@ class CudaMemory:
         return torch.cuda.max_memory_allocated(self.device) - before
 
 
+def limit_memory(device: torch.device, share: float) -> None:
+    """Let this process allocate at most this share of a GPU's memory, in (0, 1]; `cuda` is the current GPU."""
+    # Unlike torch's other functions, this one refuses a device without an index.
+    torch.cuda.set_per_process_memory_fraction(share, device.index)
+
+
 def memory_of(device: torch.device) -> DeviceMemory | None:
     """Return the memory of a GPU; None for the CPU, whose caches and not whose memory decide the best size."""
     return CudaMemory(device) if device.type == "cuda" else None

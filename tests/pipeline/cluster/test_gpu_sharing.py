@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from gauntlet.config.execution import Execution
 from gauntlet.core.device_memory import CudaMemory
 from gauntlet.core.gpu_share import SHARE_VARIABLE, cells_on_gpu
 from gauntlet.pipeline.cluster import gpu_sharing
+from gauntlet.pipeline.stages import device as stage_device
 
 # A replacement for the program of NVIDIA's driver, which needs a GPU: a daemon with `-f`, a console without.
 CONTROL = """#!/bin/sh
@@ -123,3 +125,20 @@ def test_free_memory_is_this_process_s_share(monkeypatch):
     monkeypatch.setenv(SHARE_VARIABLE, "2")
     assert cells_on_gpu() == 2
     assert CudaMemory(torch.device("cuda")).free() == 30 + 6
+
+
+@pytest.mark.parametrize(("name", "index"), [("auto", 1), ("cuda", 1), ("cuda:0", 0)])
+def test_a_cell_may_allocate_its_share_of_the_gpu(monkeypatch, name, index):
+    """On the current GPU, here 1, unless the configuration names one; torch itself checks the arguments."""
+    limits = []
+    for module in (torch.cuda, torch.cuda.memory):
+        monkeypatch.setattr(module, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch._C, "_cuda_getDevice", lambda: 1, raising=False)
+    monkeypatch.setattr(torch._C, "_cuda_setMemoryFraction", lambda *given: limits.append(given), raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for setting in ("set_determinism", "set_threads"):
+        monkeypatch.setattr(stage_device, setting, lambda *_: None)
+    monkeypatch.setenv(SHARE_VARIABLE, "4")
+    stage_device.open_device(Execution(device=name))
+    assert limits == [(0.25, index)]

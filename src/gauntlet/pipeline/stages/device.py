@@ -11,6 +11,7 @@ from gauntlet.config.execution import Execution
 from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.determinism import determinism_name, set_determinism, set_threads
 from gauntlet.core.device_errors import device_errors_reported
+from gauntlet.core.device_memory import limit_memory
 from gauntlet.core.errors import InputError, located
 from gauntlet.core.gpu_share import cells_on_gpu
 from gauntlet.core.memory import keep_freed_memory
@@ -35,7 +36,7 @@ def open_device(execution: Execution) -> torch.device:
         keep_freed_memory()
     device = torch.device(name)
     if device.type == "cuda" and (cells := cells_on_gpu()) > 1:
-        torch.cuda.set_per_process_memory_fraction(1 / cells, device)
+        limit_memory(device, 1 / cells)
     return device
 
 
