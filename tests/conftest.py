@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -22,6 +24,16 @@ def pytest_xdist_make_scheduler(config, log):
     return ModuleScheduling(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Import all tests without garbage collection, which would search the modules again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items):
     """Run the tests on SLURM first, and of these the longest module: they take longer than others, and mostly wait."""
     items.sort(key=lambda item: (item.get_closest_marker("slurm") is None, not item.nodeid.startswith(LONGEST)))
@@ -32,6 +44,14 @@ def pytest_terminal_summary(terminalreporter):
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties if report.when == "call" else ():
             terminalreporter.write_line(f"{name}: {value}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unsynced_files() -> Iterator[None]:
+    """Do not wait for the disk: thousands of files are written, and none has to survive a power failure."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

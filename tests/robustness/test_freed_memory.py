@@ -83,7 +83,6 @@ ROUTES: dict[str, Callable[[nn.Module], object]] = {
 @pytest.fixture(autouse=True)
 def counted_references() -> Iterator[None]:
     """Without the garbage collector, which would hide cycles that keep tensors alive on a GPU."""
-    gc.collect()
     gc.disable()
     yield
     gc.enable()

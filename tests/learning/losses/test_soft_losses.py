@@ -108,7 +108,8 @@ def test_soft_hkr_has_its_gradient() -> None:
     outputs, labels, _ = batch(1)
     loss = SoftHkr(alpha=0.9).eval()
     small = outputs.detach()[:5].clone().requires_grad_()
-    assert torch.autograd.gradcheck(lambda given: loss(built(), given, labels[:5]), small)
+    network = built()
+    assert torch.autograd.gradcheck(lambda given: loss(network, given, labels[:5]), small)
 
 
 def test_a_state_changes_in_the_step_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "resnet": {"capacity": 0.05},
     "wide_resnet": {"depth": 10, "width": 1},
 }
-COMBINED = list(itertools.product(ACTIVATIONS.names(), UNITS.names(), FOLDINGS.names()))
 NETWORKS = [name for name in MODELS.names() if "unit" in MODELS.entry(name).tags.get("parts", ())]
 
 
@@ -137,8 +137,17 @@ def test_the_output_is_one_dense_layer_unless_hidden_is_given(name: str, head: s
     assert len(weighted(built(name, head={"name": head, "hidden": 6}, **SMALL[name]).head)) == 2
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(("activation", "unit", "folding"), COMBINED)
+def composed() -> Iterator[tuple[str, str, str, str]]:
+    """Yield the first network with all parts, and each other one with every pair of two parts."""
+    for (i, activation), (j, unit), (k, folding) in itertools.product(
+        *(enumerate(parts.names()) for parts in (ACTIVATIONS, UNITS, FOLDINGS))
+    ):
+        for name in NETWORKS:
+            if name == NETWORKS[0] or (i + j + k) % 3 == 0:
+                yield name, activation, unit, folding
+
+
+@pytest.mark.parametrize(("name", "activation", "unit", "folding"), list(composed()))
 def test_parts_compose_and_are_stored_with_the_weights(
     name: str, activation: str, unit: str, folding: str, tmp_path: Path
 ) -> None:
@@ -149,8 +158,11 @@ def test_parts_compose_and_are_stored_with_the_weights(
     for parameter in network.parameters():
         assert parameter.grad is not None
         assert parameter.grad.isfinite().all()
-    for _ in range(300):
-        network.after_step()
+    network.after_step()
+    for ramp in network.modules():
+        if isinstance(ramp, Ramp):
+            assert ramp.step == 1
+            ramp.step += 299
     x = images(5)
     _set_statistics(network, x)
     save_model(network.eval(), tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import itertools
 import logging
 import os
@@ -108,6 +109,12 @@ def outcome(fitted):
     )
 
 
+@functools.cache
+def unbroken_outcome(name):
+    """Return the outcome of a run without a stop."""
+    return outcome(train(name))
+
+
 def at_step(monkeypatch, act, *numbers):
     """Call a function after the given steps of all runs together, counted from 1."""
     count, real = itertools.count(1), TrainingRun._step
@@ -128,7 +135,7 @@ def stopped_by(number):
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_stopped_at_any_steps_ends_with_the_same_bytes(tmp_path, monkeypatch, name):
     """A run is stopped by a signal three times, in and between epochs, and resumed from its file."""
-    unbroken = outcome(train(name))
+    unbroken = unbroken_outcome(name)
     steps = sorted(random.Random(name).sample(range(1, 15), 3))
     at_step(monkeypatch, stopped_by(signal.SIGTERM), *steps)
     done, resumed = [], None
@@ -159,7 +166,7 @@ def _position(kept):
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_killed_between_checkpoints_ends_with_the_same_bytes(tmp_path, monkeypatch, name):
     """Steps after the last checkpoint are repeated; saving changes nothing."""
-    unbroken = outcome(train(name))
+    unbroken = unbroken_outcome(name)
     kept = Checkpoints(tmp_path / "c", recipe="r")
     killed = random.Random(name).choice([8, 9, 11, 12, 13])
     steps = []

@@ -18,7 +18,7 @@ from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.history import HISTORY_SCHEMA, VOLATILE, EpochRecord
 from gauntlet.learning.training.loop import fit
 from gauntlet.learning.training.optimizers import build_optimizer
-from gauntlet.learning.training.run import TrainingRun
+from gauntlet.learning.training.run import TrainingResult, TrainingRun
 from gauntlet.learning.training.schedules import Schedule
 from gauntlet.registry import OPTIMIZERS, Spec
 from tests.support.settings import replace
@@ -131,9 +131,17 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(few: PreparedDat
     assert run(0, 1)[0] != run(1, 1)[0]
 
 
+@pytest.fixture(scope="module")
+def unbroken_runs() -> dict[str, TrainingResult]:
+    """Trainings without a stop, by name, which the first test that compares with one adds."""
+    return {}
+
+
 @pytest.mark.parametrize("steps", [0, 3, 5, 8])
 @pytest.mark.parametrize("name", ["lipschitz", "dropout"])
-def test_a_run_resumed_after_any_step_ends_with_the_same_bytes(few: PreparedData, name: str, steps: int) -> None:
+def test_a_run_resumed_after_any_step_ends_with_the_same_bytes(
+    few: PreparedData, unbroken_runs: dict[str, TrainingResult], name: str, steps: int
+) -> None:
     """A run stopped in or between epochs is resumed by a new run."""
     spec, loss = {
         "lipschitz": (Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8}), Spec("hkr")),
@@ -145,7 +153,9 @@ def test_a_run_resumed_after_any_step_ends_with_the_same_bytes(few: PreparedData
     def fresh(seed: int) -> TrainingRun:
         return TrainingRun(built(few, spec, seed=seed), loss, *splits, settings=settings, seed=0)
 
-    unbroken = fit(built(few, spec), loss, *splits, settings=settings, seed=0)
+    if name not in unbroken_runs:
+        unbroken_runs[name] = fit(built(few, spec), loss, *splits, settings=settings, seed=0)
+    unbroken = unbroken_runs[name]
     stopped = fresh(0)
     full, rest = divmod(steps, stopped.batches.steps)
     for _ in range(full):

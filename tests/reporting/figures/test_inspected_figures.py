@@ -202,11 +202,16 @@ def test_every_kind_of_layer_is_drawn_once(inputs):
     assert all(np.array_equal(images(axes)[0], values) for axes, values in zip(drawn[2:], shown["logic"], strict=True))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_many_variants_fit_on_a_page(name, inputs, tmp_path):
-    """The note states how many are shown, and slides have the same layout."""
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Inspections of forty variants."""
     names = tuple(f"variant_{number}" for number in range(40))
-    many = FigureInputs(names, inspections=synthetic.write_inspections(tmp_path, names))
+    return FigureInputs(names, inspections=synthetic.write_inspections(tmp_path_factory.mktemp("many"), names))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_many_variants_fit_on_a_page(name, inputs, many):
+    """The note states how many are shown, and slides have the same layout."""
     figure = draw(name, many)
     assert figure.get_size_inches()[1] <= 9.5
     assert "of 40 variants" in figure.get_supxlabel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -71,26 +72,32 @@ def test_an_experiment_has_every_figure_whose_tables_it_has(inputs):
 
 @pytest.fixture(scope="module")
 def rendered(inputs, tmp_path_factory):
-    """Draw every figure in every format once."""
+    """Draw a figure in every format, once."""
     folder = tmp_path_factory.mktemp("figures")
-    return {name: write_figure(name, inputs, folder, mark=MARK) for name in NAMES}
+    return functools.cache(lambda name: write_figure(name, inputs, folder, mark=MARK))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_tables_give_the_same_bytes(name, inputs, rendered, tmp_path):
-    """Drawing twice gives equal files in every format, and a byte search finds each file's mark."""
-    first, second = rendered[name], write_figure(name, inputs, tmp_path, mark=MARK)
+    """Drawing twice gives equal files, and a byte search finds each file's mark.
+
+    What a figure itself draws differently is in its SVG too; the other formats are compared for figures with lines,
+    with images and with both.
+    """
+    first = rendered(name)
+    formats = ("pdf", "svg", "png") if name in ("robust_accuracy", "adversarial_examples", "unit_fits") else ("svg",)
     assert [path.name for path in first] == [f"{name}.pdf", f"{name}.svg", f"{name}.png"]
-    for one, other in zip(first, second, strict=True):
-        content = one.read_bytes()
-        assert content == other.read_bytes(), one.name
-        assert MARK.encode() in content[: 1 << 16] + content[-(1 << 16) :], one.name
+    for other in write_figure(name, inputs, tmp_path, formats=formats, mark=MARK):
+        assert other.read_bytes() == (first[0].parent / other.name).read_bytes(), other.name
+    for path in first:
+        content = path.read_bytes()
+        assert MARK.encode() in content[: 1 << 16] + content[-(1 << 16) :], path.name
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_files_hold_no_time_and_no_place(name, inputs, rendered):
     """Files hold neither dates nor folders of the machine."""
-    pdf, svg, _ = rendered[name]
+    pdf, svg, _ = rendered(name)
     assert b"CreationDate" not in pdf.read_bytes()
     assert b"<dc:date>" not in svg.read_bytes()
     for path in (pdf, svg):
@@ -135,7 +142,7 @@ def test_figures_fit_a_paper_column(name, inputs):
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_cut_off_at_the_edge(name, rendered):
     """Every figure has a white edge."""
-    image = Image.open(rendered[name][2]).convert("L")
+    image = Image.open(rendered(name)[2]).convert("L")
     width, height = image.size
     edges = [(0, 0, width, 2), (0, height - 2, width, height), (0, 0, 2, height), (width - 2, 0, width, height)]
     assert all(image.crop(edge).getextrema() == (255, 255) for edge in edges)

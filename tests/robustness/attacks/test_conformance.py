@@ -86,8 +86,7 @@ def at_one_distance(problem: Problem, norm: str) -> tuple[Problem, float]:
     return replace(problem, images=0.5 + factors * (problem.images - 0.5)), float(distances.min())
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (4, 4, 4)], ids=["1x8x8", "4x4x4"])
-@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize(("classes", "shape"), [(2, (1, 8, 8)), (5, (4, 4, 4))], ids=["2-1x8x8", "5-4x4x4"])
 @pytest.mark.parametrize(("name", "norm", "options"), cases(BOUNDARY_SEEKING, "bounded"))
 def test_bounded_attacks_succeed_just_above_the_optimum(
     name: str, norm: str, options: dict[str, Any], classes: int, shape: tuple[int, int, int]
@@ -114,7 +113,7 @@ INDEPENDENT_OF_SCALE: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+@pytest.mark.parametrize("scale", [1e-4, 1e4])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("attack", INDEPENDENT_OF_SCALE)
 def test_strong_attacks_do_not_depend_on_the_scale_of_the_logits(attack: str, norm: str, scale: float) -> None:
@@ -142,8 +141,7 @@ def test_the_cross_entropy_of_certain_predictions_is_compared() -> None:
     assert rows[1] >= 0.9 * rows[0] > 0
 
 
-@pytest.mark.parametrize("classes", [2, 5])
-@pytest.mark.parametrize("samples", [1, 7])
+@pytest.mark.parametrize(("samples", "classes"), [(1, 2), (7, 5)])
 @pytest.mark.parametrize(("name", "norm", "options"), cases(OWN | FOOLBOX, "minimum_norm"))
 def test_minimum_norm_attacks_come_near_the_optimum(
     name: str, norm: str, options: dict[str, Any], samples: int, classes: int
@@ -199,11 +197,10 @@ def test_results_depend_neither_on_batch_size_nor_order(
 
     nine = replace(convolutional, images=convolutional.images[:9], labels=convolutional.labels[:9])
     whole = outcome(nine)
-    assert whole.equals(outcome(nine))
-    for settings in ({"batch_size": 1}, {"batch_size": 4}, {"part_size": 4}):
-        assert whole.equals(outcome(nine, **settings)), settings
-    assert whole.equals(outcome(replace(nine, images=nine.images.flip(0), labels=nine.labels.flip(0))))
-    few = outcome(replace(nine, images=nine.images[3:8], labels=nine.labels[3:8]))
+    assert whole.equals(outcome(nine, part_size=4))
+    flipped = replace(nine, images=nine.images.flip(0), labels=nine.labels.flip(0))
+    assert whole.equals(outcome(flipped, batch_size=4))
+    few = outcome(replace(nine, images=nine.images[3:7], labels=nine.labels[3:7]), batch_size=1)
     assert few.equals(whole[whole["sample_hash"].isin(few["sample_hash"])].reset_index(drop=True))
 
 
