@@ -26,8 +26,11 @@ def double(x):
 """
 
 
+CACHED = ("_fingerprint", "imported", "module_hash", "_is_own", "_import_statements", "_file_hash")
+
+
 def clear():
-    for name in ("_fingerprint", "imported", "module_hash", "_is_own", "_import_statements", "_file_hash"):
+    for name in (*CACHED, "_is_installed_package", "_recorded_names"):
         getattr(fingerprints, name).cache_clear()
     module_file.cache_clear()
     syntax_tree.cache_clear()
@@ -70,6 +73,34 @@ def test_an_edit_of_an_imported_module_counts_and_of_another_does_not(modules):
         assert modules("x = 2\n", "unrelated_module") == before
         assert modules("def twice(x): return 3 * x\n", "helper_module") != before
         modules("def twice(x): return 2 * x\n", "helper_module")
+
+
+INSTALLED = {
+    "site-packages/installed_one/__init__.py": None,
+    "lib/dist-packages/installed_one.py": None,
+    "target/installed_one/__init__.py": "target/one-1.0.dist-info/RECORD",
+    "target/installed_one.py": "target/one-1.0.dist-info/RECORD",
+    "target/installed_one/part/__init__.py": "target/one-1.0.dist-info/RECORD",
+}
+
+
+@pytest.mark.parametrize("place", INSTALLED)
+def test_packages_in_any_folder_of_an_installer_do_not_count(modules, tmp_path, monkeypatch, place):
+    """A user's packages, the system's below a virtual environment, and those of `pip install --target`."""
+    file = tmp_path / place
+    file.parent.mkdir(parents=True)
+    file.write_text("x = 1\n")
+    root = tmp_path / place.partition("/installed_one")[0]
+    if record := INSTALLED[place]:
+        (tmp_path / record).parent.mkdir()
+        (tmp_path / record).write_text(f"{file.relative_to(root)},sha256=,6\n")
+    (root / "own_one.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(root)
+    name = "installed_one.part" if "part" in place else "installed_one"
+    found = modules(f"import {name}\nimport own_one\n")
+    # A module of the user's own may lie next to what an installer put into a folder, but for one reserved for it.
+    assert set(found) - {"own_one"} == {"main_module"}
+    assert ("own_one" in found) == (record is not None)
 
 
 def test_a_string_that_is_no_docstring_counts():

@@ -50,6 +50,9 @@ INFRASTRUCTURE = (
 
 _STAGES = "gauntlet.pipeline.stages."
 
+_PACKAGE_FOLDERS = ("site-packages", "dist-packages")
+"""Names of the folders into which pip and distributions of Linux install packages."""
+
 _LEFT_OUT_FIELDS = ("ctx", "kind", "type_comment")
 _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -231,12 +234,28 @@ def _is_installed_package(top: str) -> bool:
 
 
 def _is_installed(file: Path) -> bool:
-    return not _installed_folders().isdisjoint(file.resolve().parents)
+    return not _installed_folders().isdisjoint(file.resolve().parents) or _is_recorded(file.resolve())
 
 
 @cache
 def _installed_folders() -> frozenset[Path]:
     return frozenset(Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib", "stdlib"))
+
+
+def _is_recorded(file: Path) -> bool:
+    """Return whether an installer put a file where it is: a user's packages, the system's, `pip install --target`."""
+    return any(
+        folder.name in _PACKAGE_FOLDERS or file.relative_to(folder).parts[0] in _recorded_names(folder)
+        for folder in file.parents
+    )
+
+
+@cache
+def _recorded_names(folder: Path) -> frozenset[str]:
+    """Return the first part of each path that the records of a folder's distributions name."""
+    records = [record for record in folder.glob("*.dist-info/RECORD") if record.is_file()]
+    lines = (line for record in records for line in record.read_text("utf-8", "replace").splitlines())
+    return frozenset(line.partition(",")[0].partition("/")[0] for line in lines)
 
 
 def _left_out(module: str) -> bool:
