@@ -66,7 +66,7 @@ class Size:
 
 
 TINY = Size(
-    8, images=8, steps=2, auto_images=4, auto_steps=2, queries=10, training_images=128, judged=8, trainings=2, epochs=1
+    8, images=8, steps=2, auto_images=4, auto_steps=2, queries=10, training_images=16, judged=8, trainings=2, epochs=1
 )
 
 

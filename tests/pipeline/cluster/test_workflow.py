@@ -47,11 +47,11 @@ def cells_in(folder):
 
 
 def smaller(config):
-    """Return an experiment with half of the models of the default one, and all of its attacks."""
+    """Return an experiment with a third of the models of the default one, and all of its attacks and certificates."""
     config = copy.deepcopy(config)
     digits = config["experiments"]["digits"]
     digits["seeds"] = digits["seeds"][:2]
-    del digits["variants"]["ecc"]
+    digits["variants"] = {name: digits["variants"][name] for name in ("softmax", "lipschitz")}
     return config
 
 
@@ -85,7 +85,7 @@ def test_a_disturbed_experiment_ends_with_the_same_bytes(slurm, undisturbed, tmp
     folder.mkdir()
     config = smaller(DEFAULT) | SHORT
     with (
-        Run(folder, slurm, config, "--group-components", "trainings=3", "cells=8") as run,
+        Run(folder, slurm, config, "--group-components", "trainings=2", "cells=6") as run,
         ProductionCounter(folder, cells_in(folder), tmp_path / "kept") as counter,
     ):
         run.start()
