@@ -53,7 +53,7 @@ def measured(results: dict[str, Any] | None) -> list[str]:
     """Return the lines of the page about what was measured, or will be."""
     if results is None:
         return [
-            "No GPU was at hand so far: nothing was measured. The command will measure:",
+            "`benchmarks/gpu.py` was not run on a GPU so far. It will measure:",
             "",
             "| work | compared with | target |",
             "|---|---|---|",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from gauntlet.registry import ATTACKS, CERTIFICATES, Spec
 from gauntlet.robustness.certificates.certifier import certify
@@ -41,6 +42,36 @@ def test_an_attack_finds_what_it_finds_on_the_cpu(device: torch.device, name: st
     with np.errstate(invalid="ignore"):
         same = (expected == measured) | (np.abs(expected - measured) <= 0.01 * distance)
     assert int((~same).sum()) <= 2
+
+
+class Rows(nn.Module):
+    """An LSTM over the rows of convolved images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.convolution = nn.Conv2d(1, 4, 3, padding=1)
+            self.recurrent, self.linear = nn.LSTM(32, 32, batch_first=True), nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images `(B, 1, 8, 8)` to logits."""
+        rows = self.convolution(x).relu().transpose(1, 2).flatten(2)
+        logits: Tensor = 20 * self.linear(self.recurrent(rows)[0][:, -1])
+        return logits
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd"])
+def test_an_attack_on_a_recurrent_network_finds_what_it_finds_on_the_cpu(device: torch.device, name: str) -> None:
+    """In evaluation mode cuDNN has no gradients of such layers. At most two of 40 samples are decided otherwise."""
+    network, images = Rows().eval(), torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    problem = Problem(network, images, network(images).argmax(1))
+    expected, measured = (
+        problem.run(name, "linf", (0.005, 0.02), precision="float32", device=place).rows["epsilon"].to_pylist()
+        for place in (torch.device("cpu"), device)
+    )
+    assert len(set(expected)) > 1
+    assert sum(one != other for one, other in zip(expected, measured, strict=True)) <= 2
 
 
 @pytest.mark.parametrize("name", [name for name in CERTIFICATES.catalog if name != "lipschitz"])

@@ -18,6 +18,7 @@ from gauntlet.core.device_errors import device_error, is_out_of_memory
 from gauntlet.core.errors import InputError, first_line
 from gauntlet.core.memory_format import set_memory_format
 from gauntlet.core.randomness import uniform
+from gauntlet.core.recurrent import enable_recurrent_gradients
 from gauntlet.core.seeding import seeded
 
 Forward = Callable[[Tensor], Tensor]
@@ -84,8 +85,9 @@ def copy_network(network: nn.Module) -> nn.Module:
 
 
 def frozen_copy(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Copy a usable network to a device and dtype, with parameters that take no gradient."""
+    """Copy a usable network to a device and dtype, with gradients of images in evaluation mode, not of parameters."""
     frozen = copy_network(network).to(device, dtype)
+    enable_recurrent_gradients(frozen)
     for parameter in frozen.parameters():
         parameter.requires_grad_(False)
     return frozen

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from gauntlet.core.randomness import generator
+from gauntlet.core.recurrent import recurrent_gradients
 from gauntlet.learning.losses import Loss
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.buffers import BufferCopies
@@ -63,9 +64,9 @@ def draw_keys(count: int, *address: str | int, device: str | torch.device) -> Te
 def without_side_effects(network: Network, *, training: bool) -> Iterator[None]:
     """Use a network and restore its state afterwards.
 
-    Inside the block the network is in training or evaluation mode, its parameters require no gradient, and
-    parametrized weights are computed once. On exit the mode and the buffers (running statistics, vectors of power
-    iterations) are restored.
+    Inside the block the network is in training or evaluation mode, its parameters require no gradient, recurrent layers
+    have gradients in both modes, and parametrized weights are computed once. On exit the mode and the buffers (running
+    statistics, vectors of power iterations) are restored.
     """
     modes = {module: module.training for module in network.modules()}
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -76,7 +77,7 @@ def without_side_effects(network: Network, *, training: bool) -> Iterator[None]:
             parameter.requires_grad_(False)
         if training != network.training:
             network.train(training)
-        with parametrize.cached():
+        with parametrize.cached(), recurrent_gradients(network):
             yield
     finally:
         for module, mode in modes.items():

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gauntlet.core.batch_size import BatchSize
 from gauntlet.core.errors import GauntletError
+from gauntlet.core.recurrent import enable_recurrent_gradients
 from gauntlet.learning.data.stored_images import UnitImages
 from gauntlet.learning.models.network import LipschitzClaim
 from gauntlet.registry import CERTIFICATES, Spec
@@ -55,6 +56,7 @@ def measure_lipschitz(
     alone for ``disjoint`` heads.
     """
     exact = copy_network(network).to(torch.float64)
+    enable_recurrent_gradients(exact)
     first = next(exact.parameters(), images)
     x = images[:PAIRED_IMAGES].to(first.device, torch.float64)
 

@@ -6,6 +6,7 @@ import torch
 
 from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.randomness import derive_seed
+from gauntlet.core.recurrent import recurrent_gradients
 from gauntlet.core.seeding import seeded
 from gauntlet.learning.data.splits import Split
 from gauntlet.learning.data.stored_images import StoredSplit
@@ -30,7 +31,7 @@ def inspect_network(network: Network, test: Split | StoredSplit, *, device: torc
     Kinds of arrays that do not apply to the network are left out. A random network is seeded.
     """
     shape = test.image_shape
-    with seeded(derive_seed("inspect"), device):
+    with seeded(derive_seed("inspect"), device), recurrent_gradients(network):
         layer = find_first_layer(network, shape, device)
         return [
             *activation_curves(network, device),
