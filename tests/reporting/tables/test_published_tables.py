@@ -16,6 +16,7 @@ from gauntlet.reporting.page import render_report
 from gauntlet.reporting.stats import prediction_interval, t_interval, wilson_interval
 from gauntlet.reporting.tables.published_files import render_published
 from gauntlet.reporting.tables.published_histories import Histories
+from gauntlet.reporting.tables.published_lines import verdict_text
 from gauntlet.reporting.tables.published_rows import PublishedEntry, measure_published
 from tests.support import synthetic
 
@@ -27,6 +28,7 @@ THREE = [
     [{"epoch": 1, "kr": 30.0}, {"epoch": 2, "kr": 3.0}],
 ]
 SINGLE = [{"epoch": 1, "kr": 9.5, "validation_accuracy": 0.3}, {"epoch": 2, "kr": 1.5, "validation_accuracy": 0.8}]
+THREE, (SINGLE,) = ([[{**row, "equal": 0.7} for row in history] for history in kept] for kept in (THREE, [SINGLE]))
 HISTORIES = {"softmax": Histories(THREE, [2, 1, 2], 4, 50), "ecc": Histories([SINGLE], [2], 1, 50)}
 EPSILON = 0.1
 
@@ -96,6 +98,17 @@ def test_columns_of_the_history_are_means_over_the_kept_epochs(evaluations):
     bounds = [100 * float(bound) for bound in wilson_interval(40, 50)]
     assert [accuracy["low"], accuracy["high"]] == pytest.approx(bounds)
     assert (accuracy["interval"], accuracy["verdict"], accuracy["samples"]) == ("samples", "one seed", 50)
+
+
+def test_equal_seeds_are_no_evidence_that_another_training_is_equal(evaluations):
+    """Such as three trainings that keep the same epoch: neither inside nor outside, and the difference is stated."""
+    row, alone = measure(
+        evaluations, *((variant, "equal", "history", "equal", None, False, 1.7) for variant in ("softmax", "ecc"))
+    ).to_pylist()
+    assert (row["low"], row["high"], row["training_std"]) == pytest.approx((0.7, 0.7, 0.0))
+    assert (row["seeds"], row["expected_low"], row["expected_high"]) == (3, None, None)
+    assert (row["verdict"], alone["verdict"]) == ("equal seeds", "one seed")
+    assert verdict_text(row) == "equal seeds, -1"
 
 
 def test_columns_of_the_history_at_a_stated_epoch_are_means_over_the_seeds_that_reached_it(evaluations):
