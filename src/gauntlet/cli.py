@@ -50,6 +50,9 @@ ShardOption = Annotated[
     str | None, typer.Option("--shard", help="only this share of the samples, as I/N; the whole gathers them")
 ]
 
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Settings of a command that passes its arguments on to Snakemake."""
+
 _IDS: dict[str, Any] = {"experiment": ExperimentOption, "variant": VariantOption, "seed": SeedOption}
 
 
@@ -210,7 +213,30 @@ def predict(
     typer.echo(format_predictions(predictions, done=len(cells) - len(unfinished)))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="where config.yaml is written; made if it is missing")] = Path(),
+) -> None:
+    """Write a configuration to begin with, the default experiment, into a folder of your own."""
+    from gauntlet.pipeline.project import begin
+
+    typer.echo(f"{begin(folder)}: edit it, check it with `gauntlet check`, and run it there with `gauntlet run`")
+
+
+@app.command(context_settings=_PASSED_ON)
+def run(context: typer.Context) -> None:
+    """Run `snakemake` with the same arguments and the workflow of this package, in any folder.
+
+    The profile is `--profile local` if none is named.
+    """
+    from gauntlet.pipeline.project import snakemake_command, with_profile
+
+    command = snakemake_command(with_profile(context.args, "local"))
+    # Snakemake takes the place of this process, and with it its signals and its exit code.
+    os.execv(command[0], command)
+
+
+@app.command(context_settings=_PASSED_ON)
 def submit(
     context: typer.Context,
     show_state: Annotated[

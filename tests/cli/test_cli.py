@@ -115,7 +115,7 @@ def test_results_of_an_older_configuration_are_reported(monkeypatch, capsys, stu
     write_config(stub_folder, changed)
     run(monkeypatch, capsys, stage)
     assert "made from stale results: " in caplog.text
-    assert "`snakemake` makes them anew" in caplog.text
+    assert "the next run makes them anew" in caplog.text
 
 
 def test_a_missing_folder_of_data_is_named_with_its_place(tmp_path, monkeypatch, capsys):

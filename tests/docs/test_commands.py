@@ -47,6 +47,7 @@ ORDER = (*STAGES, "figures", "tables", "effects", "published", "report")
 
 ELSEWHERE = {
     r"gauntlet submit\b.*": "tests/pipeline/cluster/test_controller.py",
+    r"gauntlet (init|run)\b.*": "tests/cli/test_project.py",
     r"gauntlet figures .*mine:clean_bars.*": "tests/docs/test_extending_page.py",
     r"snakemake --profile slurm\b.*": "tests/pipeline/cluster/test_workflow.py",
     r"snakemake$": "tests/pipeline/planning/test_snakemake.py",

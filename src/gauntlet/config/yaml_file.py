@@ -121,9 +121,8 @@ def _text(path: Path) -> str:
         content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
         text = content.decode("utf-8")
     except OSError as error:
-        raise InputError(
-            f"cannot be read: {error.strerror}", where=str(path), remedy="name an existing file"
-        ) from error
+        remedy = "name an existing file, or begin with `gauntlet init`"
+        raise InputError(f"cannot be read: {error.strerror}", where=str(path), remedy=remedy) from error
     except UnicodeDecodeError as error:
         position = _position(content[: error.start].decode("utf-8"))
         raise InputError("is no UTF-8 text", where=_where(path, position), remedy="save it as UTF-8") from error

@@ -117,4 +117,4 @@ def _warn_of_stale_inputs(staleness: Staleness, cells: Iterable[Cell]) -> None:
     inputs = dict.fromkeys(other for cell in cells for other in staleness.graph.upstream(cell))
     if stale := [str(cell) for cell in staleness.unfinished(inputs)]:
         listed = ", ".join(stale[:3]) + (", …" if len(stale) > 3 else "")
-        log.warning("made from stale results: %s; `snakemake` makes them anew", listed)
+        log.warning("made from stale results: %s; the next run makes them anew", listed)

@@ -202,14 +202,14 @@ class Staleness:
         unmarked = [path for path in missing if path.is_file()]
         if unmarked:
             problem = f"{cell} needs {unmarked[0]}, which does not record what made it"
-            return GauntletError(problem, remedy="delete it and run `snakemake`")
+            return GauntletError(problem, remedy="delete it and start the run again")
         path, maker = next(iter(missing.items()))
         files = str(path)
         if len(missing) > 1:
             makers = list(dict.fromkeys(list(missing.values())[:8]))
             files = f"{len(missing)} files that are missing: {'; '.join(map(str, makers))}"
             files += "; …" if len(missing) > 8 else ""
-        remedy = f"run `gauntlet {maker.stage.command}` or `snakemake` first"
+        remedy = f"run `gauntlet {maker.stage.command}` or the whole run first"
         if cell.stage.requires_current:
             remedy += ", or set `allow_missing: true`"
         return GauntletError(f"{cell} needs {files}", remedy=remedy)
@@ -217,14 +217,14 @@ class Staleness:
     def _refuse_stale(self, cell: Cell, makers: list[Cell], left_out: list[Cell]) -> None:
         """Refuse inputs of another recipe than the present one, and models that were exchanged under their cells."""
         if left_out and not makers:
-            raise GauntletError("every cell is missing or stale", where=str(cell), remedy="run `snakemake`")
+            raise GauntletError("every cell is missing or stale", where=str(cell), remedy="start the run again")
         checked = dict.fromkeys(other for maker in makers for other in (*self.graph.upstream(maker), maker))
         stale = [other for other in checked if other.stage.uses_model and not self.is_current(other)]
         if stale:
             listed = "; ".join(map(str, stale[:8])) + (f"; and {len(stale) - 8} more" if len(stale) > 8 else "")
             raise GauntletError(
                 f"{len(stale)} cells were made by another configuration, code, data or model: {listed}",
-                remedy="`gauntlet status` lists what differs; run `snakemake` again, which makes them anew",
+                remedy="`gauntlet status` lists what differs; start the run again, which makes them anew",
             )
 
 

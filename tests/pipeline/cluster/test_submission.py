@@ -16,6 +16,7 @@ from gauntlet.pipeline.cluster import lock
 from gauntlet.pipeline.cluster.controller.job import child_environment
 from gauntlet.pipeline.cluster.controller.record import ControllerRecord, Submission, last_submission, read_record
 from gauntlet.pipeline.cluster.controller.submission import _config_files
+from gauntlet.pipeline.project import CHECKOUT, SNAKEFILE
 from tests.support.stub_outputs import CONFIG, write_config
 from tests.support.workflow import link_workflow
 
@@ -100,11 +101,8 @@ def test_near_its_limit_it_drains_and_requeues_itself(start):
     assert read_record("7").end.endswith("requeued")
     again = start(seconds=0)
     again.wait()
-    assert Path("calls").read_text().splitlines() == [
-        "--profile slurm",
-        "--profile slurm --unlock",
-        "--profile slurm",
-    ]
+    command = f"--snakefile {SNAKEFILE} --profile {CHECKOUT}/profiles/slurm"
+    assert Path("calls").read_text().splitlines() == [command, f"{command} --unlock", command]
     assert len(read_record("7").starts) == 2
 
 

@@ -58,7 +58,7 @@ def combine(
         raise GauntletError(
             f"{len(missing)} of {len(files)} cells are missing: {_listed(missing)}",
             where=design.experiment,
-            remedy="run `snakemake`, or set `allow_missing: true`",
+            remedy="start the run again, or set `allow_missing: true`",
         )
     keys = {cell.stage.key for cell in files}
     schema = CERTIFICATE_SCHEMA if keys == {"certificate"} else EVALUATION_SCHEMA

@@ -25,6 +25,7 @@ from gauntlet.pipeline.cluster.controller.record import ControllerRecord, read_r
 from gauntlet.pipeline.cluster.lock import JOB_VARIABLE
 from gauntlet.pipeline.cluster.queue import snakemake_jobs
 from gauntlet.pipeline.forcing import SINCE_VARIABLE
+from gauntlet.pipeline.project import snakemake_command
 
 WARNING_SIGNAL = signal.SIGUSR2
 """The signal that SLURM sends some time before the limit."""
@@ -71,7 +72,7 @@ class Controller:
 
     def _run(self, job: str, stop: StopRequest, record: ControllerRecord) -> tuple[str, int]:
         """Run Snakemake to its end or to a stop request; return how it ended and the exit code of this start."""
-        command = [sys.executable, "-m", "snakemake", *self.arguments]
+        command = snakemake_command(self.arguments)
         environ = child_environment(job) | {SINCE_VARIABLE: record.starts[0].partition(" ")[0]}
         if len(record.starts) > 1:
             self._wait_for_earlier_jobs(stop)

@@ -30,6 +30,7 @@ from gauntlet.pipeline.cluster.controller.record import (
 from gauntlet.pipeline.cluster.partitions import list_partitions
 from gauntlet.pipeline.cluster.queue import snakemake_jobs
 from gauntlet.pipeline.cluster.resources import JobResources
+from gauntlet.pipeline.project import snakemake_command, with_profile
 from gauntlet.pipeline.snakemake_options import check_paths
 
 _WARNING_S = 300
@@ -75,9 +76,9 @@ def submit(arguments: Sequence[str]) -> Submission:
     """
     execution = load(_config_files(arguments)).execution
     check_paths([str(Path.cwd())])
-    _require_commands("sbatch", "srun", alternative=", or `snakemake` itself in a terminal that stays open")
+    _require_commands("sbatch", "srun", alternative=", or `gauntlet run` in a terminal that stays open")
     if {"-n", "--dry-run", "--dryrun"} & set(arguments):
-        raise InputError("a dry run needs no job", where="gauntlet submit", remedy="snakemake --profile slurm -n")
+        raise InputError("a dry run needs no job", where="gauntlet submit", remedy="gauntlet run --profile slurm -n")
     if (status := controller_status()) and not status.has_ended:
         raise GauntletError(
             f"the controller is already job {status.submission.job} ({status.state})",
@@ -86,8 +87,7 @@ def submit(arguments: Sequence[str]) -> Submission:
     holder = lock.holder(paths.RESULTS)
     if holder is not None and not holder.is_dead:
         raise GauntletError(f"another run uses this folder ({holder})", remedy="wait for it, or stop it")
-    if not any(argument.partition("=")[0] == "--profile" for argument in arguments):
-        arguments = ["--profile", "slurm", *arguments]
+    arguments = with_profile(arguments, "slurm")
     _dry_run(arguments)
     job = _submit_job(arguments, JobResources(execution, list_partitions()))
     submission = Submission(job=job, arguments=tuple(arguments), at=utc_now())
@@ -158,7 +158,7 @@ def _require_commands(*commands: str, alternative: str = "") -> None:
 
 def _dry_run(arguments: Sequence[str]) -> None:
     """Plan the run with Snakemake, so that its errors are reported now and not hours later by the job."""
-    command = [sys.executable, "-m", "snakemake", *arguments, "--dry-run", "--quiet", "all"]
+    command = [*snakemake_command(arguments), "--dry-run", "--quiet", "all"]
     environ = {**os.environ, **SAFE_PATH}
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environ, check=False)
     if result.returncode:
@@ -166,7 +166,7 @@ def _dry_run(arguments: Sequence[str]) -> None:
         raise InputError(
             " ".join(lines[-3:]),
             where="snakemake",
-            remedy="run `snakemake` with these arguments and -n to see all of it",
+            remedy="`gauntlet run` with these arguments and -n shows all of it",
         )
 
 

@@ -1,0 +1,107 @@
+"""A folder of the user's own: `gauntlet init` and `gauntlet run`, from the checkout and from a wheel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from gauntlet.core.errors import InputError
+from gauntlet.pipeline.project import CHECKOUT, SNAKEFILE, begin, snakemake_command, with_profile
+from tests.support import ROOT
+from tests.support.stub_outputs import write_config
+from tests.support.workflow import TINY
+
+
+def test_a_configuration_to_begin_with_is_the_default_experiment(tmp_path):
+    """It is written into a folder that need not exist."""
+    file = begin(tmp_path / "mine")
+    assert file == tmp_path / "mine" / "config.yaml"
+    assert file.read_text() == (ROOT / "config.yaml").read_text()
+
+
+def test_an_existing_configuration_is_kept(tmp_path):
+    """A second `gauntlet init`, or one into a file, changes nothing."""
+    (tmp_path / "config.yaml").write_text("mine")
+    with pytest.raises(InputError, match="there is a configuration already"):
+        begin(tmp_path)
+    assert (tmp_path / "config.yaml").read_text() == "mine"
+    with pytest.raises(InputError, match="this is a file"):
+        begin(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("given", "profile"),
+    [
+        ([], ["--profile", f"{CHECKOUT}/profiles/local"]),
+        (["-n", "figures"], ["--profile", f"{CHECKOUT}/profiles/local"]),
+        (["--profile", "slurm"], ["--profile", f"{CHECKOUT}/profiles/slurm"]),
+        (["--profile=slurm"], [f"--profile={CHECKOUT}/profiles/slurm"]),
+        (["--profile", "of_our_institute"], ["--profile", "of_our_institute"]),
+        (["--profile", "profiles/.."], ["--profile", "profiles/.."]),
+        (["--profile", ".."], ["--profile", ".."]),
+        (["--profile"], ["--profile"]),
+    ],
+)
+def test_profiles_of_the_package_are_found_by_name(tmp_path, monkeypatch, given, profile):
+    """All other arguments of Snakemake are passed on as they are."""
+    monkeypatch.chdir(tmp_path)
+    command = snakemake_command(with_profile(given, "local"))
+    others = [argument for argument in given if argument in ("-n", "figures")]
+    assert command == [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), *profile, *others]
+
+
+def test_a_profile_in_the_folder_comes_first(tmp_path, monkeypatch):
+    """As for Snakemake itself."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "slurm").mkdir()
+    assert snakemake_command(["--profile", "slurm"])[-1] == "slurm"
+
+
+def gauntlet(folder, *arguments, **variables):
+    """Run the command in a folder; return the finished process."""
+    environment = os.environ | variables
+    command = [sys.executable, "-m", "gauntlet", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
+
+
+@pytest.mark.slow
+def test_run_plans_in_any_folder_though_it_has_a_workflow_of_its_own(tmp_path):
+    """The user's own Snakefile next to the configuration is not the one that is run."""
+    (tmp_path / "Snakefile").write_text("rule all: shell: 'false'")
+    write_config(tmp_path, TINY)
+    done = gauntlet(tmp_path, "run", "-n")
+    assert done.returncode == 0, done.stderr
+    assert "train" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_run_without_a_configuration_says_how_to_begin(tmp_path):
+    """One line, exit code 2."""
+    done = gauntlet(tmp_path, "run", "-n")
+    assert done.returncode == 2
+    assert "gauntlet init" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_wheel_runs_an_experiment_without_a_checkout(tmp_path):
+    """The wheel has workflow, rules, profiles and default configuration; the experiment runs to its page."""
+    packages, folder = tmp_path / "packages", tmp_path / "my project"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    target = ["--no-build-isolation", "--target", str(packages), str(ROOT)]
+    subprocess.run([*install, *target], check=True, timeout=300)
+    wheel = {"PYTHONPATH": str(packages)}
+    where = [sys.executable, "-c", "from gauntlet.pipeline.project import CHECKOUT; print(CHECKOUT)"]
+    shown = subprocess.run(where, env=os.environ | wheel, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == str(packages / "gauntlet" / "pipeline" / "checkout")
+    assert gauntlet(tmp_path, "init", "my project", **wheel).returncode == 0
+    assert gauntlet(folder, "check", **wheel).returncode == 0
+    write_config(folder, TINY)
+    done = gauntlet(folder, "run", **wheel)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / "results" / "small" / "report.html").is_file()
+    again = gauntlet(folder, "run", "-n", **wheel)
+    assert "train" not in again.stdout + again.stderr
