@@ -245,6 +245,9 @@ def submit(
     cancelling: Annotated[
         bool, typer.Option("--cancel", help="cancel it and the jobs of its cells; what is finished is kept")
     ] = False,
+    freezing: Annotated[
+        bool, typer.Option("--freeze", help="run from a copy of code and configuration, which may be edited meanwhile")
+    ] = False,
 ) -> None:
     """Run `snakemake` with the same arguments as a SLURM job, which requeues itself before its time limit.
 
@@ -253,7 +256,7 @@ def submit(
     from gauntlet.pipeline.cluster.controller import submission
 
     arguments = context.args
-    if (show_state or cancelling) and (arguments or (show_state and cancelling)):
+    if (show_state or cancelling) and (arguments or freezing or (show_state and cancelling)):
         raise InputError(
             "--status and --cancel take no other argument", remedy="both concern what was submitted from this folder"
         )
@@ -262,7 +265,7 @@ def submit(
     elif cancelling:
         typer.echo(f"cancelled: {', '.join(submission.cancel()) or 'nothing, there was no job'}")
     else:
-        sent = submission.submit(arguments)
+        sent = submission.submit(arguments, is_frozen=freezing)
         typer.echo(f"controller: job {sent.job}, log {sent.log}; gauntlet submit --status, or --cancel")
 
 

@@ -100,7 +100,8 @@ STARTS = {
     "fork server": "from gauntlet.pipeline.forking import client, launch; launch.start([1]); "
     "client.run_in_fork('gauntlet', ['train', '--threads', '1', '--help']); sys.exit('the server did not answer')",
     "torchrun": "from gauntlet.pipeline.stages import torchrun as it; it.launch(['--version'], 1, where='a test')",
-    "snakemake": "from gauntlet.pipeline.cluster.controller import submission as it; it._dry_run(['--version'])",
+    "snakemake": "from gauntlet.pipeline.cluster.controller import submission as it; "
+    "it._dry_run(['--version'], it.SAFE_PATH)",
 }
 
 

@@ -18,16 +18,22 @@ SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Environment variable with which Python does not put the working folder, or that of a script, first on its path."""
 
 
+FROZEN_VARIABLE = "GAUNTLET_FROZEN_MODULES"
+"""Environment variable with the folder of a copy of the user's modules, which are found there first."""
+
+
 def find_user_modules_last(environment: MutableMapping[str, str] = os.environ) -> None:
     """Put the working folder last on the module search path, and off the path of Python processes started later.
 
-    Each process of ours calls this itself. A folder that the user has named in PYTHONPATH keeps its place.
+    Each process of ours calls this itself. A folder that the user has named in PYTHONPATH keeps its place. Frozen
+    modules are found in their copy.
     """
     folder = os.getcwd()  # noqa: PTH109
     entries = environment.get("PYTHONPATH", "").split(os.pathsep)
     named = [os.path.abspath(entry) for entry in entries if entry]  # noqa: PTH100
     if folder not in named:
-        sys.path[:] = [*(entry for entry in sys.path if entry not in ("", folder)), folder]
+        last = [entry for entry in (environment.get(FROZEN_VARIABLE), folder) if entry]
+        sys.path[:] = [*(entry for entry in sys.path if entry not in ("", *last)), *last]
     environment.update(SAFE_PATH)
 
 
@@ -40,9 +46,14 @@ def shadowed_file(module: str, found: Path | None) -> Path | None:
 
     stem = Path.cwd().joinpath(*module.split("."))
     own = next((path for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py") if path.is_file()), None)
-    if own is None or (found is not None and found.samefile(own)):
+    if own is None or (found is not None and (found.samefile(own) or _is_frozen(found))):
         return None
     return own if _is_found(module.partition(".")[0]) else None
+
+
+def _is_frozen(file: Path) -> bool:
+    folder = os.environ.get(FROZEN_VARIABLE)
+    return folder is not None and file.is_relative_to(folder)
 
 
 def _is_found(top: str) -> bool:

@@ -17,6 +17,7 @@ DATA = Path("data")
 RESULTS = Path("results")
 LOGS = Path("logs")
 CONTROLLER = LOGS / "controller"
+FROZEN_CODE = CONTROLLER / "code"
 
 SPLITS = ("train", "validation", "test")
 FIGURE_FORMATS = ("pdf", "svg", "png")

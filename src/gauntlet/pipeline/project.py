@@ -9,9 +9,12 @@ from pathlib import Path
 from gauntlet.core.errors import InputError
 from gauntlet.core.files import write_bytes
 
-_PACKAGED = Path(__file__).with_name("checkout")
+PACKAGED = "checkout"
+"""The folder of a packaged copy of the checkout's files, next to this module."""
 
-CHECKOUT = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[3]
+_COPY = Path(__file__).with_name(PACKAGED)
+
+CHECKOUT = _COPY if _COPY.is_dir() else Path(__file__).parents[3]
 """The folder of workflow, rules, profiles and default configuration: the checkout itself, or the copy in a wheel."""
 
 SNAKEFILE = CHECKOUT / "workflow" / "Snakefile"

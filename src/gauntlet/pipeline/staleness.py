@@ -185,9 +185,9 @@ class Staleness:
             slice_["environment"] = dict(environment())
         if cell.stage.summarizes_inputs:
             inputs = {"cells": f"sha256:{digest_json(inputs)}"}
-        return Recipe(cell.stage.name, slice_, self._modules(cell), inputs)
+        return Recipe(cell.stage.name, slice_, self.modules(cell), inputs)
 
-    def _modules(self, cell: Cell) -> Mapping[str, str]:
+    def modules(self, cell: Cell) -> Mapping[str, str]:
         """Return the fingerprint of the code that makes a cell; the same for all seeds, unless models are chosen."""
         scope = self.graph.scope(cell)
         seed = str(cell.seed) if scope.settings.choices else ""

@@ -73,9 +73,9 @@ def gauntlet(*arguments):
     )
 
 
-def submit():
+def submit(*options):
     """Submit a controller that polls the queue often; return its job."""
-    quick = ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"]
+    quick = [*options, "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"]
     done = gauntlet("submit", *quick, str(paths.summary("small")))
     assert done.returncode == 0, done.stderr
     return last_submission().job
@@ -143,6 +143,21 @@ def test_a_controller_that_is_preempted_is_queued_again_and_finishes(slurm, fold
     Path("go").touch()
     finishes(slurm, job, folder)
     assert len(read_record(job).starts) >= 2
+
+
+def test_a_frozen_run_is_not_reached_by_edits_that_follow_its_submission(slurm, folder):
+    """Code and configuration are broken before the controller plans; its jobs use the copy all the same."""
+    job = submit("--freeze")
+    edited = {name: Path(name).read_text() for name in ("my_attacks.py", "config.yaml")}
+    for name in edited:
+        Path(name).write_text("raise RuntimeError('being edited')\n")
+    Path("go").touch()
+    finishes(slurm, job, folder)
+    assert last_submission().code in gauntlet("submit", "--status").stdout
+    for name, text in edited.items():
+        Path(name).write_text(text)
+    planned = gauntlet("run", "-n", str(paths.summary("small")))
+    assert "evaluate" not in planned.stdout + planned.stderr
 
 
 def test_canceling_ends_the_controller_and_the_jobs_of_its_cells(slurm, folder):

@@ -13,9 +13,9 @@ import pytest
 
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster import lock
+from gauntlet.pipeline.cluster.controller.arguments import config_files, with_config_files
 from gauntlet.pipeline.cluster.controller.job import child_environment
 from gauntlet.pipeline.cluster.controller.record import ControllerRecord, Submission, last_submission, read_record
-from gauntlet.pipeline.cluster.controller.submission import _config_files
 from gauntlet.pipeline.project import CHECKOUT, SNAKEFILE
 from tests.support.stub_outputs import CONFIG, write_config
 from tests.support.workflow import link_workflow
@@ -141,7 +141,9 @@ def test_snakemake_does_not_inherit_the_controllers_resources():
 )
 def test_configuration_files_are_found_among_snakemakes_arguments(arguments, wanted):
     """`--configfile` and `--configfiles` are read in all their forms."""
-    assert _config_files(arguments) == [Path(one) for one in wanted]
+    assert config_files(arguments) == [Path(one) for one in wanted]
+    others = ["--jobs", "9"] if arguments else []
+    assert with_config_files(arguments, [Path("b/a.yaml")]) == [*others, "--configfile", "b/a.yaml"]
 
 
 def run(*arguments):

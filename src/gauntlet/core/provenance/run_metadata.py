@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from gauntlet.core.files import canonical_json
 from gauntlet.core.provenance.environment import environment, environment_digest, versions
 from gauntlet.core.provenance.recipes import ENVIRONMENT_NAME, PACKAGES_NAME, environment_mark
@@ -30,15 +32,23 @@ class Stopwatch:
             "versions": ", ".join(f"{name} {installed}" for name, installed in versions().items()),
             ENVIRONMENT_NAME: environment_mark(environment_digest()),
             PACKAGES_NAME: canonical_json(dict(environment())),
-            **_commit(),
+            **commit(),
             **more,
         }
         return {f"gauntlet.{key}": value for key, value in entries.items()}
 
 
-def _commit() -> dict[str, str]:
-    """Return the commit of the checkout that the code runs from, and whether files differ from it."""
+COMMIT_FILE = "commit.json"
+"""The file in a frozen copy of the package that holds what `commit` returned of the original."""
+
+
+def commit() -> dict[str, str]:
+    """Return the commit of the checkout that the code is from, and whether files differ from it."""
     folder = Path(__file__).parent
+    try:
+        return TypeAdapter(dict[str, str]).validate_json((folder.parents[1] / COMMIT_FILE).read_bytes())
+    except FileNotFoundError:
+        pass
     try:
         head = _git(folder, "rev-parse", "HEAD")
         return {

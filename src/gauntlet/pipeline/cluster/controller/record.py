@@ -30,11 +30,12 @@ class _Record(BaseModel):
 
 
 class Submission(_Record):
-    """A submitted controller: its SLURM job, the arguments of Snakemake, and the time."""
+    """A submitted controller: its SLURM job, the arguments of Snakemake, the time, and its copy of the code, if any."""
 
     job: str
     arguments: tuple[str, ...]
     at: str
+    code: str = ""
 
     @property
     def log(self) -> Path:

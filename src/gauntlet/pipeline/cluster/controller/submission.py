@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from gauntlet.core.user_modules import SAFE_PATH
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster import lock
 from gauntlet.pipeline.cluster.commands import find_command, run_command
+from gauntlet.pipeline.cluster.controller.arguments import config_files, with_config_files
+from gauntlet.pipeline.cluster.controller.frozen_code import freeze
 from gauntlet.pipeline.cluster.controller.job import WARNING_SIGNAL, Controller
 from gauntlet.pipeline.cluster.controller.record import (
     ControllerRecord,
@@ -30,7 +32,7 @@ from gauntlet.pipeline.cluster.controller.record import (
 from gauntlet.pipeline.cluster.partitions import list_partitions
 from gauntlet.pipeline.cluster.queue import snakemake_jobs
 from gauntlet.pipeline.cluster.resources import JobResources
-from gauntlet.pipeline.project import snakemake_command, with_profile
+from gauntlet.pipeline.project import with_profile
 from gauntlet.pipeline.snakemake_options import check_paths
 
 _WARNING_S = 300
@@ -53,9 +55,10 @@ class ControllerStatus:
 
     def __str__(self) -> str:
         starts = self.record.starts
+        code = f", code {self.submission.code}" if self.submission.code else ""
         lines = [
             f"controller: job {self.submission.job}, {self.state or 'ended'}, submitted {self.submission.at}",
-            f"command: snakemake {shlex.join(self.submission.arguments)}",
+            f"command: snakemake {shlex.join(self.submission.arguments)}{code}",
             f"started {len(starts)} times, last {starts[-1]}" if starts else "not yet started",
         ]
         if self.has_ended:
@@ -68,13 +71,15 @@ class ControllerStatus:
         return "\n".join(lines)
 
 
-def submit(arguments: Sequence[str]) -> Submission:
+def submit(arguments: Sequence[str], *, is_frozen: bool = False) -> Submission:
     """Submit a job that runs `snakemake ARGUMENTS` in this folder to its end; `--profile slurm` if none is named.
+
+    With `is_frozen` it runs from a copy of the code and of the configuration files.
 
     Raises InputError if SLURM is not installed or the configuration has errors (all of them), GauntletError if SLURM
     rejects the job or another run uses the folder.
     """
-    execution = load(_config_files(arguments)).execution
+    execution = load(config_files(arguments)).execution
     check_paths([str(Path.cwd())])
     _require_commands("sbatch", "srun", alternative=", or `gauntlet run` in a terminal that stays open")
     if {"-n", "--dry-run", "--dryrun"} & set(arguments):
@@ -88,14 +93,20 @@ def submit(arguments: Sequence[str]) -> Submission:
     if holder is not None and not holder.is_dead:
         raise GauntletError(f"another run uses this folder ({holder})", remedy="wait for it, or stop it")
     arguments = with_profile(arguments, "slurm")
-    _dry_run(arguments)
-    job = _submit_job(arguments, JobResources(execution, list_partitions()))
-    submission = Submission(job=job, arguments=tuple(arguments), at=utc_now())
+    code = freeze(config_files(arguments)) if is_frozen else None
+    run = with_config_files(arguments, code.configs) if code else arguments
+    environment = code.environment if code else SAFE_PATH
+    _dry_run(run, environment)
+    if code and not snakemake_jobs():
+        code.remove_others()
+    job = _submit_job(run, environment, JobResources(execution, list_partitions()))
+    copied = os.path.relpath(code.folder) if code else ""
+    submission = Submission(job=job, arguments=tuple(arguments), at=utc_now(), code=copied)
     submission.write()
     return submission
 
 
-def _submit_job(arguments: Sequence[str], jobs: JobResources) -> str:
+def _submit_job(arguments: Sequence[str], environment: Mapping[str, str], jobs: JobResources) -> str:
     """Submit the controller through submitit and return its job id. Raises GauntletError if SLURM rejects it."""
     resources = jobs.of_controller()
     from submitit import SlurmExecutor
@@ -124,7 +135,7 @@ def _submit_job(arguments: Sequence[str], jobs: JobResources) -> str:
     )
     try:
         # The job inherits this process's environment.
-        os.environ.update(SAFE_PATH)
+        os.environ.update(environment)
         with contextlib.redirect_stderr(io.StringIO()):
             return str(executor.submit(Controller(tuple(arguments), float(warning_s), _MAX_WAIT_S)).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
@@ -135,20 +146,6 @@ def _submit_job(arguments: Sequence[str], jobs: JobResources) -> str:
         ) from error
 
 
-def _config_files(arguments: Sequence[str]) -> list[Path]:
-    """Return the configuration files among Snakemake's arguments, as its own parser would."""
-    files: list[Path] = []
-    is_file_list = False
-    for argument in arguments:
-        name, _, value = argument.partition("=")
-        if argument.startswith("-"):
-            is_file_list = name in ("--configfile", "--configfiles")
-            files += [Path(value)] if is_file_list and value else []
-        elif is_file_list:
-            files.append(Path(argument))
-    return files or [Path("config.yaml")]
-
-
 def _require_commands(*commands: str, alternative: str = "") -> None:
     missing = [command for command in commands if find_command(command) is None]
     if missing:
@@ -156,10 +153,10 @@ def _require_commands(*commands: str, alternative: str = "") -> None:
         raise InputError("SLURM is not installed on this host", where=" and ".join(missing), remedy=remedy)
 
 
-def _dry_run(arguments: Sequence[str]) -> None:
+def _dry_run(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     """Plan the run with Snakemake, so that its errors are reported now and not hours later by the job."""
-    command = [*snakemake_command(arguments), "--dry-run", "--quiet", "all"]
-    environ = {**os.environ, **SAFE_PATH}
+    command = [sys.executable, "-m", "gauntlet", "run", *arguments, "--dry-run", "--quiet", "all"]
+    environ = {**os.environ, **environment}
     result = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environ, check=False)
     if result.returncode:
         lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
