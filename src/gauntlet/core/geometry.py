@@ -87,11 +87,22 @@ class Ball:
             return torch.clamp(x, self.low, self.high)
         change = x - self.origin
         if self.norm == "l1":
-            shrunk = change.sign() * _shrunk(change.abs(), self._room(change), self.epsilon)
-            return (self.origin + shrunk).clamp_(0.0, 1.0)
+            return self.moved(change.sign() * _shrunk(change.abs(), self._room(change), self.epsilon))
         length = torch.linalg.vector_norm(change.flatten(1), dim=1)
         factor = (self.epsilon / length.clamp(min=torch.finfo(x.dtype).tiny)).clamp_(max=1.0)
-        return (self.origin + change * per_sample(factor, x)).clamp_(0.0, 1.0)
+        return self.moved(change * per_sample(factor, x))
+
+    def moved(self, step: Tensor) -> Tensor:
+        """Return the points after a step `(B, ...)` from the origins, clipped to the box.
+
+        In L1, entries are rounded towards their origins: the rounding of every entry to the nearest number adds up, for
+        150 000 entries to 1e-4, and the points would leave the ball.
+        """
+        x = (self.origin + step).clamp_(0.0, 1.0)
+        if self.norm != "l1":
+            return x
+        farther = (x - self.origin).abs() > step.abs()
+        return torch.where(farther, torch.nextafter(x, self.origin), x)
 
     def direction(self, x: Tensor, gradient: Tensor) -> Tensor:
         """Return the unit step of ascent at points x; in L1 it moves only entries that the box lets move."""
@@ -125,10 +136,10 @@ class Ball:
             return self.low + (self.high - self.low) * uniform(keys, shape, stream=stream, dtype=dtype)
         if self.norm == "l1":
             step = _uniform_in_l1(keys, math.prod(shape), stream=f"{stream}:direction").to(dtype)
-            return (self.origin + self.epsilon * step.reshape(-1, *shape)).clamp_(0.0, 1.0)
+            return self.moved(self.epsilon * step.reshape(-1, *shape))
         unit = direction(normal(keys, shape, stream=f"{stream}:direction", dtype=dtype), "l2")
         radius = uniform(keys, (1,), stream=f"{stream}:radius", dtype=dtype)[:, 0] ** (1 / math.prod(shape))
-        return (self.origin + unit * per_sample(self.epsilon * radius, unit)).clamp_(0.0, 1.0)
+        return self.moved(unit * per_sample(self.epsilon * radius, unit))
 
     def _room(self, step: Tensor) -> Tensor:
         """Return each origin entry's distance to the edge of the box that a step, by its sign, moves towards."""

@@ -102,6 +102,23 @@ def test_the_l1_projection_is_within_budget_on_large_float32_images() -> None:
         assert (size >= epsilon * (1 - 1e-4)).all()
 
 
+@pytest.mark.parametrize("epsilon", [0.05, 0.3, 1.0])
+def test_small_l1_balls_hold_on_large_float32_images(epsilon: float) -> None:
+    """Each of 150 528 pixels is rounded towards its origin, so that what rounding adds does not leave the ball."""
+    images = torch.rand(2, 3, 224, 224, generator=RANDOM)
+    ball, noise = Ball(images, epsilon, "l1"), torch.randn(images.shape, generator=RANDOM)
+    points = [
+        *(ball.project(images + scale * noise) for scale in (1e-5, 1e-4)),
+        ball.random_point(torch.arange(2), stream="a"),
+        ball.moved(scaled_to(noise, epsilon, "l1")),
+    ]
+    for point in points:
+        assert ((point >= 0) & (point <= 1)).all()
+        size = distances(point - images)["l1"]
+        assert (size <= epsilon * (1 + 1e-6)).all()
+        assert (size >= epsilon - 150_528 * 2**-24).all()
+
+
 def test_random_points_are_uniform_in_the_l1_ball() -> None:
     """In the plane each quadrant and the inner half have a quarter of the points."""
     ball = Ball(torch.full((4000, 1, 1, 2), 0.5), 0.4, "l1")

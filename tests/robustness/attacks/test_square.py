@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -58,7 +60,9 @@ def test_proposals_in_l2_have_length_epsilon(size: tuple[int, int, int], norm: s
     found = _Bumps(norm).propose(ball, best, draws, 0.05)
     for images in (best, found):
         length = distances(images - 0.5)[norm]
-        assert torch.allclose(length, torch.full((20,), 0.4, dtype=torch.float64), atol=1e-5)
+        # In L1 every pixel is rounded towards its origin.
+        lost = 1e-5 + (math.prod(size) * 2**-24 if norm == "l1" else 0.0)
+        assert ((length >= 0.4 - lost) & (length <= 0.4 + 1e-5)).all()
     assert (found != best).flatten(1).any(1).all()
 
 

@@ -160,7 +160,7 @@ class _Bumps:
         nu[:, :, top : top + h * down, left : left + h * across] = (
             signs.repeat_interleave(h, 2).repeat_interleave(h, 3) * eta
         )
-        return (ball.origin + scaled_to(nu, ball.epsilon, self.norm)).clamp_(0.0, 1.0)
+        return ball.moved(scaled_to(nu, ball.epsilon, self.norm))
 
     def propose(self, ball: Ball, best: Tensor, draws: Tensor, share: float) -> Tensor:
         """Return `best` with the mass of W2 moved to a new bump in W1."""
@@ -183,7 +183,7 @@ class _Bumps:
         unused = (ball.epsilon**self.p - self._mass(nu, (1, 2))).clamp(min=0.0) / channels
         epsilon_avail = (freed + unused[:, None]) ** (1 / self.p)
         nu = outside.scatter(2, w1, self._unit(nu_temp) * epsilon_avail[:, :, None]).view_as(best)
-        return (ball.origin + scaled_to(nu, ball.epsilon, self.norm)).clamp_(0.0, 1.0)
+        return ball.moved(scaled_to(nu, ball.epsilon, self.norm))
 
     def _mass(self, values: Tensor, axes: int | tuple[int, ...]) -> Tensor:
         """Return the p-th power of the norm, which adds up over windows."""
