@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gauntlet.core.errors import AttackError, GauntletError
 from gauntlet.core.schemas import EVALUATION_SCHEMA
@@ -16,6 +16,7 @@ from gauntlet.learning.data.splits import sample_hashes
 from gauntlet.registry import ATTACKS, Spec
 from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate, evaluate_parts, merge_parts
 from tests.support import cheating_attacks
+from tests.support.attack_problems import Affine
 from tests.support.budget_attacks import Brightness
 
 IDENTITY = CellIdentity("digits", "softmax", 3)
@@ -179,3 +180,33 @@ def test_examples_are_the_first_and_the_riskiest() -> None:
     margin = (NETWORK(IMAGES)[:, 0] - NETWORK(IMAGES)[:, 1]).detach().numpy()[expected]
     assert np.allclose(kept["ratio"], margin / kept["distance"], rtol=1e-4)
     assert run(plan("fgsm"), keep_examples=0).examples == {}
+
+
+class NotANumberIfBright(nn.Module):
+    """Affine model whose outputs are not a number where the first pixel is above 0.98."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Affine(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        return torch.where(x.flatten(1)[:, :1] > 0.98, torch.nan, self.inner(x))
+
+
+def test_outputs_that_are_not_finite_are_errors_whatever_the_label() -> None:
+    """The first images pass the preflight; a later one is no class, though `argmax` would say 0."""
+    images = 0.9 * torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    images[35:37, 0, 0, 0] = 0.99
+    network = NotANumberIfBright().eval()
+    labels = network(images).argmax(1)
+    labels[36] = 1
+    settings = AttackSettings("attack", Spec("fgsm", {}), "linf", (0.01,))
+    result = evaluate(network, images, labels, settings, identity=CellIdentity())
+    rows = result.rows.to_pandas().iloc[35:37]
+    assert list(rows["status"]) == ["error"] * 2
+    assert list(rows["clean_prediction"]) == list(rows["adversarial_prediction"]) == [-1, -1]
+    assert rows["epsilon"].isna().all()
+    assert (rows["forwards"] == 0).all()
+    problem = "the model's outputs for the image itself are not finite"
+    assert result.errors == tuple(f"sample {index}: {problem}" for index in (35, 36))

@@ -179,7 +179,7 @@ def _evaluate_samples(
         check_first_batch(model.judge, x, clean_logits)
     results = SampleResults(x, y, clean_logits, attack, model.judge.confidence)
     epsilons = sorted(attack.epsilons) if attack.epsilons is not None else [None]
-    walk = BudgetWalk(epsilons, results.clean_prediction == y, downward=walks_downward(attack, model))
+    walk = BudgetWalk(epsilons, results.attacked, downward=walks_downward(attack, model))
     while (step := walk.next()) is not None:
         position, active = step
         epsilon = epsilons[position]

@@ -20,13 +20,18 @@ from gauntlet.robustness.judge import CellIdentity, logit_margin
 
 
 class SampleResults:
-    """Results for images `(B, C, H, W)` with labels `(B,)`, updated after each budget."""
+    """Results for images `(B, C, H, W)` with labels `(B,)`, updated after each budget.
+
+    `attacked`, bool `(B,)`, marks the images that are classified correctly. An image for which the model's outputs are
+    not finite has no class: it is an error, whichever class `argmax` would pick.
+    """
 
     def __init__(
         self, x: Tensor, y: Tensor, logits: Tensor, attack: AttackSettings, confidence_of: Callable[[Tensor], Tensor]
     ) -> None:
         self.x, self.y, self.attack, self.confidence_of = x, y, attack, confidence_of
-        self.clean_prediction = logits.argmax(1)
+        finite = logits.isfinite().all(1)
+        self.clean_prediction = torch.where(finite, logits.argmax(1), -1)
         self.clean_confidence = confidence_of(logits)
         self.margin = logit_margin(logits, y)
         self.points = x.clone()
@@ -34,10 +39,14 @@ class SampleResults:
         self.confidence = self.clean_confidence.clone()
         self.epsilon = torch.full((len(x),), torch.nan, dtype=torch.float64, device=x.device)
         self.counts = {name: torch.zeros_like(y) for name in COUNTERS}
-        self.reasons: dict[int, str] = {}
-        wrong = self.clean_prediction != y
+        self.attacked = self.clean_prediction == y
+        wrong = finite & ~self.attacked
         self.epsilon[wrong] = 0.0
         self.status = np.where(wrong.cpu().numpy(), "already_wrong", "robust").astype(object)
+        self.status[~finite.cpu().numpy()] = "error"
+        self.reasons = dict.fromkeys(
+            (~finite).nonzero()[:, 0].tolist(), "the model's outputs for the image itself are not finite"
+        )
         # The images of an attack with access "none" are not perturbations: they need not keep the label.
         self.can_succeed = ATTACKS.entry(attack.spec.name).tags.get("access") != "none"
 
