@@ -6,7 +6,7 @@ Also the memory format of the images that they get.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from gauntlet.core.memory_format import set_memory_format
 from gauntlet.core.randomness import uniform
 from gauntlet.core.recurrent import enable_recurrent_gradients
 from gauntlet.core.seeding import seeded
+from gauntlet.learning.models.outputs import named_logits
 
 Forward = Callable[[Tensor], Tensor]
 """Map from images `(B, C, H, W)` to outputs `(B, K)`."""
@@ -85,12 +86,31 @@ def copy_network(network: nn.Module) -> nn.Module:
 
 
 def frozen_copy(network: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Copy a usable network to a device and dtype, with gradients of images in evaluation mode, not of parameters."""
+    """Copy a usable network to a device and dtype, with gradients of images in evaluation mode, not of parameters.
+
+    The copy returns the logits alone where the network names them among other outputs.
+    """
     frozen = copy_network(network).to(device, dtype)
+    frozen.register_forward_hook(lambda _module, _inputs, outputs: named_logits(outputs))
     enable_recurrent_gradients(frozen)
     for parameter in frozen.parameters():
         parameter.requires_grad_(False)
     return frozen
+
+
+def offered_surrogates(network: nn.Module) -> Mapping[str, Forward]:
+    """Return the surrogates that a network offers, by name; none where `surrogates` is something of its own."""
+    offered = getattr(network, "surrogates", None)
+    return offered if isinstance(offered, Mapping) else {}
+
+
+def adaptive_pairs(network: nn.Module) -> Sequence[tuple[str, str]]:
+    """Return the pairs of surrogate and loss that suit a network, best first: by default its logits and the margin.
+
+    A network may have something else of this name, such as a layer of adaptive pooling.
+    """
+    pairs = getattr(network, "adaptive", None)
+    return pairs if isinstance(pairs, list | tuple) and pairs else (("logits", "margin"),)
 
 
 def device_of(network: nn.Module) -> torch.device:

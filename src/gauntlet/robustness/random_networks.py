@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gauntlet.core.randomness import content_keys, derive_seed, normal, subkeys, uniform
 from gauntlet.core.seeding import reseed, reseed_all, seeded
-from gauntlet.robustness.networks import Forward
+from gauntlet.robustness.networks import Forward, offered_surrogates
 
 _ROWS = (127, 61, 31, 23, 19)
 """Rows per pass, each an image and a draw; the first, or fewer where memory is short. All passes have as many, so that
@@ -115,12 +115,11 @@ class MeanNetwork(nn.Module):
     @property
     def surrogates(self) -> dict[str, Forward]:
         """Return the network's surrogates by name, each the mean over as many passes."""
-        offered: Mapping[str, Forward] = getattr(self.network, "surrogates", {})
 
         def averaged(surrogate: Forward) -> Forward:
             return lambda x: mean_over_draws(surrogate, x, draws=self.draws, stream=self.stream)
 
-        return {name: averaged(surrogate) for name, surrogate in offered.items()}
+        return {name: averaged(surrogate) for name, surrogate in offered_surrogates(self.network).items()}
 
 
 class DispatchMode(TorchDispatchMode):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
+from gauntlet.core.errors import InputError
 from gauntlet.registry import Spec
 from gauntlet.robustness.attacks.adaptive import adaptive
 from gauntlet.robustness.attacks.base.model import AttackModel
@@ -74,3 +76,28 @@ def test_it_breaks_saturated_codes_that_withstand_gradients_of_their_logits() ->
     assert right > 0.8
     assert np.count_nonzero(rows["pgd"]["zero_gradients"].to_numpy()) > 80
     assert through > 1.5 * naive
+
+
+class OwnNames(nn.Module):
+    """Affine model with a layer and a list of its own, of the names that networks use for what they offer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Affine(3)
+        self.adaptive = nn.AdaptiveAvgPool2d(8)
+        self.surrogates = nn.ModuleList()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        logits: Tensor = self.inner(self.adaptive(x))
+        return logits
+
+
+def test_a_layer_of_the_name_is_no_list_of_surrogates() -> None:
+    """The attack takes the logits with the margin, and an unknown surrogate is refused as elsewhere."""
+    problem = affine_problem(3, (1, 8, 8), 4)
+    epsilon = 1.1 * float(problem.network.nearest(problem.images, problem.labels, "linf").max())  # type: ignore[operator]
+    named = Problem(OwnNames().eval(), problem.images, problem.labels)
+    assert named.run("adaptive", "linf", (epsilon,)).rows["status"].to_pylist() == ["adversarial"] * 4
+    with pytest.raises(InputError, match="offers no surrogate 'inside'"):
+        AttackModel(named.network, surrogate="inside")

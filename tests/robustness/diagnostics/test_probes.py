@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from scipy.stats import binomtest
+from torch import nn
 
 from gauntlet.core.errors import InputError
 from gauntlet.robustness.diagnostics.chance import compare_with_chance
@@ -247,3 +248,20 @@ def test_many_outputs_are_sampled():
     """At most 32 of a thousand outputs are examined."""
     weights = torch.ones(4, 1000)
     assert saturated_outputs(lambda x: x.flatten(1) @ weights, torch.rand(3, 1, 2, 2)).shape == (3, 32)
+
+
+class NamedLogits(nn.Module):
+    """Network that names its logits among other outputs, and has a layer called `outputs`."""
+
+    def __init__(self, plain):
+        super().__init__()
+        self.plain, self.outputs = plain, nn.Linear(3, 2)
+
+    def forward(self, x):
+        """Return logits by name."""
+        return {"logits": self.plain(x), "images": x}
+
+
+def test_named_logits_and_a_layer_called_outputs_change_nothing(plain, of_plain):
+    """The probes read the logits where the judge does."""
+    assert probed(NamedLogits(plain).eval()) == of_plain

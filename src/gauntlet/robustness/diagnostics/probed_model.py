@@ -17,7 +17,7 @@ from gauntlet.robustness.diagnostics.measurements import Measurement
 from gauntlet.robustness.diagnostics.plain_pgd import Trace, View, plain_pgd
 from gauntlet.robustness.evaluation import AttackSettings, evaluate
 from gauntlet.robustness.judge import CellIdentity
-from gauntlet.robustness.networks import InputFormat, frozen_copy, protect_inputs, usable_network
+from gauntlet.robustness.networks import InputFormat, frozen_copy, offered_surrogates, protect_inputs, usable_network
 from gauntlet.robustness.random_networks import MeanNetwork
 
 
@@ -63,7 +63,7 @@ class ProbedModel:
     @property
     def surrogates(self) -> dict[str, View]:
         """The views that the model offers, apart from its own logits."""
-        return {name: view for name, view in getattr(self.network, "surrogates", {}).items() if name != "logits"}
+        return {name: view for name, view in offered_surrogates(self.network).items() if name != "logits"}
 
     def measure_in_batches(self, measure: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]) -> list[Tensor]:
         """Call `measure(x, y, keys)` on batches, halved when memory runs out, and concatenate each of its results."""

@@ -13,6 +13,7 @@ from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.errors import InputError
 from gauntlet.core.geometry import Ball
 from gauntlet.learning.data.stored_images import UnitImages
+from gauntlet.learning.models.network import Network
 from gauntlet.robustness.diagnostics.chance import compare_with_chance
 from gauntlet.robustness.diagnostics.loss_comparison import compare_losses
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
@@ -111,7 +112,7 @@ def _correct(judge: Judge, images: Tensor | UnitImages, labels: Tensor, count: i
 
 def _gradient_checks(model: ProbedModel) -> list[Measurement]:
     """Check the gradients at the images themselves."""
-    view = getattr(model.network, "outputs", model.network)
+    view = model.network.outputs if isinstance(model.network, Network) else model.network
 
     def measure(x: Tensor, y: Tensor, _keys: Tensor) -> tuple[Tensor, ...]:
         plain = plain_gradients(model.network, x, y)[1].flatten(1)

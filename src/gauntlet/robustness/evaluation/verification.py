@@ -11,6 +11,7 @@ from gauntlet.core.errors import GauntletError, InputError, first_line
 from gauntlet.core.geometry import distances
 from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
 from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.networks import offered_surrogates
 
 BOX_TOLERANCE = 1e-6
 BALL_RELATIVE, BALL_ABSOLUTE = 1e-5, 1e-6
@@ -48,7 +49,7 @@ def check_gradients(model: AttackModel, x: Tensor) -> None:
 
 
 def _alternatives(model: AttackModel) -> str:
-    offered = [name for name in getattr(model.network, "surrogates", {}) if name not in ("logits", model.surrogate)]
+    offered = [name for name in offered_surrogates(model.network) if name not in ("logits", model.surrogate)]
     if offered:
         return f"take gradients from another view, surrogate: {' | '.join(offered)}, or use an attack without gradients"
     return "use an attack without gradients"

@@ -12,12 +12,18 @@ from torch import Tensor, nn
 from gauntlet.core.batch_size import BatchSize
 from gauntlet.core.errors import InputError, nearest
 from gauntlet.learning.models.network import Network
-from gauntlet.learning.models.outputs import named_logits
 from gauntlet.robustness.attacks.base.losses import TARGETED_LOSSES, UNTARGETED_LOSSES, AttackLoss
 from gauntlet.robustness.attacks.base.query_counts import QueryCounts
 from gauntlet.robustness.attacks.base.training_loss import training_loss
 from gauntlet.robustness.judge import class_probabilities
-from gauntlet.robustness.networks import Forward, InputFormat, frozen_copy, usable_network
+from gauntlet.robustness.networks import (
+    Forward,
+    InputFormat,
+    adaptive_pairs,
+    frozen_copy,
+    offered_surrogates,
+    usable_network,
+)
 from gauntlet.robustness.random_networks import mean_logits, mean_over_draws
 
 
@@ -140,7 +146,7 @@ class AcceleratedModel:
     @property
     def adaptive(self) -> Sequence[tuple[str, str]]:
         """Pairs of surrogate and loss that suit the network's kind of output, best first."""
-        return getattr(self.network, "adaptive", (("logits", "margin"),))
+        return adaptive_pairs(self.network)
 
     @contextmanager
     def using_surrogate(self, name: str) -> Iterator[None]:
@@ -257,7 +263,6 @@ class AcceleratedModel:
 
     def _accelerated(self, network: nn.Module) -> nn.Module:
         copy = frozen_copy(usable_network(network), self.device, self.dtype)
-        copy.register_forward_hook(lambda _module, _inputs, outputs: named_logits(outputs))
         copy.register_forward_hook(self._after_forward)
         return copy
 
@@ -267,8 +272,7 @@ def _ensemble(forwards: Sequence[Forward]) -> Forward:
 
 
 def _surrogate(network: nn.Module, name: str) -> Forward:
-    offered = getattr(network, "surrogates", {})
+    offered = offered_surrogates(network)
     if name not in offered:
         raise InputError(f"the model offers no surrogate '{name}'", remedy=nearest(name, offered))
-    surrogate: Forward = offered[name]
-    return surrogate
+    return offered[name]
