@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 
 import pytest
 
 from gauntlet.core.errors import InputError
-from gauntlet.pipeline.project import CHECKOUT, SNAKEFILE, begin, snakemake_command, with_profile
+from gauntlet.pipeline.project import CHECKOUT, CHECKOUT_FILES, SNAKEFILE, begin, snakemake_command, with_profile
 from tests.support import ROOT
 from tests.support.stub_outputs import write_config
 from tests.support.workflow import TINY
@@ -65,6 +66,11 @@ def gauntlet(folder, *arguments, **variables):
     environment = os.environ | variables
     command = [sys.executable, "-m", "gauntlet", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500)
+
+
+def test_a_wheel_and_a_frozen_copy_have_the_same_files_of_the_checkout():
+    """The build cannot import the package."""
+    assert runpy.run_path(str(ROOT / "hatch_build.py"))["FILES"] == CHECKOUT_FILES
 
 
 @pytest.mark.slow

@@ -17,6 +17,9 @@ _COPY = Path(__file__).with_name(PACKAGED)
 CHECKOUT = _COPY if _COPY.is_dir() else Path(__file__).parents[3]
 """The folder of workflow, rules, profiles and default configuration: the checkout itself, or the copy in a wheel."""
 
+CHECKOUT_FILES = ("config.yaml", "workflow", "rules", "profiles", "envs")
+"""The files and folders of the checkout that a packaged copy has."""
+
 SNAKEFILE = CHECKOUT / "workflow" / "Snakefile"
 
 PROFILE = "--profile"

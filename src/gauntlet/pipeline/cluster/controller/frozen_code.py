@@ -16,12 +16,11 @@ from gauntlet.core.provenance.run_metadata import COMMIT_FILE, commit
 from gauntlet.core.user_modules import FROZEN_VARIABLE, SAFE_PATH
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.graph import Graph
-from gauntlet.pipeline.project import CHECKOUT, PACKAGED
+from gauntlet.pipeline.project import CHECKOUT, CHECKOUT_FILES, PACKAGED
 from gauntlet.pipeline.staleness import Staleness
 from gauntlet.registry.source_code import module_file
 
 _PACKAGES = ("gauntlet", "snakemake_logger_plugin_gauntlet")
-_OF_CHECKOUT = ("config.yaml", "workflow", "rules", "profiles", "envs")
 _IGNORED = shutil.ignore_patterns("__pycache__", ".*")
 
 
@@ -78,7 +77,7 @@ def _copy_packages(target: Path) -> None:
         spec = importlib.util.find_spec(name)
         if spec and spec.origin:
             _copy(Path(spec.origin).parent, target / name)
-    for name in _OF_CHECKOUT:
+    for name in CHECKOUT_FILES:
         _copy(CHECKOUT / name, target / "gauntlet" / "pipeline" / PACKAGED / name)
     write_json(target / "gauntlet" / COMMIT_FILE, commit())
 
