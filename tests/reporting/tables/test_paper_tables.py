@@ -402,6 +402,16 @@ def test_the_headline_budget_is_configured_or_most_shared():
     assert headline_budgets(replace(plan, headline={"linf": (0.1,)}), in_pixels)["linf"] == (0.0999951,)
 
 
+def test_a_certificate_in_a_norm_without_attacks_is_at_its_headline_radius(tmp_path):
+    """The configured one, in the tables from results alone too, not the middle one of the measured radii."""
+    plan = replace(synthetic.plan(("softmax",), (0, 1), synthetic.ATTACKS[:2]), headline={"l2": (0.37,)})
+    made = synthetic.write_experiment(tmp_path, plan, samples=40)
+    assert headline_budgets(plan, {"linf": synthetic.LINF}) == {"linf": (0.03,), "l2": (0.37,)}
+    tables_from_results(made.evaluations, tmp_path / "out")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "table.csv").read_text(encoding="utf-8"))))
+    assert {row["epsilon"] for row in rows if row["measure"] == "certified"} == {"0.37"}
+
+
 def test_attacks_without_a_column_are_named(texts):
     """Attacks run at other budgets only are listed."""
     assert "Run at other budgets only: rubbish." in texts["table.md"]

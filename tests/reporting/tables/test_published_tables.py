@@ -141,6 +141,21 @@ def test_a_history_without_a_kept_epoch_has_stated_epochs_only():
     assert histories.at(3) == [THREE[0][2], THREE[1][2]]
 
 
+def test_a_certificate_without_a_radius_is_at_that_of_the_tables(evaluations, tmp_path):
+    """Whatever radii other published numbers state."""
+    tables_from_results(evaluations, tmp_path)
+    table = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text(encoding="utf-8"))))
+    (shown,) = [row for row in table if (row["variant"], row["name"]) == ("softmax", "smooth")]
+    radii = (0.01, 0.02, 0.03, 0.04, 0.05)
+    stated = [("softmax", f"smooth@{one}", "certificate", "smooth", one, True, 50.0) for one in radii]
+    first, *others = measure(
+        evaluations, ("softmax", "smooth", "certificate", "smooth", None, True, 50.0), *stated
+    ).to_pylist()
+    assert first["budget"] == float(shown["epsilon"])
+    assert first["measured"] == pytest.approx(100 * float(shown["accuracy"]))
+    assert [row["budget"] for row in others] == list(radii)
+
+
 def test_the_files_and_the_page_have_every_number(evaluations, tmp_path):
     """Markdown, LaTeX, CSV and the page state the same texts; results alone give the same files."""
     attack = PLAN.attacks[0].name

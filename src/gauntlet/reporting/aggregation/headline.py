@@ -12,24 +12,30 @@ _CLOSE = 1e-3
 
 
 def headline_budgets(design: ExperimentDesign, grids: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
-    """Return the headline budgets of each attacked norm, ascending: those of the configuration, if any.
+    """Return the headline budgets of each norm, ascending: those of the configuration, if any.
 
     The default is the one budget that most attacks of the norm were run at; of several the middle one, of two middle
-    ones the smaller. `grids` are the budgets at which each norm's worst case is stated.
+    ones the smaller. A norm of certificates alone has none but those of the configuration. `grids` are the budgets at
+    which each norm's worst case is stated.
     """
     budgets = {}
-    for norm in design.norms:
-        grid = grids[norm]
+    certified = (certificate.norm for certificate in design.certificates if certificate.norm in design.headline)
+    for norm in dict.fromkeys((*design.norms, *certified)):
+        grid = grids.get(norm, ())
         configured = sorted(design.headline.get(norm, ()))
         if configured:
-            nearest = (min(grid, key=lambda budget: abs(budget - value)) for value in configured)
-            pairs = zip(configured, nearest, strict=True)
-            budgets[norm] = tuple(near if math.isclose(near, value, rel_tol=_CLOSE) else value for value, near in pairs)
+            budgets[norm] = tuple(measured_budget(value, grid) for value in configured)
         else:
             attacks = design.counted_in(norm) or design.attacks_in(norm)
             run_at = {value: sum(value in (attack.epsilons or grid) for attack in attacks) for value in grid}
             budgets[norm] = (_middle([value for value in grid if run_at[value] == max(run_at.values())]),)
     return budgets
+
+
+def measured_budget(value: float, grid: Sequence[float]) -> float:
+    """Return the budget of a grid that equals `value`, which may be rounded; `value` itself if there is none."""
+    nearest = min(grid, key=lambda budget: abs(budget - value), default=value)
+    return nearest if math.isclose(nearest, value, rel_tol=_CLOSE) else value
 
 
 def headline_radii(norm: str, budgets: Mapping[str, Sequence[float]], radii: Sequence[float]) -> tuple[float, ...]:

@@ -14,6 +14,7 @@ from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import open_evaluations
 from gauntlet.reporting.aggregation.definitions import is_worst_case, prefer_worst_cases
+from gauntlet.reporting.aggregation.headline import measured_budget
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, norm_label, note_below, plain
 from gauntlet.reporting.footnotes import clean_note, footnote_marks, footnotes
@@ -59,9 +60,14 @@ def heat_map(inputs: FigureInputs, *, style: Style, epsilon: float | None = None
     variants = [name for name in inputs.variants if any(row["variant"] == name for row in rows)]
     with open_evaluations(inputs.path("evaluations")) as evaluations:
         design = evaluations.design
-    norms = dict.fromkeys(row["norm"] for row in rows)
     first = {norm: budgets[0] for norm, budgets in design.headline.items() if budgets}
-    at = {norm: epsilon or first.get(norm) or common_budget(rows, norm) for norm in norms}
+    at = {
+        norm: measured_budget(
+            epsilon or first.get(norm) or common_budget(rows, norm),
+            [row["epsilon"] for row in rows if row["norm"] == norm],
+        )
+        for norm in dict.fromkeys(row["norm"] for row in rows)
+    }
     columns, groups = _columns(rows, at, inputs, clean_attacks=design.clean_attacks)
     row_in = max(_LEAST_ROW_IN, min(0.27, _MOST_ROWS_IN / max(1, len(variants))))
     height = 1.3 + row_in * len(variants)
@@ -134,9 +140,7 @@ def _columns(
             dict.fromkeys(row["attack"] for row in norm_rows), key=lambda name: not is_worst_case(name)
         ):
             at_budget = {
-                row["variant"]: row
-                for row in norm_rows
-                if row["attack"] == attack and np.isclose(row["epsilon"], budget)
+                row["variant"]: row for row in norm_rows if row["attack"] == attack and row["epsilon"] == budget
             }
             worst = is_worst_case(attack)
             name = "worst case" if worst else inputs.attack_title(attack)

@@ -111,11 +111,17 @@ def measure_published(
     with open_evaluations(evaluations) as opened:
         headline = headline_budgets(opened.design, norm_grids(opened))
         summarized = summary.to_pylist()
-        wanted = _radii(opened, entries, headline)
-        certified = certified_accuracies(certificates, radii=wanted).to_pylist() if wanted else []
+        stated = _radii(opened, entries)
+        certified = certified_accuracies(certificates, radii=stated).to_pylist() if stated else []
+        # The radii of the tables: the middle one would be another among the stated ones.
+        is_shown = any(entry.kind == "certificate" and entry.budget is None for entry in entries)
+        shown = certified_accuracies(certificates, radii=headline).to_pylist() if is_shown else []
         rows = [
             {"experiment": opened.design.experiment, "reference": reference}
-            | _row(entry, _measured(entry, opened, headline, summarized, certified, histories))
+            | _row(
+                entry,
+                _measured(entry, opened, headline, summarized, shown if entry.budget is None else certified, histories),
+            )
             for entry in entries
         ]
     return pa.Table.from_pylist(rows, schema=PUBLISHED_SCHEMA)
@@ -127,16 +133,13 @@ def stated_epoch(row: Mapping[str, Any]) -> int | None:
     return int(epoch) if row["budget"] is None and row["norm"] is None and epoch.isdecimal() else None
 
 
-def _radii(
-    evaluations: Evaluations, entries: Sequence[PublishedEntry], headline: Mapping[str, Sequence[float]]
-) -> dict[str, list[float]]:
-    """Return the radii of the published certificates by norm, and those of the headline."""
+def _radii(evaluations: Evaluations, entries: Sequence[PublishedEntry]) -> dict[str, list[float]]:
+    """Return the stated radii of published certificates by norm."""
     norms = {certificate.name: certificate.norm for certificate in evaluations.design.certificates}
     radii: dict[str, list[float]] = {}
     for entry in entries:
-        if entry.kind == "certificate":
-            norm = norms[entry.name]
-            radii.setdefault(norm, list(headline.get(norm, ()))).extend([] if entry.budget is None else [entry.budget])
+        if entry.kind == "certificate" and entry.budget is not None:
+            radii.setdefault(norms[entry.name], []).append(entry.budget)
     return radii
 
 
