@@ -25,7 +25,8 @@ def best_variant(
     It is significantly above every other variant, both paired by training seed (other trainings would be so too, which
     one seed cannot show) and on the same samples (other test images would show it too); no cell of the column is
     missing; and its number is not in doubt: no check failed, and under attack the models were diagnosed. `comparisons`
-    are the rows of COMPARISONS_SCHEMA of this column.
+    are the rows of COMPARISONS_SCHEMA of this column: over the seeds that two variants share, where the one with the
+    higher mean over all of its seeds may be the lower one.
     """
     measured = {variant: one.accuracy for variant, one in column.items() if one.accuracy is not None}
     if len(measured) < 2 or any(candidate.missing for candidate in column.values()):
@@ -35,7 +36,7 @@ def best_variant(
         return None
     above = {best}
     for row in comparisons:
-        pair = {row["variant"], row["other"]}
-        if best in pair and row["significant"] and row["t_significant"]:
-            above |= pair
+        higher, lower = (row["variant"], row["other"])[:: 1 if row["difference"] > 0 else -1]
+        if higher == best and row["significant"] and row["t_significant"]:
+            above.add(lower)
     return best if set(measured) <= above else None
