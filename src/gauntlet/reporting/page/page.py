@@ -109,7 +109,8 @@ def _number(value: float | None) -> str:
     """Return a number with three digits, without an exponent."""
     if value is None:
         return "–"
-    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+    # From 999.5 on, three digits would be 1e+03.
+    return f"{value:.0f}" if value >= 999.5 else f"{value:.3g}"
 
 
 def _script() -> str:

@@ -26,7 +26,11 @@ function select(options, selected) {
   return control;
 }
 
-const percent = (share) => (100 * share).toFixed(1);
+// A tie is rounded to the even digit, as in the tables: 6.25 is 6.2, where toFixed alone gives 6.3.
+function percent(share) {
+  const value = 100 * share;
+  return (value % 1 === 0.25 ? value - 0.05 : value).toFixed(1);
+}
 
 // The attacks that count for the worst case of a variant in a norm.
 function attacksOn(variant, norm) {
