@@ -67,6 +67,16 @@ def test_it_is_the_number_of_the_summary(tmp_path):
     assert len(table) == 2 * 3 * 2 * 80
 
 
+@pytest.mark.parametrize(("status", "epsilon"), [("adversarial", None), ("already_wrong", None), ("robust", 0.1)])
+def test_a_budget_that_contradicts_its_status_is_refused(status, epsilon):
+    """A fooled or misclassified sample without a budget would count as robust."""
+    rows = gauntlet.evaluate(First().eval(), torch.full((4, 1, 2, 2), 0.5), torch.zeros(4, dtype=torch.int64), NOISE)
+    changed = [row | {"status": status, "epsilon": epsilon} if row["index"] == 2 else row for row in rows.to_pylist()]
+    assert gauntlet.robust_accuracy(rows, 0.1) == 1
+    with pytest.raises(InputError, match="the epsilon of sample 2 contradicts its status"):
+        gauntlet.robust_accuracy(pa.Table.from_pylist(changed, schema=rows.schema), 0.1)
+
+
 def test_rows_that_are_no_rows_of_one_model_are_refused():
     """Several variants or norms, no rows, and other objects."""
     rows = synthetic.evaluation(synthetic.cells(synthetic.plan(("softmax",), (0,), ATTACKS))[0], ATTACKS[0], samples=5)
@@ -123,9 +133,10 @@ def test_a_budget_is_a_number_from_zero_on(epsilon):
 def test_budgets_in_float32_are_compared_as_such():
     """Rows of earlier versions and frames of float32 give the same number as those of float64."""
     rows = gauntlet.evaluate(First().eval(), torch.zeros(4, 1, 2, 2), torch.tensor([0, 0, 0, 1]), NOISE)
-    schema = rows.schema
+    statuses = pa.array(["robust", "adversarial", "adversarial", "already_wrong"])
+    rows = rows.set_column(rows.schema.get_field_index("status"), "status", statuses)
     budgets = pa.array([None, 0.1, 0.3, 0.0], pa.float64())
-    place = schema.get_field_index("epsilon")
+    place = rows.schema.get_field_index("epsilon")
     for kind in (pa.float64(), pa.float32()):
         table = rows.set_column(place, "epsilon", budgets.cast(kind))
         assert [gauntlet.robust_accuracy(table, epsilon) for epsilon in (0.0, 0.1, 0.3)] == [0.75, 0.5, 0.25]

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from gauntlet.core.errors import InputError
 from gauntlet.reporting.aggregation.definitions import FOOLED_AT, robust_at
-from gauntlet.reporting.aggregation.queries import open_connection
+from gauntlet.reporting.aggregation.queries import CONTRADICTORY, open_connection
 
 _COLUMNS = ("experiment", "variant", "seed", "attack", "norm", "index", "epsilon", "status", "sample_hash")
 _REPEATED = "SELECT 1 FROM rows GROUP BY seed, attack, index, sample_hash HAVING count(*) > 1 LIMIT 1"
@@ -39,8 +39,9 @@ def robust_accuracy(rows: Any, epsilon: float) -> float:
     seeds. `epsilon` is in the norm of the rows and in pixel units; a bounded attack knows nothing of budgets that it
     was not run at.
 
-    Raises InputError when there are no rows, columns are missing, a row appears twice, attacks are run on different
-    samples, rows are of several experiments, variants or norms, or the budget is not a finite number from 0 on.
+    Raises InputError when there are no rows, columns are missing, a row appears twice, the epsilon of a row contradicts
+    its status, attacks are run on different samples, rows are of several experiments, variants or norms, or the budget
+    is not a finite number from 0 on.
     """
     if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not 0 <= float(epsilon) < math.inf:
         raise InputError(f"the budget is {epsilon!r}", remedy="pass a finite number from 0 on")
@@ -61,6 +62,9 @@ def robust_accuracy(rows: Any, epsilon: float) -> float:
         if connection.sql(_REPEATED).fetchall():
             problem = "a row appears twice: one attack, seed, index and image"
             raise InputError(problem, remedy="pass each row once; name models with `variant=`, and select one")
+        for _, seed, attack, index in connection.sql(CONTRADICTORY["attack"]).fetchall():
+            problem = f"the epsilon of sample {index} contradicts its status (seed {seed}, attack {attack})"
+            raise InputError(problem, remedy="pass rows of `gauntlet.evaluate`")
         if connection.sql(_UNEQUAL).fetchall():
             problem = "the attacks are not run on the same samples, so the rows have no worst case"
             raise InputError(problem, remedy="select an attack, or the samples that all attacks are run on")

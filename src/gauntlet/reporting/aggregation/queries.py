@@ -39,6 +39,27 @@ _TWICE = """
 _TWO_IMAGES = """
     SELECT index FROM rows GROUP BY index HAVING count(DISTINCT (label, {hash})) > 1 ORDER BY index LIMIT 1
 """
+# NaN compares as greater than every number: a fooled sample without a budget, or a radius of NaN, would count as robust
+# or certified.
+CONTRADICTORY = {
+    "attack": """
+        SELECT variant, seed, attack, index FROM rows WHERE NOT coalesce(CASE status
+            WHEN 'adversarial' THEN isfinite(epsilon::DOUBLE) AND epsilon >= 0 WHEN 'already_wrong' THEN epsilon = 0
+            WHEN 'robust' THEN epsilon IS NULL OR NOT isfinite(epsilon::DOUBLE) WHEN 'error' THEN true END, false)
+        ORDER BY ALL LIMIT 1
+    """,
+    "certificate": """
+        SELECT variant, seed, certificate, index FROM rows WHERE NOT coalesce(CASE
+            WHEN status = 'certified' THEN isfinite(radius::DOUBLE) AND radius >= 0
+            WHEN status IN ('abstained', 'already_wrong') THEN radius IS NULL OR isfinite(radius::DOUBLE) END, false)
+        ORDER BY ALL LIMIT 1
+    """,
+}
+_UNEQUAL = """
+    SELECT variant, seed, norm FROM (
+        SELECT variant, seed, norm, index, count(*) AS attacks FROM evaluations WHERE {counts} GROUP BY ALL
+    ) GROUP BY ALL HAVING min(attacks) < max(attacks) ORDER BY ALL LIMIT 1
+"""
 _EVALUATIONS = f"""
     CREATE VIEW evaluations AS
     SELECT *, {CORRECT} AS correct, {ERROR} AS error, {FOOLED} AS fooled, {FOOLED_AT} AS fooled_at,
@@ -100,6 +121,7 @@ def open_evaluations(path: Path) -> Iterator[Evaluations]:
         _create_views(connection, path, design)
         if not verified:
             check_samples(connection, path, name="attack")
+            _check_worst_cases(connection, path, design)
         evaluations = Evaluations(path, design or ExperimentDesign("", (), (), ()), connection)
         yield evaluations if design else replace(evaluations, design=_infer_design(evaluations))
 
@@ -125,7 +147,8 @@ def open_connection() -> Iterator[duckdb.DuckDBPyConnection]:
 def check_samples(connection: duckdb.DuckDBPyConnection, path: Path, *, name: str) -> None:
     """Check the rows of the view `rows`, of a file that was not combined here: each sample once per model and `name`.
 
-    Raises InputError for a sample that appears twice, or an index that has two images or labels.
+    Raises InputError for a sample that appears twice, an index that has two images or labels, and a row whose budget or
+    radius contradicts its status.
     """
     for variant, seed, cell, index, count in connection.sql(_TWICE.format(name=name)).fetchall():
         where = f"variant {variant}, seed {seed}, {name} {cell}"
@@ -136,6 +159,25 @@ def check_samples(connection: duckdb.DuckDBPyConnection, path: Path, *, name: st
     for (index,) in connection.sql(_TWO_IMAGES.format(hash=sample_hash)).fetchall():
         raise InputError(
             f"index {index} has several images or labels", where=str(path), remedy="keep the rows of one test split"
+        )
+    for variant, seed, cell, index in connection.sql(CONTRADICTORY[name]).fetchall():
+        value = "epsilon" if name == "attack" else "radius"
+        problem = (
+            f"the {value} of sample {index} contradicts its status (variant {variant}, seed {seed}, {name} {cell})"
+        )
+        raise InputError(problem, where=str(path), remedy="see docs/schema.md for the values of each status")
+
+
+def _check_worst_cases(connection: duckdb.DuckDBPyConnection, path: Path, design: ExperimentDesign | None) -> None:
+    """Check a file that was not combined here: all attacks in a worst case are run on the same samples.
+
+    Raises InputError if they are not.
+    """
+    query = _UNEQUAL.format(counts=counts_in(design.uncounted if design else ()))
+    for variant, seed, norm in connection.sql(query).fetchall():
+        problem = f"the attacks in {norm} are not run on the same samples (variant {variant}, seed {seed})"
+        raise InputError(
+            f"{problem}, so there is no worst case", where=str(path), remedy="keep all rows of each attack"
         )
 
 
