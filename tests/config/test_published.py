@@ -76,6 +76,14 @@ def test_each_quantity_names_what_is_measured(tmp_path):
         ({"softmaxx": {"clean": 3}}, "numbers.softmaxx: no variant 'softmaxx'; did you mean 'softmax'?"),
         ({"softmax": {"clean": 103}}, "softmax.clean: expected an accuracy in percent, 0 to 100, got 103"),
         ({"softmax": {"pgd@0.3": 4}}, "softmax.pgd@0.3: pgd is not run at 0.3; its budgets are 0.1, 0.2"),
+        ({"softmax": {"fab@-1": 4}}, "softmax.fab@-1: '-1' is no finite number from 0 on; write fab@BUDGET"),
+        ({"softmax": {"fab@nan": 4}}, "softmax.fab@nan: 'nan' is no finite number from 0 on; write fab@BUDGET"),
+        ({"lipschitz": {"certified@inf": 4}}, "certified@inf: 'inf' is no finite number from 0 on"),
+        ({"softmax": {"fab": 4}}, "fab: l2 has no headline budget, and no attack with budgets; write fab@BUDGET"),
+        (
+            {"lipschitz": {"certified": 4}},
+            "certified: l2 has no headline budget, and no attack with budgets; write certified@RADIUS",
+        ),
         ({"softmax": {"pgdd": 4}}, "softmax.pgdd: no quantity 'pgdd'; did you mean 'pgd'?"),
         ({"softmax": {"pgd@high": 4}}, "'high' is no number; write pgd@BUDGET"),
         ({"softmax": {"clean@0.1": 4}}, "clean has no budget; write clean"),
@@ -128,6 +136,20 @@ def test_published_numbers_of_a_quick_form_are_refused(tmp_path):
 
 
 def test_several_headline_budgets_leave_an_attack_ambiguous(tmp_path):
-    """Then the budget is written."""
+    """Then the budget is written; and a certificate's radius, rather than that the finished run cannot be compared."""
     with pytest.raises(InputError, match="linf has several headline budgets; write pgd@BUDGET"):
         load_published(tmp_path, {"softmax": {"pgd": 3}}, headline={"linf": [0.1, 0.2]})
+    with pytest.raises(InputError, match="l2 has several headline budgets; write certified@RADIUS"):
+        load_published(tmp_path, {"lipschitz": {"certified": 3}}, headline={"l2": [0.5, 1.0]})
+
+
+def test_the_headline_says_where_a_number_without_a_budget_is_measured(tmp_path):
+    """Budgets of other attacks in the norm have a default; an attack that is not run at the headline has none."""
+    at = {"softmax": {"fab": 3}, "lipschitz": {"certified": 3}}
+    found = published_quantities(load_published(tmp_path, at, headline={"l2": [1.0]})["digits"])
+    assert [quantity.budget for quantity, _ in found.values()] == [None, None]
+    attacks = {**parse_yaml(TEXT)["attacks"], "pgd_l2": {"name": "pgd", "norm": "l2", "epsilons": [0.5, 1.0]}}
+    assert len(published_quantities(load_published(tmp_path, at, attacks=attacks)["digits"])) == 2
+    attacks["late"] = {"name": "pgd", "norm": "linf", "epsilons": [0.2, 0.3]}
+    with pytest.raises(InputError, match=r"late is not run at the headline budget, 0\.1; write late@BUDGET"):
+        load_published(tmp_path, {"softmax": {"late": 3}}, attacks=attacks, headline={"linf": [0.1]})

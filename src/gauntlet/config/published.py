@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import isclose
+from math import inf, isclose
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
@@ -87,6 +87,8 @@ def parse_quantity(text: str, experiment: Experiment) -> Quantity | str:
         budget = float(budget_text) if separator else None
     except ValueError:
         return f"'{budget_text}' is no number; write {name}@{'RADIUS' if is_certificate else 'BUDGET'}"
+    if budget is not None and not 0 <= budget < inf:
+        return f"'{budget_text}' is no finite number from 0 on; write {name}@{'RADIUS' if is_certificate else 'BUDGET'}"
     if attack is None:
         return Quantity("certificate", name, budget)
     if budget is not None and attack.epsilons:
@@ -95,9 +97,6 @@ def parse_quantity(text: str, experiment: Experiment) -> Quantity | str:
             known_budgets = ", ".join(f"{value:g}" for value in attack.epsilons)
             return f"{name} is not run at {budget:g}; its budgets are {known_budgets}"
         budget = same[0]
-    headline = experiment.headline.get(attack.norm, ())
-    if budget is None and len(attack.epsilons or ()) != 1 and len(headline) > 1:
-        return f"{attack.norm} has several headline budgets; write {name}@BUDGET"
     only = attack.epsilons[0] if attack.epsilons and len(attack.epsilons) == 1 else None
     return Quantity("attack", name, only if budget is None else budget)
 
@@ -121,7 +120,11 @@ def published_problems(experiment: Experiment) -> Iterator[Problem]:
             continue
         for text, number in numbers.items():
             quantity = parse_quantity(text, experiment)
-            problem = quantity if isinstance(quantity, str) else _unmeasured(quantity, variant, experiment)
+            problem = (
+                quantity
+                if isinstance(quantity, str)
+                else _unmeasured(quantity, variant, experiment) or _open_budget(quantity, experiment)
+            )
             if problem is None and isinstance(quantity, Quantity) and quantity.is_share:
                 outside = not 0 <= number.value <= 100
                 problem = f"expected an accuracy in percent, 0 to 100, got {number.value:g}" if outside else None
@@ -155,6 +158,28 @@ def _unmeasured(quantity: Quantity, variant: str, experiment: Experiment) -> str
         loss = network.loss.name
         if quantity.name == "kr" and ":" not in loss and not LOSSES.entry(loss).tags.get("kr"):
             return f"{variant} is trained with {loss}, which has no KR term"
+    return None
+
+
+def _open_budget(quantity: Quantity, experiment: Experiment) -> str | None:
+    """Return a message if neither the quantity nor the headline says at which budget it is measured; else None."""
+    if quantity.kind not in ("attack", "certificate") or quantity.budget is not None:
+        return None
+    attack = experiment.attacks.get(quantity.name)
+    norm = attack.norm if attack else experiment.certificates[quantity.name].norm
+    remedy = f"write {quantity.name}@{'BUDGET' if attack else 'RADIUS'}"
+    headline = next((values for name, values in experiment.headline.items() if name == norm), ())
+    if len(headline) > 1:
+        return f"{norm} has several headline budgets; {remedy}"
+    in_norm = [other for other in experiment.attacks.values() if other.norm == norm]
+    if not headline:
+        # The default is then a distance or a radius in the middle of the measured ones.
+        has_budgets = any(other.epsilons for other in in_norm)
+        return None if has_budgets else f"{norm} has no headline budget, and no attack with budgets; {remedy}"
+    # Budgets in other units are known in pixels only when the data are.
+    if attack and attack.epsilons and all(other.units == "pixels" for other in in_norm):
+        is_run = any(isclose(value, headline[0], rel_tol=_CLOSE) for value in attack.epsilons)
+        return None if is_run else f"{quantity.name} is not run at the headline budget, {headline[0]:g}; {remedy}"
     return None
 
 
