@@ -125,6 +125,17 @@ def test_no_setting_is_drawn_twice(tmp_path):
         load([file])
 
 
+def test_close_ends_have_few_settings(tmp_path):
+    """Draws have four significant digits, so that the search for further ones would never end."""
+    variant = {"model": "cnn", "training": {"optimizer": {"name": "adam", "lr": "{lr}"}}}
+    space = {"lr": {"uniform": [0.1, 0.1002]}}
+    file = write(tmp_path, {"tuned": {**variant, "candidates": {"sample": 3, "space": space}}})
+    assert {draw["lr"] for draw in load([file]).experiments["e"].drawn.values()} == {0.1, 0.1001, 0.1002}
+    write(tmp_path, {"tuned": {**variant, "candidates": {"sample": 4, "space": space}}})
+    with pytest.raises(InputErrors, match=r"candidates\.sample: the space has 3 settings, fewer than 4"):
+        load([file])
+
+
 def test_every_row_of_a_grid_has_its_own_candidates(tmp_path):
     """Axes are expanded first; a list of names has the labels of the row."""
     components = [{"label": "oval", "value": {"name": "elliptical", "increment": 0.01}}, "linear"]

@@ -49,6 +49,8 @@ DISTRIBUTIONS: Mapping[str, str] = {
 """Distributions of a parameter, with their meanings."""
 
 MAX_SAMPLE = 1000
+_MOST_REPEATS = 20 * MAX_SAMPLE
+"""Number of draws in a row that repeat earlier ones, after which a space is taken to have no further settings."""
 _OF_CHOICE = tuple(key for key in Choice.model_fields if key != CHOSEN_FROM)
 _MAX_NAME = 64
 
@@ -116,6 +118,8 @@ def _expanded(name: str, written: Mapping[Any, Any]) -> tuple[dict[str, Any], di
     if problems:
         return {}, {}, problems
     settings = {f"{name}_{number}": draws for number, draws in _draws(candidates)}
+    if len(settings) < candidates[SAMPLE]:
+        return {}, {}, [((CANDIDATES, SAMPLE), _few_settings(len(settings), candidates[SAMPLE]))]
     if len(longest := max(settings, key=len)) > _MAX_NAME:
         problem = f"a candidate would be called '{longest}', and names have at most {_MAX_NAME} characters"
         return {}, {}, [((CANDIDATES,), f"{problem}; rename the variant")]
@@ -131,10 +135,14 @@ def _filled(template: Mapping[Any, Any], draws: Settings) -> dict[str, Any]:
 
 
 def _draws(candidates: Mapping[str, Any]) -> Iterator[tuple[int, Settings]]:
-    """Yield number and settings of each candidate; a draw that repeats an earlier one is left out."""
+    """Yield number and settings of each candidate; a draw that repeats an earlier one is left out.
+
+    A space may have fewer settings than are drawn: numbers between close ends are few after rounding.
+    """
     known: set[str] = set()
+    latest = 0
     for number in itertools.count(1):
-        if len(known) == candidates[SAMPLE]:
+        if len(known) == candidates[SAMPLE] or number - latest > _MOST_REPEATS:
             return
         address = ("candidates", candidates.get(SEED, 0), number)
         draws = {
@@ -142,6 +150,7 @@ def _draws(candidates: Mapping[str, Any]) -> Iterator[tuple[int, Settings]]:
         }
         if (text := repr(draws)) not in known:
             known.add(text)
+            latest = number
             yield number, draws
 
 
@@ -238,7 +247,11 @@ def _size_problems(candidates: Mapping[str, Any]) -> Iterator[Problem]:
         else:
             return
     if size < candidates[SAMPLE]:
-        yield (CANDIDATES, SAMPLE), f"the space has {size} settings, fewer than {candidates[SAMPLE]}"
+        yield (CANDIDATES, SAMPLE), _few_settings(size, candidates[SAMPLE])
+
+
+def _few_settings(size: int, sample: int) -> str:
+    return f"the space has {size} settings, fewer than {sample}"
 
 
 def _are_scalars(distribution: Mapping[str, Any]) -> bool:
