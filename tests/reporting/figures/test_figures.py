@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_table, write_table
 from gauntlet.reporting import from_results as stage
-from gauntlet.reporting.aggregation import measure_coverage, open_evaluations, summarize
+from gauntlet.reporting.aggregation import AttackDesign, measure_coverage, open_evaluations, summarize
 from gauntlet.reporting.figures.drawing import draw
 from gauntlet.reporting.figures.heat_map import common_budget
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs, HistoryFile
@@ -133,6 +133,19 @@ def test_heat_map_prints_the_summary_at_the_common_budget(inputs):
     np.testing.assert_allclose(images[0], 100 * np.array(clean))
     worst = [_summary(inputs, variant=name, attack="worst:linf", epsilon=0.1) for name in inputs.variants]
     np.testing.assert_allclose(images[1], [100 * row[0]["robust_accuracy"] for row in worst])
+
+
+def test_the_heat_map_has_the_headline_of_rounded_budgets(tmp_path):
+    """Budgets in normalized units are close to a headline in pixels: the figure is at those of the tables."""
+    grid = (0.0099953, 0.0999532)
+    plan = synthetic.plan(("softmax", "ecc"), (0, 1), (AttackDesign("pgd", "linf", grid),))
+    made = synthetic.write_experiment(tmp_path, replace(plan, headline={"linf": (0.1,)}), samples=40)
+    inputs = FigureInputs(plan.variants, made.evaluations, made.summary)
+    texts = _texts(draw("heat_map", inputs))
+    assert "–" not in texts
+    for row in _summary(inputs, epsilon=grid[1]):
+        assert f"{100 * row['robust_accuracy']:.1f}" in texts
+    assert texts == _texts(draw("heat_map", inputs, options={"epsilon": 0.1}))
 
 
 def test_an_attack_without_the_budget_is_left_blank(inputs):
@@ -516,6 +529,18 @@ def test_coverage_is_drawn_for_attacks_that_maximize_confidence(tmp_path):
     np.testing.assert_allclose(line.get_xdata(), 100 * curve.clean)
     np.testing.assert_allclose(line.get_ydata(), 100 * curve.failure)
     assert not any("not maximized" in text for text in _texts(figure))
+
+
+def test_coverage_is_not_drawn_for_noise_that_perturbs_no_image(tmp_path):
+    """Its images have no right answer, so that every confident answer would be a failure."""
+    weak = AttackDesign("fgsm", "linf", (0.1,))
+    noise = AttackDesign("rubbish", "linf", (1.0,), counts=False, synthetic=True)
+    plan = synthetic.plan(("softmax",), (0,), (weak, noise))
+    made = synthetic.write_experiment(tmp_path, plan, samples=40)
+    accuracy = {row["attack"]: row["robust_accuracy"] for row in read_table(made.summary).to_pylist()}
+    assert accuracy["rubbish"] < accuracy["fgsm"]
+    (axes,) = draw("coverage", _inputs(made)).axes
+    assert axes.get_title(loc="left").startswith("fgsm")
 
 
 def test_coverage_without_such_an_attack_has_a_note(inputs, gapped):

@@ -38,14 +38,16 @@ Row = dict[str, Any]
 def failure_against_coverage(inputs: FigureInputs, *, style: Style) -> Figure:
     """Draw one panel per attack that maximizes confidence and one line per variant, pooled over seeds.
 
-    Without such an attack, the one with the lowest robust accuracy is drawn, and a note says that confidence was not
-    maximized.
+    Without such an attack, the one with the lowest robust accuracy is drawn, of those that perturb the images, and a
+    note says that confidence was not maximized.
     """
     rows = read_table(inputs.path("summary")).to_pylist()
     with open_evaluations(inputs.path("evaluations")) as evaluations:
         attacks = evaluations.design.attacks
         drawn = [attack for attack in attacks if attack.maximizes == "confidence"]
-        drawn = drawn or list(filter(None, [strongest_attack(attacks, rows)]))
+        # Images that are no perturbations, such as noise, have no right answer.
+        perturbing = [attack for attack in attacks if attack.is_perturbation] or attacks
+        drawn = drawn or list(filter(None, [strongest_attack(perturbing, rows)]))
         curves = {
             (attack.name, variant): measure_coverage(evaluations, variant, attack.name)
             for attack in drawn
