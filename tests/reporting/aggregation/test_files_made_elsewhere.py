@@ -85,7 +85,5 @@ def test_a_worst_case_over_different_samples_is_refused(made, tmp_path):
     expected = r"the attacks in linf are not run on the same samples \(variant lipschitz, seed 0\)"
     with pytest.raises(InputError, match=expected):
         summarize(write(tmp_path / "rows.parquet", made.evaluations, change))
-    with pytest.raises(InputError, match=expected):
-        summarize(write(tmp_path / "plain.parquet", made.evaluations, lambda row: row, design=None))
     only = write(tmp_path / "one.parquet", made.evaluations, lambda row: row if row["attack"] == "pgd" else None)
     assert [row["missing"] for row in summarize(only).to_pylist() if row["attack"] == "worst:linf"] == [1] * 4
