@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gauntlet.registry import ATTACKS
 from gauntlet.robustness.attacks.base.model import AttackModel
-from tests.support.attack_problems import affine_problem
+from tests.support.attack_problems import affine_problem, gaussian_problem
 
 CHEAP: dict[str, dict[str, Any]] = {
     "autoattack": {"steps": 6, "queries": 30},
@@ -40,3 +40,34 @@ def test_attacks_fool_the_sources_and_never_query_the_target(
     accepted = {key: value for key, value in supplied.items() if key in inspect.signature(component).parameters}
     found: Tensor = component(model, source.images, source.labels, **accepted, **CHEAP[name])
     assert (source.network(found).argmax(1) != source.labels).all()
+
+
+@pytest.mark.parametrize(("name", "norm"), [("LinfPGD", "linf"), ("DDNAttack", "l2")])
+def test_restarts_of_foolbox_never_query_the_target(name: str, norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sources decide which restart is kept, as in attacks of our own."""
+    source, target = affine_problem(5, (1, 8, 8)), affine_problem(4, (1, 8, 8))
+    monkeypatch.setattr(AttackModel, "confirm", lambda *_: pytest.fail("the target was asked"))
+    model = AttackModel(target.network, sources=[source.network])
+    model.start_counting(7)
+    budget: dict[str, Any] = {"epsilon": 0.3} if norm == "linf" else {}
+    attack = ATTACKS.load(f"foolbox:{name}")
+    found: Tensor = attack(
+        model, source.images, source.labels, norm=norm, keys=torch.arange(7), steps=20, restarts=2, **budget
+    )
+    assert (source.network(found).argmax(1) != source.labels).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("adaptive", {}),
+        ("pgd", {"targets": 5, "loss": "margin"}),
+        ("pgd", {"restarts": 2, "loss": ["margin", "dlr"]}),
+        ("apgd", {"targets": 5, "loss": "margin"}),
+    ],
+)
+def test_of_several_runs_the_nearest_to_success_is_kept(name: str, options: dict[str, Any]) -> None:
+    """The last run follows a farther class, or the nearest of all: where any run fools the source, the result does."""
+    problem, distance = gaussian_problem("linf", samples=24)
+    found = problem.run(name, "linf", (1.1 * distance,), options={"steps": 20, **options}, sources=[problem.network])
+    assert set(found.rows["status"].to_pylist()) == {"adversarial"}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gauntlet.registry import ATTACKS, NonNegativeInt, PositiveFloat, PositiveInt
-from gauntlet.robustness.attacks.base.ascent import attack_with_restarts, pgd_run
+from gauntlet.robustness.attacks.base.ascent import KeptPoints, attack_with_restarts, pgd_run
 from gauntlet.robustness.attacks.base.model import AttackModel
 from gauntlet.robustness.attacks.base.targets import nearest_targets
 
@@ -43,8 +43,9 @@ def adaptive(
     targeted runs. `step_size` defaults to 2.5 epsilon / steps. x is `(B, C, H, W)` in [0, 1], y and keys int64 `(B,)`;
     the result has the shape of x.
     """
-    x_adv, robust = x.clone(), torch.arange(len(x), device=x.device)
+    robust = torch.arange(len(x), device=x.device)
     runs = [(*pair, count) for pair in model.adaptive for count in dict.fromkeys((0, targets))]
+    kept = KeptPoints(model, x, runs=len(runs))
     ranked: dict[str, Tensor] = {}
     for number, (surrogate, loss, count) in enumerate(runs):
         x_clean, labels = x[robust], y[robust]
@@ -63,7 +64,7 @@ def adaptive(
                 # Later runs attack samples among these.
                 nearest = nearest_targets(model, x_clean, labels, norm=norm, count=count)
                 ranked[surrogate] = nearest.new_zeros(len(x), nearest.shape[1]).index_copy_(0, robust, nearest)
-            x_adv[robust], still_robust = attack_with_restarts(
+            points, still_robust = attack_with_restarts(
                 model,
                 x_clean,
                 labels,
@@ -75,7 +76,8 @@ def adaptive(
                 stream=f"start:{surrogate}:{loss}",
                 last=number == len(runs) - 1,
             )
+            kept.keep(robust, points, labels)
         robust = robust[still_robust]
         if not len(robust):
             break
-    return x_adv
+    return kept.points

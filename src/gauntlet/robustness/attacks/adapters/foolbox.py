@@ -105,7 +105,8 @@ class FoolboxAttack:
         """Run the Foolbox attack on x `(B, C, H, W)` in [0, 1]; the result has the shape of x.
 
         With `restarts` above one, bounded attacks continue with the samples that are still robust, and minimum-norm
-        attacks keep the nearest result. Raises InputError for options that the class refuses.
+        attacks keep the nearest result; in a transfer the sources decide. Raises InputError for options that the class
+        refuses.
         """
         attack = self._build(options, norm)
         init_attack = self._build_init_attack(options)
@@ -122,7 +123,10 @@ class FoolboxAttack:
                     if restarts == 1:
                         x_adv[rows] = points
                         continue
-                    adversarial = model.confirm(points, y[rows])
+                    if model.transfers:
+                        adversarial = model.misclassified(model.logits(points), points, y[rows])
+                    else:
+                        adversarial = model.confirm(points, y[rows])
                 distance = (
                     distances(points - x[rows])[norm]
                     if self.kind == "minimum_norm"

@@ -13,6 +13,7 @@ from gauntlet.core.geometry import Ball
 from gauntlet.robustness.attacks.base.losses import AttackLoss, likeliest_targets
 from gauntlet.robustness.attacks.base.model import AttackModel
 from gauntlet.robustness.attacks.base.targets import nearest_targets
+from gauntlet.robustness.judge import logit_margin
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,13 @@ def attack_with_restarts(
     Targets are the `targets` likeliest classes, without the label, on the clean images x `(B, C, H, W)` (Gowal et al.
     2019, arXiv:1910.09338), or those passed, int64 `(B, T)`. Several untargeted losses are followed by the margin to
     the class that is nearest to first order: all untargeted losses follow the likeliest other class, which may be
-    farther away. `last` is true if no other attack follows. Returns the points `(B, C, H, W)`, those of the last run
-    where none succeeded, and the indices of the samples still robust, int64 `(A,)`.
+    farther away. `last` is true if no other attack follows. Returns the points `(B, C, H, W)`, where no run succeeded
+    those of the last one or, in a transfer, of the one that `KeptPoints` chooses, and the indices of the samples still
+    robust, int64 `(A,)`.
 
     Raises InputError for a loss that the model does not have.
     """
-    x_adv, robust = x.clone(), torch.arange(len(x), device=x.device)
+    robust = torch.arange(len(x), device=x.device)
     if isinstance(targets, Tensor):
         classes: Tensor | None = targets
     else:
@@ -72,6 +74,7 @@ def attack_with_restarts(
     if not targeted and len(losses) > 1:
         runs.append((model.loss("margin", targeted=True), 0))
     runs_left = restarts * len(runs)
+    kept = KeptPoints(model, x, runs=runs_left)
     for restart in range(restarts):
         for attack_loss, rank in runs:
             runs_left -= 1
@@ -82,11 +85,33 @@ def attack_with_restarts(
                 chosen = None if rank is None or classes is None else classes[robust, rank]
                 name = f"{stream}:{restart}:target:{rank}" if targeted else f"{stream}:{restart}"
                 attempt = Attempt(robust, chosen, attack_loss, name, last and not runs_left)
-                x_adv[robust], still_robust = run(attempt)
+                points, still_robust = run(attempt)
+                kept.keep(robust, points, y[robust])
             robust = robust[still_robust]
             if not len(robust):
-                return x_adv, robust
-    return x_adv, robust
+                return kept.points, robust
+    return kept.points, robust
+
+
+class KeptPoints:
+    """Points of several runs on images x `(B, C, H, W)`: the last ones or, in a transfer, those nearest to success.
+
+    In a transfer no run knows whether it succeeds, so that all samples take part in all `runs`. A sample keeps the
+    point with the smallest margin of its label on the sources, at a forward per run if there are several.
+    """
+
+    def __init__(self, model: AttackModel, x: Tensor, *, runs: int) -> None:
+        self.model, self.points, self._compares = model, x.clone(), model.transfers and runs > 1
+        self._margins = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
+
+    def keep(self, rows: Tensor, points: Tensor, y: Tensor) -> None:
+        """Keep a run's points `(A, C, H, W)` of the samples at `rows`, int64 `(A,)`, whose queries count here."""
+        if not self._compares:
+            self.points[rows] = points
+            return
+        margins = logit_margin(self.model.logits(points), y)
+        lower = (margins < self._margins[rows]).nonzero()[:, 0]
+        self.points[rows[lower]], self._margins[rows[lower]] = points[lower], margins[lower]
 
 
 def gradient_ascent(
