@@ -75,6 +75,34 @@ def test_an_edit_of_an_imported_module_counts_and_of_another_does_not(modules):
         modules("def twice(x): return 2 * x\n", "helper_module")
 
 
+@pytest.mark.parametrize("call", ["importlib.import_module('helper_module')", "__import__('helper_module')"])
+def test_a_module_imported_by_a_call_with_its_name_counts(modules, call):
+    """The name is written out; a computed one is not known without running the code."""
+    before = modules(f"import importlib\ntwice = {call}.twice\n")
+    assert set(before) == {"main_module", "helper_module"}
+    assert modules("def twice(x): return 3 * x\n", "helper_module") != before
+
+
+def test_a_relative_module_imported_by_a_call_counts(modules, tmp_path):
+    """It is relative to the package of the caller."""
+    for name, text in {
+        "__init__": "",
+        "one": "import importlib\nimportlib.import_module('.two', __package__)\n",
+    }.items():
+        (tmp_path / "some_package").mkdir(exist_ok=True)
+        (tmp_path / "some_package" / f"{name}.py").write_text(text)
+    (tmp_path / "some_package" / "two.py").write_text("x = 1\n")
+    assert "some_package.two" in modules("import some_package.one\n")
+
+
+def test_a_module_that_is_not_python_counts_by_its_bytes(modules):
+    """It may be imported in a `try`, or never."""
+    before = modules("try:\n    import helper_module\nexcept SyntaxError:\n    pass\n")
+    old = modules('print "x"\n', "helper_module")
+    assert set(old) == set(before)
+    assert modules('print "y"\n', "helper_module") != old != before
+
+
 INSTALLED = {
     "site-packages/installed_one/__init__.py": None,
     "lib/dist-packages/installed_one.py": None,

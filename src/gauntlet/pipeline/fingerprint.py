@@ -126,7 +126,8 @@ def _import_statements(file: Path) -> _ImportStatements:
     members: list[tuple[int, str, tuple[str, ...]]] = []
     attributes: list[tuple[str, str]] = []
     package_names = set()
-    for node in ast.walk(syntax_tree(file)):
+    tree = _parsed(file)
+    for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Import):
             modules += [alias.name for alias in node.names]
             package_names |= {
@@ -138,8 +139,25 @@ def _import_statements(file: Path) -> _ImportStatements:
             members.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             attributes.append((node.value.id, node.attr))
+        elif isinstance(node, ast.Call) and (called := _imported_by_call(node)):
+            members.append((*called, ()))
     used = (attribute for name, attribute in attributes if name in package_names)
     return _ImportStatements(tuple(modules), tuple(members), tuple(dict.fromkeys(used)))
+
+
+def _imported_by_call(call: ast.Call) -> tuple[int, str] | None:
+    """Return the level and module of ``import_module("name")`` or ``__import__("name")``; None for any other call.
+
+    A relative name is taken as relative to the package of the calling module.
+    """
+    function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if function not in ("import_module", "__import__") or not call.args:
+        return None
+    name = call.args[0].value if isinstance(call.args[0], ast.Constant) else None
+    if not isinstance(name, str):
+        return None
+    module = name.lstrip(".")
+    return len(name) - len(module), module
 
 
 def _exporters(names: Iterable[str]) -> list[str]:
@@ -157,8 +175,17 @@ def module_hash(module: str) -> str:
 
 @cache
 def _file_hash(file: Path) -> str:
-    text = "".join(_canonical(syntax_tree(file)))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    tree = _parsed(file)
+    content = file.read_bytes() if tree is None else "".join(_canonical(tree)).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _parsed(file: Path) -> ast.Module | None:
+    """Return the syntax tree of a module; None for one that is not Python, which may never be imported."""
+    try:
+        return syntax_tree(file)
+    except (SyntaxError, ValueError):
+        return None
 
 
 def _canonical(node: Any) -> list[str]:

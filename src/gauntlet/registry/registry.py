@@ -16,15 +16,16 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from traceback import extract_tb
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, create_model
 
-from gauntlet.core.errors import InputError, nearest
+from gauntlet.core.errors import InputError, first_line, nearest
 from gauntlet.core.user_modules import shadowed_file
 from gauntlet.registry.adapters import Adapter
 from gauntlet.registry.option_types import type_of
@@ -35,6 +36,7 @@ from gauntlet.registry.source_code import (
     Parameter,
     aliases,
     exported,
+    imported_from,
     literal,
     locate,
     module_file,
@@ -63,7 +65,8 @@ class Entry:
     """Description of a component, read from its source.
 
     `module` and `attribute` name its definition; `tags` are the arguments that it was registered with; `options` are
-    its parameters without the reserved ones, or None if it accepts any.
+    its parameters without the reserved ones, or None if it accepts any. `named_in` is the module of an import path,
+    which may only import the component.
     """
 
     name: str
@@ -72,6 +75,12 @@ class Entry:
     tags: Mapping[str, Any]
     options: tuple[Parameter, ...] | None
     doc: str
+    named_in: str = ""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules whose code decides the component: that of its definition, and the one where it is named."""
+        return tuple(dict.fromkeys(filter(None, (self.module, self.named_in))))
 
     @cached_property
     def options_model(self) -> type[BaseModel]:
@@ -183,10 +192,16 @@ class Registry:
         prefix, _, rest = name.partition(":")
         if prefix in self.adapters:
             return importlib.import_module(self.adapters[prefix].module).adapt(rest)
+        # The module of an import path is imported itself: it may change what it imports.
+        module, attribute = (entry.named_in, rest) if entry.named_in else (entry.module, entry.attribute)
         try:
-            return getattr(importlib.import_module(entry.module), entry.attribute)
+            return getattr(importlib.import_module(module), attribute)
         except ImportError as error:
             raise InputError(f"{self.kind} '{name}' cannot be imported: {error}") from error
+        except MemoryError:
+            raise
+        except Exception as error:  # a user's module may raise anything
+            raise InputError(f"{self.kind} '{name}' cannot be imported: {_raised(error)}") from error
 
     def library(self, name: str) -> str:
         """Return the package that a component is from: an adapter's, its tag `library`, or that of its definition."""
@@ -231,13 +246,27 @@ class Registry:
             where = f"{error.filename}:{error.lineno}"
             raise InputError(f"{self.kind} '{name}': its module is not Python: {error.msg}", where=where) from error
         if definition is None:
-            problem = f"{self.kind} '{name}': {module} defines no class or function '{attribute}'"
-            raise InputError(problem, remedy=nearest(attribute, exported(module)))
+            known = [other for other in exported(module) if other != attribute]
+            problem, remedy = f"{module} defines no class or function '{attribute}'", nearest(attribute, known)
+            if source := imported_from(module, attribute):
+                problem = f"{module} imports '{attribute}' from {source}, where no source of it is found"
+                remedy = "name the class or function by the module that defines it"
+            raise InputError(f"{self.kind} '{name}': {problem}", remedy=remedy)
         names = {self.variable, *aliases(definition.file, self.variable)}
         tags: dict[str, Any] = {}
         for call in _registrations(definition.node, names):
             tags = _tags(call)
-        return self._entry(name, definition, tags)
+        return replace(self._entry(name, definition, tags), named_in=module)
+
+
+def _raised(error: Exception) -> str:
+    """Describe what a module raised when it was imported, with the file and line."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    file, line = (frames[-1].filename, frames[-1].lineno) if frames else ("", None)
+    if isinstance(error, SyntaxError):
+        file, line = error.filename or file, error.lineno
+    place = f" ({Path(file).name}, line {line})" if file else ""
+    return f"{type(error).__name__}: {getattr(error, 'msg', None) or first_line(error)}{place}"
 
 
 def _registrations(node: ast.FunctionDef | ast.ClassDef, names: Collection[str]) -> list[ast.Call]:

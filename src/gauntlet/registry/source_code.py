@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -106,14 +106,19 @@ def _locate(module: str, name: str, visited: frozenset[tuple[str, str]]) -> Defi
     for statement in reversed(_statements(file)):
         if isinstance(statement, ast.FunctionDef | ast.ClassDef) and statement.name == name:
             return Definition(module, file, statement)
+        found = None
         if isinstance(statement, ast.ImportFrom):
+            source = _absolute(module, file, statement)
             for alias in statement.names:
                 if (alias.asname or alias.name) == name:
-                    return _locate(_absolute(module, file, statement), alias.name, visited)
-                if alias.name == "*" and (found := _located_by_star(_absolute(module, file, statement), name, visited)):
-                    return found
+                    found = _locate(source, alias.name, visited)
+                elif alias.name == "*":
+                    found = _located_by_star(source, name, visited) or found
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Name) and _assigns(statement, name):
-            return _locate(module, statement.value.id, visited)
+            found = _locate(module, statement.value.id, visited)
+        # An import that finds nothing may be one of several, as in ``try: from a import x; except: from b import x``.
+        if found is not None:
+            return found
     return None
 
 
@@ -135,19 +140,23 @@ def _listed(module: str) -> list[str] | None:
 
 
 def _statements(file: Path) -> list[ast.stmt]:
-    """List a module's statements, with those under ``if TYPE_CHECKING`` and ``try``.
+    """List a module's statements, with those in all branches of ``if`` and ``try``.
 
-    Under the former, a package lists what it loads late.
+    Under ``if TYPE_CHECKING``, a package lists what it loads late. The first branch is the last in the list: of several
+    definitions, the last one counts.
     """
-    found: list[ast.stmt] = []
-    for statement in syntax_tree(file).body:
-        if isinstance(statement, ast.Try) or (
-            isinstance(statement, ast.If) and ast.unparse(statement.test).endswith("TYPE_CHECKING")
-        ):
-            found += statement.body
+    return list(_unfolded(syntax_tree(file).body))
+
+
+def _unfolded(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    for statement in statements:
+        if isinstance(statement, ast.Try):
+            handlers = [inner for handler in reversed(statement.handlers) for inner in handler.body]
+            yield from _unfolded([*handlers, *statement.body, *statement.orelse, *statement.finalbody])
+        elif isinstance(statement, ast.If):
+            yield from _unfolded([*statement.orelse, *statement.body])
         else:
-            found.append(statement)
-    return found
+            yield statement
 
 
 def _assigns(statement: ast.Assign, name: str) -> bool:

@@ -11,8 +11,11 @@ from gauntlet.registry import MODELS, Registry, Spec, parts_of
 
 
 def modules_of(components: Iterable[tuple[Registry, Spec | None]]) -> list[str]:
-    """List the modules that define components; for one of another library, the adapter's. None is no component."""
-    return [_module(registry, spec) for registry, spec in components if spec is not None]
+    """List the modules that define or name components; for one of another library, the adapter's.
+
+    None is no component.
+    """
+    return [module for registry, spec in components if spec is not None for module in _modules(registry, spec)]
 
 
 def networks_of(model: Cell, scope: Scope, files: Files) -> tuple[str, ...]:
@@ -38,6 +41,6 @@ def model_modules(model: Cell, scope: Scope, files: Files) -> list[str]:
     return [module for variant in networks_of(model, scope, files) for module in network_modules(scope, variant)]
 
 
-def _module(registry: Registry, spec: Spec) -> str:
+def _modules(registry: Registry, spec: Spec) -> tuple[str, ...]:
     prefix = spec.name.partition(":")[0]
-    return registry.adapters[prefix].module if prefix in registry.adapters else registry.entry(spec.name).module
+    return (registry.adapters[prefix].module,) if prefix in registry.adapters else registry.entry(spec.name).modules

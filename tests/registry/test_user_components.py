@@ -1,0 +1,76 @@
+"""Components of the user, named by import path: found in every branch, and imported from the module that is named."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from gauntlet.core.errors import InputError
+from gauntlet.pipeline.stages.components import modules_of
+from gauntlet.registry import MODELS, Spec
+from gauntlet.registry.source_code import forget_search
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the import path, with a module that defines a class."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "defining_module.py").write_text("class Net:\n    width = 4\n")
+    importlib.invalidate_caches()
+    forget_search()
+    return tmp_path
+
+
+def test_the_module_of_an_import_path_is_imported_itself(folder: Path) -> None:
+    """It may change the class that it imports; so it is also part of the recipe."""
+    (folder / "changing_module.py").write_text("from defining_module import Net as Own\nOwn.width = 64\n")
+    assert MODELS.load("changing_module:Own").width == 64
+    assert modules_of([(MODELS, Spec("changing_module:Own"))]) == ["defining_module", "changing_module"]
+    assert modules_of([(MODELS, Spec("defining_module:Net"))]) == ["defining_module"]
+
+
+CONDITIONAL = {
+    "try": "try:\n    from no_such_module import Net\nexcept ImportError:\n    from defining_module import Net\n",
+    "except": "try:\n    import no_such_module\nexcept ImportError:\n    class Net: ...\n",
+    "try else": "try:\n    import ast\nexcept ImportError:\n    pass\nelse:\n    class Net: ...\n",
+    "if": "import sys\nif sys.version_info >= (3, 0):\n    class Net: ...\nelse:\n    Net = None\n",
+    "else": "import sys\nif sys.version_info < (3, 0):\n    Net = None\nelse:\n    from defining_module import Net\n",
+}
+
+
+@pytest.mark.parametrize("case", CONDITIONAL)
+def test_a_definition_or_import_in_any_branch_is_found(folder: Path, case: str) -> None:
+    """Which branch counts is known when the module is imported."""
+    name = f"conditional_{case.replace(' ', '_')}"
+    (folder / f"{name}.py").write_text(CONDITIONAL[case])
+    assert MODELS.load(f"{name}:Net").__name__ == "Net"
+
+
+def test_a_name_imported_from_a_module_without_source_is_refused_with_that_module(folder: Path) -> None:
+    """The message does not suggest the same name again."""
+    (folder / "importing_module.py").write_text("from no_such_module import Net\n")
+    with pytest.raises(InputError, match="importing_module imports 'Net' from no_such_module, where no source"):
+        MODELS.entry("importing_module:Net")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 / 0\n", r"ZeroDivisionError: division by zero \(raising_module.py, line 2\)"),
+        ("import old_module\n", r"SyntaxError: .* \(old_module.py, line 1\)"),
+    ],
+    ids=["error", "syntax"],
+)
+def test_a_module_that_raises_when_imported_is_named_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    """With the file and line that raised, and no traceback."""
+    (folder / "old_module.py").write_text('print "x"\n')
+    (folder / "raising_module.py").write_text(f"class Net: ...\n{text}")
+    monkeypatch.delitem(sys.modules, "raising_module", raising=False)
+    forget_search()
+    with pytest.raises(InputError, match=f"'raising_module:Net' cannot be imported: {message}"):
+        MODELS.load("raising_module:Net")
