@@ -44,6 +44,12 @@ WRONG = [
     ({"v": {**ADOPTED, "weights": ["a.pt", "a.pt"]}}, {}, "variants.v.weights.1: a.pt is given twice"),
     ({"v": {**ADOPTED, "weights": 3}}, {}, "variants.v.weights: expected a mapping"),
     ({"v": {**ADOPTED, "weights": ""}}, {}, "variants.v.weights.file: expected 1 characters or more"),
+    ({"v": {**ADOPTED, "weights": "~no_such_user/a.pt"}}, {}, "variants.v.weights: there is no home folder for"),
+    (
+        {"v": {"model": "cnn"}},
+        {"training": {"initial_weights": {"file": "~no_such_user/a.pt"}}},
+        "training.initial_weights.file: there is no home folder for '~no_such_user/a.pt'; write the whole path",
+    ),
     ({"v": {**ADOPTED, "weights": [{"file": "a.pt", "key": "x"}]}}, {}, "variants.v.weights.0.key: "),
     (
         {"v": {**ADOPTED, "training": {"epochs": 3}}},

@@ -32,7 +32,13 @@ class CheckpointFile(Closed):
 def _validate_file(value: Any) -> CheckpointFile:
     if isinstance(value, CheckpointFile):
         return value
-    return CheckpointFile.model_validate({"file": value} if isinstance(value, str) else value)
+    file = CheckpointFile.model_validate({"file": value} if isinstance(value, str) else value)
+    try:
+        file.path  # noqa: B018 - raises for a user who does not exist
+    except RuntimeError:
+        key_path = () if isinstance(value, str) else ("file",)
+        refuse([(key_path, f"there is no home folder for '{file.file}'; write the whole path")])
+    return file
 
 
 def _validate_files(value: Any) -> tuple[CheckpointFile, ...]:
