@@ -202,6 +202,7 @@ WRONG = [
     ((*D, "variants", "../evil"), {"model": "cnn"}, "variants.../evil: the name '../evil' is refused"),
     ((*D, "variants", "a;rm -rf"), {"model": "cnn"}, "the name 'a;rm -rf' is refused"),
     ((*D, "variants", "A"), {"model": "cnn"}, "the name 'A' is refused"),
+    ((*D, "certificates"), {8: {"name": "lipschitz"}}, "certificates.8: the name 8 is read as a number; put it in"),
     ((*D, "attacks", "pgd", "stepz"), 3, "attacks.pgd.stepz: unknown key; did you mean 'steps'"),
     ((*D, "attacks", "pgd", "steps"), "40", "attacks.pgd.steps: expected an integer, got '40'"),
     ((*D, "attacks", "pgd", "epsilons"), [0.1, -0.1], "attacks.pgd.epsilons.1: expected a number above 0"),

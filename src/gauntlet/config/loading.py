@@ -59,6 +59,8 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
         key_path = tuple(map(str, details["loc"]))
         if key_path and key_path[-1] == "[key]" and details["type"] == "literal_error":
             yield key_path[:-1], f"unknown key {details['input']!r}; there are {details['ctx']['expected']}"
+        elif key_path and key_path[-1] == "[key]" and isinstance(details["input"], int):
+            yield key_path[:-1], f"the name {details['input']} is read as a number; put it in quotes"
         elif key_path and key_path[-1] == "[key]":
             yield (
                 key_path[:-1],
