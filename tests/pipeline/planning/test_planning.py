@@ -380,6 +380,72 @@ def test_the_same_model_again_changes_nothing_downstream(folder):
     assert unfinished(folder) == downstream(measured, all_figures=True)
 
 
+def models_again(folder):
+    """Make the models that are not current, with the weights that they had."""
+    staleness = staleness_in(folder)
+    finish_cells(folder, only=[cell for cell in staleness.unfinished() if cell.stage.name == "train"])
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"model": {"name": "cnn", "head": {"name": "ecc", "max_probability": 0.9}}},
+        {"model": {"name": "cnn", "head": {"name": "ecc", "power": 2.0}}},
+        {"normalize": {"mean": 0.4, "std": 0.2}},
+        {"normalize": "none"},
+    ],
+    ids=["probability", "power", "statistics", "none"],
+)
+def test_an_option_of_the_network_counts_even_if_the_weights_are_equal(folder, edit):
+    """No training step computes with an option of the decoder, and yet the network gives other logits."""
+    changed(folder, lambda one, _: one["variants"]["ecc"].update(edit))
+    models_again(folder)
+    assert unfinished(folder) == downstream({cell for cell in MEASURED if cell[1] == "ecc"})
+    finish_cells(folder)
+    assert unfinished(folder) == set()
+    write_config(folder, CONFIG)
+    models_again(folder)
+    assert unfinished(folder) == downstream({cell for cell in MEASURED if cell[1] == "ecc"})
+
+
+def test_an_option_of_a_source_of_a_transfer_counts_even_if_its_weights_are_equal(folder):
+    """The attack takes the gradients of the source."""
+
+    def transferred(one, _):
+        one["attacks"]["transfer"] = {"name": "fgsm", "norm": "linf", "epsilons": [0.1], "transfer_from": ["ecc"]}
+
+    def decoded(one, _):
+        transferred(one, _)
+        one["variants"]["ecc"]["model"] = {"name": "cnn", "head": {"name": "ecc", "power": 2.0}}
+
+    changed(folder, transferred)
+    finish_cells(folder)
+    changed(folder, decoded)
+    models_again(folder)
+    stale = {cell[1] for cell in unfinished(folder) if cell[0] == "evaluate" and cell[3] == "transfer"}
+    assert stale == {"softmax", "lipschitz"}
+
+
+def test_the_stated_loss_of_an_adopted_network_counts_for_attacks_that_ascend_it(folder):
+    """The weights do not depend on it."""
+    for name in ("a.pt", "b.pt"):
+        (folder / name).write_bytes(b"weights")
+
+    def adopted(loss):
+        def edit(one, _):
+            one["variants"]["known"] = {"model": "cnn", "weights": ["a.pt", "b.pt"], "loss": loss}
+            one["attacks"]["own"] = {"name": "fgsm", "norm": "linf", "epsilons": [0.1], "loss": "training"}
+
+        return edit
+
+    changed(folder, adopted({"name": "lse_hkr", "alpha": 0.9}))
+    finish_cells(folder)
+    changed(folder, adopted({"name": "lse_hkr", "alpha": 0.5}))
+    models_again(folder)
+    stale = {cell for cell in unfinished(folder) if cell[0] in OF_MODELS}
+    assert stale == {("evaluate", "known", seed, "own") for seed in (0, 1)}
+
+
 def test_a_deleted_file_is_made_again_with_its_dependents(folder):
     """This holds for each file of each cell."""
     for cell in list(staleness_in(folder).graph.cells()):

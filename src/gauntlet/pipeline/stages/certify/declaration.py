@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
-from gauntlet.pipeline.stages.components import model_modules, modules_of
+from gauntlet.pipeline.stages.components import model_modules, modules_of, network_slice
 from gauntlet.pipeline.stages.evaluate.declaration import component_path
 from gauntlet.pipeline.stages.train.declaration import measured_models, model_inputs, model_of
 from gauntlet.registry import CERTIFICATES
@@ -20,10 +20,15 @@ def certificates(scope: Scope) -> Iterator[Cell]:
                 yield Cell(STAGE, scope.name, model.variant, model.seed, name)
 
 
-def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
+def _slice(cell: Cell, scope: Scope, files: Files) -> Slice:
     certificate = scope.settings.certificates[cell.name].as_dict()
     ids = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.name}
-    return {**ids, "samples": scope.settings.samples, "certificate": certificate}
+    return {
+        **ids,
+        "samples": scope.settings.samples,
+        "certificate": certificate,
+        **network_slice(model_of(cell), scope, files),
+    }
 
 
 def _modules(cell: Cell, scope: Scope, files: Files) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gauntlet.config.schema import Experiment
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
-from gauntlet.pipeline.stages.components import model_modules, modules_of
+from gauntlet.pipeline.stages.components import model_modules, modules_of, network_path, network_slice
 from gauntlet.pipeline.stages.train.declaration import measured_models, model_inputs, model_of
 from gauntlet.registry import ATTACKS, Spec
 
@@ -24,7 +24,7 @@ def probe_draws(settings: Experiment) -> int:
     return max((attack.draws for attack in settings.attacks.values()), default=1)
 
 
-def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
+def _slice(cell: Cell, scope: Scope, files: Files) -> Slice:
     settings = scope.settings
     normalized, draws = settings.budgets("normalized"), probe_draws(settings)
     return {
@@ -37,6 +37,7 @@ def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
         "budgets": settings.budgets(),
         **({"normalized": normalized} if normalized else {}),
         **({"draws": draws} if draws > 1 else {}),
+        **network_slice(model_of(cell), scope, files),
     }
 
 
@@ -52,6 +53,7 @@ STAGE: Stage = Stage(
     modules=lambda cell, scope, files: (
         model_modules(model_of(cell), scope, files) + modules_of([(ATTACKS, Spec("pgd"))])
     ),
+    setting_path=network_path,
     uses_model=True,
     group="cells",
     late_imports=("torch.fx.experimental.symbolic_shapes", "scipy.stats"),

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from gauntlet.config.compatibility import ascends_training_loss
 from gauntlet.config.schema import Experiment
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
-from gauntlet.pipeline.stages.components import modules_of, network_modules, networks_of
+from gauntlet.pipeline.stages.components import (
+    NETWORK,
+    modules_of,
+    network_modules,
+    network_path,
+    network_slice,
+    networks_of,
+)
 from gauntlet.pipeline.stages.train.declaration import measured_models, model_inputs, model_of
 from gauntlet.registry import ATTACKS, LOSSES
 
@@ -42,11 +50,34 @@ def _outputs(cell: Cell) -> tuple[Path, ...]:
     return samples, samples.with_name("examples.safetensors")
 
 
-def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
+def _slice(cell: Cell, scope: Scope, files: Files) -> Slice:
     settings = scope.settings
     attack = scope.once(("attack", cell.name), lambda: settings.attacks[cell.name].as_dict())
     ids = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.name}
-    return {**ids, "samples": settings.samples_of(cell.name), "examples": settings.examples, "attack": attack}
+    sources = {model.variant: network_slice(model, scope, files) for model in source_models(cell, settings)}
+    others = {
+        "sources": {variant: network[NETWORK] for variant, network in sources.items() if network},
+        "losses": _adopted_losses(cell, scope, files),
+    }
+    return {
+        **ids,
+        "samples": settings.samples_of(cell.name),
+        "examples": settings.examples,
+        "attack": attack,
+        **network_slice(model_of(cell), scope, files),
+        **{key: value for key, value in others.items() if value},
+    }
+
+
+def _adopted_losses(cell: Cell, scope: Scope, files: Files) -> dict[str, Any]:
+    """Return the training losses that an attack ascends and no weights depend on: those stated of adopted networks."""
+    if not ascends_training_loss(scope.settings.attacks[cell.name].attack):
+        return {}
+    seen = [model_of(cell), *source_models(cell, scope.settings)]
+    networks = {
+        variant: scope.settings.networks[variant] for model in seen for variant in networks_of(model, scope, files)
+    }
+    return {name: network.loss.as_dict() for name, network in networks.items() if network.is_adopted}
 
 
 def _modules(cell: Cell, scope: Scope, files: Files) -> list[str]:
@@ -62,7 +93,7 @@ def component_path(cell: Cell, path: tuple[str, ...], _settings: Experiment | No
     """Spell a key of the slice of an attack or a certificate as the path in the configuration."""
     kind, rest = path[0], path[1:]
     if kind != cell.stage.key:
-        return path
+        return network_path(cell, path)
     return (f"{kind}s", cell.name, *(rest[1:] if rest[:1] == (kind,) else rest))
 
 
@@ -70,6 +101,10 @@ def _setting_path(cell: Cell, path: tuple[str, ...], settings: Experiment | None
     """Spell a key of the slice of an attack, whose number of samples may be its own or the experiment's."""
     if path == ("samples",) and settings is not None and settings.attacks[cell.name].samples is not None:
         return ("attacks", cell.name, "samples")
+    if path[0] == "sources":
+        return ("variants", *path[1:])
+    if path[0] == "losses":
+        return ("variants", path[1], "loss", *path[2:])
     return component_path(cell, path, settings)
 
 

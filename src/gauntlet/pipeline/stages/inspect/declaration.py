@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+from gauntlet.config.schema import Experiment
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
-from gauntlet.pipeline.stages.components import model_modules, modules_of, networks_of
+from gauntlet.pipeline.stages.components import model_modules, modules_of, network_path, network_slice, networks_of
 from gauntlet.pipeline.stages.train.declaration import model_inputs, model_of, training_path
 from gauntlet.registry import AUGMENTATIONS, NEGATIVES, Registry, Spec
 
@@ -18,7 +20,8 @@ def inspections(scope: Scope) -> Iterator[Cell]:
 
 
 def _slice(cell: Cell, scope: Scope, files: Files) -> Slice:
-    ids = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.name}
+    ids: dict[str, Any] = {"experiment": cell.experiment, "variant": cell.variant, "seed": cell.seed, "name": cell.name}
+    ids |= network_slice(model_of(cell), scope, files)
     networks = networks_of(model_of(cell), scope, files)
     training = scope.settings.training_of(networks[0])
     # While none of several candidates is chosen, the cell has no recipe yet.
@@ -37,6 +40,10 @@ def _modules(cell: Cell, scope: Scope, files: Files) -> list[str]:
     return model_modules(model, scope, files) + modules_of(components)
 
 
+def _setting_path(cell: Cell, path: tuple[str, ...], settings: Experiment | None) -> tuple[str, ...]:
+    return training_path(cell, path, settings) if path[0] == "training" else network_path(cell, path)
+
+
 STAGE: Stage = Stage(
     name="inspect",
     order=50,
@@ -47,7 +54,7 @@ STAGE: Stage = Stage(
     outputs=lambda cell: (paths.inspection(cell),),
     slice=_slice,
     modules=_modules,
-    setting_path=training_path,
+    setting_path=_setting_path,
     uses_model=True,
     group="cells",
 )
