@@ -49,6 +49,22 @@ def test_a_definition_or_import_in_any_branch_is_found(folder: Path, case: str) 
     assert MODELS.load(f"{name}:Net").__name__ == "Net"
 
 
+def test_a_class_may_have_the_name_of_its_base(folder: Path) -> None:
+    """The base is what the name meant before the class."""
+    (folder / "base_of_same_name.py").write_text("class Net:\n    def __init__(self, *, width: int = 3): ...\n")
+    (folder / "same_name.py").write_text("from base_of_same_name import Net\nclass Net(Net): ...\n")
+    (folder / "own_base.py").write_text("class Net(Net): ...\n")
+    assert [(option.name, option.default) for option in MODELS.entry("same_name:Net").options or ()] == [("width", 3)]
+    assert MODELS.entry("own_base:Net").options is None
+
+
+def test_overloads_of_a_constructor_are_no_constructors(folder: Path) -> None:
+    """The last definition is the one that is called."""
+    text = "from typing import overload\nclass Net:\n    @overload\n    def __init__(self, first: int): ...\n"
+    (folder / "overloaded.py").write_text(text + "    def __init__(self, *, width: int = 3): ...\n")
+    assert [option.name for option in MODELS.entry("overloaded:Net").options or ()] == ["width"]
+
+
 def test_a_name_imported_from_a_module_without_source_is_refused_with_that_module(folder: Path) -> None:
     """The message does not suggest the same name again."""
     (folder / "importing_module.py").write_text("from no_such_module import Net\n")

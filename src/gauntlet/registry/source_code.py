@@ -98,12 +98,23 @@ def locate(module: str, name: str) -> Definition | None:
     return _locate(module, name, frozenset())
 
 
-def _locate(module: str, name: str, visited: frozenset[tuple[str, str]]) -> Definition | None:
+@cache
+def _located_before(module: str, name: str, statement: ast.stmt) -> Definition | None:
+    """Find the definition that `module` binds to `name` before a statement, as for the bases of ``class A(A)``."""
+    return _locate(module, name, frozenset(), before=statement)
+
+
+def _locate(
+    module: str, name: str, visited: frozenset[tuple[str, str]], *, before: ast.stmt | None = None
+) -> Definition | None:
     file = module_file(module)
     if file is None or (module, name) in visited:
         return None
     visited = visited | {(module, name)}
-    for statement in reversed(_statements(file)):
+    statements = _statements(file)
+    if before in statements:
+        statements = statements[: statements.index(before)]
+    for statement in reversed(statements):
         if isinstance(statement, ast.FunctionDef | ast.ClassDef) and statement.name == name:
             return Definition(module, file, statement)
         found = None
@@ -189,7 +200,7 @@ def optional_packages(file: Path) -> tuple[str, ...]:
 
 def forget_search() -> None:
     """Forget where modules were found, as before a change of the module search path; facts about files are kept."""
-    for found in (module_file, locate, imported_from):
+    for found in (module_file, locate, imported_from, _located_before):
         found.cache_clear()
 
 
@@ -227,19 +238,19 @@ def with_bases(definition: Definition) -> list[Definition]:
     found = [definition]
     if isinstance(definition.node, ast.ClassDef):
         for base in definition.node.bases:
-            parent = _class_named(definition.module, base)
+            parent = _base_of(definition, base)
             if parent is not None:
                 found.extend(other for other in with_bases(parent) if other not in found)
     return found
 
 
-def _class_named(module: str, base: ast.expr) -> Definition | None:
-    """Find the class that `module` calls ``Name`` or ``package.Name``."""
+def _base_of(definition: Definition, base: ast.expr) -> Definition | None:
+    """Find the class that a class's module calls ``Name`` or ``package.Name`` where it names its bases."""
     if isinstance(base, ast.Name):
-        return locate(module, base.id)
+        return _located_before(definition.module, base.id, definition.node)
     if not isinstance(base, ast.Attribute):
         return None
-    package = _module_named(module, ast.unparse(base.value))
+    package = _module_named(definition.module, ast.unparse(base.value))
     # torch.nn.Module has no options of its own, and its file takes long to parse.
     return None if package is None or package.partition(".")[0] == "torch" else locate(package, base.attr)
 
@@ -279,9 +290,9 @@ def parameters(definition: Definition) -> tuple[Parameter, ...] | None:
 def constructors(definition: Definition) -> Iterator[ast.FunctionDef]:
     """Yield the constructors of a class and of its bases, nearest first."""
     for owner in with_bases(definition):
-        for statement in owner.node.body:
-            if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
-                yield statement
+        own = [inner for inner in owner.node.body if isinstance(inner, ast.FunctionDef) and inner.name == "__init__"]
+        # Of several, the last one counts: those before it are overloads.
+        yield from own[-1:]
 
 
 def _parameters(function: ast.FunctionDef, *, skip_first: bool = False) -> tuple[Parameter, ...] | None:
