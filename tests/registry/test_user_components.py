@@ -43,7 +43,7 @@ CONDITIONAL = {
 
 @pytest.mark.parametrize("case", CONDITIONAL)
 def test_a_definition_or_import_in_any_branch_is_found(folder: Path, case: str) -> None:
-    """Which branch counts is known when the module is imported."""
+    """The import decides on the branch."""
     name = f"conditional_{case.replace(' ', '_')}"
     (folder / f"{name}.py").write_text(CONDITIONAL[case])
     assert MODELS.load(f"{name}:Net").__name__ == "Net"
