@@ -104,6 +104,10 @@ def test_a_quick_form_without_data_changes_shares_the_split(folder):
         ({"dataset": None}, "small.quick.dataset: this key is required"),
         ({"quick": {"seeds": [0]}}, "small.quick.quick: a quick form has no quick form of its own"),
         ({"variants": {"lipschitz": None}}, "small.quick.certificates.lipschitz: no variant has a lipschitz network"),
+        *(
+            ({"variants": wrong}, "small.quick.variants: expected a mapping")
+            for wrong in (5, "text", [1], ["ab"], True, [])
+        ),
         ({1: 2}, "small.quick.1"),
         (5, "small.quick: expected a mapping, got 5"),
         ([], "small.quick: expected a mapping, got an empty list"),

@@ -87,18 +87,23 @@ def _split(changes: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], Mapping[Any, 
 
 def _with_variants_of(full: Mapping[Any, Any], *expansions: Expansion) -> Mapping[Any, Any]:
     """Return an experiment with what null may remove: its grids, and the variants that they make in either form."""
-    variants = full.get(VARIANTS)
-    if not isinstance(variants, Mapping):
+    if not isinstance(full.get(VARIANTS), Mapping):
         return full
-    known = dict(variants)
-    for expansion in expansions:
-        known |= expansion.experiment.get(VARIANTS, {})
+    known: dict[Any, Any] = {}
+    for experiment in (full, *(expansion.experiment for expansion in expansions)):
+        known |= _variants_of(experiment)
     return {**full, VARIANTS: known}
+
+
+def _variants_of(experiment: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """Return the variants of an experiment; none where the value is no mapping, which the schema refuses."""
+    variants = experiment.get(VARIANTS)
+    return variants if isinstance(variants, Mapping) else {}
 
 
 def _forget_removed(expansion: Expansion) -> None:
     """Leave the variants out of the grids that changes removed."""
-    left = expansion.experiment.get(VARIANTS) or {}
+    left = _variants_of(expansion.experiment)
     expansion.grids = [
         replace(grid, variants={name: levels for name, levels in grid.variants.items() if name in left})
         for grid in expansion.grids
