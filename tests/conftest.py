@@ -11,9 +11,15 @@ from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.slurm import LONGEST
 from tests.support.stub_outputs import CONFIG, finish_cells, write_config
+
+# The same examples every time, so that a change is judged by itself; `--hypothesis-profile other` tries others.
+settings.register_profile("same", derandomize=True, database=None)
+settings.register_profile("other", derandomize=False, database=None)
+settings.load_profile("same")
 
 
 @pytest.hookimpl(optionalhook=True)

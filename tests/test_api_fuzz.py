@@ -216,7 +216,7 @@ def _check_equal(first: pa.Table, second: pa.Table | str, order: list[int]) -> N
         assert np.allclose(*values, rtol=1e-3, atol=1e-4, equal_nan=True), column
 
 
-QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck), "derandomize": True}
+QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
 @settings(max_examples=12, **QUIET)

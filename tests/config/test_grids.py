@@ -165,7 +165,7 @@ def grids(draw):
     return axes, limited
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60, deadline=None)
 @given(grid=grids(), only=st.booleans())
 def test_a_grid_has_all_combinations_but_the_excluded_and_keeps_types(grid, only):
     """The number of variants is the product minus the exceptions; each value is its level's, of the same type."""

@@ -305,9 +305,7 @@ def run(source: str, writes: Callable[[Path, Any], Written], examples: int) -> N
     """Write and prepare random data sets; a share must be accepted, or the test would show little."""
     accepted: list[bool] = []
 
-    @settings(
-        max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck), print_blob=True
-    )
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
     @given(st.data())
     def example(data: Any) -> None:
         with tempfile.TemporaryDirectory() as folder:

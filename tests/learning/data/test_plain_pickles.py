@@ -152,7 +152,7 @@ def test_arrays_with_too_few_bytes_are_refused() -> None:
         integer_array(read_plain_pickle(content, "f"), "f")
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=300, deadline=None)
 @given(st.sampled_from(PROTOCOLS), st.integers(0, 400), st.binary(max_size=6), st.integers(0, 8))
 def test_random_damage_is_read_or_refused_in_one_line(protocol: int, start: int, inserted: bytes, removed: int) -> None:
     """No other exception, whatever bytes are replaced."""
