@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from gauntlet.reporting.stats import paired_t_test
@@ -25,6 +26,27 @@ def test_the_seeds_are_the_least_that_suffice(ratio):
     assert needed is not None
     assert paired_t_power(needed, 1 / ratio, significance=0.05) >= 0.8
     assert needed == 2 or paired_t_power(needed - 1, 1 / ratio, significance=0.05) < 0.8
+
+
+@pytest.mark.parametrize(
+    ("std", "delta", "expected"), [(9.2997, 5, 30), (3.2, 5, 6), (4.5, 5, 9), (1.3, 2, 6), (3.7, 2, 29)]
+)
+def test_the_seeds_are_those_of_the_noncentral_distribution(std, delta, expected):
+    """SciPy's  returns NaN for the upper tail of some of the numbers of seeds tried on the way."""
+    assert seeds_needed(std, delta, significance=0.05) == expected
+    critical, shift = stats.t.ppf(0.975, expected - 1), expected**0.5 * delta / std
+    assert stats.nct.sf(critical, expected - 1, shift) >= 0.8
+
+
+@pytest.mark.parametrize("significance", [0.05, 0.05 / 496, 0.05 / 19_900])
+def test_the_power_is_a_probability_that_grows_with_the_seeds(significance):
+    """It has a value for all numbers of seeds and all effects, of either sign."""
+    for effect in [*np.geomspace(1e-4, 1e6, 51), 1e200, np.inf]:
+        power = [paired_t_power(seeds, effect, significance=significance) for seeds in (2, 3, 5, 20, 157, 5000, 10_000)]
+        assert np.all(np.isfinite(power)), effect
+        assert np.all(np.diff(power) >= -1e-12), effect
+        assert significance - 1e-12 <= power[0] <= power[-1] <= 1
+        assert paired_t_power(20, -effect, significance=significance) == power[3]
 
 
 def test_the_seeds_show_the_difference_in_simulations():

@@ -14,8 +14,11 @@ POWER = 0.8
 MAX_SEEDS = 10_000
 """Number of seeds from which on `seeds_needed` states no number."""
 
-_FAR = 8.0
-"""Noncentrality from which on the lower tail is below the rounding of float64."""
+_FARTHEST = 9.0
+"""Distance from the mean beyond which a normal variable has a probability below the rounding of float64."""
+
+_PANELS, _NODES = 400, 10
+"""Panels of the integration and nodes in each: with 10 000 seeds at 0.05, the integrand rises within a third of one."""
 
 
 def paired_t_power(seeds: int, effect: float, *, significance: float) -> float:
@@ -28,10 +31,21 @@ def paired_t_power(seeds: int, effect: float, *, significance: float) -> float:
     degrees = seeds - 1
     critical = special.stdtrit(degrees, 1 - significance / 2)
     shift = math.sqrt(seeds) * abs(effect)
-    above = 1 - special.nctdtr(degrees, shift, critical)
-    # A rejection on the wrong side; where it is negligible, SciPy returns NaN.
-    below = special.nctdtr(degrees, shift, -critical) if shift < _FAR else 0.0
-    return float(above + below)
+    # SciPy's `nctdtr` returns NaN for many of these tails, so the integral over the mean of the differences is computed
+    # here: the test rejects if the mean, in standard errors, is above `critical` times the standard deviation.
+    around, weights = _nodes(-min(shift, _FARTHEST), _FARTHEST)
+    with np.errstate(over="ignore"):
+        density = np.exp(-(around**2) / 2) + np.exp(-((2 * shift + around) ** 2) / 2)
+        rejected = special.gammainc(degrees / 2, degrees * ((shift + around) / critical) ** 2 / 2)
+    return min(1.0, float(weights @ (density * rejected)) / math.sqrt(2 * math.pi))
+
+
+def _nodes(low: float, high: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return nodes and weights of Gauss-Legendre integration from `low` to `high`, in panels of equal width."""
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    width = (high - low) / _PANELS
+    starts = low + width * np.arange(_PANELS)
+    return (starts[:, None] + width * (nodes + 1) / 2).ravel(), np.tile(width * weights / 2, _PANELS)
 
 
 def seeds_needed(std: float, delta: float, *, significance: float, power: float = POWER) -> int | None:
