@@ -230,7 +230,9 @@ def run(context: typer.Context) -> None:
     The profile is `--profile local` if none is named.
     """
     from gauntlet.pipeline.project import snakemake_command, with_profile
+    from gauntlet.pipeline.snakemake_arguments import check_arguments
 
+    check_arguments(context.args)
     command = snakemake_command(with_profile(context.args, "local"))
     # Snakemake takes the place of this process, and with it its signals and its exit code.
     os.execv(command[0], command)

@@ -6,11 +6,13 @@ import os
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from gauntlet.core.errors import InputError
 from gauntlet.pipeline.project import CHECKOUT, CHECKOUT_FILES, SNAKEFILE, begin, snakemake_command, with_profile
+from gauntlet.pipeline.snakemake_arguments import check_arguments
 from tests.support import ROOT
 from tests.support.stub_outputs import write_config
 from tests.support.workflow import TINY
@@ -73,6 +75,56 @@ def test_a_wheel_and_a_frozen_copy_have_the_same_files_of_the_checkout():
     assert runpy.run_path(str(ROOT / "hatch_build.py"))["FILES"] == CHECKOUT_FILES
 
 
+@pytest.mark.parametrize("folder", ["/proc/nope", "/dev/null/nope", "a" * 300])
+def test_a_folder_that_cannot_be_made_is_refused(folder):
+    """The system's reason is in the line."""
+    with pytest.raises(InputError, match=rf"^{folder}: this folder cannot be made \(.+\); name a folder of your own$"):
+        begin(Path(folder))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--configfile", "nope.yaml"], r"nope\.yaml: cannot be read: No such file"),
+        (["--configfiles=nope.yaml", "figures"], r"nope\.yaml: cannot be read: No such file"),
+        (["--configfile", "good.yaml", "."], r"\.: cannot be read: Is a directory"),
+        (["--configfile", "bytes.yaml"], r"bytes\.yaml:1:1: is no UTF-8 text"),
+        (["--configfile", "text.yaml"], r"text\.yaml:1:1: holds a list"),
+        (
+            ["--profile", "nothing"],
+            "--profile nothing: there is no such profile; known: local, slurm, and folders",
+        ),
+        (["--profile=empty"], "--profile empty: there is no such profile"),
+        (["--profile", "local", "--profile", "nothing"], "--profile nothing: there is no such profile"),
+    ],
+)
+def test_files_that_snakemake_reads_first_are_checked_before_it_starts(tmp_path, monkeypatch, arguments, message):
+    """Its own messages for them are tracebacks, or several lines with exit code 1."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, TINY).rename("good.yaml")
+    Path("bytes.yaml").write_bytes(b"\xff")
+    Path("text.yaml").write_text("- 1")
+    Path("empty").mkdir()
+    with pytest.raises(InputError, match=f"^{message}.*$") as error:
+        check_arguments(arguments)
+    assert error.value.exit_code == 2
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_profiles_that_snakemake_finds_are_accepted(tmp_path, monkeypatch):
+    """By name in the folder or in the user's, by path, as a file, and `none`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    # Snakemake keeps the folders that it found.
+    monkeypatch.setattr("snakemake.common.APPDIRS", None)
+    for folder in ("here", "home/snakemake/ours", "sub/there"):
+        Path(folder).mkdir(parents=True)
+        (Path(folder) / "config.v9+.yaml").write_text("cores: 1")
+    named = ["local", "slurm", "none", "here", "ours", "sub/there", "sub/there/config.v9+.yaml"]
+    check_arguments([word for name in named for word in ("--profile", name)])
+    check_arguments(["--profile"])
+
+
 @pytest.mark.slow
 def test_run_plans_in_any_folder_though_it_has_a_workflow_of_its_own(tmp_path):
     """The user's own Snakefile next to the configuration is not the one that is run."""
@@ -81,6 +133,16 @@ def test_run_plans_in_any_folder_though_it_has_a_workflow_of_its_own(tmp_path):
     done = gauntlet(tmp_path, "run", "-n")
     assert done.returncode == 0, done.stderr
     assert "train" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("run", "-n", "--configfile", "nope.yaml"), ("run", "--profile", "nope"), ("init", "/proc/nope")]
+)
+def test_what_cannot_be_used_is_one_line(tmp_path, arguments):
+    """With exit code 2."""
+    done = gauntlet(tmp_path, *arguments)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "nope" in done.stderr
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from gauntlet.core import files
-from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.core.errors import GauntletError, InputError, InputErrors
 from gauntlet.core.files import (
     SCRATCH,
     atomic_path,
@@ -215,7 +215,7 @@ def test_a_folder_that_cannot_be_written_to_is_reported_before_the_work(tmp_path
     files.require_writable(tmp_path / "new" / "results")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "results").write_text("")
-    with pytest.raises(InputError, match=f"{tmp_path}/results: this folder cannot be written to"):
+    with pytest.raises(InputError, match=f"^{tmp_path}/results: this is a file, and a folder is needed here"):
         files.require_writable(tmp_path / "results" / "t")
     if os.geteuid() == 0:
         tmp_path.chmod(0o555)
@@ -225,6 +225,21 @@ def test_a_folder_that_cannot_be_written_to_is_reported_before_the_work(tmp_path
                 files.require_writable(tmp_path)
         finally:
             os.seteuid(0)
+
+
+def test_files_and_links_in_place_of_folders_are_all_named(tmp_path):
+    """Folders that exist, links to folders, and what does not exist yet are accepted."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken").symlink_to("nowhere")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    files.require_folders([tmp_path / "folder" / "new" / "er", tmp_path / "link"])
+    with pytest.raises(InputErrors) as error:
+        files.require_folders([tmp_path / "file" / "a" / "b", tmp_path / "file" / "c", tmp_path / "broken" / "a"])
+    assert [(where.where, where.problem) for where in error.value.errors] == [
+        (f"{tmp_path}/file", "this is a file, and a folder is needed here"),
+        (f"{tmp_path}/broken", "this link leads to no folder"),
+    ]
 
 
 def test_a_full_disk_is_reported_before_the_work(tmp_path, monkeypatch):

@@ -10,12 +10,12 @@ import re
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gauntlet.core.errors import GauntletError, InputError
+from gauntlet.core.errors import GauntletError, InputError, InputErrors
 
 if TYPE_CHECKING:  # some commands read files in a process of their own, and must start fast
     from pydantic import BaseModel
@@ -95,8 +95,9 @@ def scratch(folder: Path, environment: Mapping[str, str] = os.environ) -> Path |
 def require_writable(folder: Path) -> None:
     """Check that files can be made in a folder, or in the nearest one above it that exists, with a temporary one.
 
-    Raises InputError if the user may not write there, GauntletError if the disk is full.
+    Raises InputError if the user may not write there or it is no folder, GauntletError if the disk is full.
     """
+    require_folders([folder])
     # A folder that may not be entered is one that is not there.
     existing = next((parent for parent in (folder, *folder.parents) if os.path.exists(parent)), Path())  # noqa: PTH110
     try:
@@ -107,6 +108,22 @@ def require_writable(folder: Path) -> None:
         problem = f"this folder cannot be written to ({error.strerror})"
         remedy = "ask its owner for permission, or work in a folder of your own"
         raise InputError(problem, where=str(existing.absolute()), remedy=remedy) from error
+
+
+def require_folders(folders: Iterable[Path]) -> None:
+    """Check that folders, and those above them, are folders if they exist. Raises InputErrors that name the others."""
+    every = dict.fromkeys(path for folder in folders for path in (*reversed(folder.parents), folder))
+    errors = [
+        InputError(
+            "this link leads to no folder" if path.is_symlink() else "this is a file, and a folder is needed here",
+            where=str(path.absolute()),
+            remedy="rename it, or work in another folder",
+        )
+        for path in every
+        if os.path.lexists(path) and not os.path.isdir(path)  # noqa: PTH112 - also where it may not be entered
+    ]
+    if errors:
+        raise InputErrors(errors)
 
 
 def _temporary(path: Path, folder: Path) -> Path:

@@ -13,10 +13,10 @@ import pytest
 
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster import lock
-from gauntlet.pipeline.cluster.controller.arguments import config_files, with_config_files
 from gauntlet.pipeline.cluster.controller.job import child_environment
 from gauntlet.pipeline.cluster.controller.record import ControllerRecord, Submission, last_submission, read_record
 from gauntlet.pipeline.project import CHECKOUT, SNAKEFILE
+from gauntlet.pipeline.snakemake_arguments import config_files, with_config_files
 from tests.support.stub_outputs import CONFIG, write_config
 from tests.support.workflow import link_workflow
 
@@ -137,6 +137,7 @@ def test_snakemake_does_not_inherit_the_controllers_resources():
         ([], ["config.yaml"]),
         (["--configfile", "a.yaml", "b.yaml", "--jobs", "9"], ["a.yaml", "b.yaml"]),
         (["--jobs", "9", "--configfiles=a.yaml"], ["a.yaml"]),
+        (["--configfile=a.yaml", "--jobs", "9"], ["a.yaml"]),
     ],
 )
 def test_configuration_files_are_found_among_snakemakes_arguments(arguments, wanted):
@@ -144,6 +145,16 @@ def test_configuration_files_are_found_among_snakemakes_arguments(arguments, wan
     assert config_files(arguments) == [Path(one) for one in wanted]
     others = ["--jobs", "9"] if arguments else []
     assert with_config_files(arguments, [Path("b/a.yaml")]) == [*others, "--configfile", "b/a.yaml"]
+
+
+def test_targets_follow_a_configuration_file_with_an_equals_sign():
+    """The option takes no further name then."""
+    assert config_files(["--configfile=a.yaml", "figures"]) == [Path("a.yaml")]
+    assert with_config_files(["--configfile=a.yaml", "figures"], [Path("b.yaml")]) == [
+        "figures",
+        "--configfile",
+        "b.yaml",
+    ]
 
 
 def run(*arguments):

@@ -151,6 +151,19 @@ def test_a_file_that_no_cell_makes_is_refused_in_one_line(folder):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("path", ["results", "logs", "data", "results/small/models"])
+def test_a_file_in_place_of_a_folder_is_refused_in_one_line(tmp_path, path):
+    """Snakemake lists the folders of all outputs, and would show a traceback; a dry run too."""
+    link_workflow(tmp_path)
+    write_config(tmp_path, CONFIG)
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text("")
+    done = run_snakemake(tmp_path, "-n", check=False)
+    assert done.returncode == 2
+    assert f"{tmp_path / path}: this is a file, and a folder is needed here; rename it" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_without_slurm_no_job_is_submitted(folder, monkeypatch):
     """The error is printed once, not per job and attempt."""
     (folder / "bin").mkdir()

@@ -19,7 +19,6 @@ from gauntlet.core.user_modules import SAFE_PATH
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster import lock
 from gauntlet.pipeline.cluster.commands import find_command, run_command
-from gauntlet.pipeline.cluster.controller.arguments import config_files, with_config_files
 from gauntlet.pipeline.cluster.controller.frozen_code import freeze
 from gauntlet.pipeline.cluster.controller.job import WARNING_SIGNAL, Controller
 from gauntlet.pipeline.cluster.controller.record import (
@@ -33,6 +32,7 @@ from gauntlet.pipeline.cluster.partitions import list_partitions
 from gauntlet.pipeline.cluster.queue import snakemake_jobs
 from gauntlet.pipeline.cluster.resources import JobResources
 from gauntlet.pipeline.project import with_profile
+from gauntlet.pipeline.snakemake_arguments import check_arguments, config_files, with_config_files
 from gauntlet.pipeline.snakemake_options import check_paths
 
 _WARNING_S = 300
@@ -79,6 +79,7 @@ def submit(arguments: Sequence[str], *, is_frozen: bool = False) -> Submission:
     Raises InputError if SLURM is not installed or the configuration has errors (all of them), GauntletError if SLURM
     rejects the job or another run uses the folder.
     """
+    check_arguments(arguments)
     execution = load(config_files(arguments)).execution
     check_paths([str(Path.cwd())])
     _require_commands("sbatch", "srun", alternative=", or `gauntlet run` in a terminal that stays open")
