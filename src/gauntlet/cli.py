@@ -279,9 +279,8 @@ def stage_command(stage: Stage) -> Callable[..., None]:
     if stage.shardable:
         parameters.append(_parameter("shard", ShardOption, None))
     if results:
-        # Options without a default are ids of cells, which the command has already.
-        extra = {"out": results.out, **{name: default for name, default in results.options.items() if default}}
-        parameters += [_parameter(name, _results_option(name), default) for name, default in extra.items()]
+        # None if an option is not given, which a configuration requires.
+        parameters += [_parameter(name, _results_option(name, usual), None) for name, usual in results.only.items()]
     if stage.uses_model:
         parameters.append(_parameter("threads", ThreadsOption, None))
     parameters.append(_parameter("force", ForceOption, False))
@@ -292,8 +291,8 @@ def stage_command(stage: Stage) -> Callable[..., None]:
         if results and configs and configs[0].suffix == ".parquet":
             _run_from_results(results, configs[0], values)
             return
-        for name, default in (results.options if results else {}).items():
-            if default is not None and values[name] != default:
+        for name in results.only if results else ():
+            if values[name] is not None:
                 problem = f"--{name} {values[name]} is for a results file alone"
                 raise InputError(problem, remedy="name an evaluations.parquet in place of a configuration")
         from gauntlet.pipeline.run_stage import Selection, run_stage
@@ -321,17 +320,21 @@ def _name_option(stage: Stage) -> Any:
     return Annotated[str | None, typer.Option(f"--{stage.key}", help=f"only this {kind}")]
 
 
-def _results_option(name: str) -> Any:
+def _results_option(name: str, default: str) -> Any:
     if name == "out":
-        return Annotated[Path, typer.Option("--out", help="where what is made from one results file goes")]
-    return Annotated[str, typer.Option(f"--{name}", help=f"{name} of what is made from one results file")]
+        help_text = "where what is made from one results file goes"
+        return Annotated[Path | None, typer.Option("--out", help=help_text, show_default=default)]
+    help_text = f"{name} of what is made from one results file"
+    return Annotated[str | None, typer.Option(f"--{name}", help=help_text, show_default=default)]
 
 
 def _run_from_results(results: FromResults, file: Path, values: dict[str, Any]) -> None:
     """Do a stage's work on one results file, and print the files that were written."""
     module, _, function = results.function.partition(":")
-    options = {name: values[name] for name in results.options}
-    for path in getattr(importlib.import_module(module), function)(file, Path(values["out"]), **options):
+    given = {name: value for name, value in values.items() if value is not None}
+    options = {name: given.get(name, default) for name, default in results.options.items()}
+    out = Path(given.get("out", results.out))
+    for path in getattr(importlib.import_module(module), function)(file, out, **options):
         typer.echo(path)
 
 

@@ -75,6 +75,48 @@ def test_unknown_ids_are_refused_with_the_existing_ones(monkeypatch, capsys, tmp
     assert "no train cell matches --variant softmaxx; available: train small variant=softmax seed=0" in err
 
 
+@pytest.mark.parametrize(
+    ("stage", "needs"), [("effects", "a grid among its `variants`"), ("published", "the key `published`")]
+)
+def test_what_an_experiment_needs_for_a_stage_is_named(monkeypatch, capsys, tmp_path, stage, needs):
+    """Where no experiment of the configuration has any of its cells."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, CONFIG)
+    code, _, err = run(monkeypatch, capsys, stage)
+    assert code == 2
+    assert f"this configuration has no {stage} cells, for which an experiment needs {needs}" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("figures", "--out", "figures"),
+        ("figures", "--out", "elsewhere"),
+        ("figures", "--style", "paper"),
+        ("tables", "--out", "elsewhere"),
+        ("report", "--out", "elsewhere"),
+    ],
+)
+def test_options_for_a_results_file_alone_are_refused_with_a_configuration(monkeypatch, capsys, stub_folder, arguments):
+    """They would have no effect, their defaults too."""
+    stage, option, value = arguments
+    code, _, err = run(monkeypatch, capsys, stage, "config.yaml", option, value)
+    assert code == 2
+    assert f"{option} {value} is for a results file alone; name an evaluations.parquet" in err
+    assert not (stub_folder / value).exists()
+
+
+@pytest.mark.parametrize("stage", ["figures", "tables", "report"])
+def test_missing_results_are_not_called_stale(monkeypatch, capsys, tmp_path, caplog, stage):
+    """Before anything was run there is one line, with the command that makes them."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, CONFIG)
+    code, _, err = run(monkeypatch, capsys, stage)
+    assert code == 1
+    assert "or the whole run first" in err
+    assert "stale" not in caplog.text + err
+
+
 def test_a_missing_input_is_named_with_the_command_that_makes_it(monkeypatch, capsys, tmp_path):
     """Training before preparing exits with 1 and names the missing file."""
     monkeypatch.chdir(tmp_path)

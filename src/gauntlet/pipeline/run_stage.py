@@ -17,7 +17,7 @@ from gauntlet.pipeline.graph import Graph
 from gauntlet.pipeline.stage import Cell, Stage
 from gauntlet.pipeline.stages import torchrun
 from gauntlet.pipeline.stages.outputs import sweep
-from gauntlet.pipeline.staleness import Staleness
+from gauntlet.pipeline.staleness import Staleness, State
 
 log = logging.getLogger("gauntlet")
 
@@ -42,9 +42,12 @@ class Selection:
             given = " ".join(f"--{name} {value}" for name, value in ids.items() if value is not None)
             known = [str(cell) for cell in graph.cells() if cell.stage is stage]
             available = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
+            if not known:
+                needs = f", for which an experiment needs {stage.needs}" if stage.needs else ""
+                raise InputError(f"this configuration has no {stage.name} cells{needs}")
             raise InputError(
                 f"no {doing or stage.name} cell matches {given or 'this configuration'}",
-                remedy=f"available: {available or 'none'}",
+                remedy=f"available: {available}",
             )
         return matching
 
@@ -113,8 +116,8 @@ def _launch_processes(cell: Cell, processes: int, configs: Sequence[Path], *, fo
 
 
 def _warn_of_stale_inputs(staleness: Staleness, cells: Iterable[Cell]) -> None:
-    """Warn that figures, tables or a page are made from stale results."""
+    """Warn that figures, tables or a page are made from stale results; where they are missing, making them says so."""
     inputs = dict.fromkeys(other for cell in cells for other in staleness.graph.upstream(cell))
-    if stale := [str(cell) for cell in staleness.unfinished(inputs)]:
+    if stale := [str(cell) for cell in inputs if staleness.state(cell) is State.STALE]:
         listed = ", ".join(stale[:3]) + (", …" if len(stale) > 3 else "")
         log.warning("made from stale results: %s; the next run makes them anew", listed)

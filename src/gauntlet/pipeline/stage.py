@@ -139,6 +139,11 @@ class FromResults:
     out: str
     options: Mapping[str, str | None] = field(default_factory=dict)
 
+    @property
+    def only(self) -> dict[str, str]:
+        """The options for a results file alone, with their defaults; one without a default is an id of cells too."""
+        return {"out": self.out, **{name: default for name, default in self.options.items() if default}}
+
 
 def _single(_cell: Cell, _scope: Scope) -> int:
     return 1
@@ -151,7 +156,8 @@ class Stage:
     None of its functions reads a file of an experiment.
 
     Identity: `name` is the stage's and its folder's; `order` sorts the stages, each after those whose files it reads;
-    `help` is shown by ``gauntlet --help``, where the stage is the sub-command `command`. `ids` are the ids of a cell,
+    `help` is shown by ``gauntlet --help``, where the stage is the sub-command `command`. `needs` names what an
+    experiment without cells of the stage lacks, where not every experiment has some. `ids` are the ids of a cell,
     which are also the wildcards of its rule; the last one is `key` if it is not experiment, variant or seed.
 
     The graph: `cells` lists the cells of an experiment, `inputs` maps the files that a cell reads to the cells that
@@ -180,6 +186,7 @@ class Stage:
     name: str
     order: int
     help: str
+    needs: str = ""
     ids: tuple[str, ...]
     cells: Callable[[Scope], Iterable[Cell]]
     inputs: Callable[[Cell, Scope], Mapping[Path, Cell]]

@@ -40,6 +40,7 @@ STAGE: Stage = Stage(
     name="certify",
     order=30,
     help="Compute certificates of trained models.",
+    needs="the key `certificates`, with one for a norm of its models",
     ids=("experiment", "variant", "seed", "certificate"),
     cells=certificates,
     inputs=model_inputs,

@@ -45,6 +45,7 @@ STAGE: Stage = Stage(
     name="diagnose",
     order=40,
     help="Probe trained models for gradient masking.",
+    needs="the key `attacks`, and `diagnostics: {enabled: true}`",
     ids=("experiment", "variant", "seed"),
     cells=diagnoses,
     inputs=model_inputs,

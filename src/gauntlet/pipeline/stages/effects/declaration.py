@@ -16,6 +16,7 @@ STAGE: Stage = Stage(
     name="effects",
     order=85,
     help="Write the tables of the effects of factors, for experiments with grids: LaTeX, Markdown, CSV.",
+    needs="a grid among its `variants` (docs/ablations.md)",
     ids=("experiment",),
     cells=lambda scope: [Cell(STAGE, scope.name)] if scope.settings.measured_grids else [],
     inputs=lambda _cell, scope: {paths.effects(scope.name): aggregate_cell(scope.name)},

@@ -112,6 +112,7 @@ STAGE: Stage = Stage(
     name="evaluate",
     order=20,
     help="Run attacks on trained models.",
+    needs="the key `attacks`",
     ids=("experiment", "variant", "seed", "attack"),
     cells=evaluations,
     inputs=_inputs,

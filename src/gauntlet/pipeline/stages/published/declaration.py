@@ -54,6 +54,7 @@ STAGE: Stage = Stage(
     name="published",
     order=86,
     help="Write the table of published numbers next to the measured ones, for experiments that have the key.",
+    needs="the key `published`",
     ids=("experiment",),
     cells=published_cells,
     inputs=_inputs,
