@@ -11,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from gauntlet.core.errors import GauntletError
+from gauntlet.core.user_modules import FROZEN_VARIABLE
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster import lock
+from gauntlet.pipeline.cluster.controller import submission
 from gauntlet.pipeline.cluster.controller.job import child_environment
 from gauntlet.pipeline.cluster.controller.record import ControllerRecord, Submission, last_submission, read_record
+from gauntlet.pipeline.cluster.partitions import PARTITIONS_VARIABLE
 from gauntlet.pipeline.project import CHECKOUT, SNAKEFILE
 from gauntlet.pipeline.snakemake_arguments import config_files, with_config_files
 from tests.support.stub_outputs import CONFIG, write_config
@@ -187,6 +191,40 @@ def test_without_slurm_or_with_a_wrong_configuration_nothing_is_submitted(tmp_pa
     done = run("--status", "--cancel")
     assert (done.returncode, "take no other argument" in done.stderr) == (2, True)
     assert run("--status").stdout == "no controller was submitted from this folder\n"
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ("sbatch: error: invalid partition specified: x", "SLURM rejects the controller (sbatch: error: invalid"),
+        ("", "SLURM rejects the controller (without a reason); set your account and partition"),
+        ("sbatch: error: fetch_config: DNS SRV lookup failed\nsbatch: error: _establish_config_source: failed to fetch "
+         "config\nsbatch: fatal: Could not establish a configuration source", "no SLURM answers (sbatch: error: _est"),
+        ("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
+         "no SLURM answers (sbatch: error: Batch job submission failed"),
+    ],
+)  # fmt: skip
+def test_a_refused_submission_leaves_nothing_behind(tmp_path, monkeypatch, is_frozen, answer, problem):
+    """Nor does it remove what an earlier one has left, and account and partition are named only if SLURM answers."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, CONFIG)
+    for name in ("PYTHONSAFEPATH", "PYTHONPATH", FROZEN_VARIABLE, PARTITIONS_VARIABLE):
+        # Submissions set them for the job; they are as before after the test.
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setattr(submission, "_dry_run", lambda *_: None)
+    text = f"#!/bin/sh\ncat >&2 <<'EOF'\n{answer}\nEOF\nexit 1\n"
+    commands(tmp_path, monkeypatch, sbatch=text, srun="#!/bin/sh\n", squeue="#!/bin/sh\n", sinfo="#!/bin/sh\nexit 1\n")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(GauntletError) as error:
+        submission.submit([], is_frozen=is_frozen)
+    assert problem in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before
+    earlier = paths.FROZEN_CODE / "0123"
+    earlier.mkdir(parents=True)
+    with pytest.raises(GauntletError):
+        submission.submit([], is_frozen=is_frozen)
+    assert list(paths.CONTROLLER.rglob("*")) == [paths.FROZEN_CODE, earlier]
 
 
 def test_a_killed_controller_is_reported(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gauntlet.config import load
@@ -26,10 +26,14 @@ _IGNORED = shutil.ignore_patterns("__pycache__", ".*")
 
 @dataclass(frozen=True)
 class FrozenCode:
-    """A copy of our package, of the user's modules in the working folder, and of the configuration files."""
+    """A copy of our package, of the user's modules in the working folder, and of the configuration files.
+
+    `is_new` is False for one that an earlier submission has made.
+    """
 
     folder: Path
     configs: tuple[Path, ...]
+    is_new: bool = field(compare=False)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -40,6 +44,11 @@ class FrozenCode:
             "PYTHONPATH": os.pathsep.join(packages),
             FROZEN_VARIABLE: str(self.folder / "modules"),
         }
+
+    def discard(self) -> None:
+        """Remove the copy, unless an earlier submission has made it."""
+        if self.is_new:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def remove_others(self) -> None:
         """Remove the copies of earlier controllers; the caller makes sure that no job uses them."""
@@ -57,18 +66,20 @@ def freeze(configs: Sequence[Path]) -> FrozenCode:
     paths.FROZEN_CODE.mkdir(parents=True, exist_ok=True)
     unfinished = paths.FROZEN_CODE / f".unfinished-{os.getpid()}"
     shutil.rmtree(unfinished, ignore_errors=True)
-    _copy_packages(unfinished / "packages")
-    for source in _user_sources(configs):
-        _copy(source, unfinished / "modules" / source.relative_to(Path.cwd()))
-    copies = [Path("configuration", str(number), file.name) for number, file in enumerate(configs)]
-    for file, copied in zip(configs, copies, strict=True):
-        _copy(file, unfinished / copied)
-    folder = paths.FROZEN_CODE.absolute() / digest_json(_digests(unfinished))[:16]
-    if folder.exists():
-        shutil.rmtree(unfinished)
-    else:
-        unfinished.rename(folder)
-    return FrozenCode(folder, tuple(Path(os.path.relpath(folder / copied)) for copied in copies))
+    try:
+        _copy_packages(unfinished / "packages")
+        for source in _user_sources(configs):
+            _copy(source, unfinished / "modules" / source.relative_to(Path.cwd()))
+        copies = [Path("configuration", str(number), file.name) for number, file in enumerate(configs)]
+        for file, copied in zip(configs, copies, strict=True):
+            _copy(file, unfinished / copied)
+        folder = paths.FROZEN_CODE.absolute() / digest_json(_digests(unfinished))[:16]
+        is_new = not folder.exists()
+        if is_new:
+            unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return FrozenCode(folder, tuple(Path(os.path.relpath(folder / copied)) for copied in copies), is_new)
 
 
 def _copy_packages(target: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from gauntlet.core.user_modules import SAFE_PATH
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster import lock
 from gauntlet.pipeline.cluster.commands import find_command, run_command
-from gauntlet.pipeline.cluster.controller.frozen_code import freeze
+from gauntlet.pipeline.cluster.controller.frozen_code import FrozenCode, freeze
 from gauntlet.pipeline.cluster.controller.job import WARNING_SIGNAL, Controller
 from gauntlet.pipeline.cluster.controller.record import (
     ControllerRecord,
@@ -38,6 +39,16 @@ from gauntlet.pipeline.snakemake_options import check_paths
 _WARNING_S = 300
 _MAX_WAIT_S = 30 * 60.0
 _LOG_LINES = 8
+
+_SUBMITTED_FILE = re.compile(r"[0-9a-f]{32}\.pkl|\.submission_file_[0-9a-f]{32}\.sh")
+"""Names of submitit's files before SLURM has accepted the job."""
+
+_NO_ANSWER = re.compile(
+    r"failed to fetch config|configuration source|unable to contact slurm|socket timed out|connection refused"
+    r"|zero bytes were transmitted|unable to (?:open|stat|read) .*slurm\.conf",
+    re.IGNORECASE,
+)
+"""Messages of `sbatch` where no controller of SLURM can be reached."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,7 @@ def submit(arguments: Sequence[str], *, is_frozen: bool = False) -> Submission:
     With `is_frozen` it runs from a copy of the code and of the configuration files.
 
     Raises InputError if SLURM is not installed or the configuration has errors (all of them), GauntletError if SLURM
-    rejects the job or another run uses the folder.
+    does not answer or rejects the job, or another run uses the folder. `logs/controller` is then as it was before.
     """
     check_arguments(arguments)
     execution = load(config_files(arguments)).execution
@@ -94,21 +105,43 @@ def submit(arguments: Sequence[str], *, is_frozen: bool = False) -> Submission:
     if holder is not None and not holder.is_dead:
         raise GauntletError(f"another run uses this folder ({holder})", remedy="wait for it, or stop it")
     arguments = with_profile(arguments, "slurm")
-    code = freeze(config_files(arguments)) if is_frozen else None
-    run = with_config_files(arguments, code.configs) if code else arguments
-    environment = code.environment if code else SAFE_PATH
-    _dry_run(run, environment)
-    if code and not snakemake_jobs():
+    code: FrozenCode | None = None
+    try:
+        code = freeze(config_files(arguments)) if is_frozen else None
+        run = with_config_files(arguments, code.configs) if code else arguments
+        environment = code.environment if code else SAFE_PATH
+        _dry_run(run, environment)
+        others_are_unused = code is not None and not snakemake_jobs()
+        job = _submit_job(run, environment, JobResources(execution, list_partitions()))
+    except BaseException:
+        _remove_leftovers(code)
+        raise
+    if code and others_are_unused:
         code.remove_others()
-    job = _submit_job(run, environment, JobResources(execution, list_partitions()))
     copied = os.path.relpath(code.folder) if code else ""
     submission = Submission(job=job, arguments=tuple(arguments), at=utc_now(), code=copied)
     submission.write()
     return submission
 
 
+def _remove_leftovers(code: FrozenCode | None) -> None:
+    """Remove what a submission that failed has written: its copy of the code, script and pickle, and empty folders."""
+    if code:
+        code.discard()
+    for path in paths.CONTROLLER.glob("*"):
+        # Those of a job are renamed, with links to them.
+        if _SUBMITTED_FILE.fullmatch(path.name) and not path.is_symlink():
+            path.unlink(missing_ok=True)
+    for folder in (paths.FROZEN_CODE, paths.CONTROLLER, paths.LOGS):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
 def _submit_job(arguments: Sequence[str], environment: Mapping[str, str], jobs: JobResources) -> str:
-    """Submit the controller through submitit and return its job id. Raises GauntletError if SLURM rejects it."""
+    """Submit the controller through submitit and return its job id.
+
+    Raises GauntletError if SLURM rejects it or does not answer.
+    """
     resources = jobs.of_controller()
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -141,10 +174,12 @@ def _submit_job(arguments: Sequence[str], environment: Mapping[str, str], jobs: 
             return str(executor.submit(Controller(tuple(arguments), float(warning_s), _MAX_WAIT_S)).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
         message = next((line for line in reversed(str(error).splitlines()) if "error" in line.lower()), str(error))
+        reason = message.strip() or "without a reason"
+        if _NO_ANSWER.search(str(error)):
+            remedy = "run this on a host of a cluster, try again when SLURM answers, or use `gauntlet run`"
+            raise GauntletError(f"no SLURM answers ({reason})", where="sbatch", remedy=remedy) from error
         remedy = "set your account and partition under `execution: cluster:`"
-        raise GauntletError(
-            f"SLURM rejects the controller ({message.strip()})", where="sbatch", remedy=remedy
-        ) from error
+        raise GauntletError(f"SLURM rejects the controller ({reason})", where="sbatch", remedy=remedy) from error
 
 
 def _require_commands(*commands: str, alternative: str = "") -> None:
