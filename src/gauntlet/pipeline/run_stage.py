@@ -116,7 +116,7 @@ def _launch_processes(cell: Cell, processes: int, configs: Sequence[Path], *, fo
 
 
 def _warn_of_stale_inputs(staleness: Staleness, cells: Iterable[Cell]) -> None:
-    """Warn that figures, tables or a page are made from stale results; where they are missing, making them says so."""
+    """Warn that figures, tables or a page show stale results; missing ones are an error of the stage, or left out."""
     inputs = dict.fromkeys(other for cell in cells for other in staleness.graph.upstream(cell))
     if stale := [str(cell) for cell in inputs if staleness.state(cell) is State.STALE]:
         listed = ", ".join(stale[:3]) + (", …" if len(stale) > 3 else "")
