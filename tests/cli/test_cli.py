@@ -79,7 +79,7 @@ def test_unknown_ids_are_refused_with_the_existing_ones(monkeypatch, capsys, tmp
     ("stage", "needs"), [("effects", "a grid among its `variants`"), ("published", "the key `published`")]
 )
 def test_what_an_experiment_needs_for_a_stage_is_named(monkeypatch, capsys, tmp_path, stage, needs):
-    """Where no experiment of the configuration has any of its cells."""
+    """No experiment of the configuration has any of its cells."""
     monkeypatch.chdir(tmp_path)
     write_config(tmp_path, CONFIG)
     code, _, err = run(monkeypatch, capsys, stage)
