@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from gauntlet.config.attacks import Attack
 from gauntlet.config.error_texts import plain_errors
 from gauntlet.core.arithmetic import float32_arithmetic
+from gauntlet.core.attacked_budgets import budgets_metadata
 from gauntlet.core.device_errors import device_errors_reported
 from gauntlet.core.errors import InputError, InputErrors, nearest
 from gauntlet.core.randomness import derive_seed
@@ -103,7 +104,8 @@ def evaluate(
             UserWarning,
             stacklevel=2,
         )
-    return result.rows
+    # A row has a budget only where it was fooled, so those of the attack are in the metadata.
+    return result.rows.replace_schema_metadata(budgets_metadata({settings.name: settings.epsilons}))
 
 
 @contextmanager

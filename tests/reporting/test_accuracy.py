@@ -132,7 +132,8 @@ def test_a_budget_is_a_number_from_zero_on(epsilon):
 
 def test_budgets_in_float32_are_compared_as_such():
     """Rows of earlier versions and frames of float32 give the same number as those of float64."""
-    rows = gauntlet.evaluate(First().eval(), torch.zeros(4, 1, 2, 2), torch.tensor([0, 0, 0, 1]), NOISE)
+    attack = {**NOISE, "epsilons": [0.1, 0.3]}
+    rows = gauntlet.evaluate(First().eval(), torch.zeros(4, 1, 2, 2), torch.tensor([0, 0, 0, 1]), attack)
     statuses = pa.array(["robust", "adversarial", "adversarial", "already_wrong"])
     rows = rows.set_column(rows.schema.get_field_index("status"), "status", statuses)
     budgets = pa.array([None, 0.1, 0.3, 0.0], pa.float64())
@@ -140,3 +141,31 @@ def test_budgets_in_float32_are_compared_as_such():
     for kind in (pa.float64(), pa.float32()):
         table = rows.set_column(place, "epsilon", budgets.cast(kind))
         assert [gauntlet.robust_accuracy(table, epsilon) for epsilon in (0.0, 0.1, 0.3)] == [0.75, 0.5, 0.25]
+
+
+def test_a_budget_that_was_not_attacked_has_a_warning_that_names_those_that_were():
+    """Between, below and above the budgets of a bounded attack; rounding is no other budget, and 0 needs no attack."""
+    images, labels = torch.full((4, 1, 2, 2), 0.5), torch.tensor([0, 0, 0, 1])
+    rows = gauntlet.evaluate(First().eval(), images, labels, {**NOISE, "epsilons": [0.1, 0.3]})
+    for epsilon in (0.0299, 0.0999, 0.2, 1.0):
+        with pytest.warns(UserWarning, match=rf"no attack was run at {epsilon} \(only at 0.1, 0.3\)"):
+            assert gauntlet.robust_accuracy(rows, epsilon) == 0.75
+        with pytest.warns(UserWarning, match="no attack was run at"):
+            gauntlet.robust_accuracy(rows.filter(pc.equal(rows["label"], 0)), epsilon)
+    for epsilon in (0, 0.1, 0.3, 0.1 + 2e-17, 0.3 * (1 + 1e-9)):
+        assert gauntlet.robust_accuracy(rows, epsilon) == 0.75
+
+
+def test_attacks_that_answer_everywhere_have_no_warning(tmp_path):
+    """A minimum-norm attack in a file of the pipeline, alone or with a bounded one; the bounded one alone warns."""
+    attacks = (AttackDesign("pgd", "l2", (0.3, 0.5)), AttackDesign("ddn", "l2", None))
+    design = synthetic.plan(("softmax",), (0,), attacks)
+    files = synthetic.write_evaluations(tmp_path / "cells", design, samples=20)
+    synthetic.combine(files, tmp_path / "evaluations.parquet", design=design)
+    table = pq.read_table(tmp_path / "evaluations.parquet")
+    bounded = table.filter(pc.equal(table["attack"], "pgd"))
+    for rows in (table, table.filter(pc.equal(table["attack"], "ddn"))):
+        assert 0 <= gauntlet.robust_accuracy(rows, 0.4) <= 1
+    assert 0 <= gauntlet.robust_accuracy(bounded, 0.5) <= 1
+    with pytest.warns(UserWarning, match=r"no attack was run at 0\.4 \(only at 0\.3, 0\.5\)"):
+        gauntlet.robust_accuracy(bounded, 0.4)

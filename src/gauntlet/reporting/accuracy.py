@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from gauntlet.core.attacked_budgets import budgets_from_metadata
 from gauntlet.core.errors import InputError
 from gauntlet.reporting.aggregation.definitions import FOOLED_AT, robust_at
+from gauntlet.reporting.aggregation.design import design_from_metadata
 from gauntlet.reporting.aggregation.queries import CONTRADICTORY, open_connection
+
+_ROUNDING = 1e-6
+"""Relative distance up to which a budget above an attacked one is that one."""
 
 _COLUMNS = ("experiment", "variant", "seed", "attack", "norm", "index", "epsilon", "status", "sample_hash")
 _REPEATED = "SELECT 1 FROM rows GROUP BY seed, attack, index, sample_hash HAVING count(*) > 1 LIMIT 1"
@@ -36,8 +44,12 @@ def robust_accuracy(rows: Any, epsilon: float) -> float:
     adversarial image there. Of several attacks, in rows of one table, the result is the worst case: a sample counts if
     it is robust in all of its rows, and all attacks must be run on the same samples. A sample is an index and an image,
     so that rows of several calls, each on a part of the images, may be joined. Of several seeds, it is the mean over
-    seeds. `epsilon` is in the norm of the rows and in pixel units; a bounded attack knows nothing of budgets that it
-    was not run at.
+    seeds. `epsilon` is in the norm of the rows and in pixel units.
+
+    A bounded attack says nothing about budgets that it was not run at. Warns if none of the attacks was run at
+    `epsilon`: the result is then an upper bound, the accuracy at the next smaller attacked budget. A minimum-norm
+    attack answers at every budget. The budgets are known for a table of `gauntlet.evaluate` and of
+    `evaluations.parquet`; frames of other libraries, and an attack whose rows were appended to another's, lack them.
 
     Raises InputError when there are no rows, columns are missing, a row appears twice, the epsilon of a row contradicts
     its status, attacks are run on different samples, rows are of several experiments, variants or norms, or the budget
@@ -69,7 +81,36 @@ def robust_accuracy(rows: Any, epsilon: float) -> float:
             problem = "the attacks are not run on the same samples, so the rows have no worst case"
             raise InputError(problem, remedy="select an attack, or the samples that all attacks are run on")
         accuracy = connection.sql(query, params={"epsilon": float(epsilon)}).fetchall()[0][0]
+    _warn_where_not_attacked(table, float(epsilon))
     return float(accuracy)
+
+
+def _warn_where_not_attacked(table: pa.Table, epsilon: float) -> None:
+    """Warn if the budgets of all attacks are known, and none was run at `epsilon`."""
+    known = _budgets(table)
+    names = table["attack"].unique().to_pylist()
+    budgets = sorted({value for name in names for value in known.get(name) or ()})
+    answers_everywhere = any(known.get(name) is None for name in names)  # minimum-norm, or not known
+    if epsilon == 0 or answers_everywhere:
+        return
+    kind = np.float32 if pa.types.is_float32(table["epsilon"].type) else np.float64
+    at = float(kind(epsilon))
+    attacked = np.array(budgets, kind).astype(np.float64)
+    if not np.any((attacked <= at) & (at <= attacked * (1 + _ROUNDING))):
+        listed = ", ".join(map(str, budgets))
+        warnings.warn(
+            f"no attack was run at {epsilon} (only at {listed}), so the robust accuracy is at most this",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _budgets(table: pa.Table) -> dict[str, Sequence[float] | None]:
+    """Return the budgets of the attacks whose budgets are known, None for a minimum-norm attack."""
+    metadata = table.schema.metadata or {}
+    design = design_from_metadata({key.decode(): value.decode() for key, value in metadata.items()})
+    designed = {attack.name: attack.epsilons for attack in design.attacks} if design else {}
+    return {**designed, **budgets_from_metadata(metadata)}
 
 
 def _table(rows: Any) -> pa.Table:
