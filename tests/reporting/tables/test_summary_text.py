@@ -70,6 +70,13 @@ def test_markdown_names_missing_cells_and_errors(summary):
     assert all("†" in line.split("|")[4] for line in lines if "| noise |" in line)
 
 
+def test_the_median_distance_says_that_it_is_of_fooled_samples(summary):
+    """An attack that fools few samples, the nearest to the boundary, has a small median."""
+    heads = [line for line in markdown_table(summary).splitlines() if line.startswith("| variant | attack |")]
+    assert heads
+    assert all(line.endswith("| median distance (fooled) |") for line in heads)
+
+
 def test_names_cannot_break_the_table():
     """A pipe or a tag in a name is escaped."""
     plan = synthetic.plan(variants=("a|b<script>",))

@@ -121,7 +121,7 @@ def _certificate(rows: list[Row]) -> Iterator[str]:
 def _grid(rows: list[Row], keys: tuple[str, ...], *, intervals: bool) -> Iterator[str]:
     """Yield one line per key and one column per budget, empty where the attack was not run at a budget."""
     budgets = sorted({row["epsilon"] for row in rows})
-    median = ["median distance"] if keys == ("variant", "attack") else []
+    median = ["median distance (fooled)"] if keys == ("variant", "attack") else []
     yield _line([*keys, "clean", *(f"ε = {budget_text(budget)}" for budget in budgets), *median])
     yield _line(["---"] * len(keys) + ["---:"] * (1 + len(budgets) + len(median)))
     for key in dict.fromkeys(tuple(row[column] for column in keys) for row in rows):
