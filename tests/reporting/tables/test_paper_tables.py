@@ -32,6 +32,8 @@ from gauntlet.reporting.aggregation import (
 )
 from gauntlet.reporting.aggregation.certified import CERTIFIED_SCHEMA
 from gauntlet.reporting.aggregation.headline import headline_budgets
+from gauntlet.reporting.figures.drawing import draw
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.from_results import tables_from_results
 from gauntlet.reporting.tables.cells import Column, TableInputs, read_table_content
 from gauntlet.reporting.tables.files import FILES, render_tables
@@ -410,6 +412,30 @@ def test_a_certificate_in_a_norm_without_attacks_is_at_its_headline_radius(tmp_p
     tables_from_results(made.evaluations, tmp_path / "out")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "table.csv").read_text(encoding="utf-8"))))
     assert {row["epsilon"] for row in rows if row["measure"] == "certified"} == {"0.37"}
+
+
+def test_the_headline_of_minimum_norm_attacks_has_columns(tmp_path):
+    """Their worst case follows at every budget, in the table, the summary and the heat map, though they have none."""
+    attacks = (AttackDesign("pgd", "linf", synthetic.LINF), AttackDesign("ddn", "l2", None))
+    plan = replace(synthetic.plan(("softmax", "ecc"), (0, 1), attacks), headline={"linf": (0.1,), "l2": (0.4321,)})
+    made = synthetic.write_experiment(tmp_path, plan, samples=40)
+    inputs = inputs_of(made)
+    text = render_tables(inputs)["table.md"]
+    assert "other budgets" not in text
+    assert "| L2 ddn ε = 0.4321 | L2 worst case ε = 0.4321 |" in text
+    rows = [row for row in pq.read_table(made.evaluations).to_pylist() if row["attack"] == "ddn"]
+    for variant in plan.variants:
+        of = [row["epsilon"] for row in rows if row["variant"] == variant]
+        share = np.mean([epsilon is None or epsilon > 0.4321 for epsilon in of])
+        for attack in ("ddn", "worst:l2"):
+            (found,) = (
+                row["robust_accuracy"]
+                for row in inputs.summary.to_pylist()
+                if (row["variant"], row["attack"], row["epsilon"]) == (variant, attack, 0.4321)
+            )
+            assert found == pytest.approx(share)
+    figure = draw("heat_map", FigureInputs(plan.variants, made.evaluations, made.summary))
+    assert not any(np.ma.getmaskarray(image.get_array()).any() for image in figure.axes[0].images)
 
 
 def test_attacks_without_a_column_are_named(texts):

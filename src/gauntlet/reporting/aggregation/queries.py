@@ -186,14 +186,18 @@ def _check_worst_cases(connection: duckdb.DuckDBPyConnection, path: Path, design
 def norm_grids(evaluations: Evaluations) -> dict[str, tuple[float, ...]]:
     """Return the ascending budgets at which each norm's worst case is stated.
 
-    They are the union of the grids of its bounded attacks that count; without any, deciles of the measured distances,
-    rounded to two digits. Where no attack of the norm counts, they are those of all.
+    They are the union of the grids of its bounded attacks that count; without any, the configured headline and deciles
+    of the measured distances, rounded to two digits. Where no attack of the norm counts, they are those of all.
     """
+    design = evaluations.design
     grids: dict[str, tuple[float, ...]] = {}
-    for norm in evaluations.design.norms:
-        attacks = evaluations.design.counted_in(norm) or evaluations.design.attacks_in(norm)
+    for norm in design.norms:
+        attacks = design.counted_in(norm) or design.attacks_in(norm)
         values = {value for attack in attacks for value in attack.epsilons or ()}
-        grids[norm] = tuple(sorted(values)) or _deciles(evaluations, [attack.name for attack in attacks])
+        if not values:
+            values = {*design.headline.get(norm, ()), *_deciles(evaluations, [attack.name for attack in attacks])}
+        # Without budgets and fooled samples only the accuracy at ε = 0 is stated.
+        grids[norm] = tuple(sorted(values)) or (0.0,)
     return grids
 
 
@@ -250,7 +254,7 @@ def _budgets(evaluations: Evaluations, attack: str) -> tuple[float, ...] | None:
     return tuple(values) if 0 < len(values) <= _MOST_GRID_BUDGETS else None
 
 
-def _deciles(evaluations: Evaluations, attacks: list[str]) -> tuple[float, ...]:
+def _deciles(evaluations: Evaluations, attacks: list[str]) -> set[float]:
     table = evaluations.query(
         "SELECT quantile_disc(fooled_at, $shares) AS deciles FROM evaluations "
         "WHERE list_contains($attacks::VARCHAR[], attack) AND fooled",
@@ -258,5 +262,4 @@ def _deciles(evaluations: Evaluations, attacks: list[str]) -> tuple[float, ...]:
         attacks=attacks,
     )
     deciles = table["deciles"][0].as_py() or []
-    # Without fooled samples only the accuracy at ε = 0 is stated.
-    return tuple(sorted({float(f"{value:.2g}") for value in deciles if np.isfinite(value) and value > 0})) or (0.0,)
+    return {float(f"{value:.2g}") for value in deciles if np.isfinite(value) and value > 0}
