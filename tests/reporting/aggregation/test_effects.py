@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -92,6 +93,25 @@ def test_headline_accuracies_have_effects(rows):
     ]
     assert ("certified", "smooth") in {name[:2] for name in stated}
     assert {row["grid"] for row in rows} == {"{first}_{second}"}
+
+
+@pytest.mark.parametrize("certified", [("plain",), ("plain", "a0_b0"), ("plain", "a0_b0", "a0_b1")])
+def test_variants_without_a_certificate_are_no_missing_cells(tmp_path, certified):
+    """A certificate of at most one variant of the grid has no effects; others are compared among their variants."""
+    evaluations = write_results(tmp_path, PLAN)
+    smooth = replace(PLAN.certificates[-1], variants=certified)
+    path, metadata = tmp_path / "certificates.parquet", replace(PLAN, certificates=(smooth,)).metadata()
+    for file in (evaluations, path):
+        table = pq.read_table(file)
+        if file == path:
+            table = table.filter(pc.is_in(table["variant"], pa.array(certified)))
+        pq.write_table(table.replace_schema_metadata(metadata), file)
+    found, grid = measured(evaluations), len(certified) > 2
+    assert {row["missing"] for row in found} == {0}
+    certificate = [row for row in found if row["measure"] == "certified"]
+    assert {row["factor"] for row in certificate if row["kind"] == "difference"} == ({"second"} if grid else set())
+    assert bool(certificate) == grid
+    assert all(row["estimate"] is not None for row in certificate)
 
 
 def stated_l2(rows):

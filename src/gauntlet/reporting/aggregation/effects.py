@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gauntlet.reporting.aggregation.comparisons import SIGNIFICANT
 from gauntlet.reporting.aggregation.definitions import is_worst_case
+from gauntlet.reporting.aggregation.design import ExperimentDesign
 from gauntlet.reporting.aggregation.grids import FactorDesign, GridDesign
 from gauntlet.reporting.aggregation.headline_outcomes import HeadlineOutcome, read_headline_outcomes
 from gauntlet.reporting.aggregation.queries import Evaluations, open_evaluations
@@ -89,9 +90,13 @@ def _rows(
     outcomes = list(read_headline_outcomes(evaluations, certificates, certified))
     position = {variant: number for number, variant in enumerate(design.variants)}
     for grid in design.grids:
-        variants = [variant for variant in grid.variants if variant in position]
-        codes = np.array([grid.variants[variant] for variant in variants], np.int64).reshape(-1, len(grid.factors))
+        in_grid = [variant for variant in grid.variants if variant in position]
         for outcome in outcomes:
+            planned = _planned(outcome, design)
+            variants = [variant for variant in in_grid if variant in planned]
+            if len(variants) < min(2, len(in_grid)):  # nothing to compare
+                continue
+            codes = np.array([grid.variants[variant] for variant in variants], np.int64).reshape(-1, len(grid.factors))
             values = outcome.values[[position[variant] for variant in variants]]
             doubts = _doubts(outcome, summarized)
             ids = {
@@ -105,6 +110,14 @@ def _rows(
             for kind, factors, effect in _effects(codes, values, grid):
                 compared = [variants[cell] for cell in effect.cells]
                 yield ids | _row(kind, factors, effect, variants) | _in_doubt([doubts.get(name) for name in compared])
+
+
+def _planned(outcome: HeadlineOutcome, design: ExperimentDesign) -> set[str]:
+    """Return the variants that have an accuracy unless a cell is missing: those of its certificate or attacks."""
+    if outcome.measure == "certified":
+        return {name for one in design.certificates if one.name == outcome.name for name in one.variants}
+    counted = design.counted_in(outcome.norm) if outcome.norm else design.attacks
+    return {name for name in design.variants if any(name not in attack.without for attack in counted)}
 
 
 def _effects(
