@@ -144,7 +144,7 @@ def test_samples_without_a_difference_to_draw_are_counted_in_words():
     _, panels = style.figure(1, 1, height_in=2)
     draw_differences(panels[0][0], "l2", [pair, mostly], ["a", "b", "c"], style)
     words = [text.get_text() for text in panels[0][0].texts]
-    assert "7 never fooled\n3 equal" in words
+    assert any(text.endswith("\n7 never fooled\n3 equal") for text in words)
     assert any("median +inf" in text for text in words)
 
 

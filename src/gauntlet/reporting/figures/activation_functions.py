@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.image_grids import inspected_variants, write_instead
 from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.figures.labels import join_titles
 from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_style, note_below, plain
 from gauntlet.robustness.inspection.arrays import InspectedArray
 
@@ -58,7 +59,7 @@ def activation_functions(inputs: FigureInputs, *, style: Style, most_variants: P
     without = [plain(inputs.title(variant)) for variant, functions in inspected.arrays.items() if not functions]
     note_below(
         figure,
-        [f"no scalar function: {', '.join(without)}" if without else "", inspected.note],
+        [f"no scalar function: {join_titles(without)}" if without else "", inspected.note],
         style,
         wide=wide,
     )
@@ -70,7 +71,7 @@ def _label(name: str, variants: list[str], *, alone: bool) -> str:
     if alone:
         return name
     more = f" and {len(variants) - _MOST_NAMES} more" if len(variants) > _MOST_NAMES else ""
-    return f"{name}: {', '.join(variants[:_MOST_NAMES])}{more}"
+    return f"{name}: {join_titles(variants[:_MOST_NAMES])}{more}"
 
 
 def _frame(axes: Axes, label: str) -> None:

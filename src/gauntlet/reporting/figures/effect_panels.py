@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from gauntlet.reporting.aggregation import LevelDesign
-from gauntlet.reporting.figures.labels import shorten, text_width_in
+from gauntlet.reporting.figures.labels import shorten
 from gauntlet.reporting.figures.style import Style, line_style, plain
+from gauntlet.reporting.figures.text_widths import text_width_in
 from gauntlet.reporting.footnotes import footnote_marks
 from gauntlet.reporting.tables.effect_cells import points_text
 

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from gauntlet.reporting.figures.example_files import Example
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.labels import class_labels, text_width_in, variant_label
+from gauntlet.reporting.figures.labels import class_labels, variant_label
 from gauntlet.reporting.figures.style import Style, norm_label
+from gauntlet.reporting.figures.text_widths import text_width_in
 from gauntlet.reporting.pictures import change_picture, channels_note, picture
 
 PER_ROW = 3

@@ -5,7 +5,7 @@ Figure of: Le 2019, journal of logic-inspired networks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,25 @@ from numpy.typing import NDArray
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.image_grids import draw_tiles, inspected_variants, write_instead
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.labels import class_label, text_width_in
+from gauntlet.reporting.figures.labels import class_label
 from gauntlet.reporting.figures.style import Style, hide_unused, note_below, plain
+from gauntlet.reporting.figures.text_widths import text_width_in
 from gauntlet.robustness.inspection.arrays import InspectedArray
 
 _PAIRS = 2
 _LEVELS = 6
 _SHADES = 9
 _LEAST_NAMED = 0.03
+_COVER = 0.1
+"""Squared distance from the middle of a region that a name moves in order to be on its region."""
 _NAME_IN = 0.5
+_SHORT_IN = 0.25
+"""Length in inches that the name of a region is cut to where it would cover another one."""
 _PANEL_IN = 1.1
 _BOX_MARGIN = 0.03
 _BOX = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
+
+_NameBox = tuple[float, float, float, float]
 
 
 @FIGURES.register(
@@ -95,19 +102,49 @@ def _draw_decision(
     order = list(dict.fromkeys([*corners, *np.unique(classes).tolist()]))
     shades = np.vectorize({label: number % _SHADES for number, label in enumerate(order)}.get)(classes)
     axes.imshow(shades, cmap="Pastel1", vmin=0, vmax=_SHADES - 1, interpolation="nearest", **_grid(classes))
-    step = 1 / (len(classes) - 1)
-    for label in order:
-        rows, columns = np.nonzero(classes == label)
-        if len(rows) >= _LEAST_NAMED * classes.size:
-            # The point of the region that is nearest to its middle, which may be outside.
-            nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
-            name = corners.get(label) or class_label(inputs, label, width_in=_NAME_IN, size_pt=style.small_pt)
-            # Names of regions at the edge are moved inwards, where they are whole.
-            half = min(0.5, (text_width_in(name, style.small_pt) / style.scale / _PANEL_IN + _BOX_MARGIN) / 2)
-            where = min(max(columns[nearest] * step, half), 1 - half), rows[nearest] * step
-            axes.text(*where, name, size=style.small_pt, ha="center", va="center", clip_on=True, bbox=_BOX)
+    regions = {label: np.argwhere(classes == label) / (len(classes) - 1) for label in order}
+    taken: list[_NameBox] = []
+    # Small regions have the fewest places for their names.
+    for label in sorted(order, key=lambda label: len(regions[label])):
+        if len(regions[label]) < _LEAST_NAMED * classes.size:
+            continue
+        name = corners.get(label) or class_label(inputs, label, width_in=_NAME_IN, size_pt=style.small_pt)
+        short = class_label(inputs, label, width_in=_SHORT_IN, size_pt=style.small_pt)
+        for text in dict.fromkeys((name, short)):
+            if place := _free_place(regions[label], _name_size(text, style), taken):
+                axes.text(*place[:2], text, size=style.small_pt, ha="center", va="center", clip_on=True, bbox=_BOX)
+                taken.append(place)
+                break
     _draw_borders(axes, classes, style)
     _frame(axes, style)
+
+
+def _name_size(name: str, style: Style) -> tuple[float, float]:
+    """Return width and height of a name with its box, as shares of the panel, at most 1."""
+    inches = text_width_in(name, style.small_pt), 1.2 * style.small_pt / 72
+    width, height = (min(1.0, size / style.scale / _PANEL_IN + _BOX_MARGIN) for size in inches)
+    return width, height
+
+
+def _free_place(region: NDArray[np.float64], size: tuple[float, float], taken: Sequence[_NameBox]) -> _NameBox | None:
+    """Return the box of a name (x, y, width, height) around a point of its region, apart from the boxes of others.
+
+    The point is near the middle of the region, which may be outside of it, and its box is on the region as far as
+    possible. Names at the edge are moved inwards, where they are whole. None if there is no such point.
+    """
+    width, height = size
+    apart = np.abs(region[:, None] - region[None])
+    covered = ((apart[..., 0] <= height / 2) & (apart[..., 1] <= width / 2)).sum(1)
+    badness = ((region - region.mean(0)) ** 2).sum(1) - _COVER * covered / covered.max()
+    for row, column in region[np.argsort(badness, kind="stable")]:
+        x = float(np.clip(column, width / 2, 1 - width / 2))
+        y = float(np.clip(row, height / 2, 1 - height / 2))
+        if all(
+            abs(x - other_x) >= (width + other_width) / 2 or abs(y - other_y) >= (height + other_height) / 2
+            for other_x, other_y, other_width, other_height in taken
+        ):
+            return x, y, width, height
+    return None
 
 
 def _draw_borders(axes: Axes, classes: NDArray[np.int64], style: Style) -> None:

@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.image_grids import draw_tiles, inspected_variants, write_instead
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.labels import class_label, text_width_in
+from gauntlet.reporting.figures.labels import class_label
 from gauntlet.reporting.figures.style import Style, hide_unused, line_style, note_below, plain
+from gauntlet.reporting.figures.text_widths import text_width_in
 from gauntlet.robustness.inspection.arrays import InspectedArray
 
 _COLUMNS = 4

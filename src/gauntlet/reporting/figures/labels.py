@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import cache
 
-import numpy as np
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.path import Path
-from matplotlib.textpath import TextPath
 
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import plain
-
-_FONT = "DejaVu Sans"
+from gauntlet.reporting.figures.text_widths import FONT, text_width_in
 
 
 def class_label(inputs: FigureInputs, label: int, *, width_in: float, size_pt: float) -> str:
@@ -45,6 +40,47 @@ def variant_label(inputs: FigureInputs, variant: str, *, width_in: float, size_p
     return plain(shorten(inputs.title(variant), width_in=width_in, size_pt=size_pt))
 
 
+def variant_labels(
+    inputs: FigureInputs, variants: Sequence[str], *, width_in: float, size_pt: float, lines: int = 1
+) -> list[str]:
+    """Return the titles of variants, escaped, in at most so many lines of a width in inches.
+
+    Different variants whose cut titles agree have them without the words that these titles begin with.
+    """
+    titles = inputs.titles_of(variants)
+    labels = [_wrap(title, width_in, size_pt, lines) for title in titles]
+    for label in {label for label in labels if labels.count(label) > 1}:
+        alike = [number for number, other in enumerate(labels) if other == label]
+        words = [titles[number].split() for number in alike]
+        common = next(
+            (count for count, column in enumerate(zip(*words, strict=False)) if len(set(column)) > 1),
+            min(map(len, words)) - 1,
+        )
+        for number, rest in zip(alike, words, strict=True):
+            labels[number] = _wrap(" ".join(["…", *rest[common:]]), width_in, size_pt, lines)
+    return [plain(label) for label in labels]
+
+
+def _wrap(text: str, width_in: float, size_pt: float, lines: int) -> str:
+    """Break a text between words into lines of a width, and cut what does not fit."""
+    wrapped: list[str] = []
+    words = text.split()
+    while words and len(wrapped) < lines - 1:
+        count = 1
+        while count < len(words) and text_width_in(plain(" ".join(words[: count + 1])), size_pt) <= width_in:
+            count += 1
+        wrapped.append(" ".join(words[:count]))
+        words = words[count:]
+    rest = [" ".join(words)] if words else []
+    return "\n".join(shorten(line, width_in=width_in, size_pt=size_pt) for line in [*wrapped, *rest])
+
+
+def join_titles(titles: Sequence[str]) -> str:
+    """Join titles by a separator that none of them has: a comma, or another one where titles have commas."""
+    separators = (", ", "; ", " | ", " / ", " + ")
+    return next((one for one in separators if not any(one.strip() in title for title in titles)), " | ").join(titles)
+
+
 @cache
 def shorten(text: str, *, width_in: float, size_pt: float) -> str:
     """Cut a text to a width in inches at a font size in points; an ellipsis marks the cut."""
@@ -60,17 +96,7 @@ def shorten(text: str, *, width_in: float, size_pt: float) -> str:
 
 
 @cache
-def text_width_in(text: str, size_pt: float) -> float:
-    """Return the width of a line in inches, as matplotlib draws it; text between dollar signs is mathtext."""
-    if all(unicodedata.category(letter)[0] in "ZC" for letter in text):  # spaces and controls have no outline
-        return 0.0
-    path = TextPath((0, 0), text[:1000], size=size_pt, prop=FontProperties(family=_FONT))
-    # The outline's own points: its curves stay within them, and `get_extents` takes 100 times as long.
-    return float(np.ptp(path.vertices[path.codes != Path.CLOSEPOLY, 0])) / 72
-
-
-@cache
 def _has_letters(text: str) -> bool:
     """Return whether the font has all letters of a text."""
-    font = get_font(findfont(FontProperties(family=_FONT)))
+    font = get_font(findfont(FontProperties(family=FONT)))
     return all(font.get_char_index(ord(letter)) for letter in text)

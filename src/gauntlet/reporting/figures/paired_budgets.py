@@ -10,12 +10,18 @@ from matplotlib.figure import Figure
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import Evaluations, open_evaluations
 from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.figures.labels import variant_labels
 from gauntlet.reporting.figures.paired_plots import draw_differences, draw_lines
 from gauntlet.reporting.figures.paired_samples import PairedSamples, distinct_budgets
 from gauntlet.reporting.figures.style import Style, note_below
+from gauntlet.reporting.figures.text_widths import text_width_in
 
 _MOST_LEVELS = 20
 """Number of distinct budgets up to which lines between them are readable."""
+_TITLE_IN = 1.1
+"""Length in inches that titles of variants are cut to."""
+_LINES_OF_A_ROW = 4.5
+"""Height of a row of differences, in lines of the four that describe it."""
 
 # A sample that either variant lacks, such as one of a missing cell, is not in a pair.
 _PAIRS = """
@@ -49,9 +55,13 @@ def paired_budgets(inputs: FigureInputs, *, style: Style, most_variants: int = 8
     wide = len(norms) > 1 or len(variants) > 4
     columns = max(1, min(len(norms), 2 if len(variants) <= 5 else 1)) if wide else 1
     rows = -(-max(1, len(norms)) // columns)
-    figure, panels = style.figure(rows, columns, height_in=0.3 + 2.75 * rows, wide=wide)
+    titles = variant_labels(inputs, variants, width_in=_TITLE_IN * style.scale, size_pt=style.small_pt)
+    needs_rows = any(len(distinct_budgets(pairs[norm])) > _MOST_LEVELS for norm in norms)
+    longest_in = max(text_width_in(title, style.small_pt) for title in titles) / style.scale
+    row_in = _LINES_OF_A_ROW * 1.2 * style.small_pt / 72 / style.scale
+    panel_in = max(2.75, 0.5 + 0.6 * longest_in + row_in * len(pairs[norms[0]])) if needs_rows else 2.75
+    figure, panels = style.figure(rows, columns, height_in=0.3 + panel_in * rows, wide=wide)
     width_in = 0.8 * (style.two_columns_in if wide else style.one_column_in) / columns
-    titles = inputs.titles_of(variants)
     notes = ["+, −: samples with larger, smaller ε under the next variant"]
     for axes in panels.flat:
         axes.set_axis_off()

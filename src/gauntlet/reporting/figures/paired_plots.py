@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.ticker import MaxNLocator
 
 from gauntlet.reporting.figures.paired_samples import Array, PairedSamples
-from gauntlet.reporting.figures.style import PALETTE, Style, norm_label, plain
+from gauntlet.reporting.figures.style import PALETTE, Style, norm_label
 from gauntlet.reporting.formatting import budget_text
 
 _LARGER, _SMALLER, _EQUAL = PALETTE[0], PALETTE[1], "#999999"
@@ -56,7 +56,7 @@ def draw_lines(
     slanted: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(
         range(len(titles)),
-        [plain(title) for title in titles],
+        titles,
         **(slanted if longest_in > width_in / len(titles) else {}),
     )
     axes.set_ylabel(f"Smallest ε that fools, {norm_label(norm)}")
@@ -127,7 +127,7 @@ def draw_differences(
     axes.set_ylim(-0.05, len(pairs) - 0.05)
     axes.set_yticks(
         [len(pairs) - 1 + _ROW_FILL / 2 - row for row in range(len(pairs))],
-        [plain(f"{first}\n→ {second}") for first, second in itertools.pairwise(titles)],
+        [f"{first}\n→ {second}" for first, second in itertools.pairwise(titles)],
     )
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -135,10 +135,11 @@ def draw_differences(
 
 
 def _describe(axes: Axes, base: float, pair: PairedSamples, style: Style) -> None:
-    """Write the shares and the median to the right of a row, and into it the numbers of samples that are not drawn."""
+    """Write shares, median and the numbers of samples that are not drawn to the right of a row."""
     statistics = f"+{pair.larger:.0f} % −{pair.smaller:.0f} %\nmedian {pair.median:+.2g}".replace("-", "−")
     not_drawn = {"never fooled": pair.never_fooled, "equal": pair.equal}
-    words = "\n".join(f"{count} {name}" for name, count in not_drawn.items() if count)
-    options: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "size": style.small_pt}
-    axes.text(1.02, base + _ROW_FILL / 2, statistics, ha="left", **options)
-    axes.text(0.01, base + _ROW_FILL / 2, words, ha="left", color="#444444", **options)
+    lines = [statistics, *(f"{count} {name}" for name, count in not_drawn.items() if count)]
+    axes.text(
+        1.02, base + _ROW_FILL / 2, "\n".join(lines),
+        ha="left", va="center", size=style.small_pt, linespacing=1.1, transform=axes.get_yaxis_transform(),
+    )  # fmt: skip

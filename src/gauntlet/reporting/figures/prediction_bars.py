@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.example_files import Example, choose_files, load_examples
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.labels import class_labels, variant_label
+from gauntlet.reporting.figures.labels import class_labels, join_titles, variant_labels
 from gauntlet.reporting.figures.style import PALETTE, Style, hide_unused, legend_above, norm_label, note_below, plain
 from gauntlet.reporting.pictures import channels_note, picture
 
@@ -51,12 +51,16 @@ def prediction_bars(
     rows, count = max(1, len(drawn)), images_per_variant
     figure, panels = style.figure(rows, 3 * count, height_in=0.5 + 1.0 * rows, width_ratios=[0.8, 0.8, 1] * count)
     hide_unused(list(panels.flat))
-    for (variant, examples), row in zip(drawn.items(), panels, strict=False):
+    # Bold letters are wider than those that are measured.
+    titles = variant_labels(inputs, list(drawn), width_in=0.8 * style.scale, size_pt=style.font_pt, lines=2)
+    for title, examples, row in zip(titles, drawn.values(), panels, strict=False):
         row[0].text(
             -0.08,
             0.5,
-            variant_label(inputs, variant, width_in=0.9 * style.scale, size_pt=style.font_pt),
+            title,
             rotation=90,
+            linespacing=1.1,
+            multialignment="center",
             transform=row[0].transAxes,
             ha="right",
             va="center",
@@ -73,7 +77,7 @@ def prediction_bars(
         [
             f"attack: {plain(inputs.attack_title(files[0].attack))}" if files else "",
             f"the first {len(drawn)} of {len(blocks)} variants" if len(drawn) < len(blocks) else "",
-            f"stored without probabilities: {', '.join(map(plain, inputs.titles_of(without)))}" if without else "",
+            f"stored without probabilities: {plain(join_titles(inputs.titles_of(without)))}" if without else "",
             *dict.fromkeys(channels_note(len(example.original)) for example in shown),
         ],
         style,

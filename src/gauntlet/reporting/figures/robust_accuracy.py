@@ -20,6 +20,7 @@ from gauntlet.reporting.formatting import budget_text
 
 _MOST_WITH_ATTACKS = 6
 _WIDE_RATIO = 10
+_FEWEST_SEEDS = 3
 
 Row = dict[str, Any]
 
@@ -32,14 +33,16 @@ Row = dict[str, Any]
     faceted=True,
     title="Robust accuracy against the budget",
     caption="Share of test samples that no attack fooled within ε: the worst case per sample over all attacks of a "
-    "norm (bold, with the 95 % t-interval over seeds) and single attacks (thin). At ε = 0: clean accuracy.",
+    "norm (bold, with the 95 % t-interval over three or more seeds) and single attacks (thin). At ε = 0: clean "
+    "accuracy.",
 )
 def robust_accuracy(inputs: FigureInputs, *, style: Style, attacks: bool | None = None) -> Figure:
     """Draw one panel per norm, with a bold line per variant for the worst case, and its band.
 
-    The band is the t-interval over seeds, or the Wilson interval for a single seed. With `attacks`, by default for few
-    variants, each single attack is a thin line, broken at budgets that it was not run at. Nothing was measured between
-    the marked budgets: lines only guide the eye.
+    The band is the t-interval over three or more seeds, or the Wilson interval for a single seed. With `attacks`, by
+    default for few variants, each single attack is a thin line, broken at budgets that it was not run at, and a hollow
+    mark at a budget whose neighbors it was not run at. Nothing was measured between the marked budgets: lines only
+    guide the eye.
     """
     rows = [row for row in read_table(inputs.path("summary")).to_pylist() if row["robust_accuracy"] is not None]
     norms = list(dict.fromkeys(row["norm"] for row in rows if is_worst_case(row["attack"]))) or ["linf"]
@@ -69,10 +72,12 @@ def robust_accuracy(inputs: FigureInputs, *, style: Style, attacks: bool | None 
                 axes.set_ylim(-2, 102)
         block.label_facets()
     variant_legend(figure, inputs, handles, style, wide=wide)
-    thin = "thin: single attacks" if attacks else ""
+    is_single = any(line.get_linestyle() == "None" for block in blocks for axes in block.axes for line in axes.lines)
+    thin = f"thin{', hollow marks' if is_single else ''}: single attacks" if attacks else ""
+    bands = _band_note([row for row in rows if is_worst_case(row["attack"]) and row["variant"] in inputs.variants])
     shown = [row for row in rows if row["variant"] in inputs.variants]
     bold = "bold: worst case over attacks, per sample"
-    notes = [bold, thin, *inputs.exclusion_notes(), *footnotes(shown), marked_note(inputs, shown)]
+    notes = [bold, thin, bands, *inputs.exclusion_notes(), *footnotes(shown), marked_note(inputs, shown)]
     note_below(figure, notes, style, wide=wide)
     return figure
 
@@ -81,16 +86,30 @@ def _draw_worst(axes: Axes, inputs: FigureInputs, variant: str, rows: list[Row])
     budgets, accuracy = _curve(rows)
     interval = "t" if rows[0]["t_low"] is not None else "wilson"
     line = inputs.look(variant)
-    low, high = (100 * np.clip([row[f"{interval}_{end}"] for row in rows], 0, 1) for end in ("low", "high"))
-    axes.fill_between(
-        budgets[1:],
-        low,
-        high,
-        color=line["color"],
-        alpha=0.15 if len(inputs.variants) <= _MOST_WITH_ATTACKS else 0.06,
-        linewidth=0,
-    )
+    if _has_band(rows[0]):
+        low, high = (100 * np.clip([row[f"{interval}_{end}"] for row in rows], 0, 1) for end in ("low", "high"))
+        axes.fill_between(
+            budgets[1:],
+            low,
+            high,
+            color=line["color"],
+            alpha=0.15 if len(inputs.variants) <= _MOST_WITH_ATTACKS else 0.06,
+            linewidth=0,
+        )
     return axes.plot(budgets, accuracy, **line, zorder=3)[0]
+
+
+def _has_band(row: Row) -> bool:
+    """Return whether a summary row has an interval to draw: that over two seeds is wide enough to hide the panel."""
+    return bool(row["t_low"] is None or row["seeds"] >= _FEWEST_SEEDS)
+
+
+def _band_note(rows: list[Row]) -> str:
+    """Return the note on the bands of worst cases, by the summary rows of these."""
+    over_seeds = [row["t_low"] is not None for row in rows if _has_band(row)]
+    kinds = {True: "t-interval over seeds", False: "Wilson interval over samples"}
+    named = " or ".join(name for kind, name in kinds.items() if kind in over_seeds)
+    return f"band: 95 % {named}" if named else "no bands: fewer than three seeds" if rows else ""
 
 
 def _draw_attacks(axes: Axes, inputs: FigureInputs, variant: str, rows: list[Row], style: Style) -> None:
@@ -101,8 +120,16 @@ def _draw_attacks(axes: Axes, inputs: FigureInputs, variant: str, rows: list[Row
         clean = next(100 * row["clean_accuracy"] for row in rows if row["attack"] == attack)
         # Across a budget that the attack was not run at, a straight line could pass below the worst case there.
         accuracy = np.array([clean, *(measured.get(budget, np.nan) for budget in budgets)])
-        if np.isfinite(accuracy[:-1] + accuracy[1:]).any():
+        measured_at = np.isfinite(accuracy)
+        if (measured_at[:-1] & measured_at[1:]).any():
             axes.plot([0.0, *budgets], accuracy, **line, zorder=2)
+        # A line needs two budgets next to each other; a single one is a mark.
+        neighbors = np.pad(measured_at, 1)
+        single = measured_at & ~neighbors[:-2] & ~neighbors[2:]
+        single[0] = False
+        mark = {"linestyle": "", "marker": inputs.look(variant)["marker"] or "o", "markerfacecolor": "none"}
+        if single.any():
+            axes.plot(np.array([0.0, *budgets])[single], accuracy[single], **line | mark, zorder=2)
 
 
 def _curve(rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from gauntlet.core.errors import InputError, nearest
 from gauntlet.core.norms import NORM_LATEX
+from gauntlet.reporting.figures.text_widths import text_width_in
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 """The palette of Okabe and Ito (2008) without its yellow, which vanishes on white paper."""
@@ -169,8 +170,15 @@ def legend_above(figure: Figure, handles: Mapping[str, Any], style: Style, *, wi
 
 
 def note_below(figure: Figure, parts: Sequence[str], style: Style, *, wide: bool) -> None:
-    """Write a note below the panels: in one line, or one line per part in a narrow figure."""
-    text = ("   ·   " if wide else "\n").join(part for part in parts if part)
+    """Write a note below the panels: as many parts per line as fit, or one line per part in a narrow figure."""
+    lines: list[str] = []
+    for part in filter(None, parts):
+        longer = f"{lines[-1]}   ·   {part}" if lines else part
+        if lines and wide and text_width_in(longer, style.small_pt) <= 0.98 * style.two_columns_in:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    text = "\n".join(lines)
     figure.supxlabel(text, fontsize=style.small_pt, color="#444444", x=0.01, ha="left", linespacing=1.4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,14 +24,21 @@ from gauntlet.reporting.aggregation import (
     open_evaluations,
 )
 from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.figures.labels import shorten
 from gauntlet.reporting.figures.style import Style, hide_unused, norm_label, note_below, plain
+from gauntlet.reporting.figures.text_widths import text_width_in
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
 from gauntlet.reporting.formatting import budget_text
 
 _DARK = 0.47
 _CELL_EM = 4.4
-_LABEL_IN = 0.55
-"""Height of the vertical axis label, and so the least height of a matrix."""
+_SOURCES = "Computed on"
+_ANGLE = 35
+_LONGEST_IN = 2.2
+"""Length in inches that titles of variants are cut to."""
+_PADS_PT = 26.0
+"""Distances above and below a matrix: of title, tick labels, axis label and the edges of the panel."""
+_NOTE_PT = 8.0
 
 Row = dict[str, Any]
 
@@ -84,14 +92,21 @@ def transfer_matrix(inputs: FigureInputs, *, style: Style) -> Figure:
     wide = needed_in > style.one_column_in or len(matrices) > 1
     columns = max(1, min(len(matrices), int(style.two_columns_in / needed_in))) if wide else 1
     lines = -(-max(1, len(matrices)) // columns)
-    height = 0.35 + lines * (0.45 + max(_LABEL_IN, 0.24 * most) + min(0.8, 0.7 * label_in / style.scale))
+    fields = ((matrix, source, target) for matrix in matrices for source in matrix.rows for target in inputs.variants)
+    drawn = [row for matrix, source, target in fields if (row := matrix.row(source, target))]
+    notes = ["framed: the worst case on the variant itself", *footnotes(drawn)]
+    # The room of all texts: with less, the vertical axis label of a single row would be cut.
+    names = _titles(inputs, inputs.variants, style)
+    slanted_in = math.sin(math.radians(_ANGLE)) * max(text_width_in(name, style.small_pt) for name in names)
+    texts_in = slanted_in + (2.4 * style.font_pt + 1.2 * style.small_pt + _PADS_PT) / 72
+    matrix_in = max(1.1 * text_width_in(_SOURCES, style.font_pt), 0.24 * most * style.scale)
+    notes_in = ((1 if wide else len(notes)) * 1.4 * style.small_pt + _NOTE_PT) / 72
+    height = (notes_in + lines * (texts_in + matrix_in)) / style.scale
     figure, panels = style.figure(lines, columns, height_in=height, wide=wide)
     for matrix, axes in zip(matrices, panels.flat, strict=False):
         _draw(axes, matrix, inputs, style, size_pt=min(style.font_pt, style.font_pt * style.two_columns_in / needed_in))
     hide_unused(list(panels.flat)[len(matrices) :])
-    fields = ((matrix, source, target) for matrix in matrices for source in matrix.rows for target in inputs.variants)
-    drawn = [row for matrix, source, target in fields if (row := matrix.row(source, target))]
-    note_below(figure, ["framed: the worst case on the variant itself", *footnotes(drawn)], style, wide=wide)
+    note_below(figure, notes, style, wide=wide)
     return figure
 
 
@@ -144,14 +159,18 @@ def _draw(axes: Axes, matrix: _Matrix, inputs: FigureInputs, style: Style, *, si
         axes.text(x, y, text, ha="center", va="center", size=size_pt, color=color)
     for y, source in enumerate(matrix.rows):
         if source in inputs.variants and matrix.own:
-            axes.add_patch(_frame((inputs.variants.index(source) - 0.44, y - 0.42)))
+            axes.add_patch(_frame((inputs.variants.index(source) - 0.5, y - 0.5)))
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    names = [inputs.title(name) if name in inputs.variants else name for name in matrix.rows]
-    axes.set_yticks(range(len(names)), [plain(name) for name in names])
+    names = _titles(inputs, list(matrix.rows), style)
+    axes.set_yticks(range(len(names)), names)
     axes.set_xticks(
-        range(len(inputs.variants)), map(plain, inputs.titles_of()), rotation=35, ha="right", rotation_mode="anchor"
+        range(len(inputs.variants)),
+        _titles(inputs, inputs.variants, style),
+        rotation=_ANGLE,
+        ha="right",
+        rotation_mode="anchor",
     )
     for boundary in range(1, len(inputs.variants)):
         axes.axvline(boundary - 0.5, color="white", linewidth=1)
@@ -159,11 +178,19 @@ def _draw(axes: Axes, matrix: _Matrix, inputs: FigureInputs, style: Style, *, si
         axes.axhline(boundary - 0.5, color="white", linewidth=1)
     few = f", first {matrix.samples} samples" if matrix.samples else ""
     axes.set_title(f"{norm_label(matrix.norm)}, ε = {budget_text(matrix.epsilon)}{few}", loc="left")
-    axes.set_ylabel("Computed on")
+    axes.set_ylabel(_SOURCES)
     axes.set_xlabel("Attacked")
 
 
+def _titles(inputs: FigureInputs, names: Sequence[str], style: Style) -> list[str]:
+    """Return the titles of variants, and the names of attacks on several variants, cut to the same length."""
+    titles = [inputs.title(name) if name in inputs.variants else name for name in names]
+    return [plain(shorten(title, width_in=_LONGEST_IN * style.scale, size_pt=style.small_pt)) for title in titles]
+
+
 def _frame(corner: tuple[float, float]) -> Rectangle:
-    """Return the frame of a field of the diagonal: black with a white edge, visible on every color."""
-    white_edge = [Stroke(linewidth=2.2, foreground="white"), Normal()]
-    return Rectangle(corner, 0.88, 0.84, fill=False, edgecolor="black", linewidth=1, path_effects=white_edge)
+    """Return the frame around a field of the diagonal: black with a white edge, visible on every color."""
+    white_edge = [Stroke(linewidth=3, foreground="white"), Normal()]
+    return Rectangle(
+        corner, 1, 1, fill=False, edgecolor="black", linewidth=1.2, path_effects=white_edge, zorder=3, clip_on=False
+    )

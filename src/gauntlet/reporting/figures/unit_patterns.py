@@ -20,8 +20,9 @@ from gauntlet.reporting.figures.image_grids import (
     tile_width_in,
 )
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.labels import class_labels, text_width_in, variant_label
+from gauntlet.reporting.figures.labels import class_labels, variant_label
 from gauntlet.reporting.figures.style import Style, hide_unused, note_below
+from gauntlet.reporting.figures.text_widths import text_width_in
 from gauntlet.robustness.inspection.arrays import InspectedArray
 
 _IMAGES_PER_ROW = 10
