@@ -99,7 +99,7 @@ def check(
     from gauntlet.config.sources import placed
     from gauntlet.pipeline.graph import Graph
     from gauntlet.pipeline.stage import Scope
-    from gauntlet.pipeline.stages.prepare.declaration import missing_folder, prepared_classes
+    from gauntlet.pipeline.stages.prepare.declaration import prepared_classes, source_problem
     from gauntlet.pipeline.stages.train.declaration import missing_weights
 
     files = _paths(configs)
@@ -107,7 +107,7 @@ def check(
     if show is not None:
         _show_variant(graph.config, files, show)
         return
-    missing = {name: missing_folder(Scope(name, graph.config)) for name in graph.config.experiments}
+    missing = {name: source_problem(Scope(name, graph.config)) for name in graph.config.experiments}
     for full in graph.config.full_forms:
         # A quick form usually has the folder of its full form, which is reported there.
         error, of_quick_form = missing[full], missing.get(quick_name(full))

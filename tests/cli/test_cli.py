@@ -160,6 +160,21 @@ def test_results_of_an_older_configuration_are_reported(monkeypatch, capsys, stu
     assert "the next run makes them anew" in caplog.text
 
 
+def test_a_misspelt_data_set_of_torchvision_is_named_with_its_place(tmp_path, monkeypatch, capsys):
+    """Once, though the quick form has it too, and with the nearest name."""
+    monkeypatch.chdir(tmp_path)
+    text = "experiments:\n  e:\n    dataset: {source: torchvision, name: FashonMNIST, download: true}\n"
+    text += "    variants: {v: {model: cnn}}\n    quick: {seeds: [0]}\n"
+    (tmp_path / "config.yaml").write_text(text)
+    code, _, err = run(monkeypatch, capsys, "check")
+    assert code == 2
+    [line] = err.splitlines()
+    place = "gauntlet: config.yaml:3:36: experiments.e.dataset.name"
+    assert line == f"{place}: torchvision has no image data set 'FashonMNIST'; did you mean 'FashionMNIST'?"
+    (tmp_path / "config.yaml").write_text(text.replace("Fashon", "Fashion"))
+    assert run(monkeypatch, capsys, "check")[0] in (0, None)
+
+
 def test_a_missing_folder_of_data_is_named_with_its_place(tmp_path, monkeypatch, capsys):
     """Once, though the quick form has it too."""
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from gauntlet.config.variants import Variant
 from gauntlet.core.errors import InputError
 from gauntlet.registry import MODELS
-from gauntlet.registry.libraries import builder_names
+from gauntlet.registry.libraries import builder_names, data_set_names
 
 LIBRARIES = ["torchvision", "timm"]
 
@@ -109,3 +110,12 @@ def test_a_name_that_a_package_re_exports_is_found(tmp_path: Path, monkeypatch: 
     for name in ("_private", "unlisted"):
         with pytest.raises(InputError, match=f"defines no class or function '{name}'"):
             MODELS.entry(f"re_exports:{name}")
+
+
+def test_data_sets_of_torchvision_are_those_that_its_source_reads():
+    """The names that are read from the text are those that the imported package has."""
+    from torchvision import datasets
+
+    classes = {name: found for name in datasets.__all__ if inspect.isclass(found := getattr(datasets, name))}
+    rooted = {name for name, found in classes.items() if "root" in inspect.signature(found).parameters}
+    assert set(data_set_names()) == rooted

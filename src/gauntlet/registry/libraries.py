@@ -1,5 +1,7 @@
 """Networks of torchvision and timm, by names such as ``torchvision:resnet18``: read from the functions that build them.
 
+The names of torchvision's data sets are read from its source too.
+
 These functions have the decorator ``register_model`` and pass most options on to the class of their return annotation.
 """
 
@@ -17,6 +19,7 @@ from gauntlet.registry.source_code import (
     Definition,
     Parameter,
     constructors,
+    exported,
     locate,
     module_file,
     named_parameters,
@@ -46,6 +49,21 @@ _BUILDER = re.compile(r"^@register_model\b.*\n(?:@.*\n)*def (\w+)\(", re.MULTILI
 def builder_names(package: str) -> list[str]:
     """List the networks that the modules of a package register, without those of its subpackages."""
     return sorted(_builders(package))
+
+
+def data_set_names() -> list[str]:
+    """List the data sets of torchvision that are read from a folder `root`; empty if it is not installed."""
+    package = "torchvision.datasets"
+    return [name for name in exported(package) if _has_root(locate(package, name))]
+
+
+def _has_root(definition: Definition | None) -> bool:
+    if definition is None or not isinstance(definition.node, ast.ClassDef):
+        return False
+    nearest_constructor = next(constructors(definition), None)
+    return nearest_constructor is not None and "root" in (
+        parameter.name for parameter in named_parameters(nearest_constructor, skip_first=True)
+    )
 
 
 def find_builder(package: str, name: str) -> Definition | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gauntlet.config.datasets import Dataset
 from gauntlet.config.schema import Experiment
-from gauntlet.core.errors import InputError
+from gauntlet.core.errors import InputError, nearest
 from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.learning.data.raw_files import raw_files_changed
 from gauntlet.learning.data.visible import expand
@@ -16,6 +16,7 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, Files, Scope, Slice, Stage
 from gauntlet.pipeline.stages.components import modules_of
 from gauntlet.registry import SOURCES
+from gauntlet.registry.libraries import data_set_names
 
 
 def data_cell(scope: Scope) -> Cell:
@@ -37,12 +38,16 @@ def prepared_classes(dataset: Dataset) -> int | None:
         return None
 
 
-def missing_folder(scope: Scope) -> InputError | None:
-    """Return the error for a data set that is not stored, and whose folder of raw files does not exist.
+def source_problem(scope: Scope) -> InputError | None:
+    """Return the error for a data set that torchvision does not have, or that is not stored and has no raw files.
 
     The folder is the option that the source's tag `folder` names; a source that downloads its files needs none.
     """
     source, cell = scope.settings.dataset.source, data_cell(scope)
+    name, known = source.options.get("name"), data_set_names() if source.name == "torchvision" else []
+    if known and name not in known:
+        problem = f"torchvision has no image data set '{name}'"
+        return InputError(problem, where=f"experiments.{scope.name}.dataset.name", remedy=nearest(str(name), known))
     key = SOURCES.entry(source.name).tags.get("folder")
     if key is None or source.options.get("download") or paths.data_manifest(cell.name).exists():
         return None
