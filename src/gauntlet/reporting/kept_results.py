@@ -79,7 +79,11 @@ def _entries(evaluations: Path, certificates: Path, summary: pa.Table) -> Iterat
     for variant in design.variants:
         yield PublishedEntry(variant, "clean", "clean", "clean", None, is_share=True, value=None)
     budgets: dict[str, set[float]] = {}
+    # Noise in place of images has no accuracy.
+    left_out = {attack.name for attack in design.attacks if not attack.is_perturbation}
     for row in summary.to_pylist():
+        if row["attack"] in left_out:
+            continue
         budgets.setdefault(row["norm"], set()).add(row["epsilon"])
         worst = is_worst_case(row["attack"])
         kind, name = ("worst_case", row["norm"]) if worst else ("attack", row["attack"])
