@@ -124,6 +124,10 @@ def test_names_of_regions_are_apart(tmp_path):
     assert overlapping_texts(figure) == []
     named = [text.get_text() for text in figure.axes[2].texts]
     assert sorted(named) == ["0 - zero", "1 - one", "7 - seven", "8 - eight"]
+    inspections = (InspectionFile("relu", 0, path),)
+    alike = tuple(f"a class with a long name, {number}" for number in range(10))
+    axes = draw("image_plane", FigureInputs(("relu",), inspections=inspections, classes=alike)).axes[2]
+    assert sorted(text.get_text()[:2] for text in axes.texts) == ["0:", "1:", "7:", "8:"]
 
 
 def test_numbers_of_undrawn_samples_are_not_on_the_bars(attacked):

@@ -5,7 +5,7 @@ Figure of: Le 2019, journal of logic-inspired networks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gauntlet.registry import FIGURES, PositiveInt
 from gauntlet.reporting.figures.image_grids import draw_tiles, inspected_variants, write_instead
 from gauntlet.reporting.figures.inputs import FigureInputs
-from gauntlet.reporting.figures.labels import class_label
+from gauntlet.reporting.figures.labels import class_labels
 from gauntlet.reporting.figures.style import Style, hide_unused, note_below, plain
 from gauntlet.reporting.figures.text_widths import text_width_in
 from gauntlet.robustness.inspection.arrays import InspectedArray
@@ -68,13 +68,9 @@ def image_plane(inputs: FigureInputs, *, style: Style, most_variants: PositiveIn
             continue
         corners = by_kind["corner"]
         draw_tiles(images, [[corners[number].values] for number in (2, 1, 0)], 1)
-        labels = {
-            array.label or 0: class_label(inputs, array.label or 0, width_in=_NAME_IN, size_pt=style.small_pt)
-            for array in corners
-        }
         images.set_yticks([0, 1, 2], ["z", "y", "x"])
         _draw_activation(activation, by_kind["plane"][0], style)
-        _draw_decision(decision, by_kind["decision"][0], labels, inputs, style)
+        _draw_decision(decision, by_kind["decision"][0], [array.label or 0 for array in corners], inputs, style)
     for images, activation, decision in cells[count:]:
         hide_unused([images, activation, decision])
     if inspected.note:
@@ -96,21 +92,23 @@ def _draw_activation(axes: Axes, plane: InspectedArray, style: Style) -> None:
 
 
 def _draw_decision(
-    axes: Axes, decision: InspectedArray, corners: Mapping[int, str], inputs: FigureInputs, style: Style
+    axes: Axes, decision: InspectedArray, corners: Sequence[int], inputs: FigureInputs, style: Style
 ) -> None:
     classes = decision.values.round().astype(int)
     order = list(dict.fromkeys([*corners, *np.unique(classes).tolist()]))
     shades = np.vectorize({label: number % _SHADES for number, label in enumerate(order)}.get)(classes)
     axes.imshow(shades, cmap="Pastel1", vmin=0, vmax=_SHADES - 1, interpolation="nearest", **_grid(classes))
     regions = {label: np.argwhere(classes == label) / (len(classes) - 1) for label in order}
+    whole, short = (
+        dict(zip(order, class_labels(inputs, order, width_in=width_in, size_pt=style.small_pt), strict=True))
+        for width_in in (_NAME_IN, _SHORT_IN)
+    )
     taken: list[_NameBox] = []
     # Small regions have the fewest places for their names.
     for label in sorted(order, key=lambda label: len(regions[label])):
         if len(regions[label]) < _LEAST_NAMED * classes.size:
             continue
-        name = corners.get(label) or class_label(inputs, label, width_in=_NAME_IN, size_pt=style.small_pt)
-        short = class_label(inputs, label, width_in=_SHORT_IN, size_pt=style.small_pt)
-        for text in dict.fromkeys((name, short)):
+        for text in dict.fromkeys(names[label] for names in (whole, short)):
             if place := _free_place(regions[label], _name_size(text, style), taken):
                 axes.text(*place[:2], text, size=style.small_pt, ha="center", va="center", clip_on=True, bbox=_BOX)
                 taken.append(place)
