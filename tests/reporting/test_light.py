@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from gauntlet.pipeline.project import CHECKOUT_FILES
 from tests.support import ROOT, synthetic
 
 pytestmark = pytest.mark.slow
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.slow
 def light(tmp_path_factory):
     """The command of the light environment, built in a copy of the checkout's packaging files."""
     folder = tmp_path_factory.mktemp("clone")
-    for name in ("Makefile", "pyproject.toml", "README.md", "LICENSE", "src", "envs"):
+    for name in ("Makefile", "pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "src", *CHECKOUT_FILES):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
