@@ -551,6 +551,20 @@ def test_coverage_is_not_drawn_for_noise_that_perturbs_no_image(tmp_path):
     assert axes.get_title(loc="left").startswith("fgsm")
 
 
+def test_noise_that_perturbs_no_image_has_no_accuracy_in_figures(tmp_path):
+    """Its budget is no point of the axis, and it is no column; a note names it."""
+    weak = AttackDesign("fgsm", "linf", (0.1,))
+    noise = AttackDesign("rubbish", "linf", (1.0,), counts=False, synthetic=True)
+    plan = synthetic.plan(("softmax",), (0,), (weak, noise))
+    inputs = replace(_inputs(synthetic.write_experiment(tmp_path, plan, samples=40)), uncounted=plan.uncounted)
+    (curves,) = draw("robust_accuracy", inputs).axes
+    assert max(line.get_xdata()[-1] for line in curves.lines) == 0.1
+    matrix = draw("heat_map", inputs)
+    assert "fgsm" in _texts(matrix)
+    assert "rubbish" not in _texts(matrix)
+    assert any(text.startswith("rubbish: images are not") for text in _texts(matrix))
+
+
 def test_coverage_without_such_an_attack_has_a_note(inputs, gapped):
     """The strongest bounded attack is drawn, and the note explains it."""
     left = {}

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 DESIGN_KEY = "gauntlet.plan"
 
+NO_PERTURBATION = "images are not perturbations of the samples"
+"""Reason why an attack has no part in worst cases, and no accuracy."""
+
 
 @dataclass(frozen=True)
 class AttackDesign:
@@ -61,7 +64,7 @@ class AttackDesign:
     def exclusion(self) -> str:
         """Reason why it has no part in worst cases; empty if it has."""
         reasons = [
-            "" if self.is_perturbation else "images are not perturbations of the samples",
+            "" if self.is_perturbation else NO_PERTURBATION,
             "" if self.samples is None else f"on the first {self.samples} samples only",
         ]
         return "" if self.counts else " and ".join(filter(None, reasons))

@@ -47,7 +47,8 @@ class _Column:
     shows_all=True,
     title="Variants against attacks",
     caption="Robust accuracy in percent, mean over seeds, of every variant under every attack at one budget per norm, "
-    "after the worst case per sample over all attacks of the norm. Dash: the attack was not run at this budget.",
+    "after the worst case per sample over all attacks of the norm. Dash: the attack was not run at this budget. Noise "
+    "in place of images has no accuracy.",
 )
 def heat_map(inputs: FigureInputs, *, style: Style, epsilon: float | None = None) -> Figure:
     """Draw one row per variant and one column per attack, grouped by norm, worst case first.
@@ -56,7 +57,7 @@ def heat_map(inputs: FigureInputs, *, style: Style, epsilon: float | None = None
     else, of the budgets that most attacks have in common, the one at which the worst case is nearest to half of the
     clean accuracy, where variants differ most.
     """
-    rows = read_table(inputs.path("summary")).to_pylist()
+    rows = [row for row in read_table(inputs.path("summary")).to_pylist() if inputs.has_accuracy(row["attack"])]
     variants = [name for name in inputs.variants if any(row["variant"] == name for row in rows)]
     with open_evaluations(inputs.path("evaluations")) as evaluations:
         design = evaluations.design

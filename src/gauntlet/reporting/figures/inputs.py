@@ -9,6 +9,7 @@ from typing import Any
 
 from gauntlet.core.errors import InputError
 from gauntlet.reporting.aggregation import GridDesign
+from gauntlet.reporting.aggregation.design import NO_PERTURBATION
 from gauntlet.reporting.figures.facets import Facets
 from gauntlet.reporting.figures.style import line_style, plain
 from gauntlet.reporting.footnotes import exclusion_note
@@ -116,6 +117,10 @@ class FigureInputs:
     def attack_title(self, attack: str) -> str:
         """Return the printed name of an attack."""
         return self.attack_titles.get(attack, attack)
+
+    def has_accuracy(self, attack: str) -> bool:
+        """Return whether an attack's images have a right answer: noise in place of an image has none."""
+        return NO_PERTURBATION not in self.uncounted.get(attack, "")
 
     def exclusion_notes(self) -> list[str]:
         """Return a note for each attack that has no part in worst cases."""

@@ -44,7 +44,11 @@ def robust_accuracy(inputs: FigureInputs, *, style: Style, attacks: bool | None 
     mark at a budget whose neighbors it was not run at. Nothing was measured between the marked budgets: lines only
     guide the eye.
     """
-    rows = [row for row in read_table(inputs.path("summary")).to_pylist() if row["robust_accuracy"] is not None]
+    rows = [
+        row
+        for row in read_table(inputs.path("summary")).to_pylist()
+        if row["robust_accuracy"] is not None and inputs.has_accuracy(row["attack"])
+    ]
     norms = list(dict.fromkeys(row["norm"] for row in rows if is_worst_case(row["attack"]))) or ["linf"]
     wide = len(norms) > 1
     attacks = len(inputs.variants) <= _MOST_WITH_ATTACKS if attacks is None else attacks
