@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import duckdb
@@ -20,7 +18,6 @@ from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
 from gauntlet.reporting.from_results import report_from_results
 from gauntlet.reporting.page import render_report
 from gauntlet.reporting.page.gallery import read_gallery
-from gauntlet.reporting.page.page import TEMPLATES
 from gauntlet.reporting.page.page import _number as number_text
 from gauntlet.reporting.page.queries import page_queries
 from tests.support import synthetic
@@ -176,17 +173,6 @@ def test_a_lone_results_file_has_a_page(experiment, tmp_path):
     assert alone == [one for one in numbers if one[0]["table"] in ("worst", "single", "cell")]
     assert 'id="figure-robust_accuracy"' in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluations.parquet", "page.html"]
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js runs the page's script")
-def test_the_script_rounds_as_the_tables():
-    """The chart's percentages are those of the tables, ties included: 1 of 16 samples are 6.2 %, not 6.3 %."""
-    source = (TEMPLATES / "page.js").read_text(encoding="utf-8")
-    function = re.search(r"^function percent\(.*?^}$", source, re.DOTALL | re.MULTILINE)[0]
-    shares = [count / samples for samples in (16, 80, 400, 9999, 10000) for count in range(samples + 1)]
-    code = f"{function} console.log(JSON.parse(require('fs').readFileSync(0)).map(percent).join(' '))"
-    done = subprocess.run(["node", "-e", code], input=json.dumps(shares), capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [f"{100 * share:.1f}" for share in shares]
 
 
 def test_numbers_have_no_exponent():
