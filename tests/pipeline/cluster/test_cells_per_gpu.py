@@ -7,6 +7,7 @@ import os
 import shutil
 from contextlib import ExitStack
 
+import psutil
 import pytest
 
 from tests.support.cells import make_cell
@@ -18,16 +19,22 @@ from tests.support.workflow import TINY, link_workflow, run_snakemake
 
 pytestmark = pytest.mark.slow
 
-# Each process of a cell records when it computes; the one named `odd` fails.
+# Each process of a cell records when it computes; the one named `odd` fails. With `free`, the calls after so many wait
+# for a file.
 ATTACK = """
 import os, time
 from pathlib import Path
 from gauntlet.registry import ATTACKS
 
 @ATTACKS.register("timed", kind="bounded", norms=("linf",), access="scores", source="none")
-def timed(model, x, y, *, epsilon, odd: bool = False, seconds: float = 3.0):
+def timed(model, x, y, *, epsilon, odd: bool = False, free: int = -1, seconds: float = 3.0):
     if odd:
         raise RuntimeError("odd")
+    with Path("processes").open("a") as processes:
+        processes.write(f"{os.getpid()}\\n")
+    if free >= 0 and Path("processes").read_text().split().index(str(os.getpid())) >= free:
+        while not Path("released").exists():
+            time.sleep(0.1)
     begun = time.time()
     time.sleep(seconds)
     with Path("times").open("a") as times:
@@ -37,10 +44,14 @@ def timed(model, x, y, *, epsilon, odd: bool = False, seconds: float = 3.0):
 """
 
 
-def configured(cells_per_gpu, *names, odd=False):
+# States in which a job of SLURM may still have processes.
+ALIVE = ("RUNNING", "COMPLETING", "CONFIGURING")
+
+
+def configured(cells_per_gpu, *names, odd=False, **options):
     """Return a configuration of attacks that take a while, on one model."""
     config = copy.deepcopy(TINY)
-    timed = {"name": "timed:timed", "norm": "linf", "epsilons": [0.1]}
+    timed = {"name": "timed:timed", "norm": "linf", "epsilons": [0.1]} | options
     config["experiments"]["small"] |= {
         "variants": {"softmax": {"model": "cnn"}},
         "attacks": {name: dict(timed) for name in names} | ({"odd": timed | {"odd": True}} if odd else {}),
@@ -116,14 +127,28 @@ def test_a_job_that_is_cancelled_is_continued(slurm, trained, tmp_path):
     """Finished cells are kept, and the run ends with all cells."""
     folder = shutil.copytree(trained, tmp_path / "there")
     names = ("a", "b", "c", "d")
-    with Run(folder, slurm, configured(2, *names), *map(str, attack_files(*names))) as run:
+    cells = [make_cell("evaluate", "small", "softmax", 0, name) for name in names]
+
+    def finished():
+        return [cell for cell in cells if all((folder / path).exists() for path in cell.outputs)]
+
+    def held():
+        return [int(process) for process in (folder / "processes").read_text().split()[2:]]
+
+    with Run(folder, slurm, configured(2, *names, free=2), *map(str, attack_files(*names))) as run:
         run.start()
-        run.wait_for(lambda: (folder / "times").exists() and len(recorded(folder)) >= 2)
+        run.wait_for(lambda: len(finished()) == 2 and len(held()) == 2)
         (job,) = run.jobs("cells", state="RUNNING")
         run.slurm.run("scancel", job.id)
+        run.wait_for(lambda: job.id not in {one.id for one in run.jobs("cells") if one.state in ALIVE})
+        # Without control groups the processes of cells outlive their job by the seconds for saving their work.
+        run.wait_for(lambda: not any(map(psutil.pid_exists, held()[:2])))
+        (folder / "released").touch()
         assert run.wait() == 0, run.logs()
-    assert len({job for job, *_ in recorded(folder)}) == 2
-    assert len(list(folder.rglob("samples.parquet"))) == 4
+    made = [number for number, *_ in recorded(folder)]
+    assert len(made) == 4, made
+    assert made.count(job.id) == 2, made
+    assert len(finished()) == 4
 
 
 def test_cells_of_a_local_run_share_the_gpu(trained, tmp_path, monkeypatch):
