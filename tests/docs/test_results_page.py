@@ -77,11 +77,12 @@ def test_differences_and_verdicts_follow_from_the_numbers(name):
 @pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "experiments").glob("*.yaml"))])
 def test_published_numbers_are_those_of_the_experiment_file(name):
     """The same value and reference for every variant and quantity; none in the file is left out but the unrun."""
-    experiment = load([ROOT / "experiments" / f"{name}.yaml"]).experiments[name]
-    stated = {key: number.value for key, (_, number) in published_quantities(experiment).items()}
-    for row in TABLES[name]:
+    experiments = load([ROOT / "experiments" / f"{name}.yaml"]).experiments
+    for row in TABLES.get(name, ()):
         if row["published"] is not None:
-            assert stated[row["variant"], row["quantity"]] == row["published"], row
+            experiment = experiments[row["experiment"]]
+            _, number = published_quantities(experiment)[row["variant"], row["quantity"]]
+            assert number.value == row["published"], row
             assert row["reference"] == experiment.published.reference
 
 
