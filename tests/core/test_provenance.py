@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
+from gauntlet.core.parquet import table_digest, write_table
 from gauntlet.core.provenance.recipes import Recipe, digest_mark, read_marks, recipe_from, recipe_mark
 from gauntlet.pipeline import fingerprint as fingerprints
 from gauntlet.registry.source_code import module_file, syntax_tree
@@ -171,3 +174,20 @@ def test_marks_are_found_at_either_end_of_a_file_of_any_size(tmp_path, size, at_
     (tmp_path / "file").write_bytes(content + marks if at_end else marks + content)
     assert read_marks(tmp_path / "file")[:2] == (recipe.digest, f"sha256:{'0' * 64}")
     assert read_marks(tmp_path / "absent")[:2] == (None, None)
+
+
+def test_a_mark_is_found_wherever_it_begins_in_a_file_of_two_windows(tmp_path):
+    """Also where the first 64 KiB end within it."""
+    recipe = Recipe("train", {}, {})
+    mark = recipe_mark(recipe.digest).encode()
+    for start in ((1 << 16) - 50, (1 << 16) - len(mark), 1 << 16):
+        (tmp_path / "file").write_bytes((b"\0" * start + mark).ljust(100_000, b"\0"))
+        assert read_marks(tmp_path / "file").recipe == recipe.digest
+
+
+def test_the_marks_of_a_table_are_found_whatever_the_size_of_its_metadata(tmp_path):
+    """An experiment of hundreds of variants has more than 64 KiB of them, of which Arrow stores a second copy last."""
+    recipe = Recipe("aggregate", {"variants": "x" * 200_000}, {})
+    table = pa.table({"value": np.random.default_rng(0).random(50_000)})
+    write_table(tmp_path / "t.parquet", table, recipe.metadata())
+    assert read_marks(tmp_path / "t.parquet")[:2] == (recipe.digest, f"sha256:{table_digest(table)}")

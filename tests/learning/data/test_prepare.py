@@ -213,6 +213,8 @@ class TestSourcesOfAnyKind:
                 "different numbers of channels: training 1, test 2",
             ),
             (RawData(split_of([0, 1] * 4), None, None, ("a", "b\n")), "rename these classes"),
+            (RawData((1, 2), None, None, ("a", "b")), "the training images are a tuple; a data source returns a Split"),
+            (RawData(split_of([0, 1]), None, None, 2), "the class names are of type int; a data source"),
         ],
     )
     def test_data_that_cannot_be_used_are_refused(self, own_source: Any, raw: Any, message: str) -> None:
@@ -229,9 +231,22 @@ class TestSourcesOfAnyKind:
 
         monkeypatch.setattr(SOURCES, "load", lambda _name: wrong)
         with pytest.raises(
-            InputError, match=r"own: raised ValueError: expected images uint8.* \(test_prepare\.py, line \d+\)"
+            InputError, match=r"own: raised ValueError: expected images as .* \(test_prepare\.py, line \d+\)"
         ):
             prepare(Spec("own"))
+
+    def test_a_split_of_arrays_is_refused_as_one_of_arrays(self) -> None:
+        """NumPy's types have the names of torch's, and the message tells them apart."""
+        images, labels = torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
+        expected = "expected {} as a tensor {}, got {}"
+        for split, message in (
+            ((images.numpy(), labels), ("images", r"uint8 \(N, C, H, W\)", r"ndarray uint8 \(4, 1, 2, 2\)")),
+            ((images, labels.numpy()), ("labels", r"int64 \(4,\)", r"ndarray int64 \(4,\)")),
+            ((images, labels.tolist()), ("labels", r"int64 \(4,\)", "list$")),
+            ((images, labels[:3]), ("labels", r"int64 \(4,\)", r"Tensor int64 \(3,\)")),
+        ):
+            with pytest.raises(ValueError, match=expected.format(*message)):
+                Split(*split)
 
     def test_classes_without_images_are_left_out(self, own_source: Any, caplog: pytest.LogCaptureFixture) -> None:
         """The other classes are numbered anew in the same order, in every split."""

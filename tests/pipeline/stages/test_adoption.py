@@ -17,6 +17,8 @@ from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.learning.data.splits import to_unit
 from gauntlet.learning.data.store import load_split
+from gauntlet.learning.training.checkpoints import Checkpoints
+from gauntlet.learning.training.state import Tally, TrainingState
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages.figure.declaration import figures
 from gauntlet.reporting.aggregation import design_from_config
@@ -202,6 +204,22 @@ def test_a_training_starts_from_initial_weights(folder):
         assert torch.allclose(tuned.body.get_parameter(name), value, atol=1e-6)
     save_checkpoint("0.pt", 3)
     assert {name for name, cell in cells.items() if not staleness_in(folder).is_current(cell)} == {"tuned"}
+
+
+@pytest.mark.slow
+def test_a_training_that_starts_again_has_its_initial_weights(folder, caplog):
+    """A state of another network, under the same recipe, is ignored; what it would have replaced is not lost."""
+    edit(folder, lambda settings: settings["training"].update(optimizer={"name": "sgd", "lr": 1e-12}, keep="last"))
+    cell = make_cell("train", "tiny", "tuned", 0)
+    job = staleness_in(folder).job(cell)
+    other = TrainingState(0, 0, {"x": torch.zeros(1)}, {"param_groups": [{"params": []}]}, None, [], Tally())
+    file = paths.partial(cell, job.recipe.digest) / "training.checkpoint"
+    Checkpoints(file, recipe=job.recipe.digest).save(other)
+    cell.stage.run(job)
+    assert "the checkpoint does not fit the network" in caplog.text
+    start, tuned = save_checkpoint("again.pt", 0), load_model(paths.model_folder(cell))
+    for name, value in start.named_parameters():
+        assert torch.allclose(tuned.body.get_parameter(name), value, atol=1e-6)
 
 
 def test_a_checkpoint_that_does_not_fit_leaves_the_model_as_it_was(folder):

@@ -121,3 +121,16 @@ def test_draws_belong_to_the_sample() -> None:
         assert not torch.equal(together[number][1], together[number][0])
     assert torch.equal(together[2], alone[2])
     assert not torch.equal(together[0], together[3])
+
+
+def test_projections_that_rounding_undoes_end_in_the_ball() -> None:
+    """In L1 the rounding of 150 528 entries adds up to more than the evaluator's tolerance."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(1, 3, 224, 224, generator=generator) / 2 + 0.25
+    linear = nn.Linear(images.numel(), 2)
+    linear.weight.data = 0.01 * torch.randn(linear.weight.shape, generator=generator)
+    linear.bias.data = torch.tensor([10.0, 0.0])
+    problem = Problem(nn.Sequential(nn.Flatten(), linear).eval(), images, torch.tensor([0]))
+    result = problem.run("foolbox:L1PGD", "l1", (0.05,), options={"steps": 3})
+    assert result.rows["status"].to_pylist() == ["robust"]
+    assert not result.errors

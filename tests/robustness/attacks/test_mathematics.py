@@ -119,6 +119,23 @@ def test_small_l1_balls_hold_on_large_float32_images(epsilon: float) -> None:
         assert (size >= epsilon - 150_528 * 2**-24).all()
 
 
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+@pytest.mark.parametrize("epsilon", [1e-4, 0.005, 0.5])
+def test_steps_that_are_a_little_too_long_are_shortened_on_large_float32_images(norm: str, epsilon: float) -> None:
+    """Also where no entry changes by half of the distance of two numbers, and where all entries are equal."""
+    images = torch.rand(1, 3, 224, 224, generator=RANDOM) / 2 + 0.25
+    ball, noise = Ball(images, epsilon, norm), torch.randn(images.shape, generator=RANDOM)
+    start = images + scaled_to(noise, epsilon, norm)
+    for excess in (1e-5, 1e-4, 1e-3, 1e-2):
+        for point in (images + (start - images) * (1 + excess), images + scaled_to(noise.sign(), 2 * epsilon, norm)):
+            projected = ball.project(point)
+            size = float(distances(projected - images)[norm])
+            assert size <= epsilon * (1 + 1e-6) + 3e-8
+            if norm == "l2" and epsilon > 1e-3:
+                assert size >= epsilon * 0.99
+            assert torch.equal(ball.project(projected), projected) or size > epsilon
+
+
 def test_random_points_are_uniform_in_the_l1_ball() -> None:
     """In the plane each quadrant and the inner half have a quarter of the points."""
     ball = Ball(torch.full((4000, 1, 1, 2), 0.5), 0.4, "l1")

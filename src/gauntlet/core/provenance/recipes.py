@@ -104,7 +104,10 @@ class FileMarks(NamedTuple):
 
 
 def read_marks(path: Path) -> FileMarks:
-    """Find the marks near a file's beginning or end, by two short reads; all None for a file that cannot be read."""
+    """Find the marks near a file's beginning or end, by short reads; all None for a file that cannot be read.
+
+    The metadata of a Parquet file are read as a whole: their size grows with the experiment.
+    """
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:
@@ -112,15 +115,29 @@ def read_marks(path: Path) -> FileMarks:
     try:
         size = os.fstat(handle).st_size
         head = os.pread(handle, min(size, _WINDOW_BYTES), 0)
-        rest = min(size - len(head), _WINDOW_BYTES)
-        tail = os.pread(handle, rest, size - rest) if rest else b""
+        tail = _tail(handle, size, _WINDOW_BYTES, after=len(head))
+        if (footer := _parquet_footer_bytes(tail)) > len(tail):
+            tail = _tail(handle, size, footer, after=len(head))
     except OSError:
         return FileMarks()
     finally:
         os.close(handle)
-    return FileMarks(*(_last(pattern, head, tail) for pattern in (_RECIPE_MARK, _CONTENT_MARK, _ENVIRONMENT_MARK)))
+    # A mark may lie across the end of the first window if the second follows it directly.
+    content = head + tail if len(head) + len(tail) == size else head + b"\n" + tail
+    return FileMarks(*(_last(pattern, content) for pattern in (_RECIPE_MARK, _CONTENT_MARK, _ENVIRONMENT_MARK)))
 
 
-def _last(pattern: re.Pattern[bytes], head: bytes, tail: bytes) -> str | None:
-    found = pattern.findall(tail) or pattern.findall(head)
+def _tail(handle: int, size: int, most: int, *, after: int) -> bytes:
+    """Read at most the last `most` bytes of a file of `size` bytes, and none of the first `after`."""
+    start = max(after, size - most)
+    return os.pread(handle, size - start, start)
+
+
+def _parquet_footer_bytes(tail: bytes) -> int:
+    """Return the size of a Parquet file's metadata, with their length and the format's name; 0 for other files."""
+    return int.from_bytes(tail[-8:-4], "little") + 8 if tail.endswith(b"PAR1") else 0
+
+
+def _last(pattern: re.Pattern[bytes], content: bytes) -> str | None:
+    found = pattern.findall(content)
     return found[-1].decode() if found else None

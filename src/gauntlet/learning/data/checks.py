@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -22,6 +23,14 @@ def checked(raw: object, where: str) -> RawData:
     """
     if not isinstance(raw, RawData):
         raise InputError(f"returned {type(raw).__name__}", where=where, remedy="a data source returns RawData")
+    for name, split in _splits(raw).items():
+        if not isinstance(split, SourceSplit):
+            problem = f"the {name} images are a {type(split).__name__}"
+            raise InputError(problem, where=where, remedy="a data source returns a Split for each")
+    if isinstance(raw.classes, str) or not isinstance(raw.classes, Iterable):
+        problem = f"the class names are of type {type(raw.classes).__name__}"
+        raise InputError(problem, where=where, remedy="a data source returns a tuple of them")
+    raw = replace(raw, classes=tuple(raw.classes))
     if raw.train is None and raw.test is None:
         raise InputError("the source has neither training nor test images", where=where, remedy="add images")
     _check_labels(raw, where)

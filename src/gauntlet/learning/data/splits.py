@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,12 +20,11 @@ class Split:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            got = f"{self.images.dtype} {tuple(self.images.shape)}"
-            raise ValueError(f"expected images uint8 (N, C, H, W), got {got}")
-        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
-            got = f"{self.labels.dtype} {tuple(self.labels.shape)}"
-            raise ValueError(f"expected labels int64 ({len(self.images)},), got {got}")
+        if not _is_tensor(self.images, torch.uint8) or self.images.ndim != 4:
+            raise ValueError(f"expected images as a tensor uint8 (N, C, H, W), got {_described(self.images)}")
+        if not _is_tensor(self.labels, torch.int64) or self.labels.shape != self.images.shape[:1]:
+            got = _described(self.labels)
+            raise ValueError(f"expected labels as a tensor int64 ({len(self.images)},), got {got}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -42,6 +42,16 @@ class Split:
     def with_labels(self, labels: Tensor) -> Split:
         """Return the same images with other labels."""
         return Split(self.images, labels)
+
+
+def _is_tensor(value: Any, dtype: torch.dtype) -> bool:
+    return isinstance(value, Tensor) and value.dtype == dtype
+
+
+def _described(value: Any) -> str:
+    """Return the kind of a value and, where it has them, its type and shape, such as ``ndarray int64 (8,)``."""
+    parts = (str(getattr(value, "dtype", "")).removeprefix("torch."), str(tuple(getattr(value, "shape", ()))))
+    return " ".join((type(value).__name__, *(parts if parts[0] else ())))
 
 
 SourceSplit = Split | EncodedSplit

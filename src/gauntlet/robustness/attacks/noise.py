@@ -33,7 +33,7 @@ def gaussian_noise(
 
     def noisy(rows: Tensor, stream: str) -> Tensor:
         noise = normal(keys[rows], x.shape[1:], stream=stream, dtype=x.dtype)
-        return (x[rows] + scaled_to(noise, epsilon, norm)).clamp_(0.0, 1.0)
+        return Ball(x[rows], epsilon, norm).moved(scaled_to(noise, epsilon, norm))
 
     return _lowest_margin(model, x, y, noisy, draws=draws)
 
@@ -57,7 +57,7 @@ def uniform_noise(
 
     def noisy(rows: Tensor, stream: str) -> Tensor:
         noise = uniform(keys[rows], x.shape[1:], stream=stream, low=-1.0, dtype=x.dtype)
-        return (x[rows] + scaled_to(noise, epsilon, norm)).clamp_(0.0, 1.0)
+        return Ball(x[rows], epsilon, norm).moved(scaled_to(noise, epsilon, norm))
 
     return _lowest_margin(model, x, y, noisy, draws=draws)
 

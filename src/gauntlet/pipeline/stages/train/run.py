@@ -68,8 +68,10 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
     if resume is None:
         with located(str(cell)):
             check_trainable(network, seed=cell.seed, draws=fewest_draws(job), certified=is_certified(job))
-            if training.initial_weights is not None:
-                _load_initial(network, training.initial_weights, recipe)
+    if training.initial_weights is not None:
+        # Also before a state is restored, since one that does not fit the network is ignored.
+        with located(str(cell)):
+            _load_initial(network, training.initial_weights, recipe)
     with StopRequest(str(cell)) as stop:
         file = paths.progress_file(cell)
         reported = progress(str(cell), training.epochs, "epochs", file=file) if writes else nullcontext(NullProgress())

@@ -18,7 +18,7 @@ from eagerpy.astensor import astensor, astensor_
 from torch import Tensor
 
 from gauntlet.core.errors import InputError, nearest
-from gauntlet.core.geometry import distances, per_sample
+from gauntlet.core.geometry import Ball, distances, per_sample
 from gauntlet.registry.adapters import FOOLBOX_STEP_SIZES, FOOLBOX_WITHOUT_GRADIENT
 from gauntlet.robustness.attacks.adapters.per_sample_draws import PerSampleDraws, numpy_seeded
 from gauntlet.robustness.attacks.base.model import AttackModel
@@ -181,8 +181,10 @@ class FoolboxAttack:
             black = (raw == 0).flatten(1).all(1)
             raw = torch.where(per_sample(black, raw), inputs, raw)
         boxed = raw.clamp(0.0, 1.0)
+        # Their projections end in the ball in exact arithmetic.
+        projected = boxed if epsilon is None else Ball(inputs, epsilon, _norm_of(attack)).project(boxed)
         # Blending and projecting leave the box by a rounding error; anything more is a defect, left to the evaluator.
-        x_adv[rows] = torch.where((raw - boxed).abs() <= 1e-6, boxed, raw).to(x.dtype)
+        x_adv[rows] = torch.where((raw - boxed).abs() <= 1e-6, projected, raw).to(x.dtype)
         return x_adv
 
     def _criterion(self, counted: _CountedModel, x: Tensor, y: Tensor) -> Any:
@@ -210,7 +212,7 @@ class FoolboxAttack:
             arguments["distance"] = LpDistance(_ORDERS[norm])
         attack = _construct(self.cls, arguments)
         if not isinstance(attack, FlexibleDistanceMinimizationAttack) and attack.distance.p != _ORDERS[norm]:
-            own_norm = next(name for name, order in _ORDERS.items() if order == attack.distance.p)
+            own_norm = _norm_of(attack)
             raise InputError(f"foolbox:{self.name} works in {own_norm}, not in {norm}", remedy=f"set norm: {own_norm}")
         return attack
 
@@ -252,6 +254,10 @@ class _CountedModel(foolbox.models.base.Model):
 
 def _is_attack(value: Any) -> TypeGuard[type]:
     return inspect.isclass(value) and issubclass(value, FixedEpsilonAttack | MinimizationAttack)
+
+
+def _norm_of(attack: Any) -> str:
+    return next(name for name, order in _ORDERS.items() if order == attack.distance.p)
 
 
 def _names() -> list[str]:
