@@ -55,7 +55,9 @@ def _size(x: Tensor, norm: str) -> Tensor:
 
     The sum is float64 too: in float32, that of the squares of 150 000 equal entries is 1e-4 too small.
     """
-    return torch.linalg.vector_norm(x.flatten(1), 1 if norm == "l1" else 2, dim=1, dtype=torch.float64)
+    order = 1 if norm == "l1" else 2
+    size: Tensor = torch.linalg.vector_norm(x.flatten(1), order, dim=1, dtype=torch.float64)
+    return size
 
 
 def sparse_direction(gradient: Tensor, counts: Tensor) -> Tensor:
