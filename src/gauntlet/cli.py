@@ -288,8 +288,8 @@ def stage_command(stage: Stage) -> Callable[..., None]:
     def command(**values: Any) -> None:
         _limit_threads(values.get("threads"))
         configs = values.pop("configs") or []
-        if results and configs and configs[0].suffix == ".parquet":
-            _run_from_results(results, configs[0], values)
+        if results and any(file.suffix == ".parquet" for file in configs):
+            _run_from_results(results, configs, values)
             return
         for name in results.only if results else ():
             if values[name] is not None:
@@ -328,13 +328,20 @@ def _results_option(name: str, default: str) -> Any:
     return Annotated[str | None, typer.Option(f"--{name}", help=help_text, show_default=default)]
 
 
-def _run_from_results(results: FromResults, file: Path, values: dict[str, Any]) -> None:
+def _run_from_results(results: FromResults, files: list[Path], values: dict[str, Any]) -> None:
     """Do a stage's work on one results file, and print the files that were written."""
+    given = {name: value for name, value in values.items() if value is not None and value is not False}
+    for name in given:
+        if name not in results.only and name not in results.options:
+            problem = f"--{name} has no effect on a results file"
+            raise InputError(problem, remedy="leave it out, or name a configuration in place of the file")
+    if len(files) > 1:
+        problem = f"{shortened(files)}: a results file is read alone"
+        raise InputError(problem, remedy="run the command once for each")
     module, _, function = results.function.partition(":")
-    given = {name: value for name, value in values.items() if value is not None}
     options = {name: given.get(name, default) for name, default in results.options.items()}
     out = Path(given.get("out", results.out))
-    for path in getattr(importlib.import_module(module), function)(file, out, **options):
+    for path in getattr(importlib.import_module(module), function)(files[0], out, **options):
         typer.echo(path)
 
 

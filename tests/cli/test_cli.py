@@ -106,6 +106,22 @@ def test_options_for_a_results_file_alone_are_refused_with_a_configuration(monke
     assert not (stub_folder / value).exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("figures", "e.parquet", "--experiment", "tiny"), "--experiment has no effect on a results file"),
+        (("tables", "e.parquet", "--force"), "--force has no effect on a results file"),
+        (("report", "e.parquet", "config.yaml"), "e.parquet, config.yaml: a results file is read alone"),
+        (("tables", "config.yaml", "e.parquet"), "config.yaml, e.parquet: a results file is read alone"),
+    ],
+)
+def test_what_has_no_effect_on_a_results_file_is_refused(monkeypatch, capsys, stub_folder, arguments, message):
+    """The file is all that is read, whatever else is named."""
+    code, _, err = run(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert message in err
+
+
 @pytest.mark.parametrize("stage", ["figures", "tables", "report"])
 def test_missing_results_are_not_called_stale(monkeypatch, capsys, tmp_path, caplog, stage):
     """Before anything was run there is one line, with the command that makes them."""

@@ -58,6 +58,16 @@ def test_a_class_may_have_the_name_of_its_base(folder: Path) -> None:
     assert MODELS.entry("own_base:Net").options is None
 
 
+def test_a_default_that_is_no_literal_is_left_to_the_component(folder: Path) -> None:
+    """It was passed on as its source text, such as the string WIDTH; quotients may be inside of others."""
+    options = "a: int = WIDTH, b: float = 2 / 8, c: tuple = (1 / 2, 3), d: float = 1 / 0 if 0 else 2, e: int = 2 ** 3"
+    (folder / "constants.py").write_text(f"WIDTH = 4\nclass Net:\n    def __init__(self, {options}): self.a = a\n")
+    entry = MODELS.entry("constants:Net")
+    assert entry.complete_options({}, mode="python") == {"b": 0.25}
+    assert entry.complete_options({"a": 5}, mode="python") == {"a": 5, "b": 0.25}
+    assert entry.describe_options() == "options: a, b (0.25), c, d, e"
+
+
 def test_overloads_of_a_constructor_are_no_constructors(folder: Path) -> None:
     """The last definition is the one that is called."""
     text = "from typing import overload\nclass Net:\n    @overload\n    def __init__(self, first: int): ...\n"

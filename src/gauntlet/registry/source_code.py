@@ -32,7 +32,7 @@ OWN: Any = _Own()
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: its annotation as a syntax tree, its default as a value where that is a literal."""
+    """One parameter: its annotation as a syntax tree, its default as a value if that is a literal, else OWN."""
 
     name: str
     annotation: ast.expr | None
@@ -227,7 +227,7 @@ def exported(module: str) -> list[str]:
         if isinstance(statement, ast.FunctionDef | ast.ClassDef):
             names.add(statement.name)
         elif isinstance(statement, ast.ImportFrom):
-            names.update(alias.asname or alias.name for alias in statement.names)
+            names.update(alias.asname or alias.name for alias in statement.names if alias.name != "*")
         elif isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Name):
             names.update(target.id for target in statement.targets if isinstance(target, ast.Name))
     return sorted(name for name in names if not name.startswith("_"))
@@ -306,16 +306,30 @@ def named_parameters(function: ast.FunctionDef, *, skip_first: bool = False) -> 
     defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
     pairs = list(zip(positional, defaults, strict=True))[1 if skip_first else 0 :]
     pairs += list(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True))
-    return tuple(Parameter(a.arg, a.annotation, REQUIRED if d is None else literal(d)) for a, d in pairs)
+    return tuple(Parameter(a.arg, a.annotation, REQUIRED if d is None else _default(d)) for a, d in pairs)
+
+
+def _default(node: ast.expr) -> Any:
+    """Return the value of a default; OWN for one that is no literal, such as a constant of its module."""
+    try:
+        return _evaluate(node)
+    except _NO_LITERAL:
+        return OWN
 
 
 def literal(node: ast.expr) -> Any:
     """Evaluate a literal, quotients of numbers included; return the source text of anything else."""
     try:
-        return ast.literal_eval(node)
-    except ValueError:
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-            left, right = literal(node.left), literal(node.right)
-            if isinstance(left, int | float) and isinstance(right, int | float):
-                return left / right
+        return _evaluate(node)
+    except _NO_LITERAL:
         return ast.unparse(node)
+
+
+_NO_LITERAL = (ValueError, TypeError, ZeroDivisionError)
+
+
+def _evaluate(node: ast.expr) -> Any:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        left, right = _evaluate(node.left), _evaluate(node.right)
+        return left / right
+    return ast.literal_eval(node)

@@ -236,7 +236,7 @@ class TestSourcesOfAnyKind:
             prepare(Spec("own"))
 
     def test_a_split_of_arrays_is_refused_as_one_of_arrays(self) -> None:
-        """NumPy's types have the names of torch's, and the message tells them apart."""
+        """NumPy's types have the names of torch's, so the message names the kind of array."""
         images, labels = torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64)
         expected = "expected {} as a tensor {}, got {}"
         for split, message in (
