@@ -45,12 +45,23 @@ CONFIG = {
 }
 
 # The command with smaller parts and a checkpoint at every step: seconds of work offer as many instants as hours.
+# With GAUNTLET_TEST_PAUSE it pauses after writing so many files, until a test continues it.
 FREQUENT_CHECKPOINTS = """
-import sys
+import os, signal, sys
+from pathlib import Path
 from gauntlet.robustness.evaluation import shards
 from gauntlet.learning.training.checkpoints import Checkpoints
 shards.BATCH_SIZES["cpu"] = 16
 Checkpoints.due = lambda self: True
+replace, left = Path.replace, int(os.environ.get("GAUNTLET_TEST_PAUSE", 0))
+def counted(path, target):
+    global left
+    left -= 1
+    written = replace(path, target)
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return written
+Path.replace = counted
 from gauntlet.cli import main
 main()
 """
@@ -68,9 +79,9 @@ def exploding_rate(epoch: int, epochs: int) -> float:
     return 1e30 if epoch == 1 else 1.0
 
 
-def start_command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start the command in a folder."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def start_command(folder: Path, *arguments: str, pause_after: int = 0) -> subprocess.Popen[str]:
+    """Start the command in a folder; it pauses after writing `pause_after` files."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GAUNTLET_TEST_PAUSE": str(pause_after)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, "-c", FREQUENT_CHECKPOINTS, *arguments]
     return subprocess.Popen(command, cwd=folder, text=True, env=environment, stderr=subprocess.PIPE)
@@ -79,7 +90,7 @@ def start_command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 def run_command(folder: Path, *arguments: str) -> str:
     """Run the command to its end; return its standard error."""
     process = start_command(folder, *arguments)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     return said
 

@@ -262,7 +262,7 @@ from gauntlet.registry import Spec
 class Wait(NullProgress):
     def advance(self, *_):
         print("stored some images", flush=True)
-        time.sleep(100)
+        time.sleep(1000)
 
 store(Path(sys.argv[2]), select(Spec("imagefolder", {"root": sys.argv[1]})), report=Wait(), processes=2)
 """
@@ -278,7 +278,7 @@ def test_a_killed_prepare_leaves_no_split_and_no_process(tmp_path: Path) -> None
         assert process.stdout.readline() == "stored some images\n"
         children = psutil.Process(process.pid).children()
         process.kill()
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=200)
     assert children
     assert not alive
     names = [path.name for path in stored.iterdir()]

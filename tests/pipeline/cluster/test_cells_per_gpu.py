@@ -19,24 +19,27 @@ from tests.support.workflow import TINY, link_workflow, run_snakemake
 
 pytestmark = pytest.mark.slow
 
-# Each process of a cell records when it computes; the one named `odd` fails. With `free`, the calls after so many wait
-# for a file.
+# Each process of a cell records when it computes; the one named `odd` fails. Calls wait until there are `together` of
+# them, however late the machine starts the second. With `free`, the calls after so many wait for a file.
 ATTACK = """
 import os, time
 from pathlib import Path
 from gauntlet.registry import ATTACKS
 
 @ATTACKS.register("timed", kind="bounded", norms=("linf",), access="scores", source="none")
-def timed(model, x, y, *, epsilon, odd: bool = False, free: int = -1, seconds: float = 3.0):
+def timed(model, x, y, *, epsilon, odd: bool = False, free: int = -1, together: int = 1):
     if odd:
         raise RuntimeError("odd")
+    begun = time.time()
     with Path("processes").open("a") as processes:
         processes.write(f"{os.getpid()}\\n")
+    while len(Path("processes").read_text().split()) < together and time.time() < begun + 300:
+        time.sleep(0.1)
     if free >= 0 and Path("processes").read_text().split().index(str(os.getpid())) >= free:
         while not Path("released").exists():
             time.sleep(0.1)
-    begun = time.time()
-    time.sleep(seconds)
+    # Time for one more than there may be.
+    time.sleep(3.0)
     with Path("times").open("a") as times:
         shared = os.environ.get("GAUNTLET_CELLS_PER_GPU")
         times.write(f"{os.environ.get('SLURM_JOB_ID')} {shared} {begun} {time.time()}\\n")
@@ -102,7 +105,8 @@ def test_cells_of_a_job_compute_side_by_side(slurm, trained, tmp_path):
         for cells in (2, 1):
             folder = shutil.copytree(trained, tmp_path / str(cells))
             made = attack_files(*names, *(["odd"] if cells == 2 else []))
-            run = Run(folder, slurm, configured(cells, *names, odd=cells == 2), "--retries", "0", *map(str, made))
+            config = configured(cells, *names, odd=cells == 2, together=cells)
+            run = Run(folder, slurm, config, "--retries", "0", *map(str, made))
             runs[cells] = ends.enter_context(run)
             run.start()
         for cells, run in runs.items():
@@ -164,7 +168,7 @@ def test_cells_of_a_local_run_share_the_gpu(trained, tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     link_workflow(tmp_path)
-    write_config(tmp_path, configured(2, "a", "b", "c", "d"))
+    write_config(tmp_path, configured(2, "a", "b", "c", "d", together=2))
     run_snakemake(tmp_path, "--cores", "4", *(str(path) for path in attack_files("a", "b", "c", "d")))
     calls = recorded(tmp_path)
     assert {shared for _, shared, *_ in calls} == {"2"}

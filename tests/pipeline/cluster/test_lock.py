@@ -14,14 +14,21 @@ from gauntlet.core.errors import GauntletError
 from gauntlet.pipeline.cluster import lock
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from gauntlet.pipeline.cluster import lock\n"
-    "lock.acquire(Path(sys.argv[1])); print('held', flush=True); time.sleep(float(sys.argv[2]))"
+    "import sys; from pathlib import Path; from gauntlet.pipeline.cluster import lock\n"
+    "lock.acquire(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
 )
 
 
-def hold(folder, seconds=60.0):
-    """Start a process that takes the lock and keeps it."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder), str(seconds)], stdout=subprocess.PIPE)
+def start_holder(folder):
+    """Start a process that takes the lock, if it can, and keeps it until its input ends."""
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(command, **streams)
+
+
+def hold(folder):
+    """Start a process that takes the lock, and return it when it has."""
+    process = start_holder(folder)
     assert process.stdout.readline() == b"held\n"
     return process
 
@@ -49,7 +56,7 @@ def test_a_live_holder_is_named_and_a_dead_one_replaced(tmp_path):
 
 def test_the_lock_is_released_at_the_end(tmp_path):
     """A process that ends normally removes its lock."""
-    hold(tmp_path, 0.0).communicate()
+    hold(tmp_path).communicate()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -80,10 +87,11 @@ def test_a_damaged_lock_is_refused(tmp_path):
 def test_one_of_many_processes_takes_the_lock(tmp_path):
     """Processes that start at once over a dead holder's lock do not share it."""
     write_lock(tmp_path, pid=2**22 - 1)
-    command = [sys.executable, "-c", HOLD, str(tmp_path), "3"]
-    racers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(4)]
-    said = [racer.communicate()[0] for racer in racers]
+    racers = [start_holder(tmp_path) for _ in range(4)]
+    said = [racer.stdout.readline() for racer in racers]
     assert sorted(said) == [b"", b"", b"", b"held\n"]
+    for racer in racers:
+        racer.communicate()
 
 
 def test_release_keeps_another_holders_lock(tmp_path):

@@ -26,7 +26,7 @@ from tests.support.workflow import link_workflow
 
 SCONTROL = """#!/bin/sh
 echo "$@" >> scontrol.calls
-case $1 in show) echo "JobId=7 JobState=RUNNING PreemptTime={preempted} EndTime=$(date -d '+16 seconds' +%FT%T)";; esac
+case $1 in show) echo "JobId=7 JobState=RUNNING PreemptTime={preempted} EndTime=$(date -d '+600 seconds' +%FT%T)";; esac
 """
 
 SNAKEMAKE = """
@@ -58,7 +58,7 @@ def start(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     processes = []
 
-    def started(*, seconds=60, code=1, preempted="None"):
+    def started(*, seconds=600, code=1, preempted="None"):
         commands(tmp_path, monkeypatch, scontrol=SCONTROL.format(preempted=preempted), squeue="#!/bin/sh\n")
         (tmp_path / "snakemake.py").write_text(SNAKEMAKE.format(seconds=seconds, code=code))
         Path("working").unlink(missing_ok=True)

@@ -45,8 +45,9 @@ def odd(model, x, y, *, epsilon, doing: str = ""):
         os.kill(os.getpid(), signal.SIGKILL)
     if doing == "raising":
         raise RuntimeError("odd")
-    if doing == "waiting" and not pathlib.Path("released").exists():
-        time.sleep(60)
+    begun_s = time.monotonic()
+    while doing == "waiting" and not pathlib.Path("released").exists() and time.monotonic() < begun_s + 600:
+        time.sleep(0.05)
     return x
 """
 
@@ -103,7 +104,7 @@ def attack(folder, name, **options):
 
 def process_ids(folder, *, by=""):
     """Wait until an attack has written its process id and its parent's; return both."""
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + 300
     while not (found := re.search(rf"(\d+) (\d+) {by}", _text(folder / "process_ids"))):
         assert time.monotonic() < deadline_s, _text(folder / "log") + _text(folder / "job.log")
         time.sleep(0.05)
@@ -158,7 +159,7 @@ def test_a_request_to_stop_reaches_the_cell(trained, job):
     _, server = process_ids(trained)
     os.kill(server, signal.SIGTERM)
     asked.send_signal(signal.SIGTERM)
-    assert asked.wait(40) == 75
+    assert asked.wait(300) == 75
     assert "stopped by SIGTERM" in (trained / "log").read_text()
     assert is_alive(server)
 
@@ -169,7 +170,7 @@ def test_a_killed_command_ends_its_fork(trained, job):
     fork, server = process_ids(trained)
     asked.kill()
     asked.wait()
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 300
     while is_alive(fork):
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
@@ -230,9 +231,9 @@ def test_a_command_that_loses_its_server_runs_again_on_its_own(trained):
         asked = attack(trained, "waiting", **variables)
         fork, server = process_ids(trained)
         (trained / "process_ids").unlink()
-        (trained / "released").touch()
         os.kill(server, signal.SIGKILL)
         assert process_ids(trained)[0] == asked.pid
+        (trained / "released").touch()
         assert asked.wait(300) == 0
         (trained / "released").unlink()
         assert not is_alive(fork)
@@ -307,7 +308,7 @@ def test_the_server_ends_with_the_job(trained):
         assert attack(trained, "nothing", **variables).wait() == 0
         server = process_ids(trained)[1]
         holder.kill()
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 300
     while is_alive(server):
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
@@ -318,7 +319,7 @@ def job_of(folder, *attacks):
     line = f"""
         --snakefile workflow/Snakefile --allowed-rules evaluate --cores all --attempt 1 --force --retries 0 --no-hooks
         --target-files-omit-workdir-adjustment --max-inventory-time 0 --nolock --ignore-incomplete --keep-incomplete
-        --rerun-triggers mtime params input --latency-wait 30 --scheduler greedy --set-resource-scopes slot=local
+        --rerun-triggers mtime params input --latency-wait 300 --scheduler greedy --set-resource-scopes slot=local
         --mode remote --executor slurm-jobstep --jobs 1
         --target-jobs {" ".join(f"evaluate:experiment=small,variant=softmax,seed=0,attack={name}" for name in attacks)}
     """
@@ -338,7 +339,7 @@ def forget(folder, *attacks):
 def test_one_cell_of_a_job_fails_and_the_others_are_made(trained):
     """They use the job's one process, without steps and Snakemakes; a cell with its own job does not."""
     forget(trained, "raising", "dying", "nothing")
-    assert job_of(trained, "raising", "dying", "nothing").wait(120) == 1
+    assert job_of(trained, "raising", "dying", "nothing").wait(500) == 1
     log = (trained / "job.log").read_text()
     assert log.count("Building DAG of jobs") == 1
     for name, made in (("raising", False), ("dying", False), ("nothing", True)):
@@ -370,7 +371,7 @@ def test_a_job_waits_for_files_that_are_visible_late(trained):
     weights = trained / paths.model_weights(make_cell("train", "small", "softmax", 0))
     weights.rename(trained / "late")
     job = job_of(trained, "nothing")
-    deadline_s = time.monotonic() + 60
+    deadline_s = time.monotonic() + 300
     while "Waiting at most" not in (trained / "job.log").read_text():
         assert job.poll() is None, _text(trained / "job.log")
         assert time.monotonic() < deadline_s, _text(trained / "job.log")

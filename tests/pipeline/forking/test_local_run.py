@@ -93,27 +93,19 @@ def test_killed_at_any_instant_it_ends_with_the_same_bytes(unbroken, tmp_path):
         while run.poll() is None and len(list(tmp_path.glob("logs/small/*.log"))) < instant:
             time.sleep(0.05)
         time.sleep(draw.uniform(0, 1))
+        processes = children(run)
         if number == kills:
-            server = wait_for_server(run)
-            processes = children(run)
-            server.kill()
+            for server in [process for process in processes if SERVER in command_of(process)][:1]:
+                server.kill()
             assert run.wait(500) == 0, (tmp_path / "run.log").read_text()
         else:
-            processes = children(run)
             run.kill()
-            assert run.wait() == -signal.SIGKILL, (tmp_path / "run.log").read_text()
+            # It may have ended before.
+            assert run.wait() in (0, -signal.SIGKILL), (tmp_path / "run.log").read_text()
         assert_all_end(processes)
     run_snakemake(tmp_path)
     assert planned_jobs(tmp_path) == {}
     assert digests(tmp_path) == digests(unbroken)
-
-
-def wait_for_server(run):
-    """Wait until a run has a server, and return it."""
-    while not (found := [process for process in children(run) if SERVER in command_of(process)]):
-        assert run.poll() is None
-        time.sleep(0.05)
-    return found[0]
 
 
 def children(run):
@@ -171,8 +163,8 @@ def test_no_process_outlives_a_run(waiting, tmp_path, number, whole):
     cell = make_cell("evaluate", "small", "softmax", 0, "waiting")
     (waiting / paths.samples(cell)).unlink(missing_ok=True)
     run = local_run(waiting, str(paths.samples(cell)), TMPDIR=str(tmp_path))
-    deadline_s = time.monotonic() + 120
-    while not (waiting / "process_id").exists():
+    deadline_s = time.monotonic() + 500
+    while not (waiting / "process_id").exists() or not (waiting / "process_id").read_text():
         assert time.monotonic() < deadline_s
         assert run.poll() is None, (waiting / "run.log").read_text()
         time.sleep(0.05)

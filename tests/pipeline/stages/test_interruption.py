@@ -6,7 +6,9 @@ import random
 import re
 import signal
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 
 from gauntlet.core.parquet import read_table
@@ -67,21 +69,23 @@ def partial_files(folder):
     ],
 )
 def test_a_command_stopped_repeatedly_ends_with_the_same_bytes(unbroken, tmp_path, monkeypatch, stage, number):
-    """Signals come at random moments of the whole process, until it is left to finish."""
+    """Signals come at random moments after its start, until it is left to finish."""
     monkeypatch.chdir(tmp_path)
     copied(unbroken, tmp_path, *([] if stage == "train" else [MODEL]))
     draw = random.Random(f"{stage} {number.name}")
     ended = []
     for _ in range(2):
         process = start_command(tmp_path, stage)
-        time.sleep(draw.uniform(0.4, 1.1) * unbroken[2][stage])
+        # Before that, Python itself ends it, with a traceback at SIGINT.
+        wait_for(process, lambda process=process: catches(process, signal.SIGUSR2))
+        time.sleep(draw.uniform(0, 0.7) * unbroken[2][stage])
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=600)
         ended.append(process.returncode)
-        assert "Traceback" not in said, said
         if process.returncode == 75:
+            assert "Traceback" not in said, said
             assert re.search(rf"stopped by {number.name}; .*the same command continues from there", said), said
-    # A signal before the command's first line ends the process in the system's own way.
+    # A signal after the command's last line ends the process in the system's own way.
     assert set(ended) <= {0, 75, -number}, ended
     run_command(tmp_path, stage)
     assert {"train": model_outcome, "evaluate": attack_outcome}[stage]() == unbroken[1][stage]
@@ -98,14 +102,28 @@ def wait_for(process, ready):
     raise AssertionError("nothing came")
 
 
+def catches(process, number):
+    """Return whether a process has a handler for a signal."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = int(re.search(r"^SigCgt:\s*(\w+)", status, re.MULTILINE)[1], 16)
+    return bool(caught >> (number - 1) & 1)
+
+
+def is_paused(process):
+    """Return whether a process is paused."""
+    return psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
+
+
 def test_a_stopped_training_names_its_step_and_resumes_there(unbroken, tmp_path, monkeypatch):
     """The exit code is 75 with one line, and no output is published meanwhile."""
     monkeypatch.chdir(tmp_path)
     copied(unbroken, tmp_path)
-    process = start_command(tmp_path, "train")
-    wait_for(process, lambda: partial_files(tmp_path))
+    process = start_command(tmp_path, "train", pause_after=20)
+    wait_for(process, lambda: is_paused(process))
+    assert partial_files(tmp_path)
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
+    process.send_signal(signal.SIGCONT)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 75
     line = said.splitlines()[-1]
     assert re.fullmatch(
@@ -124,12 +142,14 @@ def test_a_second_interrupt_kills_at_once(unbroken, tmp_path, monkeypatch):
     """Finished parts stay, and damaged ones are made again."""
     monkeypatch.chdir(tmp_path)
     copied(unbroken, tmp_path, MODEL)
-    process = start_command(tmp_path, "evaluate")
-    wait_for(process, lambda: len(partial_files(tmp_path)) >= 4)
+    process = start_command(tmp_path, "evaluate", pause_after=8)
+    wait_for(process, lambda: is_paused(process))
+    assert len(partial_files(tmp_path)) >= 4
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
     time.sleep(0.002)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode in (-signal.SIGINT, 75)
     tables = [path for path in partial_files(tmp_path) if path.suffix == ".parquet"]
     tables[0].write_bytes(tables[0].read_bytes()[:-30])

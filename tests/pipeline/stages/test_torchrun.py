@@ -239,7 +239,7 @@ def test_stopped_processes_resume_and_a_killed_one_ends_all(tmp_path, monkeypatc
         else:
             workers[1].kill()
         said = "".join(lines)
-        assert process.wait(timeout=120) == (75 if number == signal.SIGTERM else 1), said
+        assert process.wait(timeout=600) == (75 if number == signal.SIGTERM else 1), said
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in workers)
     assert said.splitlines()[-1].startswith("gauntlet: ")
     if number == signal.SIGTERM:

@@ -44,7 +44,7 @@ class Daemons:
 
     def wait_until(self, ready: Callable[[], bool], name: str) -> None:
         """Wait until a condition on a daemon holds."""
-        deadline_s = time.monotonic() + 30
+        deadline_s = time.monotonic() + 120
         while not ready():
             if self._running[name].poll() is not None or time.monotonic() > deadline_s:
                 raise AssertionError(f"{name} does not come up:\n{self.logs()}")

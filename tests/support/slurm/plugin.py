@@ -59,7 +59,7 @@ class PolledExecutor(Executor):
                 self.outcomes.setdefault(job, "lost")
         return {**dict.fromkeys(here, "waited for"), **self.outcomes}
 
-    def poll_until_ended(self, job, seconds=60):
+    def poll_until_ended(self, job, seconds=300):
         """Poll until a job has ended; return its outcome."""
         deadline_s = time.monotonic() + seconds
         while (found := self.poll()[job]) == "waited for" and time.monotonic() < deadline_s:
