@@ -61,10 +61,18 @@ def all_cells():
     return frozenset(GRAPH.cells())
 
 
-def refuse(problem):
+def refuse(problem, code=2):
     """End with one line; Snakemake would show an exception in a rule's function with a traceback."""
     print(f"gauntlet: {problem}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
+
+
+def of_slurm(query):
+    """Return the answer of SLURM to a query, or end with one line."""
+    try:
+        return query()
+    except GauntletError as error:
+        refuse(error, error.exit_code)
 
 
 @cache
@@ -243,7 +251,7 @@ def uses_cluster():
 @cache
 def requests():
     """Decide what jobs request, once a run; jobs see the same partitions and need no durations."""
-    available = list_partitions() if uses_cluster() else ()
+    available = of_slurm(list_partitions) if uses_cluster() else ()
     if not available or not workflow.is_main_process:
         return JobResources(
             GRAPH.config.execution,
@@ -265,7 +273,7 @@ def requests():
         gpus=GRAPH.processes,
         computes=GRAPH.computes,
         group_sizes=workflow.group_settings.group_components,
-        earlier_jobs=snakemake_jobs(),
+        earlier_jobs=of_slurm(snakemake_jobs),
         defaults=snakemake_options.plain_defaults(DEFAULT_RESOURCES),
     )
 
@@ -336,7 +344,7 @@ def job_group(name):
     @with_signature
     def group(wildcards):
         cell = cell_of(name, wildcards)
-        shares_jobs = uses_cluster() and list_partitions() and not is_left_alone(cell)
+        shares_jobs = uses_cluster() and of_slurm(list_partitions) and not is_left_alone(cell)
         return requests().group(cell) if shares_jobs else None
 
     return group

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from gauntlet.core.errors import GauntletError
 from gauntlet.pipeline.cluster import job_states, sacct
 from gauntlet.pipeline.cluster.job_states import MAX_MISSES, MAX_MISSES_WITHOUT_SACCT, ReportedStates, merge_states
 
@@ -79,7 +80,7 @@ def test_a_silent_queue_loses_no_job():
 
 
 def test_the_command_has_the_plugins_format_and_never_fails(tmp_path, monkeypatch, capsys):
-    """It lists every job of the run, or none if queue and accounting, or the disk, fail."""
+    """It lists every job of the run, also on a full disk, or none if queue and accounting fail."""
     monkeypatch.chdir(tmp_path)
     question = ["-X", "--parsable2", "--format=JobIdRaw,State", "--starttime", "2026-11-19T10:00", "--name", "run-1"]
     monkeypatch.setattr(
@@ -91,6 +92,14 @@ def test_the_command_has_the_plugins_format_and_never_fails(tmp_path, monkeypatc
     monkeypatch.setattr(sacct, "query_states", lambda run: ReportedStates(None, None))
     assert sacct.main(question) == 0
     assert capsys.readouterr().out == ""
+
+    def full(path, misses):
+        raise GauntletError("the disk is full")
+
+    monkeypatch.setattr(sacct, "write_json", full)
+    monkeypatch.setattr(sacct, "query_states", lambda run: ReportedStates({"7": "COMPLETED"}, None, False))
+    assert sacct.main(question) == 0
+    assert capsys.readouterr().out == "7|COMPLETED\n"
 
     def broken(run):
         raise OSError("no more processes")

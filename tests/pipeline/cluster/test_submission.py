@@ -131,6 +131,7 @@ def test_sigterm_is_followed_by_another_start_only_when_slurm_preempts(start, pr
 def test_snakemake_does_not_inherit_the_controllers_resources():
     """Jobs would otherwise request the controller's memory and time."""
     inherited = {"SLURM_JOB_ID": "7", "SBATCH_MEM": "1", "SUBMITIT_EXECUTOR": "slurm", "SLURM_CONF": "a", "HOME": "b"}
+    inherited[PARTITIONS_VARIABLE] = "those of its submission"
     kept = {"SLURM_CONF": "a", "HOME": "b", "PYTHONSAFEPATH": "1"}
     assert child_environment("7", inherited) == {**kept, lock.JOB_VARIABLE: "7"}
 
@@ -214,7 +215,7 @@ def test_a_refused_submission_leaves_nothing_behind(tmp_path, monkeypatch, is_fr
         monkeypatch.setenv(name, os.environ.get(name, ""))
     monkeypatch.setattr(submission, "_dry_run", lambda *_: None)
     text = f"#!/bin/sh\ncat >&2 <<'EOF'\n{answer}\nEOF\nexit 1\n"
-    commands(tmp_path, monkeypatch, sbatch=text, srun="#!/bin/sh\n", squeue="#!/bin/sh\n", sinfo="#!/bin/sh\nexit 1\n")
+    commands(tmp_path, monkeypatch, sbatch=text, srun="#!/bin/sh\n", squeue="#!/bin/sh\n", sinfo="#!/bin/sh\n")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(GauntletError) as error:
         submission.submit([], is_frozen=is_frozen)
@@ -267,3 +268,7 @@ def test_locks_of_the_same_job_or_of_ended_jobs_are_taken_over(tmp_path, monkeyp
     for answer, dead in (("echo 8", True), ("echo 8; exit 1", False)):
         commands(tmp_path, monkeypatch, squeue=f"#!/bin/sh\n{answer}\n")
         assert lock.holder(tmp_path).is_dead is dead
+    # SLURM may hide the jobs of another user.
+    commands(tmp_path, monkeypatch, squeue="#!/bin/sh\n")
+    (tmp_path / lock.NAME).write_text(json.dumps(other | {"user": "another"}))
+    assert not lock.holder(tmp_path).is_dead

@@ -108,10 +108,11 @@ def test_a_disturbed_experiment_ends_with_the_same_bytes(slurm, undisturbed, tmp
 
 def kill_the_controller(run, counter):
     """Kill the controller; the second one's jobs start after those of the first."""
-    run.wait_for(lambda: len(run.jobs("trainings", state="RUNNING")) == 2)
+    first, *others = frozen(run, "trainings", at_least=2)
+    run.slurm.thaw(first)
     run.wait_for(lambda: counter.made("train") >= 1)
     # Otherwise they might end before the second controller submits jobs.
-    outlived = set(frozen(run, "trainings"))
+    outlived = {*others, *run.slurm.freeze(first)}
     run.kill()
     run.start()
     for twin in run.wait_for(lambda: [job for job in run.jobs("train") if int(job.id) > max(map(int, outlived))]):
@@ -119,14 +120,14 @@ def kill_the_controller(run, counter):
     run.slurm.thaw(*outlived)
 
 
-def frozen(run, kind, at_least=1):
-    """Freeze the running jobs of a kind, and wait for as many as are needed; return them by their ids.
+def frozen(run, kind, at_least=1, known=()):
+    """Freeze the running jobs of a kind but for known ones, and wait for as many as are needed; return them by ids.
 
     So a disturbance meets jobs that run, however quickly the machine makes cells.
     """
 
     def freeze():
-        running = {job.id: job for job in run.jobs(kind, state="RUNNING")}
+        running = {job.id: job for job in run.jobs(kind, state="RUNNING") if job.id not in known}
         held = {number: running[number] for number in run.slurm.freeze(*running)} if running else {}
         return held if len(held) >= at_least else None
 
@@ -159,14 +160,15 @@ def drain_the_node_and_kill_its_daemon(run, counter, known):
 
     One of them, at least, is none of the known jobs, and has all of its cells before it.
     """
-    run.wait_for(lambda: {job.id for job in run.jobs("cells", state="RUNNING")} - known)
+    new = frozen(run, "cells", known=known)
     run.slurm.run("scontrol", "update", f"nodename={run.slurm.host}", "state=drain", "reason=test")
     before = {job.id for job in run.jobs("cells", state="RUNNING")}
     assert run.jobs("cells", state="PENDING"), "there is a job that could start"
     run.slurm.kill_node()
+    made_before = counter.made(*PROBES)
+    run.slurm.thaw(*new)
     time.sleep(5)
     run.slurm.start_node()
-    made_before = counter.made(*PROBES)
     run.wait_for(lambda: counter.made(*PROBES) >= made_before + 2)
     assert {job.id for job in run.jobs("cells", state="RUNNING")} <= before
     run.slurm.run("scontrol", "update", f"nodename={run.slurm.host}", "state=resume")
@@ -199,8 +201,10 @@ def lose_the_node(run):
 
 def silence_accounts(run):
     """Stop accounting until a job has ended, and for some of the controller's polls after that."""
+    running = frozen(run, "cells")
     with run.slurm.without_answers("sacct"):
         ended = len(run.jobs("cells", state="COMPLETED"))
+        run.slurm.thaw(*running)
         run.wait_for(lambda: len(run.jobs("cells", state="COMPLETED")) > ended)
         time.sleep(15)
 

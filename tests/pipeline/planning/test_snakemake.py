@@ -81,8 +81,13 @@ def test_a_local_run_asks_nothing_of_slurm(folder, tmp_path_factory, monkeypatch
     run_snakemake(folder, *arguments, check="-n" in arguments)
     assert not (commands / "asked").exists()
     if "-n" in arguments:
-        run_snakemake(folder, "--executor", "slurm", *arguments, *([] if "--jobs" in arguments else ["--jobs", "2"]))
+        cluster = ["--executor", "slurm", *arguments, *([] if "--jobs" in arguments else ["--jobs", "2"])]
+        run_snakemake(folder, *cluster)
         assert (commands / "asked").exists()
+        (commands / "sinfo").write_text("#!/bin/sh\nexit 1\n")
+        refused = run_snakemake(folder, *cluster, check=False)
+        assert refused.returncode == 1
+        assert refused.stderr.splitlines()[-1] == "gauntlet: sinfo: SLURM does not answer; try again when it does"
 
 
 @pytest.mark.slow

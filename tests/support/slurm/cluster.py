@@ -55,7 +55,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=CANCEL
 ReturnToService=2
 MinJobAge=36000
-KillWait=5
+KillWait=15
 BatchStartTimeout=1
 SlurmdTimeout=300
 SchedulerParameters=sched_interval=2,bf_interval=2
@@ -160,15 +160,11 @@ class Cluster:
             send([*steps, *descendants(steps)], signal.SIGKILL)
 
     def freeze(self, *jobs: str) -> list[str]:
-        """Stop the processes of jobs; return the jobs that still run, which go on to do so until thawed or killed.
+        """Stop the processes of jobs; return the jobs with any, which go on to run until thawed or killed.
 
         SLURM itself lets processes go on before it ends them.
         """
-        stop_descendants(step_daemons(self._node_log, jobs))
-        # The controller knows by then of the jobs that had already ended.
-        time.sleep(1)
-        running = self.run("squeue", "--noheader", "--states=RUNNING", "--format=%i").split()
-        return [job for job in jobs if job in running]
+        return [job for job in jobs if stop_descendants(step_daemons(self._node_log, [job]))]
 
     def thaw(self, *jobs: str) -> None:
         """Let the processes of frozen jobs go on."""

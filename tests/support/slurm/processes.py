@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,9 +40,23 @@ def send(processes: Iterable[psutil.Process], number: int) -> None:
             process.send_signal(number)
 
 
-def stop_descendants(processes: Iterable[psutil.Process]) -> None:
-    """Stop what some processes have started, until no process is found that was started meanwhile."""
+def stop_descendants(processes: Iterable[psutil.Process]) -> bool:
+    """Stop what some processes have started, until no process is found that was started meanwhile.
+
+    Return whether any is stopped: others had already ended.
+    """
+    processes = list(processes)
     stopped: set[psutil.Process] = set()
     while found := set(descendants(processes)) - stopped:
         send(found, signal.SIGSTOP)
+        while any(state(process) not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, "") for process in found):
+            time.sleep(0.01)
         stopped |= found
+    return any(state(process) == psutil.STATUS_STOPPED for process in stopped)
+
+
+def state(process: psutil.Process) -> str:
+    """Return the state of a process; empty once it has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status()
+    return ""

@@ -12,11 +12,19 @@ REPLACEMENTS = Path(__file__).parent / "bin"
 
 TIMEOUT_S = 20.0
 
+_PREFERENCES = ("SQUEUE_", "SINFO_", "SACCT_", "SCANCEL_", "SLURM_TIME_FORMAT")
+"""Prefixes of variables by which users choose what the commands list, in which form, and whether they ask."""
+
 
 def find_command(name: str) -> str | None:
     """Return the path of SLURM's own command, ignoring our replacements; None if it is not installed."""
     folders = [folder for folder in os.get_exec_path() if Path(folder) != REPLACEMENTS]
     return shutil.which(name, path=os.pathsep.join(folders))
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for SLURM's commands: this process's without a user's preferences."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_PREFERENCES)}
 
 
 def run_command(name: str, *arguments: str) -> subprocess.CompletedProcess[str] | None:
@@ -26,7 +34,14 @@ def run_command(name: str, *arguments: str) -> subprocess.CompletedProcess[str] 
         return None
     try:
         return subprocess.run(
-            [command, *arguments], capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S, check=False
+            [command, *arguments],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_S,
+            check=False,
         )
     except (subprocess.TimeoutExpired, OSError):
         return None

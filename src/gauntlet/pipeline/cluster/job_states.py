@@ -46,7 +46,7 @@ class ReportedStates:
 
 def query_states(run: str) -> ReportedStates:
     """Query both sources for all jobs of a run, by their common job name."""
-    queue = query_rows("squeue", "--noheader", "--states=all", f"--name={run}", "--format=%i|%T")
+    queue = query_rows("squeue", "--noheader", "--all", "--states=all", f"--name={run}", "--format=%i|%T")
     columns = ("--parsable2", "--noheader", "--format=JobIDRaw,State")
     result = run_command("sacct", "--allocations", *columns, "--starttime=now-2days", f"--name={run}")
     is_disabled = result is not None and "accounting storage is disabled" in result.stderr.lower()

@@ -145,7 +145,10 @@ def _exclusive(folder: Path) -> Iterator[None]:
 
 
 def _has_left_queue(job: str, user: str) -> bool:
-    rows = query_rows("squeue", "--noheader", f"--user={user}", "--format=%i")
+    """Return whether a job of this user's has ended; SLURM may hide the jobs of other users (PrivateData)."""
+    if user != _user():
+        return False
+    rows = query_rows("squeue", "--noheader", "--all", f"--user={user}", "--format=%i")
     return rows is not None and [job] not in rows
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass
 
-from gauntlet.core.errors import InputError
+from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.pipeline.cluster.commands import find_command, query_rows
 
 PARTITIONS_VARIABLE = "GAUNTLET_PARTITIONS"
@@ -35,7 +35,10 @@ class Partition:
 
 
 def list_partitions(environment: MutableMapping[str, str] = os.environ) -> tuple[Partition, ...]:
-    """List all partitions, hidden ones last; empty if SLURM is not installed or does not answer."""
+    """List all partitions, hidden ones last; empty if SLURM is not installed.
+
+    Raises GauntletError if SLURM does not answer: jobs would request no GPU, and share none.
+    """
     if PARTITIONS_VARIABLE not in environment:
         shown, every = _rows(), _rows("--all")
         names = {name for name, *_ in shown}
@@ -45,7 +48,11 @@ def list_partitions(environment: MutableMapping[str, str] = os.environ) -> tuple
 
 
 def _rows(*options: str) -> list[list[str]]:
-    rows = query_rows("sinfo", "--noheader", *options, "--format=%P|%a|%D|%l|%G") or []
+    if find_command("sinfo") is None:
+        return []
+    rows = query_rows("sinfo", "--noheader", *options, "--format=%P|%a|%D|%l|%G")
+    if rows is None:
+        raise GauntletError("SLURM does not answer", where="sinfo", remedy="try again when it does")
     return [row for row in rows if len(row) == _COLUMNS]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from gauntlet.core.errors import GauntletError
 from gauntlet.core.files import write_json
 from gauntlet.pipeline.cluster.commands import run_command
 from gauntlet.pipeline.cluster.job_states import merge_states, query_states
@@ -37,7 +38,7 @@ def _answer(arguments: Sequence[str]) -> str:
         return result.stdout if result and result.returncode == 0 else ""
     misses_file = MISSES_FOLDER / f"{run}.json"
     states, misses = merge_states(query_states(run), _read_misses(misses_file))
-    with suppress(OSError):
+    with suppress(OSError, GauntletError):
         write_json(misses_file, misses)
     return "".join(f"{job}|{state}\n" for job, state in states.items())
 

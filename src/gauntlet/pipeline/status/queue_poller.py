@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from gauntlet.pipeline.cluster.commands import find_command
+from gauntlet.pipeline.cluster.commands import environment, find_command
 from gauntlet.pipeline.cluster.queue import SQUEUE_OPTIONS, Job, parse_jobs
 from gauntlet.pipeline.stage import Cell
 
@@ -92,7 +92,9 @@ class QueuePoller:
         output, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         command = [str(self._command), *SQUEUE_OPTIONS]
         try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+            process = subprocess.Popen(
+                command, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=errors
+            )
         except OSError as error:
             self.problem = f"squeue: {error.strerror}"
             return

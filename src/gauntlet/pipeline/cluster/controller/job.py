@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn
 
+from gauntlet.core.errors import GauntletError
 from gauntlet.core.signals import StopRequest
 from gauntlet.core.user_modules import SAFE_PATH
 from gauntlet.pipeline.cluster.commands import run_command
 from gauntlet.pipeline.cluster.controller.record import ControllerRecord, read_record
 from gauntlet.pipeline.cluster.lock import JOB_VARIABLE
+from gauntlet.pipeline.cluster.partitions import PARTITIONS_VARIABLE
 from gauntlet.pipeline.cluster.queue import snakemake_jobs
 from gauntlet.pipeline.forcing import SINCE_VARIABLE
 from gauntlet.pipeline.project import snakemake_command
@@ -97,20 +99,35 @@ class Controller:
 
     def _wait_for_earlier_jobs(self, stop: StopRequest) -> None:
         deadline_s = time.monotonic() + self.max_wait_s
-        logged = 0
-        while (jobs := snakemake_jobs()) and not stop.requested and time.monotonic() < deadline_s:
-            if len(jobs) != logged:
-                _log(f"waiting for {len(jobs)} jobs of an earlier start: {' '.join(job.id for job in jobs[:8])}")
-                logged = len(jobs)
+        logged = ""
+        while (awaited := _earlier_jobs()) and not stop.requested and time.monotonic() < deadline_s:
+            if awaited != logged:
+                _log(f"waiting for {awaited}")
+                logged = awaited
             next_query_s = time.monotonic() + _QUEUE_POLL_S
             while time.monotonic() < next_query_s and not stop.requested:
                 time.sleep(_POLL_S)
 
 
+def _earlier_jobs() -> str:
+    """Describe the jobs of an earlier start that are in the queue, or why they are not known; empty without any."""
+    try:
+        jobs = snakemake_jobs()
+    except GauntletError as error:
+        return f"an answer ({error})"
+    listed = " ".join(job.id for job in jobs[:8])
+    return f"{len(jobs)} jobs of an earlier start: {listed}" if jobs else ""
+
+
 def child_environment(job: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment for Snakemake: the job's without the variables that describe it, and with its id."""
+    """Return the environment for Snakemake: the job's without the variables that describe it, and with its id.
+
+    Partitions are listed anew: those of the submission may be of another week.
+    """
     inherited = {
-        name: value for name, value in environ.items() if name == "SLURM_CONF" or not name.startswith(_JOB_PREFIXES)
+        name: value
+        for name, value in environ.items()
+        if name == "SLURM_CONF" or not name.startswith((*_JOB_PREFIXES, PARTITIONS_VARIABLE))
     }
     return inherited | SAFE_PATH | {JOB_VARIABLE: job}
 

@@ -30,7 +30,7 @@ from gauntlet.pipeline.cluster.controller.record import (
     utc_now,
 )
 from gauntlet.pipeline.cluster.partitions import list_partitions
-from gauntlet.pipeline.cluster.queue import snakemake_jobs
+from gauntlet.pipeline.cluster.queue import Job, plain_reason, query_queue, snakemake_jobs
 from gauntlet.pipeline.cluster.resources import JobResources
 from gauntlet.pipeline.project import with_profile
 from gauntlet.pipeline.snakemake_arguments import check_arguments, config_files, with_config_files
@@ -242,12 +242,8 @@ def _queue_state(job: str) -> str:
     Raises GauntletError if SLURM does not answer.
     """
     _require_commands("squeue")
-    result = run_command("squeue", "--noheader", "--me", "--format=%i|%T|%r")
-    if result is None or result.returncode:
-        message = result.stderr.strip() if result else "no answer"
-        raise GauntletError(message, where="squeue", remedy="try again when SLURM answers")
-    for line in result.stdout.splitlines():
-        job_id, state, reason = line.strip().split("|", 2)
+    for line in query_queue().splitlines():
+        job_id, state, reason = [*line.strip().split("|"), "", ""][:3]
         if job_id == job:
-            return state if reason in ("None", "(null)") else f"{state} ({reason})"
+            return str(Job(job_id, state, plain_reason(reason), ""))
     return ""
