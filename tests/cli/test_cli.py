@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 import subprocess
 import sys
@@ -52,6 +53,18 @@ def test_check_counts_the_cells(monkeypatch, capsys):
     code, out, _ = run(monkeypatch, capsys, "check", str(ROOT / "config.yaml"))
     assert code in (0, None)
     assert re.fullmatch(r"digits: 12 train, \d+ evaluate, 3 certify, 12 diagnose, 4 inspect\n", out)
+
+
+def test_letters_that_the_locale_lacks_are_replaced(tmp_path):
+    """An old locale has Latin letters only."""
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["small"]["variants"]["softmax"]["title"] = "ε-softmax"
+    write_config(tmp_path, config)
+    command = [sys.executable, "-m", "gauntlet", "check", "--show", "softmax"]
+    environment = {**os.environ, "PYTHONIOENCODING": "iso-8859-1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"?-softmax" in done.stdout
 
 
 @pytest.mark.parametrize("stage", ["check", *STAGES])

@@ -18,7 +18,8 @@ from gauntlet.core.gpu_share import SHARE_VARIABLE, cells_on_gpu
 from gauntlet.pipeline.cluster import gpu_sharing
 from gauntlet.pipeline.stages import device as stage_device
 
-# A replacement for the program of NVIDIA's driver, which needs a GPU: a daemon with `-f`, a console without.
+# A replacement for the program of NVIDIA's driver, which needs a GPU: a daemon with `-f`, a console without, which fails
+# where there is no daemon yet.
 CONTROL = """#!/bin/sh
 if [ "$1" = -f ]; then
     echo "started $CUDA_MPS_PIPE_DIRECTORY $CUDA_MPS_LOG_DIRECTORY" >> "$RECORD"
@@ -26,13 +27,15 @@ if [ "$1" = -f ]; then
     while [ ! -e "$CUDA_MPS_PIPE_DIRECTORY/quit" ]; do sleep 0.05; done
     echo ended >> "$RECORD"
 else
+    [ -e "$CUDA_MPS_LOG_DIRECTORY/control.log" ] || exit 1
     read command; touch "$CUDA_MPS_PIPE_DIRECTORY/$command"
 fi
 """
 USER = """
 import os, sys, time
-from gauntlet.pipeline.cluster.gpu_sharing import share_gpu
-share_gpu(2)
+from gauntlet.pipeline.cluster import gpu_sharing
+gpu_sharing._START_S = float(os.environ.get("START_S", "300"))
+gpu_sharing.share_gpu(2)
 print(os.environ.get("CUDA_MPS_PIPE_DIRECTORY"), os.environ["GAUNTLET_CELLS_PER_GPU"], flush=True)
 sys.stdin.read()
 """
@@ -65,7 +68,7 @@ def start_user():
 
 def wait_until(is_true):
     """Wait until a function returns a true value."""
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + 300
     while not is_true():
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
@@ -85,12 +88,24 @@ def test_the_daemon_ends_with_its_process_however_that_ends(control, number):
     wait_until(lambda: record.read_text().endswith("ended\n") and not Path(folder).exists())
 
 
-def test_without_mps_cells_run_all_the_same(control):
-    """A daemon that ends at once, as without a GPU, is not named to the cells."""
-    control("#!/bin/sh\nexit 1\n")
+@pytest.mark.parametrize("script", ["exit 1", "[ \"$1\" = -f ] && sleep 2; exit 1"], ids=["at once", "later"])
+def test_without_mps_cells_run_all_the_same(control, script):
+    """A daemon that ends, as without a GPU, is not named to the cells, however long that takes."""
+    control(f"#!/bin/sh\n{script}\n")
     user, folder, cells = start_user()
     user.communicate("")
     assert (folder, cells) == ("None", "2")
+
+
+def test_a_daemon_that_never_answers_is_not_used_and_ends(control, monkeypatch):
+    """The folder's name may be too long for its sockets."""
+    record = control('#!/bin/sh\n[ "$1" = -f ] || exit 1\necho $$ >> "$RECORD"\nexec sleep 600\n')
+    monkeypatch.setenv("START_S", "3")
+    user, folder, cells = start_user()
+    assert (folder, cells) == ("None", "2")
+    wait_until(record.exists)
+    user.communicate("")
+    wait_until(lambda: not Path(f"/proc/{record.read_text().strip()}").exists())
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ DEVICE_FILES = ("nvidia[0-9]*", "kfd")
 
 _FOLDER_VARIABLES = ("CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY")
 _START_S = 10.0
+_POLL_S = 0.1
 _GRACE_S = 10.0
 _END_S = 3 * _GRACE_S
 """Seconds for the watcher to end, which waits twice at most `_GRACE_S` seconds for the daemon."""
@@ -78,6 +79,15 @@ def _start_mps() -> None:
         os.environ.update(dict.fromkeys(_FOLDER_VARIABLES, folder))
 
 
+def _answers() -> bool:
+    """Return whether the daemon of MPS answers a question."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        question = b"get_default_active_thread_percentage\n"
+        done = subprocess.run([CONTROL], input=question, capture_output=True, timeout=_GRACE_S, check=False)
+        return done.returncode == 0
+    return False
+
+
 def watch(folder: str) -> None:
     """Run the daemon of MPS until the process that started this one has ended, and remove its folder."""
     for number in STOPPING:
@@ -85,11 +95,14 @@ def watch(folder: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     try:
         daemon = subprocess.Popen([CONTROL, "-f"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        with suppress(subprocess.TimeoutExpired):
-            # It ends at once where it cannot serve, as without a GPU of NVIDIA's.
-            daemon.wait(timeout=0.5)
+        # It ends where it cannot serve, as without a GPU of NVIDIA's, and answers where it can.
+        while daemon.poll() is None and not _answers():
+            if select.select([0], [], [], _POLL_S)[0]:
+                # The process that started this one has ended.
+                break
         if daemon.poll() is None:
-            os.write(1, b"1")
+            with suppress(OSError):
+                os.write(1, b"1")
             os.close(1)
             sys.stdin.buffer.read()
             with suppress(OSError, subprocess.TimeoutExpired):
