@@ -30,6 +30,9 @@ def merged(queue, accounts, *, has_accounting=True):
         ({"7": "PREEMPTED"}, None, "CANCELLED"),
         ({}, {"7": "NODE_FAIL"}, "NODE_FAIL"),
         ({"7": "SOME_NEW_STATE"}, None, "CANCELLED"),
+        # Queued again by SLURM, at once or by an administrator who repairs the node.
+        ({"7": "EXPEDITING"}, {"7": "NODE_FAIL"}, "EXPEDITING"),
+        ({"7": "LAUNCH_FAILED"}, None, "LAUNCH_FAILED"),
         # Whether it was queued again is not known.
         (None, {"7": "PREEMPTED"}, None),
         (None, {"7": "FAILED"}, "FAILED"),

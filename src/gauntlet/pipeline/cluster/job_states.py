@@ -15,10 +15,10 @@ from gauntlet.pipeline.cluster.commands import find_command, query_rows, run_com
 ACTIVE_STATES = frozenset(
     """
     PENDING RUNNING SUSPENDED COMPLETING CONFIGURING STAGE_OUT SIGNALING STOPPED RESIZING POWER_UP_NODE
-    REQUEUED REQUEUE_FED REQUEUE_HOLD SPECIAL_EXIT RESV_DEL_HOLD
-    """.split()  # noqa: SIM905 - more legible than fifteen literals
+    REQUEUED REQUEUE_FED REQUEUE_HOLD SPECIAL_EXIT RESV_DEL_HOLD EXPEDITING LAUNCH_FAILED RECONFIG_FAIL UPDATE_DB
+    """.split()  # noqa: SIM905 - more legible than so many literals
 )
-"""States of jobs that have not ended."""
+"""States of jobs that have not ended; those whose launch failed are queued again, or held until someone cancels them."""
 
 _FINAL_STATES = frozenset(
     ("COMPLETED", "BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
