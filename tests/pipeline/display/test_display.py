@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +17,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.registry import LoggerPluginRegistry
 from snakemake_interface_logger_plugins.tests import TestLogHandlerBase as PluginTests
 
-from gauntlet.pipeline.display import text
+from gauntlet.pipeline.display import run_display, text
 from gauntlet.pipeline.display.jobs import CellsJob
 from gauntlet.pipeline.display.screen import Screen, ScreenStream
 from gauntlet.pipeline.display.tally import Failure, RunTally
@@ -73,6 +74,14 @@ class Run:
     def end(self):
         """End the run."""
         self.handler.close()
+
+
+@pytest.fixture(autouse=True)
+def stopped_clock(monkeypatch):
+    """Let no time pass for the display, however slow the machine is."""
+    now_s, now = time.monotonic(), time.time()
+    clock = SimpleNamespace(monotonic=lambda: now_s, time=lambda: now, strftime=time.strftime)
+    monkeypatch.setattr(run_display, "time", clock)
 
 
 def job(rule="evaluate", **ids):
