@@ -68,11 +68,13 @@ def refuse(problem, code=2):
 
 
 def of_slurm(query):
-    """Return the answer of SLURM to a query, or end with one line."""
+    """Return the answer of SLURM to a query, or end with one line; a job submits none, and does without an answer."""
     try:
         return query()
     except GauntletError as error:
-        refuse(error, error.exit_code)
+        if workflow.is_main_process:
+            refuse(error, error.exit_code)
+        return ()
 
 
 @cache

@@ -17,6 +17,14 @@ from tests.support.workflow import TINY, link_workflow
 COMMAND = [sys.executable, "-m", "snakemake", "--profile", "local"]
 FIGURE = "figure small name=coverage"
 
+# Run at the start of each Python: the cell waits for a file, so that it runs when Snakemake is stopped.
+WAITING = """
+import os, sys, time
+begun_s = time.monotonic()
+while "prepare" in sys.orig_argv and not os.path.exists("released") and time.monotonic() < begun_s + 600:
+    time.sleep(0.05)
+"""
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -61,13 +69,20 @@ def test_on_a_terminal(folder):
 def test_stopped(folder, end):
     """Ctrl-C and `kill` leave lines and a cursor at the start of one."""
     path, data = folder
+    (path / "start").mkdir()
+    (path / "start/sitecustomize.py").write_text(WAITING)
+    search = os.pathsep.join([str(path / "start"), os.environ.get("PYTHONPATH", "")])
     stopped = []
 
     def stop(process, written):
         if b"running:" in written and not stopped:
             stopped.append(os.kill(process, end))
+        # Snakemake, which alone is signaled here, waits for the cell.
+        if stopped and (end == signal.SIGTERM or b"Terminating processes" in written):
+            (path / "released").touch()
 
-    code, written = run_on_terminal([*COMMAND, str(data.outputs[0])], cwd=path, on_output=stop)
+    command = [*COMMAND, str(data.outputs[0])]
+    code, written = run_on_terminal(command, cwd=path, on_output=stop, env={"PYTHONPATH": search})
     lines = shown_lines(written)
     assert code == 1
     assert "running:" not in lines
