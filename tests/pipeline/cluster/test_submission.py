@@ -174,6 +174,7 @@ def test_without_slurm_or_with_a_wrong_configuration_nothing_is_submitted(tmp_pa
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     for arguments, message in (
         ((), "SLURM is not installed on this host"),
+        (("--cancel",), "squeue and scancel: SLURM is not installed on this host"),
         (("--configfile", "none.yaml"), "none.yaml"),
     ):
         done = run(*arguments)

@@ -214,8 +214,9 @@ def controller_status() -> ControllerStatus | None:
 def cancel() -> list[str]:
     """Cancel the controller, then the jobs of its cells; return the ids of the cancelled jobs.
 
-    Raises GauntletError if SLURM does not answer.
+    Raises InputError if SLURM is not installed, GauntletError if it does not answer.
     """
+    _require_commands("squeue", "scancel")
     status = controller_status()
     cancelled = [status.submission.job] if status and not status.has_ended else []
     if cancelled:
