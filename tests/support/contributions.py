@@ -38,7 +38,7 @@ def run_module(folder: Path, *arguments: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(folder / "src"), "COLUMNS": "120"}
     environment["PATH"] = os.pathsep.join([str(folder), os.environ["PATH"]])
     done = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, env=environment, timeout=300
+        [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, env=environment, timeout=1200
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -25,7 +25,7 @@ def link_workflow(folder):
     (folder / "local").symlink_to("profiles/local")
 
 
-def run_snakemake(folder, *arguments, check=True, is_fork=False, timeout_s=500):
+def run_snakemake(folder, *arguments, check=True, is_fork=False, timeout_s=1200):
     """Run Snakemake in a folder and return the finished process; a dry run is a fork, and so is one with `is_fork`.
 
     The virtual environment is not activated.

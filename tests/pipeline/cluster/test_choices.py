@@ -43,7 +43,7 @@ def test_a_choice_waits_for_the_job_of_its_candidates_and_asks_for_no_gpu(tmp_pa
     poll = ["--slurm-init-seconds-before-status-checks", "1"]
     environment = cluster.environment()
     done = subprocess.run(
-        [*command, *poll], cwd=folder, capture_output=True, text=True, env=environment, timeout=500, check=False
+        [*command, *poll], cwd=folder, capture_output=True, text=True, env=environment, timeout=1200, check=False
     )
     assert done.returncode == 0, done.stderr + cluster.outputs
     assert len(list(folder.rglob("model.safetensors"))) == 3

@@ -70,7 +70,7 @@ def folder(request, slurm, trained, tmp_path, monkeypatch):
 def gauntlet(*arguments):
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     return subprocess.run(
-        [sys.executable, "-m", "gauntlet", *arguments], capture_output=True, text=True, env=environment, timeout=500
+        [sys.executable, "-m", "gauntlet", *arguments], capture_output=True, text=True, env=environment, timeout=1200
     )
 
 

@@ -18,8 +18,8 @@ from gauntlet.core.gpu_share import SHARE_VARIABLE, cells_on_gpu
 from gauntlet.pipeline.cluster import gpu_sharing
 from gauntlet.pipeline.stages import device as stage_device
 
-# A replacement for the program of NVIDIA's driver, which needs a GPU: a daemon with `-f`, a console without, which fails
-# where there is no daemon yet.
+# A replacement for the program of NVIDIA's driver, which needs a GPU: a daemon with `-f`, else a console, which fails
+# before there is a daemon.
 CONTROL = """#!/bin/sh
 if [ "$1" = -f ]; then
     echo "started $CUDA_MPS_PIPE_DIRECTORY $CUDA_MPS_LOG_DIRECTORY" >> "$RECORD"
@@ -88,7 +88,7 @@ def test_the_daemon_ends_with_its_process_however_that_ends(control, number):
     wait_until(lambda: record.read_text().endswith("ended\n") and not Path(folder).exists())
 
 
-@pytest.mark.parametrize("script", ["exit 1", "[ \"$1\" = -f ] && sleep 2; exit 1"], ids=["at once", "later"])
+@pytest.mark.parametrize("script", ["exit 1", '[ "$1" = -f ] && sleep 2; exit 1'], ids=["at once", "later"])
 def test_without_mps_cells_run_all_the_same(control, script):
     """A daemon that ends, as without a GPU, is not named to the cells, however long that takes."""
     control(f"#!/bin/sh\n{script}\n")

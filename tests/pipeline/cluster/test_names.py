@@ -41,7 +41,7 @@ def run(cluster, folder, *arguments):
     poll = ["--slurm-init-seconds-before-status-checks", "1"]
     environment = cluster.environment()
     return subprocess.run(
-        [*command, *poll, *arguments], cwd=folder, capture_output=True, text=True, env=environment, timeout=500
+        [*command, *poll, *arguments], cwd=folder, capture_output=True, text=True, env=environment, timeout=1200
     )
 
 

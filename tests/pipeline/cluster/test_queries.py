@@ -40,7 +40,7 @@ def test_a_users_settings_of_the_commands_have_no_effect(install, monkeypatch):
     install("squeue", 'echo "1|RUNNING|None|rule_a$SQUEUE_STATES|$PWD"')
     queue = QueuePoller(Path.cwd())
     queue.poll()
-    queue._running[0].wait(300)
+    queue._running[0].wait(1200)
     assert queue.poll() == [Job("1", "RUNNING", "", "rule_a")]
 
 

@@ -97,7 +97,7 @@ def test_killed_at_any_instant_it_ends_with_the_same_bytes(unbroken, tmp_path):
         if number == kills:
             for server in [process for process in processes if SERVER in command_of(process)][:1]:
                 server.kill()
-            assert run.wait(500) == 0, (tmp_path / "run.log").read_text()
+            assert run.wait(1200) == 0, (tmp_path / "run.log").read_text()
         else:
             run.kill()
             # It may have ended before.
@@ -126,7 +126,7 @@ def command_of(process):
 
 def assert_all_end(processes):
     """Wait until all of some processes have ended."""
-    _, alive = psutil.wait_procs(processes, timeout=300)
+    _, alive = psutil.wait_procs(processes, timeout=1200)
     assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
@@ -163,7 +163,7 @@ def test_no_process_outlives_a_run(waiting, tmp_path, number, whole):
     cell = make_cell("evaluate", "small", "softmax", 0, "waiting")
     (waiting / paths.samples(cell)).unlink(missing_ok=True)
     run = local_run(waiting, str(paths.samples(cell)), TMPDIR=str(tmp_path))
-    deadline_s = time.monotonic() + 500
+    deadline_s = time.monotonic() + 1200
     while not (waiting / "process_id").exists() or not (waiting / "process_id").read_text():
         assert time.monotonic() < deadline_s
         assert run.poll() is None, (waiting / "run.log").read_text()
@@ -177,7 +177,7 @@ def test_no_process_outlives_a_run(waiting, tmp_path, number, whole):
         # Snakemake then waits for the jobs that it has started.
         (waiting / "released").touch()
     try:
-        run.wait(300)
+        run.wait(1200)
         assert_all_end(processes)
     finally:
         for process in [run, *processes]:

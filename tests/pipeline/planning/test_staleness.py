@@ -75,7 +75,7 @@ def snakemake(folder, *arguments):
         return run_fork(command, folder, environment)
     command = [sys.executable, "-m", "snakemake", *command]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, env=environment, timeout=300, check=False
+        command, cwd=folder, capture_output=True, text=True, env=environment, timeout=1200, check=False
     )
 
 

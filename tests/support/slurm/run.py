@@ -84,7 +84,7 @@ class Run:
         self._controller.kill()
         self._controller.wait()
 
-    def wait(self, seconds: float = 1800) -> int:
+    def wait(self, seconds: float = 3600) -> int:
         """Wait until the controller ends; return its exit code."""
         return self._controller.wait(seconds)
 
@@ -105,7 +105,7 @@ class Run:
         here = [line for line in lines if Path(line[3]) == self.folder and line[2]]
         return [Account(state.split()[0], comment, held) for state, comment, held, _ in here]
 
-    def wait_for(self, what: Callable[[], Found], seconds: float = 600) -> Found:
+    def wait_for(self, what: Callable[[], Found], seconds: float = 1800) -> Found:
         """Wait until a function returns a true value while the controller lives; return it."""
 
         def found() -> Found:
@@ -126,7 +126,7 @@ def collect_logs(folder: Path) -> str:
     return "\n".join(f"== {log.relative_to(folder)}\n{log.read_text()[-3000:]}" for log in logs)
 
 
-def wait_for(what: Callable[[], Found], folder: Path, seconds: float = 600) -> Found:
+def wait_for(what: Callable[[], Found], folder: Path, seconds: float = 1800) -> Found:
     """Wait until a function returns a true value; return it."""
     deadline_s = time.monotonic() + seconds
     while not (found := what()):
