@@ -218,7 +218,9 @@ def test_a_class_next_to_the_configuration_is_found_by_the_snakemake_command(fol
     config["experiments"]["small"]["variants"]["mine"] = {"model": "my_nets:Mine"}
     write_config(folder, config)
     script = Path(sys.executable).with_name("snakemake")
-    done = subprocess.run([script, "--profile", "local", "-n"], cwd=folder, capture_output=True, text=True, timeout=1200)
+    done = subprocess.run(
+        [script, "--profile", "local", "-n"], cwd=folder, capture_output=True, text=True, timeout=1200
+    )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^train +2$", done.stdout + done.stderr, flags=re.MULTILINE)
 

@@ -18,7 +18,7 @@ ACTIVE_STATES = frozenset(
     REQUEUED REQUEUE_FED REQUEUE_HOLD SPECIAL_EXIT RESV_DEL_HOLD EXPEDITING LAUNCH_FAILED RECONFIG_FAIL UPDATE_DB
     """.split()  # noqa: SIM905 - more legible than so many literals
 )
-"""States of jobs that have not ended; those whose launch failed are queued again, or held until someone cancels them."""
+"""States of jobs that have not ended; one whose launch failed is queued again, or held until it is cancelled."""
 
 _FINAL_STATES = frozenset(
     ("COMPLETED", "BOOT_FAIL", "CANCELLED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT")
