@@ -365,7 +365,7 @@ def main() -> None:
     """Run the command; what a user can fix is one line on standard error, never a traceback."""
     # A user's own classes are named by import path, relative to the folder where the command is run.
     find_user_modules_last()
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         # A name may have letters that the encoding of the user's locale lacks.
         sys.stdout.reconfigure(errors="replace")
     try:

@@ -221,6 +221,8 @@ def _run(request: Request) -> NoReturn:
 
 def main() -> None:
     """Serve; the arguments are the descriptors of listener and lifeline, and the folder of the socket."""
+    # As commands do; in a fork the stream has become one of another kind, whose settings cannot be changed any more.
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     listener, lifeline, folder = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), sys.argv[3]
     request = Server(listener, lifeline, Preloaded().prepare).serve()
     if request is not None:
