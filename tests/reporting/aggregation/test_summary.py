@@ -176,7 +176,8 @@ def _by_hand(plan, tables, variant, attacks, epsilon):
         cleans.append(clean / len(rows[0]))
     wilson = shared_wilson(survivals)
     mean, count = np.mean(shares), len(shares)
-    spread = reference.t.ppf(0.975, count - 1) * np.std(shares, ddof=1) / np.sqrt(count) if count > 1 else None
+    has_spread = np.ptp(shares) > 1e-12
+    spread = reference.t.ppf(0.975, count - 1) * np.std(shares, ddof=1) / np.sqrt(count) if has_spread else None
     return {
         "seeds": count,
         "samples": samples,

@@ -73,7 +73,7 @@ def _lines(axes, variant, inputs):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("variant", ["softmax", "ecc", "lipschitz"])
 def test_curves_are_the_worst_case_of_the_summary(three_seeds, norm, variant):
-    """A bold line has the clean accuracy and every worst case, and the band is the t-interval."""
+    """A bold line has the clean accuracy and every worst case; the band is the t-interval, of equal seeds Wilson's."""
     axes = draw("robust_accuracy", three_seeds).axes[["linf", "l2"].index(norm)]
     rows = _summary(three_seeds, variant=variant, attack=f"worst:{norm}")
     bold = max(_lines(axes, variant, three_seeds), key=lambda line: line.get_linewidth())
@@ -82,9 +82,10 @@ def test_curves_are_the_worst_case_of_the_summary(three_seeds, norm, variant):
     np.testing.assert_allclose(bold.get_ydata(), 100 * np.array(expected))
     bands = [band.get_paths()[0].vertices for band in axes.collections]
     edges = {
-        (round(row["epsilon"], 6), round(100 * min(1, max(0, row[end])), 6))
+        (round(row["epsilon"], 6), round(100 * min(1, max(0, row[f"{kind}_{end}"])), 6))
         for row in rows
-        for end in ("t_low", "t_high")
+        for kind in ("wilson" if row["t_low"] is None else "t",)
+        for end in ("low", "high")
     }
     assert any(edges <= {(round(x, 6), round(y, 6)) for x, y in band} for band in bands)
 

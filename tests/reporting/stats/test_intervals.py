@@ -42,6 +42,15 @@ def test_t_interval_works_along_an_axis():
     np.testing.assert_allclose(np.stack([low, high], 1), np.array(expected))
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.7, 1e6 / 3])
+def test_equal_values_have_no_t_interval(value):
+    """Their spread is unknown: three trainings that all have 0 % are no proof that the next one has; so for 0.7."""
+    assert np.isnan(t_interval([value] * 3)).all()
+    low, high = t_interval([[value] * 3, [value, value, value * 1.001 + 1e-9]])
+    assert np.isnan([low[0], high[0]]).all()
+    assert low[1] < value < high[1]
+
+
 def test_one_value_has_no_t_interval():
     """A single seed has no interval over seeds."""
     assert np.isnan(t_interval([0.5])).all()

@@ -62,7 +62,7 @@ neither has any). `p` is the p-value of McNemar's exact test, with several seeds
 (`stats.sign_flip_test`).
 
 Paired by seed, for other trainings: `t_low` and `t_high` bound the mean difference over training seeds, and `t_p` is
-the p-value of the paired t-test (`stats.paired_t_test`); null with fewer than two seeds, and `t_p` also where the
+the p-value of the paired t-test (`stats.paired_t_test`); null with fewer than two seeds and where the
 differences of all seeds are equal.
 
 Intervals are at 95 %. `p_holm` and `t_p_holm` are adjusted for all pairs of the same measure, name and budget;

@@ -44,7 +44,8 @@ those that do not count have no part in (`design.AttackDesign`); a norm without 
 
 `robust_accuracy` is the mean over seeds of the share of samples that no budget up to `epsilon` fooled; samples with an
 error count as fooled. `wilson_*` bound it over samples, with the effective number of samples where seeds share them
-(`stats.shared_samples_interval`), `t_*` over seeds (null with fewer than two, possibly beyond 0 and 1), both at 95 %.
+(`stats.shared_samples_interval`), `t_*` over seeds (null with fewer than two or equal ones, possibly beyond 0 and 1),
+both at 95 %.
 `training_std` is the standard deviation over seeds (null with fewer than two). `clean_accuracy` is the mean over seeds
 on the same samples, and so is `calibration_error` (`definitions.CALIBRATION_ERROR`, null without confidences).
 `median_distance` is the median size of the adversarial perturbation, in the norm, over samples fooled at any budget; in

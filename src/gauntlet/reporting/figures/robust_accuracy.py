@@ -88,10 +88,12 @@ def robust_accuracy(inputs: FigureInputs, *, style: Style, attacks: bool | None 
 
 def _draw_worst(axes: Axes, inputs: FigureInputs, variant: str, rows: list[Row]) -> Any:
     budgets, accuracy = _curve(rows)
-    interval = "t" if rows[0]["t_low"] is not None else "wilson"
     line = inputs.look(variant)
     if _has_band(rows[0]):
-        low, high = (100 * np.clip([row[f"{interval}_{end}"] for row in rows], 0, 1) for end in ("low", "high"))
+        low, high = (
+            100 * np.clip([row[f"{'wilson' if row['t_low'] is None else 't'}_{end}"] for row in rows], 0, 1)
+            for end in ("low", "high")
+        )
         axes.fill_between(
             budgets[1:],
             low,
@@ -104,8 +106,8 @@ def _draw_worst(axes: Axes, inputs: FigureInputs, variant: str, rows: list[Row])
 
 
 def _has_band(row: Row) -> bool:
-    """Return whether a summary row has an interval to draw: that over two seeds is wide enough to hide the panel."""
-    return bool(row["t_low"] is None or row["seeds"] >= _FEWEST_SEEDS)
+    """Return whether a row's curve has intervals to draw: those over two seeds are wide enough to hide the panel."""
+    return bool(row["seeds"] == 1 or row["seeds"] >= _FEWEST_SEEDS)
 
 
 def _band_note(rows: list[Row]) -> str:

@@ -12,6 +12,9 @@ Interval = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 CONFIDENCE = 0.95
 
+LEAST_STD = 1e-12
+"""Standard deviation below which values, such as shares, differ by rounding alone; of larger values, its multiple."""
+
 
 def wilson_interval(successes: ArrayLike, trials: ArrayLike, *, confidence: float = CONFIDENCE) -> Interval:
     """Bound a proportion by Wilson's score interval, elementwise.
@@ -53,8 +56,8 @@ def clopper_pearson_interval(successes: ArrayLike, trials: ArrayLike, *, confide
 def t_interval(values: ArrayLike, *, confidence: float = CONFIDENCE, axis: int = -1) -> Interval:
     """Bound the mean of normally distributed values, such as one accuracy per training seed, along `axis`.
 
-    Covers the mean with probability `confidence` for independent normal values; NaN with fewer than two values. The
-    interval of an accuracy may extend beyond 0 and 1.
+    Covers the mean with probability `confidence` for independent normal values. NaN with fewer than two values, and
+    where all are equal: their spread is unknown, not zero. The interval of an accuracy may extend beyond 0 and 1.
 
     Raises ValueError for a confidence outside (0, 1).
     Source: Student 1908, Biometrika 6, 1-25.
@@ -66,7 +69,9 @@ def t_interval(values: ArrayLike, *, confidence: float = CONFIDENCE, axis: int =
         empty = np.full(np.delete(np.array(data.shape), axis), np.nan)
         return empty, empty.copy()
     mean = data.mean(axis=axis)
-    half = special.stdtrit(n - 1, probability) * data.std(axis=axis, ddof=1) / math.sqrt(n)
+    std = data.std(axis=axis, ddof=1)
+    std = np.where(std > LEAST_STD * np.maximum(1, np.abs(mean)), std, np.nan)
+    half = special.stdtrit(n - 1, probability) * std / math.sqrt(n)
     return mean - half, mean + half
 
 

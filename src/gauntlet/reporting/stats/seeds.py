@@ -8,10 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from gauntlet.reporting.stats.intervals import CONFIDENCE, t_interval
-
-_LEAST_STD = 1e-12
-"""Standard deviation of shares below which values differ by rounding alone."""
+from gauntlet.reporting.stats.intervals import CONFIDENCE, LEAST_STD, t_interval
 
 
 def paired_t_test(differences: ArrayLike, *, axis: int = -1) -> NDArray[np.float64]:
@@ -27,7 +24,7 @@ def paired_t_test(differences: ArrayLike, *, axis: int = -1) -> NDArray[np.float
     if n < 2:
         return np.full(np.delete(np.array(data.shape), axis), np.nan)
     std = data.std(axis=axis, ddof=1)
-    known = std > _LEAST_STD
+    known = std > LEAST_STD
     t = np.abs(data.mean(axis=axis)) / np.where(known, std, 1.0) * np.sqrt(n)
     return np.where(known, 2 * special.stdtr(n - 1, -t), np.nan)
 

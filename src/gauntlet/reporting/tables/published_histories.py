@@ -44,7 +44,9 @@ def history_numbers(histories: Histories, column: str, epoch: int | None, *, is_
     low, high = map(float, t_interval(values))
     numbers = {"accuracy": float(values.mean()), **counts}
     if len(values) > 1:
-        numbers |= {"t_low": low, "t_high": high, "training_std": float(values.std(ddof=1))}
+        numbers["training_std"] = float(values.std(ddof=1))
+    if not np.isnan(low):
+        numbers |= {"t_low": low, "t_high": high}
     if is_share and histories.samples:
         bounds = wilson_interval(np.rint(values[0] * histories.samples), histories.samples)
         numbers |= dict(zip(("wilson_low", "wilson_high"), map(float, bounds), strict=True))

@@ -57,7 +57,10 @@ def published_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             " Differences: measured less published, of accuracies in percentage points."
         )
     if any(row["interval"] == "samples" for row in rows):
-        notes.append("One seed: Wilson interval over samples, which has nothing of the spread over trainings.")
+        notes.append(
+            "One seed, or seeds that are all equal: Wilson interval over samples, which has nothing of the spread over"
+            " trainings."
+        )
     stopped = any(row["missing"] and stated_epoch(row) is not None for row in rows)
     missing = f"cells are missing{', or trainings stopped before the stated epoch' if stopped else ''}: may be too high"
     notes += [f"{text[0].upper()}{text[1:]}." for text in footnotes(rows, missing=missing)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +57,8 @@ PUBLISHED_SCHEMA = pa.schema(
 
 `quantity` is as in the configuration, `budget` in pixel units. Published and measured values are in `unit`: "%" for
 accuracies, "" for others. `measured` is the mean over seeds; `low` and `high` bound it at 95 %, over training seeds
-(`interval` "seeds": Student's t) or, with one seed, over samples ("samples": Wilson; null for what is no accuracy).
+(`interval` "seeds": Student's t) or, with one seed or equal ones, over samples ("samples": Wilson; null for what is no
+accuracy).
 `expected_*` hold the mean of `published_seeds` further trainings, one if that is null, with 95 %; null with one seed,
 and where all seeds are equal, such as kept epochs, which are whole numbers: their spread is unknown, not zero.
 `samples` is the number pooled over seeds. For a column of the history, `missing` counts the seeds without a value, such
@@ -199,9 +199,7 @@ def _row(entry: PublishedEntry, numbers: Mapping[str, Any]) -> dict[str, Any]:
     kind = "t" if over_seeds else "wilson"
     measured, low, high = (numbers.get(name) for name in ("accuracy", f"{kind}_low", f"{kind}_high"))
     std = numbers.get("training_std")
-    # The mean of equal values may differ from them by rounding.
-    has_spread = over_seeds and not math.isclose(numbers["t_low"], numbers["t_high"], rel_tol=1e-9, abs_tol=1e-12)
-    expected = _expected(numbers, entry.seeds or 1) if has_spread else (None, None)
+    expected = _expected(numbers, entry.seeds or 1) if over_seeds else (None, None)
     in_unit = {"measured": measured, "low": low, "high": high, "training_std": std}
     in_unit |= dict(zip(("expected_low", "expected_high"), expected, strict=True))
     scaled = {name: None if value is None else factor * value for name, value in in_unit.items()}

@@ -27,7 +27,7 @@ def spread_text(cell: TableCell) -> str:
 
 
 def interval_text(cell: TableCell) -> str:
-    """Return ± half the width of the t-interval, or with one training seed the Wilson interval."""
+    """Return ± half the width of the t-interval, or with one training seed, or equal ones, the Wilson interval."""
     if cell.accuracy is None:
         return ""
     if spread := spread_text(cell):
@@ -89,8 +89,9 @@ def _interval_notes(measured: list[TableCell]) -> list[str]:
     notes = []
     if over_seeds:
         notes.append(f"±: 95 % t-interval over {_span({cell.seeds for cell in over_seeds})} training seeds.")
-    if len(over_seeds) < len(measured):
-        notes.append("[low, high]: 95 % Wilson interval over samples, of one training seed.")
+    if others := [cell for cell in measured if not spread_text(cell)]:
+        equal = " or of seeds that are all equal" if any(cell.seeds > 1 for cell in others) else ""
+        notes.append(f"[low, high]: 95 % Wilson interval over samples, of one training seed{equal}.")
     if attack_seeds := {cell.attack_seeds for cell in measured if cell.attack_seeds > 1}:
         notes.append(f"Attacks with {_span(attack_seeds)} seeds: their mean is one value per training seed.")
     return notes
