@@ -208,11 +208,11 @@ def test_results_depend_neither_on_batch_size_nor_order(
     ("name", "norm", "epsilons", "options"),
     [
         ("pgd", "linf", (0.02, 0.05, 0.1), {"steps": 10}),
-        ("pgd", "l1", (0.2, 0.5, 1.0), {"steps": 10}),
-        ("mi_fgsm", "l2", (0.1, 0.2, 0.5), {}),
+        ("pgd", "l1", (1.0, 2.0, 4.0), {"steps": 10}),
+        ("mi_fgsm", "l2", (0.5, 1.0, 2.0), {}),
         ("apgd", "linf", (0.02, 0.05, 0.1), {"steps": 10, "targets": 2}),
-        ("apgd", "l1", (0.2, 0.5, 1.0), {"steps": 10}),
-        ("adaptive", "l2", (0.1, 0.2, 0.5), {"steps": 5}),
+        ("apgd", "l1", (1.0, 2.0, 4.0), {"steps": 10}),
+        ("adaptive", "l2", (0.5, 1.0, 2.0), {"steps": 5}),
     ],
 )
 def test_in_float32_at_most_one_sample_in_a_thousand_depends_on_the_batch(
