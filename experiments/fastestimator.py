@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from gauntlet import ADVERSARIES, SOURCES, Adversary, Loss, Network, NonNegativeFloat, PositiveInt, RawData, Split
+from gauntlet.learning.data.encoded import EncodedSplit
 from gauntlet.learning.data.sources.parquet import parquet
 
 # The constants of the published code; ours are measured on the training images.
@@ -20,7 +21,7 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
 class FgsmInBatchRange(Adversary):
     """Take one step of `epsilon` in normalized units, and clip to the range of the batch over all channels.
 
-    Black and white have other normalized values in each channel, so that most pixels may leave [0, 1].
+    Black and white have other normalized values in each channel, so that such pixels may leave [0, 1] in most channels.
     """
 
     def __init__(self, *, epsilon: NonNegativeFloat) -> None:
@@ -43,11 +44,16 @@ class FgsmInBatchRange(Adversary):
 def encoded_again(*, root: str, quality: PositiveInt) -> RawData:
     """Read parquet tables, and encode each image as JPEG of the given quality (Pillow's) once more."""
     given = parquet(root=root)
-    splits = []
-    for split in (given.train, given.test):
-        images = [_encoded(block.decoded(row), quality) for block in split.read() for row in range(len(block.images))]
-        splits.append(Split(torch.from_numpy(np.stack(images)), split.labels))
-    return RawData(*splits, None, given.classes)
+    train, test, validation = (
+        None if split is None else Split(torch.from_numpy(_encoded_images(split, quality)), split.labels)
+        for split in (given.train, given.test, given.validation)
+    )
+    return RawData(train, test, validation, given.classes)
+
+
+def _encoded_images(split: EncodedSplit, quality: int) -> np.ndarray:
+    blocks = split.read()
+    return np.stack([_encoded(block.decoded(row), quality) for block in blocks for row in range(len(block.images))])
 
 
 def _encoded(image: np.ndarray, quality: int) -> np.ndarray:

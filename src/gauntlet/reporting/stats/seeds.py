@@ -49,7 +49,7 @@ def seed_effects(values: ArrayLike, *, confidence: float = CONFIDENCE) -> SeedEf
     Model: value = mean + training effect + attack effect, both normal and independent, the attack effect nested in the
     model, since an attack seed draws differently on another model. The mean over attack seeds is one independent value
     per training seed, and the t-interval is over these: attack seeds make each value more precise but do not replace
-    trainings. With one training seed there is no interval (NaN).
+    trainings. With one training seed, and if all have equal means, there is no interval (NaN).
 
     `attack_std` pools the variance between attack seeds of the same model. `training_std` is the root of the
     variance between trainings less the part due to attack seeds, 0 where that is negative.
