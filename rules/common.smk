@@ -346,7 +346,9 @@ def job_group(name):
     @with_signature
     def group(wildcards):
         cell = cell_of(name, wildcards)
-        shares_jobs = uses_cluster() and of_slurm(list_partitions) and not is_left_alone(cell)
+        shares_jobs = (
+            uses_cluster() and of_slurm(list_partitions) and not is_left_alone(cell)
+        )
         return requests().group(cell) if shares_jobs else None
 
     return group
