@@ -1,8 +1,9 @@
-"""Components of softmax_deviations.yaml: FGSM as FastEstimator clips it, and CIFAR-10 encoded as JPEG once more."""
+"""Components of softmax_deviations.yaml: FGSM as FastEstimator clips it, and CIFAR-10 with more of what JPEG does."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from gauntlet import ADVERSARIES, SOURCES, Adversary, Loss, Network, NonNegativeFloat, PositiveInt, RawData, Split
+from gauntlet.core.errors import InputError
 from gauntlet.learning.data.encoded import EncodedSplit
 from gauntlet.learning.data.sources.parquet import parquet
 
@@ -43,21 +45,46 @@ class FgsmInBatchRange(Adversary):
 @SOURCES.register("encoded_again", folder="root")
 def encoded_again(*, root: str, quality: PositiveInt) -> RawData:
     """Read parquet tables, and encode each image as JPEG of the given quality (Pillow's) once more."""
-    given = parquet(root=root)
+
+    def encoded(image: np.ndarray) -> np.ndarray:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=quality)
+        return np.asarray(Image.open(file))
+
+    return _changed(parquet(root=root), encoded)
+
+
+@SOURCES.register("coarse_color", folder="root")
+def coarse_color(*, root: str, side: PositiveInt) -> RawData:
+    """Read parquet tables of color images, and average both color channels of YCbCr over squares of `side` pixels.
+
+    Brightness remains, up to rounding. Raises InputError where squares do not fit the images.
+    """
+
+    def averaged(image: np.ndarray) -> np.ndarray:
+        height, width, channels = image.shape
+        if height % side or width % side or channels != 3:
+            problem = f"squares of {side} pixels do not divide an image of {height}x{width} with {channels} channels"
+            raise InputError(problem, where="dataset.side", remedy="choose a divisor of both sides, and color images")
+        brightness, *colors = Image.fromarray(image).convert("YCbCr").split()
+        small = (width // side, height // side)
+        colors = [
+            color.resize(small, Image.Resampling.BOX).resize(color.size, Image.Resampling.NEAREST) for color in colors
+        ]
+        return np.asarray(Image.merge("YCbCr", (brightness, *colors)).convert("RGB"))
+
+    return _changed(parquet(root=root), averaged)
+
+
+def _changed(given: RawData, change: Callable[[np.ndarray], np.ndarray]) -> RawData:
+    """Return the data with each image, uint8 `(H, W, C)`, changed."""
     train, test, validation = (
-        None if split is None else Split(torch.from_numpy(_encoded_images(split, quality)), split.labels)
+        None if split is None else Split(torch.from_numpy(_changed_images(split, change)), split.labels)
         for split in (given.train, given.test, given.validation)
     )
     return RawData(train, test, validation, given.classes)
 
 
-def _encoded_images(split: EncodedSplit, quality: int) -> np.ndarray:
-    blocks = split.read()
-    return np.stack([_encoded(block.decoded(row), quality) for block in blocks for row in range(len(block.images))])
-
-
-def _encoded(image: np.ndarray, quality: int) -> np.ndarray:
-    """Encode an image, uint8 `(C, H, W)`, and decode it."""
-    file = io.BytesIO()
-    Image.fromarray(image.transpose(1, 2, 0)).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file)).transpose(2, 0, 1)
+def _changed_images(split: EncodedSplit, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    decoded = (block.decoded(row) for block in split.read() for row in range(len(block.images)))
+    return np.stack([change(image.transpose(1, 2, 0)).transpose(2, 0, 1) for image in decoded])
