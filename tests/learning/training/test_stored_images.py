@@ -16,6 +16,7 @@ from gauntlet.learning.data.stored_images import StoredSplit
 from gauntlet.learning.models.build import build
 from gauntlet.learning.training.history import VOLATILE
 from gauntlet.learning.training.loop import fit
+from gauntlet.learning.training.run import TrainingRun
 from gauntlet.registry import Spec
 
 SETTINGS = Training(
@@ -44,3 +45,12 @@ def test_a_training_from_files_has_the_bytes_of_one_from_memory(tmp_path: Path) 
         results.append((tensor_digest(fitted.network.state_dict()), history))
     assert results[0] == results[1]
     assert results[0][1][0]["robust_validation_accuracy"] is not None
+
+
+def test_images_with_which_parts_of_a_batch_are_checked_are_on_the_device(tmp_path: Path) -> None:
+    """A file is read onto the CPU, and the network may be elsewhere."""
+    store(tmp_path, select(Spec("sklearn_digits"), limit={"train": 100, "test": 50}))
+    train, validation = (open_split(tmp_path, name) for name in ("train", "validation"))
+    network = build(Spec("cnn"), image_shape=(1, 8, 8), num_classes=10, mean=[0.5], std=[0.5])
+    run = TrainingRun(network, Spec("cross_entropy"), train, validation, settings=Training(), seed=0, device="meta")
+    assert run.passes.sample.device.type == "meta"

@@ -95,7 +95,9 @@ class TrainingRun:
         )
         self.validation = validation.to(device)
         sample = to_unit(self.batches.images[: 2 * (processes.world_size if processes else 1) + 2])
-        sample = sample.to(next((parameter.dtype for parameter in self.network.parameters()), sample.dtype))
+        # Images of a stored split are read onto the CPU.
+        dtype = next((parameter.dtype for parameter in self.network.parameters()), sample.dtype)
+        sample = sample.to(device, dtype)
         self.passes = SplitPasses(self.network, sample, batch_size=settings.batch_size, processes=processes)
         trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(settings.optimizer, trainable)
