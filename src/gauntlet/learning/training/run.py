@@ -363,8 +363,7 @@ class TrainingRun:
 
     def _non_finite(self, loss: float, step: str, kind: str) -> NonFiniteLoss:
         problem = f"the {kind} loss became {loss} in epoch {self.epochs + 1}, {step}"
-        lr = self.optimizer.param_groups[0]["lr"]
-        remedy = f"lower the learning rate (`training.optimizer.lr`, now {lr:g}) or change the loss"
+        remedy = f"lower the learning rate (`training.optimizer.lr`, now {self.base_lr:g}) or change the loss"
         return NonFiniteLoss(problem, remedy=remedy)
 
     def _build_recovery(self) -> CollapseRecovery | None:
