@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import QMNIST
 
 from gauntlet.core.errors import InputError
 from gauntlet.learning.data.prepare import prepare
@@ -240,6 +241,24 @@ class TestTorchvision:
         folder_of(tmp_path / "country211" / "test", {"d": 1})
         with pytest.raises(InputError, match="the test split has classes that training lacks: d"):
             torchvision(name="Country211", root=str(tmp_path))
+
+    @pytest.mark.parametrize("size", [None, 14])
+    def test_the_class_is_the_first_of_the_labels_of_qmnist(self, tmp_path: Path, size: int | None) -> None:
+        """QMNIST has eight numbers per image, such as that of the writer."""
+        labels = np.full((20, 8), 77, ">i4")
+        labels[:, 0] = np.arange(20) % 10
+        pixels = np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8)
+        (tmp_path / "QMNIST" / "raw").mkdir(parents=True)
+        for (images_url, _), (labels_url, _) in (QMNIST.resources[QMNIST.subsets[what]] for what in ("train", "test")):
+            for url, array, kind in ((images_url, pixels, 8), (labels_url, labels, 12)):
+                header = bytes([0, 0, kind, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+                (tmp_path / "QMNIST" / "raw" / Path(url).stem).write_bytes(header + array.tobytes())
+        raw = torchvision(name="QMNIST", root=str(tmp_path), size=size)
+        assert raw.train is not None
+        assert raw.train.labels.tolist() == labels[:, 0].tolist()
+        assert raw.train.image_shape == (1, size or 28, size or 28)
+        if size is None:
+            assert torch.equal(raw.train.images[:, 0], torch.from_numpy(pixels))
 
     @needs_data
     @pytest.mark.parametrize(("name", "mean"), [("MNIST", 0.1307), ("FashionMNIST", 0.2860)])

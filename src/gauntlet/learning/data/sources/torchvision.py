@@ -34,6 +34,7 @@ _SPLIT_NAMES = {"train": ("train",), "validation": ("val", "valid"), "test": ("t
         "GTSRB": 43,
         "KMNIST": 10,
         "MNIST": 10,
+        "QMNIST": 10,
         "STL10": 10,
         "SVHN": 10,
         "USPS": 10,
@@ -206,13 +207,14 @@ def _numbered_alike(
 def _read(data: Any, name: str, size: int | None) -> SourceSplit:
     from torchvision import datasets
 
-    if size is None and isinstance(data, datasets.MNIST):
+    if size is None and isinstance(data, datasets.MNIST) and data.targets.ndim == 1:
         return Split(data.data[:, None].contiguous(), data.targets.long())
     if size is None and isinstance(data, datasets.CIFAR10):
         images = torch.from_numpy(np.ascontiguousarray(data.data.transpose(0, 3, 1, 2)))
         return Split(images, torch.tensor(data.targets, dtype=torch.int64))
     stated = next((labels for key in _TARGETS if (labels := getattr(data, key, None)) is not None), None)
-    if stated is None or len(stated) != len(data):
+    # QMNIST states eight numbers per image, of which one is the class.
+    if stated is None or len(stated) != len(data) or getattr(stated, "ndim", 1) != 1:
         stated = [_item(data, position)[1] for position in range(len(data))]
     try:
         labels = [int(label) for label in stated]
