@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gauntlet.config.variants import Training, Variant
 from gauntlet.core.errors import InputError
 from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.models.activations.relog import ReLog
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.foldings.folding import Folding
 from gauntlet.learning.models.layer_factory import LayerFactory
@@ -135,6 +136,16 @@ def test_the_output_is_one_dense_layer_unless_hidden_is_given(name: str, head: s
     assert all(torch.equal(tensor, same[key]) for key, tensor in by_hand.state_dict().items())
     assert len(weighted(by_hand.head)) == 1
     assert len(weighted(built(name, head={"name": head, "hidden": 6}, **SMALL[name]).head)) == 2
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("head", ["softmax", "sigmoid", "ecc", "hadamard_code"])
+def test_a_hidden_layer_of_the_head_has_the_activation_of_the_network(name: str, head: str) -> None:
+    """It was relu, whatever the rest of the network had."""
+    network = built(name, head={"name": head, "hidden": 6}, activation={"name": "relog", "beta": 3.0}, **SMALL[name])
+    (activation,) = (layer for layer in network.head.modules() if isinstance(layer, nn.ReLU | ReLog))
+    assert isinstance(activation, ReLog)
+    assert activation.beta == 3.0
 
 
 def composed() -> Iterator[tuple[str, str, str, str]]:

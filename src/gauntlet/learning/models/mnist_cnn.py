@@ -29,8 +29,8 @@ SMALLEST_SIDE = 4
 class MnistCnn(Network):
     """Twice conv5x5 with padding, maxpool2, activation; flatten, and a head without hidden layer: dense(K).
 
-    `unit` and `folding` apply to all three layers, `activation` to the convolutions. Pooling before the activation is
-    the same function for a monotone activation, with a quarter of its work.
+    `unit` and `folding` apply to all three layers, `activation` to the convolutions and to a hidden layer of the head.
+    Pooling before the activation is the same function for a monotone activation, with a quarter of its work.
     """
 
     def __init__(
@@ -57,6 +57,12 @@ class MnistCnn(Network):
             factory.initialize(conv, factory.moment if number else 1.0)
             layers += [*conv, MaxPool2d(), factory.activation()]
         in_features = widths[-1] * (height // 4) * (width // 4)
-        built = build_head(head, in_features=in_features, num_classes=num_classes, layer=factory.dense)
+        built = build_head(
+            head,
+            in_features=in_features,
+            num_classes=num_classes,
+            layer=factory.dense,
+            activation=factory.activation,
+        )
         factory.initialize(built, factory.moment)
         super().__init__(normalization=Normalization(mean, std), body=nn.Sequential(*layers), head=built)

@@ -65,7 +65,13 @@ class ResNet(Network):
             layers += [nn.BatchNorm2d(widths[-1]), factory.activation()]
         # The mean of a whole map has a deterministic gradient, unlike pooling to larger sizes.
         layers.append(nn.AdaptiveAvgPool2d(1))
-        built = build_head(head, in_features=widths[-1], num_classes=num_classes, layer=factory.dense)
+        built = build_head(
+            head,
+            in_features=widths[-1],
+            num_classes=num_classes,
+            layer=factory.dense,
+            activation=factory.activation,
+        )
         factory.initialize(built, factory.moment)
         super().__init__(normalization=Normalization(mean, std), body=nn.Sequential(*layers), head=built)
 

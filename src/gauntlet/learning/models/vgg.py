@@ -93,6 +93,12 @@ class Vgg(Network):
                 layers.append(nn.MaxPool2d(2))
                 height, width = height // 2, width // 2
         in_features = in_channels * height * width
-        built = build_head(head, in_features=in_features, num_classes=num_classes, layer=factories[-1].dense)
+        built = build_head(
+            head,
+            in_features=in_features,
+            num_classes=num_classes,
+            layer=factories[-1].dense,
+            activation=factories[-1].activation,
+        )
         factories[-1].initialize(built, moment)
         super().__init__(normalization=Normalization(mean, std), body=nn.Sequential(*layers), head=built)

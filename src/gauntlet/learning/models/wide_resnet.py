@@ -55,6 +55,12 @@ class WideResNet(Network):
             factory.activation(),
             nn.AdaptiveAvgPool2d(1),
         )
-        built = build_head(head, in_features=widths[-1], num_classes=num_classes, layer=factory.dense)
+        built = build_head(
+            head,
+            in_features=widths[-1],
+            num_classes=num_classes,
+            layer=factory.dense,
+            activation=factory.activation,
+        )
         factory.initialize(built, factory.moment)
         super().__init__(normalization=Normalization(mean, std), body=body, head=built)
