@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 import shlex
 from typing import get_args
@@ -45,6 +46,14 @@ def test_commands_and_their_options_exist(text):
                 assert shown.exit_code == 0, command
                 missing = [word for word in words[2:] if word.startswith("--") and word not in shown.output]
                 assert missing == [], command
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_table_has_a_header(text):
+    """Rows after an empty line are no table: a page shows their bars."""
+    lines = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE).split("\n")
+    blocks = [list(rows) for is_row, rows in itertools.groupby(lines, lambda line: line.startswith("|")) if is_row]
+    assert [block[0] for block in blocks if not re.fullmatch(r"[|:\- ]+", "".join(block[1:2]))] == []
 
 
 def test_every_picture_is_used():
