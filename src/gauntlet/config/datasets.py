@@ -14,7 +14,11 @@ from gauntlet.registry import SOURCES, OpenFraction, PositiveInt, Seed
 class Limit(Closed):
     """Number of images per split that are used; the others are left out at random, by the data set's seed."""
 
-    train: PositiveInt | None = Field(None, description="images kept for training and validation together")
+    train: PositiveInt | None = Field(
+        None,
+        description="training images kept, from which a share `validation` is held out; of a source's own validation "
+        "split at most as many are kept too",
+    )
     test: PositiveInt | None = Field(None, description="images kept for testing")
 
 

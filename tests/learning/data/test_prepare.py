@@ -274,6 +274,12 @@ class TestSourcesOfAnyKind:
             prepare(own_source(raw))
         assert "no test image of class b" in caplog.text
 
+    def test_a_limit_holds_for_an_own_validation_split_too(self, own_source: Any) -> None:
+        """It has no share of the limited training images, and at most as many images as these."""
+        raw = RawData(split_of([0, 1] * 20), split_of([0, 1] * 8), split_of([0, 1] * 10), ("a", "b"))
+        small = prepare(own_source(raw), limit={"train": 12, "test": 6})
+        assert {name: len(split) for name, split in small.splits.items()} == {"train": 12, "validation": 12, "test": 6}
+
     def test_settings_without_effect_are_reported(self, own_source: Any, caplog: pytest.LogCaptureFixture) -> None:
         """A limit above the number of images, and a validation split that is not used."""
         raw = RawData(split_of([0, 1] * 8), split_of([0, 1] * 4, start=50), split_of([0, 1], start=90), ("a", "b"))

@@ -77,9 +77,10 @@ def select(
     `validation` is the share of the training images to hold out, or ``half_of_test`` for half of the test images; the
     source's own validation split, if any, takes precedence over a share. `test` is the share to hold out for testing
     if the source has no test split, or ``all``. Without training images the training split is empty. `limit` is the
-    maximum number of images for ``train`` (training and validation together) and for ``test``. All samples are
-    stratified by class and seeded by `seed` and their purpose, so that a limit does not change which images are test
-    images. Each split is stored in random order: its first n images are a random sample.
+    maximum number of images for ``train``, before a share is held out, and for ``test``; that for ``train`` holds for a
+    source's own validation split too. All samples are stratified by class and seeded by `seed` and their purpose, so
+    that a limit does not change which images are test images. Each split is stored in random order: its first n images
+    are a random sample.
 
     What a user should know is logged as a warning: classes without images, settings without effect. Raises InputError
     for a source that cannot be read, for fewer than two classes, and for splits that would be empty or lack a class of
