@@ -34,7 +34,7 @@ def by_hand() -> Network:
         conv.weight.copy_(torch.tensor([3.0, -1.0]).reshape(2, 1, 1, 1))
         dense.weight.copy_(torch.tensor([[1.0, -2.0], [0.0, 4.0]]))
         dense.bias.copy_(torch.tensor([-3.0, 1.0]))
-    body = nn.Sequential(conv, nn.BatchNorm2d(2), nn.LayerNorm([2, 1, 1]))
+    body = nn.Sequential(conv, nn.BatchNorm2d(2), nn.LayerNorm([2, 1, 1]), nn.RMSNorm([2, 1, 1]))
     return Network(normalization=Normalization([0.0], [1.0]), body=body, head=LayerHead(dense))
 
 

@@ -38,7 +38,7 @@ def weights_and_biases(network: nn.Module) -> Iterator[tuple[Tensor, Tensor | No
     are other parameters.
     """
     for module in network.modules():
-        if isinstance(module, nn.LayerNorm):
+        if isinstance(module, nn.LayerNorm | nn.RMSNorm):
             continue
         if isinstance(module, SecondOrder) and module.curvature.requires_grad:
             yield module.curvature, None
