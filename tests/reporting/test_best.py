@@ -134,3 +134,13 @@ def test_the_page_states_both_comparisons(tmp_path):
     difference = f"{100 * abs(row['difference']):+.1f}"
     line = f"worst case, L∞, ε = 0.03 {best} {other} {difference} {' '.join(texts)}"
     assert line.replace("<", "&lt;") in page
+
+
+def test_a_difference_that_rounds_to_zero_has_no_minus_sign():
+    """Neither the difference nor the ends of its intervals, whichever variant is the better one."""
+    row = {"variant": "one", "other": "two", "name": "", "epsilon": 0.0, "p_holm": 1.0, "t_p_holm": None}
+    row |= {"accuracy": 0.9, "other_accuracy": 0.9, "t_low": None, "t_high": None}
+    for difference, other_accuracy in ((0.0, 0.9), (-0.0001, 0.9001), (0.0001, 0.8999)):
+        compared = row | {"difference": difference, "other_accuracy": other_accuracy, "low": -0.0004, "high": 0.0004}
+        (found,) = list_comparisons([compared], [], {})
+        assert (found.difference, found.models[0]) == ("+0.0", "[+0.0, +0.0]")

@@ -16,7 +16,7 @@ from gauntlet.reporting.page import render_report
 from gauntlet.reporting.stats import prediction_interval, t_interval, wilson_interval
 from gauntlet.reporting.tables.published_files import render_published
 from gauntlet.reporting.tables.published_histories import Histories
-from gauntlet.reporting.tables.published_lines import verdict_text
+from gauntlet.reporting.tables.published_lines import interval_text, verdict_text
 from gauntlet.reporting.tables.published_rows import PublishedEntry, measure_published
 from tests.support import synthetic
 
@@ -110,6 +110,16 @@ def test_equal_seeds_are_no_evidence_that_another_training_is_equal(evaluations)
     assert (row["seeds"], row["expected_low"], row["expected_high"]) == (3, None, None)
     assert (row["verdict"], alone["verdict"]) == ("equal seeds", "one seed")
     assert verdict_text(row) == "equal seeds, -1"
+
+
+def test_a_bound_that_rounds_to_zero_has_no_minus_sign():
+    """An interval over seeds may begin below 0, also by less than its digits show."""
+    row = {"low": -0.04, "high": 0.9, "unit": "%"}
+    assert interval_text(row) == "0.0 to 0.9"
+    assert interval_text(row | {"low": -0.06}) == "-0.1 to 0.9"
+    assert interval_text(row | {"low": -0.04, "unit": ""}) == "-0.04 to 0.9"
+    outside = {"verdict": "outside", "unit": "%", "difference": -0.04}
+    assert verdict_text(outside) == "outside, +0.0"
 
 
 def test_columns_of_the_history_at_a_stated_epoch_are_means_over_the_seeds_that_reached_it(evaluations):

@@ -17,6 +17,7 @@ from gauntlet.reporting.best import Candidate, best_variant
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.footnotes import footnote_marks
 from gauntlet.reporting.formatting import budget_text, clean_marks_of
+from gauntlet.reporting.tables.effect_cells import points_text
 
 Row = Mapping[str, Any]
 
@@ -107,7 +108,7 @@ def _comparison(title: str, best: str, row: Row) -> Comparison:
         title,
         best,
         other,
-        f"{100 * sign * row['difference']:+.1f}",
+        points_text(sign * row["difference"]),
         (models, _p(row["p_holm"])),
         (trainings, _p(row["t_p_holm"])),
     )
@@ -116,8 +117,8 @@ def _comparison(title: str, best: str, row: Row) -> Comparison:
 def _interval(low: float | None, high: float | None, sign: int) -> str:
     if low is None or high is None:
         return "–"
-    ends = sorted((100 * sign * low, 100 * sign * high))
-    return f"[{ends[0]:+.1f}, {ends[1]:+.1f}]"
+    ends = sorted((sign * low, sign * high))
+    return f"[{points_text(ends[0])}, {points_text(ends[1])}]"
 
 
 def _p(value: float | None) -> str:

@@ -83,8 +83,8 @@ def percent_text(value: float | None) -> str:
 
 def points_text(value: float | None) -> str:
     """Return a difference of shares in percentage points, with its sign; a dash where there is none."""
-    # Adding 0 makes a negative zero positive.
-    return "–" if value is None else f"{round(100 * value, 1) + 0.0:+.1f}"
+    # With z, a negative number that is rounded to zero has no minus sign.
+    return "–" if value is None else f"{100 * value:+z.1f}"
 
 
 def half_width_text(row: Row) -> str:

@@ -72,7 +72,7 @@ def number_text(value: float | None, unit: str) -> str:
     """Return a measured number: percent with one decimal, others with five significant digits."""
     if value is None:
         return "–"
-    return f"{value:.1f}" if unit == PERCENT else f"{value:.5g}"
+    return f"{value:z.1f}" if unit == PERCENT else f"{value:z.5g}"
 
 
 def interval_text(row: Mapping[str, Any], low: str = "low", high: str = "high") -> str:
@@ -87,7 +87,7 @@ def verdict_text(row: Mapping[str, Any]) -> str:
     if row["verdict"] in (INSIDE, MISSING) or row["difference"] is None:
         return str(row["verdict"])
     if row["unit"] == PERCENT:
-        return f"{row['verdict']}, {round(row['difference'], 1) + 0.0:+.1f}"
+        return f"{row['verdict']}, {row['difference']:+z.1f}"
     return f"{row['verdict']}, {row['difference']:+.3g}"
 
 

@@ -26,10 +26,11 @@ function select(options, selected) {
   return control;
 }
 
-// A tie is rounded to the even digit, as in the tables: 6.25 is 6.2, where toFixed alone gives 6.3.
+// A tie is rounded to the even digit, as in the tables: 6.25 is 6.2, where toFixed alone gives 6.3. Zero has no sign.
 function percent(share) {
   const value = 100 * share;
-  return (value % 1 === 0.25 ? value - 0.05 : value).toFixed(1);
+  const text = (Math.abs(value % 1) === 0.25 ? value - 0.05 * Math.sign(value) : value).toFixed(1);
+  return text === "-0.0" ? "0.0" : text;
 }
 
 // The attacks that count for the worst case of a variant in a norm.
