@@ -183,6 +183,19 @@ def test_any_column_sorts_with_missing_values_last(page):
     assert shown(page) == whole
 
 
+def test_columns_with_marks_and_intervals_sort_by_their_numbers(page):
+    """A mark, an interval or a unit after a number makes it no text, and a p-value below 0.001 is the smallest."""
+    texts = ["12.3 ± 0.4", "9.1‡", "–*", "[+10.0, +20.0]", "-1.2", "< 0.001", "100.00 %", "4 × wide", "", "+0.3 ± 2.0"]
+    cells = "".join(f"<td>{text.replace('<', '&lt;')}</td>" for text in texts)
+    sources = "".join((TEMPLATES / f"{name}.js").read_text(encoding="utf-8") for name in ("page", "tables"))
+    row = page.run_script(
+        f"{sources}; const row = document.createElement('tr'); row.innerHTML = arguments[0]; "
+        "return [...row.cells].map((_, column) => sortKey(row, column))",
+        cells + '<th>4 × wide</th><td class="name">12 layers</td>',
+    )
+    assert row == [12.3, 9.1, None, 10, -1.2, 0, 100, 4, None, 0.3, "4 × wide", "12 layers"]
+
+
 def test_variants_attacks_and_norms_change_the_curves(page):
     """Each chosen variant has a bold line, each attack a thin one, and norms have their own budgets."""
     assert lines(page) == 3

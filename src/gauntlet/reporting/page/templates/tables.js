@@ -113,13 +113,20 @@ function startFactors() {
   form.hidden = false;
 }
 
+// The number that a text begins with, such as the mean of "91.2 ± 0.3", or the lower end of an interval; "< 0.001" is
+// the smallest p-value.
+function leadingNumber(text) {
+  const match = /^(<\s*)?\[?([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)/.exec(text);
+  return match && (match[1] ? 0 : Number(match[2]));
+}
+
 function sortKey(row, column) {
   const cell = row.cells[column];
   if (!cell || (cell.colSpan > 1)) return null;
   const text = (find(".mean", cell) ?? cell).textContent.trim();
-  if (text === "" || text === "–") return null;
-  const number = Number(text);
-  return Number.isNaN(number) ? text.toLowerCase() : number;
+  if (/^(–[*†‡]*)?$/.test(text)) return null;
+  const isName = cell.tagName === "TH" || cell.classList.contains("name");
+  return (isName ? null : leadingNumber(text)) ?? text.toLowerCase();
 }
 
 const compare = (a, b) => (typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1);
