@@ -19,12 +19,16 @@ from gauntlet.reporting.aggregation import (
     GridDesign,
     LevelDesign,
     certified_accuracies,
+    combine,
     headline_budgets,
     measure_effects,
     norm_grids,
     open_evaluations,
+    summarize,
     variants_table,
 )
+from gauntlet.reporting.aggregation.certified import CERTIFIED_SCHEMA
+from gauntlet.reporting.tables.effect_cells import effect_tables
 from tests.support import synthetic
 from tests.support.cells import make_cell
 from tests.support.grids import grid_plan, write_results
@@ -112,6 +116,24 @@ def test_variants_without_a_certificate_are_no_missing_cells(tmp_path, certified
     assert {row["factor"] for row in certificate if row["kind"] == "difference"} == ({"second"} if grid else set())
     assert bool(certificate) == grid
     assert all(row["estimate"] is not None for row in certificate)
+
+
+def test_seeds_that_a_variant_does_not_have_are_no_missing_cells(tmp_path):
+    """Adopted checkpoints have seeds of their own: a grid of these is complete, whatever other variants have."""
+    plan = grid_plan((2, 2), attacks=ATTACKS[:1], alone=("plain",))
+    in_grid = [name for name in plan.variants if name != "plain"]
+    for number, own in enumerate([dict.fromkeys(in_grid, (0,)), {"a0_b0": (0, 1)}]):
+        design = replace(plan, own_seeds=own, certificates=())
+        evaluations = tmp_path / f"{number}.parquet"
+        combine(synthetic.write_evaluations(tmp_path / str(number), design), evaluations, design=design)
+        table = measure_effects(evaluations, summarize(evaluations), None, CERTIFIED_SCHEMA.empty_table())
+        rows = table.to_pylist()
+        assert {(row["missing"], row["incomplete"]) for row in rows} == {(0, "")}
+        assert {row["seeds"] for row in rows if row["kind"] == "difference"} == {1 if number == 0 else 3}
+        (shown,) = effect_tables(rows, design)
+        assert not any(name and name.marks for line in shown.differences for name in line.numbers)
+        left_out = "Settings in which a variant has fewer seeds than others are left out."
+        assert (left_out in shown.notes) == any(row["left_out"] for row in rows)
 
 
 def stated_l2(rows):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +65,9 @@ pair of levels of two factors, over the settings that all levels have.
 all rows of the same grid, accuracy, kind and factors; `t_significant` means that it is below 0.05. All are null with
 fewer than two seeds and where the seeds do not differ; `estimate` where no setting is complete.
 
-`left_out` settings have a missing cell and `unmatched` ones no variant at some of the levels. `missing` counts the
-(variant, seed) without an accuracy in settings of all levels, and `incomplete` names these variants, joined by commas.
+`left_out` settings have a missing cell, or a variant with fewer seeds than others (checkpoints), and `unmatched` ones
+no variant at some of the levels. `missing` counts the planned (variant, seed) without an accuracy in settings of all
+levels, and `incomplete` names these variants, joined by commas.
 `errors` and `flags` are those of the variants compared (SUMMARY_SCHEMA).
 """
 
@@ -89,6 +90,7 @@ def _rows(
     design, summarized = evaluations.design, summary.to_pylist()
     outcomes = list(read_headline_outcomes(evaluations, certificates, certified))
     position = {variant: number for number, variant in enumerate(design.variants)}
+    planned_seeds = {variant: design.seeds_of(variant) for variant in design.variants}
     for grid in design.grids:
         in_grid = [variant for variant in grid.variants if variant in position]
         for outcome in outcomes:
@@ -109,7 +111,13 @@ def _rows(
             }
             for kind, factors, effect in _effects(codes, values, grid):
                 compared = [variants[cell] for cell in effect.cells]
-                yield ids | _row(kind, factors, effect, variants) | _in_doubt([doubts.get(name) for name in compared])
+                # A variant of adopted checkpoints may have fewer seeds than others.
+                missing = [
+                    variants[cell]
+                    for cell, seed in effect.missing
+                    if design.seeds[seed] in planned_seeds[variants[cell]]
+                ]
+                yield ids | _row(kind, factors, effect) | _missing(missing) | _in_doubt(map(doubts.get, compared))
 
 
 def _planned(outcome: HeadlineOutcome, design: ExperimentDesign) -> set[str]:
@@ -137,7 +145,7 @@ def _effects(
             yield INTERACTION, pair, effect
 
 
-def _row(kind: str, factors: tuple[FactorDesign, ...], effect: Effect, variants: Sequence[str]) -> dict[str, Any]:
+def _row(kind: str, factors: tuple[FactorDesign, ...], effect: Effect) -> dict[str, Any]:
     names = {}
     for prefix, factor, position in zip(("", "other_"), factors, (0, 1), strict=False):
         names[f"{prefix}factor"] = factor.name
@@ -160,9 +168,12 @@ def _row(kind: str, factors: tuple[FactorDesign, ...], effect: Effect, variants:
         "matched": effect.matched,
         "left_out": effect.left_out,
         "unmatched": effect.unmatched,
-        "missing": len(effect.missing),
-        "incomplete": ", ".join(dict.fromkeys(variants[cell] for cell, _ in effect.missing)),
     }
+
+
+def _missing(variants: Sequence[str]) -> dict[str, Any]:
+    """Return the columns on missing cells, from the variant of each."""
+    return {"missing": len(variants), "incomplete": ", ".join(dict.fromkeys(variants))}
 
 
 Doubt = tuple[int, str | None]
@@ -177,7 +188,7 @@ def _doubts(outcome: HeadlineOutcome, summarized: Sequence[dict[str, Any]]) -> d
     return {variant: (0, flags) for variant, flags in accuracy_flags_of(summarized).items()}
 
 
-def _in_doubt(doubts: Sequence[Doubt | None]) -> dict[str, Any]:
+def _in_doubt(doubts: Iterable[Doubt | None]) -> dict[str, Any]:
     known = [doubt for doubt in doubts if doubt is not None]
     checks = [flags for _, flags in known]
     failed = dict.fromkeys(check for flags in checks for check in (flags or "").split(", ") if check)

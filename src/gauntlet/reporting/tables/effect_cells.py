@@ -169,6 +169,8 @@ def _missing_notes(rows: Sequence[Row]) -> Iterator[str]:
     if incomplete := list(dict.fromkeys(name for row in rows for name in row["incomplete"].split(", ") if name)):
         more = f", and {len(incomplete) - _MOST_NAMED} more" if len(incomplete) > _MOST_NAMED else ""
         yield f"Cells are missing of {', '.join(incomplete[:_MOST_NAMED])}{more}."
+    if any(row["left_out"] and not row["missing"] for row in rows):
+        yield "Settings in which a variant has fewer seeds than others are left out."
     if any(row["unmatched"] for row in rows if row["kind"] != MEAN):
         yield "Levels are compared over the settings that the grid has at both; it does not have all combinations."
     if any(row["estimate"] is None for row in rows):
