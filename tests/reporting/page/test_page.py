@@ -11,6 +11,7 @@ from html import unescape
 from html.parser import HTMLParser
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -23,12 +24,14 @@ from gauntlet.reporting.aggregation import (
     AttackDesign,
     AttackRun,
     ExperimentDesign,
+    certified_accuracies,
     combine,
     measure_attacks,
     summarize,
 )
 from gauntlet.reporting.figures.drawing import write_figure
 from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.page import render_report, write_report
 from gauntlet.robustness.diagnostics.checks import add_verdicts, collect_flags
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
@@ -129,6 +132,63 @@ def test_cells_and_certificates_are_counted_from_the_samples(experiment, text):
     assert numbers[1 + synthetic.L2.index(0.3)] == shares[0]
 
 
+def certified_tables(text):
+    """Return the tables of certified accuracies as lists of lists of texts."""
+    found = re.findall(r'data-table="certified".*?</table>', text, flags=re.DOTALL)
+    return [
+        [
+            ["".join(re.sub(r"<[^>]*>", "", cell).split()) for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL)]
+            for row in re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+        ]
+        for table in found
+    ]
+
+
+def test_certified_accuracies_are_below_the_radii_they_are_about(tmp_path):
+    """Also where an attack outside of the worst case has a budget that no other attack has."""
+    few = synthetic.AttackDesign("few", "l2", (0.2,), counts=False, samples=5)
+    plan = synthetic.plan(("lipschitz",), attacks=(*synthetic.ATTACKS[3:4], few))
+    made = synthetic.write_experiment(tmp_path, plan, samples=60)
+    rows = [row for row in pq.read_table(made.certificates).to_pylist() if row["certificate"] == "margin"]
+    ((heads, margin, _),) = certified_tables(render_report(find_inputs(made.evaluations), figures={}))
+    assert heads[3:-1] == ["ε=0.1", "ε=0.2", "ε=0.3", "ε=1", "ε=3"]
+    assert len(margin) == len(heads)
+    for head, share in zip(heads[3:-1], margin[3:-1], strict=True):
+        held = sum(row["radius"] >= float(head.removeprefix("ε=")) for row in rows)
+        assert share == f"{100 * held / len(rows):.1f}"
+
+
+def test_certificates_in_a_norm_without_attacks_are_on_the_page(tmp_path):
+    """At the radii of the certified accuracies, in a section without tables of attacks."""
+    made = synthetic.write_experiment(tmp_path, synthetic.plan(attacks=synthetic.ATTACKS[:1]), samples=60)
+    text = render_report(find_inputs(made.evaluations), figures={})
+    (table,) = certified_tables(text)
+    certified = certified_accuracies(made.certificates).to_pylist()
+    radii = list(dict.fromkeys(row["radius"] for row in certified if row["radius"]))
+    assert [float(head.removeprefix("ε=")) for head in table[0][3:-1]] == radii
+    shares = {(row["variant"], row["certificate"], row["radius"]): row["certified_accuracy"] for row in certified}
+    for line in table[1:]:
+        name = line[1].partition("(")[0]
+        assert line[3:-1] == [f"{100 * shares[line[0], name, radius]:.1f}" for radius in radii]
+    assert "No attack was run in this norm." in text
+    assert text.count('data-table="single"') == 1
+
+
+def test_missing_certificates_are_marked_counted_and_listed(tmp_path):
+    """As missing cells of attacks are."""
+    plan = synthetic.plan(("softmax", "ecc"), attacks=synthetic.ATTACKS[3:4])
+    made = synthetic.write_experiment(tmp_path, plan, samples=30)
+    complete = render_report(find_inputs(made.evaluations), figures={})
+    assert "cells are missing;" not in complete
+    table = pq.read_table(made.certificates)
+    kept = pc.invert(pc.and_(pc.equal(table["variant"], "ecc"), pc.equal(table["seed"], 1)))
+    pq.write_table(table.filter(kept).replace_schema_metadata(plan.metadata()), made.certificates)
+    text = render_report(find_inputs(made.evaluations), figures={})
+    assert [line[0] for line in certified_tables(text)[0][1:]] == ["softmax", "ecc*"]
+    assert "1 of 12 cells are missing" in text
+    assert "<li>ecc, seed 1, smooth</li>" in text
+
+
 def rounded(value):
     """Return a number in the page's format."""
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
@@ -157,8 +217,8 @@ def test_failures_and_missing_cells_are_announced_and_listed(text):
     """A warning precedes the numbers, and a section lists the cells."""
     page = Page(text)
     words = " ".join(" ".join(page.text).split())
-    assert "1 of 30 cells are missing" in words
-    assert words.index("1 of 30 cells are missing") < words.index("Robust accuracy in percent")
+    assert "1 of 38 cells are missing" in words
+    assert words.index("1 of 38 cells are missing") < words.index("Robust accuracy in percent")
     assert "CUDA out of memory <after> 3 attempts" in words
     assert "&lt;after&gt;" in text
 

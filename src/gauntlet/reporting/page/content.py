@@ -12,7 +12,7 @@ from typing import Any
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.reporting.aggregation import Evaluations, headline_budgets, norm_grids, open_evaluations
-from gauntlet.reporting.aggregation.definitions import CERTIFIED, certified_at, is_worst_case, prefer_worst_cases
+from gauntlet.reporting.aggregation.definitions import is_worst_case, prefer_worst_cases
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.footnotes import exclusion_note, single_loss_note
 from gauntlet.reporting.formatting import (
@@ -24,6 +24,7 @@ from gauntlet.reporting.formatting import (
     percent,
     sample_count_text,
 )
+from gauntlet.reporting.page.certificates import read_certificates
 from gauntlet.reporting.page.check_results import CheckResult, read_check_results
 from gauntlet.reporting.page.choices import ChoiceSection, read_choices
 from gauntlet.reporting.page.comparisons import Comparison, bold_numbers, list_comparisons, read_comparisons
@@ -38,13 +39,6 @@ _CELLS = """
         count_if(error) AS errors, median(distance) AS distance,
         sum(forwards) / count(*) AS forwards, sum(backwards) / count(*) AS backwards
     FROM evaluations GROUP BY ALL
-"""
-
-_CERTIFIED = f"""
-    SELECT variant, certificate, norm, count(*) AS samples, count(DISTINCT seed) AS seeds,
-        avg(({CERTIFIED})::INT) AS certified, median(radius) FILTER ({CERTIFIED}) AS median,
-        [{{shares}}] AS shares
-    FROM read_parquet($path, hive_partitioning = false) WHERE norm = $norm GROUP BY ALL
 """
 
 _HIDDEN = ("gauntlet.plan", "gauntlet.digest", "gauntlet.volatile", "pandas")
@@ -67,7 +61,7 @@ class AccuracyRow:
 
 @dataclass(frozen=True)
 class NormSection:
-    """The accuracies in one norm: the worst case, single attacks, certificates.
+    """The accuracies in one norm: the worst case, single attacks, certificates; a norm may have certificates alone.
 
     `note` is "" or about the attacks of the worst case, `excluded` has a note for each attack that is not in it.
     """
@@ -108,6 +102,7 @@ class PageContent:
     published: PublishedSection | None
     costs: tuple[dict[str, Any], ...]
     cells: tuple[dict[str, Any], ...]
+    planned: int
     missing: tuple[str, ...]
     errors: tuple[dict[str, Any], ...]
     masked: dict[str, list[str]]
@@ -128,10 +123,9 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
     with open_evaluations(path) as evaluations:
         design = evaluations.design
         cells = _cells(evaluations)
-        grids = norm_grids(evaluations)
-        headline = headline_budgets(design, grids)
-        marks = clean_marks_of(rows)
-        certified = {norm: _certified(evaluations, inputs, norm, grids[norm], marks) for norm in design.norms}
+        headline = headline_budgets(design, norm_grids(evaluations))
+        budgets = {norm: _budgets(rows, norm) for norm in design.norms}
+        certificates = read_certificates(evaluations, inputs, budgets, clean_marks_of(rows))
     gallery = read_gallery(inputs, most_bytes=most_image_bytes)
     compared = read_comparisons(inputs)
     bold = bold_numbers(rows, compared)
@@ -147,10 +141,12 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
                 key=norm,
                 name=NORM_TEXT.get(norm, norm),
                 attacks=tuple(attack.name for attack in design.counted_in(norm)),
-                budgets=tuple((budget, budget_text(budget)) for budget in _budgets(rows, norm)),
+                budgets=tuple(
+                    (value, budget_text(value)) for value in budgets.get(norm, certificates.radii.get(norm, ()))
+                ),
                 worst=tuple(_accuracy_rows(rows, norm, bold, worst_case=True)),
                 single=tuple(_accuracy_rows(rows, norm, bold, worst_case=False)),
-                certified=certified[norm],
+                certified=certificates.rows.get(norm, ()),
                 note=single_loss_note(norm, design.single_losses[norm]) if norm in design.single_losses else "",
                 excluded=tuple(
                     exclusion_note(attack.name, attack.exclusion)
@@ -158,15 +154,17 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
                     if not attack.counts
                 ),
             )
-            for norm in design.norms
+            for norm in dict.fromkeys((*design.norms, *certificates.rows))
         ),
         comparisons=tuple(list_comparisons(compared, rows, headline)),
         effects=tuple(effect_tables(_effect_rows(inputs), design)),
         published=_published(inputs),
         costs=tuple(_costs(inputs)),
         cells=tuple(cells),
-        missing=tuple(
-            f"{cell['variant']}, seed {cell['seed']}, {cell['attack']}" for cell in cells if not cell["samples"]
+        planned=len(cells) + certificates.planned,
+        missing=(
+            *(f"{cell['variant']}, seed {cell['seed']}, {cell['attack']}" for cell in cells if not cell["samples"]),
+            *certificates.missing,
         ),
         errors=tuple(cell for cell in cells if cell["errors"]),
         masked=masked_variants(rows),
@@ -211,23 +209,6 @@ def _cells(evaluations: Evaluations) -> list[dict[str, Any]]:
         row = ids | empty | counts.get((variant, seed, attack), {})
         cells.append(row | {"norm": NORM_TEXT.get(norms[attack], norms[attack])})
     return cells
-
-
-def _certified(
-    evaluations: Evaluations, inputs: FigureInputs, norm: str, grid: Sequence[float], marks: Mapping[str, str]
-) -> tuple[dict[str, Any], ...]:
-    """Return, per variant and certificate, the share of samples certified at each budget of the norm."""
-    if not inputs.has("certificates"):
-        return ()
-    shares = ", ".join(f"avg(({certified_at(repr(budget))})::INT)" for budget in grid)
-    table = evaluations.query(_CERTIFIED.format(shares=shares), norm=norm, path=str(inputs.certificates))
-    order = {variant: number for number, variant in enumerate(inputs.variants)}
-    certifies = {item.name: item.certifies for item in evaluations.design.certificates}
-    rows = [
-        row | {"certifies": certifies.get(row["certificate"], "model"), "marks": marks.get(row["variant"], "")}
-        for row in table.to_pylist()
-    ]
-    return tuple(sorted(rows, key=lambda row: (order.get(row["variant"], len(order)), row["certificate"])))
 
 
 def _costs(inputs: FigureInputs) -> Iterator[dict[str, Any]]:
