@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -83,8 +84,11 @@ def masked_variants(rows: Iterable[Row]) -> dict[str, list[str]]:
     return {variant: list(checks) for variant, checks in failed_checks.items()}
 
 
+def sentence(text: str) -> str:
+    """Return a text with a full stop at its end, unless it ends a sentence already."""
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+
+
 def escape_markdown(text: str) -> str:
-    """Escape the characters that are special to Markdown or HTML."""
-    for character in "\\`*_[]<>|#":
-        text = text.replace(character, f"\\{character}")
-    return text
+    """Escape the characters that are special to Markdown or HTML, or to GitHub's formulas."""
+    return re.sub(r"[\\`*_\[\]<>|#~$]|&(?=#?\w+;)", r"\\\g<0>", text)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gauntlet.core.errors import InputError
-from gauntlet.reporting.formatting import escape_markdown
+from gauntlet.reporting.formatting import escape_markdown, sentence
 from gauntlet.reporting.kept_results import ORIGIN, REASON, read_kept
 from gauntlet.reporting.tables.markdown import markdown_row
 from gauntlet.reporting.tables.published_lines import HEADS, interval_text, number_text, published_lines, quantity_text
@@ -75,7 +75,7 @@ def _compared(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         verdict = f"**{texts[-1]}**" if line.verdict == OUTSIDE else texts[-1]
         yield markdown_row([f"`{row['variant']}`", *texts[:-1], verdict, row["commit"]])
     notes = [
-        f"- `{row['variant']}`, {escape_markdown(row['quantity'])}: {escape_markdown(row[kind]).rstrip('.')}."
+        f"- `{row['variant']}`, {escape_markdown(row['quantity'])}: {escape_markdown(sentence(row[kind]))}"
         for kind in ("note", REASON)
         for row in rows
         if row[kind]
@@ -96,9 +96,7 @@ def _measured(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         found = [cells.get((quantity, *column)) for column in columns]
         yield markdown_row([escape_markdown(quantity), *(_cell(row) if row else "" for row in found)])
     notes = [
-        f"- {escape_markdown(row['quantity'])}: {escape_markdown(row['note']).rstrip('.')}."
-        for row in rows
-        if row["note"]
+        f"- {escape_markdown(row['quantity'])}: {escape_markdown(sentence(row['note']))}" for row in rows if row["note"]
     ]
     yield from ["", *dict.fromkeys(notes)] if notes else []
 

@@ -312,7 +312,7 @@ def test_the_latex_is_well_formed(texts):
     assert unescaped.count("$") % 2 == 0
 
 
-@pytest.mark.parametrize("letter", [chr(code) for code in range(32, 127)] + ["ε", "ω", "∞", "—", "±"])
+@pytest.mark.parametrize("letter", [chr(code) for code in range(32, 127)] + list("εωϕΔ∞—±≤→√²₂·ℓ"))
 def test_every_character_of_a_title_is_escaped(letter):
     """Each character is printed as it is, and braces balance."""
     written = escape_latex(f"a{letter}b")

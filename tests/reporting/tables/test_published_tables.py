@@ -6,6 +6,7 @@ import csv
 import io
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 
 from gauntlet.core.parquet import read_table, write_table
@@ -17,7 +18,7 @@ from gauntlet.reporting.stats import prediction_interval, t_interval, wilson_int
 from gauntlet.reporting.tables.published_files import render_published
 from gauntlet.reporting.tables.published_histories import Histories
 from gauntlet.reporting.tables.published_lines import interval_text, verdict_text
-from gauntlet.reporting.tables.published_rows import PublishedEntry, measure_published
+from gauntlet.reporting.tables.published_rows import PUBLISHED_SCHEMA, PublishedEntry, measure_published
 from tests.support import synthetic
 
 PLAN = synthetic.plan(("softmax", "ecc"), (0, 1, 2), synthetic.ATTACKS[:2])
@@ -165,6 +166,21 @@ def test_a_certificate_without_a_radius_is_at_that_of_the_tables(evaluations, tm
     assert first["budget"] == float(shown["epsilon"])
     assert first["measured"] == pytest.approx(100 * float(shown["accuracy"]))
     assert [row["budget"] for row in others] == list(radii)
+
+
+def test_a_note_that_ends_a_sentence_has_one_full_stop(evaluations):
+    """The notes and the source are text of the user's own, with or without a full stop."""
+    entries = [
+        ("ecc", "clean", "clean", "clean", None, True, 1.0, None, None, note) for note in ("Table 2.", "mean of 3 runs")
+    ]
+    for reference, end in (("Authors et al.", "et al."), ("A paper", "A paper."), ("Is it robust?", "robust?")):
+        rows = [row | {"reference": reference} for row in measure(evaluations, *entries).to_pylist()]
+        texts = render_published(pa.Table.from_pylist(rows, schema=PUBLISHED_SCHEMA), {})
+        assert f"{end}\n" in texts["published.md"]
+        assert f"{end} Accuracies in percent" in texts["published.tex"]
+        assert "clean: Table 2.\n" in texts["published.md"]
+        assert "clean: mean of 3 runs.\n" in texts["published.md"]
+        assert ".." not in texts["published.md"] + texts["published.tex"]
 
 
 def test_the_files_and_the_page_have_every_number(evaluations, tmp_path):

@@ -23,6 +23,7 @@ from gauntlet.reporting.formatting import (
     masked_variants,
     percent,
     sample_count_text,
+    sentence,
 )
 from gauntlet.reporting.page.certificates import read_certificates
 from gauntlet.reporting.page.check_results import CheckResult, read_check_results
@@ -246,7 +247,7 @@ def _published(inputs: FigureInputs) -> PublishedSection | None:
     if not rows:
         return None
     lines, notes = published_lines(rows, inputs.titles), published_notes(rows)
-    return PublishedSection(rows[0]["reference"], HEADS, tuple(lines), tuple(notes))
+    return PublishedSection(sentence(rows[0]["reference"]), HEADS, tuple(lines), tuple(notes))
 
 
 def _quotient(values: Sequence[float | None], count: int) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from gauntlet.core.norms import NORM_LATEX
@@ -23,6 +24,11 @@ _MARKS = {"*": "*", "†": r"\dag", "‡": r"\ddag"}
 _GREEK = (
     "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho varsigma sigma tau"
     " upsilon phi chi psi omega"
+)
+_MATH = (
+    "Γ Gamma Δ Delta Θ Theta Λ Lambda Ξ Xi Π Pi Σ Sigma Υ Upsilon Φ Phi Ψ Psi Ω Omega ϵ epsilon ϑ vartheta ϕ phi"
+    " × times ± pm ∞ infty ≤ leq ≥ geq ≠ neq ≈ approx ∼ sim ∝ propto ∈ in → rightarrow ← leftarrow ↔ leftrightarrow"
+    " ⇒ Rightarrow · cdot ∘ circ ⊕ oplus ⊗ otimes √ surd ∑ sum ∏ prod ∂ partial ∇ nabla ‖ Vert ℓ ell"
 )
 _SYMBOLS = {
     "\\": r"\textbackslash{}",
@@ -46,12 +52,12 @@ _SYMBOLS = {
     "—": "---",
     "–": "--",
     "−": "$-$",
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "∞": r"$\infty$",
     "†": r"\dag{}",
     "‡": r"\ddag{}",
     **{chr(ord("α") + offset): f"$\\{name}$" for offset, name in enumerate(_GREEK.split())},
+    **{symbol: f"$\\{name}$" for symbol, name in re.findall(r"(\S+) (\S+)", _MATH)},
+    **{digit: rf"\textsuperscript{{{number}}}" for number, digit in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
+    **{digit: rf"\textsubscript{{{number}}}" for number, digit in enumerate("₀₁₂₃₄₅₆₇₈₉")},
     "ο": "o",
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gauntlet.reporting.formatting import escape_markdown
+from gauntlet.reporting.formatting import escape_markdown, sentence
 from gauntlet.reporting.tables.latex import escape_latex, latex_row, marks_superscript
 from gauntlet.reporting.tables.markdown import markdown_row
 from gauntlet.reporting.tables.published_lines import HEADS, published_lines, published_notes
@@ -47,7 +47,7 @@ def markdown_lines(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str])
 
 def _markdown(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> str:
     lines = [f"# {escape_markdown(rows[0]['experiment'])}: published numbers", ""] if rows else []
-    lines += [f"Source: {escape_markdown(rows[0]['reference'])}.", ""] if rows else []
+    lines += [f"Source: {escape_markdown(sentence(rows[0]['reference']))}", ""] if rows else []
     lines += [*markdown_lines(rows, titles), "", *(f"- {escape_markdown(note)}" for note in published_notes(rows))]
     return "\n".join(lines) + "\n"
 
@@ -65,7 +65,7 @@ def _latex(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str], mark: s
         others[2] += marks_superscript(line.marks) if line.marks else ""
         lines.append(latex_row(["" if variant == above else variant, *others]))
         above = variant
-    notes = [f"Source: {rows[0]['reference']}.", *published_notes(rows)] if rows else []
+    notes = [f"Source: {sentence(rows[0]['reference'])}", *published_notes(rows)] if rows else []
     text = " ".join(map(escape_latex, notes))
     lines += [r"\bottomrule", r"\end{tabular}}", "", r"\smallskip", rf"{{\footnotesize {text}\par}}"]
     return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
-from gauntlet.reporting.formatting import budget_text
+from gauntlet.reporting.formatting import budget_text, sentence
 from gauntlet.reporting.tables.published_rows import INSIDE, MISSING, PERCENT, stated_epoch
 
 HEADS = ("variant", "quantity", "published", "measured", "95 % interval", "expected", "seeds", "samples", "verdict")
@@ -64,7 +64,7 @@ def published_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     stopped = any(row["missing"] and stated_epoch(row) is not None for row in rows)
     missing = f"cells are missing{', or trainings stopped before the stated epoch' if stopped else ''}: may be too high"
     notes += [f"{text[0].upper()}{text[1:]}." for text in footnotes(rows, missing=missing)]
-    notes += [f"{row['variant']}, {row['quantity']}: {row['note']}." for row in rows if row["note"]]
+    notes += [f"{row['variant']}, {row['quantity']}: {sentence(row['note'])}" for row in rows if row["note"]]
     return notes
 
 
