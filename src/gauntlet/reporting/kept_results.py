@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_columns, read_table
-from gauntlet.reporting.aggregation import open_evaluations, summarize
+from gauntlet.reporting.aggregation import ExperimentDesign, open_evaluations, summarize
 from gauntlet.reporting.aggregation.definitions import is_worst_case
 from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.tables.published_files import csv_rows
@@ -29,6 +29,9 @@ REASON = "reason"
 """Optional column: the reason of a difference from the published value."""
 
 _SHORT_COMMIT = 7
+
+_WORST_CASE = "worst case"
+"""Quantity of a worst case, before its budget; no attack has a space in its name."""
 
 
 def keep_results(folder: Path, *, machine: str, command: str) -> list[dict[str, Any]]:
@@ -45,7 +48,11 @@ def keep_results(folder: Path, *, machine: str, command: str) -> list[dict[str, 
     rows += [row for row in _unpublished(folder).to_pylist() if _key(row) not in known]
     origins = read_table(folder / "origins.parquet").to_pylist()
     epochs = _epochs(folder / "evaluations.parquet") if any(stated_epoch(row) is not None for row in rows) else {}
-    return [row | _origin(row, origins, epochs, machine, command) | {REASON: ""} for row in rows]
+    with open_evaluations(folder / "evaluations.parquet") as opened:
+        design = opened.design
+    return [
+        row | _origin(row, _measured_by(row, design), origins, epochs, machine, command) | {REASON: ""} for row in rows
+    ]
 
 
 def _epochs(evaluations: Path) -> dict[tuple[str, int], list[int]]:
@@ -79,15 +86,19 @@ def _entries(evaluations: Path, certificates: Path, summary: pa.Table) -> Iterat
     for variant in design.variants:
         yield PublishedEntry(variant, "clean", "clean", "clean", None, is_share=True, value=None)
     budgets: dict[str, set[float]] = {}
-    # Noise in place of images has no accuracy.
-    left_out = {attack.name for attack in design.attacks if not attack.is_perturbation}
+    # Noise in place of images has no accuracy, and repetitions with other seeds are in the mean of the first.
+    left_out = {
+        attack.name
+        for attack in design.attacks
+        if not attack.is_perturbation or attack.repeats not in (None, attack.name)
+    }
     for row in summary.to_pylist():
         if row["attack"] in left_out:
             continue
         budgets.setdefault(row["norm"], set()).add(row["epsilon"])
         worst = is_worst_case(row["attack"])
         kind, name = ("worst_case", row["norm"]) if worst else ("attack", row["attack"])
-        shown = "worst case" if worst else name
+        shown = _WORST_CASE if worst else name
         quantity = f"{shown}@{row['epsilon']:.4g}"
         yield PublishedEntry(row["variant"], quantity, kind, name, row["epsilon"], is_share=True, value=None)
     for certificate in design.certificates:
@@ -98,24 +109,32 @@ def _entries(evaluations: Path, certificates: Path, summary: pa.Table) -> Iterat
                 yield PublishedEntry(variant, quantity, "certificate", certificate.name, radius, True, None)
 
 
+def _measured_by(row: Mapping[str, Any], design: ExperimentDesign) -> set[str]:
+    """Return the attacks or the certificate that a row was measured with; the name of another quantity as it is."""
+    name = row["quantity"].partition("@")[0]
+    if name == _WORST_CASE:
+        return {attack.name for attack in design.counted_in(row["norm"])}
+    return {attack.name for attack in design.attacks if attack.repeats == name} or {name}
+
+
 def _origin(
     row: Mapping[str, Any],
+    names: Collection[str],
     origins: Sequence[Mapping[str, Any]],
     epochs: Mapping[tuple[str, int], Sequence[int]],
     machine: str,
     command: str,
 ) -> dict[str, str]:
-    """Return the columns ORIGIN: of the models of a row's variant and of what measured the row; empty if missing.
+    """Return the columns ORIGIN: of the models of a row's variant and of its cells called `names`; empty if missing.
 
     At a stated epoch of the history the models are those that were trained so far, by their `epochs`.
     """
     if row["measured"] is None:
         return dict.fromkeys(ORIGIN, "")
-    name = row["quantity"].partition("@")[0]
     models = [cell for cell in origins if cell["variant"] == row["variant"] and cell["stage"] == "train"]
     if (epoch := stated_epoch(row)) is not None:
         models = [cell for cell in models if epoch in epochs.get((cell["variant"], cell["seed"]), ())]
-    cells = [cell for cell in origins if cell["variant"] == row["variant"] and cell["name"] == name] or models
+    cells = [cell for cell in origins if cell["variant"] == row["variant"] and cell["name"] in names] or models
     made = [*models, *cells]
     commits = dict.fromkeys((cell["commit"] or "unknown")[:_SHORT_COMMIT] for cell in made)
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -118,6 +119,33 @@ def test_each_row_states_its_seeds_commits_date_and_command(folder):
     """From the metadata of the models and of what measured them."""
     first, second = (attack.name for attack in PLAN.attacks)
     made = {first: ("aaaaaaa", "2026-01-02"), second: ("aaaaaaa, bbbbbbb", "2026-01-03")}
+    # The worst case is over both attacks.
+    made["worst case"] = made[second]
     for row in keep_results(folder, machine="two cores", command="a command"):
         assert (row["machine"], row["command"], row["training_seeds"]) == ("two cores", "a command", "0 1 2")
         assert (row["commit"], row["date"]) == made.get(row["quantity"].partition("@")[0], made[first])
+
+
+def test_repetitions_with_other_seeds_are_one_row(tmp_path):
+    """Their mean, as in tables and published numbers, with what made each of them."""
+    attacks = [replace(attack, repeats=PLAN.attacks[1].name) for attack in PLAN.attacks[1:]]
+    attacks.append(replace(attacks[0], name="pgd_1"))
+    plan = replace(PLAN, attacks=tuple(attacks), certificates=())
+    synthetic.write_experiment(tmp_path, plan, samples=40)
+    made = [
+        {"variant": "ecc", "seed": seed, "stage": stage, "name": name, "commit": commit * 40, "finished": "2026-01-02"}
+        for seed in plan.seeds
+        for stage, name, commit in (("train", None, "a"), ("evaluate", "pgd", "a"), ("evaluate", "pgd_1", "b"))
+    ]
+    write_table(tmp_path / "origins.parquet", pa.Table.from_pylist(made, ORIGINS_SCHEMA), {})
+    rows = [row for row in keep_results(tmp_path, machine="", command="") if row["variant"] == "ecc"]
+    assert not any(row["quantity"].startswith("pgd_1") for row in rows)
+    summary = summarize(tmp_path / "evaluations.parquet").to_pylist()
+    for row in (row for row in rows if row["quantity"].startswith("pgd")):
+        both = [
+            one["robust_accuracy"]
+            for one in summary
+            if one["variant"] == "ecc" and one["attack"].startswith("pgd") and one["epsilon"] == row["budget"]
+        ]
+        assert row["measured"] == pytest.approx(50 * sum(both))
+        assert row["commit"] == "aaaaaaa, bbbbbbb"
