@@ -29,6 +29,14 @@ def budget_text(epsilon: float) -> str:
     return f"{epsilon:.4g}"
 
 
+def short_number(value: float | None) -> str:
+    """Return a number, such as a distance, with three digits and without an exponent above 1; a dash for None."""
+    if value is None:
+        return "–"
+    # From 999.5 on, three digits would be 1e+03.
+    return f"{value:.0f}" if value >= 999.5 else f"{value:.3g}"
+
+
 @dataclass(frozen=True)
 class Percent:
     """A robust or certified accuracy in percent, as text.

@@ -18,7 +18,6 @@ from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
 from gauntlet.reporting.from_results import report_from_results
 from gauntlet.reporting.page import render_report
 from gauntlet.reporting.page.gallery import read_gallery
-from gauntlet.reporting.page.page import _number as number_text
 from gauntlet.reporting.page.queries import page_queries
 from tests.support import synthetic
 
@@ -173,9 +172,3 @@ def test_a_lone_results_file_has_a_page(experiment, tmp_path):
     assert alone == [one for one in numbers if one[0]["table"] in ("worst", "single", "cell")]
     assert 'id="figure-robust_accuracy"' in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluations.parquet", "page.html"]
-
-
-def test_numbers_have_no_exponent():
-    """Three digits, all of them from a thousand on, and just below it too."""
-    numbers = (0.1234, 12.345, 999.4, 999.5, 999.9, 1000.0, 12345.6)
-    assert [number_text(value) for value in numbers] == ["0.123", "12.3", "999", "1000", "1000", "1000", "12346"]

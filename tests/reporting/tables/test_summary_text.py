@@ -94,3 +94,12 @@ def test_a_norm_with_one_loss_is_named(summary):
     assert text.count(note) == 1
     assert text.index("## L∞") < text.index(note) < text.index("### L∞: single attacks")
     assert "one loss" not in markdown_table(summary)
+
+
+def test_large_distances_have_no_exponent(summary):
+    """A median distance in L0 may be a thousand pixels."""
+    column = summary.column_names.index("median_distance")
+    large = summary.set_column(column, "median_distance", pa.array([1234.0] * len(summary), pa.float64()))
+    text = markdown_table(large)
+    assert "| 1234 |" in text
+    assert "e+03" not in text

@@ -13,6 +13,7 @@ from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.labels import class_labels, variant_label
 from gauntlet.reporting.figures.style import Style, norm_label
 from gauntlet.reporting.figures.text_widths import text_width_in
+from gauntlet.reporting.formatting import short_number
 from gauntlet.reporting.pictures import change_picture, channels_note, picture
 
 PER_ROW = 3
@@ -79,7 +80,7 @@ def _title(example: Example, inputs: FigureInputs, style: Style) -> tuple[str, s
     pair = (example.label, example.prediction)
     names = class_labels(inputs, pair, width_in=each_in, size_pt=style.small_pt)
     certified = f"  (cert. {_rounded_down(example.radius)})" if example.radius is not None else ""
-    return " → ".join(names), f"{norm_label(example.norm)} {example.distance:.3g}{certified}"
+    return " → ".join(names), f"{norm_label(example.norm)} {short_number(example.distance)}{certified}"
 
 
 def _fraction(figure: Figure, x_in: float, y_in: float, style: Style) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from gauntlet.reporting.figures.example_files import Example, choose_files, load
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.labels import class_labels, join_titles, variant_labels
 from gauntlet.reporting.figures.style import PALETTE, Style, hide_unused, legend_above, norm_label, note_below, plain
+from gauntlet.reporting.formatting import short_number
 from gauntlet.reporting.pictures import channels_note, picture
 
 _CLASSES = 5
@@ -93,7 +94,7 @@ def _draw(panels: Sequence[Axes], example: Example, inputs: FigureInputs, style:
     for axes, image in zip(images, (example.original, example.adversarial), strict=True):
         axes.imshow(picture(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     images[0].set_title(
-        f"{norm_label(example.norm)} {example.distance:.3g}", fontsize=style.small_pt, loc="left", pad=2
+        f"{norm_label(example.norm)} {short_number(example.distance)}", fontsize=style.small_pt, loc="left", pad=2
     )
     clean, adversarial = example.probabilities
     highest = np.maximum(clean, adversarial)

@@ -24,6 +24,7 @@ from gauntlet.reporting.formatting import (
     percent,
     sample_count_text,
     sentence,
+    short_number,
 )
 from gauntlet.reporting.page.certificates import read_certificates
 from gauntlet.reporting.page.check_results import CheckResult, read_check_results
@@ -195,7 +196,7 @@ def _accuracy_rows(
             for budget, row in ((budget, by_budget.get(budget)) for budget in budgets)
         )
         clean = "–" if first["clean_accuracy"] is None else f"{100 * first['clean_accuracy']:.1f}"
-        distance = "–" if first["median_distance"] is None else f"{first['median_distance']:.3g}"
+        distance = short_number(first["median_distance"])
         yield AccuracyRow(variant, attack, clean, clean_marks(first), tuple(numbers), distance)
 
 

@@ -17,6 +17,7 @@ from gauntlet.registry import FIGURES
 from gauntlet.reporting.figures.catalog import tour_order
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style
+from gauntlet.reporting.formatting import short_number
 from gauntlet.reporting.page.content import read_content
 from gauntlet.reporting.page.gallery import MOST_BYTES
 from gauntlet.reporting.page.script_data import as_json
@@ -81,7 +82,7 @@ def render_report(
         lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.1f}"
-    environment.filters["number"] = _number
+    environment.filters["number"] = short_number
     environment.filters["column_head"] = column_head
     embedded = [_embed(name, figures[name]) for name in tour_order(figures)]
     template = environment.get_template("page.html.j2")
@@ -103,14 +104,6 @@ def render_report(
         )
         + "\n"
     )
-
-
-def _number(value: float | None) -> str:
-    """Return a number with three digits, without an exponent."""
-    if value is None:
-        return "–"
-    # From 999.5 on, three digits would be 1e+03.
-    return f"{value:.0f}" if value >= 999.5 else f"{value:.3g}"
 
 
 def _script() -> str:

@@ -21,6 +21,7 @@ from gauntlet.reporting.formatting import (
     masked_variants,
     percent,
     sample_count_text,
+    short_number,
 )
 
 _CONSTANTS = {"lipschitz_claimed": "Lipschitz constant claimed", "lipschitz_measured": "measured"}
@@ -114,7 +115,7 @@ def _certificate(rows: list[Row]) -> Iterator[str]:
         by_radius = {row["radius"]: row for row in rows if row["variant"] == variant}
         first, accuracies = by_radius[radii[0]], (percent(by_radius[radius]) for radius in radii)
         shares = (" ".join(filter(None, [one.mean, one.spread])) + one.marks for one in accuracies)
-        numbers = (_number(first[name]) for name in ("median_radius", *constants))
+        numbers = (short_number(first[name]) for name in ("median_radius", *constants))
         yield _line([escape_markdown(variant), _percent(first["abstained"]), *shares, *numbers])
 
 
@@ -131,7 +132,7 @@ def _grid(rows: list[Row], keys: tuple[str, ...], *, intervals: bool) -> Iterato
         texts = {at: str(number) if intervals else number.mean + number.marks for at, number in accuracies.items()}
         numbers = [texts.get(budget, "") for budget in budgets]
         clean = _percent(first["clean_accuracy"]) + clean_marks(first)
-        distance = [_number(first["median_distance"]) for _ in median]
+        distance = [short_number(first["median_distance"]) for _ in median]
         yield _line([*map(escape_markdown, key), clean, *numbers, *distance])
 
 
@@ -159,10 +160,6 @@ def _notes(rows: list[Row], missing: Sequence[object]) -> Iterator[str]:
 
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
 
 
 def _line(fields: Iterable[str]) -> str:
