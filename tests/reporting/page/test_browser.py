@@ -213,6 +213,16 @@ def test_variants_attacks_and_norms_change_the_curves(page):
     assert lines(page) == 3
 
 
+def test_a_worst_case_is_one_line_across_the_budgets_of_attacks_outside_of_it(chromium, tmp_path):
+    """A single attack is broken at budgets that it was not run at; a worst case is stated at its own."""
+    few = synthetic.AttackDesign("few", "linf", (0.05,), counts=False, samples=5)
+    made = synthetic.write_experiment(tmp_path, synthetic.plan(("softmax",), (0,), (synthetic.ATTACKS[1], few)))
+    write_report(tmp_path / "page.html", find_inputs(made.evaluations), figures={})
+    chromium.open(tmp_path / "page.html")
+    (path,) = (one.get_attribute("d") for one in chromium.all("#curves-chart .line"))
+    assert (path.count("M"), path.count("L")) == (1, len(synthetic.LINF))
+
+
 def test_pointing_at_a_mark_shows_its_number(page, written):
     """The tip has the summary's number, and so has the text for screen readers."""
     page.run_script("document.querySelector('#curves').scrollIntoView()")

@@ -179,9 +179,11 @@ function startCurves() {
         const edge = (end) => known.map((point) => `${x(point.budget)} ${y(point[end])}`);
         svg.append(make("svg:path", { class: `band c${color}`, d: `M${[...edge("high"), ...edge("low").reverse()].join("L")}Z` }));
       }
+      // The budgets that a worst case lacks are those of attacks outside of it.
+      const joined = curve.attack ? line : line.filter(Boolean);
       let d = "";
-      line.forEach((point, number) => {
-        if (point) d += `${number && line[number - 1] ? "L" : "M"}${x(point.budget).toFixed(1)} ${y(point.share).toFixed(1)}`;
+      joined.forEach((point, number) => {
+        if (point) d += `${number && joined[number - 1] ? "L" : "M"}${x(point.budget).toFixed(1)} ${y(point.share).toFixed(1)}`;
       });
       svg.append(make("svg:path", { d, ...lineStyle(curve.variant, curve.attack ? 0.9 : 2.2) }));
       for (const point of line) {
