@@ -17,7 +17,7 @@ from gauntlet.reporting.page import render_report
 from gauntlet.reporting.stats import prediction_interval, t_interval, wilson_interval
 from gauntlet.reporting.tables.published_files import render_published
 from gauntlet.reporting.tables.published_histories import Histories
-from gauntlet.reporting.tables.published_lines import interval_text, verdict_text
+from gauntlet.reporting.tables.published_lines import interval_text, published_lines, verdict_text
 from gauntlet.reporting.tables.published_rows import PUBLISHED_SCHEMA, PublishedEntry, measure_published
 from tests.support import synthetic
 
@@ -166,6 +166,23 @@ def test_a_certificate_without_a_radius_is_at_that_of_the_tables(evaluations, tm
     assert first["budget"] == float(shown["epsilon"])
     assert first["measured"] == pytest.approx(100 * float(shown["accuracy"]))
     assert [row["budget"] for row in others] == list(radii)
+
+
+def test_printed_bounds_agree_with_the_verdict(evaluations):
+    """They have more digits where the published value would seem to be on the other side of a rounded bound."""
+    attack = PLAN.attacks[0].name
+    entry = ("softmax", f"{attack}@0.1", "attack", attack, EPSILON, True)
+    (first,) = measure(evaluations, (*entry, 50.0)).to_pylist()
+    low = first["expected_low"]
+    digits = f"{low:.1f}"
+    assert float(digits) != low
+    for value in (float(digits), low - 0.001, low + 0.001, low + 5):
+        (row,) = measure(evaluations, (*entry, value)).to_pylist()
+        (line,) = published_lines([row], {})
+        printed = [float(end) for end in line.fields[5].split(" to ")]
+        assert (printed[0] <= value <= printed[1]) == (row["verdict"] == "inside")
+        assert printed[0] == pytest.approx(low, abs=0.0500001)
+    assert line.fields[5].startswith(f"{digits} to ")
 
 
 def test_a_note_that_ends_a_sentence_has_one_full_stop(evaluations):

@@ -14,6 +14,10 @@ from gauntlet.reporting.tables.published_rows import INSIDE, MISSING, PERCENT, s
 HEADS = ("variant", "quantity", "published", "measured", "95 % interval", "expected", "seeds", "samples", "verdict")
 
 
+_MOST_MORE_DIGITS = 5
+"""Number of digits that may be added to those of the expected bounds."""
+
+
 @dataclass(frozen=True)
 class PublishedLine:
     """A row of the table as text: `fields` follow HEADS, `marks` belong to the measured number."""
@@ -35,7 +39,7 @@ def published_lines(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]
                 _published(row),
                 number_text(row["measured"], row["unit"]),
                 interval_text(row),
-                interval_text(row, "expected_low", "expected_high"),
+                _expected(row),
                 str(row["seeds"]),
                 str(row["samples"] // row["seeds"]) if row["seeds"] and row["samples"] else "–",
                 verdict_text(row),
@@ -68,18 +72,18 @@ def published_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return notes
 
 
-def number_text(value: float | None, unit: str) -> str:
-    """Return a measured number: percent with one decimal, others with five significant digits."""
+def number_text(value: float | None, unit: str, *, more_digits: int = 0) -> str:
+    """Return a measured number: percent with one decimal, others with five significant digits, or with more."""
     if value is None:
         return "–"
-    return f"{value:z.1f}" if unit == PERCENT else f"{value:z.5g}"
+    return f"{value:z.{1 + more_digits}f}" if unit == PERCENT else f"{value:z.{5 + more_digits}g}"
 
 
-def interval_text(row: Mapping[str, Any], low: str = "low", high: str = "high") -> str:
-    """Return the bounds of a measured number, or those in two other columns; empty without an interval."""
-    if row[low] is None or row[high] is None:
+def interval_text(row: Mapping[str, Any]) -> str:
+    """Return the bounds of a measured number; empty without an interval."""
+    if row["low"] is None or row["high"] is None:
         return ""
-    return f"{number_text(row[low], row['unit'])} to {number_text(row[high], row['unit'])}"
+    return f"{number_text(row['low'], row['unit'])} to {number_text(row['high'], row['unit'])}"
 
 
 def verdict_text(row: Mapping[str, Any]) -> str:
@@ -98,6 +102,22 @@ def quantity_text(row: Mapping[str, Any]) -> str:
         epoch = stated_epoch(row)
         return name if epoch is None else f"{name}, epoch {epoch}"
     return f"{name}, {NORM_TEXT.get(row['norm'], row['norm'])} {budget_text(row['budget'])}"
+
+
+def _expected(row: Mapping[str, Any]) -> str:
+    """Return the bounds of the published value, with the digits that the verdict needs: 84.6 is outside of 84.62 to 86.
+
+    Empty without bounds.
+    """
+    low, high, published = row["expected_low"], row["expected_high"], row["published"]
+    if low is None or high is None:
+        return ""
+    ends = [number_text(low, row["unit"]), number_text(high, row["unit"])]
+    for more_digits in range(1, _MOST_MORE_DIGITS + 1):
+        if published is None or (float(ends[0]) <= published <= float(ends[1])) == (row["verdict"] == INSIDE):
+            break
+        ends = [number_text(end, row["unit"], more_digits=more_digits) for end in (low, high)]
+    return " to ".join(ends)
 
 
 def _published(row: Mapping[str, Any]) -> str:
