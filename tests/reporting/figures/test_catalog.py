@@ -95,6 +95,19 @@ def test_results_have_the_figures_of_their_configuration(case, tmp_path, monkeyp
     assert names == tour_order(names)
 
 
+def test_a_quick_form_that_keeps_one_level_plans_no_figure_of_effects(tmp_path, monkeypatch):
+    """The grid still has two levels, of which a variant is left of one."""
+    config = copy.deepcopy(CONFIG)
+    config["experiments"]["small"]["variants"]["cnn_{normalize}"] = GRID
+    config["experiments"]["small"]["quick"] = {"variants": {"cnn_none": None}}
+    write_config(tmp_path, config)
+    monkeypatch.chdir(tmp_path)
+    figures = [cell for cell in staleness_in(tmp_path).graph.cells() if cell.stage.name == "figure"]
+    with_effects = {cell.experiment for cell in figures if cell.name == "factor_effects"}
+    assert {cell.experiment for cell in figures} == {"small", "small_quick"}
+    assert with_effects == {"small"}
+
+
 def test_planning_does_not_load_what_draws():
     """The graph is read at every start of Snakemake, so the catalog must be light."""
     heavy = "{'matplotlib', 'duckdb', 'pyarrow', 'torch'}"

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from gauntlet.core.parquet import read_table, write_table
-from gauntlet.reporting.aggregation import certified_accuracies, measure_effects
+from gauntlet.reporting.aggregation import GridDesign, certified_accuracies, measure_effects
 from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.from_results import figures_from_results, report_from_results, tables_from_results
 from gauntlet.reporting.page import render_report
@@ -102,6 +102,18 @@ def test_figure_and_page_come_from_results_alone(evaluations, tmp_path):
     assert section.count('<tr><th scope="row">') == 5 + 2
     assert "Cells are missing of a2_b0." in section
     assert 'id="figure-factor_effects"' in text
+
+
+def test_a_grid_of_which_one_variant_is_left_has_no_panels(tmp_path):
+    """Next to another grid it takes no room, and alone it has no figure."""
+    alone = GridDesign("single_{c}", PLAN.grids[0].factors[:1], {"plain": (1,)})
+    assert [grid.is_varied for grid in (alone, *PLAN.grids)] == [False, True]
+    both = write_results(tmp_path / "both", replace(PLAN, grids=(alone, *PLAN.grids)))
+    assert len(figures_from_results(both, tmp_path / "drawn", "factor_effects")) == 3
+    only = write_results(tmp_path / "only", replace(PLAN, grids=(alone,)))
+    (page,) = report_from_results(only, tmp_path / "report.html")
+    assert 'id="figure-robust_accuracy"' in page.read_text()
+    assert 'id="figure-factor_effects"' not in page.read_text()
 
 
 def test_a_small_negative_difference_is_no_negative_zero():

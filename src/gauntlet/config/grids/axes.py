@@ -56,6 +56,14 @@ class Grid:
     variants: Mapping[str, Levels] = field(default_factory=dict)
     excluded: int = 0
 
+    @property
+    def is_varied(self) -> bool:
+        """Whether its variants have two levels of an axis; a quick form may have removed all others."""
+        orders = (
+            {levels[axis.name].order for levels in self.variants.values() if axis.name in levels} for axis in self.axes
+        )
+        return any(len(present) > 1 for present in orders)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the factors of the results as plain values: names, levels with titles and values, and variants."""
         axes = {

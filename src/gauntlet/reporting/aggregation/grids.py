@@ -62,6 +62,11 @@ class GridDesign:
     factors: tuple[FactorDesign, ...]
     variants: Mapping[str, tuple[int, ...]]
 
+    @property
+    def is_varied(self) -> bool:
+        """Whether its variants have two levels of a factor."""
+        return any(len(set(numbers) - {-1}) > 1 for numbers in zip(*self.variants.values(), strict=True))
+
 
 def grids_from_config(experiment: Experiment) -> tuple[GridDesign, ...]:
     """Return the grids of an experiment's configuration."""

@@ -25,7 +25,7 @@ def _features(inputs: FigureInputs, design: ExperimentDesign | None) -> set[str]
     features = {
         "attacks": bool(attacks),
         "certificates": bool(design and design.certificates) or _has_certificates(inputs),
-        "factors": any(len(factor.levels) > 1 for grid in (design.grids if design else ()) for factor in grid.factors),
+        "factors": any(grid.is_varied for grid in (design.grids if design else ())),
         "layer_designs": any(
             array.name != DEFAULT for item in inputs.inspections for array in read_arrays(item.path, "dots")
         ),

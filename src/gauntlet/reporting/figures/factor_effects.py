@@ -145,8 +145,8 @@ def _limit(differences: Sequence[Row]) -> float:
 
 
 def _lines(differences: Sequence[Panel], maps: Sequence[Panel]) -> list[list[Panel]]:
-    """Arrange panels in lines: differences before maps, in one line if all fit."""
-    if len(differences) + len(maps) <= _COLUMNS:
+    """Arrange panels in lines: differences before maps, in one line if all fit; no panels are no line."""
+    if 0 < len(differences) + len(maps) <= _COLUMNS:
         return [[*differences, *maps]]
     return [list(line) for panels in (differences, maps) for line in _batched(panels)]
 

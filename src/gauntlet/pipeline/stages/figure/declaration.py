@@ -34,7 +34,7 @@ def _features(scope: Scope) -> set[str]:
     features = {
         "attacks": bool(settings.attacks),
         "certificates": any(True for _ in certificates(scope)),
-        "factors": any(len(axis.levels) > 1 for grid in settings.measured_grids for axis in grid.axes),
+        "factors": any(grid.is_varied for grid in settings.measured_grids),
         "layer_designs": any(_names_a_design(variant.model) for _, variant in networks),
         "negatives": any(settings.training_of(name).negatives for name, _ in networks),
         "several_variants": len(settings.measured) > 1,
