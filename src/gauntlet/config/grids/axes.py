@@ -58,7 +58,7 @@ class Grid:
 
     @property
     def is_varied(self) -> bool:
-        """Whether its variants have two levels of an axis; a quick form may have removed all others."""
+        """Return whether its variants have two levels of an axis; a quick form may have removed all others."""
         orders = (
             {levels[axis.name].order for levels in self.variants.values() if axis.name in levels} for axis in self.axes
         )

@@ -64,7 +64,7 @@ class GridDesign:
 
     @property
     def is_varied(self) -> bool:
-        """Whether its variants have two levels of a factor."""
+        """Return whether its variants have two levels of a factor."""
         return any(len(set(numbers) - {-1}) > 1 for numbers in zip(*self.variants.values(), strict=True))
 
 
