@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from gauntlet.learning.models.activations import build_activation
 from gauntlet.learning.models.foldings import build_folding
+from gauntlet.learning.models.heads import build_head
 from gauntlet.learning.models.initialization import he
+from gauntlet.learning.models.network import Head
 from gauntlet.learning.models.units import build_unit
 
 _DRAWS = 2**14
@@ -51,6 +53,14 @@ class LayerFactory:
         """Build a dense layer and its folding: `(B, in_features)` to `(B, out_features)`."""
         folding = build_folding(self._folding)
         return nn.Sequential(self._unit.wrap(nn.Linear(in_features, out_features * folding.pieces)), folding)
+
+    def head(self, head: Mapping[str, Any] | None, *, in_features: int, num_classes: int, moment: float) -> Head:
+        """Build a head of such layers, initialized for features `(B, in_features)` whose mean square is `moment`."""
+        built = build_head(
+            head, in_features=in_features, num_classes=num_classes, layer=self.dense, activation=self.activation
+        )
+        self.initialize(built, moment)
+        return built
 
     def activation(self) -> nn.Module:
         """Build a new activation, so that layers do not share a ramp."""

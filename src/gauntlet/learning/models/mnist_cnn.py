@@ -9,7 +9,6 @@ from typing import Any
 from torch import nn
 
 from gauntlet.core.errors import InputError
-from gauntlet.learning.models.heads import build_head
 from gauntlet.learning.models.layer_factory import LayerFactory
 from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.layers.pooling import MaxPool2d
@@ -57,12 +56,5 @@ class MnistCnn(Network):
             factory.initialize(conv, factory.moment if number else 1.0)
             layers += [*conv, MaxPool2d(), factory.activation()]
         in_features = widths[-1] * (height // 4) * (width // 4)
-        built = build_head(
-            head,
-            in_features=in_features,
-            num_classes=num_classes,
-            layer=factory.dense,
-            activation=factory.activation,
-        )
-        factory.initialize(built, factory.moment)
+        built = factory.head(head, in_features=in_features, num_classes=num_classes, moment=factory.moment)
         super().__init__(normalization=Normalization(mean, std), body=nn.Sequential(*layers), head=built)

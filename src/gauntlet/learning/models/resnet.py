@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from torch import nn
 
-from gauntlet.learning.models.heads import build_head
 from gauntlet.learning.models.layer_factory import LayerFactory
 from gauntlet.learning.models.layers.basic_block import BasicBlock, PreactivationBlock, conv3x3
 from gauntlet.learning.models.layers.normalization import Normalization
@@ -65,14 +64,7 @@ class ResNet(Network):
             layers += [nn.BatchNorm2d(widths[-1]), factory.activation()]
         # The mean of a whole map has a deterministic gradient, unlike pooling to larger sizes.
         layers.append(nn.AdaptiveAvgPool2d(1))
-        built = build_head(
-            head,
-            in_features=widths[-1],
-            num_classes=num_classes,
-            layer=factory.dense,
-            activation=factory.activation,
-        )
-        factory.initialize(built, factory.moment)
+        built = factory.head(head, in_features=widths[-1], num_classes=num_classes, moment=factory.moment)
         super().__init__(normalization=Normalization(mean, std), body=nn.Sequential(*layers), head=built)
 
 

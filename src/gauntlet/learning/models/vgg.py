@@ -9,7 +9,6 @@ from typing import Any, Literal
 from torch import nn
 
 from gauntlet.core.errors import InputError
-from gauntlet.learning.models.heads import build_head
 from gauntlet.learning.models.layer_factory import LayerFactory
 from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.network import Network
@@ -93,12 +92,5 @@ class Vgg(Network):
                 layers.append(nn.MaxPool2d(2))
                 height, width = height // 2, width // 2
         in_features = in_channels * height * width
-        built = build_head(
-            head,
-            in_features=in_features,
-            num_classes=num_classes,
-            layer=factories[-1].dense,
-            activation=factories[-1].activation,
-        )
-        factories[-1].initialize(built, moment)
+        built = factories[-1].head(head, in_features=in_features, num_classes=num_classes, moment=moment)
         super().__init__(normalization=Normalization(mean, std), body=nn.Sequential(*layers), head=built)
