@@ -19,11 +19,13 @@ from gauntlet.core.files import (
     SCRATCH,
     atomic_path,
     canonical_json,
+    create_text,
     read_json,
     remove_leftovers,
     scratch,
     write_bytes,
     write_json,
+    write_text,
 )
 
 
@@ -151,6 +153,30 @@ def test_scratch_files_of_a_killed_writer_are_removed(tmp_path, other_disk):
     assert sorted(os.listdir(other_disk)) == sorted([alive.name, another.name])
 
 
+def test_files_of_a_killed_writer_whose_exit_code_nobody_has_read_are_removed(tmp_path):
+    """Such a process still has its id, as in a container whose first process adopts others and forgets them."""
+    with subprocess.Popen(["true"]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        (tmp_path / f".table.{ended.pid}@{socket.gethostname()}.x.partial").touch()
+        remove_leftovers(tmp_path / "table")
+        assert os.listdir(tmp_path) == []
+
+
+def test_a_file_is_created_once_and_whole(tmp_path, monkeypatch):
+    """The second writer is refused, with hard links and without; permissions are those of other files."""
+    for name in ("with", "without"):
+        assert create_text(tmp_path / name, "first ä\n")
+        assert not create_text(tmp_path / name, "second\n")
+        assert (tmp_path / name).read_text(encoding="utf-8") == "first ä\n"
+        write_text(tmp_path / "other", "")
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "other").stat().st_mode
+        monkeypatch.setattr(Path, "hardlink_to", _failing(errno.EPERM))
+    monkeypatch.setattr(os, "fsync", _failing(errno.ENOSPC))
+    with pytest.raises(GauntletError, match="full: the disk is full; free space and run again"):
+        create_text(tmp_path / "full", "third")
+    assert sorted(os.listdir(tmp_path)) == ["other", "with", "without"]
+
+
 def test_the_scratch_disk_is_the_requested_one_or_that_of_the_job(tmp_path, other_disk, monkeypatch):
     """TMPDIR counts in jobs only; a scratch folder that is missing, nearly full or on the same disk is not used."""
     here = str(other_disk)
@@ -252,3 +278,12 @@ def test_a_full_disk_is_reported_before_the_work(tmp_path, monkeypatch):
     with pytest.raises(GauntletError, match="the disk is full; free space") as error:
         files.require_writable(tmp_path)
     assert error.value.exit_code == 1
+
+
+def _failing(number):
+    """Return a system call that fails with an error number."""
+
+    def call(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    return call

@@ -30,6 +30,14 @@ def digests(folder):
     return found
 
 
+def differing(ours, wanted):
+    """Return the names of the files that only one of two runs has, or whose contents differ.
+
+    The contents themselves would hide the names in the output of a failed test.
+    """
+    return sorted(name for name in ours.keys() | wanted.keys() if ours.get(name) != wanted.get(name))
+
+
 def rounded_tables(folder):
     """Return every table of a run with its floats rounded to 5 decimals, without volatile columns and origins.
 

@@ -26,6 +26,7 @@ SCRATCH = "GAUNTLET_SCRATCH"
 """Environment variable with `execution: scratch:` of the configuration, for this process and those it starts."""
 
 _MIN_FREE_BYTES = 1 << 30
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Model = TypeVar("Model", bound="BaseModel")
 
@@ -56,12 +57,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         if scratch_folder and not filecmp.cmp(draft, temporary, shallow=False):
             raise GauntletError("the copy from the scratch disk differs", where=str(path), remedy="run again")
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(_mode())
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _DISK_FULL:
             remedy = "free space and run again" if target == path else "free space, or set `execution: {scratch: off}`"
             raise GauntletError("the disk is full", where=str(target), remedy=remedy) from error
         raise
@@ -103,7 +104,7 @@ def require_writable(folder: Path) -> None:
     try:
         tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _DISK_FULL:
             raise GauntletError("the disk is full", where=str(existing), remedy="free space and run again") from error
         problem = f"this folder cannot be written to ({error.strerror})"
         remedy = "ask its owner for permission, or work in a folder of your own"
@@ -133,6 +134,37 @@ def _temporary(path: Path, folder: Path) -> Path:
     return Path(name)
 
 
+def create_text(path: Path, content: str) -> bool:
+    """Create a file with UTF-8 `content` in one step; return False, and leave it untouched, if there is one already.
+
+    A hard link is atomic across hosts too, where a cluster's file system lets several of them write.
+    """
+    temporary = _temporary(path, path.parent)
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(_mode())
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            raise
+        except OSError:
+            # No hard links on this file system: a reader may find the file empty for a moment.
+            with path.open("x", encoding="utf-8") as stream:
+                stream.write(content)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise GauntletError("the disk is full", where=str(path), remedy="free space and run again") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove temporary files of `path` whose writers were processes of this host that have ended."""
     for folder in filter(None, (path.parent, scratch(path.parent))):
@@ -145,12 +177,19 @@ def remove_leftovers(path: Path) -> None:
 
 
 def _is_alive(process: int) -> bool:
+    """Return whether a process of this host runs. One that was killed keeps its id until its parent has noticed.
+
+    Orphans are adopted by the system's first process, which in a container may notice after seconds, or never.
+    """
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass
+    with suppress(OSError):  # only Linux has this file
+        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        return state not in (b"Z", b"X")
     return True
 
 
@@ -191,10 +230,11 @@ def read_json(path: Path, model: type[Model], *, kind: str, missing: str, remedy
         raise InputError(f"is not a {kind}", where=str(path), remedy=remedy) from error
 
 
-def _umask() -> int:
+def _mode() -> int:
+    """Return the permissions of a new file, which a temporary one has not."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    return 0o666 & ~mask
 
 
 def _sync_folder(folder: Path) -> None:

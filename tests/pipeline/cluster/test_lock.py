@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -68,6 +69,15 @@ def test_a_reused_process_id_is_no_holder(tmp_path):
     write_lock(tmp_path, pid=parent.pid, born_s=parent.create_time())
     with pytest.raises(GauntletError, match="another run"):
         lock.acquire(tmp_path)
+
+
+def test_what_a_killed_process_left_while_it_took_the_lock_is_removed(tmp_path):
+    """The next holder removes the file that was to become the lock."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (tmp_path / f".{lock.NAME}.{ended.pid}@{socket.gethostname()}.x.partial").touch()
+    lock.release(tmp_path, lock.acquire(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_of_another_host_is_respected(tmp_path):

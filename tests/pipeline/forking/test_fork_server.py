@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gauntlet.core.signals import STOPPING
@@ -19,16 +20,21 @@ from gauntlet.pipeline import paths
 from gauntlet.pipeline.forking import client, launch
 from gauntlet.pipeline.forking.client import SERVER_VARIABLE
 from tests.support.cells import make_cell
-from tests.support.output_digests import digests
+from tests.support.output_digests import differing, digests
 from tests.support.stub_outputs import write_config
 from tests.support.workflow import TINY, link_workflow
 
 pytestmark = pytest.mark.slow
 
+ADOPT_ORPHANS = 36
+"""PR_SET_CHILD_SUBREAPER of prctl(2)."""
+
 # Starts the process as a job's Snakemake does, says where it listens, and stays until its input ends.
 JOB = f"""
-import os, sys
+import ctypes, os, sys
 from gauntlet.pipeline.forking import launch
+# Adopts orphans and never asks for their exit codes, like the first process of some containers.
+assert ctypes.CDLL(None).prctl({ADOPT_ORPHANS}, 1) == 0
 launch.start([1, 2])
 print(os.environ["{SERVER_VARIABLE}"], flush=True)
 sys.stdin.read()
@@ -45,6 +51,10 @@ def odd(model, x, y, *, epsilon, doing: str = ""):
         os.kill(os.getpid(), signal.SIGKILL)
     if doing == "raising":
         raise RuntimeError("odd")
+    if doing == "writing" and not pathlib.Path("wrote").exists():
+        pathlib.Path("wrote").touch()
+        whole = pathlib.Path.replace
+        pathlib.Path.replace = lambda self, to: time.sleep(600) if to.name == "samples.parquet" else whole(self, to)
     begun_s = time.monotonic()
     while doing == "waiting" and not pathlib.Path("released").exists() and time.monotonic() < begun_s + 600:
         time.sleep(0.05)
@@ -61,7 +71,7 @@ def trained(tmp_path_factory):
     experiment = config["experiments"]["small"]
     experiment["variants"] = {"softmax": experiment["variants"]["softmax"]}
     del experiment["certificates"]
-    for doing in ("dying", "raising", "waiting", "nothing"):
+    for doing in ("dying", "raising", "waiting", "writing", "nothing"):
         attack = {"name": "my_attacks:odd", "norm": "linf", "epsilons": [0.1], "doing": doing}
         experiment["attacks"][doing] = attack
     (folder / "my_attacks.py").write_text(ATTACKS)
@@ -135,7 +145,7 @@ def test_a_fork_writes_the_bytes_of_a_separate_process(trained, job):
         assert asked.wait() == 0
         assert [path.stat().st_mtime_ns for path in paths_of] != before
     assert process_ids(trained)[0] != asked.pid
-    assert digests(trained) == own
+    assert differing(digests(trained), own) == []
 
 
 def test_a_cell_that_is_killed_dies_alone(trained, job):
@@ -238,6 +248,25 @@ def test_a_command_that_loses_its_server_runs_again_on_its_own(trained):
         (trained / "released").unlink()
         assert not is_alive(fork)
         assert "run again without it" in _text(trained / "log")
+        holder.stdin.close()
+
+
+def test_what_a_fork_was_writing_is_removed_although_nobody_noticed_its_end(trained):
+    """The command that runs again finds the id of its fork in use."""
+    holder, variables = begun()
+    samples = trained / paths.samples(make_cell("evaluate", "small", "softmax", 0, "writing"))
+    with holder:
+        asked = attack(trained, "writing", **variables)
+        fork, server = process_ids(trained)
+        deadline_s = time.monotonic() + 1200
+        while not (begun_files := list(samples.parent.glob(f".samples.parquet.{fork}@*"))):
+            assert time.monotonic() < deadline_s, _text(trained / "log")
+            time.sleep(0.05)
+        os.kill(server, signal.SIGKILL)
+        assert asked.wait(1200) == 0
+        assert psutil.Process(fork).status() == psutil.STATUS_ZOMBIE
+        assert samples.exists()
+        assert [file for file in begun_files if file.exists()] == []
         holder.stdin.close()
 
 

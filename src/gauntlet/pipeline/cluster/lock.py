@@ -12,7 +12,7 @@ from getpass import getuser
 from pathlib import Path
 
 from gauntlet.core.errors import GauntletError
-from gauntlet.core.files import write_json
+from gauntlet.core.files import create_text, remove_leftovers
 from gauntlet.core.processes import ProcessIdentity
 from gauntlet.core.provenance.run_metadata import command_line
 from gauntlet.pipeline.cluster.commands import query_rows
@@ -78,7 +78,8 @@ def acquire(folder: Path) -> Holder:
         previous = holder(folder)
         if previous and previous.is_dead:
             path.unlink(missing_ok=True)
-        if not _create(path, current):
+        remove_leftovers(path)
+        if not create_text(path, f"{current.model_dump_json(indent=1)}\n"):
             other = holder(folder)
             if other is None or (other.pid, other.host) != (current.pid, current.host):
                 raise _refusal(path, other)
@@ -106,29 +107,6 @@ def _refusal(path: Path, other: Holder | None) -> GauntletError:
     if not other.is_local:
         remedy += f"; if it is certainly gone (check on {other.host}), delete this file"
     return GauntletError(f"another run uses this folder ({other})", where=str(path), remedy=remedy)
-
-
-def _create(path: Path, current: Holder) -> bool:
-    """Create the lock file with its content in one step; return False if there is one already.
-
-    A hard link is atomic across hosts too, where a cluster's file system lets several of them write.
-    """
-    draft = path.with_name(f"{NAME}.{current.host}.{current.pid}")
-    write_json(draft, current.model_dump())
-    try:
-        path.hardlink_to(draft)
-    except FileExistsError:
-        return False
-    except OSError:
-        # No hard links on this file system: a reader may find the lock empty for a moment, and refuses.
-        try:
-            with path.open("x", encoding="utf-8") as stream:
-                stream.write(draft.read_text(encoding="utf-8"))
-        except FileExistsError:
-            return False
-    finally:
-        draft.unlink(missing_ok=True)
-    return True
 
 
 @contextmanager
