@@ -8,6 +8,15 @@ LINF_ABOVE_1 = "pixels are in [0, 1], so a linf budget is at most 1"
 """Message about a larger one."""
 
 
+_CLOSE = 1e-3
+"""Relative distance below which two budgets are equal: the same budget may be written with more or fewer digits."""
+
+
+def is_close(budget: float, other: float) -> bool:
+    """Return whether two budgets are equal up to the rounding of a written number, such as 0.0314 and 8/255."""
+    return math.isclose(budget, other, rel_tol=_CLOSE)
+
+
 def largest_distance(norm: str, values: int) -> float:
     """Return the largest distance between two images of `values` pixel values: of a black and a white one."""
     return {"linf": 1.0, "l2": math.sqrt(values)}.get(norm, float(values))
@@ -18,7 +27,9 @@ def step_size_problem(step_size: object, epsilon: object) -> str | None:
 
     Fast adversarial training steps 1.25 epsilon from a random point of the ball, so a step may be longer than epsilon.
     """
-    if not isinstance(step_size, int | float) or not isinstance(epsilon, int | float) or step_size <= 2 * epsilon:
+    if not isinstance(step_size, int | float) or not isinstance(epsilon, int | float):
+        return None
+    if step_size <= 2 * epsilon or is_close(step_size, 2 * epsilon):
         return None
     problem = f"a step of {step_size:g} crosses the whole ball of the largest budget, {epsilon:g}"
     return f"{problem}; choose {2 * epsilon:g} or less"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from gauntlet.config.budgets import step_size_problem
+from gauntlet.config.budgets import is_close, step_size_problem
 from gauntlet.config.components import KeyPath, Problem
 from gauntlet.config.datasets import Dataset
 from gauntlet.config.feasibility import classes_of
@@ -22,8 +22,11 @@ from gauntlet.registry import (
     HEADS,
     LOSSES,
     MODELS,
+    NEGATIVES,
+    SCHEDULES,
     UNITS,
     Spec,
+    part_of,
     parts_of,
 )
 
@@ -52,8 +55,8 @@ def variant_problems(variant: Variant, training: Training) -> Iterator[Problem]:
 
 def _outputs_of(variant: Variant) -> tuple[str, ...]:
     """Return the kinds of raw outputs of a variant's head, or of its network without one; empty if not tagged."""
-    head = variant.model.options.get("head")
-    entry = HEADS.entry(head["name"]) if head else MODELS.entry(variant.model.name)
+    head = part_of(variant.model, HEADS)
+    entry = HEADS.entry(head.name) if head else MODELS.entry(variant.model.name)
     return tuple(entry.tags.get("outputs", ()))
 
 
@@ -124,13 +127,13 @@ def _late_starts(training: Training) -> Iterator[Problem]:
 
 
 def _unit_and_folding(variant: Variant) -> Iterator[Problem]:
-    unit, folding = (variant.model.options.get(key) for key in ("unit", "folding"))
+    unit, folding = (part_of(variant.model, registry) for registry in (UNITS, FOLDINGS))
     if not unit or not folding:
         return
-    if UNITS.entry(unit["name"]).tags.get("closed") and FOLDINGS.entry(folding["name"]).tags.get("minimum"):
+    if UNITS.entry(unit.name).tags.get("closed") and FOLDINGS.entry(folding.name).tags.get("minimum"):
         yield (
             ("model", "folding"),
-            f"{folding['name']} takes minima: each {unit['name']} unit is active inside an ellipsoid of its own, and "
+            f"{folding.name} takes minima: each {unit.name} unit is active inside an ellipsoid of its own, and "
             "the minimum of several only where all of these meet, which may be nowhere; use maxout, or quadratic units",
         )
 
@@ -138,12 +141,13 @@ def _unit_and_folding(variant: Variant) -> Iterator[Problem]:
 def _options_without_effect(training: Training) -> Iterator[Problem]:
     """Yield options that training would refuse when it begins, or ignore."""
     options = training.optimizer.options
-    if options.get("nesterov") and not options.get("momentum"):
+    if options.get("nesterov") and not options.get("momentum", True):
         yield ("training", "optimizer", "nesterov"), "nesterov needs momentum; set momentum above 0"
-    negatives = training.negatives
-    if negatives and negatives.options.get("pixels") is False and not negatives.options.get("blocks"):
+    negatives = NEGATIVES.known_options(training.negatives) if training.negatives else {}
+    if negatives.get("pixels") is False and not negatives.get("blocks"):
         yield ("training", "negatives"), "there is nothing to scramble; name blocks or set pixels to true"
-    late = [epoch for epoch in training.schedule.options.get("milestones", ()) if epoch >= training.epochs]
+    milestones = SCHEDULES.known_options(training.schedule).get("milestones", ())
+    late = [epoch for epoch in milestones if epoch >= training.epochs]
     if late:
         problem = f"milestone {late[0]} has no effect, training ends after epoch {training.epochs}"
         yield ("training", "schedule", "milestones"), f"{problem}; leave it out, or train longer"
@@ -202,11 +206,12 @@ def attack_problems(
     reach = tags.get("reach")
     if reach and norm == "linf" and epsilons:
         steps, size = (options[name] for name in reach)
-        if steps * size < epsilons[-1]:
+        if steps * size < epsilons[-1] and not is_close(steps * size, epsilons[-1]):
             problem = f"{attack.name} cannot reach {epsilons[-1]:g} in {steps} {reach[0]} of {size:g}"
             remedy = f"raise {reach[0]} or {reach[1]} until their product is the largest budget or more"
             yield (reach[0],), f"{problem}; {remedy}"
-    if epsilons and (too_long := step_size_problem(options.get("step_size"), epsilons[-1])):
+    step_size = ATTACKS.known_options(attack).get("step_size")
+    if epsilons and (too_long := step_size_problem(step_size, epsilons[-1])):
         yield ("step_size",), too_long
     for name, value in tags.get("random", {}).items():
         if options.get(name) == value and draws == 1:
@@ -250,7 +255,7 @@ def offered_surrogates(variant: Variant) -> tuple[str, ...] | None:
 
 def targets_problem(attack: Spec, dataset: Dataset) -> str | None:
     """Return a message if an attack has more targets than there are other classes; None if not, or if not known."""
-    targets, classes = attack.options.get("targets"), classes_of(dataset)
+    targets, classes = ATTACKS.known_options(attack).get("targets"), classes_of(dataset)
     options = ATTACKS.entry(attack.name).options or ()
     default = next((option.default for option in options if option.name == "targets"), None)
     if classes is None or not isinstance(targets, int) or targets < classes or targets == default:
@@ -280,8 +285,8 @@ def loss_problem(attack: Spec, dataset: Dataset, seen: Iterable[Variant]) -> str
 
 def code_problem(variant: Variant, dataset: Dataset) -> str | None:
     """Return a message if a code is too short for the classes of a data set; None if not, or if they are not known."""
-    length = (variant.model.options.get("head") or {}).get("length")
-    classes = classes_of(dataset)
+    head, classes = part_of(variant.model, HEADS), classes_of(dataset)
+    length = HEADS.known_options(head).get("length") if head else None
     if length is None or classes is None or length >= classes:
         return None
     least = 1 << (classes - 1).bit_length()

@@ -13,7 +13,7 @@ from gauntlet.config.budgets import largest_distance
 from gauntlet.config.components import Problem
 from gauntlet.config.datasets import Dataset
 from gauntlet.config.variants import Statistics, Training, Variant
-from gauntlet.registry import HEADS, MODELS, SOURCES
+from gauntlet.registry import HEADS, MODELS, NEGATIVES, SCHEDULES, SOURCES, Spec, part_of
 
 
 def network_problems(variant: Variant, dataset: Dataset) -> Iterator[Problem]:
@@ -23,7 +23,7 @@ def network_problems(variant: Variant, dataset: Dataset) -> Iterator[Problem]:
     if side is not None and smallest is not None and side < smallest:
         problem = f"{name} needs images of {smallest}x{smallest} pixels or more, these are {side}x{side}"
         yield ("model", "name"), f"{problem}; choose another network, such as cnn"
-    if options.get("widths") == []:
+    if MODELS.known_options(variant.model).get("widths") == []:
         yield ("model", "widths"), "the network has no layers; set at least one width"
     yield from _modified_layers(name, options, tags.get("last_layer"))
     even = tags.get("even", {})
@@ -31,7 +31,7 @@ def network_problems(variant: Variant, dataset: Dataset) -> Iterator[Problem]:
         for option in even["options"]:
             if odd := [number for number in _as_list(options.get(option)) if number % 2]:
                 yield ("model", option), f"{even['activation']} sorts pairs, so {odd[0]} must be even"
-    yield from _code(options.get("head") or {}, classes_of(dataset))
+    yield from _code(part_of(variant.model, HEADS), classes_of(dataset))
     yield from _statistics(variant, _known(dataset, "channels"))
 
 
@@ -57,18 +57,19 @@ def schedule_problems(training: Training, dataset: Dataset) -> Iterator[Problem]
     if isinstance(rise, int) and rise > epochs:
         problem = f"the budget rises over {rise} epochs, training ends after {epochs}"
         yield ("training", "adversary", "warmup_epochs"), f"{problem}; choose {epochs} or less, or train longer"
-    rise = training.schedule.options.get("warmup_epochs")
+    schedule = SCHEDULES.known_options(training.schedule)
+    rise = schedule.get("warmup_epochs")
     if isinstance(rise, int | float) and rise >= epochs:
         problem = f"the learning rate rises over {rise:g} epochs, training ends after {epochs}"
         yield ("training", "schedule", "warmup_epochs"), f"{problem}; choose less, or train longer"
-    milestones = training.schedule.options.get("milestones")
+    milestones = schedule.get("milestones")
     if isinstance(milestones, list) and milestones != sorted(set(milestones)):
         yield ("training", "schedule", "milestones"), "the epochs must ascend, each once"
     if milestones == []:
         yield ("training", "schedule", "milestones"), "the list is empty; name an epoch, or use constant"
     side = side_of(dataset)
-    blocks = _as_list(training.negatives.options.get("blocks")) if training.negatives else []
-    if side is not None and (large := [block for block in blocks if isinstance(block, int) and block >= side]):
+    blocks = _as_list(NEGATIVES.known_options(training.negatives).get("blocks")) if training.negatives else []
+    if side is not None and (large := [block for block in blocks if block >= side]):
         problem = f"an image of {side}x{side} has only one block of {large[0]} pixels"
         yield ("training", "negatives", "blocks"), f"{problem}; use smaller blocks"
 
@@ -102,9 +103,10 @@ def _modified_layers(name: str, options: Mapping[str, Any], last_layer: Mapping[
         yield ("model", "first_modified"), f"no layer is from {first} to {last}; choose first_modified <= last_modified"
 
 
-def _code(head: Mapping[str, Any], classes: int | None) -> Iterator[Problem]:
+def _code(part: Spec | None, classes: int | None) -> Iterator[Problem]:
     """Yield options of a code that its head refuses; its default length depends on the number of classes."""
-    code = HEADS.entry(head["name"]).tags.get("code") if head else None
+    head = HEADS.known_options(part) if part else {}
+    code = HEADS.entry(part.name).tags.get("code") if part and head else None
     if code is None:
         return
     heads, hidden, length = head["heads"], head["hidden"], head["length"]

@@ -22,12 +22,12 @@ def class_costs(experiment: Experiment, classes: int | None = None) -> Iterator[
     """
     count = classes or classes_of(experiment.dataset)
     for key, attack in experiment.attacks.items():
-        options = attack.attack.options
+        options, targets = attack.attack.options, ATTACKS.known_options(attack.attack).get("targets")
         condition = ATTACKS.entry(attack.attack.name).tags.get("per_class")
         setting = "".join(f" with `{name}: {value}`" for name, value in (condition or {}).items())
         if condition is not None and all(options.get(name) == value for name, value in condition.items()):
             if count is not None and count >= MANY_CLASSES:
                 times = f"about {round((count - 1) / (_USUAL - 1))} times the cost with {_USUAL}"
                 yield f"attacks.{key}: {attack.attack.name}{setting} works on each of {count} classes: {times}"
-        elif isinstance(targets := options.get("targets"), int) and targets > _MANY_TARGETS:
+        elif isinstance(targets, int) and targets > _MANY_TARGETS:
             yield f"attacks.{key}: one search for each of {targets} targets: {targets} times the cost of one"

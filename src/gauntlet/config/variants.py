@@ -39,9 +39,10 @@ from gauntlet.registry import (
 def _validate_adversary(value: Any) -> Spec:
     """Check an adversary, its budget and its step size."""
     spec = component_validator(ADVERSARIES)(value)
-    if spec.options.get("norm") == "linf" and (spec.options.get("epsilon") or 0) > 1:
+    options = ADVERSARIES.known_options(spec)
+    if options.get("norm") == "linf" and options.get("epsilon", 0) > 1:
         refuse([(("epsilon",), f"{LINF_ABOVE_1}; 8 of 255 is 0.0314")])
-    if problem := step_size_problem(spec.options.get("step_size"), spec.options.get("epsilon")):
+    if problem := step_size_problem(options.get("step_size"), options.get("epsilon")):
         refuse([(("step_size",), problem)])
     return spec
 
@@ -195,7 +196,7 @@ def _validate_network(value: Any) -> Spec:
     keys = _part_keys(value) or ()
     # A network that is not known is refused for its name only.
     if isinstance(value, Mapping) and _part_keys(value) is not None:
-        if "head" in value and "head" not in keys:
+        if "head" in value and "head" not in (*keys, *_options_of(value)):
             refuse([(("head",), f"{value['name']} has an output of its own and takes no head")])
         if "normalize" in value and "normalize" not in _options_of(value):
             problem = "is a key of the variant, next to `model`: data, none, or {mean: [...], std: [...]}"

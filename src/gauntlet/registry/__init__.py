@@ -33,6 +33,7 @@ from gauntlet.registry.registries import (
     UNITS,
     complete_part,
     default_normalization,
+    part_of,
     parts_of,
 )
 from gauntlet.registry.registry import Entry, Registry, Spec
@@ -73,5 +74,6 @@ __all__ = [
     "Spec",
     "complete_part",
     "default_normalization",
+    "part_of",
     "parts_of",
 ]

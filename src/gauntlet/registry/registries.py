@@ -124,3 +124,8 @@ def parts_of(model: Spec) -> list[tuple[Registry, Spec]]:
     keys = MODELS.entry(model.name).tags.get("parts", ())
     parts = [(PARTS[key][0], dict(model.options[key])) for key in keys if key in model.options]
     return [(registry, Spec(str(options.pop("name")), options)) for registry, options in parts]
+
+
+def part_of(model: Spec, registry: Registry) -> Spec | None:
+    """Return the component of a registry that a model's options name; None if they name none."""
+    return next((part for other, part in parts_of(model) if other is registry), None)

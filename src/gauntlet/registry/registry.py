@@ -186,6 +186,10 @@ class Registry:
         remedy = f"{nearest(name, known)}; your own is named by import path, 'package.module:Name'"
         raise InputError(f"unknown {self.kind} {name!r}", remedy=remedy)
 
+    def known_options(self, component: Spec) -> Mapping[str, Any]:
+        """Return the options of a component of this package; none of any other, whose options may mean anything."""
+        return component.options if component.name in self.catalog else {}
+
     def load(self, name: str) -> Any:
         """Import a component. Raises InputError when its module cannot be imported or does not define it."""
         entry = self.entry(name)
