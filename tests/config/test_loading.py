@@ -296,6 +296,14 @@ WRONG = [
         "ecc.title: 'softmax' has the title 'softmax' too, which figures and tables could not distinguish; choose",
     ),
     (
+        (*D, "attacks", "other"),
+        {"name": "pgd", "norm": "linf", "epsilons": [0.1], "title": "pgd", "loss": "dlr"},
+        "attacks.other.title: 'pgd' has the title 'pgd' too, which figures and tables could not distinguish; choose",
+    ),
+    ((*D, "headline"), {"linf": [0.1, 0.10001]}, "headline.linf.1: the budget 0.10001 is given twice; leave one"),
+    ((*D, "seeds"), "1_0", "digits.seeds: expected 1 to 10000 seeds, or a list of them, got '1_0'"),
+    ((*D, "show"), [3], "show.0: expected the name of a variant, or a condition such as {axis: level}, got 3"),
+    (
         (*D, "certificates", "smooth"),
         {"name": "smoothing", "n": 9},
         "certificates.smooth.n: 9 copies can certify nothing at alpha 0.001, even when all agree; 10 is the least",
@@ -314,6 +322,64 @@ def test_a_mistake_is_reported_with_its_place_and_remedy(tmp_path, path, value, 
     assert all(line.startswith(str(file)) for line in lines)
     assert len(lines) <= 3, lines
     assert caught.value.exit_code == 2
+
+
+def small(tmp_path, **keys):
+    """Write a configuration of one experiment with one network, or these keys; return its file."""
+    file = tmp_path / "small.yaml"
+    settings = {"dataset": {"source": "sklearn_digits"}, "variants": {"cnn": {"model": "cnn"}}, **keys}
+    file.write_text(dump_yaml({"experiments": {"e": settings}}))
+    return file
+
+
+@pytest.mark.parametrize("written", [0.0314, 0.031372549])
+def test_budgets_and_steps_may_be_rounded(tmp_path, written):
+    """8/255 is written with any number of digits, in `headline` as in `published`; 16/255 is its ball's diameter."""
+    attack = {"name": "pgd", "norm": "linf", "epsilons": [8 / 255], "step_size": 2 * written}
+    published = {"reference": "A paper", "numbers": {"cnn": {f"pgd@{written}": 40}}}
+    load([small(tmp_path, attacks={"pgd": attack}, headline={"linf": [written]}, published=published)])
+    with pytest.raises(InputError, match=r"headline\.linf: no attack is run at 0\.0318; there are 0\.0313725"):
+        load([small(tmp_path, attacks={"pgd": attack}, headline={"linf": [0.0318]})])
+
+
+def test_macros_of_a_variant_and_a_column_differ_too(tmp_path):
+    """The macro of `a` with `b_c` is that of `a_b` with `c`; the table would be refused after all trainings."""
+    attack = {"name": "fgsm", "norm": "linf", "epsilons": [0.1]}
+    variants = {"cnn": {"model": "cnn"}, "cnn_wide": {"model": "cnn"}}
+    attacks = {"pgd": attack, "wide_pgd": {**attack, "loss": "margin"}}
+    problem = "variants.cnn_wide: variant 'cnn_wide' with 'pgd' has the LaTeX macro of variant 'cnn' with 'wide_pgd'"
+    with pytest.raises(InputError, match=problem):
+        load([small(tmp_path, variants=variants, attacks=attacks)])
+    attacks["wide_pgd"]["norm"] = "l2"
+    load([small(tmp_path, variants=variants, attacks=attacks)])
+    certificates = {"smooth_1": {"name": "smoothing"}, "smooth-1": {"name": "smoothing", "sigma": 1}}
+    with pytest.raises(InputError, match=r"certificates\.smooth-1: it has the LaTeX macros of 'smooth_1'"):
+        load([small(tmp_path, certificates=certificates)])
+
+
+def test_attacks_that_differ_in_their_seed_may_have_one_title(tmp_path):
+    """They are one column; attacks of different norms are in different groups of columns."""
+    attack = {"name": "pgd", "norm": "linf", "epsilons": [0.1], "title": "PGD"}
+    load([small(tmp_path, attacks={"a": attack, "b": {**attack, "seed": 1}, "c": {**attack, "norm": "l2"}})])
+
+
+@pytest.mark.parametrize("first", ["", "[]", "3"])
+def test_experiments_that_are_no_mapping_are_reported_with_several_files(tmp_path, first):
+    """The key of either file is named, whichever is read first."""
+    broken, whole = tmp_path / "broken.yaml", small(tmp_path)
+    broken.write_text(f"experiments: {first}\n")
+    with pytest.raises(InputError, match=r"small\.yaml:1:1: experiments: this key is also at .*broken\.yaml:1:1"):
+        load([broken, whole])
+    with pytest.raises(InputError, match=r"broken\.yaml:1:1: experiments: expected a mapping, got"):
+        load([whole, broken])
+
+
+def test_a_mistake_in_a_transfer_is_at_its_own_attack(tmp_path):
+    """The name of one attack may begin with that of another."""
+    attack = {"name": "fgsm", "norm": "linf", "epsilons": [0.1]}
+    attacks = {"a": attack, "a_from_b": {**attack, "transfer_from": "*", "stepz": 1}}
+    with pytest.raises(InputError, match=r"attacks\.a_from_b\.stepz: unknown key"):
+        load([small(tmp_path, variants={"b": {"model": "cnn"}, "c": {"model": "cnn"}}, attacks=attacks)])
 
 
 def test_an_attack_on_more_samples_than_the_experiment_is_refused(tmp_path):

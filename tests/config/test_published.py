@@ -103,7 +103,7 @@ def test_each_quantity_names_what_is_measured(tmp_path):
         ({"softmax": {"certified": 4}}, "softmax.certified: softmax has no certificate certified"),
         ({"lipschitz": {"robust_validation_accuracy": 4}}, "lipschitz has no adversary during validation"),
         ({"lipschitz": {"clean": {"value": 4, "sd": 1}}}, "clean.sd: unknown key; did you mean 'std'?"),
-        ({"lipschitz": {"clean": "high"}}, "lipschitz.clean: expected a mapping, got 'high'"),
+        ({"lipschitz": {"clean": "high"}}, "lipschitz.clean.value: expected a number, got 'high'"),
     ],
 )
 def test_a_mistake_is_refused_at_its_key(tmp_path, numbers, message):

@@ -42,7 +42,11 @@ def test_a_variant_has_one_seed_per_file(tmp_path, written, files):
 WRONG = [
     ({"v": {**ADOPTED, "weights": []}}, {}, "variants.v.weights: the list is empty"),
     ({"v": {**ADOPTED, "weights": ["a.pt", "a.pt"]}}, {}, "variants.v.weights.1: a.pt is given twice"),
-    ({"v": {**ADOPTED, "weights": 3}}, {}, "variants.v.weights: expected a mapping"),
+    (
+        {"v": {**ADOPTED, "weights": 3}},
+        {},
+        "variants.v.weights: expected a path, or a mapping with the key 'file'",
+    ),
     ({"v": {**ADOPTED, "weights": ""}}, {}, "variants.v.weights.file: expected 1 characters or more"),
     ({"v": {**ADOPTED, "weights": "~no_such_user/a.pt"}}, {}, "variants.v.weights: there is no home folder for"),
     (

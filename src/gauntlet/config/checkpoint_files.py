@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from pydantic import Field, PlainValidator, StringConstraints
 
 from gauntlet.config.base import Closed
 from gauntlet.config.components import refuse, validate_at
+from gauntlet.config.error_texts import found_text
 
 _Text = Annotated[str, StringConstraints(min_length=1)]
 
@@ -32,6 +34,8 @@ class CheckpointFile(Closed):
 def _validate_file(value: Any) -> CheckpointFile:
     if isinstance(value, CheckpointFile):
         return value
+    if not isinstance(value, str | Mapping):
+        refuse([((), f"expected a path, or a mapping with the key 'file', got {found_text(value)}")])
     file = CheckpointFile.model_validate({"file": value} if isinstance(value, str) else value)
     try:
         file.path  # noqa: B018 - raises for a user who does not exist

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gauntlet.config.base import letters_only
+from gauntlet.config.budgets import is_close
 from gauntlet.config.choices import choice_problems
 from gauntlet.config.compatibility import (
     code_problem,
@@ -135,7 +136,10 @@ def _headline_problems(experiment: Experiment) -> Iterator[Problem]:
         if not attacks and all(certificate.norm != norm for certificate in experiment.certificates.values()):
             yield ("headline", norm), f"there is no attack and no certificate in {norm}"
         budgets = experiment.budgets().get(norm, [])
-        unknown = [value for value in headline if value not in budgets]
+        for index, value in enumerate(headline):
+            if any(is_close(value, other) for other in headline[:index]):
+                yield ("headline", norm, index), f"the budget {value:g} is given twice; leave one of them out"
+        unknown = [value for value in headline if not any(is_close(value, budget) for budget in budgets)]
         # Budgets in other units are known in pixels only when the data are.
         if unknown and budgets and all(attack.units == "pixels" for attack in attacks):
             known = ", ".join(f"{value:g}" for value in budgets)
@@ -143,17 +147,61 @@ def _headline_problems(experiment: Experiment) -> Iterator[Problem]:
 
 
 def _name_problems(experiment: Experiment) -> Iterator[Problem]:
-    for kind, names in (("variants", experiment.measured), ("attacks", tuple(experiment.attacks))):
+    problems = list(_equal_macros(experiment))
+    yield from problems or _equal_macros_of_columns(experiment)
+    yield from _equal_titles(experiment)
+    for name in sorted(set(experiment.attacks) & set(experiment.certificates)):
+        yield ("certificates", name), "an attack has this name already"
+
+
+def _equal_macros(experiment: Experiment) -> Iterator[Problem]:
+    """Yield variants, attacks and certificates whose names are equal in the letters of a LaTeX macro."""
+    names = {
+        "variants": experiment.measured,
+        "attacks": tuple(experiment.attacks),
+        "certificates": tuple(experiment.certificates),
+    }
+    for kind in names:
         owners: dict[str, str] = {}
-        for name in names:
+        for name in names[kind]:
             if (other := owners.setdefault(letters_only(name), name)) != name:
                 problem = f"it has the LaTeX macros of '{other}'; names must differ in more than - and _"
                 yield (kind, name), problem
-    titles: dict[str, str] = {}
-    for name in experiment.measured:
-        title = experiment.variants[name].title or name
-        if (other := titles.setdefault(title, name)) != name:
-            problem = f"'{other}' has the title '{title}' too, which figures and tables could not distinguish"
-            yield ("variants", name, "title"), f"{problem}; choose another"
-    for name in sorted(set(experiment.attacks) & set(experiment.certificates)):
-        yield ("certificates", name), "an attack has this name already"
+
+
+def _equal_macros_of_columns(experiment: Experiment) -> Iterator[Problem]:
+    """Yield variants that have with one column the macro of another variant with another column.
+
+    A macro's name is that of the variant followed by that of the attack or certificate: `a` with `b_c` is `a_b` with
+    `c`. Columns of two norms have macros of other budgets.
+    """
+    columns = [("attacks", attack.norm, name) for name, attack in experiment.attacks.items()]
+    columns += [("certificates", item.norm, f"certified_{name}") for name, item in experiment.certificates.items()]
+    letters = [(kind, norm, name, letters_only(name)) for kind, norm, name in columns]
+    owners: dict[tuple[str, str, str], str] = {}
+    for variant in experiment.measured:
+        own = letters_only(variant)
+        for kind, norm, name, column in letters:
+            both = f"variant '{variant}' with '{name}'"
+            if (other := owners.setdefault((kind, norm, own + column), both)) != both:
+                yield ("variants", variant), f"{both} has the LaTeX macro of {other}; rename one of them"
+
+
+def _equal_titles(experiment: Experiment) -> Iterator[Problem]:
+    """Yield titles that two variants have, or two attacks or certificates of one norm."""
+    variants, attacks, certificates = experiment.variants, experiment.attacks, experiment.certificates
+    shown: list[tuple[str, str, str, str | None, object]] = [
+        *(("variants", "", name, variants[name].title, name) for name in experiment.measured),
+        # Attacks that differ in their seed alone are one column.
+        *(
+            ("attacks", attack.norm, name, attack.title, {**experiment.attack_dict(name), "seed": None})
+            for name, attack in attacks.items()
+        ),
+        *(("certificates", item.norm, name, item.title, name) for name, item in certificates.items()),
+    ]
+    owners: dict[tuple[str, str, str], tuple[str, object]] = {}
+    for kind, norm, name, title, content in shown:
+        other, content_of_other = owners.setdefault((kind, norm, title or name), (name, content))
+        if content_of_other != content:
+            problem = f"'{other}' has the title '{title or name}' too, which figures and tables could not distinguish"
+            yield (kind, name, "title"), f"{problem}; choose another"

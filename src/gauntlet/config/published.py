@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import inf, isclose
+from math import inf
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from gauntlet.config.base import Closed, Line
+from gauntlet.config.budgets import is_close
 from gauntlet.config.components import Problem
 from gauntlet.core.errors import nearest
 from gauntlet.registry import LOSSES, NonNegativeFloat, PositiveInt
@@ -23,13 +24,10 @@ SHARES_OF_HISTORY = ("validation_accuracy", "robust_validation_accuracy")
 HISTORY_COLUMNS = (EPOCH, "kr", "validation_loss", "robust_validation_loss", *SHARES_OF_HISTORY)
 """Columns of the training history that may be published, at the kept epoch or, all but `epoch`, at any other."""
 
-_CLOSE = 1e-3
-"""Relative distance below which two budgets are equal, as for the key `headline`."""
-
 
 def _as_number(value: Any) -> Any:
-    """Accept a number in place of a mapping with the key `value`."""
-    return {"value": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+    """Accept a number in place of a mapping with the key `value`; anything else is refused as no number."""
+    return value if isinstance(value, Mapping | PublishedNumber) else {"value": value}
 
 
 class PublishedNumber(Closed):
@@ -92,7 +90,7 @@ def parse_quantity(text: str, experiment: Experiment) -> Quantity | str:
     if attack is None:
         return Quantity("certificate", name, budget)
     if budget is not None and attack.epsilons:
-        same = [value for value in attack.epsilons if isclose(value, budget, rel_tol=_CLOSE)]
+        same = [value for value in attack.epsilons if is_close(value, budget)]
         if not same:
             known_budgets = ", ".join(f"{value:g}" for value in attack.epsilons)
             return f"{name} is not run at {budget:g}; its budgets are {known_budgets}"
@@ -178,7 +176,7 @@ def _open_budget(quantity: Quantity, experiment: Experiment) -> str | None:
         return None if has_budgets else f"{norm} has no headline budget, and no attack with budgets; {remedy}"
     # Budgets in other units are known in pixels only when the data are.
     if attack and attack.epsilons and all(other.units == "pixels" for other in in_norm):
-        is_run = any(isclose(value, headline[0], rel_tol=_CLOSE) for value in attack.epsilons)
+        is_run = any(is_close(value, headline[0]) for value in attack.epsilons)
         return None if is_run else f"{quantity.name} is not run at the headline budget, {headline[0]:g}; {remedy}"
     return None
 

@@ -42,11 +42,22 @@ _MOST_SEEDS = 10_000
 
 def _as_seeds(value: Any) -> Any:
     """Accept the number of seeds in place of a list: 5 is 0 to 4."""
-    if not isinstance(value, int) or isinstance(value, bool):
+    if isinstance(value, list | tuple):
         return value
-    if not 1 <= value <= _MOST_SEEDS:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST_SEEDS:
         refuse([((), f"expected 1 to {_MOST_SEEDS} seeds, or a list of them, got {found_text(value)}")])
     return tuple(range(value))
+
+
+def _as_selection(value: Any) -> Any:
+    """Refuse an item of `show` that is neither a name nor a condition; axes may be called by integers."""
+    if not isinstance(value, str | Mapping):
+        problem = f"expected the name of a variant, or a condition such as {{axis: level}}, got {found_text(value)}"
+        refuse([((), problem)])
+    return {str(key): item for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+Selected = Annotated[str | dict[str, Any], BeforeValidator(_as_selection)]
 
 
 class Experiment(Closed):
@@ -79,7 +90,7 @@ class Experiment(Closed):
         description="by norm, the budgets in pixel units of the accuracies in tables for a paper; default: the budget "
         "of most attacks of the norm",
     )
-    show: Annotated[tuple[str | dict[str, Any], ...], Field(strict=False, min_length=1)] | None = Field(
+    show: Annotated[tuple[Selected, ...], Field(strict=False, min_length=1)] | None = Field(
         None,
         description="variants that figures show, by name or by conditions on axes such as {activation: relu}; tables, "
         "matrices and the page have all variants; default: all, or as docs/ablations.md states for more than eight",

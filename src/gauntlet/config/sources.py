@@ -171,7 +171,7 @@ def _merged(files: Sequence[YamlFile]) -> tuple[dict[Any, Any], dict[Keys, YamlF
 
     for file in files:
         for key, value in file.content.items():
-            if key == _EXPERIMENTS and isinstance(value, Mapping):
+            if key == _EXPERIMENTS and isinstance(value, Mapping) and (key,) not in owners:
                 for name, experiment in value.items():
                     put(merged.setdefault(key, {}), (key, str(name)), name, experiment, file)
                 merged.setdefault(key, {})
@@ -186,5 +186,6 @@ def _as_written(key_path: Keys, file: YamlFile) -> Keys:
         return key_path
     index = key_path.index("attacks") + 1
     names = file.keys(key_path[:index])
-    name = next((name for name in names if key_path[index].startswith(f"{name}_from_")), None)
+    sources = (name for name in names if key_path[index].startswith(f"{name}_from_"))
+    name = max(sources, key=len, default=None)
     return key_path if name is None or key_path[index] in names else (*key_path[:index], name, *key_path[index + 1 :])
