@@ -64,6 +64,22 @@ def test_a_complete_run_is_aggregated(folder):
     assert pq.read_table(paths.evaluations("small")).num_rows == 8 * 20
 
 
+def test_another_headline_redraws_what_is_at_its_budgets(folder):
+    """The rows stay the same, so that only recipes distinguish these figures, tables and the page from the old ones."""
+    transfer = {"name": "fgsm", "norm": "linf", "epsilons": [0.05, 0.1], "transfer_from": ["softmax"]}
+    for budget in (0.1, 0.05):
+        configure(
+            folder, lambda one, at=budget: (one["attacks"].update(moved=transfer), one.update(headline={"linf": [at]}))
+        )
+        if budget == 0.1:
+            finish_cells(folder)
+            run(folder)
+            finish_cells(folder)
+    run(folder)
+    unfinished = {cell.name or cell.stage.name for cell in staleness_in(folder).unfinished()}
+    assert unfinished == {"heat_map", "transfer_matrix", "table", "report"}
+
+
 def test_partial_files_of_finished_cells_are_removed(folder):
     """A kill after publication leaves such files."""
     left = [paths.partial(one, f"sha256:{name}") for one, name in ((PGD, "old"), (MODELS[0], "older"))]

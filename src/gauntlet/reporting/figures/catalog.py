@@ -2,7 +2,8 @@
 
 A figure declares in the tags of `@FIGURES.register` the result tables that it `reads`, those that it `may_read`, and
 the features of an experiment that it `needs`. A figure with `shows_all` has every variant, such as a matrix with a row
-for each; the others have those that the experiment's key `show` selects. `lines` marks figures with a line per variant
+for each; the others have those that the experiment's key `show` selects. One `at_headline` is drawn at the budgets of
+the key `headline`, which the tables that it reads do not contain. `lines` marks figures with a line per variant
 in each panel, which is unreadable for many.
 """
 

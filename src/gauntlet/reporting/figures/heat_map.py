@@ -45,6 +45,7 @@ class _Column:
     reads=("evaluations", "summary"),
     needs=("attacks",),
     shows_all=True,
+    at_headline=True,
     title="Variants against attacks",
     caption="Robust accuracy in percent, mean over seeds, of every variant under every attack at one budget per norm, "
     "after the worst case per sample over all attacks of the norm. Dash: the attack was not run at this budget. Noise "

@@ -67,6 +67,7 @@ class _Matrix:
     reads=("evaluations", "summary"),
     needs=("attacks", "transfers"),
     shows_all=True,
+    at_headline=True,
     title="Transfer of attacks between variants",
     caption="Robust accuracy in percent, mean over seeds, of the variant of a column under attacks computed on the "
     "variant of a row; the lowest of several attacks. Framed: the worst case over all attacks on the variant itself. "

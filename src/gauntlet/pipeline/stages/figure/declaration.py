@@ -75,15 +75,18 @@ def _files_of(table: str, scope: Scope) -> dict[Path, Cell]:
 
 
 def _slice(cell: Cell, scope: Scope, _files: Files) -> Slice:
-    titles = {kind: named for kind, named in scope.settings.presentation().items() if kind != "headline"}
+    tags = FIGURES.entry(cell.name).tags
+    titles = scope.settings.presentation()
+    headline = titles.pop("headline", None)
     shown = {"titles": digest_json(titles)} if titles else {}
     # Figures of all variants do not depend on those that the others show.
-    selected = [] if FIGURES.entry(cell.name).tags.get("shows_all") else list(scope.settings.shown()[0])
-    by = list(scope.settings.facets or ()) if FIGURES.entry(cell.name).tags.get("faceted") else []
+    selected = [] if tags.get("shows_all") else list(scope.settings.shown()[0])
+    by = list(scope.settings.facets or ()) if tags.get("faceted") else []
     return {
         "experiment": cell.experiment,
         "variants": list(scope.settings.measured),
         **shown,
+        **({"headline": headline} if headline and tags.get("at_headline") else {}),
         **({"show": selected} if selected else {}),
         **({"facets": by} if by else {}),
     }
