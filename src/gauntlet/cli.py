@@ -108,15 +108,17 @@ def check(
     if show is not None:
         _show_variant(graph.config, files, show)
         return
-    missing = {name: source_problem(Scope(name, graph.config)) for name in graph.config.experiments}
+    scopes = {name: Scope(name, graph.config) for name in graph.config.experiments}
+    missing = {
+        name: [error for error in (source_problem(scope), *missing_weights(scope)) if error]
+        for name, scope in scopes.items()
+    }
     for full in graph.config.full_forms:
-        # A quick form usually has the folder of its full form, which is reported there.
-        error, of_quick_form = missing[full], missing.get(quick_name(full))
-        if error and of_quick_form and error.problem == of_quick_form.problem:
-            del missing[quick_name(full)]
-    absent = [error for error in missing.values() if error]
-    absent += [error for name in graph.config.full_forms for error in missing_weights(Scope(name, graph.config))]
-    if absent:
+        # A quick form usually has the files of its full form, which are reported there.
+        known = {error.problem for error in missing[full]}
+        quick = missing.get(quick_name(full), [])
+        quick[:] = [error for error in quick if error.problem not in known]
+    if absent := [error for errors in missing.values() for error in errors]:
         raise InputErrors(placed(absent, files))
     for name in graph.config.experiments:
         names = [cell.stage.name for cell in graph.cells_of(name)]

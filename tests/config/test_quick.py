@@ -224,6 +224,22 @@ def test_check_counts_both_forms(folder):
     ]
 
 
+def test_a_missing_checkpoint_of_a_quick_form_is_reported_at_its_key(folder):
+    """A checkpoint that both forms have is reported at the full form alone."""
+    config = configuration({"seeds": [0], "variants": {"tuned": {"weights": "quick.pt"}}})
+    adopted = {name: {"model": "cnn", "weights": f"{name}.pt"} for name in ("kept", "tuned")}
+    config["experiments"]["small"]["variants"] |= adopted
+    write_config(folder, config)
+    refused = CliRunner().invoke(app, ["check"]).exception
+    assert isinstance(refused, InputError)
+    found = re.findall(r"experiments\.small\.(\S+): there is no file '(\w+)\.pt'", str(refused))
+    assert found == [
+        ("variants.kept.weights", "kept"),
+        ("variants.tuned.weights", "tuned"),
+        ("quick.variants.tuned.weights", "quick"),
+    ]
+
+
 def test_null_over_null_is_no_mistake(folder):
     """A key that the full form sets to null is there to be removed."""
     config = configuration({"samples": None, "variants": {"ecc": {"normalize": None}}})
