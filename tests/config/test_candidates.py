@@ -192,8 +192,8 @@ def test_a_mistake_is_named_at_its_key(tmp_path, changes, place, message):
     [
         ({"log": [0, 1]}, "log: expected low above 0, which has a logarithm, got 0"),
         ({"log": [1, 1]}, "log: expected low below high, got 1 and 1"),
-        ({"uniform": [1]}, "uniform: expected two numbers, [low, high], got"),
-        ({"integers": [1, 2.5]}, "integers: expected two whole numbers, [low, high], got"),
+        ({"uniform": [1]}, "uniform: expected two numbers, [low, high], got [1]"),
+        ({"integers": [1, 2.5]}, "integers: expected two whole numbers, [low, high], got [1, 2.5]"),
         ({"choice": []}, "choice: expected a list of values, got an empty list"),
         ({"choice": ["{lr}"]}, "choice.0: a value of a distribution has no places"),
         ({"normal": [0, 1]}, "normal: unknown distribution"),

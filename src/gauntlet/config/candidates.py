@@ -29,7 +29,7 @@ from gauntlet.config.grids.places import (
     whole_place,
 )
 from gauntlet.core.addresses import unit_number
-from gauntlet.core.errors import nearest
+from gauntlet.core.errors import nearest, shortened
 
 SAMPLE, SEED = "sample", "seed"
 CANDIDATE_KEYS: Mapping[str, str] = {
@@ -213,7 +213,8 @@ def _distribution_problems(distribution: Any, place: KeyPath) -> Iterator[Proble
         is_number = _is_integer if kind == "integers" else _is_number
         what = "whole numbers" if kind == "integers" else "numbers"
         if not isinstance(values, list) or len(values) != 2 or not all(map(is_number, values)):
-            yield (*place, kind), f"expected two {what}, [low, high], got {found_text(values)}"
+            found = f"[{shortened(map(found_text, values))}]" if isinstance(values, list) else found_text(values)
+            yield (*place, kind), f"expected two {what}, [low, high], got {found}"
         elif not values[0] < values[1]:
             yield (*place, kind), f"expected low below high, got {values[0]} and {values[1]}"
         elif kind == "log" and values[0] <= 0:
