@@ -175,7 +175,9 @@ def _equal_macros_of_columns(experiment: Experiment) -> Iterator[Problem]:
     A macro's name is that of the variant followed by that of the attack or certificate: `a` with `b_c` is `a_b` with
     `c`. Columns of two norms have macros of other budgets.
     """
-    columns = [("attacks", attack.norm, name) for name, attack in experiment.attacks.items()]
+    columns: list[tuple[str, str, str]] = [
+        ("attacks", attack.norm, name) for name, attack in experiment.attacks.items()
+    ]
     columns += [("certificates", item.norm, f"certified_{name}") for name, item in experiment.certificates.items()]
     letters = [(kind, norm, name, letters_only(name)) for kind, norm, name in columns]
     owners: dict[tuple[str, str, str], str] = {}
