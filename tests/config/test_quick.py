@@ -101,6 +101,14 @@ def test_a_quick_form_without_data_changes_shares_the_split(folder):
             {"attacks": {"pdg": None}},
             "small.quick.attacks.pdg: null removes a key, and the full form has no 'pdg'; did",
         ),
+        (
+            {"attacks": {"pdg": {"steps": 1}}},
+            "small.quick.attacks.pdg: the full form has no 'pdg', and a new one needs `name`; did you mean 'pgd'?",
+        ),
+        (
+            {"variants": {"lipshitz": {"training": {"epochs": 1}}}},
+            "small.quick.variants.lipshitz: the full form has no 'lipshitz', and a new one needs `model`",
+        ),
         ({"dataset": None}, "small.quick.dataset: this key is required"),
         ({"quick": {"seeds": [0]}}, "small.quick.quick: a quick form has no quick form of its own"),
         ({"variants": {"lipschitz": None}}, "small.quick.certificates.lipschitz: no variant has a lipschitz network"),

@@ -9,11 +9,16 @@ from typing import Any
 from gauntlet.config.components import Problem
 from gauntlet.config.grids import Expansion, expand
 from gauntlet.config.grids.expansion import VARIANTS, is_grid
+from gauntlet.config.grids.places import CHOSEN_FROM
 from gauntlet.core.errors import nearest
 
 KEY = "quick"
 PUBLISHED = "published"
 """Key that a quick form does not inherit: published numbers are of the full form."""
+
+
+_NEEDED = {VARIANTS: ("model", CHOSEN_FROM), "attacks": ("name",), "certificates": ("name",)}
+"""Keys of which a new entry of each kind has one; an entry with none of them is a change of one of the full form."""
 
 
 def quick_name(experiment: str) -> str:
@@ -66,7 +71,8 @@ def expanded(experiments: Mapping[Any, Any]) -> Forms:
         of_grids, of_variants = _split(after)
         changed = expand(merged(before, of_grids))
         known = _with_variants_of(before, expansion, changed)
-        forms.problems += [((*key_path, *below), problem) for below, problem in _nothing_to_remove(known, after)]
+        mistakes = (*_nothing_to_remove(known, after), *_nothing_to_change(known, after))
+        forms.problems += [((*key_path, *below), problem) for below, problem in mistakes]
         forms.problems += [((*key_path, *below), problem) for below, problem in changed.problems]
         changed.experiment = merged(changed.experiment, of_variants)
         _forget_removed(changed)
@@ -131,3 +137,15 @@ def _nothing_to_remove(full: Mapping[Any, Any], changes: Mapping[Any, Any]) -> I
             yield (str(key),), f"{problem}; {nearest(str(key), map(str, full))}"
         elif isinstance(change, Mapping) and isinstance(before, Mapping):
             yield from (((str(key), *below), problem) for below, problem in _nothing_to_remove(before, change))
+
+
+def _nothing_to_change(full: Mapping[Any, Any], changes: Mapping[Any, Any]) -> Iterator[Problem]:
+    """Yield each change of a variant, an attack or a certificate that the full form lacks: its name is misspelled."""
+    for kind, needed in _NEEDED.items():
+        entries, known = changes.get(kind), full.get(kind)
+        for name, change in entries.items() if isinstance(entries, Mapping) else ():
+            is_known = isinstance(known, Mapping) and name in known
+            if isinstance(change, Mapping) and not is_known and not set(needed) & set(change):
+                remedy = nearest(str(name), map(str, known if isinstance(known, Mapping) else ()))
+                new = " or ".join(f"`{key}`" for key in needed)
+                yield (kind, str(name)), f"the full form has no '{name}', and a new one needs {new}; {remedy}"

@@ -76,7 +76,7 @@ class Source:
     def errors(self, problems: Iterable[Problem]) -> Iterator[InputError]:
         """Yield an error for each problem of the content, once, with the variants of a grid that have it.
 
-        It is at the place in the files. The source's own problems follow.
+        It is at the place in the files. The source's own problems follow; nothing below their places is reported.
         """
         variants: dict[tuple[str, str], list[str]] = {}
         of_candidates = [
@@ -86,6 +86,8 @@ class Source:
         ]
         for key_path, message in self._once([*problems, *of_candidates]):
             written, variant = self.written(key_path, is_key=message.startswith(UNKNOWN_KEY))
+            if any(written[: len(place)] == place for place, _ in self.problems):
+                continue
             names = variants.setdefault((self.where(written), message), [])
             names += [variant] if variant else []
         variants |= {(self.where(key_path), message): [] for key_path, message in self.problems}

@@ -26,14 +26,14 @@ def _inputs(_cell: Cell, scope: Scope) -> Mapping[Path, Cell]:
 
 
 def _slice(cell: Cell, scope: Scope, files: Files) -> Slice:
-    shown = scope.settings.presentation()
+    headline = scope.settings.presentation().get("headline")
     left_out = [str(other) for other in files.left_out(cell.experiment)]
     return {
         "experiment": cell.experiment,
         "settings": digest_json(scope.settings.as_dict()),
         "templates": _templates(),
-        # Titles and headline are read from the metadata of the results, which are in no digest of them.
-        **({"shown": digest_json(shown)} if shown else {}),
+        # It is read from the metadata of the results, which are in no digest; so are titles, which figures have too.
+        **({"headline": headline} if headline else {}),
         **({"left_out": digest_json(left_out)} if left_out else {}),
     }
 
