@@ -243,3 +243,15 @@ def test_a_random_model_is_probed_with_draws(trained: nn.Module) -> None:
     assert rows.equals(run_probes(trained, x[:6], y[:6], draws=2, batch_size=2, **options))
     with pytest.raises(InputError, match="set `draws: 20`"):
         run_probes(trained, x[:8], y[:8], **options)
+
+
+def test_a_nearest_success_is_judged_where_fresh_draws_agree() -> None:
+    """Half of the points on the boundary of a mean are refused by other draws; they move outward and are not robust."""
+    network = Random(ADDRESSED["normal"])
+    with torch.no_grad():
+        labels = plain()(IMAGES).argmax(1)
+    attack = {"name": "fab", "norm": "l2", "steps": 10, "targets": 2, "draws": 10}
+    rows = gauntlet.evaluate(network, IMAGES, labels, attack).to_pylist()
+    attacked = [row for row in rows if row["status"] != "already_wrong"]
+    assert [row["status"] for row in attacked] == ["adversarial"] * len(attacked)
+    assert all(row["epsilon"] == row["l2"] > 0 for row in attacked)

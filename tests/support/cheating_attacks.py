@@ -37,6 +37,11 @@ def in_place(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) 
     return x.add_(10 * epsilon).clamp_(0, 1)
 
 
+def a_little_brighter(model: object, x: Tensor, y: Tensor) -> Tensor:
+    """Return a point that is no success, without a budget."""
+    return x + 0.001
+
+
 def wrong_shape(model: object, x: Tensor, y: Tensor, *, norm: str, epsilon: float) -> Tensor:
     """Return one image too few."""
     return x[1:]

@@ -16,7 +16,7 @@ from gauntlet.learning.data.splits import sample_hashes
 from gauntlet.registry import ATTACKS, Spec
 from gauntlet.robustness.evaluation import AttackSettings, CellIdentity, evaluate, evaluate_parts, merge_parts
 from tests.support import cheating_attacks
-from tests.support.attack_problems import Affine
+from tests.support.attack_problems import Affine, convolutional_problem
 from tests.support.budget_attacks import Brightness
 
 IDENTITY = CellIdentity("digits", "softmax", 3)
@@ -75,6 +75,28 @@ def test_a_minimum_norm_attack_is_measured() -> None:
     assert (attacked["status"] == "adversarial").all()
     assert (attacked["epsilon"] == attacked["l2"]).all()
     assert np.allclose(attacked["l2"], (0.5 - MEANS.numpy()[attacked["index"]]) * 4, rtol=0.05)
+
+
+@pytest.mark.parametrize("name", ["foolbox:L2DeepFoolAttack", "foolbox:DDNAttack"])
+def test_a_nearest_success_that_only_the_copy_sees_is_moved_outward(name: str) -> None:
+    """On the boundary of a less exact copy, a point that the judge refuses is not robust at every distance."""
+    network, images, labels = vars(convolutional_problem()).values()
+    exact, rough = (
+        evaluate(network, images, labels, plan(name, "l2", None), identity=IDENTITY, precision=precision).rows
+        for precision in ("float32", "bfloat16")
+    )
+    assert rough["status"] == exact["status"]
+    found, measured = (rows.to_pandas()["epsilon"].fillna(0) for rows in (rough, exact))
+    assert np.allclose(found, measured, rtol=0.2)
+    assert (found == rough.to_pandas()["l2"]).all()
+
+
+def test_a_failure_of_a_minimum_norm_attack_is_robust() -> None:
+    """A point that fools neither the copy nor the judge is not moved, though the boundary is on its way."""
+    table = run(plan("tests.support.cheating_attacks:a_little_brighter", "l2", None)).rows.to_pandas()
+    attacked = table[table["status"] != "already_wrong"]
+    assert set(attacked["status"]) == {"robust"}
+    assert (attacked["forwards"] == 1).all()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch import Tensor
 from gauntlet.core.geometry import distances, per_sample
 from gauntlet.registry import ATTACKS, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES, likeliest_targets
-from gauntlet.robustness.attacks.base.model import AttackModel
+from gauntlet.robustness.attacks.base.model import OUTWARD, AttackModel
 
 _INSIDE = 0.999999
 """Factor that keeps pixels off the edge of the box, where w would be infinite, as in the authors' code."""
@@ -28,9 +28,6 @@ _PROGRESS = 0.01
 
 _BISECTIONS = 8
 """Halvings of the segment from the image to a success: it ends within 1/256 of the distance from the boundary."""
-
-_OUTWARD = (1e-4, 1e-3, 1e-2, 1e-1)
-"""Shares of the perturbation by which a success that the judge refuses is moved outward."""
 
 
 @ATTACKS.register(
@@ -66,7 +63,7 @@ def carlini_wagner(
     without any success only after as many steps as take a pixel from the edge of the box to its middle. `targets`
     searches towards each of that many likeliest other classes, one after the other. Cost per sample and target: a
     forward and a backward per step; for each constant whose search has a success nearer than the nearest so far, also 8
-    forwards of the retraction and, except in a transfer, 1 to 5 of the judge: it is asked again about points moved
+    forwards of the retraction and, except in a transfer, 1 to 10 of the judge: it is asked again about points moved
     outward while it refuses. With `targets`, one more forward ranks the classes. x is `(B, C, H, W)` in [0, 1], y int64
     `(B,)`; the result has the shape of x, and is the image itself where nothing was found.
     """
@@ -230,7 +227,7 @@ class _Minimizer:
         if self.model.transfers or not len(x):
             return points, distances(points - x)["l2"]
         confirmed, tried = torch.zeros_like(y, dtype=torch.bool), points
-        for outward in (0.0, *_OUTWARD):
+        for outward in (0.0, *OUTWARD):
             refused = (~confirmed).nonzero()[:, 0]
             if not len(refused):
                 break

@@ -118,4 +118,4 @@ def _judge_projected(
         return torch.zeros_like(samples, dtype=torch.bool)
     logits = model.judge.logits(clipped)
     valid = logits.isfinite().all(1) & inside(x, clipped, norm=norm, epsilon=epsilon)
-    return results.record_clipped(samples, clipped, logits, valid, epsilon)
+    return results.record_point(samples, clipped, logits, valid, epsilon, passes=model.judge.draws)

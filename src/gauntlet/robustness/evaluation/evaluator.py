@@ -22,6 +22,7 @@ from gauntlet.robustness.evaluation.budget_walk import BudgetWalk, try_below_hel
 from gauntlet.robustness.evaluation.examples import select_examples
 from gauntlet.robustness.evaluation.memory import fit_to_memory
 from gauntlet.robustness.evaluation.precision import choose_precision
+from gauntlet.robustness.evaluation.refused_successes import move_outward
 from gauntlet.robustness.evaluation.sample_results import SampleResults
 from gauntlet.robustness.evaluation.shards import SampleRange, default_batch_size, default_pass_size, part_ranges
 from gauntlet.robustness.evaluation.types import AttackSettings, Evaluation, EvaluationPart
@@ -192,4 +193,5 @@ def _evaluate_samples(
         walk.update(active, position, robust)
         try_smaller_balls(walk, results, model, active[fooled])
         try_below_held(walk, results, model, active[robust], points[robust], position)
+        move_outward(results, model, active[robust], points[robust])
     return *results.finish(start, hashes, identity, keep=keep_examples), results.errors(start)

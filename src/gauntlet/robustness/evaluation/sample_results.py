@@ -83,12 +83,15 @@ class SampleResults:
         self.reasons.update({int(active[row]): reason for row, reason in invalid.items()})
         return robust, fooled
 
-    def record_clipped(self, samples: Tensor, points: Tensor, logits: Tensor, valid: Tensor, epsilon: Tensor) -> Tensor:
-        """Record successes projected to smaller balls, of sizes `epsilon` `(A,)`; return which still fool: bool `(A,)`.
+    def record_point(
+        self, samples: Tensor, points: Tensor, logits: Tensor, valid: Tensor, epsilon: Tensor, *, passes: int
+    ) -> Tensor:
+        """Record points other than those returned, of sizes `epsilon` `(A,)`, that fool; return which: bool `(A,)`.
 
         `points` `(A, C, H, W)`, `logits` `(A, K)` and `valid`, bool `(A,)`, are in the order of `samples` `(A,)`.
+        `passes` is the number of forwards that each point cost.
         """
-        self.counts["forwards"][samples] += 1
+        self.counts["forwards"][samples] += passes
         fooled = valid & (logits.argmax(1) != self.y[samples])
         self._store(samples[fooled], points[fooled], logits[fooled])
         self._set_fooled(samples[fooled], epsilon[fooled])

@@ -17,6 +17,9 @@ Precision = Literal["auto", "float32", "bfloat16", "float64"]
 Passes = Literal["float32", "tf32", "bfloat16", "float64"]
 """Precision that an attack's passes compute in; products of ``bfloat16`` and ``tf32`` passes may use TF32."""
 
+OUTWARD = (1e-4, 1e-3, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64)
+"""Shares of the perturbation by which a nearest success is moved outward, one after the other, while it is refused."""
+
 
 class AttackModel(AcceleratedModel):
     """A classifier of images in [0, 1], offered to attacks.
