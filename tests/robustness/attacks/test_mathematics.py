@@ -234,6 +234,15 @@ def test_difference_of_logits_ratio_refuses_too_few_classes(objectives: Mapping[
         objectives["dlr"].check(torch.zeros(1, classes))
 
 
+@pytest.mark.parametrize("objectives", [UNTARGETED_LOSSES, TARGETED_LOSSES], ids=["untargeted", "targeted"])
+def test_the_difference_of_logits_ratio_does_not_overflow(objectives: Mapping[str, AttackLoss]) -> None:
+    """The gradient before a layer of large weights is finite, also where the largest logits are equal."""
+    logits, labels = torch.tensor([[2.0, 2.0, 2.0, 2.0, 1.0]]), torch.tensor([0])
+    derivative = objectives["dlr"].derivative(logits, labels, labels + 1)
+    assert derivative[0, 0] < 0 < derivative[0, 1]
+    assert (derivative @ (100 * torch.randn(5, 8, generator=RANDOM).to(derivative))).isfinite().all()
+
+
 def test_cross_entropy_does_not_underflow() -> None:
     """The direction is defined where the softmax is exactly one."""
     derivative = UNTARGETED_LOSSES["cross_entropy"].derivative(

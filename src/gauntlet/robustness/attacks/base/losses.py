@@ -102,7 +102,9 @@ def _by_autograd(value: LossFunction) -> LossFunction:
         with torch.enable_grad():
             leaf = outputs.detach().requires_grad_(True)
             (gradient,) = torch.autograd.grad(value(leaf, labels, targets).sum(), leaf)
-        return gradient
+        # Where the logits of the ratio's denominator are equal, the derivative is so large that a layer would overflow.
+        largest = gradient.abs().amax(1, keepdim=True)
+        return gradient / torch.where(largest > 0, largest, 1.0)
 
     return derivative
 
