@@ -101,6 +101,12 @@ class Failing(nn.Module):
 OUT_OF_MEMORY = [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()]
 
 
+@pytest.mark.parametrize("steps", [None, "many", [1]])
+def test_a_users_attack_may_mean_anything_by_steps(steps: object) -> None:
+    """An option that is no number of steps does not end an evaluation."""
+    assert not AttackSettings("a", Spec("pgd", {"steps": steps}), "linf", (0.1,)).has_few_steps
+
+
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
 def test_memory_does_not_change_the_choice(error: Exception) -> None:
     """With short memory fewer images are computed at a time; with too little the choice is not made."""

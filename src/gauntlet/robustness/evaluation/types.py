@@ -33,8 +33,10 @@ class AttackSettings:
     @property
     def has_few_steps(self) -> bool:
         """True for an attack of a single step, or of a configured number of steps below FEWEST_STEPS."""
-        steps = ATTACKS.entry(self.spec.name).tags.get("steps", FEWEST_STEPS)
-        return bool(self.spec.options.get("steps", steps) < FEWEST_STEPS)
+        steps = self.spec.options.get("steps")
+        if not isinstance(steps, int):  # a user's attack may mean anything by the option
+            steps = ATTACKS.entry(self.spec.name).tags.get("steps", FEWEST_STEPS)
+        return bool(steps < FEWEST_STEPS)
 
 
 @dataclass(frozen=True)
