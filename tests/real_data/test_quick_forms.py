@@ -32,6 +32,7 @@ def smaller(experiment, data):
     if quick := experiment.get("quick"):
         quick["dataset"]["limit"] = {"train": 300, "test": 60}
         quick["samples"] = 5
+        quick.setdefault("seeds", [0, 1])
         quick["diagnostics"] = {"samples": 5, "steps": 2}
     return experiment
 
@@ -44,8 +45,7 @@ def test_a_quick_form_ends_with_its_page(tmp_path, file):
     content = parse_yaml(file.read_text())
     experiments = {name: smaller(experiment, data) for name, experiment in content["experiments"].items()}
     write_config(tmp_path, {**content, "experiments": experiments})
-    quick = [quick_name(name) for name, experiment in experiments.items() if "quick" in experiment]
-    assert quick
-    for name in quick:
-        run_stages(tmp_path, experiment=name)
-        assert (tmp_path / paths.report(name)).exists()
+    # The further experiments of a file repeat the first one on other data.
+    name = quick_name(next(name for name, experiment in experiments.items() if "quick" in experiment))
+    run_stages(tmp_path, experiment=name)
+    assert (tmp_path / paths.report(name)).exists()
