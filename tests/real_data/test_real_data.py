@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,25 +10,20 @@ import pytest
 from gauntlet.config import load
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.graph import Graph
+from tests.support.real_data import DATA, needs_data
 from tests.support.workflow import link_workflow, planned_jobs, run_snakemake
 
 CONFIGS = sorted(Path(__file__).parent.glob("*.yaml"))
 ABOVE_CHANCE = {"mnist": 0.8, "fashion_mnist": 0.5, "cifar10_jpeg": 0.2}
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not os.environ.get("GAUNTLET_TEST_DATA"), reason="GAUNTLET_TEST_DATA does not name a folder with the data sets"
-    ),
-]
+pytestmark = [pytest.mark.slow, needs_data]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_one_command_makes_all_results_of_real_images(tmp_path, monkeypatch, config):
     """The run reads the data set, trains above chance, attacks, and leaves no stale cell."""
-    root = Path(os.environ["GAUNTLET_TEST_DATA"]).resolve()
     file = tmp_path / "config.yaml"
-    file.write_text(config.read_text().replace("ROOT", str(root)))
+    file.write_text(config.read_text().replace("ROOT", str(DATA)))
     monkeypatch.chdir(tmp_path)
     link_workflow(tmp_path)
     run_snakemake(tmp_path)

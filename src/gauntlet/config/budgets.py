@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import math
 
+from gauntlet.core.budgets import is_close
+
 LINF_ABOVE_1 = "pixels are in [0, 1], so a linf budget is at most 1"
 """Message about a larger one."""
-
-
-_CLOSE = 1e-3
-"""Relative distance below which two budgets are equal: the same budget may be written with more or fewer digits."""
-
-
-def is_close(budget: float, other: float) -> bool:
-    """Return whether two budgets are equal up to the rounding of a written number, such as 0.0314 and 8/255."""
-    return math.isclose(budget, other, rel_tol=_CLOSE)
 
 
 def largest_distance(norm: str, values: int) -> float:

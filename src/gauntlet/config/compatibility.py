@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from gauntlet.config.budgets import is_close, step_size_problem
+from gauntlet.config.budgets import step_size_problem
 from gauntlet.config.components import KeyPath, Problem
 from gauntlet.config.datasets import Dataset
 from gauntlet.config.feasibility import classes_of
 from gauntlet.config.variants import Training, Variant
+from gauntlet.core.budgets import reaches
 from gauntlet.core.errors import nearest
 from gauntlet.registry import (
     ADVERSARIES,
@@ -206,7 +207,7 @@ def attack_problems(
     reach = tags.get("reach")
     if reach and norm == "linf" and epsilons:
         steps, size = (options[name] for name in reach)
-        if steps * size < epsilons[-1] and not is_close(steps * size, epsilons[-1]):
+        if not reaches(steps, size, epsilons[-1]):
             problem = f"{attack.name} cannot reach {epsilons[-1]:g} in {steps} {reach[0]} of {size:g}"
             remedy = f"raise {reach[0]} or {reach[1]} until their product is the largest budget or more"
             yield (reach[0],), f"{problem}; {remedy}"

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gauntlet.config.base import letters_only
-from gauntlet.config.budgets import is_close
 from gauntlet.config.choices import choice_problems
 from gauntlet.config.compatibility import (
     code_problem,
@@ -19,6 +18,7 @@ from gauntlet.config.components import Problem
 from gauntlet.config.feasibility import budget_problem, network_problems, schedule_problems
 from gauntlet.config.grids.places import CHOSEN_FROM
 from gauntlet.config.published import published_problems
+from gauntlet.core.budgets import is_close
 from gauntlet.core.errors import nearest
 from gauntlet.registry import CERTIFICATES
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from gauntlet.config.base import Closed, Line
-from gauntlet.config.budgets import is_close
 from gauntlet.config.components import Problem
+from gauntlet.core.budgets import is_close
 from gauntlet.core.errors import nearest
 from gauntlet.registry import LOSSES, NonNegativeFloat, PositiveInt
 

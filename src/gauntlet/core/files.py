@@ -181,15 +181,15 @@ def _is_alive(process: int) -> bool:
 
     Orphans are adopted by the system's first process, which in a container may notice after seconds, or never.
     """
+    with suppress(OSError):  # only Linux has this file, and only while the process has its id
+        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        return state not in (b"Z", b"X")
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass
-    with suppress(OSError):  # only Linux has this file
-        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0]
-        return state not in (b"Z", b"X")
+        return True
     return True
 
 

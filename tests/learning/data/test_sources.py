@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,7 @@ from gauntlet.learning.data.sources.parquet import parquet
 from gauntlet.learning.data.sources.torchvision import torchvision
 from gauntlet.registry import SOURCES, Spec
 from tests.support.pictures import decoded, encoded, folder_of, picture
-
-REAL_DATA = os.environ.get("GAUNTLET_TEST_DATA")
-needs_data = pytest.mark.skipif(not REAL_DATA, reason="GAUNTLET_TEST_DATA names no folder with MNIST and others")
+from tests.support.real_data import DATA, needs_data
 
 
 def test_every_source_is_cited_and_described() -> None:
@@ -264,11 +261,11 @@ class TestTorchvision:
     @pytest.mark.parametrize(("name", "mean"), [("MNIST", 0.1307), ("FashionMNIST", 0.2860)])
     def test_real_sets_are_read_from_disk(self, name: str, mean: float) -> None:
         """Real sets have 60 000 and 10 000 images with the known mean, and limits apply."""
-        raw = torchvision(name=name, root=str(REAL_DATA))
+        raw = torchvision(name=name, root=str(DATA))
         assert raw.test is not None
         assert (len(raw.train), len(raw.test)) == (60_000, 10_000)
         assert raw.train.images.double().mean() / 255 == pytest.approx(mean, abs=1e-4)
-        source = Spec("torchvision", {"name": name, "root": str(REAL_DATA)})
+        source = Spec("torchvision", {"name": name, "root": str(DATA)})
         small = prepare(source, limit={"train": 1000, "test": 100})
         assert {split: len(images) for split, images in small.splits.items()} == {
             "train": 800,
@@ -280,7 +277,7 @@ class TestTorchvision:
 @needs_data
 def test_real_cifar_is_read_from_parquet(tmp_path: Path) -> None:
     """CIFAR-10 (JPEG) has its class names from the metadata and the pixels that PIL decodes."""
-    base = Path(str(REAL_DATA)) / "cifar10-jpeg"
+    base = DATA / "cifar10-jpeg"
     head = pq.read_table(base / "test.parquet").slice(0, 300)
     pq.write_table(head, tmp_path / "train.parquet")
     raw = parquet(root=str(tmp_path))

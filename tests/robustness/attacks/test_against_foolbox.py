@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 from gauntlet.registry import Spec
+from tests.support.real_data import DATA, needs_data
 from tests.support.trained_problems import trained_problem
-
-ROOT = os.environ.get("GAUNTLET_TEST_DATA")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not (ROOT and (Path(ROOT) / "MNIST").is_dir()), reason="GAUNTLET_TEST_DATA does not name a folder with MNIST"
-)
+@needs_data
 def test_pgd_breaks_as_much_of_mnist_as_that_of_foolbox() -> None:
     """Robust accuracies of 1000 images agree within 0.3 points, as means over four seeds.
 
     One seed is not enough: 1 in 40 images break from some starts only.
     """
-    problem = trained_problem(Spec("torchvision", {"name": "MNIST", "root": ROOT}), train=6000, test=1000, epochs=2)
+    problem = trained_problem(
+        Spec("torchvision", {"name": "MNIST", "root": str(DATA)}), train=6000, test=1000, epochs=2
+    )
     options = {"steps": 40, "step_size": 0.005}
 
     def broken(name: str) -> int:

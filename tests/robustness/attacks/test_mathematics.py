@@ -11,9 +11,10 @@ import torch
 from scipy.optimize import linprog, minimize
 from torch import Tensor, nn
 
+from gauntlet.config.compatibility import attack_problems
 from gauntlet.core.errors import InputError
 from gauntlet.core.geometry import Ball, direction, distances, scaled_to, sparse_direction
-from gauntlet.registry import ATTACKS
+from gauntlet.registry import ATTACKS, Spec
 from gauntlet.robustness.attacks.base.ascent import Attempt, attack_with_restarts
 from gauntlet.robustness.attacks.base.losses import TARGETED_LOSSES, UNTARGETED_LOSSES, AttackLoss
 from gauntlet.robustness.attacks.base.model import AttackModel
@@ -281,6 +282,16 @@ def test_spsa_refuses_a_walk_too_short_for_the_ball(convolutional: Problem) -> N
     """If steps * step_size is below epsilon, the error names both."""
     with pytest.raises(InputError, match=r"cannot reach epsilon 0\.5 in 3 steps"):
         convolutional.run("spsa", "linf", (0.5,), options={"steps": 3})
+
+
+@pytest.mark.parametrize(("steps", "length", "epsilon"), [(19, 0.1, 0.1), (6, 0.03137, 8 / 255), (7, 0.29995, 0.3)])
+def test_a_walk_that_is_too_short_by_rounding_is_run(
+    steps: int, length: float, epsilon: float, convolutional: Problem
+) -> None:
+    """The attack and the check of its configuration agree."""
+    options = {"steps": steps, "step_size": length / steps, "pairs": 1, "delta": 0.01}
+    assert list(attack_problems(Spec("spsa", options), norm="linf", epsilons=(epsilon,), draws=1)) == []
+    convolutional.run("spsa", "linf", (epsilon,), options=options)
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])

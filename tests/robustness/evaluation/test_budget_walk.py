@@ -161,6 +161,8 @@ def test_only_tagged_attacks_on_models_they_see_walk_downward() -> None:
         ("bim", {"steps": 1}, False),
         ("pgd", {"steps": 10, "step_size": 0.02}, True),
         ("pgd", {"steps": 9, "step_size": 0.02}, False),
+        ("pgd", {"steps": 19, "step_size": 0.1999 / 19}, True),
+        ("pgd", {"steps": None, "step_size": "small"}, True),
         ("fgsm", {}, False),
         ("mi_fgsm", {}, False),
         ("max_confidence", {}, False),
@@ -169,7 +171,10 @@ def test_only_tagged_attacks_on_models_they_see_walk_downward() -> None:
     ],
 )
 def test_attacks_that_may_miss_at_large_budgets_walk_upward(name: str, options: dict[str, Any], downward: bool) -> None:
-    """With few steps, or steps that do not add up to the largest budget, a sample may hold at that budget only."""
+    """With few steps, or steps that do not add up to the largest budget, a sample may hold at that budget only.
+
+    A user's attack may mean something else by these options.
+    """
     model = AttackModel(Brightness().eval())
     assert walks_downward(settings(name, "linf", (0.1, 0.2), **options), model) == downward
 

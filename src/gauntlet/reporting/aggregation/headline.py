@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
+from gauntlet.core.budgets import is_close
 from gauntlet.reporting.aggregation.design import ExperimentDesign
-
-_CLOSE = 1e-3
-"""Relative distance below which two budgets are equal: a budget in normalized units may be 0.00999, not 0.01."""
 
 
 def headline_budgets(design: ExperimentDesign, grids: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, ...]]:
@@ -35,7 +32,7 @@ def headline_budgets(design: ExperimentDesign, grids: Mapping[str, Sequence[floa
 def measured_budget(value: float, grid: Sequence[float]) -> float:
     """Return the budget of a grid that equals `value`, which may be rounded; `value` itself if there is none."""
     nearest = min(grid, key=lambda budget: abs(budget - value), default=value)
-    return nearest if math.isclose(nearest, value, rel_tol=_CLOSE) else value
+    return nearest if is_close(nearest, value) else value
 
 
 def headline_radii(norm: str, budgets: Mapping[str, Sequence[float]], radii: Sequence[float]) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from gauntlet.core.budgets import reaches
 from gauntlet.core.errors import InputError
 from gauntlet.core.geometry import Ball
 from gauntlet.core.randomness import integers
@@ -54,7 +55,7 @@ def spsa(
 
     Raises InputError when steps * step_size < epsilon in L-infinity: the edge of the ball would be out of reach.
     """
-    if norm == "linf" and steps * step_size < epsilon:
+    if norm == "linf" and not reaches(steps, step_size, epsilon):
         raise InputError(
             f"spsa cannot reach epsilon {epsilon:g} in {steps} steps of {step_size:g}",
             remedy="raise steps or step_size until steps * step_size >= epsilon",

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gauntlet.core.budgets import reaches
 from gauntlet.core.geometry import Ball
 from gauntlet.registry import ATTACKS
 from gauntlet.robustness.attacks.base.model import AttackModel
 from gauntlet.robustness.evaluation.sample_results import SampleResults
-from gauntlet.robustness.evaluation.types import FEWEST_STEPS, AttackSettings
+from gauntlet.robustness.evaluation.types import AttackSettings
 from gauntlet.robustness.evaluation.verification import inside
 
 
@@ -61,9 +62,8 @@ def walks_downward(attack: AttackSettings, model: AttackModel) -> bool:
     """
     if attack.norm not in ATTACKS.entry(attack.spec.name).tags.get("downward", ()) or attack.epsilons is None:
         return False
-    options = attack.spec.options
-    steps, step_size = options.get("steps", FEWEST_STEPS), options.get("step_size")
-    crosses = step_size is None or steps * step_size >= max(attack.epsilons)
+    step_size = attack.spec.options.get("step_size")
+    crosses = not isinstance(step_size, int | float) or reaches(attack.steps, step_size, max(attack.epsilons))
     return crosses and not (attack.has_few_steps or model.transfers or model.judge.is_random)
 
 

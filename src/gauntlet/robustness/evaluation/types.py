@@ -31,12 +31,17 @@ class AttackSettings:
     seed: int = 0
 
     @property
-    def has_few_steps(self) -> bool:
-        """True for an attack of a single step, or of a configured number of steps below FEWEST_STEPS."""
+    def steps(self) -> int:
+        """Number of steps: the option of this name, else the attack's tag, else FEWEST_STEPS."""
         steps = self.spec.options.get("steps")
-        if not isinstance(steps, int):  # a user's attack may mean anything by the option
-            steps = ATTACKS.entry(self.spec.name).tags.get("steps", FEWEST_STEPS)
-        return bool(steps < FEWEST_STEPS)
+        if isinstance(steps, int):  # a user's attack may mean anything else by the option
+            return steps
+        return int(ATTACKS.entry(self.spec.name).tags.get("steps", FEWEST_STEPS))
+
+    @property
+    def has_few_steps(self) -> bool:
+        """True for an attack of fewer than FEWEST_STEPS steps."""
+        return self.steps < FEWEST_STEPS
 
 
 @dataclass(frozen=True)
