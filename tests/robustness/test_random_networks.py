@@ -15,6 +15,8 @@ from torch.nn import functional
 import gauntlet
 from gauntlet.core.errors import InputError
 from gauntlet.registry import Spec
+from gauntlet.robustness.attacks.autoattack import autoattack
+from gauntlet.robustness.attacks.base.ascent import KeptPoints
 from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
 from gauntlet.robustness.attacks.base.model import AttackModel
 from gauntlet.robustness.diagnostics.probes import run_probes
@@ -255,3 +257,56 @@ def test_a_nearest_success_is_judged_where_fresh_draws_agree() -> None:
     attacked = [row for row in rows if row["status"] != "already_wrong"]
     assert [row["status"] for row in attacked] == ["adversarial"] * len(attacked)
     assert all(row["epsilon"] == row["l2"] > 0 for row in attacked)
+
+
+class Threshold(nn.Module):
+    """Two classes, of which the first is likelier where an image's mean exceeds 0.5; one random number per image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        response = 8 * (x.flatten(1).mean(1) - 0.5) + torch.randn(len(x), 1)[:, 0]
+        return torch.stack((response, torch.zeros_like(response)), 1)
+
+
+def above(mean: float) -> Tensor:
+    """Return images of this mean, each another one."""
+    return mean + 0.02 * (IMAGES - IMAGES.flatten(1).mean(1)[:, None, None, None])
+
+
+@pytest.mark.parametrize("name", ["bim", "mi_fgsm"])
+def test_an_attack_goes_on_from_a_success_by_lucky_draws(name: str) -> None:
+    """Its last step leads far enough beyond the boundary, its first lucky one does not."""
+    attack = {"name": name, "norm": "linf", "epsilons": [0.08], "steps": 16, "step_size": 0.005, "draws": 9}
+    rows = gauntlet.evaluate(Threshold().eval(), above(0.54), torch.zeros(40, dtype=torch.int64), attack)
+    assert rows["status"].to_pylist().count("adversarial") >= 39
+
+
+def test_of_several_points_the_one_that_fools_a_random_model_more_often_is_kept() -> None:
+    """A later run does not replace it; for a model that is not random, the last point is kept."""
+    good, bad, labels = above(0.45), above(0.51), torch.zeros(40, dtype=torch.int64)
+    everything = torch.arange(40)
+    model = AttackModel(Threshold().eval(), draws=2)
+    model.start_counting(40)
+    for first, second in ((good, bad), (bad, good)):
+        kept = KeptPoints(model, IMAGES, runs=2)
+        kept.keep(everything, first, labels)
+        kept.keep(everything, second, labels)
+        assert kept.points.equal(good)
+    kept = KeptPoints(AttackModel(plain()), IMAGES, runs=2)
+    kept.keep(everything, good, labels)
+    kept.keep(everything, bad, labels)
+    assert kept.points.equal(bad)
+
+
+@pytest.mark.parametrize("order", [(0.46, 0.5), (0.5, 0.46)])
+def test_autoattack_keeps_the_point_that_fools_a_random_model_more_often(
+    order: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few draws of the attack would take the other one for many images."""
+    attacks = [(str(mean), lambda x, y, keys, mean=mean: x + (mean - 0.54)) for mean in order]
+    monkeypatch.setattr("gauntlet.robustness.attacks.autoattack._attacks", lambda *_, **__: iter(attacks))
+    model = AttackModel(Threshold().eval(), draws=2)
+    model.start_counting(40)
+    labels, keys = torch.zeros(40, dtype=torch.int64), torch.arange(40)
+    points = autoattack(model, above(0.54), labels, norm="linf", epsilon=0.1, keys=keys, version="rand")
+    assert int((points.flatten(1).mean(1) < 0.47).sum()) >= 39

@@ -22,6 +22,9 @@ from gauntlet.robustness.random_networks import mean_over_draws
 JUDGED_DRAWS = 200
 """Least number of passes of a random network over which its prediction is taken."""
 
+CHANCE = 2.0
+"""Standard errors by which another class must exceed the label for a success that chance hardly explains."""
+
 
 @dataclass(frozen=True)
 class CellIdentity:
@@ -76,6 +79,19 @@ class Judge:
     def confidence(self, logits: Tensor) -> Tensor:
         """Return the probability of the predicted class, `(B,)` in [0, 1], for logits `(B, K)` of this judge."""
         return self.probabilities(logits).amax(1)
+
+    def is_beyond_chance(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return where another class is likelier than the label by more than CHANCE standard errors: bool `(B,)`.
+
+        `logits` `(B, K)` are this judge's. The difference of two probabilities p and q, each a mean over n draws, has a
+        standard error of at most sqrt((p + q) / n). Of a network that is not random, nothing is left to chance.
+        """
+        if not self.is_random:
+            return torch.ones_like(labels, dtype=torch.bool)
+        probabilities, column = logits.double().softmax(1), labels[:, None]
+        label = probabilities.gather(1, column)[:, 0]
+        other = probabilities.scatter(1, column, -1.0).amax(1)
+        return other - label > CHANCE * ((other + label) / self.draws).sqrt()
 
     def _forward(self, x: Tensor, stream: str, draws: int) -> Tensor:
         images = x.detach().to(self.device, self.dtype)

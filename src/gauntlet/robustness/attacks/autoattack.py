@@ -16,7 +16,6 @@ from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
 from gauntlet.robustness.attacks.base.model import AttackModel
 from gauntlet.robustness.attacks.fab import FAB
 from gauntlet.robustness.attacks.square import square
-from gauntlet.robustness.judge import logit_margin
 
 _Attack = Callable[[Tensor, Tensor, Tensor], Tensor]
 """`(x, y, keys) -> x_adv` on the samples that are still robust."""
@@ -71,7 +70,7 @@ def autoattack(
             points = attack(x[robust], y[robust], subkeys(keys[robust], 1, stream=name)[:, 0])
             logits = model.logits(points)
             adversarial = model.is_adversarial(logits, points, y[robust])
-        margin = logit_margin(logits, y[robust])
+            margin = model.margins(points, y[robust], logits=logits)
         if adversarial is not None:
             # A confirmed success outranks points that only the copy misclassifies.
             margin = torch.where(adversarial, -torch.inf, margin)

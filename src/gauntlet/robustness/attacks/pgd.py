@@ -47,7 +47,7 @@ def fgsm(
         x_adv = Ball(x_clean, epsilon, norm).full_step(gradient)
         if attempt.last or model.transfers:
             return x_adv, torch.arange(len(x_adv), device=x.device)
-        return x_adv, (~model.confirm(x_adv, labels)).nonzero()[:, 0]
+        return x_adv, (~model.confirm(x_adv, labels, beyond_chance=True)).nonzero()[:, 0]
 
     return attack_with_restarts(model, x, y, run, norm=norm, loss=loss, targets=targets)[0]
 

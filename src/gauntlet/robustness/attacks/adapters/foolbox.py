@@ -18,9 +18,10 @@ from eagerpy.astensor import astensor, astensor_
 from torch import Tensor
 
 from gauntlet.core.errors import InputError, nearest
-from gauntlet.core.geometry import Ball, distances, per_sample
+from gauntlet.core.geometry import Ball, per_sample
 from gauntlet.registry.adapters import FOOLBOX_STEP_SIZES, FOOLBOX_WITHOUT_GRADIENT
 from gauntlet.robustness.attacks.adapters.per_sample_draws import PerSampleDraws, numpy_seeded
+from gauntlet.robustness.attacks.adapters.restarts import restart_bounded, restart_nearest
 from gauntlet.robustness.attacks.base.model import AttackModel
 
 with warnings.catch_warnings():
@@ -111,36 +112,20 @@ class FoolboxAttack:
         attack = self._build(options, norm)
         init_attack = self._build_init_attack(options)
         counted = _CountedModel(model)
-        x_adv = x.clone()
-        min_distance = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
-        active = torch.arange(len(x), device=x.device)
-        for restart in range(restarts):
-            for rows in active.split(1) if self.name in _ONE_BY_ONE else [active]:
-                with model.subset(rows):
-                    points = self._run(
-                        attack, init_attack, counted, x[rows], y[rows], keys[rows], epsilon, stream=f"{restart}"
-                    )
-                    if restarts == 1:
-                        x_adv[rows] = points
-                        continue
-                    if model.transfers:
-                        adversarial = model.misclassified(model.logits(points), points, y[rows])
-                    else:
-                        adversarial = model.confirm(points, y[rows])
-                distance = (
-                    distances(points - x[rows])[norm]
-                    if self.kind == "minimum_norm"
-                    else torch.zeros_like(min_distance[rows])
-                )
-                nearer = adversarial & (distance < min_distance[rows])
-                replaced = nearer | (min_distance[rows].isinf() & ~adversarial)
-                x_adv[rows[replaced]] = points[replaced]
-                min_distance[rows[nearer]] = distance[nearer]
-            if self.kind == "bounded" and restart < restarts - 1:
-                active = min_distance.isinf().nonzero()[:, 0]
-                if not len(active):
-                    break
-        return x_adv
+
+        def run(rows: Tensor, restart: int) -> Tensor:
+            results = []
+            for part in rows.split(1) if self.name in _ONE_BY_ONE else [rows]:
+                with model.subset(part):
+                    start = x[part], y[part], keys[part]
+                    results.append(self._run(attack, init_attack, counted, *start, epsilon, stream=f"{restart}"))
+            return torch.cat(results)
+
+        if restarts == 1:
+            return run(torch.arange(len(x), device=x.device), 0)
+        if self.kind == "bounded":
+            return restart_bounded(model, x, y, run, restarts=restarts)
+        return restart_nearest(model, x, y, run, restarts=restarts, norm=norm)
 
     def _run(
         self,

@@ -13,7 +13,6 @@ from gauntlet.core.geometry import Ball
 from gauntlet.robustness.attacks.base.losses import AttackLoss, likeliest_targets
 from gauntlet.robustness.attacks.base.model import AttackModel
 from gauntlet.robustness.attacks.base.targets import nearest_targets
-from gauntlet.robustness.judge import logit_margin
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def attack_with_restarts(
     2019, arXiv:1910.09338), or those passed, int64 `(B, T)`. Several untargeted losses are followed by the margin to
     the class that is nearest to first order: all untargeted losses follow the likeliest other class, which may be
     farther away. `last` is true if no other attack follows. Returns the points `(B, C, H, W)`, where no run succeeded
-    those of the last one or, in a transfer, of the one that `KeptPoints` chooses, and the indices of the samples still
+    those of the last one or of the one that `KeptPoints` chooses, and the indices of the samples still
     robust, int64 `(A,)`.
 
     Raises InputError for a loss that the model does not have.
@@ -94,14 +93,15 @@ def attack_with_restarts(
 
 
 class KeptPoints:
-    """Points of several runs on images x `(B, C, H, W)`: the last ones or, in a transfer, those nearest to success.
+    """Points of several runs on images x `(B, C, H, W)`: the last ones, or those nearest to success.
 
-    In a transfer no run knows whether it succeeds, so that all samples take part in all `runs`. A sample keeps the
-    point with the smallest margin of its label on the sources, at a forward per run if there are several.
+    In a transfer no run knows whether it succeeds, so that all samples take part in all `runs`; of a random model other
+    draws than those that a run saw decide. There a sample keeps the point with the smallest of `AttackModel.margins`,
+    which are computed once a run if there are several.
     """
 
     def __init__(self, model: AttackModel, x: Tensor, *, runs: int) -> None:
-        self.model, self.points, self._compares = model, x.clone(), model.transfers and runs > 1
+        self.model, self.points, self._compares = model, x.clone(), runs > 1 and not model.keeps_last
         self._margins = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
 
     def keep(self, rows: Tensor, points: Tensor, y: Tensor) -> None:
@@ -109,7 +109,7 @@ class KeptPoints:
         if not self._compares:
             self.points[rows] = points
             return
-        margins = logit_margin(self.model.logits(points), y)
+        margins = self.model.margins(points, y)
         lower = (margins < self._margins[rows]).nonzero()[:, 0]
         self.points[rows[lower]], self._margins[rows[lower]] = points[lower], margins[lower]
 
@@ -153,7 +153,8 @@ def gradient_ascent(
     if len(active) and not (attempt.last or model.transfers):
         iterates.select(active.compact(), iterates.x)
         with active.queries():
-            iterates.select(active.remove(model.confirm(iterates.x, iterates.y), iterates.x), iterates.x)
+            adversarial = model.confirm(iterates.x, iterates.y, beyond_chance=True)
+            iterates.select(active.remove(adversarial, iterates.x), iterates.x)
     return active.finish(iterates.x)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gauntlet.core.arithmetic import Float32
 from gauntlet.robustness.attacks.base.accelerated import AcceleratedModel
-from gauntlet.robustness.judge import Judge
+from gauntlet.robustness.judge import Judge, logit_margin
 from gauntlet.robustness.networks import device_of
 
 Precision = Literal["auto", "float32", "bfloat16", "float64"]
@@ -69,11 +69,16 @@ class AttackModel(AcceleratedModel):
         self.counts.start(samples)
         self._confirmed = []
 
-    def confirm(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return which images the judge assigns to another class than `y`: bool `(B,)`; counted as a forward each."""
-        logits = self.judge.logits(x, stream="confirm")
-        self.counts.add_forwards(len(x), times=self.judge.draws)
+    def confirm(self, x: Tensor, y: Tensor, *, beyond_chance: bool = False) -> Tensor:
+        """Return which images the judge assigns to another class than `y`: bool `(B,)`; counted as a forward each.
+
+        With `beyond_chance`, those of a random network where `Judge.is_beyond_chance`. An attack that stops at the
+        first of many points that is confirmed would otherwise stop at lucky draws, and other draws decide at the end.
+        """
+        logits = self._confirming_logits(x)
         confirmed = (logits.argmax(1) != y) & logits.isfinite().all(1)
+        if beyond_chance:
+            confirmed &= self.judge.is_beyond_chance(logits, y)
         if len(self.active_samples) == len(x) and not self.judge.is_random:
             # Attacks return few of the images that were refused, but may ask about many.
             rows = confirmed.nonzero()[:, 0]
@@ -87,8 +92,13 @@ class AttackModel(AcceleratedModel):
         """Return which images x `(B, C, H, W)` are confirmed adversarial, bool `(B,)`; None for none or in a transfer.
 
         `logits` `(B, K)`, the copy's at x, select candidates, of those in `among`, bool `(B,)`, if it is given; only
-        these are judged. Costs two host synchronizations.
+        these are judged, those of a random network beyond chance. Costs two host synchronizations.
         """
+        return self._confirmed_of(logits, x, y, among=among, beyond_chance=True)
+
+    def _confirmed_of(
+        self, logits: Tensor | None, x: Tensor, y: Tensor, *, among: Tensor | None, beyond_chance: bool
+    ) -> Tensor | None:
         if logits is None or self.transfers:
             return None
         wrong = logits.argmax(1) != y
@@ -96,18 +106,37 @@ class AttackModel(AcceleratedModel):
         if not len(candidates):
             return None
         with self.subset(candidates):
-            confirmed = self.confirm(x[candidates], y[candidates])
+            confirmed = self.confirm(x[candidates], y[candidates], beyond_chance=beyond_chance)
         return torch.zeros(len(x), dtype=torch.bool, device=x.device).index_put_((candidates,), confirmed)
 
     def misclassified(self, logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """Return which images x `(B, C, H, W)` are confirmed adversarial, bool `(B,)`; in a transfer, for the sources.
 
-        `logits` `(B, K)` are the copy's at x.
+        `logits` `(B, K)` are the copy's at x. Of a random network, chance may have confirmed some.
         """
         if self.transfers:
             return (logits.argmax(1) != y) & logits.isfinite().all(1)
-        adversarial = self.is_adversarial(logits, x, y)
+        adversarial = self._confirmed_of(logits, x, y, among=None, beyond_chance=False)
         return torch.zeros(len(x), dtype=torch.bool, device=x.device) if adversarial is None else adversarial
+
+    def margins(self, x: Tensor, y: Tensor, *, logits: Tensor | None = None) -> Tensor:
+        """Return the margins of `y` at x `(B, C, H, W)`, `(B,)`, by which one of several points is chosen.
+
+        They are the copy's, of `logits` `(B, K)` if these are known. Of a random network, few draws led to the points;
+        others compare them, those that confirm.
+        """
+        if not self.transfers and self.judge.is_random:
+            return logit_margin(self._confirming_logits(x), y)
+        return logit_margin(self.logits(x) if logits is None else logits, y)
+
+    @property
+    def keeps_last(self) -> bool:
+        """Return whether the last of several points is as good as any, as each ended a run that did not succeed."""
+        return not (self.transfers or self.judge.is_random)
+
+    def _confirming_logits(self, x: Tensor) -> Tensor:
+        self.counts.add_forwards(len(x), times=self.judge.draws)
+        return self.judge.logits(x, stream="confirm")
 
     def final_logits(self, x: Tensor) -> Tensor:
         """Return the judge's logits `(B, K)` at the images an attack returned for the current batch.
