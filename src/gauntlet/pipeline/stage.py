@@ -164,12 +164,14 @@ class Stage:
     make them, `waits_for` lists further cells that must be finished before, `outputs` are its files.
 
     Staleness: `slice` is the part of the configuration that decides a cell, `modules` the modules of the components it
-    names (the code of `run` is always part of a recipe). `work` names the module of the stage's folder that has `run`
-    for a cell, where there are several. `setting_path` spells a key of the slice as the path below the
-    experiment that a user finds in the configuration file. With `summarizes_inputs` a recipe holds one digest of
-    all inputs instead of one each. `tolerates_missing` stages can do without inputs where `allow_missing` is set;
-    `requires_current` stages refuse stale inputs. `unmatched` lists outputs that do not belong together. `outdated`
-    returns whether raw files changed since a current cell was made; only the stage's own command asks for it.
+    names (the code of `run` is always part of a recipe). `input_name` is the name under which the recipes of other
+    cells list a file of the stage: its path, unless files of other paths with equal content may replace it. `work`
+    names the module of the stage's folder that has `run` for a cell, where there are several. `setting_path` spells a
+    key of the slice as the path below the experiment that a user finds in the configuration file. With
+    `summarizes_inputs` a recipe holds one digest of all inputs instead of one each. `tolerates_missing` stages can do
+    without inputs where `allow_missing` is set; `requires_current` stages refuse stale inputs. `unmatched` lists
+    outputs that do not belong together. `outdated` returns whether raw files changed since a current cell was made;
+    only the stage's own command asks for it.
 
     Work: `uses_model` stages compute with a network, on a GPU where there is one, except for the cells that `is_light`
     names: these take seconds, and a job of their own without a GPU. `resumable` stages keep partial files;
@@ -194,6 +196,7 @@ class Stage:
     slice: Callable[[Cell, Scope, Files], Slice]
     modules: Callable[[Cell, Scope, Files], Sequence[str]] = lambda _cell, _scope, _files: ()
     work: Callable[[Cell, Scope], str] = lambda _cell, _scope: "run"
+    input_name: Callable[[Path], str] = str
     command: str = ""
     waits_for: Callable[[Scope], Iterable[Cell]] = lambda _scope: ()
     setting_path: Callable[[Cell, tuple[str, ...], Experiment | None], tuple[str, ...]] = lambda _cell, path, _: path

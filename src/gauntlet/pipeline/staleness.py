@@ -176,8 +176,8 @@ class Staleness:
         return marks.content or marks.recipe
 
     def _input_digests(self, cell: Cell) -> dict[str, str]:
-        digests = {str(path): self.digest(path) for path in self.gathered(cell)}
-        return {path: digest for path, digest in digests.items() if digest is not None}
+        digests = {maker.stage.input_name(path): self.digest(path) for path, maker in self.gathered(cell).items()}
+        return {name: digest for name, digest in digests.items() if digest is not None}
 
     def _recipe(self, cell: Cell, inputs: dict[str, str]) -> Recipe:
         slice_ = dict(cell.stage.slice(cell, self.graph.scope(cell), self))

@@ -82,6 +82,11 @@ def _outputs(cell: Cell) -> tuple[Path, ...]:
     return (*(paths.data_file(cell.name, split) for split in paths.SPLITS), paths.data_manifest(cell.name))
 
 
+def _input_name(path: Path) -> str:
+    # The folder's name depends on where the raw images are. An experiment has one data set.
+    return f"{paths.DATA}/{path.name}"
+
+
 def _slice(_cell: Cell, scope: Scope, _files: Files) -> Slice:
     return scope.settings.dataset.as_dict()
 
@@ -103,6 +108,7 @@ STAGE: Stage = Stage(
     outputs=_outputs,
     slice=_slice,
     modules=lambda _cell, scope, _files: modules_of([(SOURCES, scope.settings.dataset.source)]),
+    input_name=_input_name,
     setting_path=_setting_path,
     outdated=_outdated,
     minutes=60,
