@@ -58,13 +58,14 @@ def _alternatives(model: AttackModel) -> str:
 def find_invalid(x: Tensor, returned: Tensor, *, norm: str, epsilon: float | None) -> dict[int, str]:
     """Return why returned images `(B, C, H, W)` are invalid: row to reason.
 
-    Each must be finite, in [0, 1] within 1e-6, and, for a bounded attack, no farther than epsilon (1 + 1e-5) + 1e-6.
+    Each must be finite, in [0, 1] within 1e-6, and, for a bounded attack, no farther than epsilon (1 + 1e-5) + 1e-6 (in
+    L0 than epsilon).
     """
     flat = returned.flatten(1)
     finite = flat.isfinite().all(1)
     boxed = ((flat >= -BOX_TOLERANCE) & (flat <= 1 + BOX_TOLERANCE)).all(1)
     size = distances(returned - x)[norm]
-    limit = float("inf") if epsilon is None else _limit(epsilon)
+    limit = float("inf") if epsilon is None else _limit(epsilon, norm)
     reasons: dict[int, str] = {}
     for row in (~(finite & boxed & (size <= limit))).nonzero()[:, 0].tolist():
         if not finite[row]:
@@ -78,8 +79,9 @@ def find_invalid(x: Tensor, returned: Tensor, *, norm: str, epsilon: float | Non
 
 def inside(x: Tensor, points: Tensor, *, norm: str, epsilon: Tensor) -> Tensor:
     """Return which points `(B, C, H, W)` of [0, 1] are within `epsilon` `(B,)` of x, up to rounding: bool `(B,)`."""
-    return distances(points - x)[norm] <= _limit(epsilon)
+    return distances(points - x)[norm] <= _limit(epsilon, norm)
 
 
-def _limit(epsilon: Radius) -> Radius:
-    return epsilon * (1 + BALL_RELATIVE) + BALL_ABSOLUTE
+def _limit(epsilon: Radius, norm: str) -> Radius:
+    # In L0 distances are numbers of values, which are not rounded.
+    return epsilon if norm == "l0" else epsilon * (1 + BALL_RELATIVE) + BALL_ABSOLUTE
