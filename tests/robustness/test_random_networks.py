@@ -310,3 +310,18 @@ def test_autoattack_keeps_the_point_that_fools_a_random_model_more_often(
     labels, keys = torch.zeros(40, dtype=torch.int64), torch.arange(40)
     points = autoattack(model, above(0.54), labels, norm="linf", epsilon=0.1, keys=keys, version="rand")
     assert int((points.flatten(1).mean(1) < 0.47).sum()) >= 39
+
+
+def test_carlini_wagner_is_not_misled_by_lucky_draws(trained: nn.Module) -> None:
+    """It finds a success for each image that FAB finds one for, at similar distances."""
+    _, _, x, y = digits()
+    settings = {"norm": "l2", "draws": 5}
+    ours = {"name": "carlini_wagner", "steps": 60, "step_size": 0.05, "binary_search_steps": 4, "initial_const": 0.03}
+    rows, nearest = (
+        gauntlet.evaluate(trained, x[:24], y[:24], {**attack, **settings}).to_pylist()
+        for attack in (ours, {"name": "fab", "steps": 10})
+    )
+    found = [row["l2"] for row in rows if row["status"] == "adversarial"]
+    expected = [row["l2"] for row in nearest if row["status"] == "adversarial"]
+    assert len(found) >= len(expected) - 1 > 15
+    assert np.median(found) < 1.5 * np.median(expected)

@@ -64,8 +64,9 @@ def carlini_wagner(
     searches towards each of that many likeliest other classes, one after the other. Cost per sample and target: a
     forward and a backward per step; for each constant whose search has a success nearer than the nearest so far, also 8
     forwards of the retraction and, except in a transfer, 1 to 10 of the judge: it is asked again about points moved
-    outward while it refuses. With `targets`, one more forward ranks the classes. x is `(B, C, H, W)` in [0, 1], y int64
-    `(B,)`; the result has the shape of x, and is the image itself where nothing was found.
+    outward while it refuses. Of a random model the judge decides what is a success in the searches and retractions too.
+    With `targets`, one more forward ranks the classes. x is `(B, C, H, W)` in [0, 1], y int64 `(B,)`; the result has
+    the shape of x, and is the image itself where nothing was found.
     """
     minimizer = _Minimizer(model, steps, step_size, confidence, abort_early)
     ranked: list[Tensor | None] = list(likeliest_targets(model.logits(x), y, targets).T) if targets else [None]
@@ -112,6 +113,7 @@ class _Minimizer:
         self.window = max(ceil(steps / _WINDOWS), _SHORTEST_WINDOW)
         self.abort_early = abort_early
         self.crossing = atanh(_INSIDE) / step_size
+        self._judges = not model.transfers and model.judge.is_random
 
     def nearest(
         self, x: Tensor, y: Tensor, target: Tensor | None, initial_const: float, count: int
@@ -154,7 +156,9 @@ class _Minimizer:
         found = flags.clone()
         for step in range(self.steps):
             size, objective, success, gradient = self._objective(active)
-            nearer = (success & (size < best[active.rows])).nonzero()[:, 0]
+            is_nearer = size < best[active.rows]
+            success = self._without_luck(success, is_nearer | ~active.succeeded, active)
+            nearer = (success & is_nearer).nonzero()[:, 0]
             rows = active.rows[nearer]
             best_w[rows], best[rows], found[rows] = active.w[nearer], size[nearer], True
             active.lowest = torch.fmin(active.lowest, objective)
@@ -177,6 +181,19 @@ class _Minimizer:
                         break
             self._adam_step(active, gradient, step + 1)
         return best_w, found.nonzero()[:, 0], succeeded
+
+    def _without_luck(self, success: Tensor, needed: Tensor, active: _Active) -> Tensor:
+        """Return which successes, bool `(A,)`, count; the judge of a random model confirms those that are needed.
+
+        Few draws of the copy find many points adversarial that are not: the nearest of them would be kept, and the
+        constant lowered.
+        """
+        if not self._judges:
+            return success
+        asked = (success & needed).nonzero()[:, 0]
+        with self.model.subset(active.rows[asked]):
+            confirmed = self.model.confirm(_to_image(active.w[asked]), active.y[asked])
+        return success.index_put((asked,), confirmed)
 
     def _objective(self, active: _Active) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return squared distances, objectives and successes, `(A,)` each, and gradients with respect to w."""
@@ -203,13 +220,19 @@ class _Minimizer:
         active.w.addcdiv_(active.m, scale, value=-self.step_size / (1 - _BETA1**step))
 
     def _retracted(self, x: Tensor, y: Tensor, points: Tensor, rows: Tensor) -> Tensor:
-        """Retract successes of the copy `(A, C, H, W)` towards their images x, by bisection."""
+        """Retract successes `(A, C, H, W)` towards their images x, by bisection.
+
+        The copy decides, of a random model the judge too, which has more draws.
+        """
         low, high = x.new_zeros(len(x)), x.new_ones(len(x))
         change = points - x
         for _ in range(_BISECTIONS if len(x) else 0):
             middle = (low + high) / 2
+            point = x + per_sample(middle, x) * change
             with self.model.subset(rows):
-                success = self._succeeds(self.model.logits(x + per_sample(middle, x) * change), y)
+                success = self._succeeds(self.model.logits(point), y)
+                if self._judges:
+                    success &= self.model.confirm(point, y)
             low, high = torch.where(success, low, middle), torch.where(success, middle, high)
         return torch.where(per_sample(high < 1, x), x + per_sample(high, x) * change, points)
 
