@@ -92,3 +92,29 @@ class Shattered(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images to logits."""
         return self.network(x) + self.size * torch.sin(self.frequency * x.flatten(1) @ self.mixed)
+
+
+class OtherGradient(nn.Module):
+    """Network whose logits are right and whose gradient is that of another function.
+
+    ``unrelated``: of random linear logits; ``reversed``: of the negative logits; ``one pixel``: with respect to a
+    single pixel; ``straight through``: of the network itself, at pixels that are rounded to 256 levels.
+    """
+
+    def __init__(self, network: nn.Module, kind: str) -> None:
+        super().__init__()
+        self.network, self.kind = network, kind
+        weights = torch.randn(64, 10, generator=torch.Generator().manual_seed(2))
+        self.register_buffer("weights", weights)
+        self.register_buffer("pixel", functional.one_hot(torch.tensor(27), 64).float().view(1, 1, 8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        if self.kind == "unrelated":
+            return self.network(x.detach()) + (x - x.detach()).flatten(1) @ self.weights
+        if self.kind == "reversed":
+            logits = self.network(x)
+            return 2 * logits.detach() - logits
+        if self.kind == "one pixel":
+            return self.network(x.detach() + self.pixel * (x - x.detach()))
+        return self.network((x.detach() * 255).round() / 255 + (x - x.detach()))

@@ -10,12 +10,21 @@ from torch import nn
 from gauntlet.core.errors import InputError
 from gauntlet.robustness.diagnostics.chance import compare_with_chance
 from gauntlet.robustness.diagnostics.checks import CHECKS, add_verdicts
+from gauntlet.robustness.diagnostics.gradient_comparison import has_wrong_gradient
 from gauntlet.robustness.diagnostics.measurements import MEASUREMENT_SCHEMA
 from gauntlet.robustness.diagnostics.plain_pgd import late_progress, margin_instability, plain_pgd, saturated_outputs
 from gauntlet.robustness.diagnostics.probes import run_probes
 from gauntlet.robustness.evaluation import CellIdentity
 from tests.support.attack_problems import gaussian_problem
-from tests.support.diagnosed_networks import EPSILONS, Rounded, Saturated, Shattered, digits, train_network
+from tests.support.diagnosed_networks import (
+    EPSILONS,
+    OtherGradient,
+    Rounded,
+    Saturated,
+    Shattered,
+    digits,
+    train_network,
+)
 
 SAMPLES = 64
 
@@ -150,6 +159,45 @@ def test_shattered_gradients_make_predictions_unstable(plain):
     assert rows["unstable_predictions", "linf"]["verdict"] == "fail"
 
 
+@pytest.mark.parametrize("kind", ["unrelated", "reversed", "one pixel"])
+def test_a_gradient_of_another_function_is_flagged(plain, kind):
+    """It is finite and not zero, so that attacks along it fail without another sign of it."""
+    rows = probed(OtherGradient(plain, kind).eval(), epsilons={})
+    assert having(rows, "fail") == {"wrong_gradients"}
+    assert rows["wrong_gradients", None]["value"] > 0.7
+
+
+def test_gradients_through_rounding_to_the_levels_of_pixels_pass(plain, of_plain):
+    """They predict the changes in steps of several levels; a network that is not rounded needs no such steps."""
+    _, _, x, y = digits()
+    for network in (plain, OtherGradient(plain, "straight through").eval()):
+        right = network(x).argmax(1) == y
+        keys = torch.arange(int(right.sum()))
+        assert not has_wrong_gradient(network, x[right], y[right], keys).any()
+    assert of_plain["wrong_gradients", None]["value"] == 0
+
+
+def test_a_constant_margin_has_no_wrong_gradient_and_a_random_model_is_not_compared():
+    """Changes within rounding show nothing, and neither do those by a random model's draws."""
+
+    class Constant(nn.Module):
+        def forward(self, x):
+            return torch.tensor([1.0, 0.0]) + 1e-9 * x.flatten(1)[:, :2]
+
+    x, y = torch.full((3, 1, 4, 4), 0.5), torch.zeros(3, dtype=torch.int64)
+    assert not has_wrong_gradient(Constant(), x, y, torch.arange(3)).any()
+
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return (x + 0.01 * torch.randn_like(x)).flatten(1)[:, :2]
+
+    x[:, :, 0, 0] = 0.9
+    rows = run_probes(Noisy().eval(), x, y, epsilons={}, draws=5).to_pylist()
+    by_check = {row["check"]: row for row in rows}
+    assert by_check["wrong_gradients"]["value"] is None
+    assert "random model" in by_check["wrong_gradients"]["evidence"]
+
+
 def test_the_rows_depend_on_the_seed_alone_and_not_on_the_batch_size(plain):
     """Other batch sizes give the same verdicts on the same samples."""
     options = {"epsilons": {"linf": (0.1, 0.2), "l2": (0.5,)}, "samples": 16, "steps": 5}
@@ -181,6 +229,7 @@ def test_norms_without_a_budget_are_not_probed(plain):
         ("zero_gradients", None),
         ("nonfinite_gradients", None),
         ("saturated_outputs", None),
+        ("wrong_gradients", None),
     }
 
 

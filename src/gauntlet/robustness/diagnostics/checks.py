@@ -175,6 +175,14 @@ _CHECKS = (
         min_samples=1,
     ),
     Check(
+        "wrong_gradients",
+        "Do the outputs change in small steps as the gradient does not predict?",
+        warn=0.05,
+        fail=0.25,
+        source=f"{ATHALYE}, section 3: shattered gradients, which are nonexistent or incorrect",
+        origin="probe",
+    ),
+    Check(
         "saturated_outputs",
         "Is the gradient of an output exactly zero?",
         warn=0.05,

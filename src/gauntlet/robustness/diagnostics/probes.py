@@ -15,6 +15,7 @@ from gauntlet.core.geometry import Ball
 from gauntlet.learning.data.stored_images import UnitImages
 from gauntlet.learning.models.network import Network
 from gauntlet.robustness.diagnostics.chance import compare_with_chance
+from gauntlet.robustness.diagnostics.gradient_comparison import compare_gradients
 from gauntlet.robustness.diagnostics.loss_comparison import compare_losses
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from gauntlet.robustness.diagnostics.plain_pgd import (
@@ -136,6 +137,7 @@ def _gradient_checks(model: ProbedModel) -> list[Measurement]:
             saturated.any(1),
             f"the gradient of an output of the network is exactly zero ({100 * mean:.1f} % of all outputs)",
         ),
+        compare_gradients(model),
     ]
 
 
