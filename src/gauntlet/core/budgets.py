@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-_CLOSE = 1e-3
+CLOSE = 1e-3
 """Relative distance below which two budgets are equal: 8/255 may be written 0.0314, and 0.01 in normalized units is a
 little less or more in pixels."""
 
 
 def is_close(budget: float, other: float) -> bool:
     """Return whether two budgets are equal up to the rounding of a written number."""
-    return math.isclose(budget, other, rel_tol=_CLOSE)
+    return math.isclose(budget, other, rel_tol=CLOSE)
 
 
 def reaches(steps: int, step_size: float, epsilon: float) -> bool:

@@ -108,10 +108,37 @@ def test_budgets_are_compared_where_both_attacks_were_run():
     fine = ComparedAttack("fgsm", "linf", steps=1, epsilons=(0.05, 0.3))
     at_larger = verdicts((fine, outcome(range(40), at=0.05)), (PGD, outcome(range(40), at=0.1)))
     assert at_larger["one_step_beats_many", "linf"]["value"] == 0
-    never_given = verdicts((fine, outcome(range(40), at=0.3)), (PGD, outcome([])))
-    assert never_given["one_step_beats_many", "linf"]["value"] == 0
+    partly = verdicts((fine, outcome(range(40), at=0.3)), (PGD, outcome([])))
+    assert partly["one_step_beats_many", "linf"]["value"] == 0
     too_late = verdicts((fine, outcome(range(40), at=0.05)), (PGD, outcome(range(40), at=0.2)))
     assert too_late["one_step_beats_many", "linf"]["value"] == 0.4
+
+
+def test_attacks_without_a_budget_to_compare_at_do_not_pass():
+    """If all stronger attacks have smaller budgets, nothing is compared, and the verdict says so."""
+    large = ComparedAttack("fgsm", "linf", steps=1, epsilons=(0.3,))
+    row = verdicts((large, outcome(range(40), at=0.3)), (PGD, outcome([])))["one_step_beats_many", "linf"]
+    assert (row["verdict"], row["value"]) == ("not_applicable", None)
+    assert "smaller budgets" in row["evidence"]
+    compared = verdicts((large, outcome(range(40), at=0.3)), (FGSM, outcome(range(30))), (PGD, outcome([])))
+    row = compared["one_step_beats_many", "linf"]
+    assert row["value"] == 0.3
+    assert "40" not in row["evidence"]
+
+
+def test_budgets_are_compared_up_to_the_rounding_of_a_written_number():
+    """0.0314 is 8/255, and a distance that is larger by a thousandth or less is no miss."""
+    written = ComparedAttack("fgsm", "linf", steps=1, epsilons=(0.0314,))
+    exact = ComparedAttack("pgd", "linf", steps=40, epsilons=(8 / 255,))
+    for weaker, at, stronger in ((written, 0.0314, exact), (exact, 8 / 255, written)):
+        single = ComparedAttack("single", "linf", steps=1, epsilons=weaker.epsilons)
+        many = ComparedAttack("many", "linf", steps=40, epsilons=stronger.epsilons)
+        row = verdicts((single, outcome(range(40), at=at)), (many, outcome([])))["one_step_beats_many", "linf"]
+        assert (row["verdict"], row["value"]) == ("fail", 0.4)
+    black_box = ComparedAttack("boundary", "linf", access="decision")
+    for distance, wins in ((0.07 * 1.0005, 0.0), (0.07 * 1.01, 0.4)):
+        found = verdicts((black_box, outcome(range(40), at=0.07)), (MINIMUM, outcome(range(40), at=distance)))
+        assert found["black_box_beats_white_box", "linf"]["value"] == wins
 
 
 def test_a_minimum_norm_attack_is_compared_at_every_budget():

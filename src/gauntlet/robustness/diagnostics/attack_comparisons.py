@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from gauntlet.core.budgets import CLOSE
 from gauntlet.robustness.diagnostics.measurements import Measurement
 
 COLUMNS = ("index", "label", "clean_prediction", "epsilon", "status", "sample_hash", "backwards")
@@ -49,6 +50,12 @@ class ComparedAttack:
     def is_stock(self) -> bool:
         """True for a white-box attack on the logits, as available for any model."""
         return self.is_white_box and not self.is_adaptive
+
+    def is_comparable_with(self, stronger: ComparedAttack) -> bool:
+        """Return whether the stronger attack was run at one of this attack's budgets or at a larger one."""
+        if not self.epsilons or not stronger.epsilons:
+            return True
+        return min(self.epsilons) <= max(stronger.epsilons) * (1 + CLOSE)
 
 
 AttackFilter = Callable[[ComparedAttack], bool]
@@ -100,7 +107,8 @@ def compare_attacks(tables: Sequence[tuple[ComparedAttack, pa.Table]]) -> list[M
     A table has the COLUMNS of one attack's evaluation; samples are joined by content. Shares are of the samples on
     which both a weaker and a stronger attack were run. A sample counts if it is classified correctly, a weaker attack
     fooled it, a stronger attack was run at that budget or a larger one, and no stronger attack fooled it at the
-    smallest such budget.
+    smallest such budget. Budgets are equal up to the rounding of a written number. Where no stronger attack has a
+    budget to compare with, the check does not apply.
     """
     measurements: list[Measurement] = []
     for norm in dict.fromkeys(attack.norm for attack, _ in tables):
@@ -166,6 +174,11 @@ def _compare(check: str, norm: str, outcomes: _Outcomes, comparison: _Comparison
     if not weaker or not stronger:
         absent = comparison.stronger_name if weaker else comparison.weaker_name
         return Measurement.not_applicable(check, norm, f"there is no {absent} attack in this norm")
+    pairs = [(attack, rival) for attack in weaker for rival in stronger if attack.is_comparable_with(rival)]
+    if not pairs:
+        reason = f"all {comparison.stronger_name} attacks have smaller budgets than the {comparison.weaker_name} ones"
+        return Measurement.not_applicable(check, norm, reason)
+    weaker, stronger = ([*dict.fromkeys(attacks)] for attacks in zip(*pairs, strict=True))
     surprising = np.zeros(len(outcomes.index), dtype=bool)
     counts: list[str] = []
     for attack in weaker:
@@ -199,12 +212,15 @@ def _missed(outcomes: _Outcomes, attack: ComparedAttack, stronger: Sequence[Comp
 
 
 def _comparable_budget(budgets: NDArray[np.float64], rival: ComparedAttack) -> NDArray[np.float64]:
-    """Return the rival's smallest budget that is at least `budgets`; inf if it has none, or a budget is unknown."""
+    """Return the rival's smallest budget that is at least `budgets`; inf if it has none, or a budget is unknown.
+
+    A budget that is less by the rounding of a written number counts as equal.
+    """
     known = np.where(np.isnan(budgets), np.inf, budgets)
     if rival.epsilons is None:
-        return known
+        return np.asarray(known * (1 + CLOSE))
     grid = np.append(np.sort(np.asarray(rival.epsilons, dtype=np.float64)), np.inf)
-    return np.asarray(grid[np.searchsorted(grid, known, side="left").clip(max=len(grid) - 1)])
+    return np.asarray(grid[np.searchsorted(grid * (1 + CLOSE), known, side="left").clip(max=len(grid) - 1)])
 
 
 def _gradient_faults(norm: str, tables: Sequence[tuple[ComparedAttack, pa.Table]]) -> Iterator[Measurement]:
