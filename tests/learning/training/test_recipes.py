@@ -28,6 +28,7 @@ from gauntlet.learning.training.loop import fit
 from gauntlet.learning.training.optimizers import build_optimizer
 from gauntlet.learning.training.run import TrainingRun
 from gauntlet.learning.training.schedules import Schedule
+from gauntlet.learning.training.weight_average import WeightAverage
 from gauntlet.registry import LOSSES, MIXINGS, OPTIMIZERS, Spec
 from gauntlet.registry.source_code import exported
 
@@ -238,6 +239,26 @@ def test_the_average_is_that_of_the_weights_after_each_step() -> None:
     assert record.validation_loss == pytest.approx(loss, rel=1e-5)
     counts = [int(layer.num_batches_tracked) for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]  # type: ignore[arg-type]
     assert counts == [plain.batches.steps] * 3
+
+
+def test_an_average_without_effect_is_refused() -> None:
+    """Spectral layers of deel-torchlip compute in evaluation with the weight of their last training pass."""
+    from deel.torchlip import SpectralConv2d, SpectralLinear
+
+    for layer in (SpectralLinear(4, 3), SpectralConv2d(2, 4, 3)):
+        with pytest.raises(InputError, match=r"no effect on 1: .* stored weight; leave ema out"):
+            WeightAverage(0.9, nn.Sequential(nn.Flatten(), layer))
+
+
+@pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm", "orthogonal"])
+def test_weights_that_are_computed_from_averaged_parameters_are_averaged(kind: str) -> None:
+    """The check of the layers changes neither their parameters and buffers nor their mode."""
+    layer = getattr(nn.utils.parametrizations, kind)(nn.Linear(4, 3))
+    layer.parametrizations.eval()
+    digest, training = tensor_digest(layer.state_dict()), [module.training for module in layer.modules()]
+    average = WeightAverage(0.9, layer)
+    assert tensor_digest(layer.state_dict()) == tensor_digest(average.state.weights) == digest
+    assert [module.training for module in layer.modules()] == training
 
 
 @pytest.mark.parametrize("adversary", [None, "pgd", "trades"])
