@@ -19,7 +19,9 @@ class Limit(Closed):
         description="training images kept, from which a share `validation` is held out; of a source's own validation "
         "split at most as many are kept too",
     )
-    test: PositiveInt | None = Field(None, description="images kept for testing")
+    test: PositiveInt | None = Field(
+        None, description="images kept for testing; with half_of_test for validation and testing together"
+    )
 
 
 class Dataset(Closed):

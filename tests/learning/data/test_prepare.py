@@ -78,6 +78,16 @@ def test_half_of_test_divides_the_test_images_and_leaves_training_whole() -> Non
     }
 
 
+@pytest.mark.parametrize(("limit", "sizes"), [(100, (50, 50)), (101, (50, 51)), (359, (179, 180)), (None, (179, 180))])
+def test_a_limit_keeps_the_halves_of_the_test_images_apart(limit: int | None, sizes: tuple[int, int]) -> None:
+    """A validation image of a limited data set is no test image of the whole one, nor the other way round."""
+    whole = select(DIGITS, validation="half_of_test").splits
+    small = select(DIGITS, validation="half_of_test", limit={"train": 400, "test": limit}).splits
+    assert (len(small["validation"]), len(small["test"])) == sizes
+    for name in ("validation", "test"):
+        assert set(small[name].indices.tolist()) <= set(whole[name].indices.tolist())
+
+
 def test_channel_statistics_are_those_of_the_unit_images(digits: PreparedData) -> None:
     """Mean and deviation equal torch's on float images; a constant channel has deviation 1."""
     images = digits.splits["train"].images

@@ -78,9 +78,9 @@ def select(
     source's own validation split, if any, takes precedence over a share. `test` is the share to hold out for testing
     if the source has no test split, or ``all``. Without training images the training split is empty. `limit` is the
     maximum number of images for ``train``, before a share is held out, and for ``test``; that for ``train`` holds for a
-    source's own validation split too. All samples are stratified by class and seeded by `seed` and their purpose, so
-    that a limit does not change which images are test images. Each split is stored in random order: its first n images
-    are a random sample.
+    source's own validation split too; with ``half_of_test`` that for ``test`` is the number for validation and testing
+    together. All samples are stratified by class and seeded by `seed` and their purpose, so that a limit makes no test
+    image a training or validation image. Each split is stored in random order: its first n images are a random sample.
 
     What a user should know is logged as a warning: classes without images, settings without effect. Raises InputError
     for a source that cannot be read, for fewer than two classes, and for splits that would be empty or lack a class of
@@ -103,17 +103,18 @@ def select(
     limits = limit or {}
     trained = train is not None
     train = nothing if train is None else _limited(train, limits.get("train"), "limit_train", seed)
-    test_split = _limited(test_split, limits.get("test"), "limit_test", seed)
     if validation == "half_of_test":
         if held_out is not None:
             log.warning(
                 "%s: `validation: half_of_test` leaves out the %d validation images", source.name, len(held_out)
             )
-        test_split, held_out = _hold_out(test_split, len(test_split) // 2, "validation", seed)
-    elif held_out is None:
-        train, held_out = _hold_out(train, round(len(train) * validation), "validation", seed)
+        test_split, held_out = _halved(test_split, limits.get("test"), seed)
     else:
-        held_out = _limited(held_out, limits.get("train"), "limit_validation", seed)
+        test_split = _limited(test_split, limits.get("test"), "limit_test", seed)
+        if held_out is None:
+            train, held_out = _hold_out(train, round(len(train) * validation), "validation", seed)
+        else:
+            held_out = _limited(held_out, limits.get("train"), "limit_validation", seed)
     splits = dict(zip(SPLITS, (train, held_out, test_split), strict=True))
     splits = {name: split.select(random_permutation(len(split), seed, "order", name)) for name, split in splits.items()}
     _check_splits(splits, raw.classes, source.name, limited=limits.get("train") is not None, trained=trained)
@@ -139,6 +140,22 @@ def _read(source: Spec) -> object:
 def _hold_out(split: SelectedSplit, count: int, purpose: str, seed: int) -> tuple[SelectedSplit, SelectedSplit]:
     rest, chosen = stratified_split(split.labels, count, seed, purpose)
     return split.select(rest), split.select(chosen)
+
+
+def _halved(split: SelectedSplit, limit: int | None, seed: int) -> tuple[SelectedSplit, SelectedSplit]:
+    """Divide the test images into those for testing and those for validation, at most `limit` in all.
+
+    Each half is limited by itself: otherwise validation images of a limited data set, by which a user chooses settings,
+    would be test images of the whole one.
+    """
+    if limit is None or limit >= len(split):
+        split, limit = _limited(split, limit, "limit_test", seed), len(split)
+    test, validation = _hold_out(split, len(split) // 2, "validation", seed)
+    for_validation = limit // 2
+    return (
+        _limited(test, limit - for_validation, "limit_test", seed),
+        _limited(validation, for_validation, "limit_validation", seed),
+    )
 
 
 def _limited(split: SelectedSplit, count: int | None, purpose: str, seed: int) -> SelectedSplit:
