@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
+import torch
 from scipy.stats import binomtest
 
+from gauntlet.api import evaluate
 from gauntlet.core.errors import InputError
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
 from gauntlet.reporting.formatting import masked_variants, percent
+from gauntlet.robustness.attacks.base.losses import UNTARGETED_LOSSES
 from gauntlet.robustness.diagnostics.attack_comparisons import ComparedAttack, compare_attacks
 from gauntlet.robustness.diagnostics.checks import (
     CHECKS,
@@ -20,6 +23,7 @@ from gauntlet.robustness.diagnostics.checks import (
     worst_verdict,
 )
 from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
+from tests.support.diagnosed_networks import digits, train_network
 
 share, not_applicable = Measurement.share, Measurement.not_applicable
 
@@ -203,6 +207,28 @@ def test_zero_gradients_of_minimum_norm_attacks_are_normal():
         [3],
     )
     assert judged_rows["nonfinite_in_attacks", "linf"]["samples"] == [7]
+
+
+def test_zero_gradients_of_dlr_beyond_the_boundary_are_normal():
+    """The loss is constant where the label's logit is the third; samples that resist still count."""
+    logits, label = torch.tensor([[3.0, 1.0, 2.0, 0.0]]), torch.tensor([1])
+    assert not UNTARGETED_LOSSES["dlr"].derivative(logits, label, label).any()
+    attack = ComparedAttack("apgd", "linf", epsilons=(0.1,), losses=("dlr",))
+    flat = outcome(range(30), zero_gradients=range(20, 32))
+    row = verdicts((attack, flat))["zero_in_attacks", "linf"]
+    assert (row["verdict"], row["samples"]) == ("warn", [30, 31])
+    assert "2 in all" in row["evidence"]
+    assert verdicts((PGD, flat))["zero_in_attacks", "linf"]["verdict"] == "fail"
+
+
+@pytest.mark.parametrize("loss", ["dlr", "margin"])
+def test_a_plain_network_has_no_zero_gradients_in_attacks(loss):
+    """Nothing is masked in it, whatever the attack ascends."""
+    _, _, x, y = digits()
+    attack = {"name": "apgd", "norm": "linf", "loss": loss, "steps": 10, "epsilons": [0.3]}
+    rows = evaluate(train_network(epochs=8), x[:100], y[:100], attack)
+    compared = ComparedAttack("apgd", "linf", epsilons=(0.3,), losses=(loss,))
+    assert verdicts((compared, rows))["zero_in_attacks", "linf"]["verdict"] == "pass"
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)

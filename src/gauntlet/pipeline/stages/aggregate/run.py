@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from gauntlet.config.compatibility import offered_surrogates
+from gauntlet.config.compatibility import losses_of, offered_surrogates
 from gauntlet.config.schema import Experiment
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.files import write_text
@@ -141,6 +141,7 @@ def compared_attack(name: str, settings: Experiment, variant: str) -> ComparedAt
         else attack.surrogate,
         transfer=attack.transfer_from is not None,
         epsilons=attack.epsilons,
+        losses=losses_of(attack.attack),
     )
 
 
