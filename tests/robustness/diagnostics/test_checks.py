@@ -131,7 +131,7 @@ def test_attacks_without_a_budget_to_compare_at_do_not_pass():
 
 
 def test_budgets_are_compared_up_to_the_rounding_of_a_written_number():
-    """0.0314 is 8/255, and a distance that is larger by a thousandth or less is no miss."""
+    """0.0314 is 8/255, and a distance within a thousandth of a budget is no miss."""
     written = ComparedAttack("fgsm", "linf", steps=1, epsilons=(0.0314,))
     exact = ComparedAttack("pgd", "linf", steps=40, epsilons=(8 / 255,))
     for weaker, at, stronger in ((written, 0.0314, exact), (exact, 8 / 255, written)):
@@ -139,8 +139,15 @@ def test_budgets_are_compared_up_to_the_rounding_of_a_written_number():
         many = ComparedAttack("many", "linf", steps=40, epsilons=stronger.epsilons)
         row = verdicts((single, outcome(range(40), at=at)), (many, outcome([])))["one_step_beats_many", "linf"]
         assert (row["verdict"], row["value"]) == ("fail", 0.4)
+    for distance, wins in ((0.1 * 1.0005, 0.0), (0.1 * 1.01, 0.4)):
+        found = verdicts((SPSA, outcome(range(40), at=0.1)), (MINIMUM, outcome(range(40), at=distance)))
+        assert found["black_box_beats_white_box", "linf"]["value"] == wins
+
+
+def test_distances_of_two_minimum_norm_attacks_are_compared_up_to_chance():
+    """FAB and the boundary attack end within 1 % of each other on a plain network, and either may be nearer."""
     black_box = ComparedAttack("boundary", "linf", access="decision")
-    for distance, wins in ((0.07 * 1.0005, 0.0), (0.07 * 1.01, 0.4)):
+    for distance, wins in ((0.07 * 1.04, 0.0), (0.07 * 1.06, 0.4)):
         found = verdicts((black_box, outcome(range(40), at=0.07)), (MINIMUM, outcome(range(40), at=distance)))
         assert found["black_box_beats_white_box", "linf"]["value"] == wins
 

@@ -102,6 +102,10 @@ _COMPARISONS: Mapping[str, _Comparison] = {
 
 _NORMS_WITHOUT_ASCENT = ("l0",)
 
+_EQUAL_DISTANCES = 0.05
+"""Share by which one of two measured distances may be larger without being worse: both attacks stop near the smallest
+one, and which of them ends nearer to it is chance."""
+
 
 def compare_attacks(tables: Sequence[tuple[ComparedAttack, pa.Table]]) -> list[Measurement]:
     """Measure every check of this module on one model, in each norm of its attacks.
@@ -109,8 +113,8 @@ def compare_attacks(tables: Sequence[tuple[ComparedAttack, pa.Table]]) -> list[M
     A table has the COLUMNS of one attack's evaluation; samples are joined by content. Shares are of the samples on
     which both a weaker and a stronger attack were run. A sample counts if it is classified correctly, a weaker attack
     fooled it, a stronger attack was run at that budget or a larger one, and no stronger attack fooled it at the
-    smallest such budget. Budgets are equal up to the rounding of a written number. Where no stronger attack has a
-    budget to compare with, the check does not apply.
+    smallest such budget. Budgets are equal up to the rounding of a written number, distances of two minimum-norm
+    attacks up to 5 %. Where no stronger attack has a budget to compare with, the check does not apply.
     """
     measurements: list[Measurement] = []
     for norm in dict.fromkeys(attack.norm for attack, _ in tables):
@@ -206,23 +210,24 @@ def _missed(outcomes: _Outcomes, attack: ComparedAttack, stronger: Sequence[Comp
     compared = np.zeros(len(budgets), dtype=bool)
     matched = np.zeros(len(budgets), dtype=bool)
     for rival in stronger:
-        limit = _comparable_budget(budgets, rival)
+        tolerance = _EQUAL_DISTANCES if attack.epsilons is None and rival.epsilons is None else CLOSE
+        limit = _comparable_budget(budgets, rival, tolerance)
         reached = outcomes.budgets[rival]
         compared |= np.isfinite(limit) & ~np.isnan(reached)
         matched |= np.isfinite(limit) & (reached <= limit)
     return np.asarray(np.isfinite(budgets) & compared & ~matched)
 
 
-def _comparable_budget(budgets: NDArray[np.float64], rival: ComparedAttack) -> NDArray[np.float64]:
+def _comparable_budget(budgets: NDArray[np.float64], rival: ComparedAttack, tolerance: float) -> NDArray[np.float64]:
     """Return the rival's smallest budget that is at least `budgets`; inf if it has none, or a budget is unknown.
 
-    A budget that is less by the rounding of a written number counts as equal.
+    Budgets that differ by the share `tolerance` count as equal.
     """
     known = np.where(np.isnan(budgets), np.inf, budgets)
     if rival.epsilons is None:
-        return np.asarray(known * (1 + CLOSE))
+        return np.asarray(known * (1 + tolerance))
     grid = np.append(np.sort(np.asarray(rival.epsilons, dtype=np.float64)), np.inf)
-    return np.asarray(grid[np.searchsorted(grid * (1 + CLOSE), known, side="left").clip(max=len(grid) - 1)])
+    return np.asarray(grid[np.searchsorted(grid * (1 + tolerance), known, side="left").clip(max=len(grid) - 1)])
 
 
 def _gradient_faults(norm: str, tables: Sequence[tuple[ComparedAttack, pa.Table]]) -> Iterator[Measurement]:
