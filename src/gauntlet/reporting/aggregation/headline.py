@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gauntlet.core.budgets import is_close
+from gauntlet.reporting.aggregation.budget_grids import attack_grid
 from gauntlet.reporting.aggregation.design import ExperimentDesign
 
 
@@ -24,7 +25,7 @@ def headline_budgets(design: ExperimentDesign, grids: Mapping[str, Sequence[floa
             budgets[norm] = tuple(measured_budget(value, grid) for value in configured)
         else:
             attacks = design.counted_in(norm) or design.attacks_in(norm)
-            run_at = {value: sum(value in (attack.epsilons or grid) for attack in attacks) for value in grid}
+            run_at = {value: sum(value in attack_grid(attack, grids) for attack in attacks) for value in grid}
             budgets[norm] = (_middle([value for value in grid if run_at[value] == max(run_at.values())]),)
     return budgets
 

@@ -10,10 +10,11 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from gauntlet.reporting.aggregation.budget_grids import attack_grid
 from gauntlet.reporting.aggregation.combination import verify_combined
 from gauntlet.reporting.aggregation.definitions import CERTIFIED, WORST_CASE, is_certified, is_robust
 from gauntlet.reporting.aggregation.design import AttackDesign, ExperimentDesign
-from gauntlet.reporting.aggregation.queries import Evaluations, attack_grid, norm_grids, open_connection
+from gauntlet.reporting.aggregation.queries import Evaluations, norm_grids, open_connection
 
 CLEAN = "clean"
 SEEDS = "seeds:"

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from gauntlet.core.errors import InputError, first_line
 from gauntlet.core.parquet import read_metadata
+from gauntlet.reporting.aggregation.budget_grids import merge_budgets
 from gauntlet.reporting.aggregation.combination import verify_combined
 from gauntlet.reporting.aggregation.definitions import (
     CORRECT,
@@ -186,24 +187,22 @@ def _check_worst_cases(connection: duckdb.DuckDBPyConnection, path: Path, design
 def norm_grids(evaluations: Evaluations) -> dict[str, tuple[float, ...]]:
     """Return the ascending budgets at which each norm's worst case is stated.
 
-    They are the union of the grids of its bounded attacks that count; without any, the configured headline and deciles
-    of the measured distances, rounded to two digits. Where no attack of the norm counts, they are those of all.
+    They are the union of the grids of its bounded attacks that count, close budgets once (`merge_budgets`); without
+    any, the configured headline and deciles of the measured distances, rounded to two digits. Where no attack of the
+    norm counts, they are those of all.
     """
     design = evaluations.design
     grids: dict[str, tuple[float, ...]] = {}
     for norm in design.norms:
         attacks = design.counted_in(norm) or design.attacks_in(norm)
-        values = {value for attack in attacks for value in attack.epsilons or ()}
+        counted = {attack.name for attack in attacks}
+        run_at = merge_budgets({attack.name: attack.epsilons or () for attack in design.attacks_in(norm)})
+        values = {value for value, names in run_at.items() if names & counted}
         if not values:
             values = {*design.headline.get(norm, ()), *_deciles(evaluations, [attack.name for attack in attacks])}
         # Without budgets and fooled samples only the accuracy at ε = 0 is stated.
         grids[norm] = tuple(sorted(values)) or (0.0,)
     return grids
-
-
-def attack_grid(attack: AttackDesign, grids: dict[str, tuple[float, ...]]) -> tuple[float, ...]:
-    """Return the budgets at which an attack's accuracy is stated: its own grid, or that of its norm."""
-    return attack.epsilons or grids[attack.norm]
 
 
 def _create_views(connection: duckdb.DuckDBPyConnection, path: Path, design: ExperimentDesign | None) -> None:

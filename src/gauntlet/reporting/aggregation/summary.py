@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from gauntlet.reporting.aggregation.budget_grids import attack_grid
 from gauntlet.reporting.aggregation.definitions import CALIBRATION_ERROR, WORST_CASE, robust_at
 from gauntlet.reporting.aggregation.design import losses_together
 from gauntlet.reporting.aggregation.patterns import Patterns, read_patterns
-from gauntlet.reporting.aggregation.queries import Evaluations, attack_grid, norm_grids, open_evaluations
+from gauntlet.reporting.aggregation.queries import Evaluations, norm_grids, open_evaluations
 from gauntlet.robustness.diagnostics.checks import Flags, flags_for
 
 SUMMARY_SCHEMA = pa.schema(

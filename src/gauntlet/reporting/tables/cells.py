@@ -18,6 +18,7 @@ from gauntlet.reporting.aggregation import (
     norm_grids,
     open_evaluations,
 )
+from gauntlet.reporting.aggregation.budget_grids import attack_grid
 from gauntlet.reporting.aggregation.definitions import is_worst_case
 from gauntlet.reporting.aggregation.headline import headline_radii
 from gauntlet.reporting.aggregation.outcomes import CLEAN, SEEDS
@@ -130,7 +131,7 @@ def _columns(evaluations: Evaluations, inputs: TableInputs) -> Iterator[Column]:
             title = attack.title or attack.name
             note = "" if attack.counts else exclusion_note(title, attack.exclusion)
             for epsilon in budgets[norm]:
-                if epsilon in (attack.epsilons or grids[norm]):
+                if epsilon in attack_grid(attack, grids):
                     yield Column("robust", name, norm, epsilon, title, note)
         for epsilon in budgets[norm] if design.counted_in(norm) else ():
             if epsilon in grids[norm]:

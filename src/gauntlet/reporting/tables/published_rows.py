@@ -17,6 +17,7 @@ from gauntlet.reporting.aggregation import (
     norm_grids,
     open_evaluations,
 )
+from gauntlet.reporting.aggregation.budget_grids import attack_grid, stated_budget
 from gauntlet.reporting.aggregation.definitions import WORST_CASE
 from gauntlet.reporting.aggregation.headline import headline_radii
 from gauntlet.reporting.formatting import accuracy_flags_of
@@ -109,7 +110,8 @@ def measure_published(
     Raises InputError when a file is missing or damaged, and for an entry whose budget the headline leaves open.
     """
     with open_evaluations(evaluations) as opened:
-        headline = headline_budgets(opened.design, norm_grids(opened))
+        grids = norm_grids(opened)
+        headline = headline_budgets(opened.design, grids)
         summarized = summary.to_pylist()
         stated = _radii(opened, entries)
         certified = certified_accuracies(certificates, radii=stated).to_pylist() if stated else []
@@ -120,7 +122,9 @@ def measure_published(
             {"experiment": opened.design.experiment, "reference": reference}
             | _row(
                 entry,
-                _measured(entry, opened, headline, summarized, shown if entry.budget is None else certified, histories),
+                _measured(
+                    entry, opened, grids, headline, summarized, shown if entry.budget is None else certified, histories
+                ),
             )
             for entry in entries
         ]
@@ -146,6 +150,7 @@ def _radii(evaluations: Evaluations, entries: Sequence[PublishedEntry]) -> dict[
 def _measured(
     entry: PublishedEntry,
     evaluations: Evaluations,
+    grids: Mapping[str, Sequence[float]],
     headline: Mapping[str, Sequence[float]],
     summary: Sequence[Mapping[str, Any]],
     certified: Sequence[Mapping[str, Any]],
@@ -169,8 +174,9 @@ def _measured(
         row = next(row for row in summary if _is_of(row, entry) and row["epsilon"] == entry.budget)
         return {**row, "accuracy": row["robust_accuracy"], "budget": entry.budget}
     attack = next(item for item in design.attacks if item.name == entry.name)
-    run_at = [value for value in headline[attack.norm] if value in (attack.epsilons or headline[attack.norm])]
+    run_at = [value for value in headline[attack.norm] if not attack.epsilons or value in attack_grid(attack, grids)]
     budget = _budget(entry, run_at)
+    budget = stated_budget(budget, grids[attack.norm]) if attack.epsilons else budget
     failed = next((row["flags"] for row in summary if _is_of(row, entry)), None)
     numbers = repeated_numbers(evaluations, entry.variant, entry.name, budget)
     return {**numbers, "norm": attack.norm, "budget": budget, "flags": failed}
