@@ -6,7 +6,10 @@ import re
 
 import pytest
 
-from gauntlet.reporting.formatting import escape_markdown, sentence, short_number
+from gauntlet.reporting.formatting import decimal_text, escape_markdown, percent, percent_text, sentence, short_number
+from gauntlet.reporting.tables.cells import TableCell
+from gauntlet.reporting.tables.published_lines import measured_text
+from gauntlet.reporting.tables.wording import accuracy_text, spread_text
 
 
 @pytest.mark.parametrize("special", "\\`*_[]<>|#~$")
@@ -42,4 +45,46 @@ def test_large_distances_have_no_exponent():
         "1234",
         "12346",
         "–",
+    ]
+
+
+SHARES = {
+    None: "–",
+    0.0: "0.0",
+    1.0: "100.0",
+    0.9996: "99.96",
+    0.999996: "99.9996",
+    0.0004: "0.04",
+    1 / 30000: "0.003",
+    0.0005: "0.1",
+    0.0006: "0.1",
+    0.9994: "99.9",
+    0.5: "50.0",
+    # The mean of equal shares may differ from them by the rounding of float64.
+    1e-16: "0.0",
+    1 - 1e-16: "100.0",
+}
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_only_none_and_all_are_printed_as_0_and_100_percent(share):
+    """In tables, macros, page and published numbers: a reader takes 100.0 for every sample, and 0.0 for none."""
+    row = {"robust_accuracy": share, "t_low": None, "wilson_low": 0.0, "wilson_high": 1.0}
+    cell, measured = TableCell(share), None if share is None else 100 * share
+    published = {"measured": measured, "unit": "%"}
+    texts = {percent_text(share), percent(row).mean, measured_text(published)}
+    assert texts | ({accuracy_text(cell)} if share is not None else set()) == {SHARES[share]}
+
+
+def test_a_spread_is_zero_only_if_it_is():
+    """Equal seeds have no spread, so that ± 0.0 would be seeds that are nearly equal."""
+    row = {"robust_accuracy": 0.5, "t_low": 0.4999, "t_high": 0.5001, "wilson_low": 0.0, "wilson_high": 1.0}
+    cell = TableCell(0.5, t_low=0.4999, t_high=0.5001)
+    assert (percent(row).spread, spread_text(cell)) == ("± 0.01", "0.01")
+    assert [decimal_text(value, digits=0) for value in (0.4, 0.0, 99.7, 100.0, 40.4)] == [
+        "0.4",
+        "0",
+        "99.7",
+        "100",
+        "40",
     ]

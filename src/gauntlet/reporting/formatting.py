@@ -12,6 +12,9 @@ from gauntlet.robustness.diagnostics.checks import accuracy_flags
 
 Row = Mapping[str, Any]
 
+_ROUNDING = 1e-9
+"""Difference below which two percentages differ by the rounding of float64 alone."""
+
 
 def sample_count_text(row: Row) -> str:
     """Return the numbers of samples and seeds behind a summary row as text."""
@@ -37,6 +40,23 @@ def short_number(value: float | None) -> str:
     return f"{value:.0f}" if value >= 999.5 else f"{value:.3g}"
 
 
+def percent_text(share: float | None, *, digits: int = 1) -> str:
+    """Return a share in percent with `digits` decimals; a dash for None.
+
+    Only 0 and 1 are printed as none and all: a share near them, or a small spread, has as many decimals as show that.
+    """
+    return "–" if share is None else decimal_text(100 * share, digits=digits)
+
+
+def decimal_text(percent: float, *, digits: int = 1) -> str:
+    """Return a number in percent as `percent_text` does."""
+    text = f"{percent:z.{digits}f}"
+    rounded = float(text)
+    if rounded not in (0.0, 100.0) or abs(percent - rounded) < _ROUNDING or not 0 <= percent <= 100:
+        return text
+    return decimal_text(percent, digits=digits + 1)
+
+
 @dataclass(frozen=True)
 class Percent:
     """A robust or certified accuracy in percent, as text.
@@ -60,9 +80,9 @@ def percent(row: Row) -> Percent:
     marks = footnote_marks([row])
     if mean is None:
         return Percent("–", "", "", marks)
-    spread = "" if row["t_low"] is None else f"± {50 * (row['t_high'] - row['t_low']):.1f}"
+    spread = "" if row["t_low"] is None else f"± {percent_text((row['t_high'] - row['t_low']) / 2)}"
     interval = f"[{100 * row['wilson_low']:.1f}, {100 * row['wilson_high']:.1f}]"
-    return Percent(f"{100 * mean:.1f}", spread, interval, marks)
+    return Percent(percent_text(mean), spread, interval, marks)
 
 
 def clean_marks(row: Row) -> str:

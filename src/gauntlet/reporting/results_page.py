@@ -15,7 +15,13 @@ from gauntlet.core.errors import InputError
 from gauntlet.reporting.formatting import escape_markdown, sentence
 from gauntlet.reporting.kept_results import ORIGIN, REASON, read_kept
 from gauntlet.reporting.tables.markdown import markdown_row
-from gauntlet.reporting.tables.published_lines import HEADS, interval_text, number_text, published_lines, quantity_text
+from gauntlet.reporting.tables.published_lines import (
+    HEADS,
+    interval_text,
+    measured_text,
+    published_lines,
+    quantity_text,
+)
 from gauntlet.reporting.tables.published_rows import OUTSIDE
 
 INTRODUCTION = "introduction.md"
@@ -110,7 +116,7 @@ def _cell(row: Mapping[str, Any]) -> str:
     """Return a measured number with its interval and unit."""
     interval = interval_text(row).replace(" to ", ", ")
     unit = f" {row['unit']}" if row["unit"] not in ("", "%") else ""
-    return number_text(row["measured"], row["unit"]) + unit + (f" \\[{interval}\\]" if interval else "")
+    return measured_text(row) + unit + (f" \\[{interval}\\]" if interval else "")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from gauntlet.reporting.aggregation import ATTACKS_VOLATILE, ORIGINS_VOLATILE, m
 from gauntlet.reporting.figures.drawing import write_figure
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs
 from gauntlet.reporting.figures.results_files import find_inputs
+from gauntlet.reporting.formatting import percent_text
 from gauntlet.reporting.page import write_report
 from gauntlet.reporting.page.page import TEMPLATES
 from gauntlet.robustness.diagnostics.checks import add_verdicts, collect_flags
@@ -554,3 +555,7 @@ def test_the_script_rounds_as_the_tables(page):
     shares = [count / samples for samples in (16, 80, 400, 9999, 10000) for count in range(-samples, samples + 1)]
     texts = page.run_script(f"{function} return arguments[0].map(percent)", shares)
     assert texts == [f"{100 * share:z.1f}" for share in shares]
+    accuracy = re.search(r"^function accuracyText\(.*?^}$", source, re.DOTALL | re.MULTILINE)[0]
+    shares = [0.0, 1.0, 0.9996, 0.999996, 0.0004, 0.5, 1e-16, 1 - 1e-16]
+    texts = page.run_script(f"{function} {accuracy} return arguments[0].map(accuracyText)", shares)
+    assert texts == list(map(percent_text, shares))

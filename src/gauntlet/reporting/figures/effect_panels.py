@@ -15,6 +15,7 @@ from gauntlet.reporting.figures.labels import shorten
 from gauntlet.reporting.figures.style import Style, line_style, plain
 from gauntlet.reporting.figures.text_widths import text_width_in
 from gauntlet.reporting.footnotes import footnote_marks
+from gauntlet.reporting.formatting import percent_text
 from gauntlet.reporting.tables.effect_cells import points_text
 
 Row = Mapping[str, Any]
@@ -115,7 +116,7 @@ class MeanPanel:
             dark = (value - low) / max(high - low, 1e-9) < _DARK
             color = "white" if dark and not np.isnan(value) else "black"
             ink: dict[str, Any] = {"ha": "center", "size": size_pt, "color": color}
-            mean = "–" if np.isnan(value) else f"{100 * value:.1f}"
+            mean = percent_text(None if np.isnan(value) else value)
             interaction = self.interactions.get((rows[y].name, columns[x].name))
             known = interaction is not None and interaction["estimate"] is not None
             axes.text(x, y, mean + footnote_marks([{**row, "missing": 0}]), va="bottom" if known else "center", **ink)

@@ -18,7 +18,7 @@ from gauntlet.reporting.aggregation.headline import measured_budget
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, norm_label, note_below, plain
 from gauntlet.reporting.footnotes import clean_note, footnote_marks, footnotes
-from gauntlet.reporting.formatting import budget_text, clean_marks
+from gauntlet.reporting.formatting import budget_text, clean_marks, percent_text
 
 _GAP = 0.25
 _LEAST_SLANTED_IN = 0.45
@@ -162,7 +162,7 @@ def _write(axes: Axes, column: _Column, y: int, variant: str, size_pt: float) ->
     value = _value(column, variant)
     row = column.rows.get(variant)
     marks = "" if not row else footnote_marks([row]) if column.key == "robust_accuracy" else clean_marks(row)
-    number = "–" if np.isnan(value) else f"{100 * value:.1f}"
+    number = percent_text(None if np.isnan(value) else value)
     text = axes.text(column.position, y, number + marks, ha="center", va="center", size=size_pt)
     text.set(color="white" if value < 0.47 else "black", weight="bold" if column.bold else "normal")
 

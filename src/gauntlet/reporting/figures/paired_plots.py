@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gauntlet.reporting.figures.paired_samples import Array, PairedSamples
 from gauntlet.reporting.figures.style import PALETTE, Style, norm_label
-from gauntlet.reporting.formatting import budget_text
+from gauntlet.reporting.formatting import budget_text, decimal_text
 
 _LARGER, _SMALLER, _EQUAL = PALETTE[0], PALETTE[1], "#999999"
 _THICKEST_PT = 7.0
@@ -39,7 +39,7 @@ def draw_lines(
     """Draw variants from left to right, budgets from below, and lines between the same samples."""
     for column, pair in enumerate(pairs):
         _join(axes, column, pair, budgets, style)
-        shares = f"+{pair.larger:.0f} %\n−{pair.smaller:.0f} %"
+        shares = f"+{decimal_text(pair.larger, digits=0)} %\n−{decimal_text(pair.smaller, digits=0)} %"
         axes.text(
             column + 0.5, 1.01, shares, transform=axes.get_xaxis_transform(),
             ha="center", va="bottom", size=style.small_pt,
@@ -136,7 +136,8 @@ def draw_differences(
 
 def _describe(axes: Axes, base: float, pair: PairedSamples, style: Style) -> None:
     """Write shares, median and the numbers of samples that are not drawn to the right of a row."""
-    statistics = f"+{pair.larger:.0f} % −{pair.smaller:.0f} %\nmedian {pair.median:+.2g}".replace("-", "−")
+    shares = f"+{decimal_text(pair.larger, digits=0)} % −{decimal_text(pair.smaller, digits=0)} %"
+    statistics = f"{shares}\nmedian {pair.median:+.2g}".replace("-", "−")
     not_drawn = {"never fooled": pair.never_fooled, "equal": pair.equal}
     lines = [statistics, *(f"{count} {name}" for name, count in not_drawn.items() if count)]
     axes.text(

@@ -28,7 +28,7 @@ from gauntlet.reporting.figures.labels import shorten
 from gauntlet.reporting.figures.style import Style, hide_unused, norm_label, note_below, plain
 from gauntlet.reporting.figures.text_widths import text_width_in
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
-from gauntlet.reporting.formatting import budget_text
+from gauntlet.reporting.formatting import budget_text, percent_text
 
 _DARK = 0.47
 _CELL_EM = 4.4
@@ -155,7 +155,7 @@ def _draw(axes: Axes, matrix: _Matrix, inputs: FigureInputs, style: Style, *, si
     axes.imshow(np.ma.masked_invalid(values), cmap="cividis", vmin=0, vmax=1, aspect="auto")
     for (y, x), value in np.ndenumerate(values):
         row = fields[y][x]
-        text = "–" if np.isnan(value) else f"{100 * value:.1f}{footnote_marks([row]) if row else ''}"
+        text = "–" if np.isnan(value) else f"{percent_text(value)}{footnote_marks([row]) if row else ''}"
         color = "white" if value < _DARK else "black"
         axes.text(x, y, text, ha="center", va="center", size=size_pt, color=color)
     for y, source in enumerate(matrix.rows):

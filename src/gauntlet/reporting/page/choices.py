@@ -9,6 +9,7 @@ from typing import Any
 
 from gauntlet.core.parquet import read_table
 from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.formatting import percent_text
 
 ALL_SEEDS = "all_seeds"
 
@@ -109,4 +110,4 @@ def _text(value: float | None, by: str) -> str:
     """Return a loss with four significant digits, an accuracy in percent; a dash if there is none."""
     if value is None:
         return "–"
-    return f"{value:.4g}" if by == "validation_loss" else f"{100 * value:.2f} %"
+    return f"{value:.4g}" if by == "validation_loss" else f"{percent_text(value, digits=2)} %"

@@ -22,6 +22,7 @@ from gauntlet.reporting.formatting import (
     clean_marks_of,
     masked_variants,
     percent,
+    percent_text,
     sample_count_text,
     sentence,
     short_number,
@@ -195,7 +196,7 @@ def _accuracy_rows(
             (percent(row), row["robust_accuracy"] or 0.0, (variant, attack, budget) in bold) if row else None
             for budget, row in ((budget, by_budget.get(budget)) for budget in budgets)
         )
-        clean = "–" if first["clean_accuracy"] is None else f"{100 * first['clean_accuracy']:.1f}"
+        clean = percent_text(first["clean_accuracy"])
         distance = short_number(first["median_distance"])
         yield AccuracyRow(variant, attack, clean, clean_marks(first), tuple(numbers), distance)
 

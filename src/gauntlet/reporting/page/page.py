@@ -17,7 +17,7 @@ from gauntlet.registry import FIGURES
 from gauntlet.reporting.figures.catalog import tour_order
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style
-from gauntlet.reporting.formatting import short_number
+from gauntlet.reporting.formatting import percent_text, short_number
 from gauntlet.reporting.page.content import read_content
 from gauntlet.reporting.page.gallery import MOST_BYTES
 from gauntlet.reporting.page.script_data import as_json
@@ -81,7 +81,7 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = lambda share: "–" if share is None else f"{100 * share:.1f}"
+    environment.filters["percent"] = percent_text
     environment.filters["number"] = short_number
     environment.filters["column_head"] = column_head
     embedded = [_embed(name, figures[name]) for name in tour_order(figures)]

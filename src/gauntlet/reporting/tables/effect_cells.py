@@ -10,6 +10,7 @@ from gauntlet.reporting.aggregation import ExperimentDesign, FactorDesign, GridD
 from gauntlet.reporting.aggregation.definitions import is_worst_case
 from gauntlet.reporting.aggregation.effects import DIFFERENCE, INTERACTION, MEAN
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
+from gauntlet.reporting.formatting import percent_text
 from gauntlet.reporting.tables.cells import Column
 
 Row = Mapping[str, Any]
@@ -76,11 +77,6 @@ def level_titles(factor: FactorDesign) -> dict[str, str]:
     return {level.name: level.title for level in factor.levels}
 
 
-def percent_text(value: float | None) -> str:
-    """Return a share in percent; a dash where there is none."""
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
 def points_text(value: float | None) -> str:
     """Return a difference of shares in percentage points, with its sign; a dash where there is none."""
     # With z, a negative number that is rounded to zero has no minus sign.
@@ -89,7 +85,7 @@ def points_text(value: float | None) -> str:
 
 def half_width_text(row: Row) -> str:
     """Return ± half the width of an interval over seeds, in percentage points; empty without one."""
-    return "" if row["t_low"] is None else f"± {50 * (row['t_high'] - row['t_low']):.1f}"
+    return "" if row["t_low"] is None else f"± {percent_text((row['t_high'] - row['t_low']) / 2)}"
 
 
 def _column(row: Row, design: ExperimentDesign) -> Column:

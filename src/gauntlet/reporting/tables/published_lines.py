@@ -8,7 +8,7 @@ from typing import Any
 
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
-from gauntlet.reporting.formatting import budget_text, sentence
+from gauntlet.reporting.formatting import budget_text, decimal_text, sentence
 from gauntlet.reporting.tables.published_rows import INSIDE, MISSING, PERCENT, stated_epoch
 
 HEADS = ("variant", "quantity", "published", "measured", "95 % interval", "expected", "seeds", "samples", "verdict")
@@ -37,7 +37,7 @@ def published_lines(rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str]
                 titles.get(row["variant"], row["variant"]),
                 quantity_text(row),
                 _published(row),
-                number_text(row["measured"], row["unit"]),
+                measured_text(row),
                 interval_text(row),
                 _expected(row),
                 str(row["seeds"]),
@@ -77,6 +77,13 @@ def number_text(value: float | None, unit: str, *, more_digits: int = 0) -> str:
     if value is None:
         return "–"
     return f"{value:z.{1 + more_digits}f}" if unit == PERCENT else f"{value:z.{5 + more_digits}g}"
+
+
+def measured_text(row: Mapping[str, Any]) -> str:
+    """Return the measured number of a row; an accuracy of none or all is exactly that (`decimal_text`)."""
+    if row["measured"] is None or row["unit"] != PERCENT:
+        return number_text(row["measured"], row["unit"])
+    return decimal_text(row["measured"])
 
 
 def interval_text(row: Mapping[str, Any]) -> str:

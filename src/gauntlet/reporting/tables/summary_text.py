@@ -20,6 +20,7 @@ from gauntlet.reporting.formatting import (
     escape_markdown,
     masked_variants,
     percent,
+    percent_text,
     sample_count_text,
     short_number,
 )
@@ -116,7 +117,7 @@ def _certificate(rows: list[Row]) -> Iterator[str]:
         first, accuracies = by_radius[radii[0]], (percent(by_radius[radius]) for radius in radii)
         shares = (" ".join(filter(None, [one.mean, one.spread])) + one.marks for one in accuracies)
         numbers = (short_number(first[name]) for name in ("median_radius", *constants))
-        yield _line([escape_markdown(variant), _percent(first["abstained"]), *shares, *numbers])
+        yield _line([escape_markdown(variant), percent_text(first["abstained"]), *shares, *numbers])
 
 
 def _grid(rows: list[Row], keys: tuple[str, ...], *, intervals: bool) -> Iterator[str]:
@@ -131,7 +132,7 @@ def _grid(rows: list[Row], keys: tuple[str, ...], *, intervals: bool) -> Iterato
         accuracies = {budget: percent(row) for budget, row in by_budget.items()}
         texts = {at: str(number) if intervals else number.mean + number.marks for at, number in accuracies.items()}
         numbers = [texts.get(budget, "") for budget in budgets]
-        clean = _percent(first["clean_accuracy"]) + clean_marks(first)
+        clean = percent_text(first["clean_accuracy"]) + clean_marks(first)
         distance = [short_number(first["median_distance"]) for _ in median]
         yield _line([*map(escape_markdown, key), clean, *numbers, *distance])
 
@@ -156,10 +157,6 @@ def _notes(rows: list[Row], missing: Sequence[object]) -> Iterator[str]:
     if errors:
         yield from ("", "## Errors", "", "Numbers marked † count these samples as fooled.", "")
         yield from (f"- {escape_markdown(name)}" for name in errors)
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}"
 
 
 def _line(fields: Iterable[str]) -> str:

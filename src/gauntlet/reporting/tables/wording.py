@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.reporting.footnotes import footnote_marks, footnotes, single_loss_note
-from gauntlet.reporting.formatting import budget_text
+from gauntlet.reporting.formatting import budget_text, percent_text
 from gauntlet.reporting.tables.cells import Column, TableCell, TableContent
 
 MISSING, NOT_APPLICABLE = "—", "n/a"
@@ -16,14 +16,14 @@ def accuracy_text(cell: TableCell) -> str:
     """Return the accuracy in percent, or the sign for a missing or inapplicable number."""
     if not cell.applies:
         return NOT_APPLICABLE
-    return MISSING if cell.accuracy is None else f"{100 * cell.accuracy:.1f}"
+    return MISSING if cell.accuracy is None else percent_text(cell.accuracy)
 
 
 def spread_text(cell: TableCell) -> str:
     """Return half the width of the t-interval over training seeds in percent; empty where there is no interval."""
     if cell.t_low is None or cell.t_high is None:
         return ""
-    return f"{50 * (cell.t_high - cell.t_low):.1f}"
+    return percent_text((cell.t_high - cell.t_low) / 2)
 
 
 def interval_text(cell: TableCell) -> str:

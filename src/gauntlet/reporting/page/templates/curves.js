@@ -206,10 +206,10 @@ function startCurves() {
   function describe(point) {
     const { curve } = point;
     // Clean accuracy does not depend on the attack.
-    if (point.budget === 0) return `${curve.variant}, clean: ${percent(point.share)} %`;
+    if (point.budget === 0) return `${curve.variant}, clean: ${accuracyText(point.share)} %`;
     const interval = point.low === null ? "" : ` (${percent(point.low)} to ${percent(point.high)})`;
     const marks = (curve.missing ? "*" : "") + (curve.errors ? "†" : "") + (curve.flags ? "‡" : "");
-    return `${curve.variant}, ${curve.attack || "worst case"}, ε = ${point.budgetText}: ${percent(point.share)} %${marks}${interval}`;
+    return `${curve.variant}, ${curve.attack || "worst case"}, ε = ${point.budgetText}: ${accuracyText(point.share)} %${marks}${interval}`;
   }
 
   function listen(svg, ring, tip, width) {

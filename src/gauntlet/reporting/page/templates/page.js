@@ -26,11 +26,20 @@ function select(options, selected) {
   return control;
 }
 
-// A tie is rounded to the even digit, as in the tables: 6.25 is 6.2, where toFixed alone gives 6.3. Zero has no sign.
+// An end of an interval in percent. A tie is rounded to the even digit, as in the tables: 6.25 is 6.2, where toFixed
+// alone gives 6.3. Zero has no sign.
 function percent(share) {
   const value = 100 * share;
   const text = (Math.abs(value % 1) === 0.25 ? value - 0.05 * Math.sign(value) : value).toFixed(1);
   return text === "-0.0" ? "0.0" : text;
+}
+
+// An accuracy in percent. As in the tables, only 0 and 1 are printed as none and all.
+function accuracyText(share) {
+  let text = percent(share);
+  const isExact = () => ![0, 100].includes(Number(text)) || Math.abs(100 * share - Number(text)) < 1e-9;
+  for (let digits = 2; !isExact(); digits += 1) text = (100 * share).toFixed(digits);
+  return text;
 }
 
 // The attacks that count for the worst case of a variant in a norm.
