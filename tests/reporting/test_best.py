@@ -138,8 +138,8 @@ def test_the_page_states_both_comparisons(tmp_path):
 
 def test_a_difference_that_rounds_to_zero_has_no_minus_sign():
     """Neither the difference nor the ends of its intervals, whichever variant is the better one."""
-    row = {"variant": "one", "other": "two", "name": "", "epsilon": 0.0, "p_holm": 1.0, "t_p_holm": None}
-    row |= {"accuracy": 0.9, "other_accuracy": 0.9, "t_low": None, "t_high": None}
+    row = {"measure": "clean", "variant": "one", "other": "two", "name": "", "epsilon": 0.0, "missing": 0}
+    row |= {"p_holm": 1.0, "t_p_holm": None, "accuracy": 0.9, "other_accuracy": 0.9, "t_low": None, "t_high": None}
     for difference, other_accuracy in ((0.0, 0.9), (-0.0001, 0.9001), (0.0001, 0.8999)):
         compared = row | {"difference": difference, "other_accuracy": other_accuracy, "low": -0.0004, "high": 0.0004}
         (found,) = list_comparisons([compared], [], {})

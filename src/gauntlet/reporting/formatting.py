@@ -85,9 +85,10 @@ def percent(row: Row) -> Percent:
     return Percent(percent_text(mean), spread, interval, marks)
 
 
-def clean_marks(row: Row) -> str:
-    """Return the footnote marks of the clean accuracy of a summary row."""
-    return footnote_marks([{"flags": accuracy_flags(row["flags"])}])
+def clean_marks(row: Row, planned: Mapping[str, int]) -> str:
+    """Return the footnote marks of the clean accuracy of a summary row, with the number of seeds of each variant."""
+    missing = planned.get(row["variant"], 0) - row["seeds"]
+    return footnote_marks([{"missing": max(0, missing), "flags": accuracy_flags(row["flags"])}])
 
 
 def clean_marks_of(rows: Iterable[Row]) -> dict[str, str]:

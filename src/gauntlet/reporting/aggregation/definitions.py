@@ -31,6 +31,15 @@ def prefer_worst_cases(rows: Iterable[Row]) -> list[Row]:
     return [row for row in listed if is_worst_case(row["attack"])] or listed
 
 
+def planned_seeds(rows: Iterable[Row]) -> dict[str, int]:
+    """Map each variant of summary rows to the number of its planned training seeds."""
+    planned: dict[str, int] = {}
+    for row in rows:
+        if not is_worst_case(row["attack"]):  # these count the cells of several attacks
+            planned[row["variant"]] = max(planned.get(row["variant"], 0), row["seeds"] + row["missing"])
+    return planned
+
+
 CORRECT = "clean_prediction = label"
 """The model classifies the unperturbed image correctly; otherwise the sample is already wrong."""
 

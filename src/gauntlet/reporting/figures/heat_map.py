@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
 from gauntlet.reporting.aggregation import open_evaluations
-from gauntlet.reporting.aggregation.definitions import is_worst_case, prefer_worst_cases
+from gauntlet.reporting.aggregation.definitions import is_worst_case, planned_seeds, prefer_worst_cases
 from gauntlet.reporting.aggregation.headline import measured_budget
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, norm_label, note_below, plain
@@ -70,6 +70,7 @@ def heat_map(inputs: FigureInputs, *, style: Style, epsilon: float | None = None
         )
         for norm in dict.fromkeys(row["norm"] for row in rows)
     }
+    planned = planned_seeds(rows)
     columns, groups = _columns(rows, at, inputs, clean_attacks=design.clean_attacks)
     row_in = max(_LEAST_ROW_IN, min(0.27, _MOST_ROWS_IN / max(1, len(variants))))
     height = 1.3 + row_in * len(variants)
@@ -90,7 +91,7 @@ def heat_map(inputs: FigureInputs, *, style: Style, epsilon: float | None = None
             np.ma.masked_invalid(100 * values), extent=extent, cmap="cividis", vmin=0, vmax=100, aspect="auto"
         )
         for row, variant in enumerate(variants):
-            _write(axes, column, row, variant, size_pt)
+            _write(axes, column, row, variant, planned, size_pt)
     _frame(axes, columns, groups, inputs.titles_of(variants))
     axes.tick_params(axis="y", labelsize=min(style.small_pt, row_pt))
     _label_columns(axes, columns, style, column_in)
@@ -158,10 +159,10 @@ def _value(column: _Column, variant: str) -> float:
     return np.nan if value is None else float(value)
 
 
-def _write(axes: Axes, column: _Column, y: int, variant: str, size_pt: float) -> None:
+def _write(axes: Axes, column: _Column, y: int, variant: str, planned: Mapping[str, int], size_pt: float) -> None:
     value = _value(column, variant)
     row = column.rows.get(variant)
-    marks = "" if not row else footnote_marks([row]) if column.key == "robust_accuracy" else clean_marks(row)
+    marks = "" if not row else footnote_marks([row]) if column.key == "robust_accuracy" else clean_marks(row, planned)
     number = percent_text(None if np.isnan(value) else value)
     text = axes.text(column.position, y, number + marks, ha="center", va="center", size=size_pt)
     text.set(color="white" if value < 0.47 else "black", weight="bold" if column.bold else "normal")

@@ -68,7 +68,8 @@ def list_comparisons(
 ) -> Iterator[Comparison]:
     """Yield the comparisons of the best variant with every other: clean, and each norm's worst case at its budgets.
 
-    Variants have the footnote marks of their numbers.
+    Variants have the footnote marks of their numbers, and clean accuracies of both the mark of missing cells at their
+    difference.
     """
     marks = {(row["variant"], row["attack"], row["epsilon"]): footnote_marks([row]) for row in summary}
     marks |= {(variant, "", 0.0): clean for variant, clean in clean_marks_of(summary).items()}
@@ -104,11 +105,13 @@ def _comparison(title: str, best: str, row: Row) -> Comparison:
     other = row["variant"] if turned else row["other"]
     sign = -1 if turned else 1
     models, trainings = (_interval(row[low], row[high], sign) for low, high in (("low", "high"), ("t_low", "t_high")))
+    # The missing cells of a worst case are marked at the variant that lacks them.
+    marks = footnote_marks([{"missing": row["missing"]}]) if row["measure"] == CLEAN else ""
     return Comparison(
         title,
         best,
         other,
-        points_text(sign * row["difference"]),
+        points_text(sign * row["difference"]) + marks,
         (models, _p(row["p_holm"])),
         (trainings, _p(row["t_p_holm"])),
     )

@@ -12,7 +12,7 @@ from typing import Any
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.reporting.aggregation import Evaluations, headline_budgets, norm_grids, open_evaluations
-from gauntlet.reporting.aggregation.definitions import is_worst_case, prefer_worst_cases
+from gauntlet.reporting.aggregation.definitions import is_worst_case, planned_seeds, prefer_worst_cases
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.footnotes import exclusion_note, single_loss_note
 from gauntlet.reporting.formatting import (
@@ -188,6 +188,7 @@ def _accuracy_rows(
 ) -> Iterator[AccuracyRow]:
     """Yield the rows of the worst case or of single attacks, with a number or None for each budget of the norm."""
     budgets = _budgets(summary, norm)
+    planned = planned_seeds(summary)
     rows = [row for row in summary if row["norm"] == norm and is_worst_case(row["attack"]) == worst_case]
     for variant, attack in dict.fromkeys((row["variant"], row["attack"]) for row in rows):
         by_budget = {row["epsilon"]: row for row in rows if (row["variant"], row["attack"]) == (variant, attack)}
@@ -198,7 +199,7 @@ def _accuracy_rows(
         )
         clean = percent_text(first["clean_accuracy"])
         distance = short_number(first["median_distance"])
-        yield AccuracyRow(variant, attack, clean, clean_marks(first), tuple(numbers), distance)
+        yield AccuracyRow(variant, attack, clean, clean_marks(first, planned), tuple(numbers), distance)
 
 
 def _cells(evaluations: Evaluations) -> list[dict[str, Any]]:

@@ -11,10 +11,10 @@ from typing import Any
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.reporting.aggregation import ExperimentDesign
-from gauntlet.reporting.aggregation.definitions import is_worst_case
+from gauntlet.reporting.aggregation.definitions import is_worst_case, planned_seeds
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import PALETTE, line_style
-from gauntlet.reporting.formatting import budget_text
+from gauntlet.reporting.formatting import budget_text, clean_marks
 from gauntlet.reporting.page.gallery import Gallery
 from gauntlet.reporting.page.queries import page_queries
 from gauntlet.reporting.tables.rows import row_labels
@@ -78,6 +78,7 @@ def _line_style(variants: Sequence[str], variant: str) -> dict[str, Any]:
 def _curves(summary: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the curves of the chart: one per variant and attack, and one per variant and worst case, `attack` empty."""
     curves: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    planned = planned_seeds(summary)
     for row in summary:
         if row["robust_accuracy"] is not None:
             curves.setdefault((row["norm"], row["variant"], row["attack"]), []).append(row)
@@ -88,6 +89,7 @@ def _curves(summary: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             "variant": variant,
             "attack": "" if is_worst_case(first["attack"]) else attack,
             "clean": first["clean_accuracy"],
+            "cleanMarks": clean_marks(first, planned),
             **{name: first[name] for name in _COUNTS},
             "points": [
                 [row["epsilon"], budget_text(row["epsilon"]), row["robust_accuracy"], *(row[end] for end in _INTERVALS)]

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import pyarrow as pa
 
 from gauntlet.core.norms import NORM_TEXT
-from gauntlet.reporting.aggregation.definitions import is_worst_case, prefer_worst_cases
+from gauntlet.reporting.aggregation.definitions import is_worst_case, planned_seeds, prefer_worst_cases
 from gauntlet.reporting.footnotes import exclusion_note, single_loss_note
 from gauntlet.reporting.formatting import (
     Row,
@@ -67,6 +67,7 @@ def _accuracies(rows: list[Row], uncounted: Mapping[str, str], single_losses: Ma
         f"(pixel units of [0, 1]); {counts}. "
         "Mean over seeds ± 95 % t-interval over seeds [95 % Wilson interval over samples]."
     )
+    planned = planned_seeds(rows)
     for norm in dict.fromkeys(row["norm"] for row in rows):
         title = escape_markdown(NORM_TEXT.get(norm, norm))
         rows_in_norm = [row for row in rows if row["norm"] == norm]
@@ -76,11 +77,11 @@ def _accuracies(rows: list[Row], uncounted: Mapping[str, str], single_losses: Ma
         if worst:
             yield from ("", f"## {title}: worst case per sample over all attacks")
             yield from ("", f"Attacks: {', '.join(map(escape_markdown, attacks))}.", "")
-            yield from _grid(worst, ("variant",), intervals=True)
+            yield from _grid(worst, ("variant",), planned, intervals=True)
         if norm in single_losses:
             yield from ("", escape_markdown(single_loss_note(norm, single_losses[norm])))
         yield from ("", f"##{'#' if worst else ''} {title}: single attacks", "")
-        yield from _grid(single, ("variant", "attack"), intervals=not worst)
+        yield from _grid(single, ("variant", "attack"), planned, intervals=not worst)
         for attack in dict.fromkeys(row["attack"] for row in single if row["attack"] in uncounted):
             yield from ("", f"{escape_markdown(exclusion_note(attack, uncounted[attack]))}.")
 
@@ -120,7 +121,7 @@ def _certificate(rows: list[Row]) -> Iterator[str]:
         yield _line([escape_markdown(variant), percent_text(first["abstained"]), *shares, *numbers])
 
 
-def _grid(rows: list[Row], keys: tuple[str, ...], *, intervals: bool) -> Iterator[str]:
+def _grid(rows: list[Row], keys: tuple[str, ...], planned: Mapping[str, int], *, intervals: bool) -> Iterator[str]:
     """Yield one line per key and one column per budget, empty where the attack was not run at a budget."""
     budgets = sorted({row["epsilon"] for row in rows})
     median = ["median distance (fooled)"] if keys == ("variant", "attack") else []
@@ -132,7 +133,7 @@ def _grid(rows: list[Row], keys: tuple[str, ...], *, intervals: bool) -> Iterato
         accuracies = {budget: percent(row) for budget, row in by_budget.items()}
         texts = {at: str(number) if intervals else number.mean + number.marks for at, number in accuracies.items()}
         numbers = [texts.get(budget, "") for budget in budgets]
-        clean = percent_text(first["clean_accuracy"]) + clean_marks(first)
+        clean = percent_text(first["clean_accuracy"]) + clean_marks(first, planned)
         distance = [short_number(first["median_distance"]) for _ in median]
         yield _line([*map(escape_markdown, key), clean, *numbers, *distance])
 

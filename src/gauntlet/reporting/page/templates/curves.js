@@ -206,7 +206,7 @@ function startCurves() {
   function describe(point) {
     const { curve } = point;
     // Clean accuracy does not depend on the attack.
-    if (point.budget === 0) return `${curve.variant}, clean: ${accuracyText(point.share)} %`;
+    if (point.budget === 0) return `${curve.variant}, clean: ${accuracyText(point.share)} %${curve.cleanMarks}`;
     const interval = point.low === null ? "" : ` (${percent(point.low)} to ${percent(point.high)})`;
     const marks = (curve.missing ? "*" : "") + (curve.errors ? "†" : "") + (curve.flags ? "‡" : "");
     return `${curve.variant}, ${curve.attack || "worst case"}, ε = ${point.budgetText}: ${accuracyText(point.share)} %${marks}${interval}`;

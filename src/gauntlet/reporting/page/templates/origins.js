@@ -120,7 +120,8 @@ function facts(ids) {
     ["95 % interval over samples", point ? range(point[3], point[4]) : null],
     ["95 % interval over seeds", point ? range(point[5], point[6]) : null],
     ["computed from", `${curve.samples} rows of ${curve.seeds} ${curve.seeds === 1 ? "seed" : "seeds"}`],
-    ["*", curve.missing ? `${curve.missing} cells are missing${isClean ? "" : "; the number may be too high"}` : null],
+    ["*", isClean ? (curve.cleanMarks.includes("*") ? "training seeds are missing" : null)
+      : curve.missing ? `${curve.missing} cells are missing; the number may be too high` : null],
     ...doubts,
   ];
 }

@@ -1,0 +1,79 @@
+"""A clean accuracy over fewer seeds than planned has the mark of missing cells wherever it is stated."""
+
+from __future__ import annotations
+
+import pytest
+
+from gauntlet.core.parquet import read_table, write_table
+from gauntlet.reporting.aggregation import compare_variants
+from gauntlet.reporting.figures.drawing import draw
+from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.page.comparisons import list_comparisons
+from gauntlet.reporting.page.content import read_content
+from gauntlet.reporting.tables.summary_text import markdown_table
+from tests.support import synthetic
+
+LINF = tuple(attack for attack in synthetic.ATTACKS if attack.norm == "linf")
+ATTACKS = (*LINF, synthetic.ATTACKS[3])
+
+
+def is_absent(cell) -> bool:
+    """Seed 1 of softmax has no attack in L-infinity, and seed 0 of ecc lacks one of them."""
+    if cell.variant == "softmax":
+        return cell.seed == 1 and cell.name in {attack.name for attack in LINF}
+    return (cell.variant, cell.seed, cell.name) == ("ecc", 0, "spsa")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Write an experiment with missing cells."""
+    folder = tmp_path_factory.mktemp("missing")
+    plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1, 2), ATTACKS)
+    absent = [cell for cell in synthetic.cells(plan) if is_absent(cell)]
+    made = synthetic.write_experiment(folder, plan, samples=60, absent=absent)
+    return FigureInputs(plan.variants, made.evaluations, made.summary)
+
+
+def test_the_clean_accuracy_of_each_norm_is_marked_where_a_seed_has_no_attack_in_it(inputs):
+    """Two seeds of softmax in L-infinity, three in L2; a seed of ecc that lacks one attack has others."""
+    text = markdown_table(read_table(inputs.path("summary")))
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.split("##")[1].splitlines()}
+    assert {name: "*" in rows[name][1] for name in inputs.variants} == {
+        "softmax": True,
+        "ecc": False,
+        "lipschitz": False,
+    }
+    assert "*" in rows["ecc"][2]
+    sections = {section.key: section for section in read_content(inputs).norms}
+    worst = {key: {row.variant: row.clean_marks for row in section.worst} for key, section in sections.items()}
+    assert worst["linf"] == {"softmax": "*", "ecc": "", "lipschitz": ""}
+    assert set(worst["l2"].values()) == {""}
+    single = {(row.variant, row.attack): row.clean_marks for row in sections["linf"].single}
+    assert {key for key, marks in single.items() if marks} == {
+        *(("softmax", attack.name) for attack in LINF),
+        ("ecc", "spsa"),
+    }
+
+
+def test_the_chart_and_the_map_mark_the_clean_accuracy(inputs):
+    """The map has one column of clean accuracies, that of the first norm."""
+    curves = read_content(inputs).script_data["curves"]
+    marks = {(curve["variant"], curve["norm"]): curve["cleanMarks"] for curve in curves if not curve["attack"]}
+    assert marks["softmax", "linf"] == "*"
+    assert {marks["softmax", "l2"], marks["ecc", "linf"], marks["ecc", "l2"]} == {""}
+    axes = draw("heat_map", inputs).axes[0]
+    clean = [text.get_text() for text in axes.texts if text.get_position()[0] == 0]
+    assert [text.endswith("*") for text in clean[:3]] == [True, False, False]
+
+
+def test_comparisons_of_clean_accuracies_without_a_seed_are_marked(tmp_path):
+    """A seed of which every attack is missing has no part in them; the mark is at the difference."""
+    plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1), LINF[:1])
+    absent = [cell for cell in synthetic.cells(plan) if (cell.variant, cell.seed) == ("softmax", 1)]
+    made = synthetic.write_experiment(tmp_path, plan, samples=60, absent=absent)
+    write_table(tmp_path / "comparisons.parquet", compare_variants(made.evaluations), {})
+    compared = read_table(tmp_path / "comparisons.parquet").to_pylist()
+    summary = read_table(made.summary).to_pylist()
+    rows = [row for row in list_comparisons(compared, summary, {"linf": (0.1,)}) if row.measure == "clean accuracy"]
+    assert rows
+    assert all(("softmax" in (row.variant, row.other)) == row.difference.endswith("*") for row in rows)
