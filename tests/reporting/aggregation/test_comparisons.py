@@ -10,8 +10,15 @@ import pytest
 from scipy import stats as reference
 
 from gauntlet.core.parquet import read_table
-from gauntlet.reporting.aggregation import AttackDesign, certified_accuracies, compare_variants, comparisons
+from gauntlet.reporting.aggregation import (
+    AttackDesign,
+    certified_accuracies,
+    compare_variants,
+    comparisons,
+    open_evaluations,
+)
 from gauntlet.reporting.stats import holm, paired_interval, sign_flip_test, t_interval
+from gauntlet.reporting.tables.numbers import repeated_numbers
 from tests.support import synthetic
 from tests.support.cells import make_cell
 
@@ -82,12 +89,15 @@ def test_every_row_equals_a_count_by_hand(experiment, rows, seed):
     for row in np.random.default_rng(seed).choice(rows, 25, replace=False):
         found = outcomes_by_hand(experiment, row)
         both = [key for variant, key in found if variant == row["variant"] and (row["other"], key) in found]
+        # A training seed without one of the two attack seeds has no part in their comparison.
+        attack_seeds = 2 if row["name"].startswith("seeds:") else 1
+        both = [key for key in both if sum(key[0] == one for one, _ in both) == attack_seeds]
         first, second = (
             np.asarray([list(found[row[side], key].values()) for key in both]) for side in ("variant", "other")
         )
         trainings = list(dict.fromkeys(seed for seed, _ in both))
         assert row["seeds"] == len(trainings)
-        assert row["attack_seeds"] == max(sum(one == seed for one, _ in both) for seed in trainings)
+        assert row["attack_seeds"] == attack_seeds
         assert row["samples"] == first.shape[1]
         assert (row["accuracy"], row["other_accuracy"]) == (pytest.approx(first.mean()), pytest.approx(second.mean()))
         assert row["difference"] == pytest.approx(first.mean() - second.mean())
@@ -145,6 +155,19 @@ def test_missing_cells_are_counted_on_either_side(rows):
     epsilon = next(row["epsilon"] for row in rows if row["name"] == "cw")
     assert of["cw", epsilon, "ecc", "lipschitz"]["missing"] == 1
     assert of["seeds:pgd", 0.1, "softmax", "ecc"]["missing"] == 1
+
+
+def test_repetitions_are_compared_over_the_training_seeds_that_have_all_of_them(experiment, rows):
+    """As the table's number is; otherwise the difference is not the mean over seeds that its interval is about."""
+    with open_evaluations(experiment.evaluations) as opened:
+        number = repeated_numbers(opened, "softmax", "pgd", 0.1)
+    found = [row for row in rows if (row["name"], row["epsilon"]) == ("seeds:pgd", 0.1)]
+    of_softmax = [row for row in found if "softmax" in (row["variant"], row["other"])]
+    assert [row["seeds"] for row in of_softmax] == [number["seeds"]] * 3 == [2] * 3
+    assert [row["accuracy"] for row in of_softmax] == pytest.approx([number["accuracy"]] * 3)
+    assert [row["seeds"] for row in found if row not in of_softmax] == [3] * 3
+    for row in found:
+        assert row["difference"] == pytest.approx((row["t_low"] + row["t_high"]) / 2)
 
 
 def test_counting_in_parts_changes_nothing(experiment, certified, rows, monkeypatch):

@@ -140,10 +140,15 @@ def _compare_pairs(outcomes: Outcomes, design: ExperimentDesign) -> pa.Table:
 
 
 def _pairs(outcomes: Outcomes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the first and second variant of each pair, and the replicates that both have."""
+    """Return the first and second variant of each pair, and the replicates that both have.
+
+    A training seed that lacks an attack seed is left out, as in the table: a mean over all replicates would give it
+    less weight than the others.
+    """
     pairs = np.asarray(list(itertools.combinations(range(len(outcomes.present)), 2)), np.int64).reshape(-1, 2)
     first, second = pairs.T
-    return first, second, outcomes.present[first] & outcomes.present[second]
+    shared = outcomes.present[first] & outcomes.present[second]
+    return first, second, shared & shared.all(-1, keepdims=True)
 
 
 def _measure(
