@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from matplotlib.text import Text
 
-from gauntlet.core.parquet import read_table
+from gauntlet.core.parquet import read_table, write_table
 from gauntlet.reporting.aggregation import (
     EFFECTS_SCHEMA,
     FactorDesign,
@@ -28,6 +29,8 @@ from gauntlet.reporting.aggregation import (
     variants_table,
 )
 from gauntlet.reporting.aggregation.certified import CERTIFIED_SCHEMA
+from gauntlet.reporting.figures.drawing import draw
+from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.tables.effect_cells import effect_tables
 from tests.support import synthetic
 from tests.support.cells import make_cell
@@ -134,6 +137,23 @@ def test_seeds_that_a_variant_does_not_have_are_no_missing_cells(tmp_path):
         assert not any(name and name.marks for line in shown.differences for name in line.numbers)
         left_out = "Settings in which a variant has fewer seeds than others are left out."
         assert (left_out in shown.notes) == any(row["left_out"] for row in rows)
+
+
+def test_a_seed_that_is_left_out_without_a_missing_cell_is_stated(tmp_path):
+    """Next to numbers of other means: the first level's is over the seeds that both levels have."""
+    plan = grid_plan((2,), attacks=ATTACKS[:1])
+    for own in ({}, {"a1": (0, 1)}):
+        design, folder = replace(plan, own_seeds=own, certificates=()), tmp_path / str(len(own))
+        evaluations = folder / "evaluations.parquet"
+        combine(synthetic.write_evaluations(folder, design), evaluations, design=design)
+        effects = measure_effects(evaluations, summarize(evaluations), None, CERTIFIED_SCHEMA.empty_table())
+        assert {row["seeds"] for row in effects.to_pylist()} == {3 - len(own)}
+        (shown,) = effect_tables(effects.to_pylist(), design)
+        assert any("is left out: means differ" in note for note in shown.notes) == bool(own)
+        write_table(folder / "effects.parquet", effects, {})
+        inputs = FigureInputs(design.variants, evaluations, effects=folder / "effects.parquet")
+        texts = [text.get_text() for text in draw("factor_effects", inputs).findobj(Text)]
+        assert any("seeds or settings that a variant lacks" in text for text in texts) == bool(own)
 
 
 def stated_l2(rows):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.core.parquet import read_table
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.aggregation import FactorDesign, GridDesign, LevelDesign, open_evaluations
+from gauntlet.reporting.aggregation import ExperimentDesign, FactorDesign, GridDesign, LevelDesign, open_evaluations
 from gauntlet.reporting.aggregation.definitions import is_worst_case
 from gauntlet.reporting.aggregation.effects import DIFFERENCE, INTERACTION, MEAN
 from gauntlet.reporting.figures.effect_panels import DifferencePanel, MeanPanel
@@ -25,6 +25,7 @@ from gauntlet.reporting.figures.style import (
 )
 from gauntlet.reporting.footnotes import footnotes
 from gauntlet.reporting.formatting import budget_text
+from gauntlet.reporting.tables.effect_cells import lacks_seeds, seeds_of_grids
 
 _COLUMNS = 3
 _MOST_MAPS = 12
@@ -86,7 +87,7 @@ def factor_effects(inputs: FigureInputs, *, style: Style) -> Figure:
     hide_unused([panel for panel in axes.flat if not panel.has_data()])
     legend_above(figure, {names[outcome]: handle for outcome, handle in handles.items()}, style, wide=wide)
     panels = list(itertools.chain(*lines))
-    notes = _notes(rows, names[main] if main else "", panels, left_out)
+    notes = _notes(rows, names[main] if main else "", panels, left_out, design)
     note_below(figure, _wrapped(notes, style, wide=wide), style, wide=False)
     return figure
 
@@ -170,7 +171,9 @@ def _wrapped(notes: Sequence[str], style: Style, *, wide: bool) -> list[str]:
     return lines
 
 
-def _notes(rows: Sequence[Row], main: str, panels: Sequence[Panel], left_out: int) -> list[str]:
+def _notes(
+    rows: Sequence[Row], main: str, panels: Sequence[Panel], left_out: int, design: ExperimentDesign
+) -> list[str]:
     """Return the notes on maps, intervals, and what is missing."""
     shown = [row for row in rows if row["kind"] == DIFFERENCE]
     limits = [panel.limit for panel in panels if isinstance(panel, DifferencePanel)]
@@ -185,6 +188,9 @@ def _notes(rows: Sequence[Row], main: str, panels: Sequence[Panel], left_out: in
         notes.append("the grid does not have all combinations")
     if left_out:
         notes.append(f"{left_out} pairs of factors are not shown")
+    seeds = seeds_of_grids(design)
+    if any(lacks_seeds(row, seeds) or (row["left_out"] and not row["missing"]) for row in shown):
+        notes.append("seeds or settings that a variant lacks are left out")
     settings = max((row["left_out"] for row in shown), default=0)
     left = (
         f"{settings} {'setting' if settings == 1 else 'settings'} or fewer left out" if settings else "seeds left out"

@@ -67,9 +67,22 @@ def effect_tables(rows: Sequence[Row], design: ExperimentDesign) -> list[EffectT
             differences = tuple(_differences(grid, columns, found))
             interactions = tuple(_interactions(grid, columns, found))
             if differences:
-                notes = tuple(_notes(of_grid, columns))
+                notes = tuple(_notes(of_grid, columns, design))
                 tables.append(EffectTable(grid.name, columns, differences, interactions, notes))
     return tables
+
+
+def seeds_of_grids(design: ExperimentDesign) -> dict[str, int]:
+    """Map each grid to the number of seeds that any of its variants has; those of checkpoints may have fewer."""
+    return {
+        grid.name: len({seed for name in grid.variants if name in design.variants for seed in design.seeds_of(name)})
+        for grid in design.grids
+    }
+
+
+def lacks_seeds(row: Row, seeds: Mapping[str, int]) -> bool:
+    """Return whether an effect is over fewer seeds than its grid has, `seeds`, though no cell is missing."""
+    return row["estimate"] is not None and not row["missing"] and row["seeds"] < seeds.get(row["grid"], 0)
 
 
 def level_titles(factor: FactorDesign) -> dict[str, str]:
@@ -139,7 +152,7 @@ def _number(row: Row | None, text: Any) -> EffectNumber | None:
     return EffectNumber(text(row["estimate"]), half_width_text(row), footnote_marks([row]), bool(row["t_significant"]))
 
 
-def _notes(rows: Sequence[Row], columns: Sequence[Column]) -> Iterator[str]:
+def _notes(rows: Sequence[Row], columns: Sequence[Column], design: ExperimentDesign) -> Iterator[str]:
     """Yield the notes on units, settings, intervals, marks and what is missing."""
     yield "Percent at the first level of each factor; other levels: difference from it in percentage points."
     yield "Mean over seeds and over the settings of the other factors that both levels have."
@@ -156,17 +169,20 @@ def _notes(rows: Sequence[Row], columns: Sequence[Column]) -> Iterator[str]:
         yield "One training seed: there is no interval and no test over trainings."
     if any(column.is_worst_case for column in columns):
         yield "Worst case: no attack of the norm, of those run, fools the sample within ε."
-    yield from _missing_notes(rows)
+    yield from _missing_notes(rows, design)
     for text in footnotes(rows, missing="cells are missing: settings or seeds without them are left out"):
         yield f"{text[0].upper()}{text[1:]}."
 
 
-def _missing_notes(rows: Sequence[Row]) -> Iterator[str]:
+def _missing_notes(rows: Sequence[Row], design: ExperimentDesign) -> Iterator[str]:
     if incomplete := list(dict.fromkeys(name for row in rows for name in row["incomplete"].split(", ") if name)):
         more = f", and {len(incomplete) - _MOST_NAMED} more" if len(incomplete) > _MOST_NAMED else ""
         yield f"Cells are missing of {', '.join(incomplete[:_MOST_NAMED])}{more}."
     if any(row["left_out"] and not row["missing"] for row in rows):
         yield "Settings in which a variant has fewer seeds than others are left out."
+    seeds = seeds_of_grids(design)
+    if any(lacks_seeds(row, seeds) for row in rows):
+        yield "A seed that fewer than half of the settings have is left out: means differ from those of all seeds."
     if any(row["unmatched"] for row in rows if row["kind"] != MEAN):
         yield "Levels are compared over the settings that the grid has at both; it does not have all combinations."
     if any(row["estimate"] is None for row in rows):
