@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from gauntlet.reporting.aggregation import (
@@ -14,7 +16,7 @@ from gauntlet.reporting.aggregation import (
     open_evaluations,
     summarize,
 )
-from gauntlet.reporting.aggregation.budget_grids import merge_budgets
+from gauntlet.reporting.aggregation.budget_grids import bounded_grid, merge_budgets
 from gauntlet.reporting.tables.cells import TableInputs, read_table_content
 from gauntlet.reporting.tables.published_rows import PublishedEntry, measure_published
 from tests.support import synthetic
@@ -87,8 +89,22 @@ def test_a_published_number_finds_the_headline_budget_of_other_digits(made):
     assert [row["measured"] for row in rows] == pytest.approx([100 * expected] * 2)
 
 
+def test_samples_that_are_fooled_at_close_budgets_are_no_difference_of_variants(tmp_path):
+    """One attack each, at 8/255 and at 0.0314: no sample needs a smaller or larger budget by the rounding."""
+    attacks = (AttackDesign("pgd", "linf", (ROUNDED,)), AttackDesign("fgsm", "linf", (EXACT,)))
+    plan = replace(synthetic.plan(("softmax", "ecc"), (0,), attacks), certificates=())
+    rows = synthetic.write_experiment(tmp_path, plan, samples=80).evaluations
+    with open_evaluations(rows) as opened:
+        found = opened.query("SELECT DISTINCT fooled_at FROM evaluations WHERE fooled")["fooled_at"].to_pylist()
+        kept = opened.query("SELECT count(*) AS n FROM evaluations WHERE fooled")["n"][0].as_py()
+    assert found == [ROUNDED]
+    assert kept == pq.read_table(rows).filter(pc.equal(pc.field("status"), "adversarial")).num_rows
+
+
 def test_budgets_of_one_attack_and_distant_ones_are_never_merged():
     """Each budget is the largest that is close to it, so that chains of close budgets do not drift."""
     assert merge_budgets({"a": (0.1, 0.10005), "b": (0.10003,)}) == {0.1: {"a"}, 0.10005: {"a", "b"}}
     assert merge_budgets({"a": (1.0,), "b": (1.0008,), "c": (1.0016,)}) == {1.0: {"a"}, 1.0016: {"b", "c"}}
+    counts = tuple(AttackDesign(name, "l0", (value,)) for name, value in (("a", 5000.0), ("b", 5001.0)))
+    assert bounded_grid(synthetic.plan(attacks=counts), "l0") == (5000.0, 5001.0)
     assert merge_budgets({"a": (1.0, 2.0), "b": (2.0,), "c": ()}) == {1.0: {"a"}, 2.0: {"a", "b"}}

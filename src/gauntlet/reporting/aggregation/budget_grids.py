@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gauntlet.core.budgets import is_close
 
 if TYPE_CHECKING:
-    from gauntlet.reporting.aggregation.design import AttackDesign
+    from gauntlet.reporting.aggregation.design import AttackDesign, ExperimentDesign
 
 
 def merge_budgets(budgets: Mapping[str, Sequence[float]]) -> dict[float, set[str]]:
@@ -31,6 +31,31 @@ def merge_budgets(budgets: Mapping[str, Sequence[float]]) -> dict[float, set[str
             largest = value
             merged[value] = set(run_at[value])
     return dict(sorted(merged.items()))
+
+
+def bounded_grid(design: ExperimentDesign, norm: str) -> tuple[float, ...]:
+    """Return the budgets of the bounded attacks that count in a norm, ascending; of all of its attacks if none counts.
+
+    Close budgets are merged (`merge_budgets`), also with those of attacks that do not count.
+    """
+    attacks = design.attacks_in(norm)
+    counted = {attack.name for attack in design.counted_in(norm) or attacks}
+    budgets = {attack.name: attack.epsilons or () for attack in attacks}
+    if norm == "l0":  # numbers of values, which are exact
+        return tuple(sorted({value for name in counted for value in budgets[name]}))
+    run_at = merge_budgets(budgets)
+    return tuple(value for value, names in run_at.items() if names & counted)
+
+
+def merged_values(design: ExperimentDesign) -> dict[tuple[str, float], float]:
+    """Map the attack and budget of rows to the budget that they are stated at, where this is another one."""
+    grids = {norm: bounded_grid(design, norm) for norm in design.norms}
+    stated = {
+        (attack.name, value): stated_budget(value, grids[attack.norm])
+        for attack in design.attacks
+        for value in attack.epsilons or ()
+    }
+    return {key: value for key, value in stated.items() if value != key[1]}
 
 
 def stated_budget(value: float, grid: Sequence[float]) -> float:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from gauntlet.core.errors import InputError, first_line
 from gauntlet.core.parquet import read_metadata
-from gauntlet.reporting.aggregation.budget_grids import merge_budgets
+from gauntlet.reporting.aggregation.budget_grids import bounded_grid, merged_values
 from gauntlet.reporting.aggregation.combination import verify_combined
 from gauntlet.reporting.aggregation.definitions import (
     CORRECT,
@@ -25,6 +25,7 @@ from gauntlet.reporting.aggregation.definitions import (
     FOOLED_AT,
     WORST_CASE,
     counts_in,
+    quoted,
 )
 from gauntlet.reporting.aggregation.design import AttackDesign, ExperimentDesign, design_from_metadata
 
@@ -70,10 +71,12 @@ _EVALUATIONS = f"""
 # Earlier versions wrote budgets as float32, where 0.1 is above the 0.1 of the grid. Each is replaced by the value of
 # the grid that rounds to it.
 _BUDGETS_OF_FLOAT32 = """
-    CREATE VIEW rows AS SELECT * REPLACE (
+    CREATE VIEW {name} AS SELECT * REPLACE (
         coalesce(list_filter({grid}::DOUBLE[], lambda value: value::FLOAT = epsilon)[1], {other}) AS epsilon
     ) FROM stored_rows
 """
+# Samples that several attacks fooled at close budgets have equal ones: a difference of roundings is none.
+_CLOSE_BUDGETS = "CREATE VIEW rows AS SELECT * REPLACE (CASE {cases} ELSE epsilon END AS epsilon) FROM own_budgets"
 _WORST_CASES = """
     CREATE VIEW worst_cases AS
     SELECT variant, norm, seed, index, bool_and(correct) AS correct, bool_or(error) AS error,
@@ -195,9 +198,7 @@ def norm_grids(evaluations: Evaluations) -> dict[str, tuple[float, ...]]:
     grids: dict[str, tuple[float, ...]] = {}
     for norm in design.norms:
         attacks = design.counted_in(norm) or design.attacks_in(norm)
-        counted = {attack.name for attack in attacks}
-        run_at = merge_budgets({attack.name: attack.epsilons or () for attack in design.attacks_in(norm)})
-        values = {value for value, names in run_at.items() if names & counted}
+        values = set(bounded_grid(design, norm))
         if not values:
             values = {*design.headline.get(norm, ()), *_deciles(evaluations, [attack.name for attack in attacks])}
         # Without budgets and fooled samples only the accuracy at ε = 0 is stated.
@@ -207,6 +208,8 @@ def norm_grids(evaluations: Evaluations) -> dict[str, tuple[float, ...]]:
 
 def _create_views(connection: duckdb.DuckDBPyConnection, path: Path, design: ExperimentDesign | None) -> None:
     uncounted = design.uncounted if design else ()
+    merged = merged_values(design) if design else {}
+    name = "own_budgets" if merged else "rows"
     try:
         rows = connection.read_parquet(str(path), hive_partitioning=False, file_row_number=True)
         if dict(zip(rows.columns, rows.types, strict=True)).get("epsilon") == "FLOAT":
@@ -214,9 +217,15 @@ def _create_views(connection: duckdb.DuckDBPyConnection, path: Path, design: Exp
             grid = sorted({value for attack in design.attacks for value in attack.epsilons or ()}) if design else []
             # Without a design the grid is unknown, and the shortest decimal number is what was most likely configured.
             other = "epsilon::DOUBLE" if design else "epsilon::VARCHAR::DOUBLE"
-            connection.execute(_BUDGETS_OF_FLOAT32.format(grid=grid, other=other))
+            connection.execute(_BUDGETS_OF_FLOAT32.format(name=name, grid=grid, other=other))
         else:
-            rows.create_view("rows")
+            rows.create_view(name)
+        if merged:
+            cases = " ".join(
+                f"WHEN attack = {quoted(attack)} AND epsilon = {value!r} THEN {stated!r}::DOUBLE"
+                for (attack, value), stated in merged.items()
+            )
+            connection.execute(_CLOSE_BUDGETS.format(cases=cases))
         connection.execute(_EVALUATIONS)
         # A file that was made elsewhere may have no confidences.
         confidence = "clean_confidence" if "clean_confidence" in rows.columns else "NULL::FLOAT"
