@@ -104,6 +104,21 @@ def test_numbers_with_and_without_a_published_value_have_tables(folder):
     assert sum(line.startswith(("| abc |", "| def |")) for line in lines) == 2
 
 
+def test_numbers_have_the_marks_of_missing_cells_and_failed_checks(folder):
+    """With and without a published value, each explained once below; a number without them has none."""
+    masked = {**ROW, "flags": "zero_gradients"}
+    absent = {**ROW, "quantity": "square", "published": None, "verdict": None, "difference": None, "missing": 2}
+    plain = {**absent, "quantity": "fgsm", "missing": 0}
+    (folder / "mine.csv").write_text(kept_text([masked, absent, plain]))
+    lines = results_page(folder).splitlines()
+    assert any(line.startswith("| `madry` | clean | 98.5 | 98.4‡ |") for line in lines)
+    assert any(line.startswith("| square | 98.4\\* \\[") for line in lines)
+    assert any(line.startswith("| fgsm | 98.4 \\[") for line in lines)
+    notes = [line for line in lines if line.startswith(("- ‡", "- \\*"))]
+    assert notes == ["- \\* cells are missing: may be too high.", "- ‡ gradients look masked: may be too high."]
+    assert "not diagnosed" not in results_page(folder).lower()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

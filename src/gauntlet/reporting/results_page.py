@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from gauntlet.core.errors import InputError
+from gauntlet.reporting.footnotes import footnote_marks
 from gauntlet.reporting.formatting import escape_markdown, sentence
 from gauntlet.reporting.kept_results import ORIGIN, REASON, read_kept
 from gauntlet.reporting.tables.markdown import markdown_row
 from gauntlet.reporting.tables.published_lines import (
     HEADS,
     interval_text,
+    mark_notes,
     measured_text,
     published_lines,
     quantity_text,
@@ -30,6 +32,8 @@ _NOTE = """\
 keeps it so. -->
 """
 _SHOWN = (*HEADS, "commit")
+_MEASURED = HEADS.index("measured") - 1
+"""Position of the measured number after the name of the variant."""
 
 
 def results_page(folder: Path) -> str:
@@ -60,6 +64,10 @@ def _table_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield from _compared(compared)
     if measured:
         yield from _measured(measured)
+    # In a kept table, an empty field is that no check failed, or that none was made.
+    marked = [{**row, "flags": row["flags"] or ""} for row in rows if row["measured"] is not None]
+    if notes := mark_notes(marked):
+        yield from ("", *(f"- {escape_markdown(note)}" for note in notes))
     yield from _origins(rows)
 
 
@@ -78,6 +86,7 @@ def _compared(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield markdown_row([*["---"] * 2, *["---:"] * 6, *["---"] * 2])
     for row, line in zip(rows, published_lines(rows, {}), strict=True):
         texts = list(map(escape_markdown, line.fields[1:]))
+        texts[_MEASURED] += escape_markdown(line.marks)
         verdict = f"**{texts[-1]}**" if line.verdict == OUTSIDE else texts[-1]
         yield markdown_row([f"`{row['variant']}`", *texts[:-1], verdict, row["commit"]])
     notes = [
@@ -113,10 +122,12 @@ def _label(row: Mapping[str, Any]) -> str:
 
 
 def _cell(row: Mapping[str, Any]) -> str:
-    """Return a measured number with its interval and unit."""
+    """Return a measured number with its unit, marks and interval."""
     interval = interval_text(row).replace(" to ", ", ")
     unit = f" {row['unit']}" if row["unit"] not in ("", "%") else ""
-    return measured_text(row) + unit + (f" \\[{interval}\\]" if interval else "")
+    return (
+        measured_text(row) + unit + escape_markdown(footnote_marks([row])) + (f" \\[{interval}\\]" if interval else "")
+    )
 
 
 if __name__ == "__main__":

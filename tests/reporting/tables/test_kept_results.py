@@ -16,6 +16,8 @@ from gauntlet.reporting.aggregation.origins import ORIGINS_SCHEMA
 from gauntlet.reporting.kept_results import keep_results, kept_text, read_kept
 from gauntlet.reporting.tables.published_histories import Histories
 from gauntlet.reporting.tables.published_rows import PublishedEntry, measure_published
+from gauntlet.robustness.diagnostics.checks import add_verdicts
+from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from tests.support import synthetic
 from tests.support.cells import make_cell
 
@@ -113,6 +115,20 @@ def test_a_stated_epoch_names_the_seeds_whose_trainings_reached_it(folder, tmp_p
     kept_rows = keep_results(tmp_path, machine="two cores", command="a command")[:3]
     assert [row["quantity"] for row in kept_rows] == [column, f"{column}@27", f"{column}@31"]
     assert [(row["seeds"], row["training_seeds"]) for row in kept_rows] == [(3, "0 1 2"), (2, "0 1"), (0, "")]
+
+
+def test_failed_checks_are_kept_with_every_number_that_they_concern(folder, tmp_path):
+    """Of numbers without a published value too; a folder without diagnostics has none."""
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    measured = [Measurement.share("zero_gradients", "linf", range(90), 100, "no gradient")]
+    rows = measurement_table(measured, experiment=PLAN.experiment, variant="ecc", seed=0)
+    write_table(tmp_path / "diagnostics.parquet", add_verdicts(rows), {})
+    kept = keep_results(tmp_path, machine="two cores", command="a command")
+    flagged = {(row["variant"], row["quantity"].partition("@")[0]) for row in kept if row["flags"]}
+    attacks = [attack.name for attack in PLAN.attacks]
+    assert flagged >= {("ecc", name) for name in (*attacks[1:], "worst case")}
+    assert not any(row["flags"] for row in kept if row["variant"] == "softmax" or row["quantity"] == "clean")
+    assert not any(row["flags"] for row in keep_results(folder, machine="two cores", command="a command"))
 
 
 def test_each_row_states_its_seeds_commits_date_and_command(folder):

@@ -65,11 +65,16 @@ def published_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             "One seed, or seeds that are all equal: Wilson interval over samples, which has nothing of the spread over"
             " trainings."
         )
-    stopped = any(row["missing"] and stated_epoch(row) is not None for row in rows)
-    missing = f"cells are missing{', or trainings stopped before the stated epoch' if stopped else ''}: may be too high"
-    notes += [f"{text[0].upper()}{text[1:]}." for text in footnotes(rows, missing=missing)]
+    notes += mark_notes(rows)
     notes += [f"{row['variant']}, {row['quantity']}: {sentence(row['note'])}" for row in rows if row["note"]]
     return notes
+
+
+def mark_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each mark of the measured numbers, and one where models were not diagnosed."""
+    stopped = any(row["missing"] and stated_epoch(row) is not None for row in rows)
+    missing = f"cells are missing{', or trainings stopped before the stated epoch' if stopped else ''}: may be too high"
+    return [f"{text[0].upper()}{text[1:]}." for text in footnotes(rows, missing=missing)]
 
 
 def number_text(value: float | None, unit: str, *, more_digits: int = 0) -> str:
