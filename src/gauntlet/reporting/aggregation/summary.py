@@ -41,7 +41,7 @@ SUMMARY_SCHEMA = pa.schema(
     ]
 )
 """One row per variant, attack and budget; `attack` is "worst:NORM" for the worst case over the attacks of a norm, which
-those that do not count have no part in (`design.AttackDesign`); a norm without attacks that count has none.
+those that do not count have no part in (`design.AttackDesign`); a variant without attacks that count has none.
 
 `robust_accuracy` is the mean over seeds of the share of samples that no budget up to `epsilon` fooled; samples with an
 error count as fooled. `wilson_*` bound it over samples, with the effective number of samples where seeds share them
@@ -106,7 +106,8 @@ def _variant_rows(
     for norm in design.norms:
         attacks = [attack for attack in design.attacks_in(norm) if variant not in attack.without]
         counted = [attack.name for attack in attacks if attack.counts]
-        groups = {f"{WORST_CASE}{norm}": counted} if design.counted_in(norm) else {}
+        # A variant that none of these attacks is run on, such as the source of the only transfer, has no worst case.
+        groups = {f"{WORST_CASE}{norm}": counted} if counted else {}
         groups |= {attack.name: [attack.name] for attack in attacks}
         for name, members in groups.items():
             counts = {

@@ -153,8 +153,12 @@ def _column(evaluations: Evaluations, inputs: TableInputs, column: Column) -> di
     variants = evaluations.design.variants
     flags = accuracy_flags_of(_rows(inputs.summary))
     if column.measure == CLEAN:
+        clean = evaluations.design.clean_attacks
+        planned = {variant for variant, _, attack in evaluations.design.cells() if attack in clean}
         return {
             variant: _cell(clean_numbers(evaluations, variant) | {"flags": flags.get(variant, "")})
+            if variant in planned
+            else TableCell(applies=False)
             for variant in variants
         }
     if is_repeated(column.name):
