@@ -1,4 +1,4 @@
-"""A clean accuracy over fewer seeds than planned has the mark of missing cells wherever it is stated."""
+"""Numbers and figures over fewer cells than planned say so: clean accuracies too, and figures of single samples."""
 
 from __future__ import annotations
 
@@ -77,3 +77,15 @@ def test_comparisons_of_clean_accuracies_without_a_seed_are_marked(tmp_path):
     rows = [row for row in list_comparisons(compared, summary, {"linf": (0.1,)}) if row.measure == "clean accuracy"]
     assert rows
     assert all(("softmax" in (row.variant, row.other)) == row.difference.endswith("*") for row in rows)
+
+
+@pytest.mark.parametrize("figure", ["paired_budgets", "confidence", "certified_accuracy", "certificate_distance"])
+def test_figures_of_samples_count_the_missing_cells_of_attacks(tmp_path, figure):
+    """A sample that the missing attack would have fooled counts as not fooled; a complete experiment has no note."""
+    plan = synthetic.plan(("softmax", "lipschitz"), (0, 1), synthetic.ATTACKS[3:5])
+    absent = [cell for cell in synthetic.cells(plan) if (cell.variant, cell.seed) == ("lipschitz", 1)]
+    for folder, left_out in ((tmp_path / "whole", []), (tmp_path / "part", absent[:1])):
+        made = synthetic.write_experiment(folder, plan, samples=40, absent=left_out)
+        found = FigureInputs(plan.variants, made.evaluations, made.summary, made.certificates)
+        note = draw(figure, found)._supxlabel.get_text()
+        assert ("1 cell of an attack is missing: " in note) == bool(left_out)

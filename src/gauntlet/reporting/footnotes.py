@@ -37,6 +37,12 @@ def footnotes(
     ]
 
 
+def missing_note(count: int, consequence: str) -> str:
+    """Return a figure's note on missing cells and what it makes of its numbers; empty without any."""
+    cells = "1 cell of an attack is" if count == 1 else f"{count} cells of attacks are"
+    return f"{cells} missing: {consequence}" if count else ""
+
+
 def exclusion_note(attack: str, reason: str) -> str:
     """Return the note of an attack, by its printed name, that has no part in the worst case."""
     return f"{attack}: {reason}; not in the worst case"

@@ -21,7 +21,7 @@ from gauntlet.reporting.aggregation.effects import EFFECTS_SCHEMA, measure_effec
 from gauntlet.reporting.aggregation.grids import FactorDesign, GridDesign, LevelDesign, variants_table
 from gauntlet.reporting.aggregation.headline import headline_budgets
 from gauntlet.reporting.aggregation.origins import ORIGINS_VOLATILE, read_origins
-from gauntlet.reporting.aggregation.queries import Evaluations, norm_grids, open_evaluations
+from gauntlet.reporting.aggregation.queries import Evaluations, count_missing, norm_grids, open_evaluations
 from gauntlet.reporting.aggregation.summary import summarize
 from gauntlet.reporting.aggregation.transfers import list_transfers
 
@@ -45,6 +45,7 @@ __all__ = [
     "combine",
     "compare_variants",
     "count_confidences",
+    "count_missing",
     "design_from_config",
     "design_from_metadata",
     "headline_budgets",

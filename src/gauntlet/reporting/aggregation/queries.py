@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -204,6 +204,14 @@ def norm_grids(evaluations: Evaluations) -> dict[str, tuple[float, ...]]:
         # Without budgets and fooled samples only the accuracy at ε = 0 is stated.
         grids[norm] = tuple(sorted(values)) or (0.0,)
     return grids
+
+
+def count_missing(evaluations: Evaluations, variants: Collection[str], attacks: Collection[str]) -> int:
+    """Count the planned cells of some variants and attacks that have no rows."""
+    cells = evaluations.query("SELECT DISTINCT variant, seed, attack FROM evaluations").to_pydict()
+    present = set(zip(cells["variant"], cells["seed"], cells["attack"], strict=True))
+    planned = (cell for cell in evaluations.design.cells() if cell[0] in variants and cell[2] in attacks)
+    return sum(cell not in present for cell in planned)
 
 
 def _create_views(connection: duckdb.DuckDBPyConnection, path: Path, design: ExperimentDesign | None) -> None:

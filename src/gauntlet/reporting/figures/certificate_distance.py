@@ -11,11 +11,12 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.aggregation import open_evaluations
+from gauntlet.reporting.aggregation import count_missing, open_evaluations
 from gauntlet.reporting.aggregation.definitions import CERTIFIED
 from gauntlet.reporting.figures.image_grids import write_instead
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, legend_above, legend_rows, line_style, norm_label, note_below, plain
+from gauntlet.reporting.footnotes import missing_note
 
 _PAIRS = f"""
     SELECT c.variant, c.norm, c.certificate, c.radius, nearest.distance
@@ -48,6 +49,8 @@ def certificate_distance(inputs: FigureInputs, *, style: Style) -> Figure:
         of_others = list(evaluations.design.derived_certificates)
         parameters = {"certificates": str(inputs.path("certificates")), "of_others": of_others}
         table = evaluations.query(_PAIRS, **parameters).to_pydict()
+        attacks = [attack.name for attack in evaluations.design.attacks if attack.norm in table["norm"]]
+        missing = count_missing(evaluations, set(table["variant"]), attacks)
     variant_of, norm_of = np.asarray(table["variant"]), np.asarray(table["norm"])
     radius = np.asarray(table["radius"], dtype=np.float64)
     distance = np.asarray([np.nan if value is None else value for value in table["distance"]], dtype=np.float64)
@@ -74,7 +77,8 @@ def certificate_distance(inputs: FigureInputs, *, style: Style) -> Figure:
     notes = [f"{len(radius)} certified samples, {refuted} refuted", f"{unfooled} that no attack fooled are not drawn"]
     notes = notes if len(radius) else []
     left_out = f"left out, not of the attacked model: {', '.join(map(plain, of_others))}" if of_others else ""
-    note_below(figure, [*notes, left_out], style, wide=len(norms) > 1)
+    notes = [*notes, missing_note(missing, "more may be fooled"), left_out]
+    note_below(figure, notes, style, wide=len(norms) > 1)
     return figure
 
 

@@ -16,6 +16,7 @@ from gauntlet.reporting.aggregation import (
     CertificateDesign,
     Evaluations,
     ExperimentDesign,
+    count_missing,
     open_evaluations,
 )
 from gauntlet.reporting.aggregation.definitions import CERTIFIED
@@ -28,6 +29,7 @@ from gauntlet.reporting.figures.style import (
     note_below,
     plain,
 )
+from gauntlet.reporting.footnotes import missing_note
 
 _STEPS = 200
 _EVERY_IN_FACETS = 4
@@ -85,6 +87,9 @@ def certified_accuracy(inputs: FigureInputs, *, style: Style) -> Figure:
         design = evaluations.design
         path = str(inputs.path("certificates"))
         panels = [_panel(evaluations, certificate, path) for certificate in design.certificates]
+        norms = {panel.certificate.norm for panel in panels if panel.unfooled}
+        attacks = [attack.name for norm in norms for attack in design.counted_in(norm)]
+        missing = count_missing(evaluations, inputs.variants, attacks)
     names = [name for name in inputs.variants if any(name in panel.certified for panel in panels)]
     columns = 2 if len(panels) in (2, 4) else min(3, max(1, len(panels)))
     rows, wide = max(1, -(-len(panels) // columns)), columns > 1
@@ -114,7 +119,8 @@ def certified_accuracy(inputs: FigureInputs, *, style: Style) -> Figure:
     if not panels:
         hide_unused(blocks[0].axes)
     variant_legend(figure, inputs, {inputs.title(name): handles[name] for name in names}, style, wide=wide)
-    note_below(figure, _notes(design, panels, has_bands=inputs.facets is None), style, wide=wide)
+    notes = [*_notes(design, panels, has_bands=inputs.facets is None), missing_note(missing, "thin may be too high")]
+    note_below(figure, notes, style, wide=wide)
     return figure
 
 

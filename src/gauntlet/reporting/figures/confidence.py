@@ -20,12 +20,13 @@ from gauntlet.reporting.aggregation import (
     Evaluations,
     ExperimentDesign,
     count_confidences,
+    count_missing,
     open_evaluations,
 )
 from gauntlet.reporting.figures.attack_choice import strongest_attack
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import PALETTE, Style, hide_unused, legend_above, legend_rows, note_below, plain
-from gauntlet.reporting.footnotes import clean_note
+from gauntlet.reporting.footnotes import clean_note, missing_note
 
 _BINS = 20
 _COLUMNS = 4
@@ -53,6 +54,7 @@ def confidence_histograms(inputs: FigureInputs, *, style: Style, most_variants: 
         attack, noise = _attack_and_noise(evaluations.design, rows)
         histograms = {name: _histograms(evaluations, name, attack, noise) for name in inputs.variants}
         clean_samples = evaluations.design.clean_samples
+        missing = count_missing(evaluations, inputs.variants, [one.name for one in (attack, noise) if one])
     measured = [name for name, by_kind in histograms.items() if by_kind]
     variants = measured[:most_variants]
     kinds = [kind for kind in _LINES if any(kind in histograms[name] for name in variants)]
@@ -82,6 +84,7 @@ def confidence_histograms(inputs: FigureInputs, *, style: Style, most_variants: 
             f"adversarial: {_printed(attack)}" if attack else "",
             f"noise: {_printed(noise)}" if noise else "",
             clean_note(clean_samples),
+            missing_note(missing, "their images are left out"),
             "" if attack is None or attack.maximizes == "confidence" else "confidence was not maximized",
             f"the first {len(variants)} of {len(measured)} variants" if len(variants) < len(measured) else "",
         ],

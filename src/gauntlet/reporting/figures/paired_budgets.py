@@ -8,13 +8,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gauntlet.registry import FIGURES
-from gauntlet.reporting.aggregation import Evaluations, open_evaluations
+from gauntlet.reporting.aggregation import Evaluations, count_missing, open_evaluations
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.labels import variant_labels
 from gauntlet.reporting.figures.paired_plots import draw_differences, draw_lines
 from gauntlet.reporting.figures.paired_samples import PairedSamples, distinct_budgets
 from gauntlet.reporting.figures.style import Style, note_below
 from gauntlet.reporting.figures.text_widths import text_width_in
+from gauntlet.reporting.footnotes import missing_note
 
 _MOST_LEVELS = 20
 """Number of distinct budgets up to which lines between them are readable."""
@@ -52,6 +53,8 @@ def paired_budgets(inputs: FigureInputs, *, style: Style, most_variants: int = 8
         design = evaluations.design
         norms = [norm for norm in design.norms if design.counted_in(norm)]
         pairs = {norm: [_pairs(evaluations, norm, *two) for two in itertools.pairwise(variants)] for norm in norms}
+        counted = [attack.name for norm in norms for attack in design.counted_in(norm)]
+        missing = count_missing(evaluations, variants, counted)
     wide = len(norms) > 1 or len(variants) > 4
     columns = max(1, min(len(norms), 2 if len(variants) <= 5 else 1)) if wide else 1
     rows = -(-max(1, len(norms)) // columns)
@@ -75,7 +78,7 @@ def paired_budgets(inputs: FigureInputs, *, style: Style, most_variants: int = 8
         else:
             draw_differences(axes, norm, pairs[norm], titles, style)
             notes.append("black: median")
-    notes += inputs.exclusion_notes()
+    notes += [missing_note(missing, "ε may be too large"), *inputs.exclusion_notes()]
     if len(variants) < len(inputs.variants):
         notes.append(f"the first {len(variants)} of {len(inputs.variants)} variants")
     note_below(figure, list(dict.fromkeys(notes)), style, wide=wide)
