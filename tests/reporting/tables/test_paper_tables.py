@@ -20,7 +20,7 @@ import pytest
 
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import write_table
-from gauntlet.core.schemas import EVALUATION_SCHEMA
+from gauntlet.core.schemas import CERTIFICATE_SCHEMA, EVALUATION_SCHEMA
 from gauntlet.reporting.aggregation import (
     AttackDesign,
     certified_accuracies,
@@ -40,6 +40,7 @@ from gauntlet.reporting.tables.files import FILES, render_tables
 from gauntlet.reporting.tables.latex import escape_latex
 from gauntlet.reporting.tables.macros import macro_name
 from tests.support import synthetic
+from tests.support.grids import grid_plan
 
 ATTACKS = (
     AttackDesign("fgsm", "linf", synthetic.LINF, without=("ecc",), title="FGSM, 100 % & <more>_{x}"),
@@ -262,6 +263,22 @@ def test_columns_with_missing_cells_are_marked_and_have_no_bold(tmp_path):
     assert "\\* cells are missing: may be too high." in text
     assert "n/a: not for this variant." in text
     assert len(re.findall(r"\| —", text)) == 1
+
+
+def test_certificates_of_which_every_cell_is_missing_have_columns(tmp_path):
+    """At the headline radius, with the sign of missing numbers: a table without them looks like none were planned."""
+    plan = grid_plan((2,), attacks=ATTACKS[:1])
+    plan = replace(plan, headline={"linf": (0.1,), "l2": (0.3,)})
+    made = synthetic.write_experiment(tmp_path, plan, samples=30)
+    write_table(made.certificates, CERTIFICATE_SCHEMA.empty_table(), plan.metadata())
+    files = {path.name: path for path in tables_from_results(made.evaluations, tmp_path / "tables")}
+    text = files["table.md"].read_text(encoding="utf-8")
+    assert "L2 smooth certified r = 0.3" in text
+    assert text.count("| —") == len(plan.variants)
+    assert "—: every cell is missing." in text
+    lines = csv.DictReader(io.StringIO(files["table.csv"].read_text(encoding="utf-8")))
+    cells = [row for row in lines if row["measure"] == "certified"]
+    assert [row["missing"] for row in cells] == ["3"] * len(plan.variants)
 
 
 def test_flags_and_errors_have_marks_with_footnotes(tmp_path):

@@ -118,7 +118,9 @@ def certified_accuracies(
     rows = []
     for certificate, variant in itertools.product(design.certificates, design.variants):
         if variant in certificate.variants:
-            key, grid = (variant, certificate.name), grids.get(certificate.norm, [0.0])
+            # Where every certificate of the norm is missing, the columns are there to show it.
+            unmeasured = sorted({0.0, *additional.get(certificate.norm, ())})
+            key, grid = (variant, certificate.name), grids.get(certificate.norm, unmeasured)
             claimed, measured = (constants or {}).get(key, (None, None))
             head = _head(design, certificate, variant) | {"median_radius": median_of.get(key)}
             head |= {"lipschitz_claimed": claimed, "lipschitz_measured": measured}
