@@ -156,6 +156,24 @@ def test_a_budget_that_was_not_attacked_has_a_warning_that_names_those_that_were
         assert gauntlet.robust_accuracy(rows, epsilon) == 0.75
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("epsilon", [8 / 255, 0.0314, 0.03137])
+def test_close_budgets_of_two_attacks_are_one_however_they_are_written(tmp_path, epsilon):
+    """As in the tables; at 8/255 the successes of the attack at 0.0314 had not counted, without a warning."""
+    attacks = (AttackDesign("pgd", "linf", (0.0314,)), AttackDesign("fgsm", "linf", (8 / 255,)))
+    design = synthetic.plan(("softmax",), (0,), attacks)
+    files = synthetic.write_evaluations(tmp_path / "cells", design, samples=60)
+    synthetic.combine(files, tmp_path / "evaluations.parquet", design=design)
+    table = pq.read_table(tmp_path / "evaluations.parquet")
+    summary = summarize(tmp_path / "evaluations.parquet").to_pylist()
+    for rows, name in (
+        (table, "worst:linf"),
+        *((table.filter(pc.equal(table["attack"], n)), n) for n in ("pgd", "fgsm")),
+    ):
+        (expected,) = [row["robust_accuracy"] for row in summary if row["attack"] == name]
+        assert gauntlet.robust_accuracy(rows, epsilon) == pytest.approx(expected)
+
+
 def test_attacks_that_answer_everywhere_have_no_warning(tmp_path):
     """A minimum-norm attack in a file of the pipeline, alone or with a bounded one; the bounded one alone warns."""
     attacks = (AttackDesign("pgd", "l2", (0.3, 0.5)), AttackDesign("ddn", "l2", None))

@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from gauntlet.core.attacked_budgets import budgets_from_metadata
+from gauntlet.core.budgets import is_close
 from gauntlet.core.errors import InputError
 from gauntlet.reporting.aggregation.definitions import FOOLED_AT, robust_at
 from gauntlet.reporting.aggregation.design import design_from_metadata
 from gauntlet.reporting.aggregation.queries import CONTRADICTORY, open_connection
-
-_ROUNDING = 1e-6
-"""Relative distance up to which a budget above an attacked one is that one."""
 
 _COLUMNS = ("experiment", "variant", "seed", "attack", "norm", "index", "epsilon", "status", "sample_hash")
 _REPEATED = "SELECT 1 FROM rows GROUP BY seed, attack, index, sample_hash HAVING count(*) > 1 LIMIT 1"
@@ -48,8 +45,10 @@ def robust_accuracy(rows: Any, epsilon: float) -> float:
 
     A bounded attack says nothing about budgets that it was not run at. Warns if none of the attacks was run at
     `epsilon`: the result is then an upper bound, the accuracy at the next smaller attacked budget. A minimum-norm
-    attack answers at every budget. The budgets are known for a table of `gauntlet.evaluate` and of
-    `evaluations.parquet`; frames of other libraries, and an attack whose rows were appended to another's, lack them.
+    attack answers at every budget. Attacked budgets that differ from `epsilon` by less than 0.1 %, such as 8/255 from
+    0.0314, are equal to it, and the result is the accuracy at the largest of them, as in tables. The budgets are known
+    for a table of `gauntlet.evaluate` and of `evaluations.parquet`; frames of other libraries, and an attack whose rows
+    were appended to another's, lack them.
 
     Raises InputError when there are no rows, columns are missing, a row appears twice, the epsilon of a row contradicts
     its status, attacks are run on different samples, rows are of several experiments, variants or norms, or the budget
@@ -69,6 +68,8 @@ def robust_accuracy(rows: Any, epsilon: float) -> float:
     # Earlier versions, and some tools, hold budgets as float32, where 0.1 is above 0.1.
     budget = "$epsilon::FLOAT" if pa.types.is_float32(table["epsilon"].type) else "$epsilon"
     query = _ACCURACY.format(robust=robust_at(budget, FOOLED_AT))
+    attacked = _attacked(table)
+    close = [value for values in attacked.values() for value in values or () if is_close(value, float(epsilon))]
     with open_connection() as connection:
         connection.register("rows", table)
         if connection.sql(_REPEATED).fetchall():
@@ -80,37 +81,25 @@ def robust_accuracy(rows: Any, epsilon: float) -> float:
         if connection.sql(_UNEQUAL).fetchall():
             problem = "the attacks are not run on the same samples, so the rows have no worst case"
             raise InputError(problem, remedy="select an attack, or the samples that all attacks are run on")
-        accuracy = connection.sql(query, params={"epsilon": float(epsilon)}).fetchall()[0][0]
-    _warn_where_not_attacked(table, float(epsilon))
-    return float(accuracy)
-
-
-def _warn_where_not_attacked(table: pa.Table, epsilon: float) -> None:
-    """Warn if the budgets of all attacks are known, and none was run at `epsilon`."""
-    known = _budgets(table)
-    names = table["attack"].unique().to_pylist()
-    budgets = sorted({value for name in names for value in known.get(name) or ()})
-    answers_everywhere = any(known.get(name) is None for name in names)  # minimum-norm, or not known
-    if epsilon == 0 or answers_everywhere:
-        return
-    kind = np.float32 if pa.types.is_float32(table["epsilon"].type) else np.float64
-    at = float(kind(epsilon))
-    attacked = np.array(budgets, kind).astype(np.float64)
-    if not np.any((attacked <= at) & (at <= attacked * (1 + _ROUNDING))):
-        listed = ", ".join(map(str, budgets))
+        accuracy = connection.sql(query, params={"epsilon": max([float(epsilon), *close])}).fetchall()[0][0]
+    # An attack without a grid finds distances, or its budgets are not known.
+    if epsilon > 0 and not close and None not in attacked.values():
+        listed = ", ".join(map(str, sorted({value for values in attacked.values() for value in values or ()})))
         warnings.warn(
             f"no attack was run at {epsilon} (only at {listed}), so the robust accuracy is at most this",
             UserWarning,
-            stacklevel=3,
+            stacklevel=2,
         )
+    return float(accuracy)
 
 
-def _budgets(table: pa.Table) -> dict[str, Sequence[float] | None]:
-    """Return the budgets of the attacks whose budgets are known, None for a minimum-norm attack."""
+def _attacked(table: pa.Table) -> dict[str, Sequence[float] | None]:
+    """Return the budgets of each attack in the rows, None for a minimum-norm attack and where they are not known."""
     metadata = table.schema.metadata or {}
     design = design_from_metadata({key.decode(): value.decode() for key, value in metadata.items()})
     designed = {attack.name: attack.epsilons for attack in design.attacks} if design else {}
-    return {**designed, **budgets_from_metadata(metadata)}
+    known = {**designed, **budgets_from_metadata(metadata)}
+    return {name: known.get(name) for name in table["attack"].unique().to_pylist()}
 
 
 def _table(rows: Any) -> pa.Table:
