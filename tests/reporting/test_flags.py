@@ -6,17 +6,26 @@ import csv
 import io
 import re
 
+import pyarrow as pa
 import pytest
 
 from gauntlet.core.parquet import write_table
-from gauntlet.reporting.aggregation import certified_accuracies, compare_variants, summarize
+from gauntlet.reporting.aggregation import (
+    CERTIFIED_SCHEMA,
+    certified_accuracies,
+    compare_variants,
+    summarize,
+    summarize_diagnosed,
+)
 from gauntlet.reporting.figures.drawing import write_figure
 from gauntlet.reporting.figures.inputs import FigureInputs
+from gauntlet.reporting.from_results import tables_from_results
 from gauntlet.reporting.page import render_report
 from gauntlet.reporting.tables.cells import TableInputs
 from gauntlet.reporting.tables.files import render_tables
 from gauntlet.reporting.tables.summary_text import markdown_table
-from gauntlet.robustness.diagnostics.checks import accuracy_flags, collect_flags, flags_for
+from gauntlet.robustness.diagnostics.checks import accuracy_flags, add_verdicts, collect_flags, flags_for
+from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from tests.support import synthetic
 
 CHANCE = {("lipschitz", ""): ("accuracy_at_chance",), ("softmax", "linf"): ("zero_gradients",)}
@@ -69,6 +78,35 @@ def test_the_summary_page_and_figure_mark_the_clean_accuracy(results, tmp_path):
     assert '"accuracyChecks":["accuracy_at_chance"]' in page
     (figure,) = write_figure("heat_map", inputs, tmp_path, formats=("svg",))
     assert f"{clean['lipschitz']}‡" in figure.read_text()
+
+
+def test_a_model_that_was_not_probed_is_not_diagnosed(results, tmp_path):
+    """With `enabled: false`, or where one probe is missing, though attacks are compared; failed checks are kept."""
+    made, _, _ = results
+    models = [(variant, seed) for variant in made.plan.variants for seed in made.plan.seeds]
+    compared = [Measurement.share("zero_in_attacks", "linf", range(50), 60, "pgd")]
+    probe = [Measurement.share("zero_gradients", "linf", [], 60, "none")]
+
+    def diagnosed(probed):
+        tables = [
+            measurement_table(found, experiment="digits", variant=variant, seed=seed)
+            for variant, seed in models
+            for found in ([*(probe if (variant, seed) in probed else ()), *(compared if variant == "ecc" else ())],)
+        ]
+        return add_verdicts(pa.concat_tables(tables))
+
+    for probed, unknown in ((models, set()), (models[1:], {"softmax"}), ([], {"softmax", "lipschitz"})):
+        summary = summarize_diagnosed(made.evaluations, diagnosed(probed))
+        rows = [row for row in summary.to_pylist() if row["norm"] == "linf"]
+        assert {row["variant"] for row in rows if row["flags"] is None} == unknown
+        assert {row["flags"] for row in rows if row["variant"] == "ecc"} == {"zero_in_attacks"}
+        compared_rows = compare_variants(made.evaluations)
+        texts = render_tables(TableInputs(made.evaluations, summary, compared_rows, CERTIFIED_SCHEMA.empty_table()))
+        assert ("Not diagnosed: gradients may be masked." in texts["table.md"]) == bool(unknown)
+    write_table(made.evaluations.with_name("diagnostics.parquet"), diagnosed([]), {})
+    (path,) = (one for one in tables_from_results(made.evaluations, tmp_path) if one.name == "table.md")
+    made.evaluations.with_name("diagnostics.parquet").unlink()
+    assert "Not diagnosed: gradients may be masked." in path.read_text(encoding="utf-8")
 
 
 def test_a_failed_check_of_another_version_still_flags():

@@ -26,7 +26,7 @@ from gauntlet.reporting.aggregation import (
     measure_effects,
     norm_grids,
     open_evaluations,
-    summarize,
+    summarize_diagnosed,
 )
 from gauntlet.reporting.aggregation.attacks import ATTACKS_SCHEMA
 from gauntlet.reporting.aggregation.origins import ORIGINS_SCHEMA
@@ -41,7 +41,7 @@ from gauntlet.reporting.tables.effect_files import render_effects
 from gauntlet.reporting.tables.files import render_tables
 from gauntlet.reporting.tables.published_files import render_published
 from gauntlet.reporting.tables.published_rows import PUBLISHED_SCHEMA
-from gauntlet.robustness.diagnostics.checks import DIAGNOSTICS_SCHEMA, collect_flags
+from gauntlet.robustness.diagnostics.checks import DIAGNOSTICS_SCHEMA
 
 log = logging.getLogger("gauntlet")
 
@@ -142,8 +142,8 @@ def _inputs(evaluations: Path) -> Iterator[FigureInputs]:
             )
         if not inputs.has("diagnostics"):
             log.warning("no diagnostics.parquet next to %s: masked gradients cannot be marked", evaluations)
-        flags = collect_flags(read_table(inputs.path("diagnostics"))) if inputs.has("diagnostics") else None
-        summarized = summarize(evaluations, flags=flags)
+        diagnostics = read_table(inputs.path("diagnostics")) if inputs.has("diagnostics") else None
+        summarized = summarize_diagnosed(evaluations, diagnostics)
         write_table(summary, summarized, {})
         has_effects = design is not None and bool(design.grids)
         if has_effects:

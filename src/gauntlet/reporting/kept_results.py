@@ -16,12 +16,11 @@ import pyarrow as pa
 
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_columns, read_table
-from gauntlet.reporting.aggregation import ExperimentDesign, open_evaluations, summarize
+from gauntlet.reporting.aggregation import ExperimentDesign, open_evaluations, summarize_diagnosed
 from gauntlet.reporting.aggregation.definitions import is_worst_case
 from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.tables.published_files import csv_rows
 from gauntlet.reporting.tables.published_rows import PUBLISHED_SCHEMA, PublishedEntry, measure_published, stated_epoch
-from gauntlet.robustness.diagnostics.checks import collect_flags
 
 ORIGIN = ("commit", "date", "machine", "training_seeds", "command")
 """Columns of a kept table in addition to those of PUBLISHED_SCHEMA; `training_seeds` lists the seeds."""
@@ -70,8 +69,7 @@ def _unpublished(folder: Path) -> pa.Table:
     """Measure everything as if it were published without a value: rows of PUBLISHED_SCHEMA."""
     evaluations, certificates = folder / "evaluations.parquet", folder / "certificates.parquet"
     diagnostics = folder / "diagnostics.parquet"
-    flags = collect_flags(read_table(diagnostics)) if diagnostics.is_file() else None
-    summary = summarize(evaluations, flags=flags)
+    summary = summarize_diagnosed(evaluations, read_table(diagnostics) if diagnostics.is_file() else None)
     return measure_published(
         "",
         list(_entries(evaluations, certificates, summary)),

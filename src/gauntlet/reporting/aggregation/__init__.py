@@ -22,7 +22,7 @@ from gauntlet.reporting.aggregation.grids import FactorDesign, GridDesign, Level
 from gauntlet.reporting.aggregation.headline import headline_budgets
 from gauntlet.reporting.aggregation.origins import ORIGINS_VOLATILE, read_origins
 from gauntlet.reporting.aggregation.queries import Evaluations, count_missing, norm_grids, open_evaluations
-from gauntlet.reporting.aggregation.summary import summarize
+from gauntlet.reporting.aggregation.summary import summarize, summarize_diagnosed
 from gauntlet.reporting.aggregation.transfers import list_transfers
 
 __all__ = [
@@ -57,5 +57,6 @@ __all__ = [
     "open_evaluations",
     "read_origins",
     "summarize",
+    "summarize_diagnosed",
     "variants_table",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from gauntlet.reporting.aggregation.definitions import CALIBRATION_ERROR, WORST_
 from gauntlet.reporting.aggregation.design import losses_together
 from gauntlet.reporting.aggregation.patterns import Patterns, read_patterns
 from gauntlet.reporting.aggregation.queries import Evaluations, norm_grids, open_evaluations
-from gauntlet.robustness.diagnostics.checks import Flags, flags_for
+from gauntlet.robustness.diagnostics.checks import Flags, collect_flags, flags_for, probed_models
 
 SUMMARY_SCHEMA = pa.schema(
     [
@@ -53,7 +53,7 @@ on the same samples, and so is `calibration_error` (`definitions.CALIBRATION_ERR
 the worst case, of the smallest perturbation of each sample. `attacks`, `seeds`, `samples` (rows pooled over seeds) and
 `errors` count what is present, `missing` the missing cells; accuracies are null where all are missing. `flags` names
 the checks that a model of the variant fails in this norm, joined by commas: the accuracy may be too high. It is empty
-where none fails, and null where the models were not diagnosed.
+where none fails, and null where none is known to fail and a model with results was not probed.
 """
 
 # A row is at level k if it is robust at the k smallest budgets of its attack.
@@ -71,10 +71,11 @@ _CALIBRATION = CALIBRATION_ERROR.format(groups="name, seed", rows="(FROM outcome
 _MEDIANS = "SELECT name, median(distance) AS median FROM outcomes WHERE variant = $variant GROUP BY name"
 
 
-def summarize(path: Path, *, flags: Flags | None = None) -> pa.Table:
+def summarize(path: Path, *, flags: Flags | None = None, probed: Collection[tuple[str, int]] | None = None) -> pa.Table:
     """Summarize a combined evaluations file: rows of SUMMARY_SCHEMA, in the order of its design, worst cases first.
 
-    `flags` are the failed checks of the diagnostics, None where there are no diagnostics.
+    `flags` are the failed checks of the diagnostics, None where there are no diagnostics; `probed` are the models that
+    were probed, (variant, seed), None for all.
 
     Raises InputError when the file is missing, damaged or not an evaluations file.
     """
@@ -83,11 +84,27 @@ def summarize(path: Path, *, flags: Flags | None = None) -> pa.Table:
         budgets = {f"{WORST_CASE}{norm}": grid for norm, grid in grids.items()}
         budgets |= {attack.name: attack_grid(attack, grids) for attack in evaluations.design.attacks}
         rows = [
-            row | {"flags": None if flags is None else ", ".join(flags_for(flags, variant, row["norm"], losses))}
+            row
+            | {"flags": None if flags is None else ", ".join(flags_for(flags, variant, row["norm"], losses)) or clear}
             for variant in evaluations.design.variants
+            for clear in [_without_flags(evaluations, variant, probed)]
             for row, losses in _variant_rows(evaluations, variant, budgets)
         ]
     return pa.Table.from_pylist(rows, schema=SUMMARY_SCHEMA)
+
+
+def summarize_diagnosed(path: Path, diagnostics: pa.Table | None) -> pa.Table:
+    """Summarize a combined evaluations file with rows of DIAGNOSTICS_SCHEMA, None where there are none."""
+    if diagnostics is None:
+        return summarize(path)
+    return summarize(path, flags=collect_flags(diagnostics), probed=probed_models(diagnostics))
+
+
+def _without_flags(evaluations: Evaluations, variant: str, probed: Collection[tuple[str, int]] | None) -> str | None:
+    """Return the flags of a variant that fails no check: none, or unknown where a model with results was not probed."""
+    seeds = evaluations.query("SELECT DISTINCT seed FROM evaluations WHERE variant = $variant", variant=variant)
+    unknown = probed is not None and any((variant, seed) not in probed for seed in seeds["seed"].to_pylist())
+    return None if unknown else ""
 
 
 def _variant_rows(

@@ -289,6 +289,15 @@ def collect_flags(diagnostics: pa.Table) -> Flags:
     return {key: _ordered(checks) for key, checks in failing.items()}
 
 
+def probed_models(diagnostics: pa.Table) -> set[tuple[str, int]]:
+    """Return the (variant, seed) that were probed; comparisons of attacks alone are no diagnosis."""
+    return {
+        (row["variant"], row["seed"])
+        for row in diagnostics.select(["variant", "seed", "check"]).to_pylist()
+        if row["check"] in CHECKS and CHECKS[row["check"]].origin == "probe"
+    }
+
+
 def flags_for(flags: Flags, variant: str, norm: str, losses: Collection[str] | None = ()) -> tuple[str, ...]:
     """Return the checks that flag a variant's number in a norm: those of the norm, and those without one.
 

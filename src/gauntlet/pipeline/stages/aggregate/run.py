@@ -41,7 +41,7 @@ from gauntlet.reporting.aggregation import (
     norm_grids,
     open_evaluations,
     read_origins,
-    summarize,
+    summarize_diagnosed,
     variants_table,
 )
 from gauntlet.reporting.tables.summary_text import csv_table, markdown_table
@@ -53,7 +53,7 @@ from gauntlet.robustness.diagnostics.attack_comparisons import (
     ComparedAttack,
     compare_attacks,
 )
-from gauntlet.robustness.diagnostics.checks import add_verdicts, collect_flags
+from gauntlet.robustness.diagnostics.checks import add_verdicts
 from gauntlet.robustness.diagnostics.measurements import MEASUREMENT_SCHEMA, measurement_table
 
 log = logging.getLogger("gauntlet")
@@ -97,7 +97,7 @@ def run(job: CellJob) -> None:
     write_table(paths.origins(name), read_origins(_sources(present)), made, volatile=ORIGINS_VOLATILE)
     diagnostics = _diagnosed(job, settings, attacks, probed)
     write_table(paths.diagnostics(name), diagnostics, made)
-    summary = summarize(paths.evaluations(name), flags=collect_flags(diagnostics))
+    summary = summarize_diagnosed(paths.evaluations(name), diagnostics)
     write_text(paths.table(name, "csv"), csv_table(summary))
     with open_evaluations(paths.evaluations(name)) as opened:
         radii = headline_budgets(design, norm_grids(opened))
