@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import write_table
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.status.power import power_text
+from gauntlet.reporting.aggregation import design_from_config
 from gauntlet.reporting.aggregation.comparisons import COMPARISONS_SCHEMA
 from gauntlet.reporting.stats import paired_t_test, t_interval
 from gauntlet.reporting.stats.power import seeds_needed
@@ -64,10 +67,10 @@ def compared(measure: str, epsilon: float, differences: dict[tuple[str, str], li
     return rows
 
 
-def store(rows: list[dict[str, Any]]) -> None:
+def store(rows: list[dict[str, Any]], metadata: Mapping[str, str] | None = None) -> None:
     """Write rows of comparisons where the aggregation writes them."""
     paths.comparisons("small").parent.mkdir(parents=True)
-    write_table(paths.comparisons("small"), pa.Table.from_pylist(rows, COMPARISONS_SCHEMA), {})
+    write_table(paths.comparisons("small"), pa.Table.from_pylist(rows, COMPARISONS_SCHEMA), metadata or {})
 
 
 PAIRS = {
@@ -93,6 +96,21 @@ def test_the_seeds_follow_from_the_spread_of_the_finished_ones(config):
         assert row[4].startswith(f"{max(one - 4, 0)} (")
         assert row[5].startswith(f"{every} (")
         assert row[6].startswith(f"{every - 4} (")
+
+
+def test_the_budget_is_that_of_the_tables_whatever_units_the_configuration_has(config):
+    """Both attacks share the largest budget, which is 0.09 in the pixels of the results and 0.3 in normalized units."""
+    attacks = "wide: {name: pgd, norm: linf, units: normalized, epsilons: [0.1, 0.2, 0.3]}"
+    attacks += "\n      near: {name: fgsm, norm: linf, units: normalized, epsilons: [0.3]}"
+    text = EXPERIMENT.replace("pgd: {name: pgd, norm: linf, epsilons: [0.1, 0.2]}", attacks)
+    config.write_text(text.replace("    headline: {linf: [0.2]}\n", ""))
+    settings = load([config])
+    design = design_from_config("small", settings.experiments["small"])
+    pixels = tuple(replace(one, epsilons=tuple(0.3 * value for value in one.epsilons)) for one in design.attacks)
+    grid = pixels[0].epsilons
+    rows = [row for epsilon in grid for row in compared("robust", epsilon, PAIRS)]
+    store(rows, replace(design, attacks=pixels).metadata())
+    assert re.findall(r"worst case, L∞, ε = ([\d.]+)", power_text(settings, 2.0)) == [f"{grid[-1]:.4g}"]
 
 
 def test_a_smaller_difference_needs_more_seeds(config):

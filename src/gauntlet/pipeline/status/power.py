@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from gauntlet.config.schema import Config
 from gauntlet.core.errors import InputError
-from gauntlet.core.parquet import read_table
+from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.status.formatting import align_columns
-from gauntlet.reporting.aggregation.design import design_from_config
+from gauntlet.reporting.aggregation.design import design_from_config, design_from_metadata
 from gauntlet.reporting.seeds_needed import SeedsNeeded, plan_seeds
 from gauntlet.reporting.stats.power import MAX_SEEDS, POWER
 
@@ -31,7 +32,11 @@ def _lines(config: Config, name: str, points: float) -> Iterator[str]:
     file = paths.comparisons(name)
     planned: list[SeedsNeeded] = []
     if file.is_file():
-        planned = plan_seeds(read_table(file), design_from_config(name, config.experiments[name]), points / 100)
+        design = design_from_config(name, config.experiments[name])
+        # Budgets of results are in pixel units, those of the configuration may be in others.
+        measured = design_from_metadata(read_metadata(file))
+        design = replace(design, attacks=measured.attacks) if measured else design
+        planned = plan_seeds(read_table(file), design, points / 100)
     if not planned:
         yield f"{name}: no two variants have results of two seeds or more, from which the spread could be estimated"
         return
