@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gauntlet.core.parquet import read_table, write_table
-from gauntlet.reporting.aggregation import compare_variants
+from gauntlet.reporting.aggregation import AttackDesign, combine, compare_variants, summarize
 from gauntlet.reporting.figures.drawing import draw
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.page.comparisons import list_comparisons
@@ -89,3 +91,20 @@ def test_figures_of_samples_count_the_missing_cells_of_attacks(tmp_path, figure)
         found = FigureInputs(plan.variants, made.evaluations, made.summary, made.certificates)
         note = draw(figure, found)._supxlabel.get_text()
         assert ("1 cell of an attack is missing: " in note) == bool(left_out)
+
+
+@pytest.mark.parametrize("own", [{}, {"softmax": (1,)}, {"lipschitz": (2,)}], ids=str)
+def test_the_variant_that_is_compared_with_all_others_is_the_best_of_the_tables(tmp_path, own):
+    """Not the best over the seeds that it shares with one of them, which had fewer seeds."""
+    plan = synthetic.plan(
+        ("softmax", "ecc", "hydra_ecc", "lipschitz"), (0, 1, 2), (AttackDesign("pgd", "linf", (0.01,)),)
+    )
+    plan = replace(plan, own_seeds=own, certificates=())
+    combine(synthetic.write_evaluations(tmp_path, plan, samples=40), tmp_path / "evaluations.parquet", design=plan)
+    summary = summarize(tmp_path / "evaluations.parquet").to_pylist()
+    compared = compare_variants(tmp_path / "evaluations.parquet").to_pylist()
+    rows = list(list_comparisons(compared, summary, {"linf": (0.01,)}))
+    worst = [row for row in summary if row["attack"] == "worst:linf"]
+    for column, measure in (("clean_accuracy", "clean accuracy"), ("robust_accuracy", "worst case, L∞, ε = 0.01")):
+        best = max(worst, key=lambda row: row[column])["variant"]
+        assert {row.variant for row in rows if row.measure == measure} == {best}
