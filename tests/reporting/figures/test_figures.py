@@ -21,7 +21,8 @@ from gauntlet.reporting.figures.drawing import draw
 from gauntlet.reporting.figures.heat_map import common_budget
 from gauntlet.reporting.figures.inputs import ExamplesFile, FigureInputs, HistoryFile
 from gauntlet.reporting.figures.style import line_style
-from gauntlet.robustness.diagnostics.checks import DIAGNOSTICS_SCHEMA
+from gauntlet.robustness.diagnostics.checks import add_verdicts
+from gauntlet.robustness.diagnostics.measurements import Measurement, measurement_table
 from tests.support import synthetic
 
 LOSSES = {"softmax": "cross_entropy", "lipschitz": "hkr"}
@@ -398,7 +399,10 @@ def test_diagnostics_are_read_from_the_folder_of_the_results_file(inputs, tmp_pa
         stage, "write_figure", lambda name, given, folder, **_: seen.append(read_table(given.summary)["flags"]) or []
     )
     stage.figures_from_results(alone, tmp_path / "figures", "heat_map")
-    write_table(tmp_path / "diagnostics.parquet", DIAGNOSTICS_SCHEMA.empty_table(), {})
+    models = {(row["variant"], row["seed"]) for row in pq.read_table(inputs.evaluations).to_pylist()}
+    passed = [Measurement.share("zero_gradients", "linf", [], 60, "none")]
+    probes = [measurement_table(passed, experiment="small", variant=variant, seed=seed) for variant, seed in models]
+    write_table(tmp_path / "diagnostics.parquet", add_verdicts(pa.concat_tables(probes)), {})
     stage.figures_from_results(alone, tmp_path / "figures", "heat_map")
     alone, with_diagnostics = ({*flags.to_pylist()} for flags in seen)
     assert (alone, with_diagnostics) == ({None}, {""})

@@ -179,13 +179,13 @@ def test_missing_certificates_are_marked_counted_and_listed(tmp_path):
     plan = synthetic.plan(("softmax", "ecc"), attacks=synthetic.ATTACKS[3:4])
     made = synthetic.write_experiment(tmp_path, plan, samples=30)
     complete = render_report(find_inputs(made.evaluations), figures={})
-    assert "cells are missing;" not in complete
+    assert "cells are missing; numbers marked" not in complete
     table = pq.read_table(made.certificates)
     kept = pc.invert(pc.and_(pc.equal(table["variant"], "ecc"), pc.equal(table["seed"], 1)))
     pq.write_table(table.filter(kept).replace_schema_metadata(plan.metadata()), made.certificates)
     text = render_report(find_inputs(made.evaluations), figures={})
     assert [line[0] for line in certified_tables(text)[0][1:]] == ["softmax", "ecc*"]
-    assert "1 of 12 cells are missing" in text
+    assert "1 of 12 cells are missing; numbers marked" in text
     assert "<li>ecc, seed 1, smooth</li>" in text
 
 
