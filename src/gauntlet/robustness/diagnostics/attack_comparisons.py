@@ -102,9 +102,9 @@ _COMPARISONS: Mapping[str, _Comparison] = {
 
 _NORMS_WITHOUT_ASCENT = ("l0",)
 
-_EQUAL_DISTANCES = 0.05
-"""Share by which one of two measured distances may be larger without being worse: both attacks stop near the smallest
-one, and which of them ends nearer to it is chance."""
+_EQUAL_DISTANCES = 0.02
+"""Share by which one of two measured distances may be larger without being worse. A choice: on a plain network, which
+masks nothing, the boundary attack ends nearer than FAB on some images, by less than half of this."""
 
 
 def compare_attacks(tables: Sequence[tuple[ComparedAttack, pa.Table]]) -> list[Measurement]:
@@ -114,7 +114,7 @@ def compare_attacks(tables: Sequence[tuple[ComparedAttack, pa.Table]]) -> list[M
     which both a weaker and a stronger attack were run. A sample counts if it is classified correctly, a weaker attack
     fooled it, a stronger attack was run at that budget or a larger one, and no stronger attack fooled it at the
     smallest such budget. Budgets are equal up to the rounding of a written number, distances of two minimum-norm
-    attacks up to 5 %. Where no stronger attack has a budget to compare with, the check does not apply.
+    attacks up to 2 %. Where no stronger attack has a budget to compare with, the check does not apply.
     """
     measurements: list[Measurement] = []
     for norm in dict.fromkeys(attack.norm for attack, _ in tables):

@@ -15,7 +15,7 @@ CHECK = "wrong_gradients"
 _DIRECTIONS = 12
 _SIZES = (1e-3, 1e-2, 1e-1)
 """Standard deviations of the steps per pixel. Inputs that are rounded to levels answer to the larger ones only."""
-_LEAST_CORRELATION = 0.5
+_LEAST_COSINE = 0.5
 _ROUNDING = 2.0**-20
 """Share of the largest logit up to which a change may be rounding."""
 
@@ -35,7 +35,7 @@ def compare_gradients(model: ProbedModel) -> Measurement:
         None,
         wrong,
         f"over {_DIRECTIONS} random directions, the gradient of the margin and its change in steps of any size have a"
-        f" correlation below {_LEAST_CORRELATION:g}",
+        f" cosine below {_LEAST_COSINE:g}",
     )
 
 
@@ -61,7 +61,7 @@ def has_wrong_gradient(network: nn.Module, x: Tensor, y: Tensor, keys: Tensor) -
         if len(rows):
             does_change, cosine = _changes(network, x[rows], y[rows], second[rows], slope[rows], keys[rows], size)
             changed[rows] |= does_change
-            agrees[rows] = does_change & (cosine >= _LEAST_CORRELATION)
+            agrees[rows] = does_change & (cosine >= _LEAST_COSINE)
     return changed & ~agrees
 
 
