@@ -20,6 +20,7 @@ attacks:
   pgd: {name: pgd, norm: linf, epsilons: [0.1, 0.2]}
   fgsm: {name: fgsm, norm: linf, epsilons: [0.1]}
   fab: {name: fab, norm: l2}
+  rubbish: {name: rubbish, norm: linf, epsilons: [1.0]}
 certificates: {certified: {name: lipschitz}}
 quick: {training: {epochs: 1}}
 """
@@ -41,6 +42,7 @@ def test_each_quantity_names_what_is_measured(tmp_path):
             "pgd@0.10001": 4,
             "pgd": 5,
             "fab@1.5": 6,
+            "rubbish": 9,
             "robust_validation_accuracy": 7,
             "robust_validation_accuracy@16": 8,
         },
@@ -58,6 +60,7 @@ def test_each_quantity_names_what_is_measured(tmp_path):
         ("softmax", "pgd@0.10001"): Quantity("attack", "pgd", 0.1),
         ("softmax", "pgd"): Quantity("attack", "pgd"),
         ("softmax", "fab@1.5"): Quantity("attack", "fab", 1.5),
+        ("softmax", "rubbish"): Quantity("low_confidence", "rubbish"),
         ("softmax", "robust_validation_accuracy"): Quantity("history", "robust_validation_accuracy"),
         ("softmax", "robust_validation_accuracy@16"): Quantity("history", "robust_validation_accuracy", epoch=16),
         ("lipschitz", "kr@30"): Quantity("history", "kr", epoch=30),
@@ -74,8 +77,9 @@ def test_each_quantity_names_what_is_measured(tmp_path):
     ("numbers", "message"),
     [
         ({"softmaxx": {"clean": 3}}, "numbers.softmaxx: no variant 'softmaxx'; did you mean 'softmax'?"),
-        ({"softmax": {"clean": 103}}, "softmax.clean: expected an accuracy in percent, 0 to 100, got 103"),
+        ({"softmax": {"clean": 103}}, "softmax.clean: expected a share in percent, 0 to 100, got 103"),
         ({"softmax": {"pgd@0.3": 4}}, "softmax.pgd@0.3: pgd is not run at 0.3; its budgets are 0.1, 0.2"),
+        ({"softmax": {"rubbish@1": 4}}, "softmax.rubbish@1: rubbish has no budget; write rubbish"),
         ({"softmax": {"fab@-1": 4}}, "softmax.fab@-1: '-1' is no finite number from 0 on; write fab@BUDGET"),
         ({"softmax": {"fab@nan": 4}}, "softmax.fab@nan: 'nan' is no finite number from 0 on; write fab@BUDGET"),
         ({"lipschitz": {"certified@inf": 4}}, "certified@inf: 'inf' is no finite number from 0 on"),
@@ -97,7 +101,7 @@ def test_each_quantity_names_what_is_measured(tmp_path):
             {"softmax": {"epoch@5": 4}},
             "softmax.epoch@5: epoch is the kept one, and is stated at no other; write epoch",
         ),
-        ({"softmax": {"validation_accuracy@5": 103}}, "expected an accuracy in percent, 0 to 100, got 103"),
+        ({"softmax": {"validation_accuracy@5": 103}}, "expected a share in percent, 0 to 100, got 103"),
         ({"softmax": {"kr@5": 4}}, "softmax.kr@5: softmax is trained with cross_entropy, which has no KR term"),
         ({"softmax": {"kr": 4}}, "softmax.kr: softmax is trained with cross_entropy, which has no KR term"),
         ({"softmax": {"certified": 4}}, "softmax.certified: softmax has no certificate certified"),

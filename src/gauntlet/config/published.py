@@ -14,7 +14,7 @@ from gauntlet.config.base import Closed, Line
 from gauntlet.config.components import Problem
 from gauntlet.core.budgets import is_close
 from gauntlet.core.errors import nearest
-from gauntlet.registry import LOSSES, NonNegativeFloat, PositiveInt
+from gauntlet.registry import ATTACKS, LOSSES, NonNegativeFloat, PositiveInt
 
 if TYPE_CHECKING:
     from gauntlet.config.schema import Experiment
@@ -45,8 +45,9 @@ class Published(Closed):
     reference: Line = Field(description="title of the source, or authors, year and number")
     numbers: dict[str, dict[str, Annotated[PublishedNumber, BeforeValidator(_as_number)]]] = Field(
         min_length=1,
-        description="by variant and quantity: `clean`, an attack (`NAME`, or `NAME@BUDGET` in the attack's units), a "
-        "certificate (`NAME`, or `NAME@RADIUS`), or a column of the training history at the kept epoch (`NAME`, or "
+        description="by variant and quantity: `clean`, an attack (`NAME`, or `NAME@BUDGET` in the attack's units; of "
+        "one that replaces images, such as `rubbish`, the share of them with confidence below 0.5), a certificate "
+        "(`NAME`, or `NAME@RADIUS`), or a column of the training history at the kept epoch (`NAME`, or "
         f"`NAME@EPOCH` at another): {', '.join(f'`{name}`' for name in HISTORY_COLUMNS)}",
     )
 
@@ -55,18 +56,19 @@ class Published(Closed):
 class Quantity:
     """A published quantity: `name` is an attack, a certificate or a column; `budget` is None if none is written.
 
-    The budget of an attack is in the attack's units, the radius of a certificate in pixel units. `epoch` is that of a
-    column of the training history, counted from 1; None is the kept epoch.
+    The budget of an attack is in the attack's units, the radius of a certificate in pixel units. Images of an attack
+    that replaces them have no accuracy: its kind is "low_confidence", without a budget. `epoch` is that of a column of
+    the training history, counted from 1; None is the kept epoch.
     """
 
-    kind: Literal["clean", "history", "attack", "certificate"]
+    kind: Literal["clean", "history", "attack", "low_confidence", "certificate"]
     name: str
     budget: float | None = None
     epoch: int | None = None
 
     @property
     def is_share(self) -> bool:
-        """True for accuracies, which are stated in percent."""
+        """True for accuracies and other shares, which are stated in percent."""
         return self.kind != "history" or self.name in SHARES_OF_HISTORY
 
 
@@ -81,6 +83,8 @@ def parse_quantity(text: str, experiment: Experiment) -> Quantity | str:
     if attack is None and not is_certificate:
         known = [CLEAN, *HISTORY_COLUMNS, *experiment.attacks, *experiment.certificates]
         return f"no quantity '{name}'; {nearest(name, known)}"
+    if attack and ATTACKS.entry(attack.attack.name).tags.get("access") == "none":
+        return f"{name} has no budget; write {name}" if separator else Quantity("low_confidence", name)
     try:
         budget = float(budget_text) if separator else None
     except ValueError:
@@ -125,7 +129,7 @@ def published_problems(experiment: Experiment) -> Iterator[Problem]:
             )
             if problem is None and isinstance(quantity, Quantity) and quantity.is_share:
                 outside = not 0 <= number.value <= 100
-                problem = f"expected an accuracy in percent, 0 to 100, got {number.value:g}" if outside else None
+                problem = f"expected a share in percent, 0 to 100, got {number.value:g}" if outside else None
             if problem:
                 yield (*place, text), problem
 
@@ -139,7 +143,7 @@ def _unmeasured(quantity: Quantity, variant: str, experiment: Experiment) -> str
     if quantity.kind == "clean":
         none = "no attack, and clean accuracy is measured with attacks; use validation_accuracy"
         return None if experiment.attacks else f"the experiment has {none}"
-    if quantity.kind == "attack":
+    if quantity.kind in ("attack", "low_confidence"):
         applies = experiment.attacks[quantity.name].applies_to(variant, experiment.measured)
         return None if applies else f"{quantity.name} is not run on {variant}"
     if quantity.kind == "certificate":

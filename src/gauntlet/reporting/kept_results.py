@@ -37,8 +37,9 @@ _WORST_CASE = "worst case"
 def keep_results(folder: Path, *, machine: str, command: str) -> list[dict[str, Any]]:
     """Return the rows of a kept table, from the folder of an experiment's results.
 
-    First those of its published numbers, if it has any, then clean accuracies, and accuracies under every attack and
-    worst case at every budget, and certified ones at the same radii. `machine` and `command` describe the run.
+    First those of its published numbers, if it has any, then clean accuracies, accuracies under every attack and worst
+    case at every budget, shares of images of noise with low confidence, and certified accuracies at the same radii.
+    `machine` and `command` describe the run.
 
     Raises InputError when a file is missing or damaged.
     """
@@ -102,6 +103,11 @@ def _entries(evaluations: Path, certificates: Path, summary: pa.Table) -> Iterat
         shown = _WORST_CASE if worst else name
         quantity = f"{shown}@{row['epsilon']:.4g}"
         yield PublishedEntry(row["variant"], quantity, kind, name, row["epsilon"], is_share=True, value=None)
+    for attack in design.attacks:
+        if not attack.is_perturbation and attack.repeats in (None, attack.name):
+            for variant in design.variants:
+                if variant not in attack.without:
+                    yield PublishedEntry(variant, attack.name, "low_confidence", attack.name, None, True, None)
     for certificate in design.certificates:
         radii = sorted(budgets.get(certificate.norm, ()))
         for variant in certificate.variants:

@@ -165,3 +165,17 @@ def test_repetitions_with_other_seeds_are_one_row(tmp_path):
         ]
         assert row["measured"] == pytest.approx(50 * sum(both))
         assert row["commit"] == "aaaaaaa, bbbbbbb"
+
+
+def test_noise_is_kept_by_its_confidence_and_has_no_accuracy(tmp_path):
+    """One row per variant that the attack is run on, after the accuracies, which have no budgets of it."""
+    noise = replace(PLAN.attacks[0], name="rubbish", epsilons=(1.0,), counts=False, synthetic=True, without=("ecc",))
+    plan = replace(PLAN, attacks=(PLAN.attacks[0], noise), certificates=())
+    synthetic.write_experiment(tmp_path, plan)
+    write_table(tmp_path / "origins.parquet", pa.Table.from_pylist([], ORIGINS_SCHEMA), {})
+    rows = keep_results(tmp_path, machine="", command="")
+    assert [(row["variant"], row["quantity"], row["budget"]) for row in rows if "rubbish" in row["quantity"]] == [
+        ("softmax", "rubbish", None)
+    ]
+    assert rows[-1]["note"] == "share of its images with a confidence below 0.5"
+    assert not any(row["budget"] == 1.0 for row in rows)

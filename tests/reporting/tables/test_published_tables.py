@@ -6,10 +6,11 @@ import csv
 import io
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from gauntlet.core.parquet import read_table, write_table
+from gauntlet.core.parquet import read_columns, read_table, write_table
 from gauntlet.reporting.aggregation import summarize
 from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.from_results import tables_from_results
@@ -20,6 +21,7 @@ from gauntlet.reporting.tables.published_histories import Histories
 from gauntlet.reporting.tables.published_lines import interval_text, published_lines, verdict_text
 from gauntlet.reporting.tables.published_rows import PUBLISHED_SCHEMA, PublishedEntry, measure_published
 from tests.support import synthetic
+from tests.support.cells import make_cell
 
 PLAN = synthetic.plan(("softmax", "ecc"), (0, 1, 2), synthetic.ATTACKS[:2])
 PLAN = replace(PLAN, titles={"ecc": "ECC_4"})
@@ -111,6 +113,60 @@ def test_equal_seeds_are_no_evidence_that_another_training_is_equal(evaluations)
     assert (row["seeds"], row["expected_low"], row["expected_high"]) == (3, None, None)
     assert (row["verdict"], alone["verdict"]) == ("equal seeds", "one seed")
     assert verdict_text(row) == "equal seeds, -1"
+
+
+RUBBISH = replace(PLAN.attacks[0], name="rubbish", epsilons=(0.1,), counts=False, synthetic=True)
+COLUMNS = ("variant", "seed", "attack", "status", "adversarial_confidence")
+
+
+@pytest.mark.parametrize("seeds", [(0, 1, 2), (0,)])
+def test_noise_counts_by_its_confidence(tmp_path, seeds):
+    """The share of unsure images among those that were made, per seed; a number that is published has a verdict."""
+    plan = replace(PLAN, seeds=seeds, attacks=(PLAN.attacks[0], RUBBISH))
+    synthetic.write_experiment(tmp_path, plan)
+    evaluations = tmp_path / "evaluations.parquet"
+    rows = read_columns(evaluations, COLUMNS).to_pylist()
+    made = [row for row in rows if (row["attack"], row["status"], row["variant"]) == ("rubbish", "robust", "ecc")]
+    by_seed = [[row["adversarial_confidence"] < 0.5 for row in made if row["seed"] == seed] for seed in seeds]
+    shares = [100 * sum(unsure) / len(unsure) for unsure in by_seed]
+    entry = ("ecc", "rubbish", "low_confidence", "rubbish", None, True, 0.0, None, None, "uniform")
+    (row,) = measure(evaluations, entry).to_pylist()
+    assert row["measured"] == pytest.approx(sum(shares) / len(shares))
+    assert 0 < row["measured"] < 100
+    assert (row["unit"], row["seeds"], row["samples"], row["missing"]) == ("%", len(seeds), len(made), 0)
+    assert (row["norm"], row["budget"]) == (None, None)
+    assert row["note"] == "uniform; share of its images with a confidence below 0.5"
+    if len(seeds) > 1:
+        assert (row["low"], row["high"]) == pytest.approx(t_interval(np.array(shares)))
+        assert (row["interval"], row["verdict"]) == ("seeds", "outside")
+    else:
+        assert (row["low"], row["high"]) == pytest.approx(
+            [100 * bound for bound in wilson_interval(sum(by_seed[0]), len(made))]
+        )
+        assert (row["interval"], row["verdict"]) == ("samples", "one seed")
+
+
+def test_missing_noise_is_no_share(tmp_path):
+    """Without rows nothing is measured, and every seed is missing; repetitions with other seeds are one mean."""
+    again = replace(RUBBISH, name="rubbish_1", repeats="rubbish")
+    plan = replace(PLAN, attacks=(PLAN.attacks[0], replace(RUBBISH, repeats="rubbish"), again))
+    absent = [("softmax", 0, "rubbish"), ("softmax", 1, "rubbish_1")]
+    synthetic.write_experiment(
+        tmp_path, plan, absent=[make_cell("evaluate", plan.experiment, *cell) for cell in absent]
+    )
+    evaluations = tmp_path / "evaluations.parquet"
+    entries = [(variant, "rubbish", "low_confidence", "rubbish", None, True, None) for variant in ("softmax", "ecc")]
+    partial, whole = measure(evaluations, *entries).to_pylist()
+    assert (partial["seeds"], partial["missing"]) == (1, 2)
+    assert (whole["seeds"], whole["missing"]) == (3, 0)
+    rows = read_columns(evaluations, COLUMNS).to_pylist()
+    made = [row for row in rows if (row["variant"], row["status"]) == ("ecc", "robust")]
+    cells = [
+        [row["adversarial_confidence"] < 0.5 for row in made if (row["seed"], row["attack"]) == (seed, name)]
+        for seed in plan.seeds
+        for name in ("rubbish", "rubbish_1")
+    ]
+    assert whole["measured"] == pytest.approx(100 * np.mean([np.mean(cell) for cell in cells]))
 
 
 def test_a_bound_that_rounds_to_zero_has_no_minus_sign():

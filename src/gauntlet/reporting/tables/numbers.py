@@ -1,16 +1,20 @@
-"""Accuracies that no results file states: of clean images, and of attacks repeated with several seeds."""
+"""Numbers that no results file states: of clean images, of attacks repeated with several seeds, and of noise."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gauntlet.reporting.aggregation import Evaluations
 from gauntlet.reporting.aggregation.definitions import robust_at
 from gauntlet.reporting.aggregation.outcomes import SEEDS
 from gauntlet.reporting.aggregation.patterns import Patterns, read_patterns
-from gauntlet.reporting.stats import seed_effects
+from gauntlet.reporting.stats import seed_effects, wilson_interval
+
+LOW_CONFIDENCE = 0.5
+"""Confidence below which a model counts as unsure (Le 2019, journal of logic-inspired networks: accuracy on noise)."""
 
 # A sample's replicate is its training seed, or its pair of training seed and attack seed; level 1 is right.
 _CLEAN = """
@@ -27,6 +31,13 @@ _REPEATED = f"""
 _CELLS = """
     SELECT seed, attack, count_if(error) AS errors
     FROM evaluations WHERE variant = $variant AND list_contains($attacks::VARCHAR[], attack) GROUP BY ALL
+"""
+# Images that are no perturbations never fool; those of misclassified samples were not made.
+_UNSURE = f"""
+    SELECT seed, attack, count_if(error) AS errors, count_if(status = 'robust') AS samples,
+        count_if(status = 'robust' AND adversarial_confidence < {LOW_CONFIDENCE}) AS unsure
+    FROM evaluations WHERE variant = $variant AND list_contains($attacks::VARCHAR[], attack)
+    GROUP BY seed, attack ORDER BY seed, attack
 """
 
 
@@ -55,7 +66,7 @@ def repeated_numbers(evaluations: Evaluations, variant: str, first: str, epsilon
     The mean and its interval are over the training seeds that have every repetition. It is not the worst case over the
     repetitions, which is part of the worst case of the norm.
     """
-    attacks = [attack.name for attack in evaluations.design.attacks if attack.repeats == first] or [first]
+    attacks = _repetitions(evaluations, first)
     cells = evaluations.query(_CELLS, variant=variant, attacks=attacks).to_pylist()
     complete = [
         seed
@@ -74,9 +85,41 @@ def repeated_numbers(evaluations: Evaluations, variant: str, first: str, epsilon
     return {**_accuracy(patterns, len(attacks)), "missing": missing, "errors": errors}
 
 
+def low_confidence_numbers(evaluations: Evaluations, variant: str, first: str) -> dict[str, Any]:
+    """Compute the share of an attack's images in which a variant has a confidence below LOW_CONFIDENCE.
+
+    The attack puts its images, such as noise, in place of the samples, so that they have no right class. The mean is
+    over the training seeds that have every repetition of the attack, if there are any; the Wilson interval is of one
+    model.
+    """
+    attacks = _repetitions(evaluations, first)
+    cells = evaluations.query(_UNSURE, variant=variant, attacks=attacks).to_pylist()
+    measured: dict[int, list[dict[str, Any]]] = {}
+    for row in cells:
+        measured.setdefault(row["seed"], []).append(row)
+    complete = [rows for rows in measured.values() if len(rows) == len(attacks) and all(row["samples"] for row in rows)]
+    rows = [row for each in complete for row in each]
+    counts = {
+        "seeds": len(complete),
+        "samples": sum(row["samples"] for row in rows),
+        "missing": len(evaluations.design.seeds_of(variant)) * len(attacks) - len(cells),
+        "errors": sum(row["errors"] for row in rows),
+    }
+    if not complete:
+        return {"accuracy": None, **counts}
+    shares = np.array([[row["unsure"] / row["samples"] for row in each] for each in complete])
+    low, high = map(float, wilson_interval(rows[0]["unsure"], rows[0]["samples"]))
+    return {"accuracy": float(shares.mean()), "wilson_low": low, "wilson_high": high, **_over_seeds(shares), **counts}
+
+
 def is_repeated(name: str) -> bool:
     """Return whether a column's name is that of an attack with its repetitions."""
     return name.startswith(SEEDS)
+
+
+def _repetitions(evaluations: Evaluations, first: str) -> list[str]:
+    """Return an attack and those that differ from it only in their seed."""
+    return [attack.name for attack in evaluations.design.attacks if attack.repeats == first] or [first]
 
 
 def _accuracy(patterns: Patterns | None, attack_seeds: int) -> dict[str, Any]:
@@ -84,17 +127,22 @@ def _accuracy(patterns: Patterns | None, attack_seeds: int) -> dict[str, Any]:
     if patterns is None:
         return {"accuracy": None, "seeds": 0, "samples": 0}
     counts = patterns.counts()
-    effects = seed_effects(patterns.shares(0).reshape(-1, attack_seeds))
-    over_seeds = {
+    return {
+        **patterns.accuracy(0).as_row("accuracy"),
+        **_over_seeds(patterns.shares(0).reshape(-1, attack_seeds)),
+        "seeds": len(counts) // attack_seeds,
+        "attack_seeds": attack_seeds,
+        "samples": int(counts.sum()),
+    }
+
+
+def _over_seeds(shares: NDArray[np.float64]) -> dict[str, float | None]:
+    """Return the interval and standard deviations of shares `(training seeds, attack seeds)`; None where undefined."""
+    effects = seed_effects(shares)
+    numbers = {
         "t_low": effects.low,
         "t_high": effects.high,
         "training_std": effects.training_std,
         "attack_std": effects.attack_std,
     }
-    return {
-        **patterns.accuracy(0).as_row("accuracy"),
-        **{key: None if np.isnan(value) else float(value) for key, value in over_seeds.items()},
-        "seeds": len(counts) // attack_seeds,
-        "attack_seeds": attack_seeds,
-        "samples": int(counts.sum()),
-    }
+    return {key: None if np.isnan(value) else float(value) for key, value in numbers.items()}

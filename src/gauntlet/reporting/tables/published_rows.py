@@ -22,7 +22,7 @@ from gauntlet.reporting.aggregation.definitions import WORST_CASE
 from gauntlet.reporting.aggregation.headline import headline_radii
 from gauntlet.reporting.formatting import accuracy_flags_of
 from gauntlet.reporting.stats import prediction_interval
-from gauntlet.reporting.tables.numbers import clean_numbers, repeated_numbers
+from gauntlet.reporting.tables.numbers import LOW_CONFIDENCE, clean_numbers, low_confidence_numbers, repeated_numbers
 from gauntlet.reporting.tables.published_histories import Histories, history_numbers
 
 PUBLISHED_SCHEMA = pa.schema(
@@ -71,14 +71,18 @@ The other columns are as in SUMMARY_SCHEMA.
 PERCENT = "%"
 INSIDE, OUTSIDE, ONE_SEED, EQUAL_SEEDS, MISSING = "inside", "outside", "one seed", "equal seeds", "missing"
 
+_DEFINITIONS = {"low_confidence": f"share of its images with a confidence below {LOW_CONFIDENCE:g}"}
+"""Definitions of kinds that the name of their quantity does not say, for the notes."""
+
 
 @dataclass(frozen=True)
 class PublishedEntry:
     """A published number and what it is compared with.
 
-    `kind` is "clean", "history", "attack", "worst_case" or "certificate", `name` the column, attack, norm of the worst
-    case or certificate, `budget` the budget or radius in pixel units, None for the headline's. `value` is in percent if
-    `is_share`, and None where nothing is published. `epoch` is that of a column, None for the kept one.
+    `kind` is "clean", "history", "attack", "low_confidence", "worst_case" or "certificate", `name` the column, attack,
+    norm of the worst case or certificate, `budget` the budget or radius in pixel units, None for the headline's.
+    `value` is in percent if `is_share`, and None where nothing is published. `epoch` is that of a column, None for the
+    kept one.
     """
 
     variant: str
@@ -162,6 +166,8 @@ def _measured(
         return history_numbers(histories[entry.variant], entry.name, entry.epoch, is_share=entry.is_share)
     if entry.kind == "clean":
         return clean_numbers(evaluations, entry.variant) | {"flags": flags}
+    if entry.kind == "low_confidence":
+        return low_confidence_numbers(evaluations, entry.variant, entry.name) | {"flags": flags}
     design = evaluations.design
     if entry.kind == "certificate":
         rows = [row for row in certified if (row["variant"], row["certificate"]) == (entry.variant, entry.name)]
@@ -218,7 +224,7 @@ def _row(entry: PublishedEntry, numbers: Mapping[str, Any]) -> dict[str, Any]:
         "published": entry.value,
         "published_std": entry.std,
         "published_seeds": entry.seeds,
-        "note": entry.note,
+        "note": "; ".join(filter(None, (entry.note, _DEFINITIONS.get(entry.kind)))) or None,
         **scaled,
         "interval": None if low is None else "seeds" if over_seeds else "samples",
         **{name: numbers.get(name) or 0 for name in ("seeds", "samples", "errors", "missing")},
