@@ -15,7 +15,7 @@ from gauntlet.learning.data.negatives.overlay import Overlay
 from gauntlet.learning.data.prepare import prepare
 from gauntlet.learning.data.splits import Split
 from gauntlet.learning.models.activations.relog import ReLog
-from gauntlet.learning.models.build import build
+from gauntlet.learning.models.build import ImportedNetwork, build
 from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.layers.ramp import Ramp
 from gauntlet.learning.models.network import Head, LayerHead, Network
@@ -70,6 +70,15 @@ def test_a_relu_is_drawn_with_its_derivative():
     assert (one.kind, one.name, x[0], x[80], x[-1]) == ("activation", "relu", -4, 0, 4)
     assert np.array_equal(values, np.maximum(x, 0))
     assert np.array_equal(slopes, x > 0)
+
+
+@pytest.mark.parametrize("kind", [nn.ReLU, nn.ELU, nn.SiLU, nn.Hardtanh])
+def test_a_function_that_writes_into_its_input_is_drawn(kind):
+    """The networks of torchvision have such functions; the curve is that of the same function without."""
+    (one,) = activation_curves(network(kind(inplace=True)), CPU)
+    (other,) = activation_curves(network(kind()), CPU)
+    assert one.name == other.name
+    assert np.allclose(one.values, other.values, atol=1e-6)
 
 
 def test_a_relog_is_drawn_at_the_strength_it_has():
@@ -282,3 +291,29 @@ def test_every_kind_of_network_is_inspected_to_the_same_values_again(name, tmp_p
     assert len(shown) == 10
     assert {one.values.shape for one in shown} == {(1, 8, 8)}
     torch.set_rng_state(state)
+
+
+class Named(nn.Module):
+    """Module that returns its logits by name, with one activation for layers of two widths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(64, 16), nn.Linear(16, 8), nn.Linear(8, 10)
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Map `(B, 1, 8, 8)` to logits and to the second hidden layer."""
+        hidden = self.activation(self.second(self.activation(self.first(x.flatten(1)))))
+        return {"logits": self.last(hidden), "hidden": hidden}
+
+
+def test_a_users_module_that_returns_its_logits_by_name_is_inspected():
+    """The plane shows one of its logits."""
+    torch.manual_seed(0)
+    model = ImportedNetwork(normalization=Normalization([0.0], [1.0]), body=Named(), head=Head()).eval()
+    test = Split(TEST.images, model(TEST.images.float() / 255).argmax(1))
+    arrays = inspect_network(model, test, device=CPU)
+    (plane,) = (one for one in arrays if one.kind == "plane")
+    corner = torch.from_numpy(next(one for one in arrays if one.kind == "corner").values)
+    assert plane.values[0, 0] == pytest.approx(float(model(corner[None])[0, plane.number].detach()), abs=1e-5)
+    assert {one.kind for one in arrays} >= {"activation", "activity", "class", "decision", "filter", "patch", "unit"}

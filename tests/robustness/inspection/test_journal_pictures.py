@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gauntlet.core.randomness import derive_seed, generator
 from gauntlet.learning.data.splits import Split
@@ -181,6 +181,51 @@ def test_activations_of_every_layer_and_position_count():
         assert array.start == pytest.approx((relative == 0).mean())
         assert array.value == pytest.approx(((relative > 0) & (relative <= 0.1)).mean(), abs=1e-9)
         assert array.values[-1] == 1
+
+
+def test_layers_of_other_widths_may_share_an_activation():
+    """All uses of the module count, and each unit is compared with its own largest activation."""
+    torch.manual_seed(0)
+    first, second, activation = nn.Linear(4, 6), nn.Linear(6, 3), nn.ReLU()
+    test = split(20, 1, 2, 2)
+    layers = (nn.Flatten(), first, activation, second, activation)
+    (found,) = leaky_activations(network(*layers, mean=0.5), test, CPU)
+    hidden = first(test.images.flatten(1) / 255 - 0.5).relu()
+    uses = [values.detach().numpy() for values in (hidden, second(hidden).relu())]
+    firing = [use[:, use.max(0) > 0] for use in uses]
+    relative = np.concatenate([(use / use.max(0)).ravel() for use in firing])
+    assert all(use.size for use in firing)
+    assert 0 < found.start == pytest.approx((relative == 0).mean())
+    assert found.value == pytest.approx(((relative > 0) & (relative <= 0.1)).mean(), abs=1e-9)
+
+
+def test_activations_are_those_of_the_function_whatever_a_later_layer_writes_into_them():
+    """A sum or a product in place would be counted otherwise."""
+    torch.manual_seed(0)
+
+    class Shifting(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.add_(1.0)
+
+    layer, test = nn.Linear(4, 6), split(20, 1, 2, 2)
+    alone, shifted = (
+        leaky_activations(network(nn.Flatten(), layer, nn.ReLU(), *more, mean=0.5), test, CPU)
+        for more in ([], [Shifting()])
+    )
+    assert [array.start for array in shifted] == [array.start for array in alone] != [0.0]
+
+
+def test_a_plane_passes_through_the_network_in_parts():
+    """All its 289 points at once need gigabytes where images are large."""
+    torch.manual_seed(1)
+    body = nn.Sequential(nn.Flatten(), nn.Linear(6, 8), nn.ReLU())
+    one = Network(normalization=Normalization([0.1], [0.7]), body=body, head=LayerHead(nn.Linear(8, 4))).eval()
+    test = split(8, 1, 2, 3)
+    labels = one(test.images.float() / 255).argmax(1)
+    sizes: list[int] = []
+    body.register_forward_pre_hook(lambda _body, inputs: sizes.append(len(inputs[0])))
+    assert plane(one, Split(test.images, labels), CPU)
+    assert max(sizes) == 17
 
 
 def test_a_plane_has_the_network_at_every_point():

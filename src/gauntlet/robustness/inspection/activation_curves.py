@@ -60,8 +60,9 @@ def _curve(function: nn.Module, x: Tensor) -> Tensor | None:
     leaf = x.clone().requires_grad_(True)
     try:
         with torch.enable_grad():
-            by_sample = function(leaf[:, None, None, None]).flatten()
-            by_channel = function(leaf[None, :, None, None]).flatten()
+            # Copies: a function may write into its input, which a view of a leaf forbids.
+            by_sample = function(leaf[:, None, None, None].clone()).flatten()
+            by_channel = function(leaf[None, :, None, None].clone()).flatten()
     except (RuntimeError, TypeError, ValueError):
         return None
     if by_sample.shape != x.shape or by_channel.shape != x.shape:

@@ -30,14 +30,16 @@ def leaky_activations(network: Network, test: Split | StoredSplit, device: torch
     A unit is a channel (dimension 1); its activations are those at all positions, on the first 128 test images (fewer
     if these are large). `start` is the share of activations that are zero or negative, `value` the share that is weak:
     positive, but at most a tenth of the unit's largest. Units that are never positive are left out, layers of only such
-    units too. Layers are those of `scalar_activations`.
+    units too. Layers are those of `scalar_activations`; a module that is used several times has all its activations.
     """
     _, height, width = test.image_shape
     images = to_unit(test.images[: min(MOST_IMAGES, max(8, _MOST_PIXELS // (height * width)))]).to(device)
-    outputs: dict[str, list[Tensor]] = {}
+    outputs: dict[str, dict[int, list[Tensor]]] = {}
 
     def keep(layer: str, output: Tensor) -> None:
-        outputs.setdefault(layer, []).append(output.detach().transpose(0, 1).flatten(1).float())
+        # A copy, since a later layer may write into the output. Layers of other widths may share a module.
+        activations = output.detach().transpose(0, 1).flatten(1).to(torch.float32, copy=True)  # (R, M)
+        outputs.setdefault(layer, {}).setdefault(len(activations), []).append(activations)
 
     handles = [
         module.register_forward_hook(lambda _module, _inputs, output, layer=layer: keep(layer, output))
@@ -50,10 +52,8 @@ def leaky_activations(network: Network, test: Split | StoredSplit, device: torch
         for handle in handles:
             handle.remove()
     arrays = []
-    for number, (layer, parts) in enumerate(outputs.items()):
-        activations = torch.cat(parts, 1)  # (R, M): a module that is used twice has all its activations
-        largest = activations.amax(1, keepdim=True)
-        relative = (activations / largest)[largest[:, 0] > 0].flatten()
+    for number, (layer, by_width) in enumerate(outputs.items()):
+        relative = torch.cat([_relative(torch.cat(parts, 1)) for parts in by_width.values()])
         if len(relative):
             steps = (relative.clamp(min=0) * STEPS).ceil().to(torch.int64)
             shares = steps.bincount(minlength=STEPS + 1).cumsum(0).double() / len(relative)
@@ -61,3 +61,9 @@ def leaky_activations(network: Network, test: Split | StoredSplit, device: torch
             values = shares.float().cpu().numpy()
             arrays.append(InspectedArray("activity", layer, values, number, start=float(zero), value=float(weak)))
     return arrays
+
+
+def _relative(activations: Tensor) -> Tensor:
+    """Return activations `(R, M)` over the largest of their unit, in one row, without units that are never positive."""
+    largest = activations.amax(1, keepdim=True)
+    return (activations / largest)[largest[:, 0] > 0].flatten()
