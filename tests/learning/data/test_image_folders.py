@@ -6,6 +6,7 @@ import logging
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
@@ -251,6 +252,24 @@ def test_an_orientation_is_reported_and_not_applied(tmp_path: Path, caplog: pyte
         raw = imagefolder(root=str(tmp_path))
     assert raw.train.images[2, 1, 0, 5] == 200
     assert "1 images have an EXIF orientation" in caplog.text
+
+
+@pytest.mark.parametrize(("suffix", "orientation"), [("tif", 6), ("png", 0), ("jpg", 9)])
+def test_an_orientation_that_is_applied_or_means_nothing_is_not_reported(
+    suffix: str, orientation: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pillow turns TIFF files when it reads them; the orientations are 1 to 8."""
+    folder_of(tmp_path, {"a": 2, "b": 2})
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image = picture(0)
+    image.putpixel((0, 0), (0, 200, 0))
+    image.save(tmp_path / "a" / f"turned.{suffix}", exif=exif)
+    with caplog.at_level(logging.WARNING):
+        images = imagefolder(root=str(tmp_path)).train.images
+    assert "orientation" not in caplog.text
+    if suffix != "jpg":
+        assert np.argwhere(images[2, 1].numpy() == 200).tolist() == [[0, 5 if suffix == "tif" else 0]]
 
 
 def _animation(path: Path) -> None:

@@ -110,6 +110,12 @@ def test_empty_splits_and_missing_classes_are_refused(options: dict[str, object]
         prepare(DIGITS, **options)  # type: ignore[arg-type]
 
 
+def test_a_constant_channel_has_the_standard_deviation_1() -> None:
+    """Whatever its level and the number of pixels, for which the mean may be rounded to another number."""
+    for count in (1, 7, 49, 360 * 64, 50_000 * 1024):
+        assert channel_statistics(count * np.eye(256, dtype=np.int64))[1] == (1.0,) * 256
+
+
 def test_a_stored_split_is_read_unchanged(digits: PreparedData, stored: Path) -> None:
     """Labels, pixels and manifest of a stored split are those written."""
     manifest = load_data_manifest(stored)

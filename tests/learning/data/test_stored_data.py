@@ -108,6 +108,19 @@ def test_a_killed_decoding_process_is_an_error() -> None:
         list(stored_blocks(iter([(block, slots)] * 9), (KILLER, (1, 2, 2), 1), 1))
 
 
+class Ending:
+    """Argument that ends the process that reads it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (9,)
+
+
+def test_a_decoding_process_that_is_killed_while_it_starts_is_an_error() -> None:
+    """Not a hang, and not a traceback."""
+    with pytest.raises(GauntletError, match="a process that decodes images was killed"):
+        list(stored_blocks(iter([]), (Ending(),), 2))
+
+
 def test_files_are_readable_by_the_safetensors_library(folder: Path) -> None:
     """The format is a public one."""
     tensors = safetensors.torch.load_file(folder / "test.safetensors")

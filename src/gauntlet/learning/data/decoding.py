@@ -16,6 +16,8 @@ from gauntlet.core.errors import InputError
 Array = np.ndarray[Any, np.dtype[np.uint8]]
 
 _GRAY_MODES = ("1", "L", "LA")
+_TURNED = range(2, 9)
+"""EXIF orientations of images that are not upright; 1 is upright, and other values mean nothing."""
 
 
 def decode(
@@ -29,8 +31,8 @@ def decode(
     """Decode one image file to uint8 `(C, H, W)`; C is 1 for grayscale images, else 3.
 
     Transparency is dropped. With `size` the shorter side is scaled to it and the center square is cropped. With
-    `upright` the image is turned as its EXIF orientation says; `orientations` counts the orientations seen. Raises
-    InputError that names `where`.
+    `upright` the image is turned as its EXIF orientation says; `orientations` counts those of images that are not
+    upright. Raises InputError that names `where`.
     """
     try:
         if not (encoded if isinstance(encoded, bytes) else encoded.stat().st_size):
@@ -40,10 +42,12 @@ def decode(
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(encoded if isinstance(encoded, Path) else io.BytesIO(encoded)) as image:
                 _check_one_frame(image, where)
+                image.load()  # Pillow turns TIFF files itself here
                 orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-                if orientations is not None:
+                is_turned = orientation in _TURNED
+                if is_turned and orientations is not None:
                     orientations[orientation] += 1
-                turned = ImageOps.exif_transpose(image) if upright and orientation != 1 else image
+                turned = ImageOps.exif_transpose(image) if upright and is_turned else image
                 return to_array(turned, where=where, size=size)
     except (InputError, MemoryError):
         raise

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from multiprocessing.connection import wait
 from multiprocessing.synchronize import Barrier
@@ -43,21 +43,26 @@ def stored_blocks(
         for block, slots in blocks:
             yield store_block(block, slots, *arguments)
         return
-    with _started(processes, arguments) as pool:
-        waiting: deque[tuple[Future[BlockRecord], int]] = deque()
-        try:
-            for block, slots in blocks:
-                waiting.append((pool.submit(_store, block, slots), block.encoded_bytes))
-                while len(waiting) > _WAITING_BLOCKS * processes or sum(size for _, size in waiting) > _WAITING_BYTES:
+    waiting: deque[tuple[Future[BlockRecord], int]] = deque()
+    try:
+        with _started(processes, arguments) as pool:
+            try:
+                for block, slots in blocks:
+                    waiting.append((pool.submit(_store, block, slots), block.encoded_bytes))
+                    while len(waiting) > _WAITING_BLOCKS * processes or _waiting_bytes(waiting) > _WAITING_BYTES:
+                        yield waiting.popleft()[0].result()
+                while waiting:
                     yield waiting.popleft()[0].result()
-            while waiting:
-                yield waiting.popleft()[0].result()
-        except BrokenExecutor as error:
-            remedy = "run again, with more memory"
-            raise GauntletError("a process that decodes images was killed", remedy=remedy) from error
-        finally:
-            for future, _ in waiting:
-                future.cancel()
+            finally:
+                for future, _ in waiting:
+                    future.cancel()
+    except BrokenExecutor as error:  # while they start, too
+        remedy = "run again, with more memory"
+        raise GauntletError("a process that decodes images was killed", remedy=remedy) from error
+
+
+def _waiting_bytes(waiting: Iterable[tuple[Future[BlockRecord], int]]) -> int:
+    return sum(size for _, size in waiting)
 
 
 def _started(processes: int, arguments: tuple[Any, ...]) -> ProcessPoolExecutor:

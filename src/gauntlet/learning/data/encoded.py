@@ -54,7 +54,7 @@ class EncodedSplit:
 
     def report_orientations(self, orientations: Counter[int]) -> None:
         """Warn of images whose EXIF orientation is not applied, as torchvision's ImageFolder reads them."""
-        turned = orientations.total() - orientations[1]
+        turned = orientations.total()
         if turned and self.warns_of_orientation:
             log.warning(
                 "%s: %d images have an EXIF orientation, which is not applied; turn them if it should be",

@@ -36,7 +36,8 @@ def channel_statistics(levels: Table) -> tuple[tuple[float, ...], tuple[float, .
         mean = float((counts * values).sum() / counts.sum())
         variance = float((counts * (values - mean) ** 2).sum() / counts.sum())
         means.append(mean)
-        deviations.append(variance**0.5 or 1.0)
+        # Of a constant channel, the mean may be rounded to another number than its only level.
+        deviations.append(variance**0.5 if (channel > 0).sum() > 1 else 1.0)
     return tuple(means), tuple(deviations)
 
 
