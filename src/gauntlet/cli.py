@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from gauntlet.core.errors import GauntletError, InputError, InputErrors, nearest, shortened
 from gauntlet.core.signals import orderly_exit
@@ -53,6 +54,18 @@ ShardOption = Annotated[
 
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Settings of a command that passes its arguments on to Snakemake."""
+
+
+class _PassesOn(TyperCommand):
+    """A command that passes its arguments on to Snakemake, where those after ``--`` are targets."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the targets first: the parser drops ``--``, and the option before it would take them as its values."""
+        count = args.index("--") if "--" in args else len(args)
+        super().parse_args(ctx, args[:count])
+        ctx.args = [*args[count + 1 :], *ctx.args]
+        return list(ctx.args)
+
 
 _IDS: dict[str, Any] = {"experiment": ExperimentOption, "variant": VariantOption, "seed": SeedOption}
 
@@ -226,7 +239,7 @@ def init(
     typer.echo(f"{begin(folder)}: edit it, check it with `gauntlet check`, and run it there with `gauntlet run`")
 
 
-@app.command(context_settings=_PASSED_ON)
+@app.command(cls=_PassesOn, context_settings=_PASSED_ON)
 def run(context: typer.Context) -> None:
     """Run `snakemake` with the same arguments and the workflow of this package, in any folder.
 
@@ -241,7 +254,7 @@ def run(context: typer.Context) -> None:
     os.execv(command[0], command)
 
 
-@app.command(context_settings=_PASSED_ON)
+@app.command(cls=_PassesOn, context_settings=_PASSED_ON)
 def submit(
     context: typer.Context,
     show_state: Annotated[

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from gauntlet.cli import app
 from gauntlet.core.errors import InputError
 from gauntlet.pipeline.project import CHECKOUT, CHECKOUT_FILES, SNAKEFILE, begin, snakemake_command, with_profile
 from gauntlet.pipeline.snakemake_arguments import check_arguments
@@ -54,6 +56,24 @@ def test_profiles_of_the_package_are_found_by_name(tmp_path, monkeypatch, given,
     command = snakemake_command(with_profile(given, "local"))
     others = [argument for argument in given if argument in ("-n", "figures")]
     assert command == [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), *profile, *others]
+
+
+@pytest.mark.parametrize(
+    ("given", "passed_on"),
+    [
+        (["-R", "train", "--", "figures", "report"], ["figures", "report", "-R", "train"]),
+        (["figures", "-n", "--configfile", "a.yaml", "--"], ["figures", "-n", "--configfile", "a.yaml"]),
+        (["--quiet", "-np", "--", "figures"], ["figures", "--quiet", "-np"]),
+    ],
+)
+def test_targets_after_two_dashes_are_no_values_of_an_option(tmp_path, monkeypatch, given, passed_on):
+    """As for Snakemake itself: without the dashes `-R` would also name the targets, and the target would be `all`."""
+    monkeypatch.chdir(tmp_path)
+    write_config(tmp_path, TINY).rename("a.yaml")
+    commands: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _file, command: commands.append(command))
+    CliRunner().invoke(app, ["run", *given], catch_exceptions=False)
+    assert [command[7:] for command in commands] == [passed_on]
 
 
 def test_a_profile_in_the_folder_comes_first(tmp_path, monkeypatch):

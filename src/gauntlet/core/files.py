@@ -193,6 +193,13 @@ def _is_alive(process: int) -> bool:
     return True
 
 
+def modified_s(path: Path) -> float:
+    """Return the time at which a file was last changed, in seconds since 1970; 0 if it is missing."""
+    with suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically; a file that already holds these bytes is left untouched."""
     if path.is_file() and path.read_bytes() == content:

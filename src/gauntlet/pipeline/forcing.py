@@ -9,12 +9,11 @@ import json
 import os
 import time
 from collections.abc import Iterable, MutableMapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Self
 
+from gauntlet.core.files import modified_s
 from gauntlet.pipeline.stage import Cell
 
 VARIABLE = "GAUNTLET_FORCED"
@@ -62,10 +61,4 @@ class Forced:
     def includes(self, cell: Cell) -> bool:
         """Return whether a cell is to be made again, and has not been since the run began."""
         is_named = not self.rules.isdisjoint(cell.stage.rules) or not self.files.isdisjoint(map(str, cell.outputs))
-        return is_named and _modified(cell.outputs[0]) < self.since
-
-
-def _modified(path: Path) -> float:
-    with suppress(OSError):
-        return path.stat().st_mtime
-    return 0.0
+        return is_named and modified_s(cell.outputs[0]) < self.since

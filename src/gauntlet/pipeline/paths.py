@@ -208,9 +208,10 @@ def partial(cell: Cell, recipe: str) -> Path:
     return cell.outputs[0].parent / f".partial-{recipe.removeprefix('sha256:')[:16]}"
 
 
-def log(cell: Cell) -> Path:
-    """Return the log of a cell's last attempt."""
+def log(cell: Cell, shard: int = 1, shards: int = 1) -> Path:
+    """Return the log of the last attempt of a cell, or of one of its shards."""
     ids = [cell.stage.name, cell.variant, str(cell.seed) if cell.variant else "", cell.name]
+    ids += [f"{shard}-of-{shards}"] if shards > 1 else []
     return LOGS / (cell.experiment or "data") / (".".join(part for part in ids if part) + ".log")
 
 
@@ -221,5 +222,4 @@ def prediction(cell: Cell) -> Path:
 
 def progress_file(cell: Cell, shard: int = 1, shards: int = 1) -> Path:
     """Return the progress record of the process that runs a cell, or one shard of it; removed when it ends."""
-    part = f".{shard}-of-{shards}" if shards > 1 else ""
-    return log(cell).with_suffix(f"{part}.progress.json")
+    return log(cell, shard, shards).with_suffix(".progress.json")

@@ -14,7 +14,7 @@ from gauntlet.core.errors import GauntletError
 from gauntlet.learning.models.weights import load_model
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell, CellJob
-from gauntlet.pipeline.stages.device import describe_device, open_device
+from gauntlet.pipeline.stages.device import computing, describe_device, open_device
 from gauntlet.pipeline.stages.evaluate.run import attack_settings, attacked_images, identity_of, load_sources
 from gauntlet.pipeline.staleness import Staleness
 from gauntlet.pipeline.status.predictions import Prediction
@@ -65,9 +65,10 @@ def predict_all(staleness: Staleness, cells: Iterable[Cell], *, batch: int) -> d
             continue
         start_s = start_seconds() if start_s is None else start_s
         try:
-            prediction = predict(staleness.job(cell), batch=batch, start_seconds=start_s)
+            with computing(str(cell)):
+                prediction = predict(staleness.job(cell), batch=batch, start_seconds=start_s)
         except GauntletError as error:
-            log.warning("%s: cannot be tried: %s", cell, error)
+            log.warning("cannot be tried: %s", error)
         else:
             predictions[cell] = prediction
             prediction.write(cell)
@@ -101,7 +102,7 @@ def predict(job: CellJob, *, batch: int, start_seconds: float, clock: Clock = ti
     ):
         ends_s.append(clock() - began_s)
         if part.errors:
-            raise GauntletError(part.errors[0], where=str(cell))
+            raise GauntletError(part.errors[0])
     shards = job.experiment.attacks[cell.name].shards
     wanted = part_ranges(len(images), part_size=default_batch_size(device.type), shards=shards)
     return Prediction(

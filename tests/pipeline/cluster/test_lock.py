@@ -64,9 +64,9 @@ def test_the_lock_is_released_at_the_end(tmp_path):
 def test_a_reused_process_id_is_no_holder(tmp_path):
     """Another start time distinguishes a reused process id."""
     parent = psutil.Process(os.getppid())
-    write_lock(tmp_path, pid=parent.pid, born_s=parent.create_time() - 1000)
+    write_lock(tmp_path, pid=parent.pid, born_s=parent.create_time() - 1000, boot="")
     lock.release(tmp_path, lock.acquire(tmp_path))
-    write_lock(tmp_path, pid=parent.pid, born_s=parent.create_time())
+    write_lock(tmp_path, pid=parent.pid, born_s=parent.create_time(), boot="")
     with pytest.raises(GauntletError, match="another run"):
         lock.acquire(tmp_path)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from gauntlet.core.errors import GauntletError
-from gauntlet.pipeline.cluster.commands import query_rows
+from gauntlet.pipeline.cluster.commands import REPLACEMENTS, query_rows, with_replacements
 from gauntlet.pipeline.cluster.controller import job as controller_job
 from gauntlet.pipeline.cluster.controller.job import Controller
 from gauntlet.pipeline.cluster.controller.submission import _queue_state
@@ -29,6 +31,21 @@ def install(tmp_path, monkeypatch):
         (tmp_path / name).chmod(0o755)
 
     return write
+
+
+def test_replacements_are_run_by_the_interpreter_of_the_run(install, monkeypatch):
+    """`python` may be another one, without this package, or missing: Snakemake's plugin would lose all of its jobs."""
+    install("python", "exit 1")
+    install("sacct", 'echo "asked $1"')
+    variables = with_replacements()
+    folders = variables["PATH"].split(os.pathsep)
+    assert folders[:2] == [str(REPLACEMENTS), str(Path(sys.executable).parent)]
+    folders.remove(str(Path(sys.executable).parent))
+    command = [REPLACEMENTS / "sacct", "--version"]
+    done = subprocess.run(
+        command, env={**os.environ, **variables, "PATH": os.pathsep.join(folders)}, capture_output=True
+    )
+    assert (done.returncode, done.stdout) == (0, b"asked --version\n")
 
 
 def test_a_users_settings_of_the_commands_have_no_effect(install, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import importlib.util
 import os
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import pytest
 
 from gauntlet.pipeline import fingerprint
+from gauntlet.pipeline.forking import preloading
 from gauntlet.pipeline.forking.preloading import source_digest
 from gauntlet.pipeline.stages.catalog import stages
 from tests.support.stub_outputs import CONFIG, write_config
@@ -35,6 +37,15 @@ def test_any_edit_of_a_source_file_is_seen(tmp_path):
     assert source_digest(package) != before
     (package / "part" / "new.py").rename(package / "new.py")
     assert source_digest(package) != before
+
+
+def test_nothing_is_loaded_of_a_package_that_was_edited(monkeypatch):
+    """A module in the middle of an edit may not be importable: the error would end the server with its forks."""
+    monkeypatch.setattr(gc, "disable", lambda: None)
+    preloaded = preloading.Preloaded()
+    monkeypatch.setattr(preloading, "source_digest", lambda: b"edited")
+    monkeypatch.setattr(preloading, "_load", lambda _command: pytest.fail("loaded"))
+    assert preloaded.prepare("figures") is False
 
 
 # What was found without the working folder on the path must not be remembered in a fork that has it there.

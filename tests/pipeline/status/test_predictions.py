@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from gauntlet.cli import app
@@ -113,6 +114,22 @@ def test_a_trial_reads_the_clock_at_the_ends_of_its_parts(folder):
     assert prediction.device.startswith("cpu")
 
 
+def test_a_model_that_does_not_fit_into_memory_is_named_and_the_others_are_tried(folder, monkeypatch, caplog):
+    """As in the stage itself, this is one line and no traceback."""
+    real, calls = predict.load_model, []
+
+    def load_model(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(predict, "load_model", load_model)
+    found = predict.predict_all(staleness_in(folder), [FGSM, PGD], batch=8)
+    assert [found[FGSM], found[PGD] is None] == [None, False]
+    assert f"cannot be tried: {FGSM}: memory ran out" in caplog.text
+
+
 def test_the_command_writes_predictions_only(folder):
     """One file per cell next to the logs, read by status; no result and no stale cell."""
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
@@ -188,8 +205,4 @@ def test_cells_without_a_model_are_named_and_done_ones_are_left_alone(folder):
 def test_no_result_depends_on_how_durations_are_predicted(stage):
     """No stage imports the modules of predictions."""
     reached = fingerprint.fingerprint([stage.module])
-    assert not [
-        name
-        for name in reached
-        if name.startswith(("gauntlet.pipeline.stages.evaluate.predict", "gauntlet.pipeline.status"))
-    ]
+    assert not [name for name in reached if name.startswith(("gauntlet.pipeline.predict", "gauntlet.pipeline.status"))]

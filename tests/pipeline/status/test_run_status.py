@@ -175,6 +175,33 @@ def test_costs_come_from_the_cell_itself_then_from_others_alike(folder):
     assert total["cost_unknown"] == sum(cost is None for cost in costs.values())
 
 
+def test_a_cell_in_shards_costs_what_they_took(folder):
+    """Its file has the seconds of the job that gathered them; the last complete division counts."""
+    other = make_cell("evaluate", "small", "lipschitz", 1, "pgd")
+    for path in other.outputs:
+        path.unlink()
+    edited(folder, lambda one, _: one["attacks"]["pgd"].update(shards=2, steps=100))
+
+    def write(cell, shards, seconds, count=None):
+        for shard in range(count or shards):
+            file = paths.log(cell, shard + 1, shards).with_suffix(".tsv")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"s\th:m:s\n{seconds}\t0:00:01\n")
+
+    def costs():
+        found = collect_status(staleness_in(folder)).cells
+        return {status.cell: status.cost_s for status in found}
+
+    assert costs()[PGD] == STAGE_SECONDS["evaluate"]
+    write(PGD, 4, 7.0, count=3)
+    assert costs()[PGD] == STAGE_SECONDS["evaluate"]
+    write(PGD, 3, 1000.0)
+    assert costs()[PGD] == 3000.0
+    for seed, variant in ((1, "softmax"), (0, "lipschitz")):
+        write(make_cell("evaluate", "small", variant, seed, "pgd"), 2, 2000.0)
+    assert costs()[other] == 4000.0
+
+
 def test_durations_of_quick_cells_do_not_count_for_full_ones(folder):
     """Within a form, durations of an attack count."""
     edited(folder, lambda one, _: one.update(quick={"samples": 5}))
@@ -199,6 +226,21 @@ def test_a_failed_attempt_is_reported_with_its_last_line(folder):
     os.utime(log, (1, 1))
     assert unfinished(folder)[PGD][0] is CellState.MISSING
     log.write_text("half way\n")
+    assert unfinished(folder)[PGD][0] is CellState.MISSING
+
+
+def test_a_failed_shard_is_a_failure_of_its_cell(folder):
+    """Its log is its own; a shard of another division does not count."""
+    edited(folder, lambda one, _: one["attacks"]["pgd"].update(shards=3))
+    paths.samples(PGD).unlink()
+    for shard, shards, line in ((1, 3, "20 of 20 samples"), (2, 3, "gauntlet: no memory"), (1, 2, "gauntlet: earlier")):
+        log = paths.log(PGD, shard, shards)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"{line}\n")
+        os.utime(log, (time.time() + shard,) * 2)
+    status = next(status for status in collect_status(staleness_in(folder)).cells if status.cell == PGD)
+    assert (status.state, status.last_line) == (CellState.FAILED, "gauntlet: no memory")
+    os.utime(paths.log(PGD, 2, 3), (1, 1))
     assert unfinished(folder)[PGD][0] is CellState.MISSING
 
 

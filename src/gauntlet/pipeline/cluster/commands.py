@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 REPLACEMENTS = Path(__file__).parent / "bin"
 """Folder of commands that replace SLURM's own while it comes first on PATH."""
+
+INTERPRETER_VARIABLE = "GAUNTLET_PYTHON"
+"""Environment variable with the interpreter that runs the replacements."""
 
 TIMEOUT_S = 20.0
 
@@ -20,6 +24,12 @@ def find_command(name: str) -> str | None:
     """Return the path of SLURM's own command, ignoring our replacements; None if it is not installed."""
     folders = [folder for folder in os.get_exec_path() if Path(folder) != REPLACEMENTS]
     return shutil.which(name, path=os.pathsep.join(folders))
+
+
+def with_replacements() -> dict[str, str]:
+    """Return the variables with which processes find our replacements and this interpreter's commands first."""
+    folders = [str(REPLACEMENTS), str(Path(sys.executable).parent), *os.get_exec_path()]
+    return {"PATH": os.pathsep.join(dict.fromkeys(folders)), INTERPRETER_VARIABLE: sys.executable}
 
 
 def environment() -> dict[str, str]:

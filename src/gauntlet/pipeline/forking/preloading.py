@@ -39,6 +39,9 @@ class Preloaded:
         for path in configs:
             yaml_file.read_ahead(path)
         if command not in self._commands:
+            # Edited modules may not even be importable, and their errors would end the server with all its forks.
+            if source_digest() != self._sources:
+                return False
             self._commands[command] = _load(command)
             # Libraries never become garbage, and a collection in a fork would copy every page that it visits.
             gc.freeze()

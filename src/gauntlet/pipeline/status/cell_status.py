@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from gauntlet.core.files import modified_s
 from gauntlet.core.progress import ProgressRecord, read_progress
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster.lock import Holder
@@ -68,7 +69,7 @@ def cell_status(
     else:
         changes = explain(staleness, cell)
     records = _progress_records(staleness, cell)
-    attempt, last_line = _last_attempt(cell, controller)
+    attempt, last_line = _last_attempt(cell, staleness.graph.shards(cell), controller)
     if in_queue or any(record.is_alive for record in records):
         attempt = CellState.RUNNING
     share, left_s = _progress(records) if attempt is CellState.RUNNING else (None, None)
@@ -101,21 +102,21 @@ def _progress(records: list[ProgressRecord]) -> tuple[float | None, float | None
     return sum(record.done for record in records) / max(total, 1), max(seconds, default=None)
 
 
-def _last_attempt(cell: Cell, controller: Holder | None) -> tuple[CellState | None, str]:
-    """Return FAILED or RUNNING and the last line of a cell's log, if the log is newer than the cell's files."""
-    log = paths.log(cell)
-    try:
-        written_s = log.stat().st_mtime
-    except OSError:
-        return None, ""
-    products_s = [path.stat().st_mtime for path in cell.outputs if path.is_file()]
-    if written_s <= max(products_s, default=0.0):
-        return None, ""
-    line = logs.last_line(log)
-    if logs.is_failure(line):
+def _last_attempt(cell: Cell, shards: int, controller: Holder | None) -> tuple[CellState | None, str]:
+    """Return FAILED or RUNNING and the last line of a log of a cell or its shards that is newer than the cell's files.
+
+    A failed shard is a failure of its cell.
+    """
+    files = dict.fromkeys([paths.log(cell), *(paths.log(cell, shard + 1, shards) for shard in range(shards))])
+    made_s = max(map(modified_s, cell.outputs))
+    written_s = {file: time_s for file in files if (time_s := modified_s(file)) > made_s}
+    lines = {file: logs.last_line(file) for file in sorted(written_s, key=written_s.__getitem__, reverse=True)}
+    for line in filter(logs.is_failure, lines.values()):
         return CellState.FAILED, line
-    if controller is not None and written_s >= _seconds_since_epoch(controller.started):
-        return CellState.RUNNING, line
+    started_s = float("inf") if controller is None else _seconds_since_epoch(controller.started)
+    for file, line in lines.items():
+        if written_s[file] >= started_s:
+            return CellState.RUNNING, line
     return None, ""
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell
 from gauntlet.pipeline.staleness import Staleness
-from gauntlet.pipeline.status.metadata import recorded_seconds
+from gauntlet.pipeline.status.metadata import recorded_seconds, shard_benchmarks, total_seconds
 from gauntlet.pipeline.status.predictions import predicted_seconds
 
 _SAMPLED_CELLS = 5
@@ -44,6 +45,7 @@ class Costs:
                     self._existing[self._key(level, cell)].append(cell)
         self._medians: dict[Any, float | None] = {}
         self._seconds: dict[Cell, float | None] = {}
+        self._shards: dict[Path, Mapping[str, Sequence[Path]]] = {}
 
     def of(self, cell: Cell) -> float | None:
         """Return the expected seconds of a cell; None if no similar cell was ever timed."""
@@ -77,5 +79,14 @@ class Costs:
 
     def _recorded(self, cell: Cell) -> float | None:
         if cell not in self._seconds:
-            self._seconds[cell] = recorded_seconds(cell)
+            # The file of a split cell states the time of the job that gathered what its shards had finished.
+            known = [recorded_seconds(cell), self._in_shards(cell) if cell.stage.shardable else None]
+            self._seconds[cell] = max((seconds for seconds in known if seconds is not None), default=None)
         return self._seconds[cell]
+
+    def _in_shards(self, cell: Cell) -> float | None:
+        """Return the seconds of all shards of a cell together, as they were last split; None if it never was."""
+        log = paths.log(cell)
+        if log.parent not in self._shards:
+            self._shards[log.parent] = shard_benchmarks(log.parent)
+        return total_seconds(self._shards[log.parent].get(log.stem, ()))

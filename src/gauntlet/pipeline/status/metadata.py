@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from gauntlet.core.errors import GauntletError
+from gauntlet.core.files import modified_s
 from gauntlet.core.parquet import read_metadata
 from gauntlet.core.provenance.recipes import SECONDS_KEY
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import Cell
 
 _MAX_HEADER_BYTES = 1 << 24
+
+_SHARD = re.compile(r"(?P<cell>.+)\.\d+-of-(?P<shards>\d+)")
 
 
 def file_metadata(path: Path) -> dict[str, str]:
@@ -43,6 +49,26 @@ def recorded_seconds(cell: Cell) -> float | None:
         return float(file_metadata(cell.outputs[0])[SECONDS_KEY])
     except (KeyError, ValueError):
         return _benchmark_seconds(paths.log(cell).with_suffix(".tsv"))
+
+
+def shard_benchmarks(folder: Path) -> dict[str, list[Path]]:
+    """Map the names of split cells' logs to Snakemake's benchmarks of their shards, all those of the last division.
+
+    Divisions of which a shard is missing are left out.
+    """
+    divisions: dict[tuple[str, int], list[Path]] = defaultdict(list)
+    for file in folder.glob("*-of-*.tsv"):
+        if found := _SHARD.fullmatch(file.stem):
+            divisions[found["cell"], int(found["shards"])].append(file)
+    whole = [(cell, files) for (cell, shards), files in divisions.items() if len(files) == shards]
+    return dict(sorted(whole, key=lambda division: max(map(modified_s, division[1]))))
+
+
+def total_seconds(benchmarks: Iterable[Path]) -> float | None:
+    """Return the sum of durations in Snakemake's benchmarks; None without any, or if one cannot be read."""
+    seconds = [_benchmark_seconds(file) for file in benchmarks]
+    known = [duration for duration in seconds if duration is not None]
+    return sum(known) if known and len(known) == len(seconds) else None
 
 
 def _benchmark_seconds(path: Path) -> float | None:
