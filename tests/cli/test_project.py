@@ -108,6 +108,10 @@ def test_a_folder_that_cannot_be_made_is_refused(folder):
         (["--configfile", "nope.yaml"], r"nope\.yaml: cannot be read: No such file"),
         (["--configfiles=nope.yaml", "figures"], r"nope\.yaml: cannot be read: No such file"),
         (["--configfile", "good.yaml", "."], r"\.: cannot be read: Is a directory"),
+        (
+            ["--configfile", "good.yaml", "--configfiles=good.yaml"],
+            "--configfile: given twice, and Snakemake uses the last; name all files after one: --configfile a.yaml",
+        ),
         (["--configfile", "bytes.yaml"], r"bytes\.yaml:1:1: is no UTF-8 text"),
         (["--configfile", "text.yaml"], r"text\.yaml:1:1: holds a list"),
         (

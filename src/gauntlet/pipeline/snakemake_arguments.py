@@ -15,7 +15,7 @@ _OPTIONS = ("--configfile", "--configfiles")
 def check_arguments(arguments: Sequence[str]) -> None:
     """Check the configuration files and profiles among Snakemake's arguments, which it reads before our workflow.
 
-    Raises InputErrors with a line for each that cannot be read, or is none.
+    Raises InputErrors with a line for each that cannot be read, or is none, and one where their option is repeated.
     """
     problems = []
     for file in _named_files(arguments):
@@ -23,6 +23,9 @@ def check_arguments(arguments: Sequence[str]) -> None:
             read_yaml(file)
         except InputError as error:
             problems.append(error)
+    if sum(argument.partition("=")[0] in _OPTIONS for argument in arguments) > 1:
+        remedy = f"name all files after one: {_OPTIONS[0]} a.yaml b.yaml"
+        problems.append(InputError("given twice, and Snakemake uses the last", where=_OPTIONS[0], remedy=remedy))
     problems += [_unknown_profile(name) for name in profiles(arguments) if not _is_profile(name)]
     if problems:
         raise InputErrors(problems)
@@ -52,28 +55,30 @@ def config_files(arguments: Sequence[str]) -> list[Path]:
 
 
 def _named_files(arguments: Sequence[str]) -> list[Path]:
-    return [Path(file) for file, is_config in _parts(arguments) if is_config]
+    return [Path(text) for _, text, is_config in _parts(arguments) if is_config]
 
 
 def with_config_files(arguments: Sequence[str], files: Sequence[Path]) -> list[str]:
-    """Return Snakemake's arguments with other configuration files in place of theirs."""
-    others = [argument for argument, is_config in _parts(arguments) if not is_config]
-    # Last, since the option takes all names that follow it, targets too.
-    return [*others, _OPTIONS[0], *map(str, files)]
+    """Return Snakemake's arguments with other configuration files, each in place of one of theirs, or of the default.
+
+    Each keeps its place: an option may take all names that follow it, targets too.
+    """
+    left = list(map(str, files))
+    replaced = [prefix + (left.pop(0) if is_config else text) for prefix, text, is_config in _parts(arguments)]
+    return [*replaced, *([_OPTIONS[0], *left] if left else [])]
 
 
-def _parts(arguments: Sequence[str]) -> Iterator[tuple[str, bool]]:
-    """Yield each argument and whether it is a configuration file, without the options that name these."""
+def _parts(arguments: Sequence[str]) -> Iterator[tuple[str, str, bool]]:
+    """Yield each argument as a prefix and the rest, and whether the rest is a configuration file."""
     is_file_list = False
     for argument in arguments:
-        name, _, value = argument.partition("=")
+        name, equals, value = argument.partition("=")
         if argument.startswith("-"):
-            is_option = name in _OPTIONS
             # After `--configfile=a.yaml` come targets.
-            is_file_list = is_option and not value
-            if not is_option:
-                yield argument, False
-            elif value:
-                yield value, True
+            is_file_list = name in _OPTIONS and not equals
+            if name in _OPTIONS and equals:
+                yield f"{name}=", value, True
+            else:
+                yield "", argument, False
         else:
-            yield argument, is_file_list
+            yield "", argument, is_file_list

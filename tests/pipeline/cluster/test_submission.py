@@ -137,29 +137,21 @@ def test_snakemake_does_not_inherit_the_controllers_resources():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "wanted"),
+    ("arguments", "wanted", "replaced"),
     [
-        ([], ["config.yaml"]),
-        (["--configfile", "a.yaml", "b.yaml", "--jobs", "9"], ["a.yaml", "b.yaml"]),
-        (["--jobs", "9", "--configfiles=a.yaml"], ["a.yaml"]),
-        (["--configfile=a.yaml", "--jobs", "9"], ["a.yaml"]),
+        ("", "config.yaml", "--configfile c/config.yaml"),
+        ("-R train", "config.yaml", "-R train --configfile c/config.yaml"),
+        ("--configfile a.yaml b.yaml --jobs 9", "a.yaml b.yaml", "--configfile c/a.yaml c/b.yaml --jobs 9"),
+        ("--jobs 9 --configfiles=a.yaml", "a.yaml", "--jobs 9 --configfiles=c/a.yaml"),
+        # After an equals sign the option takes no further name; without it in between, `-R` would.
+        ("-R train --configfile=a.yaml figures", "a.yaml", "-R train --configfile=c/a.yaml figures"),
     ],
 )
-def test_configuration_files_are_found_among_snakemakes_arguments(arguments, wanted):
-    """`--configfile` and `--configfiles` are read in all their forms."""
-    assert config_files(arguments) == [Path(one) for one in wanted]
-    others = ["--jobs", "9"] if arguments else []
-    assert with_config_files(arguments, [Path("b/a.yaml")]) == [*others, "--configfile", "b/a.yaml"]
-
-
-def test_targets_follow_a_configuration_file_with_an_equals_sign():
-    """The option takes no further name then."""
-    assert config_files(["--configfile=a.yaml", "figures"]) == [Path("a.yaml")]
-    assert with_config_files(["--configfile=a.yaml", "figures"], [Path("b.yaml")]) == [
-        "figures",
-        "--configfile",
-        "b.yaml",
-    ]
+def test_configuration_files_are_found_among_snakemakes_arguments(arguments, wanted, replaced):
+    """`--configfile` and `--configfiles` are read in all their forms, and replaced where they are."""
+    files = [Path(file) for file in wanted.split()]
+    assert config_files(arguments.split()) == files
+    assert with_config_files(arguments.split(), [Path("c") / file for file in files]) == replaced.split()
 
 
 def run(*arguments):

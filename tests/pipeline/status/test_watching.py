@@ -115,6 +115,13 @@ def test_a_running_cell_shows_its_share_and_the_time_left(folder):
     assert status.left_s == pytest.approx(30.0)
 
 
+def test_no_time_is_left_to_show_before_the_first_sample_is_finished(folder):
+    """The share is known, and the speed is not."""
+    remove(PGD)
+    write_progress(PGD, 0)
+    assert row(board_of(folder), "softmax")["pgd"] == "1/2 done, 1 running, 0 %"
+
+
 @pytest.mark.usefixtures("stopped_clock")
 def test_time_that_passed_since_the_progress_was_written_counts(folder):
     """A cell with 30 s left ten seconds ago has 20 s left, never a negative time."""

@@ -124,7 +124,8 @@ def _entry(cells: Sequence[QueuedCell]) -> Entry:
     shares = [status.share for status in running if status.share is not None]
     if shares:
         parts.append(f"{100 * sum(shares) / len(running):.0f} %")
-        parts.append(format_duration(max(status.left_s or 0.0 for status in running)))
+        if known := [status.left_s for status in running if status.left_s is not None]:
+            parts.append(format_duration(max(known)))
     states = ", ".join(parts)
     by_urgency = (CellState.FAILED.value, CellState.RUNNING.value, QUEUED, *_LABELS)
     most_urgent = next(label for label in by_urgency if counts[label])
