@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gauntlet.core.provenance.environment import environment
 from gauntlet.core.provenance.run_metadata import commit
 from gauntlet.pipeline.cluster.controller.frozen_code import freeze
 from gauntlet.pipeline.fingerprint import read_ahead
@@ -98,6 +99,14 @@ def test_the_copy_states_the_commit_of_the_original(folder):
     code = freeze([Path("config.yaml")])
     show = "from gauntlet.core.provenance.run_metadata import commit; print(commit())"
     assert run_python(show, code.environment) == str(commit())
+
+
+def test_the_copy_has_the_environment_of_the_original(folder):
+    """With `strict_environment` it is in every recipe; there is no lock in the working folder."""
+    code = freeze([Path("config.yaml")])
+    show = "from gauntlet.core.provenance.environment import environment; print(dict(environment()))"
+    assert run_python(show, code.environment) == str(dict(environment()))
+    assert "lock" in environment()
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,11 +27,10 @@ def versions() -> dict[str, str]:
 def environment() -> Mapping[str, str]:
     """Return the versions of Python and of the recorded packages, and a hash of the lock's pins if there is a lock.
 
-    Our own version is left out, since fingerprints identify our code. The lock is that of the checkout that the code
-    runs from, else that below the working folder; comments and hashes in it do not matter.
+    Our own version is left out, since fingerprints identify our code. Comments and hashes in the lock do not matter.
     """
     packages = {name: installed for name, installed in versions().items() if name != "gauntlet"}
-    lock = next((path for path in _locks() if path.is_file()), None)
+    lock = lock_file()
     pins = dict(_PIN.findall(lock.read_text(encoding="utf-8"))) if lock else None
     python = ".".join(platform.python_version_tuple()[:2])
     return {"python": python, **packages, **({"lock": digest_json(pins)[:16]} if pins is not None else {})}
@@ -42,9 +41,10 @@ def environment_digest() -> str:
     return f"sha256:{digest_json(dict(environment()))}"
 
 
-def _locks() -> Iterator[Path]:
-    yield Path(__file__).resolve().parents[4] / LOCK
-    yield LOCK
+def lock_file() -> Path | None:
+    """Return the lock of the checkout that the code runs from, else that below the working folder; None without one."""
+    candidates = (Path(__file__).resolve().parents[4] / LOCK, LOCK)
+    return next((path for path in candidates if path.is_file()), None)
 
 
 @cache

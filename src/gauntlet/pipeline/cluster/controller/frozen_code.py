@@ -12,6 +12,7 @@ from pathlib import Path
 from gauntlet.config import load
 from gauntlet.core.files import write_json
 from gauntlet.core.provenance.digests import digest_file, digest_json
+from gauntlet.core.provenance.environment import LOCK, lock_file
 from gauntlet.core.provenance.run_metadata import COMMIT_FILE, commit
 from gauntlet.core.user_modules import FROZEN_VARIABLE, SAFE_PATH
 from gauntlet.pipeline import paths
@@ -68,6 +69,9 @@ def freeze(configs: Sequence[Path]) -> FrozenCode:
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         _copy_packages(unfinished / "packages")
+        if lock := lock_file():
+            # Where the copy looks for the lock of its checkout.
+            _copy(lock, unfinished / LOCK)
         for source in _user_sources(configs):
             _copy(source, unfinished / "modules" / source.relative_to(Path.cwd()))
         copies = [Path("configuration", str(number), file.name) for number, file in enumerate(configs)]
