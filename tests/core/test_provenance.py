@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from gauntlet.core.parquet import table_digest, write_table
+from gauntlet.core.provenance import run_metadata
 from gauntlet.core.provenance.recipes import Recipe, digest_mark, read_marks, recipe_from, recipe_mark
 from gauntlet.pipeline import fingerprint as fingerprints
 from gauntlet.registry.source_code import module_file, syntax_tree
@@ -191,3 +194,22 @@ def test_the_marks_of_a_table_are_found_whatever_the_size_of_its_metadata(tmp_pa
     table = pa.table({"value": np.random.default_rng(0).random(50_000)})
     write_table(tmp_path / "t.parquet", table, recipe.metadata())
     assert read_marks(tmp_path / "t.parquet")[:2] == (recipe.digest, f"sha256:{table_digest(table)}")
+
+
+def test_the_commit_of_a_repository_around_an_installed_package_is_not_ours(tmp_path, monkeypatch):
+    """A virtual environment is often in the folder of the user's own project."""
+    file = tmp_path / ".venv" / "provenance" / "run_metadata.py"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    monkeypatch.setattr(run_metadata, "__file__", str(file))
+
+    def git(*arguments):
+        command = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init")
+    git("commit", "--allow-empty", "--message=theirs")
+    assert run_metadata.commit() == {"commit": "unknown", "dirty": "unknown"}
+    git("add", "--force", ".")
+    git("commit", "--message=ours")
+    assert run_metadata.commit() == {"commit": git("rev-parse", "HEAD"), "dirty": "false"}

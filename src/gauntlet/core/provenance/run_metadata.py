@@ -43,13 +43,15 @@ COMMIT_FILE = "commit.json"
 
 
 def commit() -> dict[str, str]:
-    """Return the commit of the checkout that the code is from, and whether files differ from it."""
+    """Return the commit of the checkout that the code is from, and whether files differ from it, else ``unknown``."""
     folder = Path(__file__).parent
     try:
         return TypeAdapter(dict[str, str]).validate_json((folder.parents[1] / COMMIT_FILE).read_bytes())
     except FileNotFoundError:
         pass
     try:
+        # An installed package may be in a folder of another repository, whose commit says nothing about it.
+        _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
         head = _git(folder, "rev-parse", "HEAD")
         return {
             "commit": head,
