@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -213,3 +214,10 @@ def test_the_commit_of_a_repository_around_an_installed_package_is_not_ours(tmp_
     git("add", "--force", ".")
     git("commit", "--message=ours")
     assert run_metadata.commit() == {"commit": git("rev-parse", "HEAD"), "dirty": "false"}
+
+
+@pytest.mark.parametrize("program", ["/venv/bin/snakemake", "/venv/lib/snakemake/__main__.py"])
+def test_a_command_is_named_also_where_its_module_is_run(monkeypatch, program):
+    """`gauntlet run` starts Snakemake by `python -m`; the lock names the command of its holder."""
+    monkeypatch.setattr(sys, "argv", [program, "--profile", "local"])
+    assert run_metadata.command_line() == "snakemake --profile local"

@@ -68,5 +68,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def command_line() -> str:
-    """Return the running command, as it was typed."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """Return the running command with its arguments; of ``python -m NAME``, which runs a file of the package, NAME."""
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return " ".join([name, *sys.argv[1:]])
