@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gauntlet.core.errors import GauntletError
+from gauntlet.core.errors import GauntletError, InputError
 from gauntlet.core.user_modules import FROZEN_VARIABLE
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.cluster import lock
@@ -152,6 +152,15 @@ def test_configuration_files_are_found_among_snakemakes_arguments(arguments, wan
     files = [Path(file) for file in wanted.split()]
     assert config_files(arguments.split()) == files
     assert with_config_files(arguments.split(), [Path("c") / file for file in files]) == replaced.split()
+
+
+@pytest.mark.parametrize("arguments", [["--directory=elsewhere"], ["-n", "-d", "elsewhere"]])
+def test_another_working_folder_is_refused(tmp_path, monkeypatch, arguments):
+    """Lock, records and jobs of an earlier controller would be looked for here, where there are none."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"--directory: the controller, .*; submit it there, without this option"):
+        submission.submit(arguments)
+    assert list(tmp_path.iterdir()) == []
 
 
 def run(*arguments):

@@ -40,6 +40,9 @@ _WARNING_S = 300
 _MAX_WAIT_S = 30 * 60.0
 _LOG_LINES = 8
 
+_DIRECTORY = ("--directory", "-d")
+"""Options of Snakemake that name another working folder."""
+
 _SUBMITTED_FILE = re.compile(r"[0-9a-f]{32}\.pkl|\.submission_file_[0-9a-f]{32}\.sh")
 """Names of submitit's files before SLURM has accepted the job."""
 
@@ -91,6 +94,9 @@ def submit(arguments: Sequence[str], *, is_frozen: bool = False) -> Submission:
     does not answer or rejects the job, or another run uses the folder. `logs/controller` is then as it was before.
     """
     check_arguments(arguments)
+    if any(argument.partition("=")[0] in _DIRECTORY for argument in arguments):
+        problem = "the controller, its records and its copy of the code belong to the folder where it is submitted"
+        raise InputError(problem, where=_DIRECTORY[0], remedy="submit it there, without this option")
     execution = load(config_files(arguments)).execution
     check_paths([str(Path.cwd())])
     _require_commands("sbatch", "srun", alternative=", or `gauntlet run` in a terminal that stays open")
