@@ -114,8 +114,9 @@ class Training(Closed):
     )
     keep: Literal["best", "best_accuracy", "last"] = Field(
         "best",
-        description="epoch whose weights are kept: the one of the lowest validation loss, of the highest validation "
-        "accuracy (both under the adversary, if there is one), or the last one",
+        description="epoch whose weights are kept, of those in which all parts of the training are on: the one of "
+        "the lowest validation loss, of the highest validation accuracy (both under the adversary, if there is one), "
+        "or the last one",
     )
     ema: Averaging | None = Field(
         None, description="average of the weights over the steps, validated and kept in their place; `{}`: all defaults"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gauntlet.config.variants import GradientClipping, Training
+from gauntlet.config.variants import GradientClipping, Training, WeightPerturbation
 from gauntlet.core.tensors import tensor_digest
 from gauntlet.learning.data.batches import Batches
 from gauntlet.learning.data.prepare import prepare
@@ -61,6 +61,40 @@ def test_patience_still_counts_from_the_best_epoch() -> None:
     settings = replace(SETTINGS, epochs=40, patience=3)
     last, best = trained(settings), trained(replace(settings, keep="best"))
     assert len(last.history) == len(best.history) == best.kept_epoch + 3 == last.kept_epoch < 40
+
+
+@pytest.mark.parametrize("keep", ["best", "best_accuracy", "last"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"regularizers": [Spec("l2", {"strength": 10.0, "start_epoch": 4})]},
+        {"awp": WeightPerturbation(gamma=0.5, start_epoch=4)},
+        {"negatives": Spec("overlay", {"start_epoch": 4})},
+    ],
+    ids=["regularizers", "awp", "negatives"],
+)
+def test_no_epoch_before_a_part_of_the_training_begins_is_kept(part: dict[str, Any], keep: Any) -> None:
+    """Nor does `patience` count from it, though the loss is lowest before the part is on."""
+    spec, loss = None, LOSS
+    if "negatives" in part:
+        spec = Spec("cnn", {"widths": [4, 4], "head": {"name": "sigmoid", "hidden": 8}})
+        loss = Spec("sigmoid_mse", {"positive_weight": 9.0})
+    settings = replace(SETTINGS, epochs=9, keep=keep, patience=3, **part)
+    fitted = trained(settings, spec, loss)
+    losses = fitted.history["validation_loss"].to_pylist()
+    assert len(fitted.history) >= 4 + (keep == "last")
+    assert fitted.kept_epoch >= 4
+    if keep == "best":
+        assert losses[fitted.kept_epoch - 1] == min(losses[3:])
+
+
+def test_a_penalty_that_costs_accuracy_would_lose_to_the_epochs_before_it() -> None:
+    """The case that the rule is for: the best of all epochs is one without the penalty."""
+    part = Spec("l2", {"strength": 10.0, "start_epoch": 4})
+    fitted = trained(replace(SETTINGS, epochs=6, keep="best", regularizers=[part]))
+    losses = fitted.history["validation_loss"].to_pylist()
+    assert losses.index(min(losses)) < 3
+    assert fitted.kept_epoch >= 4
 
 
 RESUMED: dict[str, tuple[Spec | None, Spec]] = {

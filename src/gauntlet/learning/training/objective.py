@@ -90,6 +90,14 @@ class TrainingObjective:
         """First epoch, counted from 1, in which all regularizers are on; None without regularizers."""
         return max((regularizer.start_epoch for regularizer in self.regularizers), default=None)
 
+    @property
+    def complete_from(self) -> int:
+        """First epoch, counted from 1, in which all parts are on: regularizers, negatives and perturbed weights."""
+        starts = [1, self.regularized_from or 1]
+        starts += [] if self.negatives is None else [self.negatives.start_epoch]
+        starts += [] if self.awp is None else [self.awp.settings.start_epoch]
+        return max(starts)
+
     def backward(self, images: Tensor, labels: Tensor, *, epoch: int, step: int) -> StepLoss:
         """Compute the loss of a step and its gradients, at perturbed weights if these are on; return it detached.
 

@@ -116,7 +116,7 @@ class TrainingRun:
 
     @property
     def finished(self) -> bool:
-        """True once all epochs are done, or the validation loss has not fallen for `patience` epochs."""
+        """True once all epochs are done, or no epoch of the last `patience` was better."""
         patience = self.settings.patience
         since_best = self.epochs - self.best.epoch if self.best else 0
         return self.epochs >= self.settings.epochs or (patience is not None and since_best >= patience)
@@ -226,6 +226,9 @@ class TrainingRun:
 
     def _select(self, number: int, selecting: Metrics) -> None:
         """Keep the weights of an epoch (from 1) that has not collapsed, if it is the best or the last one counts."""
+        # Before all parts of the objective are on, the model is that of another training, often with a lower loss.
+        if number < self.objective.complete_from:
+            return
         best, keep = self.best, self.settings.keep
         score = -selecting.accuracy if keep == "best_accuracy" else selecting.loss
         is_best = best is None or score < best.score
@@ -255,7 +258,9 @@ class TrainingRun:
     def result(self) -> TrainingResult:
         """Return the network with the weights of the epoch to keep, in evaluation mode."""
         if self.best is None and self.history:
-            raise GauntletError("training collapsed in every epoch", remedy="lower `training.optimizer.lr`")
+            first = self.objective.complete_from
+            since = "" if first == 1 else f" from epoch {first} on, in which all parts of training are on"
+            raise GauntletError(f"training collapsed in every epoch{since}", remedy="lower `training.optimizer.lr`")
         if self.best is None:
             raise ValueError("no epoch has been run")
         self.network.eval()
