@@ -11,19 +11,16 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from gauntlet.core.errors import GauntletError, InputError, InputErrors, nearest, shortened
+from gauntlet.core.errors import GauntletError, InputError, InputErrors, shortened
 from gauntlet.core.signals import orderly_exit
 from gauntlet.core.user_modules import find_user_modules_last
 from gauntlet.pipeline.stage import FromResults, Stage
 from gauntlet.pipeline.stages.catalog import stages
-
-if TYPE_CHECKING:
-    from gauntlet.config import Config
 
 log = logging.getLogger("gauntlet")
 
@@ -111,6 +108,7 @@ def check(
     from gauntlet.config.many_classes import class_costs
     from gauntlet.config.quick import quick_name
     from gauntlet.config.sources import placed
+    from gauntlet.config.written_variants import written_variants
     from gauntlet.pipeline.graph import Graph
     from gauntlet.pipeline.stage import Scope
     from gauntlet.pipeline.stages.prepare.declaration import prepared_classes, source_problem
@@ -119,7 +117,8 @@ def check(
     files = _paths(configs)
     graph = Graph(load(files))
     if show is not None:
-        _show_variant(graph.config, files, show)
+        for text in written_variants(graph.config, files, show):
+            typer.echo(text)
         return
     scopes = {name: Scope(name, graph.config) for name in graph.config.experiments}
     missing = {
@@ -149,21 +148,6 @@ def check(
         from gauntlet.pipeline.status.power import power_text
 
         typer.echo(power_text(graph.config, power))
-
-
-def _show_variant(config: Config, files: list[Path], name: str) -> None:
-    """Print a variant of each experiment that has it as it would be written by hand."""
-    from gauntlet.config.grids.description import levels_text, written_out
-    from gauntlet.config.sources import Source
-
-    shown = list(Source(files).variants(name))
-    if not shown:
-        known = {variant for experiment in config.experiments.values() for variant in experiment.variants}
-        raise InputError(f"no variant '{name}' in this configuration", remedy=nearest(name, known))
-    for experiment, content in shown:
-        levels = config.experiments[experiment].levels_of(name)
-        typer.echo(f"# experiments.{experiment}.variants{f': {levels_text(levels)}' if levels else ''}")
-        typer.echo(written_out(name, content))
 
 
 @app.command()

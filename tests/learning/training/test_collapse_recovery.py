@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from gauntlet.config.variants import Recovery, Training
+from gauntlet.config.variants import Recovery, Training, WeightPerturbation
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.tensors import tensor_digest
 from gauntlet.learning.data.prepare import prepare
@@ -262,6 +262,8 @@ def test_a_run_of_collapsed_epochs_only_fails() -> None:
     """There is no best epoch to return."""
     absurd = replace(SETTINGS, epochs=2, optimizer=Spec("sgd", {"lr": 1e30}))
     aborted(absurd, r"training collapsed in every epoch; lower `training\.optimizer\.lr`")
+    late = replace(absurd, awp=WeightPerturbation(start_epoch=2))
+    aborted(late, r"collapsed in every epoch from epoch 2 on, in which all parts of training are on; lower")
 
 
 @pytest.mark.parametrize("threshold", [0.5, 1.0])

@@ -63,38 +63,32 @@ def test_patience_still_counts_from_the_best_epoch() -> None:
     assert len(last.history) == len(best.history) == best.kept_epoch + 3 == last.kept_epoch < 40
 
 
+PARTS: dict[str, dict[str, Any]] = {
+    "regularizers": {"regularizers": [Spec("l2", {"strength": 10.0, "start_epoch": 6})]},
+    "perturbed weights": {"awp": WeightPerturbation(gamma=0.5, start_epoch=6)},
+    "negatives": {"negatives": Spec("overlay", {"share": 3.0, "start_epoch": 6})},
+}
+SIGMOID = Spec("cnn", {"widths": [4, 4], "head": {"name": "sigmoid", "hidden": 8}}), Spec("sigmoid_mse")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_no_epoch_before_a_part_of_the_training_begins_is_kept(part: str) -> None:
+    """Though the loss is lowest before: a model of another training, without this part."""
+    fitted = trained(replace(SETTINGS, epochs=7, keep="best", **PARTS[part]), *SIGMOID)
+    losses = fitted.history["validation_loss"].to_pylist()
+    assert losses.index(min(losses)) + 1 < 6
+    assert fitted.kept_epoch == 6 + losses[5:].index(min(losses[5:]))
+
+
 @pytest.mark.parametrize("keep", ["best", "best_accuracy", "last"])
-@pytest.mark.parametrize(
-    "part",
-    [
-        {"regularizers": [Spec("l2", {"strength": 10.0, "start_epoch": 4})]},
-        {"awp": WeightPerturbation(gamma=0.5, start_epoch=4)},
-        {"negatives": Spec("overlay", {"start_epoch": 4})},
-    ],
-    ids=["regularizers", "awp", "negatives"],
-)
-def test_no_epoch_before_a_part_of_the_training_begins_is_kept(part: dict[str, Any], keep: Any) -> None:
-    """Nor does `patience` count from it, though the loss is lowest before the part is on."""
-    spec, loss = None, LOSS
-    if "negatives" in part:
-        spec = Spec("cnn", {"widths": [4, 4], "head": {"name": "sigmoid", "hidden": 8}})
-        loss = Spec("sigmoid_mse", {"positive_weight": 9.0})
-    settings = replace(SETTINGS, epochs=9, keep=keep, patience=3, **part)
-    fitted = trained(settings, spec, loss)
-    losses = fitted.history["validation_loss"].to_pylist()
-    assert len(fitted.history) >= 4 + (keep == "last")
-    assert fitted.kept_epoch >= 4
-    if keep == "best":
-        assert losses[fitted.kept_epoch - 1] == min(losses[3:])
-
-
-def test_a_penalty_that_costs_accuracy_would_lose_to_the_epochs_before_it() -> None:
-    """The case that the rule is for: the best of all epochs is one without the penalty."""
-    part = Spec("l2", {"strength": 10.0, "start_epoch": 4})
-    fitted = trained(replace(SETTINGS, epochs=6, keep="best", regularizers=[part]))
-    losses = fitted.history["validation_loss"].to_pylist()
-    assert losses.index(min(losses)) < 3
-    assert fitted.kept_epoch >= 4
+@pytest.mark.parametrize("part", PARTS)
+def test_patience_counts_from_the_epochs_in_which_all_parts_are_on(part: str, keep: Any) -> None:
+    """A training that does not improve before goes on until its parts begin."""
+    still = Spec("sgd", {"lr": 1e-30})
+    settings = replace(SETTINGS, epochs=20, keep=keep, patience=2, optimizer=still, **PARTS[part])
+    fitted = trained(settings, *SIGMOID)
+    assert len(fitted.history) == 8
+    assert fitted.kept_epoch == (8 if keep == "last" else 6)
 
 
 RESUMED: dict[str, tuple[Spec | None, Spec]] = {

@@ -1,14 +1,10 @@
-"""Descriptions of grids for `gauntlet check`: a table of each grid, and a variant as if it was written out."""
+"""Descriptions of grids for `gauntlet check`: their axes, levels and variants."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from io import StringIO
-from typing import Any
 
-from ruamel.yaml import YAML
-
-from gauntlet.config.grids.axes import Axis, Condition, Grid, Level, Levels
+from gauntlet.config.grids.axes import Axis, Condition, Grid, Level
 from gauntlet.core.errors import shortened
 
 _MOST_LEVELS = 20
@@ -24,22 +20,6 @@ def grid_table(grid: Grid) -> Iterator[str]:
         texts = shortened(map(_level_text, axis.levels), most=_MOST_LEVELS)
         yield f"  {axis.name:{width}}  {texts}{_when(axis, grid)}"
     yield f"  {'variants':{width}}  {shortened(grid.variants, most=_MOST_NAMES)}"
-
-
-def written_out(name: str, content: Any) -> str:
-    """Return a variant as YAML, as it would be written by hand."""
-    yaml = YAML(typ="safe", pure=True)
-    # Mappings and lists of scalars are written in one line.
-    yaml.default_flow_style = None
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    stream = StringIO()
-    yaml.dump({name: content}, stream)
-    return stream.getvalue().rstrip("\n")
-
-
-def levels_text(levels: Levels) -> str:
-    """Return the levels of a variant in one line."""
-    return ", ".join(f"{axis} {level.label or level.title}" for axis, level in levels.items())
 
 
 def _level_text(level: Level) -> str:
