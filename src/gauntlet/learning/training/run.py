@@ -226,7 +226,7 @@ class TrainingRun:
 
     def _select(self, number: int, selecting: Metrics) -> None:
         """Keep the weights of an epoch (from 1) that has not collapsed, if it is the best or the last one counts."""
-        # Before all parts of the objective are on, the model is that of another training, often with a lower loss.
+        # Before all parts of the objective are on, the model is that of another training, whose loss may be lower.
         if number < self.objective.complete_from:
             return
         best, keep = self.best, self.settings.keep
