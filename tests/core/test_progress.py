@@ -54,6 +54,19 @@ def test_units_of_an_earlier_attempt_do_not_count_as_fast(tmp_path, clock, caplo
     assert [record.getMessage() for record in caplog.records] == ["cell: 17/20 samples, 90 s left, loss 1"]
 
 
+def test_units_that_an_earlier_attempt_finished_may_be_known_late(tmp_path, clock, caplog):
+    """The time before counts for nothing."""
+    file = tmp_path / "cell.progress.json"
+    with caplog.at_level(logging.INFO, "gauntlet"), progress("cell", 20, "epochs", file=file) as report:
+        clock(500.0)
+        report.resume(16)
+        assert (read_progress(file).done, read_progress(file).seconds_left(0.0)) == (16, None)
+        clock(30.0)
+        report.advance(1)
+        assert read_progress(file).seconds_left(0.0) == pytest.approx(90.0)
+    assert caplog.messages == ["cell: 17/20 epochs, 90 s left"]
+
+
 def test_a_step_that_fails_leaves_no_record(tmp_path):
     file = tmp_path / "cell.progress.json"
     with contextlib.suppress(RuntimeError), progress("cell", 20, "samples", file=file):

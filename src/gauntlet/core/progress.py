@@ -23,12 +23,19 @@ class Progress(Protocol):
         """Add `amount` finished units; `note` is a short state such as a loss."""
         ...
 
+    def resume(self, done: int) -> None:
+        """Begin again with `done` units that an earlier attempt finished: they took no time of this one."""
+        ...
+
 
 class NullProgress:
     """Progress that is not reported, for library use and tests."""
 
     def advance(self, amount: int = 1, note: str = "") -> None:
         """Ignore the progress."""
+
+    def resume(self, done: int) -> None:
+        """Ignore it too."""
 
 
 @contextmanager
@@ -100,6 +107,12 @@ class _RecordWriter:
             self._written_s = now_s
             self._write()
 
+    def resume(self, done: int) -> None:
+        """Begin again, and write the record."""
+        self._start_s = time.monotonic()
+        self._record = self._record.model_copy(update={"done": done, "resumed": done, "seconds": 0.0})
+        self._write()
+
     def remove(self) -> None:
         """Remove the record."""
         if os.getpid() == self._record.pid:
@@ -139,6 +152,11 @@ class _LogLines:
         suffix = f", {note}" if note else ""
         log.info("%s: %d/%d %s, %.0f s left%s", self._title, self._done, self._total, self._unit, left_s, suffix)
 
+    def resume(self, done: int) -> None:
+        """Begin again."""
+        self._done = self._resumed = done
+        self._start_s = time.monotonic()
+
 
 class _Both:
     """Progress that is passed on to two receivers."""
@@ -150,6 +168,11 @@ class _Both:
         """Advance both."""
         self._first.advance(amount, note)
         self._second.advance(amount, note)
+
+    def resume(self, done: int) -> None:
+        """Resume both."""
+        self._first.resume(done)
+        self._second.resume(done)
 
 
 @contextmanager
@@ -176,5 +199,8 @@ def _display(title: str, total: int, unit: str, done: int) -> Iterator[Progress]
         class Bar:
             def advance(self, amount: int = 1, note: str = "") -> None:
                 bars.update(task, advance=amount, note=note)
+
+            def resume(self, done: int) -> None:
+                bars.reset(task, completed=done, note="")
 
         yield Bar()

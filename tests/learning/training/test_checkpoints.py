@@ -321,13 +321,19 @@ def test_a_loss_that_is_not_finite_is_never_saved(tmp_path, monkeypatch):
     assert _position(kept) == (0, 2)
 
 
-def test_progress_of_a_resumed_run_counts_its_earlier_epochs(caplog):
-    """Progress counts from the run's beginning."""
+def test_a_resumed_run_states_where_it_begins(caplog):
+    """Epochs of the state are not reported again; a state that does not fit is not resumed."""
     caplog.set_level(logging.INFO)
     seen = []
     spec, loss, settings = RUNS["softmax with adam"]
     network = build(spec, image_shape=DATA.splits["train"].image_shape, num_classes=10, mean=DATA.mean, std=DATA.std)
     run = TrainingRun(network, loss, *SPLITS, settings=settings, seed=0)
     run.run_epoch()
-    train("softmax with adam", resume=run.state(), on_epoch=lambda epoch: seen.append(epoch.epoch))
-    assert seen == [1, 2, 3]
+    run.run_steps(1)
+    state, reported = run.state(), []
+    how = {"on_resume": seen.append, "on_epoch": lambda epoch: reported.append(epoch.epoch)}
+    train("softmax with adam", resume=state, **how)
+    assert (seen, reported) == ([state], [2, 3])
+    assert state.seconds == state.history[0].seconds + state.tally.seconds > state.tally.seconds > 0
+    train("softmax with adam", resume=dataclasses.replace(state, history=[]), **how)
+    assert (seen, reported) == ([state], [2, 3, 1, 2, 3])

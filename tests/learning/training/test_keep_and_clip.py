@@ -91,6 +91,36 @@ def test_patience_counts_from_the_epochs_in_which_all_parts_are_on(part: str, ke
     assert fitted.kept_epoch == (8 if keep == "last" else 6)
 
 
+def uphill(epoch: int, epochs: int) -> float:
+    """A schedule by which each step makes the loss larger."""
+    return -1.0
+
+
+def ramped(increment: float) -> Spec:
+    """Return a network whose activation rises by `increment` per step."""
+    activation = {"name": "relog", "increment": increment, "stop": 0.8}
+    return Spec("mnist_cnn", {"activation": activation})
+
+
+@pytest.mark.parametrize("epochs", [3, 6])
+def test_an_epoch_in_which_a_ramp_rises_is_kept_only_without_another(epochs: int) -> None:
+    """Though the loss is lower there: its model has less of the activation than the configuration says."""
+    climb = replace(SETTINGS, optimizer=Spec("sgd", {"lr": 1e-3}), schedule=Spec(f"{__name__}:uphill"))
+    fitted = trained(replace(climb, epochs=epochs, keep="best"), ramped(0.021))
+    losses = fitted.history["validation_loss"].to_pylist()
+    assert losses == sorted(set(losses)), "each epoch is better than those after it"
+    assert fitted.kept_epoch == (1 if epochs == 3 else 4)
+
+
+@pytest.mark.parametrize("keep", ["best", "best_accuracy", "last"])
+@pytest.mark.parametrize("increment", [0.021, 0.0])
+def test_patience_counts_from_the_end_of_the_ramps(increment: float, keep: Any) -> None:
+    """Of ramps that rise; a training that does not improve meanwhile goes on until they end."""
+    climb = replace(SETTINGS, optimizer=Spec("sgd", {"lr": 1e-3}), schedule=Spec(f"{__name__}:uphill"))
+    fitted = trained(replace(climb, epochs=20, keep=keep, patience=2), ramped(increment))
+    assert len(fitted.history) == (6 if increment else 3)
+
+
 RESUMED: dict[str, tuple[Spec | None, Spec]] = {
     "cnn": (None, LOSS),
     "lipschitz": (Spec("lipschitz_cnn", {"widths": [4, 4], "hidden": 8}), Spec("hkr")),

@@ -130,8 +130,8 @@ def test_a_killed_certificate_loses_seconds_of_work(folder, monkeypatch):
     monkeypatch.setattr(certify, "KEEP_EVERY_S", 0.0)
     save, kept = PartialResults.save, []
 
-    def dies(self, part):
-        save(self, part)
+    def dies(self, part, **how):
+        save(self, part, **how)
         kept.append((part.start, part.stop))
         if len(kept) == 3:
             raise KeyboardInterrupt

@@ -50,8 +50,10 @@ def test_parts_are_read_as_written(tmp_path, keep):
     parts = attacked(PARTS, keep_examples=keep)
     kept = PartialResults(tmp_path / "p", recipe="r")
     for part in random.Random(0).sample(parts, len(parts)):
-        kept.save(part)
-    back = PartialResults(tmp_path / "p", recipe="r").load()
+        kept.save(part, seconds=1.5)
+    reader = PartialResults(tmp_path / "p", recipe="r")
+    back = reader.load()
+    assert reader.loaded_s == 1.5 * len(parts)
     assert [(part.start, part.stop) for part in back] == PARTS
     assert outcome(back) == outcome(parts)
     assert [part.rows.schema for part in back] == [part.rows.schema for part in parts]
@@ -71,7 +73,7 @@ def test_a_damaged_part_is_ignored_and_repeated(tmp_path, caplog, suffix, damage
     parts = attacked(PARTS)
     kept = PartialResults(tmp_path, recipe="r")
     for part in parts:
-        kept.save(part)
+        kept.save(part, seconds=1.5)
     files = sorted(tmp_path.glob(f"part-*.{suffix}"))
     content = files[1].read_bytes()
     # The middle of a table is data, and so is the end of a file of tensors.
@@ -96,7 +98,7 @@ def test_a_part_with_errors_is_not_kept(tmp_path):
     """A retry attacks its samples again."""
     part = attacked(PARTS[:1])[0]
     with pytest.raises(ValueError, match="not finished"):
-        PartialResults(tmp_path, recipe="r").save(replace(part, errors=("sample 3: it is too far",)))
+        PartialResults(tmp_path, recipe="r").save(replace(part, errors=("sample 3: it is too far",)), seconds=1.0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -144,7 +146,7 @@ def test_parts_of_another_grid_are_used_without_overlap(tmp_path):
     """
     kept = PartialResults(tmp_path, recipe="r")
     for part in attacked([(0, 5), (3, 8), (10, 20), (10, 12)]):
-        kept.save(part)
+        kept.save(part, seconds=1.5)
     back = kept.load()
     assert [(part.start, part.stop) for part in back] == [(0, 5), (10, 20)]
     left = remaining(PARTS, [(part.start, part.stop) for part in back])

@@ -22,6 +22,10 @@ class Stopwatch:
     def __init__(self) -> None:
         self._start_s = time.monotonic()
 
+    def add(self, seconds: float) -> None:
+        """Count work of earlier attempts, or of other jobs, that is part of the file."""
+        self._start_s -= seconds
+
     def run_metadata(self, **more: str) -> dict[str, str]:
         """Return seconds, peak memory, versions, commit and the entries that the stage adds, as metadata of a file."""
         entries = {

@@ -165,6 +165,11 @@ class Network(nn.Module):
         """True if in training no sample's outputs depend on other samples, as they do with batch statistics."""
         return not any(isinstance(module, _BatchNorm) for module in self.modules())
 
+    @property
+    def ramps_rising(self) -> bool:
+        """True while a ramp has not reached its full strength."""
+        return any(isinstance(module, Ramp) and module.rising for module in self.modules())
+
     def after_step(self) -> None:
         """Update the network after an optimizer step: ramps advance; subclasses may also project weights."""
         if not self.ramps_frozen:

@@ -24,6 +24,7 @@ from gauntlet.learning.training.state import TrainingState
 from gauntlet.registry import Spec
 
 OnEpoch = Callable[[EpochRecord], None]
+OnResume = Callable[[TrainingState], None]
 
 
 @float32_arithmetic()
@@ -38,6 +39,7 @@ def fit(
     device: str | torch.device = "cpu",
     on_epoch: OnEpoch | None = None,
     resume: TrainingState | None = None,
+    on_resume: OnResume | None = None,
     checkpoints: Checkpoints | None = None,
     stop: StopRequest | None = None,
     processes: DataParallelGroup | None = None,
@@ -46,8 +48,8 @@ def fit(
     """Train `network`, in IEEE float32, and return it with the weights of the epoch to keep.
 
     Equal arguments on the same machine with the same number of threads give equal bytes. `resume` is a state from
-    `TrainingRun.state`; one that does not fit the network is logged and ignored. `on_epoch` is called after each epoch,
-    and first for the epochs in `resume`. `checkpoints` stores the state whenever it is due, and when `stop` is
+    `TrainingRun.state`; one that does not fit the network is logged and ignored, of any other `on_resume` is called.
+    `on_epoch` is called after each epoch. `checkpoints` stores the state whenever it is due, and when `stop` is
     requested. With `processes`, all of them call this function with equal arguments, except that only one has
     `checkpoints`; they share each batch and return equal networks. When memory runs out, batches are computed in
     smaller parts: at once in a single process; of several processes, the one without memory writes the size to `memory`
@@ -66,8 +68,8 @@ def fit(
             run.passes.shrink(size, required=in_training)
         if resume is not None and run.fits(resume):
             run.restore(resume)
-            for epoch in run.history:
-                _report(on_epoch, epoch)
+            if on_resume is not None:
+                on_resume(resume)
         _finish(run, on_epoch=on_epoch, checkpoints=checkpoints, stop=stop)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -100,9 +102,6 @@ def _finish(
                 step = f"epoch {run.epochs + 1}, step {run.step} of {run.batches.steps}"
                 raise stop.interruption(f"{step} is {'not ' if checkpoints is None else ''}kept")
         if run.step == run.batches.steps:
-            _report(on_epoch, run.run_epoch())
-
-
-def _report(on_epoch: OnEpoch | None, epoch: EpochRecord) -> None:
-    if on_epoch is not None:
-        on_epoch(epoch)
+            epoch = run.run_epoch()
+            if on_epoch is not None:
+                on_epoch(epoch)

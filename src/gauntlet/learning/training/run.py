@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import pyarrow as pa
@@ -116,9 +116,9 @@ class TrainingRun:
 
     @property
     def finished(self) -> bool:
-        """True once all epochs are done, or no epoch of the last `patience` was better."""
+        """True once all epochs are done, or no epoch of the last `patience` was better; these count from full ramps."""
         patience = self.settings.patience
-        since_best = self.epochs - self.best.epoch if self.best else 0
+        since_best = self.epochs - self.best.epoch if self.best and not self.best.ramps_rising else 0
         return self.epochs >= self.settings.epochs or (patience is not None and since_best >= patience)
 
     def state(self) -> TrainingState:
@@ -231,11 +231,17 @@ class TrainingRun:
             return
         best, keep = self.best, self.settings.keep
         score = -selecting.accuracy if keep == "best_accuracy" else selecting.loss
-        is_best = best is None or score < best.score
-        if is_best or keep == "last":
-            epoch, score = (number, score) if best is None or is_best else (best.epoch, best.score)
-            with nullcontext() if self.average is None else self.average.applied():
-                self.best = BestEpoch(epoch, score, snapshot(self.network), number)
+        # While a ramp rises, so does a part of the model: its loss, too, is that of another model.
+        rising = self.network.ramps_rising
+        if best is None or (rising, score) < (best.ramps_rising, best.score):
+            self.best = BestEpoch(number, score, rising, self._validated_weights(), number)
+        elif keep == "last":
+            self.best = replace(best, weights=self._validated_weights(), kept=number)
+
+    def _validated_weights(self) -> Weights:
+        """Copy the weights, or their average where there is one."""
+        with nullcontext() if self.average is None else self.average.applied():
+            return snapshot(self.network)
 
     def run_steps(self, count: int | None = None, *, pause: Callable[[], bool] | None = None) -> None:
         """Run the remaining steps of the current epoch, at most `count`, until `pause` returns True after a step."""

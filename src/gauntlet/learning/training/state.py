@@ -23,12 +23,14 @@ def snapshot(module: nn.Module) -> Weights:
 class BestEpoch:
     """The best epoch (from 1) so far, by its `score` on the validation split, and the kept weights.
 
-    The score is the loss, or minus the accuracy, under the adversary if there is one; lower is better. The kept weights
-    are those of epoch `kept`: of the best epoch, or of the last one that has not collapsed.
+    The score is the loss, or minus the accuracy, under the adversary if there is one; lower is better. An epoch after
+    which `ramps_rising` was true is better than none, and worse than any other. The kept weights are those of epoch
+    `kept`: of the best epoch, or of the last one that has not collapsed.
     """
 
     epoch: int
     score: float
+    ramps_rising: bool
     weights: Weights
     kept: int
 
@@ -94,6 +96,11 @@ class TrainingState:
     recovery: RecoveryState | None = None
     loss: Weights = field(default_factory=dict)
     average: AverageState | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training and validation so far."""
+        return sum(epoch.seconds for epoch in self.history) + self.tally.seconds
 
     def copy(self) -> TrainingState:
         """Return a deep copy, which further training does not change."""

@@ -79,7 +79,7 @@ class Costs:
 
     def _recorded(self, cell: Cell) -> float | None:
         if cell not in self._seconds:
-            # The file of a split cell states the time of the job that gathered what its shards had finished.
+            # Without its file, a split cell's own benchmark is of the job that gathered what its shards had finished.
             known = [recorded_seconds(cell), self._in_shards(cell) if cell.stage.shardable else None]
             self._seconds[cell] = max((seconds for seconds in known if seconds is not None), default=None)
         return self._seconds[cell]

@@ -29,32 +29,36 @@ class _PartRecord(BaseModel):
     recipe: str
     examples: str
     precision: str
+    seconds: float
 
 
 class PartialResults:
     """The finished parts of one evaluation, or of one certificate, in a folder of their own.
 
     Parts with another `recipe`, which decides the rows, or another `schema` are not loaded. Processes that work on
-    different shards may share the folder.
+    different shards may share the folder. `loaded_s` are the seconds of work in the parts that were loaded.
     """
 
     def __init__(self, folder: Path, *, recipe: str, schema: pa.Schema = EVALUATION_SCHEMA) -> None:
         self.folder, self.recipe, self.schema = folder, recipe, schema
+        self.loaded_s = 0.0
 
-    def save(self, part: EvaluationPart) -> None:
-        """Write a part: first the examples, then the table with their digest, which completes it."""
+    def save(self, part: EvaluationPart, *, seconds: float) -> None:
+        """Write a part that took `seconds`: the examples, then the table with their digest, which completes it."""
         if part.errors:
             raise ValueError("a part with failed samples is not finished")
         table_path, examples_path = self._paths(part.start, part.stop)
         examples = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in part.examples.items()}
-        record = _PartRecord(recipe=self.recipe, examples=tensor_digest(examples), precision=part.precision)
+        record = _PartRecord(
+            recipe=self.recipe, examples=tensor_digest(examples), precision=part.precision, seconds=seconds
+        )
         write_tensors(examples_path, examples)
         write_table(table_path, part.rows, {_PART_KEY: record.model_dump_json()})
 
     def load(self) -> list[EvaluationPart]:
         """Load the usable parts, ascending and disjoint; an unusable part is logged and ignored."""
         parts: list[EvaluationPart] = []
-        covered = 0
+        covered, self.loaded_s = 0, 0.0
         for start, stop in self._saved_ranges():
             if start < covered:
                 continue
@@ -84,6 +88,7 @@ class PartialResults:
             raise InputError("the part belongs to another evaluation", where=str(table_path))
         examples = read_tensors(examples_path, expected_digest=record.examples, remedy="")
         arrays = {name: tensor.numpy() for name, tensor in examples.items()}
+        self.loaded_s += record.seconds
         return EvaluationPart(start, stop, rows, arrays, record.precision)
 
     def _paths(self, start: int, stop: int) -> tuple[Path, Path]:

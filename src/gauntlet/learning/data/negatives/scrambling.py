@@ -59,10 +59,11 @@ def scramble_blocks(images: Tensor, block: int, generator: torch.Generator) -> T
     count, _, height, width = images.shape
     rows = _permutations(count, height, block, generator)
     columns = _permutations(count, width, block, generator)
-    # An unchanged image would be a negative of its own class, so its first block is moved to the end.
+    # An unchanged image would be a negative of its own class, so its first block is moved to the end; where all rows
+    # (or all columns) are one block, a move by all of them changes nothing.
     unchanged = (_is_identity(rows) & _is_identity(columns))[:, None]
-    rows = torch.where(unchanged, rows.roll(-block, 1), rows)
-    columns = torch.where(unchanged, columns.roll(-block, 1), columns)
+    rows = torch.where(unchanged, rows.roll(-min(block, height), 1), rows)
+    columns = torch.where(unchanged, columns.roll(-min(block, width), 1), columns)
     sample = torch.arange(count, device=images.device)[:, None, None]
     permuted = images.movedim(1, -1)[sample, rows[:, :, None], columns[:, None, :]]
     return permuted.movedim(-1, 1).contiguous()

@@ -31,6 +31,11 @@ class Ramp(nn.Module):
         """Current strength `()`, negative during a delay."""
         return (self.start + self.increment * self.step).clamp(max=self.stop)
 
+    @property
+    def rising(self) -> bool:
+        """True until the strength is `stop`; never of one that does not rise."""
+        return self.increment > 0 and bool(self.strength < self.stop)
+
     def forward(self) -> Tensor:
         """Return the effective strength `()`: at least 1e-4, so that it can be divided by."""
         return self.strength.clamp(min=FLOOR)

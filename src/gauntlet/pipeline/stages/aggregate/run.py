@@ -186,13 +186,13 @@ def _sources(measured: Iterable[Cell]) -> dict[Cell, Path]:
 
 
 def _attack_run(job: CellJob, cell: Cell) -> AttackRun:
-    """Read from a cell's file how it was made; the time of one whose shards worked elsewhere is not known."""
+    """Read from a cell's file how it was made."""
     attack = job.experiment.attacks[cell.name]
     made = read_metadata(paths.samples(cell))
     library = ATTACKS.library(attack.attack.name)
     versions = dict(pair.split(" ", 1) for pair in made.get(VERSIONS_KEY, "").split(", ") if " " in pair)
     seconds = made.get(SECONDS_KEY)
-    return AttackRun(float(seconds) if seconds and attack.shards == 1 else None, library, versions.get(library))
+    return AttackRun(float(seconds) if seconds else None, library, versions.get(library))
 
 
 def _constants(certified: Iterable[Cell]) -> dict[tuple[str, str], tuple[float, float]]:

@@ -44,7 +44,11 @@ def run(job: CellJob) -> None:
     watch = Stopwatch()
     cell, device = job.cell, open_device(job.execution)
     with StopRequest(str(cell)) as stop, located(str(cell)):
-        rows, checked = _certify(job, device, stop)
+        kept = PartialResults(
+            paths.partial(cell, job.recipe.digest), recipe=job.recipe.digest, schema=CERTIFICATE_SCHEMA
+        )
+        rows, checked = _certify(job, device, stop, kept)
+        watch.add(kept.loaded_s)
         made = {
             **job.recipe.metadata(),
             **watch.run_metadata(**device_metadata(job.execution, describe_device(device), precision="float32")),
@@ -59,16 +63,17 @@ def run(job: CellJob) -> None:
         log.info("%s: Lipschitz constant %.6g claimed, %.6g measured", cell, checked.claimed, checked.measured)
 
 
-def _certify(job: CellJob, device: torch.device, stop: StopRequest) -> tuple[pa.Table, LipschitzConstants | None]:
+def _certify(
+    job: CellJob, device: torch.device, stop: StopRequest, kept: PartialResults
+) -> tuple[pa.Table, LipschitzConstants | None]:
     """Return the rows of all samples, and the Lipschitz constants if the certificate uses one.
 
     Finished rows are kept on disk from time to time. The constant is measured before anything is certified.
     """
-    cell, settings, recipe = job.cell, job.experiment, job.recipe.digest
+    cell, settings = job.cell, job.experiment
     certificate = settings.certificates[cell.name]
     split = open_split(paths.data_folder(paths.dataset_id(settings.dataset)), "test")
     images, labels = UnitImages(split, settings.samples), split.labels[: settings.samples]
-    kept = PartialResults(paths.partial(cell, recipe), recipe=recipe, schema=CERTIFICATE_SCHEMA)
     parts = kept.load()
     left = remaining([(0, len(images))], [(part.start, part.stop) for part in parts])
     done = len(images) - sum(stop - start for start, stop in left)
@@ -96,9 +101,10 @@ def _certify(job: CellJob, device: torch.device, stop: StopRequest) -> tuple[pa.
             done += len(rows)
             report.advance(len(rows))
             if done < len(images) and (stop.requested or time.monotonic() - since_s > KEEP_EVERY_S):
-                for part in _join(waiting):
-                    kept.save(part)
-                    parts.append(part)
+                joined = _join(waiting)
+                for part in joined:
+                    kept.save(part, seconds=(time.monotonic() - since_s) / len(joined))
+                parts += joined
                 waiting, since_s = [], time.monotonic()
                 if stop.requested:
                     raise stop.interruption(f"{done} of {len(images)} samples are kept")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import numpy as np
 import pyarrow.compute as pc
@@ -50,8 +51,10 @@ def run(job: CellJob) -> None:
     cell, device = job.cell, open_device(job.execution)
     with StopRequest(str(cell)) as stop, located(str(cell)):
         network = load_model(paths.model_folder(cell), device=device)
-        evaluation = merge_parts(_attack(job, network, device, stop), keep_examples=job.experiment.examples)
+        kept = _kept_parts(job)
+        evaluation = merge_parts(_attack(job, network, device, stop, kept), keep_examples=job.experiment.examples)
         _refuse_errors(cell, evaluation)
+        watch.add(kept.loaded_s)
         made = {
             **job.recipe.metadata(),
             **watch.run_metadata(
@@ -79,7 +82,7 @@ def run_shard(job: CellJob, name: str) -> None:
     device = open_device(job.execution)
     with StopRequest(str(job.cell)) as stop, located(str(job.cell)):
         network = load_model(paths.model_folder(job.cell), device=device)
-        parts = _attack(job, network, device, stop, shard=shard)
+        parts = _attack(job, network, device, stop, _kept_parts(job), shard=shard)
         if parts:
             _refuse_errors(job.cell, merge_parts(parts))
 
@@ -124,14 +127,23 @@ def identity_of(cell: Cell) -> CellIdentity:
     return CellIdentity(cell.experiment, cell.variant, cell.seed)
 
 
+def _kept_parts(job: CellJob) -> PartialResults:
+    return PartialResults(paths.partial(job.cell, job.recipe.digest), recipe=job.recipe.digest)
+
+
 def _attack(
-    job: CellJob, network: Network, device: torch.device, stop: StopRequest, *, shard: Shard | None = None
+    job: CellJob,
+    network: Network,
+    device: torch.device,
+    stop: StopRequest,
+    kept: PartialResults,
+    *,
+    shard: Shard | None = None,
 ) -> list[EvaluationPart]:
     """Return every part of a cell, or those that one shard still had to do, keeping each as it is finished."""
-    cell, settings, execution, recipe = job.cell, job.experiment, job.execution, job.recipe.digest
+    cell, settings, execution = job.cell, job.experiment, job.execution
     shards = settings.attacks[cell.name].shards
     images, labels = attacked_images(job)
-    kept = PartialResults(paths.partial(cell, recipe), recipe=recipe)
     parts = kept.load()
     finished = [(part.start, part.stop) for part in parts]
     wanted = part_ranges(len(images), part_size=default_batch_size(device.type), shards=shards, shard=shard)
@@ -146,6 +158,7 @@ def _attack(
         return parts
     file = paths.progress_file(cell, shard.number, shard.count) if shard else paths.progress_file(cell)
     with progress(title, total, "samples", done=done, file=file) as report:
+        since_s = time.monotonic()
         for part in evaluate_parts(
             network,
             images,
@@ -160,7 +173,8 @@ def _attack(
             sources=load_sources(job, device),
         ):
             if not part.errors:
-                kept.save(part)
+                kept.save(part, seconds=time.monotonic() - since_s)
+            since_s = time.monotonic()
             parts.append(part)
             done += part.stop - part.start
             report.advance(part.stop - part.start)

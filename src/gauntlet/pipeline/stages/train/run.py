@@ -28,7 +28,7 @@ from gauntlet.learning.training.loop import fit
 from gauntlet.learning.training.memory_record import MemoryRecord
 from gauntlet.learning.training.state import TrainingState
 from gauntlet.pipeline import paths
-from gauntlet.pipeline.stage import Cell, CellJob
+from gauntlet.pipeline.stage import CellJob
 from gauntlet.pipeline.stages.device import device_metadata
 from gauntlet.pipeline.stages.outputs import sweep, withdraw
 from gauntlet.pipeline.stages.train.chosen import KEPT_EPOCH
@@ -64,7 +64,7 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
     network = build_network(job, data)
     partial = paths.partial(cell, recipe.digest)
     checkpoints = Checkpoints(partial / "training.checkpoint", recipe=recipe.digest)
-    resume = _resume(cell, checkpoints, processes)
+    resume = _resume(checkpoints, processes)
     if resume is None:
         with located(str(cell)):
             check_trainable(network, seed=cell.seed, draws=fewest_draws(job), certified=is_certified(job))
@@ -80,6 +80,11 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
             def on_epoch(epoch: EpochRecord) -> None:
                 report.advance(1, _describe(epoch))
 
+            def on_resume(state: TrainingState) -> None:
+                log.info("%s: resuming from epoch %d, step %d", cell, state.epochs + 1, state.step)
+                report.resume(state.epochs)
+                watch.add(state.seconds)
+
             train, validation = resident([open_split(folder, name) for name in ("train", "validation")], device)
             fitted = fit(
                 network,
@@ -91,6 +96,7 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
                 device=device,
                 on_epoch=on_epoch,
                 resume=resume,
+                on_resume=on_resume,
                 checkpoints=checkpoints if writes else None,
                 stop=stop,
                 processes=processes,
@@ -98,6 +104,9 @@ def _train(job: CellJob, device: torch.device, processes: DataParallelGroup | No
             )
         if not writes:
             return
+        if fitted.network.ramps_rising:
+            message = "%s: in the kept epoch, %d, ramps are below full strength: add epochs, or raise `increment`"
+            log.warning(message, cell, fitted.kept_epoch)
         check_stored(fitted.network, to_unit(validation.images[:PREFLIGHT_IMAGES].cpu()))
         devices = describe_processes(device, processes)
         parts = {} if fitted.part_size is None else {"part_size": str(fitted.part_size)}
@@ -130,10 +139,7 @@ def _describe(epoch: EpochRecord) -> str:
     return f"{text}{under_attack}{', collapsed' if epoch.collapsed else ''}"
 
 
-def _resume(cell: Cell, checkpoints: Checkpoints, processes: DataParallelGroup | None) -> TrainingState | None:
+def _resume(checkpoints: Checkpoints, processes: DataParallelGroup | None) -> TrainingState | None:
     """Return the state of the last checkpoint, the same in all processes; None where there is none."""
     state = checkpoints.load() if processes is None or processes.rank == 0 else None
-    state = state if processes is None else processes.broadcast(state)
-    if state is not None:
-        log.info("%s: resuming from epoch %d, step %d", cell, state.epochs + 1, state.step)
-    return state
+    return state if processes is None else processes.broadcast(state)
