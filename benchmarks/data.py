@@ -42,7 +42,8 @@ from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.learning.data.prepare import select
 from gauntlet.learning.data.residence import resident
 from gauntlet.learning.data.splits import Split
-from gauntlet.learning.data.store import open_split, store
+from gauntlet.learning.data.store import store
+from gauntlet.learning.data.stored_images import open_split
 from gauntlet.learning.models.build import build
 from gauntlet.learning.training.loop import fit
 from gauntlet.registry import Spec

@@ -42,7 +42,8 @@ from torchvision import datasets, transforms
 
 from gauntlet.config.variants import Training
 from gauntlet.core.memory import keep_freed_memory
-from gauntlet.learning.data.splits import RawData, Split
+from gauntlet.learning.data.raw_data import RawData
+from gauntlet.learning.data.splits import Split
 from gauntlet.learning.data.statistics import channel_statistics, level_counts
 from gauntlet.learning.models.build import build
 from gauntlet.learning.training.run import TrainingRun

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gauntlet.learning.data.mixings import Mixture as Mixture
     from gauntlet.learning.data.negatives import Negatives as Negatives
     from gauntlet.learning.data.negatives import sample_rows as sample_rows
-    from gauntlet.learning.data.splits import RawData as RawData
+    from gauntlet.learning.data.raw_data import RawData as RawData
     from gauntlet.learning.data.splits import Split as Split
     from gauntlet.learning.losses import Loss as Loss
     from gauntlet.learning.models.checkpoint.loading import load_weights as load_weights

@@ -11,7 +11,8 @@ from gauntlet.config.variants import Training
 from gauntlet.learning.data.augmentations import build_augmentation
 from gauntlet.learning.data.batches import Batches
 from gauntlet.learning.data.prepare import select
-from gauntlet.learning.data.store import open_split, store
+from gauntlet.learning.data.store import store
+from gauntlet.learning.data.stored_images import open_split
 from gauntlet.learning.models.build import build
 from gauntlet.learning.training.run import TrainingRun
 from gauntlet.registry import Spec

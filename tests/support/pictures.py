@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from torch import Tensor
 
-from gauntlet.learning.data.splits import RawData
+from gauntlet.learning.data.raw_data import RawData
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

@@ -18,8 +18,8 @@ from PIL import ExifTags, Image
 
 from gauntlet.core.errors import InputError
 from gauntlet.learning.data.prepare import prepare
+from gauntlet.learning.data.raw_data import RawData
 from gauntlet.learning.data.sources.parquet import parquet
-from gauntlet.learning.data.splits import RawData
 from gauntlet.registry import Spec
 from tests.support.pictures import decoded, encoded, picture, table_of, write
 

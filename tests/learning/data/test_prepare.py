@@ -15,9 +15,11 @@ import torch
 from gauntlet.core.errors import InputError
 from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.learning.data.prepare import PreparedData, prepare, select
-from gauntlet.learning.data.splits import RawData, Split, sample_hashes, to_unit
+from gauntlet.learning.data.raw_data import RawData
+from gauntlet.learning.data.splits import Split, sample_hashes, to_unit
 from gauntlet.learning.data.statistics import channel_statistics, count_duplicates, level_counts
-from gauntlet.learning.data.store import load_split, store
+from gauntlet.learning.data.store import store
+from gauntlet.learning.data.stored_images import load_split
 from gauntlet.registry import SOURCES, Spec
 
 DIGITS = Spec("sklearn_digits")

@@ -29,8 +29,8 @@ from gauntlet.learning.data.prefetching import prefetched
 from gauntlet.learning.data.prepare import prepare, select
 from gauntlet.learning.data.residence import resident
 from gauntlet.learning.data.splits import Split, sample_hashes, to_unit
-from gauntlet.learning.data.store import load_split, open_split, store
-from gauntlet.learning.data.stored_images import StoredSplit, UnitImages
+from gauntlet.learning.data.store import store
+from gauntlet.learning.data.stored_images import StoredSplit, UnitImages, load_split, open_split
 from gauntlet.registry import Spec
 from tests.support.killing_sink import KILLER
 from tests.support.pictures import folder_of, picture, table_of, write

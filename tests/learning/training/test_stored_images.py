@@ -11,8 +11,8 @@ from gauntlet.core.tensors import tensor_digest
 from gauntlet.learning.data.prepare import select
 from gauntlet.learning.data.residence import resident
 from gauntlet.learning.data.splits import Split
-from gauntlet.learning.data.store import open_split, store
-from gauntlet.learning.data.stored_images import StoredSplit
+from gauntlet.learning.data.store import store
+from gauntlet.learning.data.stored_images import StoredSplit, open_split
 from gauntlet.learning.models.build import build
 from gauntlet.learning.training.history import VOLATILE
 from gauntlet.learning.training.loop import fit

@@ -326,6 +326,15 @@ def test_an_edit_of_one_figure(folder, monkeypatch):
     assert unfinished(folder) == {("figure", "", 0, "heat_map"), ("report", "", 0, "")}
 
 
+def test_the_code_that_prepares_data_decides_nothing_else(folder):
+    """Stored images are read by other modules: data that are made again, and are equal, leave the rest as it is."""
+    staleness, own = staleness_in(folder), {"decoding", "encoded", "reading", "selection", "sources", "store"}
+    for cell in staleness.graph.cells():
+        names = {tuple(name.split(".")) for name in staleness.outline(cell).modules}
+        found = {name[3] for name in names if name[:3] == ("gauntlet", "learning", "data") and len(name) > 3} & own
+        assert found == (own if cell.stage.name == "prepare" else set()), cell
+
+
 def test_an_edit_of_inspection(folder, monkeypatch):
     """Inspections, their figures and the page are stale, and no table."""
     change_module_hash(monkeypatch, "gauntlet.robustness.inspection.first_layer")

@@ -17,7 +17,7 @@ import torch
 import gauntlet
 from gauntlet.core.parquet import read_table
 from gauntlet.learning.data.splits import to_unit
-from gauntlet.learning.data.store import load_split
+from gauntlet.learning.data.stored_images import load_split
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages.train.declaration import model_of
 from tests.support.cells import make_cell

@@ -11,7 +11,7 @@ import torchvision
 from gauntlet import load_model
 from gauntlet.core.parquet import read_table
 from gauntlet.learning.data.splits import to_unit
-from gauntlet.learning.data.store import load_split
+from gauntlet.learning.data.stored_images import load_split
 from gauntlet.pipeline import paths
 from tests.support.cells import make_cell
 from tests.support.pictures import folder_of

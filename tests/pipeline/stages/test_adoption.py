@@ -16,7 +16,7 @@ from gauntlet import load_model
 from gauntlet.core.errors import InputError
 from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.learning.data.splits import to_unit
-from gauntlet.learning.data.store import load_split
+from gauntlet.learning.data.stored_images import load_split
 from gauntlet.learning.training.checkpoints import Checkpoints
 from gauntlet.learning.training.state import Tally, TrainingState
 from gauntlet.pipeline import paths

@@ -15,7 +15,7 @@ import torch
 from gauntlet.config import load
 from gauntlet.config.attacks import Attack
 from gauntlet.learning.data.manifest import load_data_manifest
-from gauntlet.learning.data.store import load_split
+from gauntlet.learning.data.stored_images import load_split
 from gauntlet.pipeline.stages.evaluate.run import attacked_images
 from tests.cli.test_cli import run
 from tests.support.cifar_files import Images, write_cifar10

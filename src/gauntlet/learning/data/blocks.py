@@ -17,8 +17,8 @@ import numpy as np
 
 from gauntlet.core.errors import InputError
 from gauntlet.learning.data.decoding import Array, decode
+from gauntlet.learning.data.split_file import HASH_BYTES
 
-HASH_BYTES = 8
 LEVELS = np.arange(256, dtype=np.float32) / np.float32(255)
 """The values in [0, 1] of the 256 levels of a pixel, as `to_unit` computes them."""
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from gauntlet.core.errors import InputError, shortened
-from gauntlet.learning.data.splits import RawData, SourceSplit
+from gauntlet.learning.data.raw_data import RawData, SourceSplit
 
 log = logging.getLogger("gauntlet")
 

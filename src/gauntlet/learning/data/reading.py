@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from gauntlet.core.progress import Progress
-from gauntlet.learning.data.blocks import HASH_BYTES, Block, ColorFound, FileSink, Sink, Slots
+from gauntlet.learning.data.blocks import Block, ColorFound, FileSink, Sink, Slots
 from gauntlet.learning.data.decoding_processes import available_processes, stored_blocks
 from gauntlet.learning.data.encoded import EncodedSplit
 from gauntlet.learning.data.selection import SelectedData
+from gauntlet.learning.data.split_file import HASH_BYTES
 
 log = logging.getLogger("gauntlet")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gauntlet.learning.data.blocks import Block, Slots
 from gauntlet.learning.data.encoded import EncodedSplit
-from gauntlet.learning.data.splits import SourceSplit
+from gauntlet.learning.data.raw_data import SourceSplit
 
 _IMAGES_AT_ONCE = 64
 

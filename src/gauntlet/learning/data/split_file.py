@@ -19,11 +19,13 @@ import numpy as np
 
 from gauntlet.core.errors import InputError
 from gauntlet.core.files import canonical_json
-from gauntlet.learning.data.blocks import HASH_BYTES
 from gauntlet.learning.data.manifest import REMEDY
 
 SPLIT_KEY = "gauntlet.split"
 INDEX_KEY = "gauntlet.index"
+
+HASH_BYTES = 8
+"""Bytes of a sample hash that are stored."""
 
 _CHUNK_BYTES = 1 << 20
 _PAGE_BYTES = 4096

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gauntlet.learning.data.encoded import EncodedSplit
-
 
 @dataclass(frozen=True)
 class Split:
@@ -52,22 +50,6 @@ def _described(value: Any) -> str:
     """Return the kind of a value and, where it has them, its type and shape, such as ``ndarray int64 (8,)``."""
     parts = (str(getattr(value, "dtype", "")).removeprefix("torch."), str(tuple(getattr(value, "shape", ()))))
     return " ".join((type(value).__name__, *(parts if parts[0] else ())))
-
-
-SourceSplit = Split | EncodedSplit
-
-
-@dataclass(frozen=True)
-class RawData:
-    """Output of a source: its splits, and the class names in label order.
-
-    A source may lack training images if it has test images.
-    """
-
-    train: SourceSplit | None
-    test: SourceSplit | None
-    validation: SourceSplit | None
-    classes: tuple[str, ...]
 
 
 def to_unit(images: Tensor) -> Tensor:

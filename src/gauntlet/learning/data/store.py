@@ -1,4 +1,4 @@
-"""Storage of a data set: one file per split, and a manifest with the digests checked on reading."""
+"""Writing of a data set: one file per split, and a manifest with the digests that are checked on reading."""
 
 from __future__ import annotations
 
@@ -7,25 +7,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from gauntlet.core.errors import InputError
 from gauntlet.core.files import atomic_path, remove_leftovers, write_json
 from gauntlet.core.progress import NullProgress, Progress
 from gauntlet.learning.data.blocks import FileSink
 from gauntlet.learning.data.manifest import (
     FORMAT,
-    SPLITS,
     DataManifest,
     load_data_manifest,
     manifest_digest,
 )
 from gauntlet.learning.data.reading import read_images
 from gauntlet.learning.data.selection import SelectedData
-from gauntlet.learning.data.split_file import SplitFile, open_split_file
-from gauntlet.learning.data.splits import Split
+from gauntlet.learning.data.split_file import SplitFile
 from gauntlet.learning.data.statistics import channel_statistics, find_duplicates
-from gauntlet.learning.data.stored_images import StoredImages, StoredSplit
 
 
 def store(
@@ -77,20 +71,3 @@ def store(
         content["duplicates"] = duplicates
     write_json(folder / "manifest.json", {**content, "digest": manifest_digest(content)})
     return load_data_manifest(folder)
-
-
-def open_split(folder: Path, name: str) -> StoredSplit:
-    """Open one split, whose images are read where they are asked for.
-
-    Raises InputError if a file is missing or damaged, or does not contain the split that the manifest states.
-    """
-    manifest = load_data_manifest(folder)
-    if name not in manifest.digests:
-        raise InputError(f"there is no split '{name}'", where=str(folder), remedy=f"known: {', '.join(SPLITS)}")
-    file, labels, hashes, digests = open_split_file(folder / f"{name}.safetensors", manifest.digests[name])
-    return StoredSplit(StoredImages(file, digests), torch.from_numpy(labels.copy()), hashes)
-
-
-def load_split(folder: Path, name: str) -> Split:
-    """Read one split into memory. Raises InputError as `open_split` does, and for a damaged chunk of images."""
-    return open_split(folder, name).load()

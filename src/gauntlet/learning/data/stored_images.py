@@ -6,6 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 
 from gauntlet.core.errors import InputError
-from gauntlet.learning.data.manifest import REMEDY
-from gauntlet.learning.data.split_file import SplitFile
+from gauntlet.learning.data.manifest import REMEDY, SPLITS, load_data_manifest
+from gauntlet.learning.data.split_file import SplitFile, open_split_file
 from gauntlet.learning.data.splits import Split, sample_hashes, to_unit
 
 Rows = slice | Sequence[int] | Tensor
@@ -136,3 +137,20 @@ class UnitImages:
 def hashes_of(images: Tensor | UnitImages, rows: slice | Sequence[int]) -> list[str]:
     """Return the sample hashes of some of the images; those of stored images were made by `gauntlet prepare`."""
     return images.hashes(rows) if isinstance(images, UnitImages) else sample_hashes(images[rows].to(torch.float32))
+
+
+def open_split(folder: Path, name: str) -> StoredSplit:
+    """Open one split, whose images are read where they are asked for.
+
+    Raises InputError if a file is missing or damaged, or does not contain the split that the manifest states.
+    """
+    manifest = load_data_manifest(folder)
+    if name not in manifest.digests:
+        raise InputError(f"there is no split '{name}'", where=str(folder), remedy=f"known: {', '.join(SPLITS)}")
+    file, labels, hashes, digests = open_split_file(folder / f"{name}.safetensors", manifest.digests[name])
+    return StoredSplit(StoredImages(file, digests), torch.from_numpy(labels.copy()), hashes)
+
+
+def load_split(folder: Path, name: str) -> Split:
+    """Read one split into memory. Raises InputError as `open_split` does, and for a damaged chunk of images."""
+    return open_split(folder, name).load()

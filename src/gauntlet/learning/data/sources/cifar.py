@@ -14,7 +14,8 @@ import torch
 from gauntlet.core.errors import InputError, first_line
 from gauntlet.learning.data.cifar_layouts import Layout, find_layout
 from gauntlet.learning.data.plain_pickles import REMEDY, integer_array, read_plain_pickle
-from gauntlet.learning.data.splits import RawData, Split
+from gauntlet.learning.data.raw_data import RawData
+from gauntlet.learning.data.splits import Split
 from gauntlet.learning.data.visible import expand
 from gauntlet.registry import SOURCES
 

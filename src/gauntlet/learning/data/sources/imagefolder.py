@@ -11,7 +11,7 @@ from gauntlet.core.errors import InputError, shortened
 from gauntlet.learning.data.blocks import Block
 from gauntlet.learning.data.encoded import EncodedSplit
 from gauntlet.learning.data.folders import SUFFIXES, ClassFolders, class_folders, class_key, split_folders
-from gauntlet.learning.data.splits import RawData
+from gauntlet.learning.data.raw_data import RawData
 from gauntlet.learning.data.visible import expand
 from gauntlet.registry import SOURCES, PositiveInt
 

@@ -14,7 +14,7 @@ from gauntlet.core.errors import InputError, first_line, shortened
 from gauntlet.learning.data.blocks import Block
 from gauntlet.learning.data.encoded import EncodedSplit
 from gauntlet.learning.data.labels import Labels, class_names, is_bytes, is_text, number_labels, read_labels, value_type
-from gauntlet.learning.data.splits import RawData
+from gauntlet.learning.data.raw_data import RawData
 from gauntlet.learning.data.table_files import table_files
 from gauntlet.learning.data.visible import expand
 from gauntlet.registry import SOURCES, PositiveInt

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from gauntlet.learning.data.splits import RawData, Split
+from gauntlet.learning.data.raw_data import RawData
+from gauntlet.learning.data.splits import Split
 from gauntlet.registry import SOURCES
 
 

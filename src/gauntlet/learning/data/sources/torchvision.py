@@ -14,7 +14,8 @@ from gauntlet.core.errors import InputError, first_line, nearest, shortened
 from gauntlet.learning.data.blocks import Block
 from gauntlet.learning.data.decoding import to_array
 from gauntlet.learning.data.encoded import EncodedSplit
-from gauntlet.learning.data.splits import RawData, SourceSplit, Split
+from gauntlet.learning.data.raw_data import RawData, SourceSplit
+from gauntlet.learning.data.splits import Split
 from gauntlet.learning.data.visible import expand
 from gauntlet.registry import SOURCES, PositiveInt
 

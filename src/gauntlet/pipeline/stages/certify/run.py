@@ -15,8 +15,7 @@ from gauntlet.core.progress import progress
 from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA
 from gauntlet.core.signals import StopRequest
-from gauntlet.learning.data.store import open_split
-from gauntlet.learning.data.stored_images import UnitImages
+from gauntlet.learning.data.stored_images import UnitImages, open_split
 from gauntlet.learning.models.weights import load_model
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob

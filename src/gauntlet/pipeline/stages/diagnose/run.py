@@ -7,8 +7,7 @@ import logging
 from gauntlet.core.errors import located
 from gauntlet.core.parquet import write_table
 from gauntlet.core.provenance.run_metadata import Stopwatch
-from gauntlet.learning.data.store import open_split
-from gauntlet.learning.data.stored_images import UnitImages
+from gauntlet.learning.data.stored_images import UnitImages, open_split
 from gauntlet.learning.models.weights import load_model
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob

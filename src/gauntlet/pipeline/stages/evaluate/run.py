@@ -17,8 +17,7 @@ from gauntlet.core.provenance.recipes import DIGEST_KEY, digest_mark
 from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.core.signals import StopRequest
 from gauntlet.core.tensors import tensor_digest, write_tensors
-from gauntlet.learning.data.store import open_split
-from gauntlet.learning.data.stored_images import UnitImages
+from gauntlet.learning.data.stored_images import UnitImages, open_split
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.weights import load_model
 from gauntlet.pipeline import paths

@@ -6,7 +6,7 @@ import logging
 
 from gauntlet.core.parquet import write_table
 from gauntlet.core.provenance.run_metadata import Stopwatch
-from gauntlet.learning.data.store import open_split
+from gauntlet.learning.data.stored_images import open_split
 from gauntlet.learning.models.weights import load_model
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stage import CellJob

@@ -12,8 +12,7 @@ from gauntlet.core.parquet import write_table
 from gauntlet.core.provenance.run_metadata import Stopwatch
 from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.learning.data.splits import to_unit
-from gauntlet.learning.data.store import open_split
-from gauntlet.learning.data.stored_images import StoredSplit
+from gauntlet.learning.data.stored_images import StoredSplit, open_split
 from gauntlet.learning.models.checkpoint.loading import load_checkpoint
 from gauntlet.learning.models.checkpoint.reading import Checkpoint, read_checkpoint
 from gauntlet.learning.models.network import Network

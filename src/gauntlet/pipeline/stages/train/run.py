@@ -18,7 +18,7 @@ from gauntlet.core.signals import StopRequest
 from gauntlet.learning.data.manifest import load_data_manifest
 from gauntlet.learning.data.residence import resident
 from gauntlet.learning.data.splits import to_unit
-from gauntlet.learning.data.store import open_split
+from gauntlet.learning.data.stored_images import open_split
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.models.weights import save_model
 from gauntlet.learning.training.checkpoints import Checkpoints
