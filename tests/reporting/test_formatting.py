@@ -6,7 +6,16 @@ import re
 
 import pytest
 
-from gauntlet.reporting.formatting import decimal_text, escape_markdown, percent, percent_text, sentence, short_number
+from gauntlet.reporting.formatting import (
+    budget_text,
+    decimal_text,
+    escape_markdown,
+    percent,
+    percent_text,
+    sentence,
+    short_number,
+    units_text,
+)
 from gauntlet.reporting.tables.cells import TableCell
 from gauntlet.reporting.tables.published_lines import measured_text
 from gauntlet.reporting.tables.wording import accuracy_text, spread_text
@@ -46,6 +55,26 @@ def test_large_distances_have_no_exponent():
         "12346",
         "–",
     ]
+
+
+def test_large_budgets_are_counts_with_all_digits():
+    """A budget in L0 is a number of values: 15000 and 12345 of an image of 150528."""
+    assert [budget_text(value) for value in (1.0, 50, 999, 1000, 12345, 150528)] == [
+        "1",
+        "50",
+        "999",
+        "1000",
+        "12345",
+        "150528",
+    ]
+    assert [budget_text(value) for value in (8 / 255, 0.1, 0.0314, 2.5)] == ["8/255", "0.1", "0.0314", "2.5"]
+
+
+def test_budgets_in_l0_are_no_pixel_units():
+    """They are counts, which tables, page and figures say."""
+    assert units_text(["linf", "l2"]) == "pixel units of [0, 1]"
+    assert units_text(["l0"]) == "numbers of changed values"
+    assert units_text(["l0", "linf"]) == "pixel units of [0, 1], in L0 numbers of changed values"
 
 
 SHARES = {

@@ -16,16 +16,36 @@ _ROUNDING = 1e-9
 """Difference below which two percentages differ by the rounding of float64 alone."""
 
 
-def sample_count_text(row: Row) -> str:
-    """Return the numbers of samples and seeds behind a summary row as text."""
+def counts_text(rows: Iterable[Row], certified: Iterable[Row]) -> str:
+    """Return the numbers of samples and seeds behind summary rows as text, without results those behind certificates.
+
+    `certified` are rows with the columns `samples` and `seeds` of CERTIFIED_SCHEMA.
+    """
+    for measured in (rows, certified):
+        if texts := dict.fromkeys(_sample_count_text(row) for row in measured if row["seeds"]):
+            return "; ".join(texts)
+    return "nothing was measured"
+
+
+def _sample_count_text(row: Row) -> str:
+    """Return the numbers of samples and seeds behind a summary row with results as text."""
     seeds = row["seeds"]
-    if not seeds:
-        return "nothing was measured"
     return f"{row['samples'] // seeds} samples × {seeds} {'seed' if seeds == 1 else 'seeds'}"
+
+
+def units_text(norms: Iterable[str]) -> str:
+    """Return the units of budgets and radii in these norms: in L0, a budget is a count."""
+    counts, pixels = "numbers of changed values", "pixel units of [0, 1]"
+    listed = set(norms)
+    if "l0" not in listed:
+        return pixels
+    return f"{pixels}, in L0 {counts}" if listed - {"l0"} else counts
 
 
 def budget_text(epsilon: float) -> str:
     """Return a budget as a short decimal number, or in 255ths where it is a multiple of 1/255."""
+    if epsilon >= 1000:  # In L0, where it is a count.
+        return f"{epsilon:.0f}"
     steps = round(epsilon * 255)
     if len(f"{epsilon:g}") > 5 and steps and abs(epsilon * 255 - steps) < 1e-4:
         return f"{steps}/255"

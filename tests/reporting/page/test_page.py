@@ -29,6 +29,7 @@ from gauntlet.reporting.aggregation import (
     measure_attacks,
     summarize,
 )
+from gauntlet.reporting.aggregation.summary import SUMMARY_SCHEMA
 from gauntlet.reporting.figures.drawing import write_figure
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.results_files import find_inputs
@@ -85,8 +86,8 @@ def experiment(tmp_path_factory):
 def text(experiment):
     """The page of the experiment."""
     _, inputs, figures = experiment
-    failures = {"evaluate digits variant=softmax seed=0 attack=pgd": "CUDA out of memory <after> 3 attempts"}
-    return render_report(inputs, figures=figures, mark=MARK, failures=failures)
+    left_out = ["evaluate digits variant=softmax seed=0 attack=pgd <stale>"]
+    return render_report(inputs, figures=figures, mark=MARK, left_out=left_out)
 
 
 def test_every_variant_attack_and_cell_has_a_line(experiment, text):
@@ -213,14 +214,17 @@ def test_costs_and_optimality_are_listed_per_attack(experiment, tmp_path):
         assert f"{attack} {norm} {library} {numbers}" in words
 
 
-def test_failures_and_missing_cells_are_announced_and_listed(text):
-    """A warning precedes the numbers, and a section lists the cells."""
+def test_missing_cells_and_those_left_out_are_announced_and_listed(text):
+    """A warning precedes the numbers, and a section lists the cells; none is said to have failed."""
     page = Page(text)
     words = " ".join(" ".join(page.text).split())
     assert "1 of 38 cells are missing" in words
     assert words.index("1 of 38 cells are missing") < words.index("Robust accuracy in percent")
-    assert "CUDA out of memory <after> 3 attempts" in words
-    assert "&lt;after&gt;" in text
+    assert "1 cell was left out, missing or stale." in words
+    assert "Left out Missing or stale when the results were aggregated" in words
+    assert "evaluate digits variant=softmax seed=0 attack=pgd <stale>" in words
+    assert "&lt;stale&gt;" in text
+    assert "failed" not in words[: words.index("Robust accuracy in percent")]
 
 
 def test_a_complete_experiment_has_no_warning(tmp_path):
@@ -230,6 +234,18 @@ def test_a_complete_experiment_has_no_warning(tmp_path):
     text = render_report(FigureInputs(plan.variants, experiment.evaluations, experiment.summary), figures={})
     assert 'class="notice"' not in text
     assert "no planned cell is missing" in text
+
+
+def test_a_page_of_certificates_alone_states_their_samples(experiment, tmp_path):
+    """Without attacks, or where all of their cells are missing, something was measured all the same."""
+    _, inputs, _ = experiment
+    plan = synthetic.plan(("softmax", "ecc", "lipschitz"), (0, 1), ())
+    evaluations, summary = tmp_path / "evaluations.parquet", tmp_path / "summary.parquet"
+    write_table(evaluations, EVALUATION_SCHEMA.empty_table(), plan.metadata())
+    write_table(summary, SUMMARY_SCHEMA.empty_table(), plan.metadata())
+    page = render_report(FigureInputs(plan.variants, evaluations, summary, inputs.certificates), figures={})
+    assert "3 variants, 0 attacks; 60 samples × 2 seeds." in page
+    assert "nothing was measured" not in page
 
 
 def test_the_page_is_self_contained(text):

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 
 from gauntlet.core.parquet import read_table, write_table
-from gauntlet.reporting.aggregation import GridDesign, certified_accuracies, measure_effects
+from gauntlet.reporting.aggregation import EFFECTS_SCHEMA, GridDesign, certified_accuracies, measure_effects
 from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.from_results import figures_from_results, report_from_results, tables_from_results
 from gauntlet.reporting.page import render_report
-from gauntlet.reporting.tables.effect_cells import points_text
+from gauntlet.reporting.tables.effect_cells import effect_tables, points_text
 from gauntlet.reporting.tables.effect_files import render_effects
 from tests.support import synthetic
 from tests.support.cells import make_cell
@@ -141,3 +141,37 @@ def test_one_seed_has_no_intervals_and_says_so(tmp_path):
     assert "One training seed: there is no interval" in text
     assert "±" not in text
     assert "**" not in text
+
+
+def notes_of(plan, rows):
+    """Return the notes of the table of a plan's grid, from some rows of effects."""
+    (table,) = effect_tables([dict.fromkeys(EFFECTS_SCHEMA.names) | row for row in rows], plan)
+    return " ".join(table.notes)
+
+
+def test_an_interval_of_a_mean_is_explained_where_differences_have_none(evaluations):
+    """A level that changes nothing has equal differences in all seeds, but its mean varies over them."""
+    plan = replace(PLAN, grids=PLAN.grids[:1])
+    of_first = [
+        row
+        for row in read_table(evaluations.with_name("effects.parquet")).to_pylist()
+        if row["measure"] == "clean" and row["factor"] == "first" and row["other_factor"] is None
+    ]
+    assert "paired by seed" in notes_of(plan, of_first)
+    equal = [
+        row if row["kind"] == "mean" else row | {"t_low": None, "t_high": None, "t_p": None, "t_significant": False}
+        for row in of_first
+    ]
+    notes = notes_of(plan, equal)
+    assert "±: 95 % t-interval over training seeds. Differences have no interval and no test: they are equal" in notes
+    without = [row | {"t_low": None, "t_high": None} for row in equal]
+    assert "±" not in notes_of(plan, without)
+
+
+def test_percentages_of_an_incomplete_grid_are_over_other_settings_than_differences(tmp_path):
+    """A mean is over the settings of all levels, a difference over those of two; the notes say so."""
+    plan = grid_plan((3, 2), attacks=synthetic.ATTACKS[1:2], left_out=("a2_b1",))
+    evaluations = write_results(tmp_path, plan)
+    tables_from_results(evaluations, tmp_path / "tables")
+    text = (tmp_path / "tables" / "effects.md").read_text()
+    assert "percentages are over those that it has at all levels of the factor" in text

@@ -116,6 +116,7 @@ def test_equal_seeds_are_no_evidence_that_another_training_is_equal(evaluations)
 
 
 RUBBISH = replace(PLAN.attacks[0], name="rubbish", epsilons=(0.1,), counts=False, synthetic=True)
+NOISE = ("low_confidence", "rubbish", None, True, 0.0)
 COLUMNS = ("variant", "seed", "attack", "status", "adversarial_confidence")
 
 
@@ -167,6 +168,34 @@ def test_missing_noise_is_no_share(tmp_path):
         for name in ("rubbish", "rubbish_1")
     ]
     assert whole["measured"] == pytest.approx(100 * np.mean([np.mean(cell) for cell in cells]))
+
+
+def test_the_interval_of_noise_is_over_the_images_of_all_repetitions(tmp_path):
+    """The mean of one training is over its repetitions, whose images are not the same; so is its Wilson interval."""
+    first, again = (replace(RUBBISH, name=name, repeats="rubbish") for name in ("rubbish", "rubbish_1"))
+    plan = replace(PLAN, seeds=(0,), attacks=(PLAN.attacks[0], first, again))
+    synthetic.write_experiment(tmp_path, plan)
+    (row,) = measure(tmp_path / "evaluations.parquet", ("ecc", "rubbish", *NOISE)).to_pylist()
+    rows = read_columns(tmp_path / "evaluations.parquet", COLUMNS).to_pylist()
+    made = [one for one in rows if (one["variant"], one["status"]) == ("ecc", "robust") and "rubbish" in one["attack"]]
+    unsure = sum(one["adversarial_confidence"] < 0.5 for one in made)
+    assert row["measured"] == pytest.approx(100 * unsure / len(made), abs=0.5)
+    bounds = [100 * float(bound) for bound in wilson_interval(unsure, len(made))]
+    assert [row["low"], row["high"]] == pytest.approx(bounds)
+    assert (row["seeds"], row["samples"], row["interval"]) == (1, len(made), "samples")
+
+
+def test_repetitions_with_other_seeds_attack_the_same_samples(tmp_path):
+    """So that they are no further samples, of which the table states the number per training seed."""
+    first, again = (replace(PLAN.attacks[0], name=name, repeats="fgsm") for name in ("fgsm", "fgsm_1"))
+    plan = replace(PLAN, attacks=(first, again))
+    synthetic.write_experiment(tmp_path, plan, samples=40)
+    (row,) = measure(
+        tmp_path / "evaluations.parquet", ("ecc", "fgsm@0.1", "attack", "fgsm", EPSILON, True, 50.0)
+    ).to_pylist()
+    assert (row["seeds"], row["samples"]) == (3, 120)
+    (line,) = published_lines([row], {})
+    assert line.fields[6:8] == ("3", "40")
 
 
 def test_a_bound_that_rounds_to_zero_has_no_minus_sign():

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
-from gauntlet.reporting.aggregation import combine, summarize
+from gauntlet.core.parquet import write_table
+from gauntlet.reporting.aggregation import AttackDesign, certified_accuracies, combine, summarize
 from gauntlet.reporting.aggregation.summary import SUMMARY_SCHEMA
+from gauntlet.reporting.from_results import tables_from_results
 from gauntlet.reporting.tables.summary_text import csv_table, markdown_table
 from tests.support import synthetic
+from tests.support.cells import make_cell
 
 PLAN = synthetic.plan()
 
@@ -94,6 +98,35 @@ def test_a_norm_with_one_loss_is_named(summary):
     assert text.count(note) == 1
     assert text.index("## L∞") < text.index(note) < text.index("### L∞: single attacks")
     assert "one loss" not in markdown_table(summary)
+
+
+def test_certificates_alone_are_measured(tmp_path):
+    """Without attacks the page states the samples of the certificates, and nothing on robust accuracy."""
+    plan = synthetic.plan(("softmax",), (0, 1), ())
+    cells = [make_cell("certify", plan.experiment, "softmax", seed, "smooth") for seed in plan.seeds]
+    files = {cell: tmp_path / f"{cell.seed}.parquet" for cell in cells}
+    for cell, path in files.items():
+        write_table(path, synthetic.smoothed(cell, samples=30), {})
+    combine(files, tmp_path / "certificates.parquet", design=plan)
+    certified = certified_accuracies(tmp_path / "certificates.parquet")
+    text = markdown_table(SUMMARY_SCHEMA.empty_table(), certified=certified)
+    assert "(pixel units of [0, 1]); 30 samples × 2 seeds." in text
+    assert "nothing was measured" not in text
+    assert "Robust accuracy" not in text
+    assert "Nothing was measured." in markdown_table(SUMMARY_SCHEMA.empty_table())
+
+
+def test_budgets_in_l0_are_counts(tmp_path):
+    """Neither the summary nor the table for a paper calls them pixel units."""
+    few = AttackDesign("few", "l0", (10.0, 12345.0))
+    plan = synthetic.plan(("softmax",), (0,), (few,))
+    folder = synthetic.write_experiment(tmp_path, replace(plan, certificates=())).evaluations.parent
+    text = markdown_table(summarize(folder / "evaluations.parquet"))
+    assert "fooled within ε (numbers of changed values)" in text
+    assert "| ε = 12345 |" in text
+    tables_from_results(folder / "evaluations.parquet", tmp_path / "tables")
+    table = (tmp_path / "tables" / "table.md").read_text()
+    assert "- Accuracy in percent; ε and r in numbers of changed values." in table
 
 
 def test_large_distances_have_no_exponent(summary):

@@ -85,9 +85,7 @@ def _attacked(evaluations: Evaluations, worst: list[tuple[str, float]]) -> Itera
         if attack in norm_of:
             planned.setdefault((variant, seed, norm_of[attack]), set()).add(attack)
     for number, variant in enumerate(design.variants):
-        cells = evaluations.query(
-            "SELECT DISTINCT seed, attack FROM evaluations WHERE variant = $variant", variant=variant
-        )
+        cells = evaluations.query(_CELLS, variant=variant)
         present = set(zip(cells["seed"].to_pylist(), cells["attack"].to_pylist(), strict=True))
         for row in evaluations.query(_CLEAN, variant=variant, attacks=list(design.clean_attacks)).to_pylist():
             clean[number, position[row["seed"]]] = row["accuracy"]

@@ -16,7 +16,7 @@ from gauntlet.reporting.figures.blocks import marked_note, panel_blocks, variant
 from gauntlet.reporting.figures.inputs import FigureInputs
 from gauntlet.reporting.figures.style import Style, norm_label, note_below
 from gauntlet.reporting.footnotes import footnote_marks, footnotes
-from gauntlet.reporting.formatting import budget_text
+from gauntlet.reporting.formatting import budget_text, units_text
 
 _MOST_WITH_ATTACKS = 6
 _WIDE_RATIO = 10
@@ -161,7 +161,7 @@ def _label(axes: Axes, norm: str, budgets: list[float], style: Style, *, panels:
     axes.xaxis.set_major_locator(FixedLocator(sorted(ticks)))
     axes.xaxis.set_major_formatter(FixedFormatter([budget_text(tick) for tick in sorted(ticks)]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(f"Budget ε in {norm_label(norm)} (pixel units of [0, 1])")
+    axes.set_xlabel(f"Budget ε in {norm_label(norm)} ({units_text([norm])})")
 
 
 def _position(axes: Axes, budget: float) -> float:

@@ -19,7 +19,8 @@ _SEEDS = """
     SELECT DISTINCT variant, certificate, seed FROM read_parquet($path, hive_partitioning = false)
 """
 _ACCURACIES = f"""
-    SELECT variant, certificate, norm, count(*) AS samples, avg(({CERTIFIED})::INT) AS certified,
+    SELECT variant, certificate, norm, count(*) AS samples, count(DISTINCT seed) AS seeds,
+        avg(({CERTIFIED})::INT) AS certified,
         median(radius) FILTER ({CERTIFIED}) AS median, [{{shares}}] AS shares
     FROM read_parquet($path, hive_partitioning = false) WHERE norm = $norm GROUP BY ALL
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,12 +21,13 @@ from gauntlet.reporting.formatting import (
     budget_text,
     clean_marks,
     clean_marks_of,
+    counts_text,
     masked_variants,
     percent,
     percent_text,
-    sample_count_text,
     sentence,
     short_number,
+    units_text,
 )
 from gauntlet.reporting.page.certificates import read_certificates
 from gauntlet.reporting.page.check_results import CheckResult, read_check_results
@@ -96,6 +98,7 @@ class PageContent:
 
     experiment: str
     counts: str
+    units: str
     variants: tuple[str, ...]
     attacks: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -135,7 +138,8 @@ def read_content(inputs: FigureInputs, *, most_image_bytes: int = MOST_BYTES) ->
     measured = prefer_worst_cases(row for row in rows if row["seeds"])
     return PageContent(
         experiment=design.experiment,
-        counts="; ".join(dict.fromkeys(sample_count_text(row) for row in measured)) or "nothing was measured",
+        counts=counts_text(measured, itertools.chain(*certificates.rows.values())),
+        units=units_text((*design.norms, *certificates.rows)),
         variants=design.variants,
         attacks=tuple(attack.name for attack in design.attacks),
         seeds=design.seeds,

@@ -50,11 +50,11 @@ def write_report(
     *,
     figures: Mapping[str, Path],
     mark: str = "",
-    failures: Mapping[str, str] | None = None,
+    left_out: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> None:
     """Write the page of an experiment to `out`, atomically; see `render_report`."""
-    write_text(out, render_report(inputs, figures=figures, mark=mark, failures=failures, notes=notes))
+    write_text(out, render_report(inputs, figures=figures, mark=mark, left_out=left_out, notes=notes))
 
 
 def render_report(
@@ -62,14 +62,14 @@ def render_report(
     *,
     figures: Mapping[str, Path],
     mark: str = "",
-    failures: Mapping[str, str] | None = None,
+    left_out: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> str:
     """Render the page of an experiment; the text depends on the files alone.
 
     `inputs` needs `evaluations` and `summary`. `figures` maps names to SVG or PNG files, embedded in the order of the
-    tour. `mark` is written into the head. `failures` maps failed cells to the last lines of their logs. `notes` are
-    sentences about the data set and the models for the head of the page. Without its script the page still has all
+    tour. `mark` is written into the head. `left_out` are the cells that aggregation left out, as they print. `notes`
+    are sentences about the data set and the models for the head of the page. Without its script the page still has all
     tables and figures; the script sorts, filters, draws curves and shows origins.
 
     Raises InputError when a file is missing, damaged or of another type.
@@ -95,7 +95,7 @@ def render_report(
             content=content,
             figures=embedded,
             mark=mark,
-            failures=dict(failures or {}),
+            left_out=left_out,
             notes=notes,
             data=as_json(content.script_data),
             script=script,

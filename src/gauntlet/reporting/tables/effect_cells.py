@@ -164,7 +164,9 @@ def _notes(rows: Sequence[Row], columns: Sequence[Column], design: ExperimentDes
         if any(row["seeds"] > 1 and row["estimate"] is not None and row["t_low"] is None for row in rows):
             yield "Without ±: equal in all seeds, so that nothing is known of the spread."
     elif any(row["seeds"] > 1 for row in rows):
-        yield "No interval and no test: the differences are equal in all seeds."
+        if any(row["t_low"] is not None for row in rows):
+            yield "±: 95 % t-interval over training seeds."
+        yield "Differences have no interval and no test: they are equal in all seeds."
     else:
         yield "One training seed: there is no interval and no test over trainings."
     if any(column.is_worst_case for column in columns):
@@ -184,6 +186,9 @@ def _missing_notes(rows: Sequence[Row], design: ExperimentDesign) -> Iterator[st
     if any(lacks_seeds(row, seeds) for row in rows):
         yield "A seed that fewer than half of the settings have is left out: means differ from those of all seeds."
     if any(row["unmatched"] for row in rows if row["kind"] != MEAN):
-        yield "Levels are compared over the settings that the grid has at both; it does not have all combinations."
+        yield (
+            "Levels are compared over the settings that the grid has at both, percentages are over those that it has at"
+            " all levels of the factor; it does not have all combinations."
+        )
     if any(row["estimate"] is None for row in rows):
         yield "–: no setting of the other factors is complete at the levels compared."

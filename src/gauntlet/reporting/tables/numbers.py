@@ -90,7 +90,7 @@ def low_confidence_numbers(evaluations: Evaluations, variant: str, first: str) -
 
     The attack puts its images, such as noise, in place of the samples, so that they have no right class. The mean is
     over the training seeds that have every repetition of the attack, if there are any; the Wilson interval is of one
-    model.
+    model, over the images of all repetitions.
     """
     attacks = _repetitions(evaluations, first)
     cells = evaluations.query(_UNSURE, variant=variant, attacks=attacks).to_pylist()
@@ -108,7 +108,9 @@ def low_confidence_numbers(evaluations: Evaluations, variant: str, first: str) -
     if not complete:
         return {"accuracy": None, **counts}
     shares = np.array([[row["unsure"] / row["samples"] for row in each] for each in complete])
-    low, high = map(float, wilson_interval(rows[0]["unsure"], rows[0]["samples"]))
+    # Each repetition draws its own images, so that those of one model are independent trials.
+    unsure, samples = (sum(row[name] for row in complete[0]) for name in ("unsure", "samples"))
+    low, high = map(float, wilson_interval(unsure, samples))
     return {"accuracy": float(shares.mean()), "wilson_low": low, "wilson_high": high, **_over_seeds(shares), **counts}
 
 

@@ -185,7 +185,9 @@ def _measured(
     budget = stated_budget(budget, grids[attack.norm]) if attack.epsilons else budget
     failed = next((row["flags"] for row in summary if _is_of(row, entry)), None)
     numbers = repeated_numbers(evaluations, entry.variant, entry.name, budget)
-    return {**numbers, "norm": attack.norm, "budget": budget, "flags": failed}
+    # Repetitions with other seeds attack the same samples.
+    samples = numbers["samples"] // numbers.get("attack_seeds", 1)
+    return {**numbers, "norm": attack.norm, "budget": budget, "samples": samples, "flags": failed}
 
 
 def _is_of(row: Mapping[str, Any], entry: PublishedEntry) -> bool:

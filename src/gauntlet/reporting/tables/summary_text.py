@@ -17,12 +17,13 @@ from gauntlet.reporting.formatting import (
     accuracy_flags_of,
     budget_text,
     clean_marks,
+    counts_text,
     escape_markdown,
     masked_variants,
     percent,
     percent_text,
-    sample_count_text,
     short_number,
+    units_text,
 )
 
 _CONSTANTS = {"lipschitz_claimed": "Lipschitz constant claimed", "lipschitz_measured": "measured"}
@@ -55,16 +56,19 @@ def markdown_table(
     experiment = ", ".join(dict.fromkeys(row["experiment"] for row in [*rows, *certified_rows]))
     flags = accuracy_flags_of(rows)
     certified_rows = [row | {"flags": flags.get(row["variant"], "")} for row in certified_rows]
-    page = [*_accuracies(rows, uncounted, single_losses or {}), *_certified(certified_rows), *_notes(rows, missing)]
-    return "\n".join([f"# {escape_markdown(experiment)}", "", *page]) + "\n"
+    numbers = [*_accuracies(rows, uncounted, single_losses or {}), *_certified(certified_rows)]
+    page = [*(numbers or ["", "Nothing was measured."]), *_notes(rows, missing)]
+    return "\n".join([f"# {escape_markdown(experiment)}", *page]) + "\n"
 
 
 def _accuracies(rows: list[Row], uncounted: Mapping[str, str], single_losses: Mapping[str, str]) -> Iterator[str]:
-    measured = prefer_worst_cases(row for row in rows if row["seeds"])
-    counts = "; ".join(dict.fromkeys(map(sample_count_text, measured))) or "nothing was measured"
+    if not rows:
+        return
+    units = units_text(row["norm"] for row in rows)
+    counts = counts_text(prefer_worst_cases(row for row in rows if row["seeds"]), ())
+    yield ""
     yield (
-        "Robust accuracy in percent: the share of test samples that no attack fooled within ε "
-        f"(pixel units of [0, 1]); {counts}. "
+        f"Robust accuracy in percent: the share of test samples that no attack fooled within ε ({units}); {counts}. "
         "Mean over seeds ± 95 % t-interval over seeds [95 % Wilson interval over samples]."
     )
     planned = planned_seeds(rows)
@@ -93,7 +97,8 @@ def _certified(rows: list[Row]) -> Iterator[str]:
     yield from ("", "## Certified accuracy", "")
     yield (
         "Percent: the share of all test samples whose correct class is certified against every perturbation smaller "
-        "than the radius (pixel units of [0, 1]). Mean over seeds ± 95 % t-interval over seeds."
+        f"than the radius ({units_text(row['norm'] for row in rows)}); {counts_text((), rows)}. Mean over seeds ± 95 % "
+        "t-interval over seeds."
     )
     for name in dict.fromkeys(row["certificate"] for row in rows):
         certificate_rows = [row for row in rows if row["certificate"] == name]

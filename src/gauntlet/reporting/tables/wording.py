@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from gauntlet.core.norms import NORM_TEXT
 from gauntlet.reporting.footnotes import footnote_marks, footnotes, single_loss_note
-from gauntlet.reporting.formatting import budget_text, percent_text
+from gauntlet.reporting.formatting import budget_text, percent_text, units_text
 from gauntlet.reporting.tables.cells import Column, TableCell, TableContent
 
 MISSING, NOT_APPLICABLE = "—", "n/a"
@@ -61,7 +61,8 @@ def table_notes(content: TableContent) -> list[str]:
     if not measured:
         return ["Nothing was measured."]
     planned = [cell for cell in cells if cell.applies]
-    notes = ["Accuracy in percent; ε and r in pixel units of [0, 1].", *_interval_notes(measured)]
+    units = units_text(column.norm for column in content.columns if column.norm)
+    notes = [f"Accuracy in percent; ε and r in {units}.", *_interval_notes(measured)]
     if any(column.is_worst_case for column in content.columns):
         notes.append("Worst case: no attack of the norm, of those run, fools the sample within ε.")
     if len(content.design.variants) > 1:

@@ -32,8 +32,8 @@ def run(job: CellJob) -> None:
         # A table of an earlier configuration may be there.
         inputs = replace(inputs, published=None)
     withdraw(cell)
-    left_out = {str(other): "missing or stale, and left out (allow_missing)" for other in job.left_out}
+    left_out = [str(other) for other in job.left_out]
     mark = recipe_mark(job.recipe.digest)
     notes = [*data.duplicate_notes, *model_warnings(job.scope)]
-    write_report(page, inputs, figures=figures, mark=mark, failures=left_out, notes=notes)
+    write_report(page, inputs, figures=figures, mark=mark, left_out=left_out, notes=notes)
     log.info("%s: %s", cell, page)
