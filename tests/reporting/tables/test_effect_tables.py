@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from gauntlet.core.parquet import read_table, write_table
+from gauntlet.core.parquet import read_table
 from gauntlet.reporting.aggregation import EFFECTS_SCHEMA, GridDesign, certified_accuracies, measure_effects
 from gauntlet.reporting.figures.results_files import find_inputs
 from gauntlet.reporting.from_results import figures_from_results, report_from_results, tables_from_results
@@ -129,15 +129,17 @@ def test_results_without_grids_have_no_tables_of_effects(tmp_path):
     assert 'id="effects"' not in render_report(find_inputs(evaluations), figures={})
 
 
+def measured(evaluations):
+    """Return the effects of an experiment."""
+    certificates = evaluations.with_name("certificates.parquet")
+    summary = read_table(evaluations.with_name("summary.parquet"))
+    return measure_effects(evaluations, summary, certificates, certified_accuracies(certificates))
+
+
 def test_one_seed_has_no_intervals_and_says_so(tmp_path):
     """Differences alone, none of them bold."""
     plan = replace(grid_plan((2,), attacks=synthetic.ATTACKS[1:2], seeds=(0,)))
-    evaluations = write_results(tmp_path, plan, samples=20)
-    certified = certified_accuracies(evaluations.with_name("certificates.parquet"))
-    summary = read_table(evaluations.with_name("summary.parquet"))
-    effects = measure_effects(evaluations, summary, evaluations.with_name("certificates.parquet"), certified)
-    write_table(evaluations.with_name("effects.parquet"), effects, {})
-    text = render_effects(read_table(evaluations.with_name("effects.parquet")), plan)["effects.md"]
+    text = render_effects(measured(write_results(tmp_path, plan, samples=20)), plan)["effects.md"]
     assert "One training seed: there is no interval" in text
     assert "±" not in text
     assert "**" not in text
@@ -154,7 +156,7 @@ def test_an_interval_of_a_mean_is_explained_where_differences_have_none(evaluati
     plan = replace(PLAN, grids=PLAN.grids[:1])
     of_first = [
         row
-        for row in read_table(evaluations.with_name("effects.parquet")).to_pylist()
+        for row in measured(evaluations).to_pylist()
         if row["measure"] == "clean" and row["factor"] == "first" and row["other_factor"] is None
     ]
     assert "paired by seed" in notes_of(plan, of_first)
