@@ -34,6 +34,34 @@ def misshapen(network: object, x: Tensor, y: Tensor) -> Tensor:
     return torch.zeros(len(x), 1)
 
 
+@CERTIFICATES.register("raising", norms=("l2",))
+def raising(network: object, x: Tensor, y: Tensor) -> Tensor:
+    """Raise, as for a network that it does not know."""
+    raise ValueError("no such layer")
+
+
+@CERTIFICATES.register("own_raising", norms=("l2",), certifies="own")
+def own_raising(network: object, x: Tensor) -> CertifiedPredictions:
+    """Raise in a classifier of its own."""
+    raise TypeError("no such layer")
+
+
+PRECISE_RADIUS = 0.299999999
+"""A radius whose nearest float32 number is above 0.3."""
+
+
+@CERTIFICATES.register("precise", norms=("l2",))
+def precise(network: object, x: Tensor, y: Tensor) -> Tensor:
+    """Return radii in float64, with a gradient."""
+    return torch.full((len(x),), PRECISE_RADIUS, dtype=torch.float64, requires_grad=True)
+
+
+@CERTIFICATES.register("own_precise", norms=("l2",), certifies="own")
+def own_precise(network: object, x: Tensor) -> CertifiedPredictions:
+    """Return radii in float64 of a classifier of its own."""
+    return replace(verdicts(np.zeros(len(x)), np.zeros(len(x))), radius=np.full(len(x), PRECISE_RADIUS))
+
+
 @CERTIFICATES.register("own_negative", norms=("l2",), certifies="own")
 def own_negative(network: object, x: Tensor) -> CertifiedPredictions:
     """Return radii below 0 for a classifier of its own."""

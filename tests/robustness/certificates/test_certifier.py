@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -39,12 +40,24 @@ LABELS = NETWORK(IMAGES).argmax(1)
         ("own_abstains", "radii above 0 where it abstains"),
         ("own_short", "no CertifiedPredictions on"),
         ("own_radii_only", "no CertifiedPredictions on"),
+        ("raising", "certificate tests.support.cheating_certificates:raising raised ValueError: no such layer"),
+        ("own_raising", "raised TypeError: no such layer"),
     ],
 )
 def test_an_invalid_certificate_is_refused(name: str, problem: str) -> None:
-    """A certificate with impossible radii or shapes fails the cell."""
+    """A certificate that raises, or returns impossible radii or shapes, fails the cell with a message of one line."""
     with pytest.raises(GauntletError, match=problem):
         certify(NETWORK, IMAGES, LABELS, Spec(f"tests.support.cheating_certificates:{name}"), **SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["precise", "own_precise"])
+def test_radii_in_float64_are_rounded_down(name: str) -> None:
+    """To the nearest float32 number they would be above the certified radius; gradients are no part of them."""
+    labels = LABELS if name == "precise" else torch.zeros_like(LABELS)
+    rows = certify(NETWORK, IMAGES, labels, Spec(f"tests.support.cheating_certificates:{name}"), **SETTINGS)
+    below = float(np.nextafter(np.float32(0.3), np.float32(0)))
+    assert float(np.float32(cheating_certificates.PRECISE_RADIUS)) > 0.3
+    assert set(rows["radius"].to_pylist()) == {below}
 
 
 def test_out_of_memory_halves_the_batch() -> None:

@@ -4,13 +4,13 @@ A certificate certifies either the model as it is, or another classifier that it
 which: `certifies="model"`, the default, or for example `certifies="smoothed"`. Its signature is
 
 - for the model: `(network, x, y, **options) -> radii`, with images x `(B, C, H, W)` that the model classifies as their
-  label y, int64 `(B,)`; radii are a float32 tensor `(B,)`, 0 where nothing can be certified;
+  label y, int64 `(B,)`; radii are a tensor of floats `(B,)`, 0 where nothing can be certified;
 - for another classifier: `(network, x, **options) -> CertifiedPredictions`, with any images and without their labels,
   since it may be right where the model is wrong and must not know the label.
 
 The network is in IEEE float32 and in eval mode. A certificate receives those of the parameters `norm`, `keys` (one per
 image, for `gauntlet.uniform`) and `batch_size` (images to pass through the network at once) that its signature names.
-When memory runs out it is called again with half the batch size.
+Radii in float64 are rounded down to float32. When memory runs out it is called again with half the batch size.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.core.arithmetic import float32_arithmetic
-from gauntlet.core.device_errors import is_out_of_memory
+from gauntlet.core.device_errors import device_error, is_out_of_memory
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.randomness import sample_keys
 from gauntlet.core.schemas import CERTIFICATE_SCHEMA
 from gauntlet.learning.data.stored_images import UnitImages, hashes_of
 from gauntlet.registry import CERTIFICATES, Spec
-from gauntlet.robustness.certificates.certified_predictions import CertifiedPredictions
+from gauntlet.robustness.certificates.certified_predictions import CertifiedPredictions, round_down
 from gauntlet.robustness.evaluation.shards import default_pass_size
 from gauntlet.robustness.judge import CellIdentity, Judge
 from gauntlet.robustness.networks import device_of, inputs_protected
@@ -69,8 +69,8 @@ def certify_parts(
     certificate's random draws. A row depends only on its image, its label, the model, the certificate and the seeds (up
     to float32 rounding in the network). To resume, pass the sample `ranges` [start, stop) that are left.
 
-    Raises InputError when the network or the images cannot be certified, GauntletError when the certificate returns
-    something invalid.
+    Raises InputError when the network or the images cannot be certified, GauntletError when the certificate raises
+    an error or returns something invalid.
     """
     check_images(images, labels)
     check_eval_mode(network)
@@ -128,7 +128,7 @@ class _Certifier:
         logits = self.judge.logits(x)
         prediction = logits.argmax(1)
         correct = (prediction == y).nonzero()[:, 0]
-        radius = torch.zeros(len(y), dtype=torch.float32, device=x.device)
+        radius = torch.zeros(len(y), dtype=torch.float64, device=x.device)
         if len(correct):
             radius[correct] = self._radii(x[correct], y[correct], keys[correct])
         confidence = self.judge.confidence(logits)
@@ -140,7 +140,7 @@ class _Certifier:
             raise self._error(f"no radii of shape {tuple(y.shape)}")
         if not (radii.isfinite() & (radii >= 0)).all():
             raise self._error("radii that are negative or not finite")
-        return radii
+        return radii.detach().to(y.device, torch.float64)
 
     def _checked(self, predictions: Any, count: int) -> CertifiedPredictions:
         shapes = {(count,)}
@@ -156,8 +156,16 @@ class _Certifier:
         supplied = {"norm": self.norm, "keys": keys, "batch_size": self.judge.memory.current}
         named: dict[str, Any] = {key: value for key, value in supplied.items() if key in self.parameters}
         copies = (argument.clone() for argument in arguments)
-        with float32_arithmetic(), inputs_protected(self.judge.network, self.judge.images):
-            return self.component(self.judge.network, *copies, **named, **self.spec.options)
+        try:
+            with float32_arithmetic(), inputs_protected(self.judge.network, self.judge.images):
+                return self.component(self.judge.network, *copies, **named, **self.spec.options)
+        except GauntletError:
+            raise
+        except Exception as error:  # a user's certificate or network may raise anything
+            if is_out_of_memory(error):
+                raise
+            problem = f"certificate {self.spec.name} raised {type(error).__name__}: {error}"
+            raise device_error(error) or GauntletError(problem, where=self.name) from error
 
     def _error(self, returned: str) -> GauntletError:
         return GauntletError(f"certificate {self.spec.name} returned {returned}", where=self.name)
@@ -174,7 +182,7 @@ def _rows(
 ) -> pa.Table:
     count = len(hashes)
     abstained, wrong = predictions.prediction < 0, predictions.prediction != labels
-    radius = np.where(wrong, np.float32(0.0), predictions.radius)
+    radius = np.where(wrong, np.float32(0.0), round_down(np.asarray(predictions.radius, np.float64)))
     columns: dict[str, Any] = {
         "experiment": [identity.experiment] * count,
         "variant": [identity.variant] * count,
