@@ -51,6 +51,16 @@ def test_small_experiments_and_accuracies_near_0_and_1(samples, p):
             assert coverage(p, right, replicates) >= min(0.94, one_seed) - 0.01, (replicates, correlation)
 
 
+def test_few_samples_near_1_have_the_coverage_of_one_seed():
+    """As docs/tables.md states: of 30 samples at 99.5 %, only the interval of 30 right ones holds the accuracy."""
+    draw = np.random.default_rng(10)
+    found = [
+        coverage(0.995, beta_binomial(draw, (SIMULATIONS, 30), replicates, 0.995, 0.9), replicates)
+        for replicates in (1, 3)
+    ]
+    assert found == pytest.approx([0.86, 0.87], abs=0.02)
+
+
 def test_seeds_with_different_samples():
     """Seeds that share half of their samples, or none, and seeds of different size."""
     draw = np.random.default_rng(9)
