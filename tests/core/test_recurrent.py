@@ -16,7 +16,7 @@ from gauntlet.learning.data.splits import Split
 from gauntlet.learning.losses import build_loss
 from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.network import LayerHead, LipschitzClaim, Network
-from gauntlet.learning.training.adversary import build_adversary, draw_keys
+from gauntlet.learning.training.adversary import build_adversary, draw_keys, perturbed_images
 from gauntlet.learning.training.validation import robust_metrics
 from gauntlet.registry import ADVERSARIES, Spec
 from gauntlet.robustness.certificates.lipschitz_check import measure_lipschitz
@@ -160,7 +160,8 @@ def test_training_keeps_cudnn(network: Network, split: Split) -> None:
     for name, cudnn in (("pgd", True), ("trades", False)):
         adversary = build_adversary(Spec(name, ADVERSARIES.entry(name).options_model(epsilon=0.01).model_dump()))
         SEEN.clear()
-        adversary.perturb(network.train(), build_loss(Spec("cross_entropy")), images, split.labels, keys=keys)
+        loss = build_loss(Spec("cross_entropy"))
+        perturbed_images(adversary, network.train(), loss, images, split.labels, keys=keys)
         assert {entry[2] for entry in SEEN if entry[:2] == ("recurrent", True)} == {cudnn}
 
 

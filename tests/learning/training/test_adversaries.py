@@ -15,14 +15,14 @@ from gauntlet.core.geometry import distances
 from gauntlet.core.tensors import tensor_digest
 from gauntlet.learning.data.prepare import PreparedData, prepare
 from gauntlet.learning.data.splits import to_unit
-from gauntlet.learning.losses import build_loss
+from gauntlet.learning.losses import Loss, build_loss
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.heads import build_head
 from gauntlet.learning.models.layers.normalization import Normalization
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.adversaries.pgd import Pgd
 from gauntlet.learning.training.adversaries.trades import Trades, divergence
-from gauntlet.learning.training.adversary import build_adversary, draw_keys
+from gauntlet.learning.training.adversary import Adversary, build_adversary, draw_keys, perturbed_images
 from gauntlet.learning.training.history import VOLATILE
 from gauntlet.learning.training.loop import fit
 from gauntlet.learning.training.run import TrainingResult, TrainingRun
@@ -130,20 +130,43 @@ def with_statistics(data: PreparedData) -> Network:
     return Network(normalization=Normalization(data.mean, data.std), body=body, head=head)
 
 
+class Careless(Adversary):
+    """Adversary of a user: it adds to the gradients of the parameters, leaves the other mode, and keeps a graph."""
+
+    def perturb(
+        self,
+        network: Network,
+        loss: Loss,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        keys: torch.Tensor,
+        strength: float = 1.0,
+    ) -> torch.Tensor:
+        """Return images after one gradient step."""
+        network.train(not network.training)
+        leaf = images.clone().requires_grad_(True)
+        loss(network, network.outputs(leaf), labels).sum().backward()
+        return (leaf + 0.1 * leaf.grad.sign()).clamp(0, 1)
+
+
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("kind", ["statistics", "lipschitz"])
-@pytest.mark.parametrize("name", ADVERSARIES.names())
+@pytest.mark.parametrize("name", [*ADVERSARIES.names(), "careless"])
 def test_the_inner_loop_leaves_no_trace_on_the_network(few: PreparedData, name: str, kind: str, mode: str) -> None:
     """Gradients, running statistics, power iterations, mode and frozen parameters stay unchanged."""
     network = with_statistics(few) if kind == "statistics" else built(few, Spec("lipschitz_cnn", {"widths": [4, 4]}))
     network.train(mode == "train")
     network.body[1].eval()  # a part may be in another mode than the whole
     images, labels, keys = batch(few)
+    adversary = Careless() if name == "careless" else build_adversary(spec_of(name))
     network.outputs(images)
     before = copy.deepcopy(network.state_dict())
     trainable = [parameter.requires_grad for parameter in network.parameters()]
     modes = [module.training for module in network.modules()]
-    build_adversary(spec_of(name)).perturb(network, CROSS_ENTROPY, images, labels, keys=keys)
+    with torch.no_grad():  # as in validation
+        perturbed = perturbed_images(adversary, network, CROSS_ENTROPY, images, labels, keys=keys)
+    assert not perturbed.requires_grad
     assert tensor_digest(network.state_dict()) == tensor_digest(before)
     assert all(parameter.grad is None for parameter in network.parameters())
     assert [parameter.requires_grad for parameter in network.parameters()] == trainable
@@ -169,7 +192,7 @@ def test_a_step_that_fails_leaves_the_network_as_it_was(few: PreparedData) -> No
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        build_adversary(spec_of("pgd")).perturb(network, starve, images, labels, keys=keys)
+        perturbed_images(build_adversary(spec_of("pgd")), network, starve, images, labels, keys=keys)
     assert network.training
     assert all(parameter.requires_grad for parameter in network.parameters())
 

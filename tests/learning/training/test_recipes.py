@@ -22,7 +22,7 @@ from gauntlet.learning.losses import build_loss
 from gauntlet.learning.models.build import build
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.adversaries.mart import Mart
-from gauntlet.learning.training.adversary import draw_keys
+from gauntlet.learning.training.adversary import draw_keys, perturbed_images
 from gauntlet.learning.training.history import VOLATILE
 from gauntlet.learning.training.loop import fit
 from gauntlet.learning.training.optimizers import build_optimizer
@@ -271,7 +271,7 @@ def test_perturbed_weights_have_a_higher_loss_and_are_moved_back(adversary: str 
     moved = images
     if run.adversary is not None:
         keys = draw_keys(50, "train", 0, "adversary", 0, 0, device="cpu")
-        moved = run.adversary.perturb(run.network, run.loss, images, labels, keys=keys)
+        moved = perturbed_images(run.adversary, run.network, run.loss, images, labels, keys=keys)
         assert (moved - images).abs().max() > 0.05
 
     def objective() -> torch.Tensor:

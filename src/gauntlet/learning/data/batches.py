@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from gauntlet.core.errors import InputError
 from gauntlet.core.randomness import generator
 from gauntlet.learning.data.augmentations import Augmentation
 from gauntlet.learning.data.prefetching import prefetched
 from gauntlet.learning.data.splits import Split, to_unit
 from gauntlet.learning.data.stored_images import StoredImages, StoredSplit
+
+_ROUNDING = 1e-6
+"""Distance from [0, 1] that is accepted of a user's augmentation."""
 
 
 class Batches:
@@ -42,7 +47,10 @@ class Batches:
         return max(1, full + (rest > 1))
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield an epoch's batches from step `start`: images float32 `(B, C, H, W)` in [0, 1], labels int64 `(B,)`."""
+        """Yield an epoch's batches from step `start`: images float32 `(B, C, H, W)` in [0, 1], labels int64 `(B,)`.
+
+        Raises InputError for an augmentation that makes anything else of the first batch.
+        """
         device = self.labels.device
         order = torch.randperm(len(self.labels), generator=generator("train", self.seed, "order", epoch))
         if not isinstance(self.images, StoredImages):
@@ -53,7 +61,10 @@ class Batches:
             if self.augmentations:
                 random = generator("train", self.seed, "augmentation", epoch, step, device=device)
                 for augment in self.augmentations:
-                    images = augment(images, random)
+                    augmented = augment(images, random)
+                    if step == start:
+                        _check_augmented(augment, images, augmented)
+                    images = augmented
             yield images, self.labels.index_select(0, indices)
 
     def _selected(self, rows: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -70,3 +81,22 @@ class Batches:
     def _pinned(self, pixels: Tensor) -> Tensor:
         """Return images in memory from which a GPU copies while it computes."""
         return pixels.pin_memory() if self.labels.device.type == "cuda" else pixels
+
+
+def _check_augmented(augment: Augmentation, images: Tensor, augmented: Tensor) -> None:
+    """Raise InputError unless an augmentation returns images in [0, 1] of the same shape and type."""
+    expected, found = (_described(value) for value in (images, augmented))
+    if found == expected:
+        low, high = float(augmented.amin()), float(augmented.amax())
+        if -_ROUNDING <= low and high <= 1 + _ROUNDING:
+            return
+        found = f"pixels from {low:g} to {high:g}"
+    name = getattr(augment.func if isinstance(augment, partial) else augment, "__name__", "an augmentation")
+    remedy = f"return {expected}, with pixels in [0, 1]"
+    raise InputError(f"{name} returns {found}", where="training.augmentation", remedy=remedy)
+
+
+def _described(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)} on {value.device.type}"

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gauntlet.core.errors import InputError
 from gauntlet.learning.models.network import Network
 from gauntlet.registry import LOSSES, Spec
 
@@ -22,13 +23,21 @@ Loss = Callable[[Network, Tensor, Tensor], Tensor]
 
 
 def build_loss(spec: Spec) -> Loss:
-    """Build a loss from its name and options; a module is in evaluation mode."""
+    """Build a loss from its name and options; a module is in evaluation mode.
+
+    Raises InputError for a module with trainable parameters, which the optimizer of the network would leave as they are.
+    """
     loaded = LOSSES.load(spec.name)
     if not inspect.isclass(loaded):
         return partial(loaded, **spec.options)
     loss: Any = loaded(**spec.options)
-    built: Loss = loss.eval() if isinstance(loss, nn.Module) else loss
-    return built
+    if not isinstance(loss, nn.Module):
+        built: Loss = loss
+        return built
+    if trained := [name for name, parameter in loss.named_parameters() if parameter.requires_grad]:
+        problem = f"the loss {spec.name} has parameters that nothing trains ({', '.join(trained)})"
+        raise InputError(problem, where="loss", remedy="freeze them (`requires_grad_(False)`), or give them to the network")
+    return loss.eval()
 
 
 @contextmanager

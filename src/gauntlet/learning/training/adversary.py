@@ -20,8 +20,8 @@ from gauntlet.registry import ADVERSARIES, Spec
 class Adversary:
     """Base class of adversaries, which perturb the images of a training step.
 
-    `perturb` receives the images after augmentation, on the device. It leaves the network's parameters, gradients,
-    buffers and mode unchanged. Over the first `warmup_epochs` epochs the strength rises linearly from 0 to 1.
+    `perturb` receives the images after augmentation, on the device. Training calls it by `perturbed_images`, which
+    restores the network. Over the first `warmup_epochs` epochs the strength rises linearly from 0 to 1.
     """
 
     warmup_epochs: int = 0
@@ -53,6 +53,26 @@ def build_adversary(spec: Spec) -> Adversary:
     """Build an adversary from its name and options."""
     adversary: Adversary = ADVERSARIES.load(spec.name)(**spec.options)
     return adversary
+
+
+def perturbed_images(
+    adversary: Adversary,
+    network: Network,
+    loss: Loss,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    keys: Tensor,
+    strength: float = 1.0,
+) -> Tensor:
+    """Return the images that an adversary perturbs, without gradient; the network's state is restored afterwards.
+
+    Arguments are those of `Adversary.perturb`. Parameters require no gradient meanwhile, so that a user's
+    ``loss.backward()`` adds nothing to the gradients of the step.
+    """
+    # In validation, gradients are off otherwise.
+    with without_side_effects(network, training=network.training), torch.enable_grad():
+        return adversary.perturb(network, loss, images, labels, keys=keys, strength=strength).detach()
 
 
 def draw_keys(count: int, *address: str | int, device: str | torch.device) -> Tensor:

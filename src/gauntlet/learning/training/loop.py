@@ -8,7 +8,9 @@ import torch
 
 from gauntlet.core.arithmetic import float32_arithmetic
 from gauntlet.core.device_errors import is_out_of_memory
-from gauntlet.core.errors import GauntletError
+from gauntlet.core.errors import GauntletError, InputError, first_line
+from gauntlet.core.randomness import derive_seed
+from gauntlet.core.seeding import seeded
 from gauntlet.core.signals import StopRequest
 from gauntlet.learning.data.splits import Split
 from gauntlet.learning.data.stored_images import StoredSplit
@@ -25,6 +27,9 @@ from gauntlet.registry import Spec
 
 OnEpoch = Callable[[EpochRecord], None]
 OnResume = Callable[[TrainingState], None]
+
+_NO_STATISTICS = "Expected more than 1 value per channel when training"
+"""Message of torch's batch normalization, of a batch with one value per channel."""
 
 
 @float32_arithmetic()
@@ -56,13 +61,16 @@ def fit(
     and raises RestartWithLessMemory.
 
     Raises GauntletError if the loss is not finite, after a collapse without recovery, and if memory runs out with parts
-    of one image or with a network that needs the whole batch; Interrupted if a stop is requested.
+    of one image or with a network that needs the whole batch; InputError for batch normalization of single images;
+    Interrupted if a stop is requested.
     """
     run = None
     try:
-        run = TrainingRun(
-            network, loss, train, validation, settings=settings, seed=seed, device=device, processes=processes
-        )
+        # A user's loss or adversary may draw when it is imported or constructed.
+        with seeded(derive_seed("train", seed, "parts"), torch.device(device)):
+            run = TrainingRun(
+                network, loss, train, validation, settings=settings, seed=seed, device=device, processes=processes
+            )
         if memory is not None and (record := memory.read()) is not None:
             size, in_training = record
             run.passes.shrink(size, required=in_training)
@@ -80,6 +88,11 @@ def fit(
         problem = f"memory ran out with a batch_size of {settings.batch_size}"
         remedy = "lower `training.batch_size`, or use a device with more memory"
         raise GauntletError(problem, remedy=remedy) from error
+    except ValueError as error:
+        if _NO_STATISTICS not in str(error):
+            raise
+        problem = f"a batch of one image has no batch statistics: {first_line(error)}"
+        raise InputError(problem, where="training.batch_size", remedy="raise it to 2 or more") from error
     finally:
         if run is not None:
             run.passes.detach()

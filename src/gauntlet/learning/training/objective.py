@@ -15,7 +15,7 @@ from gauntlet.learning.data.negatives import NO_CLASS, build_negatives
 from gauntlet.learning.losses import Loss, updating
 from gauntlet.learning.losses.mixed import mixed_loss
 from gauntlet.learning.models.network import Network
-from gauntlet.learning.training.adversary import Adversary, draw_keys
+from gauntlet.learning.training.adversary import Adversary, draw_keys, perturbed_images
 from gauntlet.learning.training.data_parallel import DataParallelGroup
 from gauntlet.learning.training.regularizers import build_regularizer
 from gauntlet.learning.training.settings import TrainingSettings
@@ -168,7 +168,7 @@ class TrainingObjective:
             return None
         keys = draw_keys(len(labels), "train", self.seed, "adversary", epoch, step, device=images.device)
         strength = self.adversary.strength(epoch + (step + 1) / self.steps)
-        return self.adversary.perturb(self.network, loss, images, labels, keys=keys, strength=strength)
+        return perturbed_images(self.adversary, self.network, loss, images, labels, keys=keys, strength=strength)
 
 
 def outputs_in_chunks(network: Network, images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ from gauntlet.core.device_errors import is_out_of_memory
 from gauntlet.core.errors import GauntletError
 from gauntlet.core.memory_format import fastest_memory_format, set_memory_format
 from gauntlet.core.randomness import derive_seed, generator
+from gauntlet.core.seeding import reseed, reseed_all, seeded
 from gauntlet.learning.data.augmentations import build_augmentation
 from gauntlet.learning.data.batches import Batches
 from gauntlet.learning.data.splits import Split, to_unit
@@ -101,7 +102,7 @@ class TrainingRun:
         self.passes = SplitPasses(self.network, sample, batch_size=settings.batch_size, processes=processes)
         trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimizer = build_optimizer(settings.optimizer, trainable)
-        self.base_lr: float = self.optimizer.param_groups[0]["lr"]
+        self.base_lrs: list[float] = [group["lr"] for group in self.optimizer.param_groups]
         self.schedule = Schedule(settings.schedule, warmup_epochs=settings.warmup_epochs)
         self.objective = TrainingObjective(
             self.network, self.loss, self.adversary, settings, seed=seed, steps=self.batches.steps, processes=processes
@@ -181,12 +182,12 @@ class TrainingRun:
         try:
             self.check_losses()
             with nullcontext() if self.average is None else self.average.applied():
-                clean, robust, selecting = self._within_memory(self._validation_metrics)
+                clean, robust, selecting = self._measured(self._validation_metrics)
         except NonFiniteLoss as error:
             if self.recovery is None:
                 raise
             non_finite = error
-        accuracy = None if self.recovery is None else self._within_memory(self.recovery.accuracy)
+        accuracy = None if self.recovery is None else self._measured(self.recovery.accuracy)
         self.network.train()
         collapse = (
             None if self.recovery is None or accuracy is None else self.recovery.collapse_reason(accuracy, non_finite)
@@ -248,12 +249,12 @@ class TrainingRun:
         start_s = time.perf_counter()
         self.network.ramps_frozen = self.recovery is not None and self.recovery.ramps_frozen(self.epochs + 1)
         end = self.batches.steps if count is None else min(self.batches.steps, self.step + count)
-        cuda = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
-            for images, labels in self.batches.epoch(self.epochs, start=self.step):
-                if self.step >= end:
-                    break
-                self._step(images, labels)
+        batches = self.batches.epoch(self.epochs, start=self.step)
+        with self._seeded("batches"):
+            while self.step < end:
+                # An augmentation or a layer of a user may draw from the global generators, of NumPy and Python too.
+                reseed_all(derive_seed("train", self.seed, "batch", self.epochs, self.step), self.device)
+                self._step(*next(batches))
                 self.step += 1
                 if pause is not None and pause():
                     break
@@ -275,21 +276,19 @@ class TrainingRun:
         return TrainingResult(self.network, self.best.kept, history_table(self.history), self.passes.part_size)
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
-        # Seeding the generators of all devices takes as long as a small layer.
-        generators = torch if self.device.type == "cuda" else torch.default_generator
         seed = derive_seed("train", self.seed, "network", self.epochs, self.step)
 
         def gradients() -> StepLoss:
-            # Dropout and other random layers draw from the global generator, which each step seeds anew.
-            generators.manual_seed(seed)
+            # Dropout and other random layers draw from torch's global generator, which each step seeds anew.
+            reseed(seed, self.device)
             self.optimizer.zero_grad(set_to_none=True)
             with self.precision.step():
                 return self.objective.backward(images, labels, epoch=self.epochs, step=self.step)
 
         epoch, steps = self.epochs, self.batches.steps
         factor = self.schedule.factor(epoch, self.settings.epochs, step=self.step, steps=steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.base_lr * factor
+        for group, base_lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = base_lr * factor
         step_loss = self._within_memory(gradients)
         if self.processes is not None:
             self.processes.average_gradients(self.network.parameters())
@@ -312,6 +311,19 @@ class TrainingRun:
         if self.has_kr:
             self.tally.outputs.append(outputs)
             self.tally.labels.append(labels)
+
+    def _seeded(self, purpose: str) -> AbstractContextManager[None]:
+        """Return a context with global generators that are seeded for a purpose; their states are restored."""
+        return seeded(derive_seed("train", self.seed, purpose), self.device)
+
+    def _measured(self, compute: Callable[[], T]) -> T:
+        """Return what `compute` measures; a network that draws in evaluation has the same draws in every epoch."""
+
+        def measure() -> T:
+            with self._seeded("validation"):
+                return compute()
+
+        return self._within_memory(measure)
 
     def _within_memory(self, compute: Callable[[], T]) -> T:
         """Return what `compute` returns, called again with batches in smaller parts while memory runs out.
@@ -374,7 +386,7 @@ class TrainingRun:
 
     def _non_finite(self, loss: float, step: str, kind: str) -> NonFiniteLoss:
         problem = f"the {kind} loss became {loss} in epoch {self.epochs + 1}, {step}"
-        remedy = f"lower the learning rate (`training.optimizer.lr`, now {self.base_lr:g}) or change the loss"
+        remedy = f"lower the learning rate (`training.optimizer.lr`, now {self.base_lrs[0]:g}) or change the loss"
         return NonFiniteLoss(problem, remedy=remedy)
 
     def _build_recovery(self) -> CollapseRecovery | None:

@@ -12,7 +12,7 @@ from gauntlet.learning.data.stored_images import StoredSplit
 from gauntlet.learning.losses import Loss
 from gauntlet.learning.losses.kantorovich import kantorovich_rubinstein
 from gauntlet.learning.models.network import Network
-from gauntlet.learning.training.adversary import Adversary
+from gauntlet.learning.training.adversary import Adversary, perturbed_images
 
 EVALUATION_BATCH = 1000
 
@@ -47,7 +47,8 @@ def robust_metrics(
     # The gradients for a batch of the training's own size are known to fit in memory.
     for rows in torch.arange(len(split), device=split.labels.device).split(batch_size):
         images, labels = to_unit(split.images[rows].to(rows.device)), split.labels[rows]
-        parts.append(network.outputs(adversary.perturb(network, loss, images, labels, keys=keys[rows])))
+        perturbed = perturbed_images(adversary, network, loss, images, labels, keys=keys[rows])
+        parts.append(network.outputs(perturbed))
     return _metrics(network, loss, torch.cat(parts), split.labels)
 
 

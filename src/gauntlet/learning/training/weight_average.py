@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.utils import parametrize
 
 from gauntlet.core.errors import InputError
@@ -22,9 +22,9 @@ class WeightAverage:
     """Moving average of a network's parameters with weight `decay` on the past, updated after each step.
 
     In step t, counted from 1, the weight of the past is at most (1 + t) / (10 + t), so that the initial weights do not
-    linger (as in TensorFlow's ExponentialMovingAverage). The running statistics of batch normalization are averaged in
-    the same way: they describe the weights of the same steps, under the same adversary. All other buffers, such as
-    counters of ramps, are those of the network. Source: Polyak and Juditsky 1992; Gowal et al. 2020, arXiv:2010.03593.
+    linger (as in TensorFlow's ExponentialMovingAverage). The running statistics of batch and instance normalization are
+    averaged in the same way: they describe the weights of the same steps, under the same adversary. All other buffers,
+    such as counters of ramps, are those of the network. Source: Polyak and Juditsky 1992; Gowal et al. 2020, arXiv:2010.03593.
 
     Raises InputError for a layer that computes in evaluation with a stored weight, as spectral ones of deel-torchlip
     do: its average would be without effect.
@@ -39,7 +39,7 @@ class WeightAverage:
         self._averaged = {name for name, _ in network.named_parameters(remove_duplicate=False)} | {
             f"{name}.{statistic}" if name else statistic
             for name, module in network.named_modules()
-            if isinstance(module, _BatchNorm)
+            if isinstance(module, _NormBase)
             for statistic in _STATISTICS
         }
         self.state = AverageState(snapshot(network), 0)

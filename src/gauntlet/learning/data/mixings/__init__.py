@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from gauntlet.core.errors import InputError
 from gauntlet.registry import MIXINGS, Spec
 
 
@@ -19,12 +20,20 @@ from gauntlet.registry import MIXINGS, Spec
 class Mixture:
     """Mixed images `(B, C, H, W)`: image b has the share `shares[b]` of the target of image b.
 
-    The rest is the target of image `partners[b]`, int64 `(B,)`. Shares `(B,)` are in [0, 1].
+    The rest is the target of image `partners[b]`, int64 `(B,)`. Shares `(B,)` are in [0, 1]. Raises InputError for
+    partners or shares of another shape.
     """
 
     images: Tensor
     partners: Tensor
     shares: Tensor
+
+    def __post_init__(self) -> None:
+        expected = self.images.shape[:1]
+        for name, values in (("partners", self.partners), ("shares", self.shares)):
+            if values.shape != expected:
+                problem = f"a mixture of {len(self.images)} images has {name} of shape {tuple(values.shape)}"
+                raise InputError(problem, where="training.mixing", remedy=f"return one of each image, {tuple(expected)}")
 
 
 Mixing = Callable[[Tensor, torch.Generator], Mixture]

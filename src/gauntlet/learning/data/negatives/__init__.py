@@ -14,7 +14,8 @@ NO_CLASS = -1
 class Negatives:
     """Base class of negatives, made from the images of each training step from epoch `start_epoch` (from 1) on.
 
-    `share` is the number of negatives per image of the batch; the product is rounded, and at least 1.
+    `share` is the number of negatives per image of the batch; the product is rounded, and at least 2: a single image
+    has no batch statistics.
     """
 
     share: float = 1.0
@@ -22,7 +23,7 @@ class Negatives:
 
     def count(self, images: int) -> int:
         """Return the number of negatives for a batch of `images` images."""
-        return max(1, round(self.share * images))
+        return max(2, round(self.share * images))
 
     def make(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Make negatives from a batch, `(count(B), C, H, W)` in [0, 1], on its device.

@@ -10,7 +10,7 @@ from gauntlet.core.geometry import Ball
 from gauntlet.learning.losses import Loss
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.adversaries.ascent import ascend_loss
-from gauntlet.learning.training.adversary import Adversary, without_side_effects
+from gauntlet.learning.training.adversary import Adversary
 from gauntlet.registry import ADVERSARIES, NonNegativeInt, PositiveFloat, PositiveInt
 
 
@@ -42,10 +42,8 @@ class Pgd(Adversary):
         """Return images of higher loss in the ball and in [0, 1]."""
         ball = Ball(images, strength * self.epsilon, self.norm)
         start = ball.random_point(keys, stream="start") if self.random_start else images
-        with without_side_effects(network, training=network.training):
-            return ascend_loss(
-                network, loss, labels, start, ball, steps=self.steps, step_size=strength * self.step_size
-            )
+        step_size = strength * self.step_size
+        return ascend_loss(network, loss, labels, start, ball, steps=self.steps, step_size=step_size)
 
 
 @ADVERSARIES.register("fgsm", source="Wong, Rice, Kolter 2020, arXiv:2001.03994")
