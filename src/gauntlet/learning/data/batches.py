@@ -88,7 +88,7 @@ def _check_augmented(augment: Augmentation, images: Tensor, augmented: Tensor) -
     expected, found = (_described(value) for value in (images, augmented))
     if found == expected:
         low, high = float(augmented.amin()), float(augmented.amax())
-        if -_ROUNDING <= low and high <= 1 + _ROUNDING:
+        if low >= -_ROUNDING and high <= 1 + _ROUNDING:
             return
         found = f"pixels from {low:g} to {high:g}"
     name = getattr(augment.func if isinstance(augment, partial) else augment, "__name__", "an augmentation")

@@ -25,7 +25,7 @@ Loss = Callable[[Network, Tensor, Tensor], Tensor]
 def build_loss(spec: Spec) -> Loss:
     """Build a loss from its name and options; a module is in evaluation mode.
 
-    Raises InputError for a module with trainable parameters, which the optimizer of the network would leave as they are.
+    Raises InputError for a module with trainable parameters: the optimizer has those of the network only.
     """
     loaded = LOSSES.load(spec.name)
     if not inspect.isclass(loaded):
@@ -36,7 +36,8 @@ def build_loss(spec: Spec) -> Loss:
         return built
     if trained := [name for name, parameter in loss.named_parameters() if parameter.requires_grad]:
         problem = f"the loss {spec.name} has parameters that nothing trains ({', '.join(trained)})"
-        raise InputError(problem, where="loss", remedy="freeze them (`requires_grad_(False)`), or give them to the network")
+        remedy = "freeze them (`requires_grad_(False)`), or give them to the network"
+        raise InputError(problem, where="loss", remedy=remedy)
     return loss.eval()
 
 

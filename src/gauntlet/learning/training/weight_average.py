@@ -24,7 +24,8 @@ class WeightAverage:
     In step t, counted from 1, the weight of the past is at most (1 + t) / (10 + t), so that the initial weights do not
     linger (as in TensorFlow's ExponentialMovingAverage). The running statistics of batch and instance normalization are
     averaged in the same way: they describe the weights of the same steps, under the same adversary. All other buffers,
-    such as counters of ramps, are those of the network. Source: Polyak and Juditsky 1992; Gowal et al. 2020, arXiv:2010.03593.
+    such as counters of ramps, are those of the network. Source: Polyak and Juditsky 1992; Gowal et al. 2020,
+    arXiv:2010.03593.
 
     Raises InputError for a layer that computes in evaluation with a stored weight, as spectral ones of deel-torchlip
     do: its average would be without effect.

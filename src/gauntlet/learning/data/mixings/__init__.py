@@ -33,7 +33,9 @@ class Mixture:
         for name, values in (("partners", self.partners), ("shares", self.shares)):
             if values.shape != expected:
                 problem = f"a mixture of {len(self.images)} images has {name} of shape {tuple(values.shape)}"
-                raise InputError(problem, where="training.mixing", remedy=f"return one of each image, {tuple(expected)}")
+                raise InputError(
+                    problem, where="training.mixing", remedy=f"return one of each image, {tuple(expected)}"
+                )
 
 
 Mixing = Callable[[Tensor, torch.Generator], Mixture]
