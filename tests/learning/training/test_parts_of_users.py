@@ -140,7 +140,7 @@ def test_a_mixture_of_other_shapes_is_refused() -> None:
 
 
 def test_batch_normalization_of_single_images_is_refused() -> None:
-    """Where maps have one pixel, a batch of one image has no variance."""
+    """A batch of one image has no variance over maps of one pixel."""
     with pytest.raises(InputError, match="no batch statistics") as refused:
         fit(built(NORMED), Spec("sigmoid_bce"), *SPLITS, settings=settings(batch_size=1), seed=0)
     assert refused.value.where == "training.batch_size"
