@@ -18,7 +18,8 @@ from gauntlet.core.parquet import read_metadata, read_table
 from gauntlet.learning.data.splits import to_unit
 from gauntlet.learning.data.stored_images import load_split
 from gauntlet.learning.training.checkpoints import Checkpoints
-from gauntlet.learning.training.state import Tally, TrainingState
+from gauntlet.learning.training.state import TrainingState
+from gauntlet.learning.training.tally import Tally
 from gauntlet.pipeline import paths
 from gauntlet.pipeline.stages.figure.declaration import figures
 from gauntlet.reporting.aggregation import design_from_config

@@ -16,7 +16,8 @@ from torch import Tensor
 from gauntlet.core.errors import InputError, first_line
 from gauntlet.core.files import atomic_path
 from gauntlet.learning.training.history import EpochRecord
-from gauntlet.learning.training.state import AverageState, BestEpoch, RecoveryState, Tally, TrainingState
+from gauntlet.learning.training.state import AverageState, BestEpoch, RecoveryState, TrainingState
+from gauntlet.learning.training.tally import Tally
 
 log = logging.getLogger("gauntlet")
 

@@ -29,7 +29,6 @@ from gauntlet.learning.data.batches import Batches
 from gauntlet.learning.data.splits import Split, to_unit
 from gauntlet.learning.data.stored_images import StoredSplit
 from gauntlet.learning.losses import build_loss, load_loss_state, loss_state
-from gauntlet.learning.losses.kantorovich import kantorovich_rubinstein
 from gauntlet.learning.models.network import Network
 from gauntlet.learning.training.adversary import Adversary, build_adversary, draw_keys
 from gauntlet.learning.training.buffers import BufferCopies
@@ -42,7 +41,8 @@ from gauntlet.learning.training.precision import StepPrecision
 from gauntlet.learning.training.schedules import Schedule
 from gauntlet.learning.training.settings import TrainingSettings
 from gauntlet.learning.training.split_passes import SplitPasses
-from gauntlet.learning.training.state import BestEpoch, Tally, TrainingState, Weights, snapshot
+from gauntlet.learning.training.state import BestEpoch, TrainingState, Weights, snapshot
+from gauntlet.learning.training.tally import Tally
 from gauntlet.learning.training.validation import Metrics, clean_metrics, robust_metrics
 from gauntlet.learning.training.weight_average import WeightAverage
 from gauntlet.registry import LOSSES, Spec
@@ -176,7 +176,7 @@ class TrainingRun:
         if self.processes is not None:
             self.processes.check_weights(self.network)
         start_s, number = time.perf_counter(), self.epochs + 1
-        train_loss, train_accuracy, train_kr, penalty = self._training_metrics()
+        trained = self.tally.metrics()
         self.network.eval()
         clean, robust, selecting, non_finite = None, None, None, None
         try:
@@ -197,17 +197,17 @@ class TrainingRun:
         training_s = self.tally.seconds
         epoch = EpochRecord(
             epoch=number,
-            train_loss=train_loss,
-            train_accuracy=train_accuracy,
+            train_loss=trained.loss,
+            train_accuracy=trained.accuracy,
             validation_loss=None if clean is None else clean.loss,
             validation_accuracy=None if clean is None else clean.accuracy,
             robust_validation_loss=None if robust is None else robust.loss,
             robust_validation_accuracy=None if robust is None else robust.accuracy,
             selection_loss=None if selecting is None else selecting.loss,
-            train_kr=train_kr,
+            train_kr=trained.kr,
             kr=None if clean is None else clean.kr,
             learning_rate=self.optimizer.param_groups[0]["lr"],
-            penalty=penalty,
+            penalty=trained.penalty,
             sampled_accuracy=accuracy,
             collapsed=collapse is not None,
             ramps_frozen=self.network.ramps_frozen,
@@ -358,16 +358,6 @@ class TrainingRun:
             step = int((~finite).nonzero()[0])
             raise self._non_finite(float(losses[step]), f"step {step + 1} of {self.batches.steps}", "training")
 
-    def _training_metrics(self) -> tuple[float | None, float, float | None, float | None]:
-        """Return loss, accuracy, KR term and penalty of the current epoch's batches; None if not finite."""
-        tally = self.tally
-        sizes = torch.tensor(tally.sizes, dtype=torch.float64)
-        loss = (torch.stack(tally.losses).double().cpu() * sizes).sum() / sizes.sum()
-        correct = 0 if tally.correct is None else int(tally.correct)
-        kr = kantorovich_rubinstein(torch.cat(tally.outputs), torch.cat(tally.labels)) if self.has_kr else None
-        penalty = torch.stack(tally.penalties).double().mean() if tally.penalties else None
-        return _finite(loss), correct / float(sizes.sum()), _finite(kr), _finite(penalty)
-
     def _validation_metrics(self) -> tuple[Metrics, Metrics | None, Metrics]:
         """Return the metrics of the validation split, clean and under an adversary, and those that select."""
         clean = clean_metrics(self.network, self.loss, self.validation, has_kr=self.has_kr)
@@ -398,10 +388,6 @@ class TrainingRun:
         sample = Split(self.batches.images[rows].to(self.device), self.batches.labels[rows])
         start = self.objective.regularized_from
         return CollapseRecovery(recovery, self.network, self.optimizer, self.loss, sample, regularized_from=start)
-
-
-def _finite(value: Tensor | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def _shapes(weights: Weights) -> dict[str, torch.Size]:

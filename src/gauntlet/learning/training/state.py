@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gauntlet.learning.training.history import EpochRecord
+from gauntlet.learning.training.tally import Tally
 
 Weights = dict[str, Tensor]
 
@@ -33,24 +34,6 @@ class BestEpoch:
     ramps_rising: bool
     weights: Weights
     kept: int
-
-
-@dataclass
-class Tally:
-    """Values collected during an epoch.
-
-    The loss `()` and the number of images of each step, the number of correct predictions `()`, and the seconds; the
-    penalty `()` of each step with a regularizer; and for a loss with a Kantorovich-Rubinstein term the outputs
-    `(B, K)` and labels `(B,)` of each batch. Negatives count in the losses only.
-    """
-
-    losses: list[Tensor] = field(default_factory=list)
-    penalties: list[Tensor] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    correct: Tensor | None = None
-    outputs: list[Tensor] = field(default_factory=list)
-    labels: list[Tensor] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 @dataclass
