@@ -168,8 +168,9 @@ def test_a_drained_node_or_a_dead_daemon_loses_no_job(slurm, plugin, submit):
     slurm.kill_node()
     assert plugin.poll() == {running: "waited for", waiting: "waited for"}
     Path("released").touch()
-    slurm.run("scontrol", "update", f"nodename={slurm.host}", "state=resume")
+    # In this order: a job that starts on a node without its daemon fails.
     slurm.start_node()
+    slurm.run("scontrol", "update", f"nodename={slurm.host}", "state=resume")
     assert [plugin.poll_until_ended(job) for job in (running, waiting)] == ["done", "done"]
 
 
